@@ -1,0 +1,157 @@
+"""The blob store: every file of the project behind one fsspec URL, and the keys of all of them.
+
+    jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
+    jobs/<job>/results/<chunk>/…json         what became of them
+    jobs/<job>/uploads/<index>               uploaded files, until they are fetched
+    scratch/<job>/…npz                       model-size crops on their way from fetch to encode
+    log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
+    collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
+    deployment/…, keys/…                     the recorded model, API keys
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from shared.errors import BlobsUnavailable, ConfigError
+
+PictureKind = Literal["thumbnail", "rendition", "original"]
+
+
+def job_prefix(job_id: str) -> str:
+    return f"jobs/{job_id}/"
+
+
+def scratch_prefix(job_id: str) -> str:
+    return f"scratch/{job_id}/"
+
+
+def upload_key(job_id: str, index: int) -> str:
+    return f"jobs/{job_id}/uploads/{index:09d}"
+
+
+def collection_prefix(collection: str) -> str:
+    return f"collections/{collection}/"
+
+
+def log_prefix(collection: str) -> str:
+    return f"log/{collection}/"
+
+
+def picture_key(collection: str, image_id: str, kind: PictureKind) -> str:
+    return f"collections/{collection}/{image_id[:2]}/{image_id}.{kind}"
+
+
+def thumbnail_key(collection: str, image_id: str) -> str:
+    return picture_key(collection, image_id, "thumbnail")
+
+
+class Blobs:
+    """Whole-file reads and atomic whole-file writes under one root.
+
+    A reader never sees half a file: local writes go to a temporary name and are renamed, object stores
+    publish on close. Raises KeyError for an absent key and BlobsUnavailable for any other trouble.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError, OSError) as error:
+            raise ConfigError(f"IMAGE_SEARCH_BLOB_URL {url!r} cannot be opened: {error}") from None
+        self._root = root.rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def _path(self, key: str) -> str:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise KeyError(key)
+        return f"{self._root}/{key}"
+
+    def put(self, key: str, data: bytes) -> None:
+        with self.open_write(key) as file:
+            file.write(data)
+
+    @contextmanager
+    def open_write(self, key: str) -> Iterator[IO[bytes]]:
+        """A binary file that appears under `key` when the block ends, and not at all if it raises."""
+        path = self._path(key)
+        with _translated(key):
+            if not self._local:
+                with self._fs.open(path, "wb") as file:
+                    yield file
+                return
+            target = Path(path)
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            try:
+                with _open_making_folder(temporary) as file:
+                    yield file
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def get(self, key: str) -> bytes:
+        with _translated(key):
+            data: bytes = self._fs.cat_file(self._path(key))
+            return data
+
+    @contextmanager
+    def open_read(self, key: str) -> Iterator[IO[bytes]]:
+        with _translated(key), self._fs.open(self._path(key), "rb") as file:
+            yield file
+
+    def exists(self, key: str) -> bool:
+        with _translated(key):
+            return bool(self._fs.exists(self._path(key)))
+
+    def size(self, key: str) -> int:
+        with _translated(key):
+            return int(self._fs.size(self._path(key)))
+
+    def delete(self, *keys: str) -> None:
+        """Deletes what exists of `keys`."""
+        for key in keys:
+            try:
+                with _translated(key):
+                    self._fs.rm_file(self._path(key))
+            except KeyError:
+                continue
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Deletes every key under the folder `prefix` (ending in a slash)."""
+        with _translated(prefix):
+            path = self._path(prefix).rstrip("/")
+            if self._fs.exists(path):
+                self._fs.rm(path, recursive=True)
+
+    def list(self, prefix: str) -> list[str]:
+        """The keys under the folder `prefix`, at any depth, sorted; unfinished writes are left out."""
+        with _translated(prefix):
+            self._fs.invalidate_cache()
+            paths = self._fs.find(self._path(prefix).rstrip("/"))
+        keys = (str(path)[len(self._root) + 1 :] for path in paths)
+        return sorted(key for key in keys if not key.endswith(".tmp"))
+
+
+def _open_making_folder(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise KeyError(key) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise BlobsUnavailable(f"The blob store failed: {reason}.") from error

@@ -1,0 +1,85 @@
+"""Every setting, read in one place. docs/settings.md is this table for readers; a guard test compares them."""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+PREFIX = "IMAGE_SEARCH_"
+CLIENT_VARIABLES = frozenset({"URL", "API_KEY"})
+
+
+class Settings(BaseSettings):
+    """One field a variable `IMAGE_SEARCH_<NAME>`; the environment wins over `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the job ledger")
+    broker_url: str | None = Field(None, description="Celery broker; the ledger's Redis when unset")
+    chroma_url: str = Field("http://127.0.0.1:8001", description="Chroma server")
+    chroma_tenant: str = Field("default_tenant", description="Chroma tenant")
+    chroma_database: str = Field("default_database", description="Chroma database")
+    chroma_token: SecretStr | None = Field(None, description="Chroma Cloud token, sent as x-chroma-token")
+    blob_url: str = Field("file://./data/blobs", description="fsspec URL of the blob store")
+    model: str = Field("auto", description="Hugging Face id, folder, `starter`, or `auto`")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="torch device")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="encoder precision")
+    chunk_size: int = Field(64, ge=1, le=1024, description="items a chunk (one message)")
+    batch_size: int = Field(64, ge=1, le=4096, description="pictures an encoder batch")
+    fetch_concurrency: int = Field(16, ge=1, le=256, description="downloads at once a fetch process")
+    fetch_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds a whole download may take")
+    max_image_bytes: int = Field(50 * 2**20, ge=1, description="bytes of one picture's file")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="pixels of one picture")
+    max_upload_bytes: int = Field(2 * 2**30, ge=1, description="bytes of one multipart request")
+    allow_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="hosts or CIDRs that URL fetching may reach although private"
+    )
+    job_ttl_days: float = Field(7.0, gt=0, description="days a finished job is kept")
+    keep: Literal["rendition", "original", "none"] = Field("rendition", description="pixels kept a picture")
+    callback_secret: SecretStr | None = Field(None, description="HMAC key of job callbacks")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["console", "json"] = Field("console", description="log lines for people or machines")
+
+    @field_validator("allow_hosts", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @cached_property
+    def celery_broker_url(self) -> str:
+        """The broker in Celery's spelling: redis-py says `unix://`, kombu `redis+socket://`."""
+        url = self.broker_url or self.redis_url
+        return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment and `.env`.
+
+    Raises ConfigError, in one line that names the variable, for an unknown or malformed one.
+    """
+    known = {name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
+    for name in sorted(os.environ if environ is None else environ) + sorted(_dotenv_names()):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+            raise ConfigError(f"{name} is not a setting; docs/settings.md lists them")
+    try:
+        return Settings()
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = PREFIX + str(fault["loc"][0]).upper()
+        raise ConfigError(f"{name}: {fault['msg']}") from None
+
+
+def _dotenv_names() -> list[str]:
+    path = Path(".env")
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.split("=", 1)[0].removeprefix("export ").strip() for line in lines if "=" in line]

@@ -1,0 +1,225 @@
+"""Every error this project raises on purpose.
+
+ImageSearchError
+├── ConfigError                 a setting, command or start-up condition is wrong (never reaches HTTP)
+│   └── ModelUnavailable        the model cannot be loaded
+├── InvalidRequest        422   the request is malformed; `errors` points to where
+│   └── IdempotencyMismatch     the same Idempotency-Key came with another body
+├── Unauthorized          401
+├── Forbidden             403
+├── NotFound              404
+│   ├── JobNotFound, ImageNotFound, CollectionNotFound
+├── Conflict              409
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch
+├── RequestTooLarge       413
+├── UnsupportedMediaType  415
+├── Unavailable           503   retryable: a dependency does not answer
+│   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady
+└── ItemError             422   one picture cannot be had or read; `code` is one of ITEM_CODES
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict
+
+ITEM_CODES = (
+    "invalid_url",
+    "blocked_address",
+    "dns_error",
+    "connect_error",
+    "timeout",
+    "http_status",
+    "too_many_redirects",
+    "too_large",
+    "not_an_image",
+    "unsupported_format",
+    "corrupt_image",
+    "too_many_pixels",
+    "encode_error",
+    "index_error",
+    "internal",
+)
+RETRYABLE_ITEM_CODES = frozenset({"dns_error", "connect_error", "timeout", "index_error"})
+RETRYABLE_HTTP_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
+
+
+class FieldError(TypedDict):
+    """One fault in a request: an RFC 6901 pointer into the body or query, and a sentence."""
+
+    pointer: str
+    message: str
+
+
+class ImageSearchError(Exception):
+    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets."""
+
+    code: str = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class ConfigError(ImageSearchError):
+    code = "config_error"
+    title = "Configuration error"
+
+
+class ModelUnavailable(ConfigError):
+    code = "model_unavailable"
+    title = "Model unavailable"
+
+
+class InvalidRequest(ImageSearchError):
+    code = "invalid_request"
+    status = 422
+    title = "Invalid request"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = (), *, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.errors = list(errors)
+        if code is not None:
+            self.code = code
+
+
+class IdempotencyMismatch(InvalidRequest):
+    code = "idempotency_mismatch"
+    title = "Idempotency key reused"
+
+
+class Unauthorized(ImageSearchError):
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(ImageSearchError):
+    code = "forbidden"
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(ImageSearchError):
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class JobNotFound(NotFound):
+    code = "job_not_found"
+    title = "Job not found"
+
+
+class ImageNotFound(NotFound):
+    code = "image_not_found"
+    title = "Image not found"
+
+
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+    title = "Collection not found"
+
+
+class Conflict(ImageSearchError):
+    code = "conflict"
+    status = 409
+    title = "Conflict"
+
+
+class JobFinished(Conflict):
+    code = "job_finished"
+    title = "Job already finished"
+
+
+class JobRunning(Conflict):
+    code = "job_running"
+    title = "Job still running"
+
+
+class NothingToRetry(Conflict):
+    code = "nothing_to_retry"
+    title = "Nothing to retry"
+
+
+class CollectionExists(Conflict):
+    code = "collection_exists"
+    title = "Collection exists"
+
+
+class ModelMismatch(Conflict):
+    code = "model_mismatch"
+    title = "Collection bound to another model"
+
+
+class RequestTooLarge(ImageSearchError):
+    code = "request_too_large"
+    status = 413
+    title = "Request too large"
+
+
+class UnsupportedMediaType(ImageSearchError):
+    code = "unsupported_media_type"
+    status = 415
+    title = "Unsupported media type"
+
+
+class Unavailable(ImageSearchError):
+    """A dependency does not answer; the same request may succeed after `retry_after_s` seconds."""
+
+    code = "unavailable"
+    status = 503
+    title = "Service unavailable"
+    retryable = True
+    retry_after_s: ClassVar[int] = 5
+
+
+class LedgerUnavailable(Unavailable):
+    code = "ledger_unavailable"
+    title = "Job ledger unavailable"
+
+
+class BrokerUnavailable(Unavailable):
+    code = "broker_unavailable"
+    title = "Broker unavailable"
+
+
+class IndexUnavailable(Unavailable):
+    code = "index_unavailable"
+    title = "Index unavailable"
+
+
+class BlobsUnavailable(Unavailable):
+    code = "blobs_unavailable"
+    title = "Blob store unavailable"
+
+
+class ModelNotReady(Unavailable):
+    code = "model_not_ready"
+    title = "Model is loading"
+
+
+class ItemError(ImageSearchError):
+    """Why one picture failed.
+
+    `code` is one of ITEM_CODES; `retry_after_s` is what a server's Retry-After asked for, in seconds;
+    `http_status` is the status of an `http_status` error.
+    """
+
+    status = 422
+    title = "Picture cannot be used"
+
+    def __init__(
+        self, code: str, detail: str, *, http_status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        assert code in ITEM_CODES, code  # noqa: S101 - a programming error, pinned by the tests
+        self.code = code
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def transient(self) -> bool:
+        """Whether trying again later may succeed."""
+        return self.code in RETRYABLE_ITEM_CODES or self.http_status in RETRYABLE_HTTP_STATUSES

@@ -1,0 +1,445 @@
+"""The ledger: what every job, item and chunk is doing, in Redis. ledger_scripts.py has the keys and the Lua.
+
+A chunk waits at a stage (`queued`) until a delivered message claims it (`running`, under a lease), and
+leaves it by `advance`; what neither moves on nor renews its lease is found by `sweep` and sent again. So a
+message may be lost, doubled or late without an item being lost or counted twice.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared import ledger_scripts as lua
+from shared.errors import (
+    IdempotencyMismatch,
+    JobFinished,
+    JobNotFound,
+    JobRunning,
+    LedgerUnavailable,
+    NothingToRetry,
+)
+from shared.models import ITEM_STATES, Chunk, Claim, ItemState, Job, JobError, JobStatus, Stage
+
+PREFIX = "is:"
+CHUNK_LEASE_S = 30.0
+WRITER_LEASE_S = 30.0
+RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
+INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
+READING_LEASE_S = 120.0
+WORKER_SEEN_S = 20.0
+IDEMPOTENCY_TTL_S = 24 * 3600
+MAX_ERRORS = 20
+INDEX_WINDOW = 256
+_SCAN_BYTES = 65_536
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process's latest heartbeat; `slots` is how many chunks it works on at once."""
+
+    id: str
+    host: str
+    queues: list[str]
+    slots: int
+    seen_at: float
+
+
+def new_job_id() -> str:
+    return secrets.token_hex(12)
+
+
+class Ledger:
+    """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
+
+    def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
+        self._url = url
+        self._job_ttl_s = job_ttl_s
+        self._given_client = client
+        self._scripts: dict[str, Any] = {}
+
+    @cached_property
+    def _redis(self) -> Any:
+        return self._given_client or redis.Redis.from_url(
+            self._url,
+            decode_responses=True,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=15,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def _run(self, script: str, *args: str | float) -> Any:
+        registered = self._scripts.get(script)
+        if registered is None:
+            registered = self._scripts[script] = self._redis.register_script(lua.PRELUDE + script)
+        with _translated():
+            return registered(keys=[], args=args)
+
+    def _call(self, command: str, *args: Any, **options: Any) -> Any:
+        with _translated():
+            return getattr(self._redis, command)(*args, **options)
+
+    def ping(self) -> None:
+        self._call("ping")
+
+    # Jobs
+
+    def create(
+        self,
+        job_id: str,
+        *,
+        collection: str,
+        total: int,
+        chunk_size: int,
+        callback_url: str | None = None,
+        reading: bool = False,
+        idempotency: tuple[str, str] | None = None,
+    ) -> str:
+        """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+
+        `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
+        the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
+        """
+        key, digest = idempotency or ("", "")
+        answer = self._run(
+            lua.CREATE, job_id, collection, total, chunk_size, callback_url or "", int(reading),
+            READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S,
+        )  # fmt: skip
+        return _same_request(answer, digest)
+
+    def idempotent_job(self, key: str, digest: str) -> str | None:
+        """The job that `key` made, if any. Raises IdempotencyMismatch when it was made by another request."""
+        answer = self._call("get", f"{PREFIX}idem:{key}")
+        return None if answer is None else _same_request(answer, digest)
+
+    def extend(self, job_id: str, count: int) -> None:
+        """`count` more items of a streamed body are in the manifest.
+
+        Raises JobFinished when the job was cancelled or its reader given up for lost.
+        """
+        answer = self._run(lua.EXTEND, job_id, count, READING_LEASE_S)
+        if answer == 0:
+            raise JobFinished(f"Job {job_id} takes no more items: it was cancelled or its body timed out.")
+        _check_found(answer, job_id)
+
+    def close(self, job_id: str, *, truncated: bool) -> None:
+        """The body of a streamed job was read to its end, or broke off (`truncated`)."""
+        _check_found(self._run(lua.CLOSE, job_id, int(truncated)), job_id)
+
+    def get(self, job_id: str) -> Job:
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hgetall(f"{PREFIX}job:{job_id}")
+            pipeline.lrange(f"{PREFIX}errors:{job_id}", 0, MAX_ERRORS - 1)
+            fields, errors = pipeline.execute()
+        if not fields:
+            raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
+        return _job(job_id, fields, [JobError(**json.loads(error)) for error in errors])
+
+    def list_jobs(
+        self, status: JobStatus | None, cursor: str | None, limit: int
+    ) -> tuple[list[Job], str | None]:
+        """Jobs, newest first, that were made before `cursor` (a creation time)."""
+        bound = f"({cursor}" if cursor else "+inf"
+        jobs: list[Job] = []
+        while True:
+            ids = self._call("zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True)
+            for job_id, created in ids:
+                bound = f"({created!r}"
+                try:
+                    job = self.get(job_id)
+                except JobNotFound:
+                    continue
+                if status in (None, job.status):
+                    jobs.append(job)
+                    if len(jobs) == limit:
+                        return jobs, repr(created)
+            if len(ids) < limit:
+                return jobs, None
+
+    def cancel(self, job_id: str) -> Job:
+        """Every open item becomes cancelled. Raises JobFinished when there is nothing left to cancel."""
+        answer = self._run(lua.CANCEL, job_id)
+        _check_found(answer, job_id)
+        job = self.get(job_id)
+        if answer == 0 and job.status is not JobStatus.CANCELLED:
+            raise JobFinished(f"Job {job_id} has already {job.status}.")
+        return job
+
+    def retry(self, job_id: str) -> Job:
+        """The failed items of a finished job become pending again. Raises JobRunning, NothingToRetry."""
+        answer = self._run(lua.RETRY, job_id)
+        _check_found(answer, job_id)
+        if answer == -2:
+            raise JobRunning(f"Job {job_id} is still running; retry it when it has finished.")
+        if answer == 0:
+            raise NothingToRetry(f"Job {job_id} has no failed items.")
+        return self.get(job_id)
+
+    def items(
+        self, job_id: str, status: ItemState | None, start: int, limit: int
+    ) -> tuple[list[tuple[int, ItemState]], int | None]:
+        """Up to `limit` (index, state) from item `start` on, and where to go on (None at the end)."""
+        total = self.get(job_id).total
+        found: list[tuple[int, ItemState]] = []
+        at = start
+        while at < total:
+            block = self._call("getrange", f"{PREFIX}states:{job_id}", at, at + _SCAN_BYTES - 1)
+            for offset, digit in enumerate(block):
+                state = ITEM_STATES[int(digit)]
+                if status in (None, state):
+                    if len(found) == limit:
+                        return found, at + offset
+                    found.append((at + offset, state))
+            if not block:
+                break
+            at += len(block)
+        return found, None
+
+    # Chunks
+
+    def dispatch(self) -> list[Chunk]:
+        """Chunks, of every open job in turn, that may be fetched now; each must be sent a fetch message.
+
+        The window follows the workers that are seen: two chunks a fetch slot, none while encode is four
+        chunks a slot behind, so that a new job waits behind seconds of work, whatever was queued before it.
+        """
+        slots = dict.fromkeys(Stage, 0)
+        for worker in self.workers():
+            for queue in worker.queues:
+                slots[Stage(queue)] += worker.slots
+        fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
+        refs = self._run(lua.DISPATCH, fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
+        return [Chunk.parse(ref) for ref in refs]
+
+    def claim(self, chunk: Chunk, stage: Stage) -> Claim | None:
+        """A lease of CHUNK_LEASE_S on a chunk that waits at `stage`; None when there is nothing to do."""
+        token = secrets.token_hex(8)
+        answer = self._run(lua.CLAIM, chunk.ref, stage, token, CHUNK_LEASE_S)
+        return _claim(answer, stage, token) if answer else None
+
+    def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
+        """Leases, all under one token, on the chunks that have waited longest, up to about `most_items`."""
+        token = secrets.token_hex(8)
+        answers = self._run(lua.CLAIM_READY, stage, token, CHUNK_LEASE_S, most_items)
+        return [_claim(answer, stage, token) for answer in answers]
+
+    def pending(self, claim: Claim) -> list[int]:
+        """The indices of the claim's items that are still to be fetched."""
+        block = self._call("getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1)
+        return [claim.first_item + offset for offset, digit in enumerate(block) if digit == "0"]
+
+    def renew(self, claims: Sequence[Claim]) -> int:
+        """Prolongs leases of one token; returns how many are still held."""
+        refs = [claim.chunk.ref for claim in claims]
+        return int(self._run(lua.RENEW, claims[0].token, CHUNK_LEASE_S, *refs))
+
+    def advance(
+        self,
+        claim: Claim,
+        *,
+        moves: Sequence[tuple[int, ItemState]],
+        errors: Sequence[JobError] = (),
+        next_stage: Stage | None = None,
+        payload: str = "",
+        retry_delay_s: float | None = None,
+    ) -> bool:
+        """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
+
+        With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. Returns
+        False, having changed nothing, when the lease was lost or the job cancelled meanwhile.
+        """
+        coded = [(index, ITEM_STATES.index(state)) for index, state in moves]
+        delay = -1 if retry_delay_s is None else retry_delay_s
+        arguments = (
+            claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
+            json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
+        )  # fmt: skip
+        return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
+
+    def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
+        """Gives claims of one token back, to be delivered again after `delay_s`."""
+        refs = [claim.chunk.ref for claim in claims]
+        self._run(lua.RELEASE, claims[0].token, delay_s, int(count_delivery), *refs)
+
+    def sweep(self) -> list[tuple[Stage, Chunk]]:
+        """Chunks whose lease ran out, whose delay is over or whose message seems lost: send each again."""
+        answer = self._run(lua.SWEEP, RESEND_S, INDEX_RESEND_S, 1000)
+        return [
+            (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
+        ]
+
+    # The one index writer
+
+    def acquire_writer(self, token: str) -> bool:
+        return bool(self._call("set", f"{PREFIX}writer", token, nx=True, px=int(WRITER_LEASE_S * 1000)))
+
+    def renew_writer(self, token: str) -> bool:
+        return bool(self._run(lua.RENEW_WRITER, token, int(WRITER_LEASE_S * 1000)))
+
+    def release_writer(self, token: str, *, force: bool = False) -> bool:
+        """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""
+        return bool(self._run(lua.RELEASE_WRITER, token, int(force)))
+
+    def record_removal(self, collection: str, image_id: str, version: int) -> None:
+        """Remembers that `image_id` ("*": everything) was removed at `version`, see `removals`."""
+        key = f"{PREFIX}removed:{collection}"
+        self._call("hset", key, image_id, version)
+        self._call("expire", key, int(self._job_ttl_s))
+
+    def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
+        """The latest removal of each of `image_ids` that has one; adds of an older version must be skipped."""
+        values = self._call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
+        everything, *each = [int(value or 0) for value in values]
+        latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}
+        return {image_id: version for image_id, version in latest.items() if version}
+
+    # Housekeeping
+
+    def abandoned_readers(self) -> list[str]:
+        """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
+        return list(self._call("zrangebyscore", f"{PREFIX}reading", "-inf", time.time()))
+
+    def expired_jobs(self) -> list[str]:
+        return list(self._call("zrangebyscore", f"{PREFIX}expiry", "-inf", time.time(), start=0, num=100))
+
+    def forget_job(self, job_id: str) -> None:
+        self._run(lua.FORGET_JOB, job_id)
+
+    def exists(self, job_id: str) -> bool:
+        return bool(self._call("exists", f"{PREFIX}job:{job_id}"))
+
+    def due_callbacks(self, hold_s: float) -> list[str]:
+        """Finished jobs whose callback is due; each is not due again, for anybody, for `hold_s`."""
+        key, now = f"{PREFIX}callbacks", time.time()
+        due = self._call("zrangebyscore", key, "-inf", now, start=0, num=20)
+        return [job_id for job_id in due if self._call("zadd", key, {job_id: now + hold_s}, xx=True, ch=True)]
+
+    def callback_tried(self, job_id: str) -> int:
+        """Counts one try; returns how many were made."""
+        return int(self._call("hincrby", f"{PREFIX}job:{job_id}", "callback_tries", 1))
+
+    def schedule_callback(self, job_id: str, in_s: float | None) -> None:
+        """Sets the next try; None: there is to be none."""
+        if in_s is None:
+            self._call("zrem", f"{PREFIX}callbacks", job_id)
+        else:
+            self._call("zadd", f"{PREFIX}callbacks", {job_id: time.time() + in_s}, xx=True)
+
+    def heartbeat(self, worker_id: str, host: str, queues: Sequence[str], slots: int) -> None:
+        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": time.time()}
+        self._call("hset", f"{PREFIX}workers", worker_id, json.dumps(row))
+
+    def forget_worker(self, worker_id: str) -> None:
+        self._call("hdel", f"{PREFIX}workers", worker_id)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that sent a heartbeat within WORKER_SEEN_S."""
+        rows = self._call("hgetall", f"{PREFIX}workers")
+        workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
+        oldest = time.time() - WORKER_SEEN_S
+        if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
+            self._call("hdel", f"{PREFIX}workers", *stale)
+        return [worker for worker in workers if worker.seen_at >= oldest]
+
+    def gauges(self) -> dict[str, float]:
+        """`chunks_<stage>`: chunks at a stage; `jobs_open`; `items_<state>`: a total since the beginning."""
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for stage in Stage:
+                pipeline.zcard(f"{PREFIX}stage:{stage}")
+            pipeline.llen(f"{PREFIX}open")
+            pipeline.hgetall(f"{PREFIX}totals")
+            *depths, open_jobs, totals = pipeline.execute()
+        gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
+        states = {f"items_{ITEM_STATES[int(digit)]}": float(total) for digit, total in totals.items()}
+        return gauges | {"jobs_open": float(open_jobs)} | states
+
+
+def _resend(stage: Stage | None) -> float:
+    return INDEX_RESEND_S if stage is Stage.INDEX else RESEND_S
+
+
+def _same_request(answer: str, digest: str) -> str:
+    before, _, job_id = answer.partition(" ")
+    if before != digest:
+        raise IdempotencyMismatch(
+            "This Idempotency-Key was used with another request; send a new key for a new request."
+        )
+    return job_id
+
+
+def _check_found(answer: int, job_id: str) -> None:
+    if answer == -1:
+        raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
+
+
+def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
+    ref, deliveries, payload, collection, first, last = answer
+    return Claim(Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last)
+
+
+def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
+    def time_of(name: str) -> float | None:
+        return float(fields[name]) if fields.get(name) else None
+
+    total = int(fields["total"])
+    counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
+    started, finished = time_of("started"), time_of("finished")
+    left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
+    rate = _rate(fields, total - left, started, finished)
+    return Job(
+        job_id=job_id,
+        status=JobStatus(fields["status"]),
+        collection=fields["collection"],
+        total=total,
+        chunk_size=int(fields["chunk"]),
+        counts=counts,
+        rate_per_s=rate,
+        eta_s=left / rate if rate and not finished else None,
+        created_at=float(fields["created"]),
+        started_at=started,
+        finished_at=finished,
+        errors=sorted(errors, key=lambda error: error.index),
+        truncated=fields["truncated"] == "1",
+        callback_url=fields["callback"] or None,
+    )
+
+
+def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
+    """Items a second: over the whole run once finished, else over the last ten to twenty seconds."""
+    if started is None or not done:
+        return None
+    since, before = started, 0
+    if not finished and fields.get("prev_t"):
+        since, before = float(fields["prev_t"]), int(fields["prev_n"])
+    elapsed = (finished or time.time()) - since
+    return max(done - before, 0) / elapsed if elapsed > 0 else None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise LedgerUnavailable("The job ledger (Redis) does not answer.") from error
+
+
+def _persistently(call: Callable[[], T]) -> T:
+    """Repeats an idempotent call for some seconds while Redis is away, so that finished work is not redone."""
+    for delay in (0.2, 0.5, 1.0, 2.0, 4.0):
+        try:
+            return call()
+        except LedgerUnavailable:
+            time.sleep(delay)
+    return call()

@@ -1,0 +1,385 @@
+"""The Lua behind ledger.py: every state change of a job is one of these scripts, atomic in Redis.
+
+Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
+
+    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, c0..c5 (items a state), …
+    states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
+    errors:<job>     list    the first failures, JSON
+    jobs             zset    every job by creation time
+    open             list    jobs with items that were never enqueued, taken in turn
+    chunk:<ref>      hash    a chunk on its road: stage, state (queued, running, delayed), token, deliveries, payload
+    stage:<stage>    zset    chunks at a stage by the time they came
+    due              zset    chunks by the time at which the sweeper must look at them
+    reading          zset    jobs whose body is still being read, by the end of the reader's lease
+    expiry           zset    finished jobs by the time at which they are deleted
+    callbacks        zset    finished jobs whose callback is to be sent, by the time of the next try
+    idem:<key>       string  "<digest> <job>" of an Idempotency-Key
+    removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
+    workers          hash    worker id -> JSON of its latest heartbeat
+    writer           string  the index writer's lease
+    totals           hash    items a terminal state since the beginning
+"""
+
+PRELUDE = """
+local P = 'is:'
+local PENDING, FETCHED, FAILED, CANCELLED = '0', '1', '4', '5'
+
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+
+local function number(value) return tonumber(value or '0') or 0 end
+local function job_field(id, name) return redis.call('HGET', P..'job:'..id, name) end
+local function job_number(id, name) return number(job_field(id, name) or '0') end
+
+local function split(ref)
+  local id, gen, num, attempt = string.match(ref, '^(.+):(%d+):(%d+):(%d+)$')
+  return id, tonumber(gen), tonumber(num), tonumber(attempt)
+end
+
+local function forget_chunk(ref)
+  redis.call('DEL', P..'chunk:'..ref)
+  redis.call('ZREM', P..'due', ref)
+  for _, stage in ipairs({'fetch', 'encode', 'index'}) do redis.call('ZREM', P..'stage:'..stage, ref) end
+end
+
+-- A chunk arrives at a stage and waits there for a message to be delivered; the sweeper repeats a message
+-- that was lost after `resend` seconds.
+local function enter(ref, stage, payload, resend)
+  local t = now()
+  forget_chunk(ref)
+  redis.call('HSET', P..'chunk:'..ref, 'stage', stage, 'state', 'queued', 'token', '', 'deliveries', 0,
+    'payload', payload, 'resends', 0)
+  redis.call('ZADD', P..'stage:'..stage, t, ref)
+  redis.call('ZADD', P..'due', t + resend, ref)
+end
+
+local function mark_open(id)
+  if job_field(id, 'open') ~= '1' then
+    redis.call('HSET', P..'job:'..id, 'open', '1')
+    redis.call('RPUSH', P..'open', id)
+  end
+end
+
+local function count(id, state, by) redis.call('HINCRBY', P..'job:'..id, 'c'..state, by) end
+
+local function is_open(state) return state == PENDING or state == FETCHED end
+
+-- A job ends when its body was read and no item is open.
+local function settle(id)
+  local key = P..'job:'..id
+  local f = redis.call('HMGET', key, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback')
+  if f[1] == '1' or number(f[2]) + number(f[3]) > 0 or f[7] ~= '' then return end
+  local status = 'succeeded'
+  if number(f[5]) > 0 then status = 'cancelled'
+  elseif number(f[6]) > 0 and number(f[4]) == number(f[6]) then status = 'failed'
+  elseif number(f[4]) > 0 then status = 'partial' end
+  local t = now()
+  redis.call('HSET', key, 'status', status, 'finished', t)
+  redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
+  redis.call('ZREM', P..'reading', id)
+  if f[8] ~= '' then redis.call('ZADD', P..'callbacks', t, id) end
+end
+
+local function start(id)
+  if job_field(id, 'status') == 'queued' then redis.call('HSET', P..'job:'..id, 'status', 'running') end
+  if job_field(id, 'started') == '' then redis.call('HSET', P..'job:'..id, 'started', now()) end
+end
+
+-- Two marks of (time, items done), at least ten seconds apart, carry the recent rate.
+local function mark_rate(id)
+  local key = P..'job:'..id
+  local f = redis.call('HMGET', key, 'total', 'c0', 'c1', 'mark_t')
+  local t = now()
+  if t - number(f[4]) >= 10 then
+    local mark = redis.call('HMGET', key, 'mark_t', 'mark_n')
+    redis.call('HSET', key, 'prev_t', mark[1] or '', 'prev_n', mark[2] or '',
+      'mark_t', t, 'mark_n', number(f[1]) - number(f[2]) - number(f[3]))
+  end
+end
+
+local function holds(ref, token)
+  local id, gen = split(ref)
+  return redis.call('HGET', P..'chunk:'..ref, 'token') == token and token ~= '' and job_number(id, 'gen') == gen
+end
+
+local function claim(ref, stage, token, lease)
+  local id, gen, num = split(ref)
+  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection')
+  if not job[1] or tonumber(job[1]) ~= gen then forget_chunk(ref) return nil end
+  local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
+  if c[1] ~= stage or c[2] == 'delayed' then return nil end
+  local t = now()
+  if c[2] == 'running' and number(redis.call('ZSCORE', P..'due', ref) or '0') > t then return nil end
+  redis.call('HSET', P..'chunk:'..ref, 'state', 'running', 'token', token)
+  local deliveries = redis.call('HINCRBY', P..'chunk:'..ref, 'deliveries', 1)
+  redis.call('ZADD', P..'due', t + lease, ref)
+  start(id)
+  local size = tonumber(job[2])
+  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3]))}
+end
+"""
+
+# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl -> the job's id,
+# or the "<digest> <job>" that the key already stands for
+CREATE = """
+local id, collection, total, chunk, callback, reading = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+if ARGV[9] ~= '' then
+  local before = redis.call('GET', P..'idem:'..ARGV[9])
+  if before then return before end
+  redis.call('SET', P..'idem:'..ARGV[9], ARGV[10]..' '..id, 'EX', ARGV[11])
+end
+local t = now()
+redis.call('HSET', P..'job:'..id, 'collection', collection, 'total', total, 'chunk', chunk, 'gen', 0,
+  'callback', callback, 'reading', reading, 'truncated', '0', 'created', t, 'started', '', 'finished', '',
+  'status', reading == '1' and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', ARGV[8],
+  'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
+redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
+redis.call('ZADD', P..'jobs', t, id)
+if reading == '1' then
+  start(id)
+  redis.call('ZADD', P..'reading', t + tonumber(ARGV[7]), id)
+end
+if total > 0 then mark_open(id) end
+return ARGV[10]..' '..id
+"""
+
+# id count reading_lease -> 1, 0 when the body is no longer wanted (cancelled or given up), -1 without a job
+EXTEND = """
+local id, more = ARGV[1], tonumber(ARGV[2])
+if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
+if job_field(id, 'reading') ~= '1' then return 0 end
+redis.call('ZADD', P..'reading', now() + tonumber(ARGV[3]), id)
+if more > 0 then
+  redis.call('APPEND', P..'states:'..id, string.rep(PENDING, more))
+  redis.call('HINCRBY', P..'job:'..id, 'total', more)
+  count(id, PENDING, more)
+  mark_open(id)
+end
+return 1
+"""
+
+# id truncated -> 1, or -1 without a job
+CLOSE = """
+local id = ARGV[1]
+if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
+if job_field(id, 'reading') == '1' then
+  redis.call('HSET', P..'job:'..id, 'reading', '0', 'truncated', ARGV[2])
+  redis.call('ZREM', P..'reading', id)
+  if job_number(id, 'cursor') < job_number(id, 'total') then mark_open(id) end
+  settle(id)
+end
+return 1
+"""
+
+# fetch_window encode_window index_window most resend -> refs that now wait for their fetch message
+DISPATCH = """
+local function next_chunk(id)
+  local size, total = job_number(id, 'chunk'), job_number(id, 'total')
+  local at = job_number(id, 'cursor')
+  while at < total do
+    local block = redis.call('GETRANGE', P..'states:'..id, at, at + 65535)
+    local found = string.find(block, PENDING, 1, true)
+    if found then
+      local num = math.floor((at + found - 1) / size)
+      -- A chunk that is still being read is sent when it is full.
+      if (num + 1) * size > total and job_field(id, 'reading') == '1' then return nil end
+      redis.call('HSET', P..'job:'..id, 'cursor', (num + 1) * size)
+      return id..':'..job_field(id, 'gen')..':'..num..':0'
+    end
+    at = at + #block
+  end
+  return nil
+end
+
+local refs = {}
+if redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
+  or redis.call('ZCARD', P..'stage:index') >= tonumber(ARGV[3]) then return refs end
+while #refs < tonumber(ARGV[4]) and redis.call('ZCARD', P..'stage:fetch') < tonumber(ARGV[1]) do
+  local id = redis.call('LPOP', P..'open')
+  if not id then break end
+  local ref = next_chunk(id)
+  if ref then
+    redis.call('RPUSH', P..'open', id)
+    enter(ref, 'fetch', '', tonumber(ARGV[5]))
+    refs[#refs + 1] = ref
+  else
+    redis.call('HSET', P..'job:'..id, 'open', '0')
+    if job_field(id, 'reading') == '0' then redis.call('HSET', P..'job:'..id, 'cursor', job_field(id, 'total')) end
+  end
+end
+return refs
+"""
+
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last}, or nothing
+CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
+
+# stage token lease most_items -> a list of claims, oldest chunk first
+CLAIM_READY = """
+local claims, items = {}, 0
+for _, ref in ipairs(redis.call('ZRANGE', P..'stage:'..ARGV[1], 0, -1)) do
+  local c = claim(ref, ARGV[1], ARGV[2], tonumber(ARGV[3]))
+  if c then
+    claims[#claims + 1] = c
+    items = items + c[6] - c[5]
+    if items >= tonumber(ARGV[4]) then break end
+  end
+end
+return claims
+"""
+
+# token lease ref... -> how many of the leases are still held
+RENEW = """
+local held, t = 0, now()
+for i = 3, #ARGV do
+  if holds(ARGV[i], ARGV[1]) then
+    redis.call('ZADD', P..'due', t + tonumber(ARGV[2]), ARGV[i])
+    held = held + 1
+  end
+end
+return held
+"""
+
+# ref token next_stage payload moves errors retry_delay resend most_errors -> 1, or 0 when the lease was lost
+# `moves`: JSON [[index, state], …]; an item that is no longer open stays as it is.
+ADVANCE = """
+local ref, token, next_stage = ARGV[1], ARGV[2], ARGV[3]
+if not holds(ref, token) then return 0 end
+local id, gen, num, attempt = split(ref)
+local states = P..'states:'..id
+local failed = {}
+for _, move in ipairs(cjson.decode(ARGV[5])) do
+  local at, to = move[1], tostring(move[2])
+  local from = redis.call('GETRANGE', states, at, at)
+  if is_open(from) and from ~= to then
+    redis.call('SETRANGE', states, at, to)
+    count(id, from, -1)
+    count(id, to, 1)
+    if to ~= FETCHED then redis.call('HINCRBY', P..'totals', to, 1) end
+    if to == FAILED then failed[at] = true end
+  end
+end
+for _, error in ipairs(cjson.decode(ARGV[6])) do
+  if failed[error.index] and redis.call('LLEN', P..'errors:'..id) < tonumber(ARGV[9]) then
+    redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
+  end
+end
+forget_chunk(ref)
+if next_stage ~= '' then enter(ref, next_stage, ARGV[4], tonumber(ARGV[8])) end
+local delay = tonumber(ARGV[7])
+if delay >= 0 then
+  local again = id..':'..gen..':'..num..':'..(attempt + 1)
+  redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,
+    'payload', '', 'resends', 0)
+  redis.call('ZADD', P..'due', now() + delay, again)
+end
+mark_rate(id)
+settle(id)
+return 1
+"""
+
+# token delay counted ref... -> how many were given back; `counted` 0 takes the delivery back
+RELEASE = """
+local t, released = now(), 0
+for i = 4, #ARGV do
+  if holds(ARGV[i], ARGV[1]) then
+    redis.call('HSET', P..'chunk:'..ARGV[i], 'state', 'delayed', 'token', '')
+    if ARGV[3] == '0' then redis.call('HINCRBY', P..'chunk:'..ARGV[i], 'deliveries', -1) end
+    redis.call('ZADD', P..'due', t + tonumber(ARGV[2]), ARGV[i])
+    released = released + 1
+  end
+end
+return released
+"""
+
+# resend index_resend most -> {stage, ref, …}: chunks whose message must be sent (again)
+SWEEP = """
+local t, out = now(), {}
+for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P..'due', '-inf', t, 'LIMIT', 0, tonumber(ARGV[3]))) do
+  local id, gen = split(ref)
+  local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state')
+  if not c[1] or redis.call('EXISTS', P..'job:'..id) == 0 or job_number(id, 'gen') ~= gen then
+    forget_chunk(ref)
+  else
+    local wait = tonumber(c[1] == 'index' and ARGV[2] or ARGV[1])
+    -- A message that only waits behind others is repeated ever more rarely.
+    local resends = 0
+    if c[2] == 'queued' then resends = redis.call('HINCRBY', P..'chunk:'..ref, 'resends', 1) end
+    redis.call('HSET', P..'chunk:'..ref, 'state', 'queued', 'token', '')
+    redis.call('ZADD', P..'stage:'..c[1], 'NX', t, ref)
+    redis.call('ZADD', P..'due', t + wait * 2 ^ math.min(resends, 5), ref)
+    out[#out + 1] = c[1]
+    out[#out + 1] = ref
+  end
+end
+return out
+"""
+
+# id -> 1, 0 when the job had ended, -1 without a job
+CANCEL = """
+local id = ARGV[1]
+if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
+if job_field(id, 'finished') ~= '' then return 0 end
+local map, changed = string.gsub(redis.call('GET', P..'states:'..id) or '', '[01]', CANCELLED)
+redis.call('SET', P..'states:'..id, map)
+redis.call('HSET', P..'job:'..id, 'c0', 0, 'c1', 0, 'reading', '0', 'status', 'cancelled')
+count(id, CANCELLED, changed)
+redis.call('HINCRBY', P..'totals', CANCELLED, changed)
+redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
+-- Chunks on their way belong to the generation before: they free their places at once.
+for _, stage in ipairs({'fetch', 'encode', 'index'}) do
+  for _, ref in ipairs(redis.call('ZRANGE', P..'stage:'..stage, 0, -1)) do
+    if split(ref) == id then forget_chunk(ref) end
+  end
+end
+start(id)
+settle(id)
+redis.call('HSET', P..'job:'..id, 'status', 'cancelled')
+return 1
+"""
+
+# id -> how many items are open again, -2 while the job runs, -1 without a job
+RETRY = """
+local id = ARGV[1]
+if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
+if job_field(id, 'finished') == '' then return -2 end
+local failed = job_number(id, 'c4')
+if failed == 0 then return 0 end
+redis.call('SET', P..'states:'..id, (string.gsub(redis.call('GET', P..'states:'..id), FAILED, PENDING)))
+redis.call('HSET', P..'job:'..id, 'c4', 0, 'cursor', 0, 'finished', '', 'status', 'queued', 'started', '',
+  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
+count(id, PENDING, failed)
+redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
+redis.call('DEL', P..'errors:'..id)
+redis.call('ZREM', P..'expiry', id)
+redis.call('ZREM', P..'callbacks', id)
+mark_open(id)
+return failed
+"""
+
+# id -> 1: the job's keys are gone
+FORGET_JOB = """
+local id = ARGV[1]
+for _, name in ipairs({'job:', 'states:', 'errors:'}) do redis.call('DEL', P..name..id) end
+for _, name in ipairs({'jobs', 'expiry', 'callbacks', 'reading'}) do redis.call('ZREM', P..name, id) end
+redis.call('LREM', P..'open', 0, id)
+return 1
+"""
+
+# token ttl_ms -> 1 while the lease is (again) this token's
+RENEW_WRITER = """
+if redis.call('GET', P..'writer') ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', P..'writer', ARGV[2])
+"""
+
+# token force -> 1 when the lease is free now; 0, keeping it, while a chunk waits for the writer
+RELEASE_WRITER = """
+if redis.call('GET', P..'writer') ~= ARGV[1] then return 1 end
+if ARGV[2] == '0' then
+  for _, ref in ipairs(redis.call('ZRANGE', P..'stage:index', 0, -1)) do
+    if redis.call('HGET', P..'chunk:'..ref, 'state') == 'queued' then return 0 end
+  end
+end
+return redis.call('DEL', P..'writer')
+"""

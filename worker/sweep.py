@@ -1,0 +1,103 @@
+"""The sweeper: what was lost goes round again, what is over is cleared away. Any number may run."""
+
+import hashlib
+import hmac
+import json
+import signal
+import threading
+import time
+
+import structlog
+
+from shared.config import Settings
+from shared.errors import ImageSearchError, ItemError, JobNotFound
+from shared.blobs import job_prefix, scratch_prefix
+from shared.job_view import job_document
+from shared.models import Job
+from shared.services import Services, build_services
+
+TICK_S = 1.0
+HOUSEKEEPING_S = 30.0
+CALLBACK_TRIES = 8
+CALLBACK_HOLD_S = 120.0  # longer than one try may take
+
+log = structlog.get_logger(__name__)
+
+
+def run_sweep(settings: Settings) -> None:
+    """Sweeps every TICK_S until SIGTERM or SIGINT."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    services = build_services(settings)
+    callbacks = threading.Thread(target=_call_back_until, args=(services, stopped), daemon=True)
+    callbacks.start()
+    housekeeping_at = 0.0
+    while not stopped.is_set():
+        try:
+            sweep(services)
+            if time.monotonic() >= housekeeping_at:
+                clear_away(services)
+                housekeeping_at = time.monotonic() + HOUSEKEEPING_S
+        except ImageSearchError as error:
+            log.warning("sweep_postponed", reason=error.detail)
+        stopped.wait(TICK_S)
+
+
+def sweep(services: Services) -> None:
+    """Sends again what waits for a message, and enqueues what may be enqueued."""
+    for stage, chunk in services.ledger.sweep():
+        services.dispatcher.send(stage, chunk)
+    services.dispatcher.pump()
+
+
+def clear_away(services: Services) -> None:
+    """Closes bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
+    for job_id in services.ledger.abandoned_readers():
+        services.ledger.close(job_id, truncated=True)
+    for job_id in services.ledger.expired_jobs():
+        services.blobs.delete_prefix(job_prefix(job_id))
+        services.ledger.forget_job(job_id)
+    for job_id in {key.split("/")[1] for key in services.blobs.list("scratch/")}:
+        if _is_over(services, job_id):
+            services.blobs.delete_prefix(scratch_prefix(job_id))
+
+
+def _is_over(services: Services, job_id: str) -> bool:
+    try:
+        return services.ledger.get(job_id).status.finished
+    except JobNotFound:
+        return True
+
+
+def _call_back_until(services: Services, stopped: threading.Event) -> None:
+    while not stopped.wait(TICK_S):
+        try:
+            for job_id in services.ledger.due_callbacks(CALLBACK_HOLD_S):
+                _call_back(services, services.ledger.get(job_id))
+        except ImageSearchError as error:
+            log.warning("callbacks_postponed", reason=error.detail)
+
+
+def _call_back(services: Services, job: Job) -> None:
+    body = json.dumps(job_document(job)).encode()
+    tries = services.ledger.callback_tried(job.job_id)
+    try:
+        status = services.downloader.post(job.callback_url or "", body, _signed_headers(services, body))
+        outcome, delivered = str(status), 200 <= status < 300
+    except ItemError as error:
+        outcome, delivered = error.detail, False
+    log.info("callback", job_id=job.job_id, outcome=outcome, tries=tries)
+    over = delivered or tries >= CALLBACK_TRIES
+    services.ledger.schedule_callback(job.job_id, None if over else 5.0 * 2**tries)
+
+
+def _signed_headers(services: Services, body: bytes) -> dict[str, str]:
+    """`X-Image-Search-Signature: t=<epoch seconds>,v1=<hex HMAC-SHA256 of "<t>." + body>`."""
+    headers = {"Content-Type": "application/json"}
+    secret = services.settings.callback_secret
+    if secret is not None:
+        moment = str(int(time.time()))
+        signed = hmac.new(secret.get_secret_value().encode(), f"{moment}.".encode() + body, hashlib.sha256)
+        headers["X-Image-Search-Signature"] = f"t={moment},v1={signed.hexdigest()}"
+    return headers
