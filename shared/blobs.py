@@ -1,12 +1,12 @@
 """The blob store: every file of the project behind one fsspec URL, and the keys of all of them.
 
-    jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
-    jobs/<job>/results/<chunk>/…json         what became of them
-    jobs/<job>/uploads/<index>               uploaded files, until they are fetched
-    scratch/<job>/…npz                       model-size crops on their way from fetch to encode
-    log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
-    collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
-    deployment/…, keys/…                     the recorded model, API keys
+jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
+jobs/<job>/results/<chunk>/…json         what became of them
+jobs/<job>/uploads/<index>               uploaded files, until they are fetched
+scratch/<job>/…npz                       model-size crops on their way from fetch to encode
+log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
+collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
+deployment/…, keys/…                     the recorded model, API keys
 """
 
 import os
@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from shared.errors import BlobsUnavailable, ConfigError
 
 PictureKind = Literal["thumbnail", "rendition", "original"]
+PICTURE_KINDS: tuple[PictureKind, ...] = get_args(PictureKind)
 
 
 def job_prefix(job_id: str) -> str:

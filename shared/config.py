@@ -1,4 +1,4 @@
-"""Every setting, read in one place. docs/settings.md is this table for readers; a guard test compares them."""
+"""Every setting, read in one place. docs/settings.md is this table for readers; a guard test compares."""
 
 import os
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="torch device")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="encoder precision")
     chunk_size: int = Field(64, ge=1, le=1024, description="items a chunk (one message)")
-    batch_size: int = Field(64, ge=1, le=4096, description="pictures an encoder batch")
+    batch_size: int = Field(32, ge=1, le=4096, description="pictures an encoder batch")
     fetch_concurrency: int = Field(16, ge=1, le=256, description="downloads at once a fetch process")
     fetch_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds a whole download may take")
     max_image_bytes: int = Field(50 * 2**20, ge=1, description="bytes of one picture's file")
@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     @field_validator("allow_hosts", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @cached_property
     def celery_broker_url(self) -> str:

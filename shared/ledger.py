@@ -153,7 +153,9 @@ class Ledger:
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
         while True:
-            ids = self._call("zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True)
+            ids = self._call(
+                "zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True
+            )
             for job_id, created in ids:
                 bound = f"({created!r}"
                 try:
@@ -236,7 +238,9 @@ class Ledger:
 
     def pending(self, claim: Claim) -> list[int]:
         """The indices of the claim's items that are still to be fetched."""
-        block = self._call("getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1)
+        block = self._call(
+            "getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1
+        )
         return [claim.first_item + offset for offset, digit in enumerate(block) if digit == "0"]
 
     def renew(self, claims: Sequence[Claim]) -> int:
@@ -298,7 +302,7 @@ class Ledger:
         self._call("expire", key, int(self._job_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
-        """The latest removal of each of `image_ids` that has one; adds of an older version must be skipped."""
+        """The latest removal of each of `image_ids` that has one; older additions must be skipped."""
         values = self._call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}
@@ -436,7 +440,7 @@ def _translated() -> Iterator[None]:
 
 
 def _persistently(call: Callable[[], T]) -> T:
-    """Repeats an idempotent call for some seconds while Redis is away, so that finished work is not redone."""
+    """Repeats an idempotent call for some seconds while Redis is away: finished work is not redone."""
     for delay in (0.2, 0.5, 1.0, 2.0, 4.0):
         try:
             return call()

@@ -37,5 +37,13 @@ def configure_logging(settings: Settings) -> None:
     )
     level = settings.log_level.upper()
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("httpx", "httpcore", "chromadb", "urllib3", "PIL", "celery.worker.strategy", "celery.app.trace"):
+    for chatty in (
+        "httpx",
+        "httpcore",
+        "chromadb",
+        "urllib3",
+        "PIL",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

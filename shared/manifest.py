@@ -64,7 +64,9 @@ def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
     return items
 
 
-def write_results(blobs: Blobs, chunk: Chunk, stage: Stage, token: str, results: Iterable[ItemResult]) -> None:
+def write_results(
+    blobs: Blobs, chunk: Chunk, stage: Stage, token: str, results: Iterable[ItemResult]
+) -> None:
     """Records what one delivery of a chunk found out; written before the ledger's transition."""
     rows = [
         {"i": r.index, "id": r.image_id, "code": r.code, "detail": r.detail, "n": r.attempts} for r in results

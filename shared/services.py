@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from celery import Celery
 
 from shared import vectorlog
-from shared.blobs import Blobs, collection_prefix, log_prefix, picture_key
+from shared.blobs import PICTURE_KINDS, Blobs, collection_prefix, log_prefix, picture_key
 from shared.config import Settings
 from shared.download import Downloader
 from shared.index import Index
@@ -33,8 +33,7 @@ class Services:
         vectorlog.write_removal(self.blobs, collection, opened.info.fingerprint, image_id, version)
         self.ledger.record_removal(collection, image_id, version)
         opened.delete([image_id])
-        kinds = ("thumbnail", "rendition", "original")
-        self.blobs.delete(*(picture_key(collection, image_id, kind) for kind in kinds))
+        self.blobs.delete(*(picture_key(collection, image_id, kind) for kind in PICTURE_KINDS))
 
     def remove_collection(self, collection: str) -> None:
         """Removes a collection, its pictures and its vector log. Raises CollectionNotFound."""

@@ -97,7 +97,10 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
         log.info("process_ready", stages=[str(stage) for stage in stages])
 
     def task(stage: Stage) -> Callable[[str], None]:
-        return lambda ref: made[0].deliver(stage, ref)
+        def deliver(ref: str) -> None:
+            made[0].deliver(stage, ref)
+
+        return deliver
 
     for stage in stages:
         app.task(task(stage), name=TASK_NAMES[stage])

@@ -61,8 +61,7 @@ def _advance(
 ) -> None:
     """Advances the chunk: `failed` fail with `error`, the rest goes on to index in `segment_key`."""
     results = [
-        ItemResult(a.index, a.image.source, a.attempts, code=error.code, detail=error.detail)
-        for a in failed
+        ItemResult(a.index, a.image.source, a.attempts, code=error.code, detail=error.detail) for a in failed
     ]
     write_results(services.blobs, claim.chunk, Stage.ENCODE, claim.token, results)
     moved = services.ledger.advance(

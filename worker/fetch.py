@@ -191,14 +191,10 @@ def _write_scratch(services: Services, claim: Claim, version: int, fetched: dict
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:
-    return (
-        error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
-    )
+    return error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
 
 
 def _retry_delay(error: ItemError, attempts: int) -> float:
-    """Seconds: 1, 3, 9 with up to half as much jitter on top, or what the server asked for if that is longer."""
+    """Seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if that is longer."""
     backoff = 3.0 ** (attempts - 1) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
     return max(backoff, error.retry_after_s or 0.0)
-
-

@@ -52,5 +52,5 @@ class _Raised:
 def _call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         connection.send(function(*arguments))
-    except Exception as error:  # noqa: BLE001 - handed to the caller
+    except Exception as error:
         connection.send(_Raised(error))

@@ -9,9 +9,9 @@ import time
 
 import structlog
 
+from shared.blobs import job_prefix, scratch_prefix
 from shared.config import Settings
 from shared.errors import ImageSearchError, ItemError, JobNotFound
-from shared.blobs import job_prefix, scratch_prefix
 from shared.job_view import job_document
 from shared.models import Job
 from shared.services import Services, build_services

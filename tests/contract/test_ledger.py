@@ -4,7 +4,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import fakeredis
 import pytest
@@ -131,9 +130,7 @@ def test_fetch_waits_while_encode_is_a_window_behind(ledger: Ledger) -> None:
         for chunk in ledger.dispatch():
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim
-            ledger.advance(
-                claim, moves=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x"
-            )
+            ledger.advance(claim, moves=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x")
     assert ledger.dispatch() == []
 
 
@@ -371,7 +368,7 @@ def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
     run_to_end(ledger)
     assert ledger.expired_jobs() == [job_id]
     ledger.forget_job(job_id)
-    assert [key for key in client.keys() if job_id in key] == []
+    assert [key for key in client.scan_iter() if job_id in key] == []
     with pytest.raises(JobNotFound):
         ledger.get(job_id)
 

@@ -1,0 +1,61 @@
+"""The application: `create_app` is the contents page."""
+
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+from flask import Flask, Response, g, request
+from flask_openapi3 import OpenAPI
+
+from api import auth, collections, context, health, images, jobs, openapi, problems, search
+from api.auth import KeyRing
+from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
+from api.health import Probe
+from api.metrics import Metrics
+from shared.config import Settings
+from shared.services import Services, build_services
+
+
+def create_app(
+    settings: Settings, services: Services | None = None, *, load: LoadEncoder = load_encoder
+) -> OpenAPI:
+    """The API on `services`, or on those that the settings name. The model loads in the background."""
+    services = services or build_services(settings)
+    app = openapi.make_app(__name__, _version())
+    loader = EncoderLoader(lambda: load(services))
+    keys = KeyRing(services.blobs)
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
+
+    problems.install(app)
+    auth.install(app, keys)
+    _install_metrics(app)
+
+    app.register_api(jobs.blueprint)
+    app.register_api(search.blueprint)
+    app.register_api(images.blueprint)
+    app.register_api(collections.blueprint)
+    app.register_api(health.blueprint)
+    app.register_blueprint(openapi.blueprint)
+
+    loader.start()
+    return app
+
+
+def _install_metrics(app: Flask) -> None:
+    def start() -> None:
+        g.started = time.perf_counter()
+
+    def finish(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "unmatched"
+        elapsed = time.perf_counter() - g.get("started", time.perf_counter())
+        context.metrics().observe_request(request.method, route, response.status_code, elapsed)
+        return response
+
+    app.before_request(start)
+    app.after_request(finish)
+
+
+def _version() -> str:
+    try:
+        return version("image-search")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,99 @@
+"""Reading request bodies of any length, also those that break off."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from werkzeug.wsgi import get_content_length, get_input_stream
+
+from shared.errors import RequestTooLarge
+
+MAX_LINE_BYTES = 64 * 1024
+IDLE_SECONDS = 60.0
+_MIN_READ = 1024
+_MAX_READ = 64 * 1024
+_QUICK_READ_SECONDS = 0.1
+_DRAIN_BYTES = 256 * 2**20
+_DRAIN_SECONDS = 10.0
+
+
+class Body:
+    """A request's body, read once and counted, with what is wrong with its transfer.
+
+    `truncated` becomes true when the connection ended before the body did. A client that sends nothing
+    for IDLE_SECONDS counts as gone, so that it cannot hold a server thread for ever.
+    """
+
+    def __init__(self, environ: dict[str, Any], limit: int | None = None) -> None:
+        self._stream = get_input_stream(environ)
+        self._expected = get_content_length(environ)
+        self._socket = environ.get("gunicorn.socket")
+        self._limit = limit
+        self._read = 0
+        self.truncated = False
+        if self._socket is not None:
+            self._socket.settimeout(IDLE_SECONDS)
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; nothing at the end. Raises RequestTooLarge past the limit."""
+        self._check(max(self._read, self._expected or 0))
+        try:
+            data = self._stream.read(size)
+        except Exception:  # what a broken transfer raises differs from server to server
+            if self.truncated:
+                return b""
+            self.truncated = True
+            # Servers keep what had arrived before the break and give it to the next read.
+            return self.read(size)
+        self._read += len(data)
+        self._check(self._read)
+        if not data and self._expected is not None and self._read < self._expected:
+            self.truncated = True
+        return data
+
+    def read_all(self) -> bytes:
+        return b"".join(iter(lambda: self.read(_MAX_READ), b""))
+
+    def drain(self) -> None:
+        """Reads what the client still sends, within bounds, and drops it.
+
+        An answer before the end of the body would otherwise reach many clients as a connection reset.
+        """
+        deadline = monotonic() + _DRAIN_SECONDS
+        left = _DRAIN_BYTES
+        with suppress(Exception):
+            if self._socket is not None:
+                self._socket.settimeout(_DRAIN_SECONDS)
+            while not self.truncated and left > 0 and monotonic() < deadline:
+                data = self._stream.read(_MAX_READ)
+                left -= len(data) or left
+
+    def _check(self, size: int) -> None:
+        if self._limit is not None and size > self._limit:
+            raise RequestTooLarge(f"The request's body is larger than {self._limit:,} bytes.")
+
+
+def read_lines(body: Body) -> Iterator[bytes]:
+    """The lines of a body without their ends, memory flat.
+
+    A line over MAX_LINE_BYTES comes cut, but still longer than that. A last line without an end counts,
+    unless the body broke off. A byte order mark at the start is dropped.
+    """
+    pending, at_start = b"", True
+    size = _MIN_READ
+    while True:
+        started = monotonic()
+        data = body.read(size)
+        if not data:
+            break
+        # A server may wait until it has all that is asked for, so only a fast sender is asked for much.
+        quick = monotonic() - started < _QUICK_READ_SECONDS
+        size = min(size * 2, _MAX_READ) if quick else _MIN_READ
+        *complete, rest = (pending + data).split(b"\n")
+        pending = rest[: MAX_LINE_BYTES + 1]
+        for line in complete:
+            yield (line.removeprefix(b"\xef\xbb\xbf") if at_start else line)[: MAX_LINE_BYTES + 1]
+            at_start = False
+    if pending and not body.truncated:
+        yield pending.removeprefix(b"\xef\xbb\xbf") if at_start else pending

@@ -1,0 +1,141 @@
+"""Whether the process lives, whether it can do its work, and its numbers."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from threading import Lock
+from typing import Any, Literal
+
+from flask import Response, current_app, jsonify, make_response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from api.auth import requires
+from api.context import context, encoder, services
+from api.metrics import CONTENT_TYPE
+from api.schemas import QueryModel
+from shared.errors import ImageSearchError
+
+CHECK_TIMEOUT_S = 4.0
+CACHE_S = 1.0
+PROOF_S = 10.0  # how long one encode proves that the encoder works
+
+blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
+
+
+class ReadyQuery(QueryModel):
+    purpose: Literal["search", "ingest"] = Field(
+        "search", alias="for", description="503 when this cannot work"
+    )
+
+
+class Dependency(BaseModel):
+    ok: bool
+    detail: str | None = Field(None, description="what is wrong")
+
+
+class Workers(BaseModel):
+    """Worker slots that were seen in the last 20 s, a queue."""
+
+    fetch: int = 0
+    encode: int = 0
+    index: int = 0
+
+
+class Readiness(BaseModel):
+    ready: bool
+    redis: Dependency
+    chroma: Dependency
+    blobs: Dependency
+    model: Dependency
+    workers: Workers
+
+
+class Probe:
+    """The dependencies' states, asked for at once, each within CHECK_TIMEOUT_S, and kept for CACHE_S."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe")
+        self._found: Readiness | None = None
+        self._asked_at = 0.0
+        self._proven_at = 0.0
+
+    def look(self) -> Readiness:
+        with self._lock:
+            if self._found is None or time.monotonic() - self._asked_at > CACHE_S:
+                self._found = self._ask()
+                self._asked_at = time.monotonic()
+            return self._found
+
+    def _ask(self) -> Readiness:
+        parts, app = services(), current_app._get_current_object()  # type: ignore[attr-defined]
+
+        def prove_model() -> None:
+            with app.app_context():
+                self._prove_encode()
+
+        checks: dict[str, Callable[[], Any]] = {
+            "redis": parts.ledger.ping,
+            "chroma": parts.index.ping,
+            "blobs": lambda: parts.blobs.exists("deployment/model.json"),
+            "model": prove_model,
+            "workers": parts.ledger.workers,
+        }
+        answers = {name: self._pool.submit(check) for name, check in checks.items()}
+        states = {name: _state(answers[name].result) for name in ("redis", "chroma", "blobs", "model")}
+        workers = Workers()
+        if states["redis"].ok and _state(answers["workers"].result).ok:
+            for worker in answers["workers"].result():
+                for queue in worker.queues:
+                    setattr(workers, queue, getattr(workers, queue) + worker.slots)
+        ready = states["chroma"].ok and states["model"].ok
+        return Readiness(ready=ready, workers=workers, **states)
+
+    def _prove_encode(self) -> None:
+        model = encoder()
+        if time.monotonic() - self._proven_at > PROOF_S:
+            model.encode_texts(["a photo"])
+            self._proven_at = time.monotonic()
+
+
+def _state(result: Callable[[float], Any]) -> Dependency:
+    try:
+        result(CHECK_TIMEOUT_S)
+    except FutureTimeoutError:
+        return Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_S:g} s")
+    except ImageSearchError as error:
+        return Dependency(ok=False, detail=error.detail)
+    except Exception as error:
+        return Dependency(ok=False, detail=type(error).__name__)
+    return Dependency(ok=True)
+
+
+@blueprint.get("/healthz", summary="The process is alive")
+def healthz() -> Response:
+    """Answers 200 as long as the process serves at all."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/readyz", summary="Search works", responses={200: Readiness, 503: Readiness})
+def readyz(query: ReadyQuery) -> Response:
+    """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken."""
+    found = context().probe.look()
+    ready = found.ready if query.purpose == "search" else found.redis.ok and found.blobs.ok
+    response = make_response(jsonify({**found.model_dump(), "ready": ready}), 200 if ready else 503)
+    if not ready:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+@blueprint.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    responses={200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+@requires("admin")
+def get_metrics() -> Response:
+    """Requests, searches, queues and totals. Needs `admin` once a key exists."""
+    return Response(context().metrics.render(), content_type=CONTENT_TYPE)

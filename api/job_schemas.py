@@ -1,0 +1,239 @@
+"""What goes into and comes out of the job routes."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from shared.errors import FieldError
+from shared.job_view import job_document
+from shared.job_view import rfc3339 as rfc3339  # noqa: PLC0414 - api/schemas.py takes it from here
+from shared.models import ItemResult, ItemState, Job, JobStatus
+
+MAX_ITEMS = 100_000
+MAX_ERRORS = 20
+MAX_METADATA = 32
+METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+RESERVED_NAMES = frozenset(
+    {"id", "key", "source", "format", "width", "height", "bytes", "taken_at", "lat", "lon", "near", "tags"}
+    | {"nsfw", "colors", "created_at", "and", "or", "not"}
+)
+COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+DEFAULT_COLLECTION = "images"
+_METADATA_SCHEMA = {
+    "type": "object",
+    "maxProperties": MAX_METADATA,
+    "description": f"names match `{METADATA_NAME.pattern}` and are not those of built-in fields",
+    "propertyNames": {"pattern": f"^{METADATA_NAME.pattern}$"},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "number"},
+            {"type": "boolean"},
+            {"type": "array", "items": {"type": "string"}},
+        ]
+    },
+}
+# Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
+MetadataIn = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "null"}]})]
+Collection = Annotated[
+    str, Field(description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit")
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ItemIn(_Strict):
+    """One picture to fetch. A malformed `url` fails this item, not the request."""
+
+    url: str
+    metadata: MetadataIn = None
+
+
+class JobIn(_Strict):
+    """Exactly one of `items` and `urls`."""
+
+    items: list[ItemIn] | None = Field(None, max_length=MAX_ITEMS)
+    urls: list[str] | None = Field(None, max_length=MAX_ITEMS, description="short for items without metadata")
+    collection: Collection | None = None
+    callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+
+
+class JobFormIn(BaseModel):
+    """The parts of a multipart body (documentation only: the parts are read as a stream)."""
+
+    files: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
+        description="pictures, or one zip, tar or tar.gz archive of pictures"
+    )
+    metadata: Annotated[
+        Any, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "array", "items": _METADATA_SCHEMA}]})
+    ] = Field({}, description="a JSON object for all pictures, or a list in the order of the files")
+    collection: Collection = DEFAULT_COLLECTION
+    callback_url: str | None = None
+
+
+class JobQuery(BaseModel):
+    """Options of a streamed body; of another one where the body itself does not say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: Collection | None = None
+    callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+
+
+class JobHeaders(BaseModel):
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="repeats of this request within 24 h answer with the same job",
+    )
+
+
+class JobPath(BaseModel):
+    job_id: str
+
+
+class ItemsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    status: ItemState | None = None
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, pattern=r"^[0-9]{1,9}$", description="`next_cursor` of the page before")
+
+
+class JobsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    status: JobStatus | None = None
+    limit: int = Field(50, ge=1, le=1000)
+    cursor: str | None = Field(
+        None, pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?$", description="`next_cursor` of the page before"
+    )
+
+
+class JobErrorOut(BaseModel):
+    index: int
+    source: str
+    code: str
+    detail: str
+
+
+class JobOut(BaseModel):
+    """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1]."""
+
+    job_id: str
+    status: JobStatus
+    collection: str
+    total: int
+    counts: dict[ItemState, int]
+    progress: float
+    rate_per_s: float | None
+    eta_s: float | None
+    truncated: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    errors: list[JobErrorOut]
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls.model_validate(job_document(job))
+
+
+class JobsOut(BaseModel):
+    jobs: list[JobOut]
+    next_cursor: str | None
+
+
+class ItemOut(BaseModel):
+    """One item of a job: `image_id` once it is indexed or duplicate, `code` and `detail` once it failed."""
+
+    index: int
+    source: str
+    status: ItemState
+    image_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    attempts: int = 0
+
+    @classmethod
+    def of(cls, index: int, state: ItemState, source: str, result: ItemResult | None) -> Self:
+        # A result may be of an earlier generation (before a retry), so the state decides what of it holds.
+        stored = state in (ItemState.INDEXED, ItemState.DUPLICATE)
+        failed = state is ItemState.FAILED
+        return cls(
+            index=index,
+            source=source,
+            status=state,
+            image_id=result.image_id if result and stored else None,
+            code=result.code if result and failed else None,
+            detail=result.detail if result and failed else None,
+            attempts=result.attempts if result else 0,
+        )
+
+
+class ItemsOut(BaseModel):
+    items: list[ItemOut]
+    next_cursor: str | None
+
+
+def pointer(*parts: object) -> str:
+    """An RFC 6901 pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1")[:200] for part in parts)
+
+
+def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
+    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
+    return [
+        {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
+    ]
+
+
+def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[FieldError]:
+    """What breaks the contract's rules for metadata, each under a pointer below `prefix`."""
+    if len(metadata) > MAX_METADATA:
+        message = f"has {len(metadata)} values; at most {MAX_METADATA} are allowed"
+        yield {"pointer": pointer(*prefix), "message": message}
+        return
+    for name, value in metadata.items():
+        if fault := _name_fault(name) or _value_fault(value):
+            yield {"pointer": pointer(*prefix, name), "message": fault}
+
+
+def _name_fault(name: str) -> str | None:
+    if not METADATA_NAME.fullmatch(name):
+        return "a metadata name is a letter, then at most 62 letters, digits or underscores"
+    if name in RESERVED_NAMES:
+        return f"{name} is the name of a built-in field"
+    return None
+
+
+def _value_fault(value: object) -> str | None:
+    match value:
+        case str() | bool():
+            return None
+        case int():
+            return None if -(2**63) <= value < 2**63 else "an integer must fit in 64 bits"
+        case float():
+            return None if math.isfinite(value) else "a number must be finite"
+        case list() if all(isinstance(member, str) for member in value):
+            return None
+    return "must be a string, a number, a boolean or a list of strings"
+
+
+def _message(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "missing":
+        return "required field is missing"
+    if kind == "too_long" and f"at most {MAX_ITEMS}" in message:
+        return f"has too many items; at most {MAX_ITEMS:,} are allowed in one request: stream them as NDJSON"
+    return message

@@ -1,0 +1,62 @@
+"""The process's numbers for Prometheus, in a registry of their own an app."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shared.errors import Unavailable
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "image_search"
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """`requests` and `seconds` a method, route and status; `encode_seconds` and `index_seconds` a search."""
+
+    def __init__(self, ledger_gauges: Callable[[], dict[str, float]]) -> None:
+        self._registry = CollectorRegistry()
+        labels = ("method", "route", "status")
+        self.requests = Counter(
+            f"{_PREFIX}_http_requests", "Requests answered", labels, registry=self._registry
+        )
+        self.seconds = self._histogram("http_request_seconds", "Time to answer a request", labels)
+        self.encode_seconds = self._histogram("search_encode_seconds", "Time to encode a search's query")
+        self.index_seconds = self._histogram("search_index_seconds", "Time of a search in the index")
+        self._registry.register(_LedgerGauges(ledger_gauges))
+
+    def _histogram(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", help_text, labels, buckets=_SECONDS, registry=self._registry)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(method, route, str(status)).observe(seconds)
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _LedgerGauges(Collector):
+    """The ledger's gauges, read at each scrape and absent while Redis is down."""
+
+    def __init__(self, read: Callable[[], dict[str, float]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            gauges = self._read()
+        except Unavailable:
+            gauges = None
+        up = GaugeMetricFamily(f"{_PREFIX}_ledger_up", "Whether the job ledger answers")
+        up.add_metric([], 0.0 if gauges is None else 1.0)
+        yield up
+        for name, value in sorted((gauges or {}).items()):
+            gauge = GaugeMetricFamily(f"{_PREFIX}_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}", "From the job ledger")
+            gauge.add_metric([], value)
+            yield gauge

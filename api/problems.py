@@ -1,0 +1,166 @@
+"""Every error answer: one builder of application/problem+json (RFC 9457), and the request ids it is logged under."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar
+from uuid import uuid4
+
+import structlog
+from flask import Flask, Response, g, request
+from flask import Request as FlaskRequest
+from flask.json.provider import DefaultJSONProvider
+from pydantic import BaseModel, ValidationError
+from structlog.contextvars import bind_contextvars, clear_contextvars
+from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
+
+from api.job_schemas import field_errors
+from shared.errors import ImageSearchError, InvalidRequest, Unavailable
+
+PROBLEM_JSON = "application/problem+json"
+MAX_JSON_BYTES = 2**20
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_HTTP_CODES = {413: "request_too_large", 503: "unavailable"}
+_INTERNAL = "Something went wrong on the server; its log has the details under this X-Request-ID."
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+log = structlog.get_logger()
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """A problem document; `members` are extensions such as `errors`."""
+    document = {
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **members,
+    }
+    body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(body, status, headers, content_type=PROBLEM_JSON)
+
+
+def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
+    """A pydantic error as ours; its pointers start with `prefix`."""
+    errors = field_errors(error, *prefix)
+    first = errors[0]
+    detail = f"{first['pointer'] or 'The request'}: {first['message']}"
+    return InvalidRequest(detail if len(errors) == 1 else f"{detail} (and {len(errors) - 1} more)", errors)
+
+
+def parse(model: type[Model], document: object) -> Model:
+    """Raises InvalidRequest with pointers into `document`."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def load_json(text: str | bytes, what: str) -> Any:
+    """Parses JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise BadRequest(f"{what} is nested too deeply.") from None
+    except ValueError as error:
+        raise BadRequest(f"{what} is not valid JSON: {error}.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+class Request(FlaskRequest):
+    """A request whose JSON is of at most MAX_JSON_BYTES, and refused in a sentence when unreadable."""
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        if not self.is_json:
+            raise UnsupportedMediaType("The body's Content-Type must be application/json.")
+        if not hasattr(self, "_document"):
+            self.max_content_length = MAX_JSON_BYTES
+            self._document = load_json(self.get_data(), "The body")
+        return self._document
+
+
+class JSONProvider(DefaultJSONProvider):
+    """UTF-8 and the fields in the order that the documentation has them."""
+
+    sort_keys = False
+    ensure_ascii = False
+
+
+def install(app: Flask) -> None:
+    """Makes every answer of `app` carry a request id and the security headers, every error a problem."""
+    app.request_class = Request
+    app.json = JSONProvider(app)
+    app.before_request(_identify_request)
+    app.after_request(_finish_response)
+    app.register_error_handler(ImageSearchError, _ours)
+    app.register_error_handler(HTTPException, _werkzeugs)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def refuse_invalid(error: ValidationError) -> NoReturn:
+    """flask-openapi3's callback for a failed validation of parameters or body."""
+    raise invalid_request(error) from None
+
+
+def _identify_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
+    clear_contextvars()
+    bind_contextvars(request_id=g.request_id)
+
+
+def _finish_response(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id") or str(uuid4())
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _ours(error: ImageSearchError) -> Response:
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected(error)
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+        log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
+    members = {"errors": error.errors} if isinstance(error, InvalidRequest) and error.errors else {}
+    return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
+
+
+def _werkzeugs(error: HTTPException) -> Response | HTTPException:
+    status = error.code or 500
+    if status < 400 or error.response is not None:
+        return error
+    if status >= 500 and status != 503:
+        return _unexpected(error)
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    code = _HTTP_CODES.get(status) or re.sub(r"\W+", "_", error.name.lower())
+    return problem(status, code, error.name.capitalize(), error.description or error.name, headers=headers)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", method=request.method, path=request.path, exc_info=error)
+    return problem(500, "internal", "Internal error", _INTERNAL)

@@ -1,0 +1,203 @@
+"""What a search asks for, as one vector.
+
+With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of negatives)`.
+`text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone are a query, too:
+the least alike come first.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.context import encoder, services
+from api.job_schemas import DEFAULT_COLLECTION
+from api.schemas import MAX_PICTURES, SearchRequest, Subject
+from shared.encoder import Encoder
+from shared.errors import (
+    CollectionNotFound,
+    FieldError,
+    ImageNotFound,
+    InvalidRequest,
+    ItemError,
+    ModelMismatch,
+)
+from shared.images import open_query_image
+from shared.index import Collection
+
+Vector = NDArray[np.float32]
+
+# Below this share of the weights' sum, what is left of a sum of unit vectors is rounding of the encoder.
+_CANCELLED = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `data` (an uploaded file's bytes).
+
+    `weight` is negative for what is subtracted; `pointer` says where the request has it.
+    """
+
+    pointer: str
+    weight: float = 1.0
+    text: str | None = None
+    image_url: str | None = None
+    image_id: str | None = None
+    data: bytes | None = None
+
+    @classmethod
+    def of(cls, pointer: str, subject: Subject, weight: float = 1.0) -> "Term":
+        return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
+
+
+def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term]:
+    """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
+    positives, negatives = request.positive, request.negative
+    terms = [
+        Term("/text", text=request.text),
+        Term("/image_url", image_url=request.image_url),
+        Term("/image_id", image_id=request.image_id),
+        *(Term(f"/image/{i}", data=data) for i, data in enumerate(uploads)),
+        *(Term.of(f"/positive/{i}", term, term.weight) for i, term in enumerate(positives)),
+        *(Term.of(f"/negative/{i}", term, -term.weight) for i, term in enumerate(negatives)),
+    ]
+    given = [term for term in terms if not _empty(term)]
+    if not given:
+        raise InvalidRequest(
+            "The query is empty: give a text, an image_url, an image_id, a picture, or positive or negative terms."
+        )
+    for term in given:
+        if term.text is not None and not term.text.strip():
+            raise _invalid(term, "is blank")
+    counted = [term for term in given if term.weight]
+    if not counted:
+        raise InvalidRequest("Every weight of the query is 0, so it asks for nothing.")
+    pictures = [term for term in counted if term.image_url is not None or term.data is not None]
+    if len(pictures) > MAX_PICTURES:
+        raise _invalid(
+            pictures[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
+        )
+    return counted
+
+
+def _empty(term: Term) -> bool:
+    if term.pointer == "/text" and term.text is not None:
+        return not term.text.strip()
+    return term.text is term.image_url is term.image_id is term.data is None
+
+
+def open_collection(name: str) -> Collection | None:
+    """None for the default collection before anything was put into it. Raises CollectionNotFound for another."""
+    try:
+        return services().index.collection(name)
+    except CollectionNotFound:
+        if name == DEFAULT_COLLECTION:
+            return None
+        raise
+
+
+def query_vector(terms: Sequence[Term], collection: Collection | None) -> Vector:
+    """The unit vector (dimension,) of a query. Raises InvalidRequest when its terms cancel each other out."""
+    weights = np.array([term.weight for term in terms], np.float32)
+    total = weights @ unit_vectors(terms, collection)
+    norm = float(np.linalg.norm(total))
+    if norm <= _CANCELLED * float(np.abs(weights).sum()):
+        raise InvalidRequest(
+            "The query cancels itself out: its negative terms take away all that it asks for."
+        )
+    vector: Vector = (total / norm).astype(np.float32)
+    return vector
+
+
+def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
+    """The terms' vectors (n, dimension) of length 1.
+
+    Raises ImageNotFound, ModelMismatch, and InvalidRequest with the item error's code for a picture that
+    cannot be had.
+    """
+    vectors: dict[int, Vector] = {}
+    ids = [term.image_id for term in terms if term.image_id is not None]
+    stored = collection.vectors(ids) if collection and ids else {}
+    for place, term in enumerate(terms):
+        if term.image_id is not None:
+            if term.image_id not in stored:
+                raise ImageNotFound(
+                    f"{term.pointer}: there is no picture {term.image_id} in this collection."
+                )
+            vectors[place] = stored[term.image_id]
+    if len(vectors) < len(terms):
+        model = encoder()
+        check_model(model, collection)
+        vectors |= _texts(model, terms) | _pictures(model, terms)
+    return np.stack([vectors[place] for place in range(len(terms))])
+
+
+def check_model(model: Encoder, collection: Collection | None) -> None:
+    """Raises ModelMismatch when the collection's vectors are another model's."""
+    if collection is not None and collection.info.fingerprint != model.fingerprint:
+        info = collection.info
+        raise ModelMismatch(
+            f"Collection {info.name} was written by the model {info.model}, but {model.name} is loaded: start with "
+            f"IMAGE_SEARCH_MODEL={info.model}, or move the collection with "
+            f"`image-search collections reindex {info.name}`."
+        )
+
+
+def cut_off(terms: Sequence[Term]) -> list[str]:
+    """A sentence for each text that is longer than the model reads."""
+    texts = [term for term in terms if term.text is not None]
+    return [
+        f"{term.pointer}: the end of this text was left out, since it is longer than the model reads."
+        for term in texts
+        if encoder().truncated(term.text or "")
+    ]
+
+
+def _texts(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
+    # Each distinct text once: equal texts then have equal vectors, whatever the batch does to rounding.
+    distinct = list(dict.fromkeys(term.text for term in terms if term.text is not None))
+    if not distinct:
+        return {}
+    vectors = dict(zip(distinct, model.encode_texts(distinct), strict=True))
+    return {place: vectors[term.text] for place, term in enumerate(terms) if term.text is not None}
+
+
+def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
+    places = [i for i, term in enumerate(terms) if term.image_url is not None or term.data is not None]
+    if not places:
+        return {}
+    downloader, max_pixels = services().downloader, services().settings.max_image_pixels
+
+    def crop(place: int) -> NDArray[np.uint8]:
+        term = terms[place]
+        try:
+            data = downloader.get(term.image_url) if term.image_url is not None else term.data
+            return open_query_image(data or b"", model.preprocess, max_pixels)
+        except ItemError as error:
+            raise _unusable(term, error) from error
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        crops = list(pool.map(crop, places))
+    try:
+        return dict(zip(places, model.encode_images(np.stack(crops)), strict=True))
+    except ItemError as error:
+        raise _unusable(terms[places[0]], error) from error
+
+
+def _unusable(term: Term, error: ItemError) -> InvalidRequest:
+    fault: FieldError = {"pointer": _pointer(term), "message": error.detail}
+    return InvalidRequest(f"{fault['pointer']}: {error.detail}", [fault], code=error.code)
+
+
+def _invalid(term: Term, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{_pointer(term)} {message}.", [{"pointer": _pointer(term), "message": message}])
+
+
+def _pointer(term: Term) -> str:
+    """The exact field: in a list of terms, `/positive/0/image_url`."""
+    if not term.pointer.startswith(("/positive/", "/negative/", "/a", "/b")):
+        return term.pointer
+    field = "text" if term.text is not None else "image_url" if term.image_url is not None else "image_id"
+    return f"{term.pointer}/{field}"

@@ -1,0 +1,275 @@
+"""What goes into and comes out of the search side's routes."""
+
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.job_schemas import COLLECTION_NAME, DEFAULT_COLLECTION, rfc3339
+from shared.models import CollectionInfo, Image
+
+MAX_LIMIT = 500
+MAX_OFFSET = 10_000
+MAX_TERMS = 32
+MAX_PICTURES = 8
+MAX_TEXT = 2000
+
+Text = Annotated[
+    str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
+]
+ImageId = Annotated[str, Field(max_length=64, description="a picture's id, 64 hexadecimal digits")]
+ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
+CollectionName = Annotated[
+    str,
+    Field(
+        pattern=f"^{COLLECTION_NAME.pattern}$",
+        description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit",
+    ),
+]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class BodyModel(BaseModel):
+    """A JSON body: no unknown field, no guessing of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class QueryModel(BaseModel):
+    """A query string: no unknown parameter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldProblem(BaseModel):
+    """`pointer` is an RFC 6901 pointer into the body or, for parameters, to the parameter's name."""
+
+    pointer: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is stable, for programs; `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] = []
+
+
+class Subject(BodyModel):
+    """Exactly one of `text`, `image_url` and `image_id`."""
+
+    text: Text | None = None
+    image_url: ImageUrl | None = None
+    image_id: ImageId | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if [self.text, self.image_url, self.image_id].count(None) != 2:
+            raise PydanticCustomError("one_of", "needs exactly one of text, image_url and image_id")
+        return self
+
+
+class WeightedSubject(Subject):
+    """Exactly one of `text`, `image_url` and `image_id`, and how much it counts."""
+
+    weight: Weight = 1.0
+
+
+Filters = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": (
+                "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
+                "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, `nin` and "
+                "`not` also match pictures that lack the field."
+            ),
+        }
+    ),
+]
+
+
+class SearchRequest(BodyModel):
+    """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
+
+    text: Text | None = None
+    image_url: ImageUrl | None = None
+    image_id: ImageId | None = None
+    positive: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
+    negative: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
+    filters: Filters | None = None
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    offset: Offset = 0
+    min_score: Score | None = Field(None, description="leaves out what scores less")
+    include: list[Literal["metadata"]] = Field(["metadata"], max_length=8)
+
+
+class SearchForm(BaseModel):
+    """The parts of a multipart search (documentation only: the parts are read one by one)."""
+
+    query: SearchRequest | None = Field(None, description="the same object as in a JSON body")
+    image: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
+        [], max_length=MAX_PICTURES, description="pictures, each with weight 1"
+    )
+
+
+class SearchQuery(QueryModel):
+    text: Text
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    offset: Offset = 0
+    min_score: Score | None = None
+
+
+class Result(BaseModel):
+    """`score` is the cosine similarity to the query, in [-1, 1]."""
+
+    id: str
+    score: float
+    source: str
+    thumbnail_url: str
+    width: int
+    height: int
+    metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+
+
+class Took(BaseModel):
+    """Milliseconds. `encode` includes getting the query's pictures."""
+
+    encode: float
+    index: float
+    total: float
+
+
+class SearchResponse(BaseModel):
+    """`results` best first, ties by id."""
+
+    results: list[Result]
+    took_ms: Took
+    model: str
+    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+
+
+class SimilarQuery(QueryModel):
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    min_score: Score | None = None
+
+
+class SimilarResponse(BaseModel):
+    results: list[Result]
+
+
+class ImagePath(BaseModel):
+    image_id: str = Field(description="64 hexadecimal digits")
+
+
+class CollectionQuery(QueryModel):
+    collection: CollectionName = DEFAULT_COLLECTION
+
+
+class ImageOut(BaseModel):
+    """One picture. Times are RFC 3339; `width` and `height` are those of the upright picture."""
+
+    id: str
+    collection: str
+    source: str
+    sources: list[str]
+    format: str
+    width: int
+    height: int
+    bytes: int
+    created_at: str
+    taken_at: str | None
+    lat: float | None
+    lon: float | None
+    metadata: dict[str, Any]
+    thumbnail_url: str
+
+    @classmethod
+    def of(cls, image: Image, collection: str) -> Self:
+        return cls(
+            id=image.id,
+            collection=collection,
+            source=image.source,
+            sources=image.sources,
+            format=image.format,
+            width=image.width,
+            height=image.height,
+            bytes=image.bytes,
+            created_at=rfc3339(image.created_at),
+            taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
+            lat=image.lat,
+            lon=image.lon,
+            metadata=image.metadata,
+            thumbnail_url=thumbnail_url(collection, image.id),
+        )
+
+
+class EmbeddingOut(BaseModel):
+    vector: list[float]
+    dimension: int
+    norm: float
+    min: float
+    max: float
+    mean: float
+
+
+class CompareRequest(BodyModel):
+    a: Subject
+    b: Subject
+    collection: CollectionName = Field(DEFAULT_COLLECTION, description="where an `image_id` is looked up")
+
+
+class CompareResponse(BaseModel):
+    """`score` is the cosine similarity, in [-1, 1]."""
+
+    score: float
+
+
+class CollectionIn(BodyModel):
+    name: CollectionName
+
+
+class CollectionPath(BaseModel):
+    name: str
+
+
+class CollectionOut(BaseModel):
+    """`model` is the only one that can search the collection and add to it."""
+
+    name: str
+    count: int
+    model: str
+    dimension: int
+    created_at: str
+
+    @classmethod
+    def of(cls, info: CollectionInfo) -> Self:
+        return cls(
+            name=info.name,
+            count=info.count,
+            model=info.model,
+            dimension=info.dimension,
+            created_at=rfc3339(info.created_at),
+        )
+
+
+class CollectionsOut(BaseModel):
+    collections: list[CollectionOut]
+
+
+def thumbnail_url(collection: str, image_id: str) -> str:
+    """Relative to the server, so that it holds behind any proxy."""
+    suffix = "" if collection == DEFAULT_COLLECTION else f"?collection={quote(collection)}"
+    return f"/v1/images/{image_id}/thumbnail{suffix}"

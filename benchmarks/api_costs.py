@@ -1,0 +1,82 @@
+"""What the API costs: a job's status by the job's size, and the memory of a large streamed request."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from benchmarks.results import Result
+from tests.stack import Stack
+
+SMALL, LARGE = 10, 100_000
+READS = 300
+# A port that refuses at once: items fail after their retries, which is all that they have to do here.
+REFUSED = "http://127.0.0.1:9/{}.jpg"
+
+
+def measure(checkpoint: Path, work: Path) -> list[Result]:
+    with (
+        Stack(work / "stack", model=checkpoint) as stack,
+        httpx.Client(base_url=stack.url, timeout=300) as http,
+    ):
+        small = _post(http, SMALL)
+        (api,) = [pid for pid in stack.processes("api") if _has_no_child(pid)]
+        _post(http, SMALL)
+        before = _resident_mib(api)
+        most_chunks = 0
+        large = _post(http, LARGE)
+        grown = _peak_mib(api) - before
+        most_chunks = max(most_chunks, _chunks_in_flight(http))
+        times = {job: _status_times(http, job) for job in (small, large, small, large)}
+        for job in (small, large):
+            http.delete(f"/v1/jobs/{job}")
+    return [
+        Result(
+            "GET job of 100,000 items, times one of 10", times[large] / times[small], goal=1.25, most=True
+        ),
+        Result("100,000-line NDJSON: API memory growth", grown, "MiB", goal=64, most=True),
+        Result("100,000-line NDJSON: chunks in flight", most_chunks, goal=64, most=True),
+    ]
+
+
+def _post(http: httpx.Client, count: int) -> str:
+    lines: Iterator[bytes] = (json.dumps({"url": REFUSED.format(i)}).encode() + b"\n" for i in range(count))
+    answer = http.post("/v1/jobs", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    answer.raise_for_status()
+    return str(answer.json()["job_id"])
+
+
+def _status_times(http: httpx.Client, job: str) -> float:
+    times = []
+    for _ in range(READS):
+        started = time.perf_counter()
+        http.get(f"/v1/jobs/{job}").raise_for_status()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _chunks_in_flight(http: httpx.Client) -> int:
+    lines = http.get("/metrics").text.splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("image_search_chunks")))
+
+
+def _has_no_child(pid: int) -> bool:
+    return not Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()
+
+
+def _resident_mib(pid: int) -> float:
+    return _status_field(pid, "VmRSS")
+
+
+def _peak_mib(pid: int) -> float:
+    return _status_field(pid, "VmHWM")
+
+
+def _status_field(pid: int, name: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) / 1024
+    raise KeyError(name)

@@ -1,0 +1,43 @@
+"""How close the fast decoding and low precision stay to the reference path."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.naive import Naive
+from benchmarks.results import Result
+from shared.encoder import Encoder
+from shared.images import decode
+
+MAX_PIXELS = 100_000_000
+
+
+def measure(checkpoint: Path, photos: list[Path], *, centred: bool) -> list[Result]:
+    """Cosine similarity of the product's embeddings to CLIPProcessor and fp32 CLIPModel on the same files.
+
+    `centred` subtracts the reference's mean first: a random checkpoint gives all pictures nearly the same
+    embedding, which would flatter.
+    """
+    naive, encoder = Naive(checkpoint), Encoder.load(str(checkpoint))
+    files = [photo.read_bytes() for photo in photos]
+    reference = np.stack([naive.embed(Image.open(io.BytesIO(data))) for data in files])
+    crops = [
+        decode(data, encoder.preprocess, max_pixels=MAX_PIXELS, keep="rendition").pixels for data in files
+    ]
+    ours = encoder.encode_images(np.stack(crops))
+    if centred:
+        mean = reference.mean(axis=0)
+        reference, ours = _unit(reference - mean), _unit(ours - mean)
+    cosines = (reference * ours).sum(axis=1)
+    label = f"embedding parity ({'centred, ' if centred else ''}{encoder.precision})"
+    return [
+        Result(f"{label}, mean cosine", float(cosines.mean()), goal=0.998),
+        Result(f"{label}, least cosine", float(cosines.min()), goal=0.98),
+    ]
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

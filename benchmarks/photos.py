@@ -1,0 +1,54 @@
+"""The pictures of every benchmark: photo-sized JPEGs, served over local HTTP by a process of their own."""
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tests.image_server import make_photo
+
+WIDTH, HEIGHT = 2048, 1536  # 3.1 megapixels
+
+
+def write_photos(folder: Path, count: int) -> list[Path]:
+    """`count` different JPEGs in `folder`, made by two processes; those that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:04d}.jpg" for number in range(count)]
+    missing = [path for path in paths if not path.exists()]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(_write_photo, missing, chunksize=8)
+    return paths
+
+
+def _write_photo(path: Path) -> None:
+    path.write_bytes(make_photo(int(path.stem), WIDTH, HEIGHT))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a process that serves `folder`."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(theirs, folder), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _serve(port: Connection, folder: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(folder)))
+    port.send(server.server_address[1])
+    server.serve_forever()

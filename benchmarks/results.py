@@ -1,0 +1,33 @@
+"""What a benchmark reports: ratios of one run first, each with the figure that it must reach."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`goal` is the least (or, with `most`, the greatest) value that is good; None: only for reading."""
+
+    name: str
+    value: float
+    unit: str = ""
+    goal: float | None = None
+    most: bool = False
+
+    @property
+    def reached(self) -> bool:
+        if self.goal is None:
+            return True
+        return self.value <= self.goal if self.most else self.value >= self.goal
+
+
+def show(results: list[Result]) -> None:
+    """Prints a table, the results that have a goal first."""
+    table = Table("measure", "value", "goal", "")
+    for result in sorted(results, key=lambda r: r.goal is None):
+        goal = "" if result.goal is None else f"{'≤' if result.most else '≥'} {result.goal:g}"
+        verdict = "" if result.goal is None else "reached" if result.reached else "MISSED"
+        table.add_row(result.name, f"{result.value:.4g} {result.unit}".strip(), goal, verdict)
+    Console(width=120).print(table)

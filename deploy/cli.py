@@ -1,0 +1,203 @@
+"""The `image-search` command: one command a role here, the client's commands from api/cli.py."""
+# ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shared.errors import ImageSearchError
+from shared.models import Stage
+
+if TYPE_CHECKING:
+    from shared.blobs import Blobs
+
+LOOPBACK = "127.0.0.1"
+
+
+class Commands(click.Group):
+    """Adds the client's commands when they are asked for, and turns our errors into one line and exit 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._add_client_commands()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            self._add_client_commands()
+            found = super().get_command(ctx, cmd_name)
+        return found
+
+    def _add_client_commands(self) -> None:
+        for command in importlib.import_module("api.cli").client_commands:
+            self.add_command(command)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImageSearchError as error:
+            raise click.ClickException(error.detail) from None
+        except BrokenPipeError:
+            raise  # click ends quietly
+        except OSError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _version() -> str:
+    try:
+        return version("image-search")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="image-search")
+def main() -> None:
+    """Search pictures with words and pictures; ingest them in bulk."""
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of `image-search up`; ~/.local/share/image-search by default.",
+)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@main.command()
+@data_dir_option
+@click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free.")
+@click.option("--fetch-workers", type=click.IntRange(1, 256), help="Fetch processes; default: by CPUs.")
+@click.option("--encode-workers", type=click.IntRange(1, 64), default=1, show_default=True)
+def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, encode_workers: int) -> None:
+    """Run everything on this machine: Redis, Chroma, the workers and the API.
+
+    Ready when GET /readyz answers 200. Ctrl-C stops all of it and loses nothing.
+    """
+    from deploy import embedded
+    from shared.config import load_settings
+
+    folder = embedded.data_folder(data_dir)
+    fetch = fetch_workers or max(1, min(4, _cpus() - 1))
+    embedded.up(
+        load_settings(), folder, host=host, port=port, fetch_workers=fetch, encode_workers=encode_workers
+    )
+
+
+@main.command()
+@click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--threads", default=32, show_default=True, type=click.IntRange(1, 1024), help="At once.")
+def api(host: str, port: int, threads: int) -> None:
+    """Serve the HTTP API and the web page."""
+    from deploy.server import serve
+    from shared.config import load_settings
+
+    serve(load_settings(), host, port, threads)
+
+
+def _queues(_ctx: click.Context, _option: click.Parameter, value: str) -> list[str]:
+    queues = list(dict.fromkeys(name.strip() for name in value.split(",")))
+    unknown = [name for name in queues if name not in tuple(Stage)]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(Stage)}")
+    return queues
+
+
+@main.command()
+@click.option("--queues", required=True, callback=_queues, help="Comma-separated: fetch, encode, index.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+def worker(queues: list[str], concurrency: int) -> None:
+    """Work on the queues."""
+    from shared.config import load_settings
+    from worker.app import run_worker
+
+    run_worker(load_settings(), queues, concurrency)
+
+
+@main.command()
+def sweep() -> None:
+    """Send what was abandoned round again; delete what has expired."""
+    from shared.config import load_settings
+    from worker.sweep import run_sweep
+
+    run_sweep(load_settings())
+
+
+@main.command()
+@data_dir_option
+@click.option("--this-worker", is_flag=True, help="Only: is this host's worker alive?")
+def doctor(data_dir: Path | None, this_worker: bool) -> None:
+    """Say what is reachable, which model and device are in use, and what to fix."""
+    from deploy.doctor import examine, this_worker_is_seen
+
+    if not (this_worker_is_seen() if this_worker else examine(data_dir)):
+        raise click.exceptions.Exit(1)
+
+
+@main.group()
+def keys() -> None:
+    """API keys. Without any, the server serves on a loopback address only."""
+
+
+def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    return [scope.strip() for value in values for scope in value.split(",")]
+
+
+@keys.command("create")
+@data_dir_option
+@click.option(
+    "--scope", "scopes", multiple=True, required=True, callback=_scopes, help="search, ingest, admin."
+)
+@click.option("--name", default="", help="To recognise it in the list.")
+def keys_create(data_dir: Path | None, scopes: list[str], name: str) -> None:
+    """Make a key. It is shown this once."""
+    from api.auth import create_key
+
+    click.echo(create_key(_key_store(data_dir), name, scopes))
+
+
+@keys.command("list")
+@data_dir_option
+def keys_list(data_dir: Path | None) -> None:
+    """List the keys: id, scopes, name."""
+    from api.auth import list_keys
+
+    for key in list_keys(_key_store(data_dir)):
+        click.echo(f"{key.id}  {','.join(key.scopes):<20}  {key.name}".rstrip())
+
+
+@keys.command("revoke")
+@data_dir_option
+@click.argument("key_id")
+def keys_revoke(data_dir: Path | None, key_id: str) -> None:
+    """Revoke a key by its id."""
+    from api.auth import revoke_key
+
+    revoke_key(_key_store(data_dir), key_id)
+    click.echo(f"revoked {key_id}; servers forget it within seconds")
+
+
+def _key_store(data_dir: Path | None) -> Blobs:
+    """Keys live in the blob store: the one set, else that of `up`'s data folder."""
+    from deploy.embedded import data_folder
+    from shared.blobs import Blobs
+    from shared.config import load_settings
+
+    settings = load_settings()
+    own = data_dir is not None or "blob_url" not in settings.model_fields_set
+    return Blobs(data_folder(data_dir).blob_url if own else settings.blob_url)
+
+
+if __name__ == "__main__":
+    main(prog_name="image-search")

@@ -1,0 +1,210 @@
+"""`image-search doctor`: what is reachable, which model and device are in use, and what to fix."""
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from deploy.embedded import Folder, data_folder, http_status
+from shared.blobs import Blobs
+from shared.checkpoints import AUTO, RECORD_KEY, resolve_auto
+from shared.config import PREFIX, Settings, load_settings
+from shared.errors import ConfigError, ImageSearchError
+from shared.ledger import Ledger
+from shared.logs import configure_logging
+from shared.models import Stage
+
+DEADLINE_S = 10.0
+MODEL_DEADLINE_S = 180.0  # imports torch and reads the weights
+DEFAULT_URL = "http://127.0.0.1:8000"
+MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "broken": "[red]broken[/]"}
+
+
+class Note(str):
+    """What a check found that is worth saying and breaks nothing here."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    subject: str
+    state: str  # a key of MARKS
+    detail: str
+
+
+def examine(data_dir: Path | None) -> bool:
+    """Prints a table of findings. False when something is broken."""
+    settings, source, url = deployment(data_dir)
+    configure_logging(settings.model_copy(update={"log_level": "error"}))
+    checks: list[tuple[str, Callable[[], str], float]] = [
+        ("redis", lambda: _redis(settings), DEADLINE_S),
+        ("broker", lambda: _broker(settings), DEADLINE_S),
+        ("chroma", lambda: _chroma(settings), DEADLINE_S),
+        ("blobs", lambda: _blobs(settings), DEADLINE_S),
+        ("workers", lambda: _workers(settings), DEADLINE_S),
+        ("api", lambda: _api(url), DEADLINE_S),
+        ("model", lambda: _model(settings), MODEL_DEADLINE_S),
+    ]
+    findings = [Finding("settings", "ok", source), *_run(checks)]
+    table = Table.grid("", "", Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for finding in findings:
+        table.add_row(finding.subject, MARKS[finding.state], finding.detail)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a log is not to be folded at 80
+    console.print(table)
+    return all(finding.state != "broken" for finding in findings)
+
+
+def this_worker_is_seen() -> bool:
+    """Whether a worker of this host (a container) sent a heartbeat of late: for container health checks."""
+    settings = load_settings()
+    return any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers())
+
+
+def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
+    """The settings to examine, where they come from, and the API's address.
+
+    Those of the `up` that runs in the data folder, unless REDIS_URL was set for something else.
+    """
+    settings = load_settings()
+    url = os.environ.get(PREFIX + "URL", DEFAULT_URL)
+    folder: Folder = data_folder(data_dir)
+    running = folder.child_settings() if data_dir or "redis_url" not in settings.model_fields_set else {}
+    if not running:
+        names = ", ".join(PREFIX + name.upper() for name in sorted(settings.model_fields_set))
+        where = " and .env" if Path(".env").is_file() else ""
+        return settings, f"environment{where}: {names or 'nothing set, all defaults'}", url
+    url = running.pop(PREFIX + "URL", url)
+    update = {name.removeprefix(PREFIX).lower(): value for name, value in running.items()}
+    return settings.model_copy(update=update), f"`up` with pid {folder.running()} in {folder.root}", url
+
+
+def _run(checks: Sequence[tuple[str, Callable[[], str], float]]) -> list[Finding]:
+    """Runs all checks at once, each within its seconds; a hung one is left behind in its thread."""
+    pending = [(subject, _in_thread(check), deadline_s) for subject, check, deadline_s in checks]
+    return [_finding(subject, future, deadline_s) for subject, future, deadline_s in pending]
+
+
+def _in_thread(check: Callable[[], str]) -> Future[str]:
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(check())
+        except Exception as error:  # told to the user by _finding
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _finding(subject: str, future: Future[str], deadline_s: float) -> Finding:
+    try:
+        detail = future.result(deadline_s)
+        return Finding(subject, "note" if isinstance(detail, Note) else "ok", detail)
+    except TimeoutError:
+        return Finding(subject, "broken", f"no answer within {deadline_s:.0f} s")
+    except ImageSearchError as error:
+        return Finding(subject, "broken", error.detail)
+    except Exception as error:  # a table with a hole helps more than a stack trace
+        return Finding(subject, "broken", f"{type(error).__name__}: {error}")
+
+
+def _redis(settings: Settings) -> str:
+    try:
+        Ledger(settings.redis_url).ping()
+    except ImageSearchError:
+        raise ConfigError(
+            f"does not answer at {_shown(settings.redis_url)}: start it (`image-search up` brings one), "
+            f"or set {PREFIX}REDIS_URL"
+        ) from None
+    return _shown(settings.redis_url)
+
+
+def _broker(settings: Settings) -> str:
+    from shared.tasks import make_celery  # noqa: PLC0415 - Celery takes a while to import
+
+    shown = _shown(settings.celery_broker_url)
+    try:
+        with make_celery(settings).connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=DEADLINE_S / 2)
+    except Exception:  # kombu's, redis' and the system's
+        raise ConfigError(f"does not answer at {shown}: start it, or set {PREFIX}BROKER_URL") from None
+    return shown
+
+
+def _chroma(settings: Settings) -> str:
+    from shared.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
+
+    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
+    index = Index(
+        settings.chroma_url, tenant=settings.chroma_tenant, database=settings.chroma_database, token=token
+    )
+    try:
+        index.ping()
+    except ImageSearchError:
+        raise ConfigError(
+            f"does not answer at {settings.chroma_url}: start it (`chroma run`), or set {PREFIX}CHROMA_URL"
+        ) from None
+    counts = [collection.count for collection in index.collections()]
+    return f"{settings.chroma_url}, {len(counts)} collections, {sum(counts)} pictures"
+
+
+def _blobs(settings: Settings) -> str:
+    blobs = Blobs(settings.blob_url)
+    key, value = f"scratch/doctor/{secrets.token_hex(8)}", secrets.token_bytes(16)
+    blobs.put(key, value)
+    same = blobs.get(key) == value
+    blobs.delete(key)
+    if not same:
+        raise ConfigError(f"{settings.blob_url} gives back other bytes than were written")
+    return f"{settings.blob_url} (written, read, deleted)"
+
+
+def _workers(settings: Settings) -> str:
+    workers = Ledger(settings.redis_url).workers()
+    idle = [stage for stage in Stage if not any(stage in worker.queues for worker in workers)]
+    if idle:
+        raise ConfigError(
+            f"no worker for {', '.join(idle)}: start `image-search worker --queues {','.join(idle)}`"
+        )
+    return ", ".join(f"{stage} {sum(stage in worker.queues for worker in workers)}" for stage in Stage)
+
+
+def _api(url: str) -> str:
+    status = http_status(f"{url}/readyz", timeout_s=DEADLINE_S / 2)
+    if status is None:
+        return Note(f"does not answer at {url}: start `image-search api`, or set {PREFIX}URL to where it is")
+    if status != 200:
+        raise ConfigError(f"{url}/readyz answers {status}: its body says what is missing")
+    return f"{url} is ready"
+
+
+def _model(settings: Settings) -> str:
+    from shared.encoder import Encoder  # noqa: PLC0415
+
+    name = settings.model
+    if name == AUTO:
+        blobs = Blobs(settings.blob_url)
+        if not blobs.exists(RECORD_KEY):
+            return Note("auto: the first start decides which")
+        name = resolve_auto(blobs)
+    encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)
+    encoder.warm()
+    return f"{name} ({encoder.dimension} dimensions) on {encoder.device_name}, {encoder.precision}"
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://', 1)[0]}://…@{tail}" if at else url

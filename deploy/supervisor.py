@@ -1,0 +1,265 @@
+"""Keeps child processes running, ends them in order, and leaves none behind, however the parent ends.
+
+Each child leads its own process group, so that Ctrl-C reaches the parent alone and a child's own children
+(Celery's pool, gunicorn's worker) can be ended with it. `python -m deploy.supervisor FILE` is the guard: it
+waits until the parent's end of its standard input closes, which the kernel does even after `kill -9`, then
+kills every group named in FILE.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import ConfigError
+
+POLL_S = 0.1
+STOP_S = 10.0  # of the 15 s that `up` may take to end; the rest is for the groups after the first
+LAST_STOP_S = 2.0
+BACKOFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 60.0  # a child that lived this long starts again at the first backoff
+START_TRIES = 3
+MAX_LOG_BYTES = 20 * 2**20
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(eq=False)
+class Child:
+    """A command to keep running. Children of a lower `stop_group` are ended first."""
+
+    name: str
+    argv: Sequence[str]
+    stop_group: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    failures: int = 0
+    due_at: float = field(default=0.0, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+class Supervisor:
+    """Starts children with the environment `env` and writes their output to `logs`/NAME.log.
+
+    Used from the main thread only: Linux ends a child with the thread that started it.
+    """
+
+    def __init__(
+        self, run_file: Path, logs: Path, env: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self.children: list[Child] = []
+        self._run_file = run_file
+        self._logs = logs
+        self._env = dict(env)
+        self._say = say
+        self._signals = 0
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def open(self, keep_fds: Sequence[int] = ()) -> None:
+        """Kills what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
+        kill_groups(self._run_file)
+        self._logs.mkdir(exist_ok=True)
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "deploy.supervisor", str(self._run_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=keep_fds,
+            start_new_session=True,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._signals += 1
+
+    @property
+    def stopping(self) -> bool:
+        return self._signals > 0
+
+    def start(self, child: Child) -> None:
+        self.children.append(child)
+        self._spawn(child)
+
+    def wait_until(self, ready: Callable[[], bool], name: str, timeout_s: float) -> None:
+        """Supervises until `ready()`.
+
+        Raises ConfigError for a child that keeps dying or after `timeout_s`, KeyboardInterrupt on a signal.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            self.tick()
+            if self.stopping:
+                raise KeyboardInterrupt
+            for child in self.children:
+                if child.failures >= START_TRIES:
+                    raise ConfigError(f"{child.name} does not start: {self._last_line(child)}")
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{name} was not ready within {timeout_s:.0f} s; see {self._logs}")
+            time.sleep(POLL_S)
+
+    def run(self) -> None:
+        """Supervises until SIGINT, SIGTERM or SIGHUP."""
+        while not self.stopping:
+            self.tick()
+            time.sleep(POLL_S)
+
+    def tick(self) -> None:
+        """Starts again what died and is due, and keeps the logs small."""
+        now = time.monotonic()
+        for child in self.children:
+            if child.running:
+                continue
+            if child.process is not None:
+                self._bury(child, now)
+            elif now >= child.due_at:
+                self._spawn(child)
+
+    def stop(self) -> None:
+        """Ends every child, group by group: SIGTERM, then SIGKILL; a second Ctrl-C skips the waiting."""
+        patience = STOP_S
+        for group in sorted({child.stop_group for child in self.children}):
+            members = [child for child in self.children if child.stop_group == group]
+            for child in members:
+                self._signal(child, signal.SIGTERM)
+            deadline = time.monotonic() + patience
+            hurry = self._signals + 1
+            while any(c.running for c in members) and time.monotonic() < deadline and self._signals < hurry:
+                time.sleep(POLL_S / 2)
+            for child in members:
+                self._signal(child, signal.SIGKILL)
+                if child.process is not None:
+                    child.process.wait()
+            patience = LAST_STOP_S
+        self.children.clear()
+        self._record()
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(timeout=1)
+
+    def _spawn(self, child: Child) -> None:
+        path = self._logs / f"{child.name}.log"
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("ab") as log:
+            child.process = subprocess.Popen(
+                child.argv,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - there is one thread
+            )
+        child.started_at = time.monotonic()
+        self._record()
+
+    def _bury(self, child: Child, now: float) -> None:
+        assert child.process is not None  # noqa: S101 - the caller looked
+        self._signal(child, signal.SIGKILL)
+        if now - child.started_at > STEADY_S:
+            child.failures = 0
+        wait_s = BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
+        child.failures += 1
+        child.due_at = now + wait_s
+        self._say(
+            f"{child.name} ended ({_how(child.process.returncode)}), starting it again in {wait_s:g} s; "
+            f"its last words: {self._last_line(child)}"
+        )
+        child.process = None
+
+    def _signal(self, child: Child, number: int) -> None:
+        if child.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS zombies
+                os.killpg(child.process.pid, number)
+
+    def _record(self) -> None:
+        entries = [
+            {"name": child.name, "pid": child.process.pid, "born": _birth(child.process.pid)}
+            for child in self.children
+            if child.process is not None
+        ]
+        partial = self._run_file.with_suffix(".tmp")
+        partial.write_text(json.dumps(entries), encoding="utf-8")
+        partial.replace(self._run_file)
+
+    def _last_line(self, child: Child) -> str:
+        path = self._logs / f"{child.name}.log"
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - 4096))
+            lines = log.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing") + f" ({path})"
+
+
+def kill_groups(run_file: Path) -> None:
+    """Kills the process groups that `run_file` names, unless the id now belongs to another process."""
+    try:
+        entries = json.loads(run_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for entry in entries:
+        if _birth(entry["pid"]) in (entry["born"], None):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(entry["pid"], signal.SIGKILL)
+    run_file.unlink(missing_ok=True)
+
+
+def _birth(pid: int) -> str | None:
+    """When the process started, in whatever unit the system has; None when there is no such process.
+
+    None for a leader that is gone while its group lives on: a group's id is not given away meanwhile.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        if sys.platform == "linux":
+            return None
+    found = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607 - wherever the system keeps it
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
+    )
+    return found.stdout.strip() or None
+
+
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` by which the kernel sends the child `number` when its parent ends (Linux; else None)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return arm
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+
+
+def _guard(run_file: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while sys.stdin.buffer.read(4096):
+        pass
+    kill_groups(run_file)
+
+
+if __name__ == "__main__":
+    _guard(Path(sys.argv[1]))

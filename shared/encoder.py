@@ -1,0 +1,266 @@
+"""Pictures and texts to CLIP vectors.
+
+The only module on the road that touches torch and transformers; it imports them late, for they take seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.checkpoints import fingerprint, resolve_auto, resolve_model
+from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
+from shared.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+
+    Features = Callable[[slice], torch.Tensor]
+
+__all__ = ["Encoder", "fingerprint", "resolve_auto", "resolve_model"]
+
+# torch has one class for a GPU's memory, but its CPU and MPS allocators raise plain RuntimeErrors.
+_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+_NORM_TOLERANCE = 1e-3
+
+log = structlog.get_logger()
+
+
+class Encoder:
+    """One CLIP checkpoint on one device, safe to share between threads.
+
+    `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
+    one of fp32, bf16, fp16, `max_tokens` the longest text in tokens, both end marks included. The two towers
+    run in `precision`; their projections and the normalisation in fp32.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        folder: Path,
+        device: str,
+        precision: str,
+        batch_size: int,
+    ) -> None:
+        """`model` is a CLIPModel in fp32 on the CPU, which this takes over; see `load`."""
+        import torch  # noqa: PLC0415
+
+        self.name = name
+        self.folder = folder
+        self.fingerprint = fingerprint(folder)
+        self.preprocess = Preprocess.from_checkpoint(folder)
+        side = model.config.vision_config.image_size
+        if self.preprocess.crop_shape != (side, side):
+            raise ValueError(
+                f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
+            )
+        self.dimension: int = model.config.projection_dim
+        self.device = device
+        self.device_name = _device_name(device)
+        self.precision = precision
+        self.batch_size = batch_size
+        self.max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        std = torch.tensor(self.preprocess.std, device=device)
+        self._scale = self.preprocess.rescale / std
+        self._shift = torch.tensor(self.preprocess.mean, device=device) / std
+        self._model = model.eval().to(device)
+        self._model.vision_model.to(self._dtype)
+        self._model.text_model.to(self._dtype)
+        self._tokenizer = tokenizer
+        # Two batches at once would only share the same cores, and the tokenizer's truncation is shared state.
+        self._image_lock = threading.Lock()
+        self._text_lock = threading.Lock()
+
+    @classmethod
+    def load(cls, model: str, *, device: str = "auto", precision: str = "auto", batch_size: int = 64) -> Self:
+        """Loads what `resolve_model(model)` finds; only that call may use the network.
+
+        Raises ModelUnavailable, and ConfigError for a device or precision that is not there.
+        """
+        folder = resolve_model(model)
+        device = _choose_device(device)
+        precision = _choose_precision(precision, device)
+        try:
+            clip, tokenizer = _read_checkpoint(folder)
+            encoder = cls(
+                clip,
+                tokenizer,
+                name=model,
+                folder=folder,
+                device=device,
+                precision=precision,
+                batch_size=batch_size,
+            )
+        except ImageSearchError:
+            raise
+        except Exception as error:  # safetensors, pickle, json, torch and transformers each raise their own
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise ModelUnavailable(f"The model {model} cannot be loaded: {reason}.") from error
+        log.info(
+            "model loaded", model=model, fingerprint=encoder.fingerprint, device=device, precision=precision
+        )
+        return encoder
+
+    def encode_images(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, height, width, 3) of `preprocess.crop_shape` to vectors (n, dimension) of length 1.
+
+        Raises ItemError `encode_error` for the whole call when any vector is not finite, which one picture
+        can cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when
+        even one picture finds no memory.
+        """
+        expected = (*self.preprocess.crop_shape, 3)
+        if crops.dtype != np.uint8 or crops.shape[1:] != expected:
+            raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
+        with self._image_lock:
+            return self._in_batches(len(crops), lambda rows: self._image_features(crops[rows]))
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
+
+        Raises as `encode_images` does.
+        """
+        with self._text_lock:
+            return self._in_batches(len(texts), lambda rows: self._text_features(texts[rows]))
+
+    def truncated(self, text: str) -> bool:
+        """Whether `encode_texts` would leave out the end of `text`."""
+        with self._text_lock:
+            tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
+        return bool(len(tokens["input_ids"]) > self.max_tokens)
+
+    def warm(self) -> None:
+        """Runs both towers once: proves that they work and takes their first call's cost."""
+        self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
+        self.encode_texts(["a photo"])
+
+    def _in_batches(self, count: int, features: Features) -> NDArray[np.float32]:
+        vectors = np.empty((count, self.dimension), np.float32)
+        start, size = 0, self.batch_size
+        while start < count:
+            rows = slice(start, min(start + size, count))
+            batch = self._unit_rows(features, rows)
+            if batch is None:
+                size = self._halved(rows.stop - start)
+                continue
+            vectors[rows] = batch
+            start = rows.stop
+        norms = np.linalg.norm(vectors, axis=1)
+        if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
+            raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
+        return vectors
+
+    def _unit_rows(self, features: Features, rows: slice) -> NDArray[np.float32] | None:
+        """None when the device's memory does not suffice."""
+        import torch  # noqa: PLC0415
+
+        try:
+            with torch.inference_mode():
+                unit = torch.nn.functional.normalize(features(rows), dim=-1)
+                return np.asarray(unit.cpu(), np.float32)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                return None
+            raise
+
+    def _halved(self, size: int) -> int:
+        """The next batch size; by now the failed batch's tensors are gone, so that the cache can go too."""
+        import torch  # noqa: PLC0415
+
+        if size == 1:
+            raise Unavailable(f"The memory of {self.device_name} does not suffice to encode anything now.")
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
+        return size // 2
+
+    def _image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        pixels = torch.tensor(crops).to(self.device).float().mul_(self._scale).sub_(self._shift)
+        pixels = pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+        pooled = self._model.vision_model(pixel_values=pixels).pooler_output
+        features: torch.Tensor = self._model.visual_projection(pooled.float())
+        return features
+
+    def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        tokens = self._tokenizer(
+            [_encodable(text) for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        pooled = self._model.text_model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+        features: torch.Tensor = self._model.text_projection(pooled.float())
+        return features
+
+
+def _read_checkpoint(folder: Path) -> tuple[Any, Any]:
+    """The CLIPModel in fp32 on the CPU, and the tokenizer. Of pickled weights only plain tensors are read."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoTokenizer, CLIPModel  # noqa: PLC0415
+    from transformers.utils import logging  # noqa: PLC0415
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    model, report = CLIPModel.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **local
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"its weights lack {missing[0]} and {len(missing) - 1} more")
+    return model, AutoTokenizer.from_pretrained(folder, **local)
+
+
+def _choose_device(device: str) -> str:
+    import torch  # noqa: PLC0415
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda:0" if cuda else "mps" if mps else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= cuda:
+        raise ConfigError(f"IMAGE_SEARCH_DEVICE is {device}, but torch {torch.__version__} sees {cuda} GPUs")
+    if kind == "mps" and not mps:
+        raise ConfigError(f"IMAGE_SEARCH_DEVICE is mps, but torch {torch.__version__} sees no such device")
+    return f"cuda:{number or 0}" if kind == "cuda" else device
+
+
+def _choose_precision(precision: str, device: str) -> str:
+    """`auto` is bf16 where the chip computes in it, not only stores it; fp16 on older GPUs; else fp32."""
+    import torch  # noqa: PLC0415
+
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    # torch has no public name for these before 2.9; without them fp32 is right, only slower.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16" if device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes) else "fp32"
+
+
+def _device_name(device: str) -> str:
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device == "mps" else f"{torch.get_num_threads()} CPU threads"
+
+
+def _encodable(text: str) -> str:
+    """JSON can carry lone surrogates, which have no UTF-8 and so no tokens."""
+    return text.encode("utf-8", "replace").decode("utf-8")

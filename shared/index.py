@@ -1,0 +1,466 @@
+"""Vectors and picture records in Chroma; the only module that imports chromadb.
+
+A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
+holds its vectors. So a name can be switched to another physical collection in one write, and the search
+needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
+whoever opens it first: a crash in between leaves nothing to clean up.
+"""
+
+import contextlib
+import ipaddress
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache, partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from chromadb import errors
+from chromadb.api import ServerAPI
+from chromadb.api.collection_configuration import CreateCollectionConfiguration
+from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.config import Settings, System
+from chromadb.errors import NotFoundError
+from numpy.typing import NDArray
+
+from shared import index_search
+from shared.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ImageNotFound,
+    IndexUnavailable,
+    InvalidRequest,
+    ModelMismatch,
+)
+from shared.filters import Where
+from shared.index_records import Pointer, Record, from_record, new_pointer, owner_of, removals, to_record
+from shared.models import CollectionInfo, Hit, Image
+
+T = TypeVar("T")
+
+REGISTRY = "image-search-registry"
+WRITE_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 2.0
+POINTER_TTL_S = 2.0
+# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
+BATCH = 2_000
+# sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
+HNSW = CreateCollectionConfiguration(
+    hnsw={
+        "space": "cosine",
+        "ef_construction": 200,
+        "ef_search": 200,
+        "max_neighbors": 32,
+        "sync_threshold": 2_000,
+    }
+)
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
+_deadline: ContextVar[float] = ContextVar("chroma_deadline")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    pointer: Pointer
+    chroma: ChromaCollection
+    read_at: float
+
+
+class Index:
+    """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
+
+    Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
+    WRITE_TIMEOUT_S (writes) or answers with a failure of its own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tenant: str = "default_tenant",
+        database: str = "default_database",
+        token: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._connect = partial(_http_server, url, token)
+        self._tenant, self._database = tenant, database
+        self._timeout_s = timeout_s
+        self._registry_collection: ChromaCollection | None = None
+        self._cache: dict[str, _Opened] = {}
+
+    @classmethod
+    def in_process(cls, folder: Path) -> "Index":
+        """An index in a folder without a server, for tests; those of one folder share their data."""
+        index = cls("")
+        index._server = _in_process_server(folder)
+        return index
+
+    def ping(self) -> None:
+        with _calls(self._timeout_s):
+            self._server.heartbeat()
+
+    def collections(self) -> list[CollectionInfo]:
+        with _calls(self._timeout_s):
+            found = self._registry(lambda registry: registry.get(include=["metadatas"]))
+            infos = []
+            for name in sorted(found["ids"]):
+                with contextlib.suppress(CollectionNotFound):
+                    infos.append(self.collection(name).info)
+            return infos
+
+    def collection(self, name: str) -> "Collection":
+        """Raises CollectionNotFound."""
+        with _calls(self._timeout_s):
+            return Collection(self, self._open(name).pointer)
+
+    def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+        """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
+        check_collection_name(name)
+        with _calls(WRITE_TIMEOUT_S):
+            if self._pointer(name) is not None:
+                raise CollectionExists(f"The collection {name!r} exists already.")
+            proposed = new_pointer(name, model, fingerprint, dimension)
+            winner = self._propose(proposed)
+            if winner is None or winner.physical != proposed.physical:
+                raise CollectionExists(f"The collection {name!r} exists already.")
+            return Collection(self, self._reopen(name).pointer)
+
+    def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+        """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
+        check_collection_name(name)
+        with _calls(WRITE_TIMEOUT_S):
+            try:
+                pointer = self._open(name).pointer
+            except CollectionNotFound:
+                self._propose(new_pointer(name, model, fingerprint, dimension))
+                pointer = self._reopen(name).pointer
+        _check_model(pointer, model, fingerprint)
+        return Collection(self, pointer)
+
+    def verify(self, name: str, *, model: str, fingerprint: str) -> None:
+        """Raises ModelMismatch if the collection exists and another model wrote it. Writes nothing."""
+        with _calls(self._timeout_s):
+            pointer = self._pointer(name)
+        if pointer is not None:
+            _check_model(pointer, model, fingerprint)
+
+    def delete(self, name: str) -> None:
+        """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
+        with _calls(WRITE_TIMEOUT_S):
+            pointer = self._pointer(name)
+            self._cache.pop(name, None)
+            if pointer is None:
+                raise CollectionNotFound(f"There is no collection {name!r}.")
+            self._drop(pointer.physical)
+            still = pointer.physical
+            self._registry(lambda registry: registry.delete([name], where={"physical": still}))
+            # Whoever opened it in between has made it anew.
+            self._drop(pointer.physical)
+
+    @cached_property
+    def _server(self) -> ServerAPI:
+        return self._connect()
+
+    def _open(self, name: str) -> _Opened:
+        cached = self._cache.get(name)
+        if cached is not None and time.monotonic() - cached.read_at < POINTER_TTL_S:
+            return cached
+        read_at = time.monotonic()
+        pointer = self._pointer(name)
+        if cached is not None and cached.pointer == pointer:
+            opened = _Opened(cached.pointer, cached.chroma, read_at)
+        else:
+            opened = self._reopen(name)
+        self._cache[name] = opened
+        return opened
+
+    def _reopen(self, name: str) -> _Opened:
+        """Follows the pointer whatever the cache says. Raises CollectionNotFound."""
+        self._cache.pop(name, None)
+        read_at = time.monotonic()
+        pointer = self._pointer(name)
+        if pointer is None:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        chroma = self._make(pointer.physical)
+        if self._pointer(name) != pointer:  # deleted meanwhile, and perhaps just made anew by us
+            self._drop(pointer.physical)
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        # get_or_create silently keeps what another configuration made.
+        if (chroma.configuration_json.get("hnsw") or {}).get("space") != "cosine":
+            raise IndexUnavailable(f"The collection {name!r} was not made for cosine similarity.")
+        self._cache[name] = _Opened(pointer, chroma, read_at)
+        return self._cache[name]
+
+    def _pointer(self, name: str) -> Pointer | None:
+        found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))
+        return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
+
+    def _propose(self, pointer: Pointer) -> Pointer | None:
+        """Registers the pointer unless the name has one; returns the one that it has then."""
+        fields = {name: value for name, value in asdict(pointer).items() if name != "name"}
+        # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
+        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [fields]))
+        return self._pointer(pointer.name)
+
+    def _registry(self, operation: Callable[[ChromaCollection], Any]) -> Any:
+        if self._registry_collection is not None:
+            with contextlib.suppress(NotFoundError):  # Chroma lost its data since
+                return operation(self._registry_collection)
+        self._registry_collection = self._make(REGISTRY)
+        return operation(self._registry_collection)
+
+    def _make(self, physical: str) -> ChromaCollection:
+        place = (self._tenant, self._database)
+        try:
+            model = self._server.create_collection(physical, None, HNSW, None, True, *place)
+        except errors.InvalidArgumentError as error:
+            raise IndexUnavailable("Chroma does not have the tenant or database.") from error
+        return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+
+    def _drop(self, physical: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            self._server.delete_collection(physical, tenant=self._tenant, database=self._database)
+
+
+class Collection:
+    """A logical collection; follows its name when it is deleted and made anew, but never to another model.
+
+    Every method raises CollectionNotFound once it is gone, and what Index raises.
+    """
+
+    def __init__(self, index: Index, pointer: Pointer) -> None:
+        self._index = index
+        self.pointer = pointer
+
+    @property
+    def info(self) -> CollectionInfo:
+        """Asks Chroma for the count; what the pointer says is free."""
+        count, pointer = self.count(), self.pointer
+        return CollectionInfo(
+            pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
+        )
+
+    @property
+    def physical(self) -> str:
+        """The name of the Chroma collection."""
+        return self.pointer.physical
+
+    def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
+        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
+        if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
+            raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
+        for start in range(0, len(images), BATCH):
+            batch = slice(start, start + BATCH)
+            records = {
+                image.id: to_record(image, owner)
+                for image, owner in zip(images[batch], owners[batch], strict=True)
+            }
+            self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
+
+    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
+        """Owner and image of those ids that are present."""
+        found: dict[str, tuple[str, Image]] = {}
+        for start in range(0, len(ids), BATCH):
+            batch = list(ids[start : start + BATCH])
+            records = self._run(partial(_records, ids=batch))
+            found |= {record["id"]: (owner_of(record), from_record(record)) for record in records}
+        return found
+
+    def get(self, image_id: str) -> Image:
+        """Raises ImageNotFound."""
+        found = self.owners([image_id])
+        if image_id not in found:
+            raise _no_image(image_id)
+        return found[image_id][1]
+
+    def vector(self, image_id: str) -> NDArray[np.float32]:
+        """Shape (dimension,). Raises ImageNotFound."""
+        found = self.vectors([image_id])
+        if image_id not in found:
+            raise _no_image(image_id)
+        return found[image_id]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Of those ids that are present."""
+        pages = self._run(lambda chroma: list(index_search.vectors(chroma, list(ids))))
+        return {image_id: row for page, rows in pages for image_id, row in zip(page, rows, strict=True)}
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Ids that are not there are none the less deleted."""
+        for start in range(0, len(ids), BATCH):
+            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
+
+    def count(self) -> int:
+        return self._run(lambda chroma: chroma.count())
+
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        offset: int = 0,
+        where: Where | None = None,
+        min_score: float | None = None,
+        exclude: str | None = None,
+    ) -> list[Hit]:
+        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out."""
+        return self._run(
+            lambda chroma: index_search.search(
+                chroma,
+                vector,
+                limit=limit,
+                offset=offset,
+                where=where,
+                min_score=min_score,
+                exclude=exclude,
+            )
+        )
+
+    def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
+        index, name = self._index, self.pointer.name
+        with _calls(timeout_s or index._timeout_s):
+            opened = index._open(name)
+            try:
+                return operation(self._follow(opened))
+            except NotFoundError:  # the cached pointer was stale
+                return operation(self._follow(index._reopen(name)))
+
+    def _follow(self, opened: _Opened) -> ChromaCollection:
+        _check_model(opened.pointer, self.pointer.model, self.pointer.fingerprint)
+        self.pointer = opened.pointer
+        return opened.chroma
+
+
+def check_collection_name(name: str) -> None:
+    """Raises InvalidRequest."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "
+            "a letter or digit first and last."
+        )
+
+
+def _records(chroma: ChromaCollection, ids: list[str]) -> Sequence[Record]:
+    return chroma.get(ids, include=["metadatas"])["metadatas"] or []
+
+
+def _write(
+    chroma: ChromaCollection, records: dict[str, dict[str, Any]], vectors: NDArray[np.float32]
+) -> None:
+    ids = list(records)
+    gone = {old["id"]: removals(old, records[old["id"]]) for old in _records(chroma, ids)}
+    chroma.upsert(ids, vectors, [records[image_id] | gone.get(image_id, {}) for image_id in ids])
+
+
+def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:
+    if pointer.fingerprint == fingerprint:
+        return
+    other = "other weights of it" if model == pointer.model else model
+    raise ModelMismatch(
+        f"The collection {pointer.name!r} was written by the model {pointer.model}, and {other} cannot read "
+        f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
+        f"IMAGE_SEARCH_MODEL back to {pointer.model}."
+    )
+
+
+def _no_image(image_id: str) -> ImageNotFound:
+    return ImageNotFound(f"There is no image {image_id!r} in this collection.")
+
+
+@contextlib.contextmanager
+def _calls(timeout_s: float) -> Iterator[None]:
+    """Gives the calls inside one deadline together, the nearest of all, and turns failures into ours."""
+    before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise IndexUnavailable("Chroma did not answer in time.") from error
+    except httpx.HTTPError as error:
+        raise IndexUnavailable("Chroma cannot be reached.") from error
+    except (errors.AuthorizationError, errors.ChromaAuthError) as error:
+        raise IndexUnavailable("Chroma refuses the credentials it is given.") from error
+    except errors.NotFoundError as error:
+        raise IndexUnavailable("Chroma does not have the tenant, database or collection.") from error
+    except (
+        errors.InternalError,
+        errors.RateLimitError,
+        errors.QuotaError,
+        errors.VersionMismatchError,
+        errors.UniqueConstraintError,
+    ) as error:
+        raise IndexUnavailable("Chroma failed to do what it was asked.") from error
+    except Exception as error:
+        # What chromadb raises for an answer that is not Chroma's: a bare Exception, or a JSON error.
+        if type(error) is Exception or type(error).__name__ == "JSONDecodeError":
+            raise IndexUnavailable("What answers at Chroma's address is not Chroma, or is broken.") from error
+        raise
+    finally:
+        _deadline.reset(before)
+
+
+def _http_server(url: str, token: str | None) -> ServerAPI:
+    """chromadb's HTTP client below `chromadb.HttpClient`, which connects, without a time-out, when made."""
+    from chromadb.config import Settings  # noqa: PLC0415
+
+    address = urlsplit(url)
+    settings = Settings(
+        _env_file=None,
+        anonymized_telemetry=False,
+        chroma_api_impl="chromadb.api.fastapi.FastAPI",
+        chroma_server_host=url.rstrip("/"),
+        chroma_server_http_port=address.port or 0,
+        chroma_server_ssl_enabled=address.scheme == "https",
+        chroma_server_headers={"x-chroma-token": token} if token else {},
+    )
+    server = _start(settings)
+    # chromadb has no setting for time-outs: this is the one place that touches what is private there.
+    session: httpx.Client = server._session  # type: ignore[attr-defined]
+    server._session = httpx.Client(  # type: ignore[attr-defined]
+        headers=session.headers,
+        event_hooks={"request": [_give_time_left]},
+        trust_env=not _is_loopback(address.hostname or ""),
+    )
+    session.close()
+    return server
+
+
+def _give_time_left(request: httpx.Request) -> None:
+    left = _deadline.get() - time.monotonic()  # LookupError: a call outside `_calls`
+    if left <= 0:
+        raise httpx.ReadTimeout("no time left", request=request)
+    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@lru_cache
+def _in_process_server(folder: Path) -> ServerAPI:
+    from chromadb.config import Settings  # noqa: PLC0415
+
+    settings = Settings(
+        _env_file=None,
+        anonymized_telemetry=False,
+        chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
+        is_persistent=True,
+        persist_directory=str(folder),
+    )
+    return _start(settings)
+
+
+def _start(settings: Settings) -> ServerAPI:
+    system = System(settings)
+    server = system.instance(ServerAPI)  # type: ignore[type-abstract]
+    system.start()
+    return server

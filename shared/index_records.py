@@ -1,0 +1,94 @@
+"""What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
+
+A picture's built-in fields and metadata keep the names under which users filter; they never collide
+(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, and `_extra`, a
+JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of
+more than 15 digits or without end. Those numbers also lie, rounded, under their name, for ranges to find them.
+"""
+
+import json
+import math
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
+from shared.models import Image, Metadata, MetadataValue
+
+Record = Mapping[str, Any]
+
+_REQUIRED = ("id", "source", "format", "width", "height", "bytes", "created_at")
+_OPTIONAL = ("taken_at", "lat", "lon")
+_INT64 = range(-(2**63), 2**63)
+_MOST = 1e308
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What the registry says of a logical collection."""
+
+    name: str
+    physical: str
+    model: str
+    fingerprint: str
+    dimension: int
+    created_at: float
+
+
+def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
+    """With a physical name that was never used before; Chroma forbids two dots in a row there."""
+    physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
+    return Pointer(name, physical, model, fingerprint, dimension, round(time.time(), 3))
+
+
+def to_record(image: Image, owner: str) -> dict[str, Any]:
+    """Raises ValueError for a metadata name that is reserved or malformed."""
+    for name in image.metadata:
+        if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name metadata")
+    values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | image.metadata
+    record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
+    record["_owner"] = owner
+    if image.sources:
+        record["_sources"] = image.sources
+    extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
+    if extra:
+        record["_extra"] = json.dumps(extra)
+    return record
+
+
+def from_record(record: Record) -> Image:
+    values = {**record, **json.loads(record.get("_extra", "{}"))}
+    fields: dict[str, Any] = {name: values.pop(name, None) for name in (*_REQUIRED, *_OPTIONAL)}
+    metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
+    return Image(**fields, sources=record.get("_sources", []), metadata=metadata)
+
+
+def owner_of(record: Record) -> str:
+    return str(record["_owner"])
+
+
+def removals(before: Record, after: Record) -> dict[str, None]:
+    """What to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
+    return dict.fromkeys(before.keys() - after.keys())
+
+
+def _survives(value: MetadataValue) -> bool:
+    """Whether Chroma gives back exactly this value."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_unicode, value))
+    if isinstance(value, str):
+        return is_unicode(value)
+    return value in _INT64 if isinstance(value, int) else survives_chroma(value)
+
+
+def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
+    """None where nothing near it can be stored."""
+    if value is None or _survives(value):
+        return value
+    if isinstance(value, str | list) or math.isnan(value):
+        return None
+    return float(min(max(value, -_MOST), _MOST))

@@ -1,0 +1,617 @@
+"""One suite for the index: against Chroma in this process and against a real `chroma run`."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared import index as index_module
+from shared import index_search
+from shared.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ImageNotFound,
+    IndexUnavailable,
+    InvalidRequest,
+    ModelMismatch,
+)
+from shared.filters import parse_where
+from shared.index import Collection, Index
+from shared.models import Image
+from tests.chroma_server import ChromaServer, free_port
+
+MODEL = {"model": "m/one", "fingerprint": "1" * 16}
+OTHER_MODEL = {"model": "m/two", "fingerprint": "2" * 16}
+Vectors = NDArray[np.float32]
+NewIndex = Callable[[], Index]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ChromaServer(tmp_path_factory.mktemp("served") / "chroma") as server:
+        yield server.url
+
+
+@pytest.fixture(params=["in_process", "served"])
+def new_index(request: pytest.FixtureRequest, tmp_path: Path) -> NewIndex:
+    """Makes indexes as other processes have them: same data, nothing else shared."""
+    if request.param == "in_process":
+        return lambda: Index.in_process(tmp_path)
+    url = request.getfixturevalue("served")
+    return lambda: Index(url)
+
+
+@pytest.fixture
+def index(new_index: NewIndex) -> Iterator[Index]:
+    index = new_index()
+    yield index
+    for info in index.collections():
+        index.delete(info.name)
+
+
+@pytest.fixture
+def collection(index: Index) -> Collection:
+    return index.create("images", **MODEL, dimension=8)
+
+
+def image(number: int, **fields: Any) -> Image:
+    defaults: dict[str, Any] = {
+        "id": f"{number:064x}",
+        "source": f"https://example.com/{number}.jpg",
+        "sources": [f"https://example.com/{number}.jpg"],
+        "format": "jpeg",
+        "width": 640,
+        "height": 480,
+        "bytes": 1234,
+        "created_at": 1_700_000_000.25,
+    }
+    return Image(**defaults | fields)
+
+
+def unit_rows(count: int, dimension: int = 8, seed: int = 0) -> Vectors:
+    rows = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def fill(collection: Collection, vectors: Vectors, **metadata: Callable[[int], Any]) -> list[Image]:
+    images = [
+        image(number, metadata={name: value(number) for name, value in metadata.items()})
+        for number in range(len(vectors))
+    ]
+    collection.upsert(images, vectors, [f"job:{number}" for number in range(len(vectors))])
+    return images
+
+
+def exact(vectors: Vectors, query: Vectors) -> list[str]:
+    scores = vectors @ query
+    return [f"{n:064x}" for n in sorted(range(len(vectors)), key=lambda n: (-scores[n], n))]
+
+
+# --- collections ---------------------------------------------------------------------------------------
+
+
+def test_ping_answers(index: Index) -> None:
+    index.ping()
+
+
+def test_a_created_collection_is_listed_with_its_model_and_count(index: Index) -> None:
+    made = index.create("b-side", **MODEL, dimension=8)
+    index.create("A", **OTHER_MODEL, dimension=4)
+    fill(made, unit_rows(3))
+    listed = index.collections()
+    assert [(info.name, info.count, info.model, info.dimension) for info in listed] == [
+        ("A", 0, "m/two", 4),
+        ("b-side", 3, "m/one", 8),
+    ]
+    assert made.info == index.collection("b-side").info == listed[1]
+    assert made.physical not in ("b-side", index.collection("A").physical)
+
+
+def test_creating_a_collection_twice_is_a_conflict(index: Index, new_index: NewIndex) -> None:
+    index.create("images", **MODEL, dimension=8)
+    for maker in (index, new_index()):
+        with pytest.raises(CollectionExists):
+            maker.create("images", **MODEL, dimension=8)
+
+
+def test_an_unknown_collection_is_not_found(index: Index) -> None:
+    for call in (index.collection, index.delete):
+        with pytest.raises(CollectionNotFound):
+            call("nonesuch")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a", "a.", "é", "a" * 64, "a b", "a\n"])
+def test_a_name_that_cannot_be_one_is_refused(index: Index, name: str) -> None:
+    for make in (index.create, index.ensure):
+        with pytest.raises(InvalidRequest):
+            make(name, **MODEL, dimension=8)
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-9", "a..b", "127.0.0.1", "a" * 63])
+def test_odd_but_valid_names_work(index: Index, name: str) -> None:
+    fill(index.create(name, **MODEL, dimension=8), unit_rows(1))
+    assert index.collection(name).count() == 1
+
+
+def test_ensure_opens_what_exists(index: Index, new_index: NewIndex) -> None:
+    first = index.ensure("images", **MODEL, dimension=8)
+    assert new_index().ensure("images", **MODEL, dimension=8).physical == first.physical
+
+
+def test_ensure_by_many_at_once_ends_with_one_physical_collection(index: Index, new_index: NewIndex) -> None:
+    start = threading.Barrier(8)
+
+    def ensure(number: int) -> str:
+        mine = new_index()
+        mine.ping()
+        start.wait()
+        made = mine.ensure("images", **MODEL, dimension=8)
+        made.upsert([image(number)], unit_rows(1), ["job:0"])
+        return made.physical
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ensure, range(8)))) == 1
+    assert index.collection("images").count() == 8
+
+
+def test_create_by_many_at_once_succeeds_once(index: Index, new_index: NewIndex) -> None:
+    start = threading.Barrier(6)
+
+    def create(_: int) -> bool:
+        mine = new_index()
+        start.wait()
+        try:
+            mine.create("images", **MODEL, dimension=8)
+        except CollectionExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(create, range(6))) == 1
+
+
+def test_a_collection_of_another_model_is_refused_with_what_to_do(index: Index, new_index: NewIndex) -> None:
+    index.create("images", **MODEL, dimension=8)
+    other = new_index()
+    for call in (
+        lambda: other.ensure("images", **OTHER_MODEL, dimension=8),
+        lambda: other.verify("images", **OTHER_MODEL),
+    ):
+        with pytest.raises(ModelMismatch) as raised:
+            call()
+        for part in ("m/one", "m/two", "image-search reindex", "IMAGE_SEARCH_MODEL"):
+            assert part in raised.value.detail
+
+
+def test_verify_accepts_the_same_model_and_a_collection_yet_to_come(index: Index) -> None:
+    index.verify("images", **MODEL)
+    assert index.collections() == []
+    index.create("images", **MODEL, dimension=8)
+    index.verify("images", **MODEL)
+
+
+def test_a_collection_made_anew_is_empty_and_never_reuses_its_physical_name(
+    collection: Collection, index: Index
+) -> None:
+    fill(collection, unit_rows(3))
+    index.delete("images")
+    with pytest.raises(CollectionNotFound):
+        index.collection("images")
+    anew = index.create("images", **MODEL, dimension=8)
+    assert anew.count() == 0
+    assert anew.physical != collection.physical
+
+
+def test_a_deleted_collection_is_gone_for_who_still_holds_it(
+    index: Index, new_index: NewIndex, collection: Collection
+) -> None:
+    held = new_index().collection("images")
+    held.count()
+    index.delete("images")
+    for call in (held.count, lambda: fill(held, unit_rows(1)), lambda: held.search(unit_rows(1)[0], limit=1)):
+        with pytest.raises(CollectionNotFound):
+            call()
+
+
+def test_who_holds_a_collection_follows_it_when_it_is_made_anew(
+    index: Index, new_index: NewIndex, collection: Collection
+) -> None:
+    held = new_index().collection("images")
+    held.count()
+    index.delete("images")
+    anew = index.create("images", **MODEL, dimension=8)
+    fill(held, unit_rows(2))
+    assert anew.count() == 2
+    assert held.physical == anew.physical
+
+
+def test_who_holds_a_collection_does_not_follow_it_to_another_model(
+    index: Index, new_index: NewIndex, collection: Collection
+) -> None:
+    held = new_index().collection("images")
+    index.delete("images")
+    index.create("images", **OTHER_MODEL, dimension=8)
+    with pytest.raises(ModelMismatch):
+        fill(held, unit_rows(1))
+
+
+def test_a_pointer_without_its_physical_collection_heals(
+    index: Index, new_index: NewIndex, collection: Collection
+) -> None:
+    """As a crash between the two writes of `create` or of `delete` leaves it."""
+    with index_module._calls(5.0):
+        index._drop(collection.physical)
+    fill(new_index().ensure("images", **MODEL, dimension=8), unit_rows(1))
+    assert collection.count() == 1
+
+
+def test_vectors_are_compared_by_cosine_and_stored_often_enough(collection: Collection) -> None:
+    with index_module._calls(5.0):
+        configuration = collection._index._open("images").chroma.configuration_json["hnsw"]
+    assert configuration["space"] == "cosine"
+    assert configuration["sync_threshold"] <= 2_000
+
+
+# --- records -------------------------------------------------------------------------------------------
+
+RICH = image(
+    1,
+    created_at=1_700_162_100.3100255,
+    sources=["https://example.com/1.jpg", "file:b.png"],
+    taken_at=-3.0,
+    lat=-47.0,
+    lon=0.054292596442362284,
+    metadata={
+        "text": "é😀\x00",
+        "blank": "",
+        "whole": 3,
+        "broken": 3.0,
+        "small": 1e-9,
+        "yes": True,
+        "no": False,
+        "big": 2**63 - 1,
+        "huge": 2**70,
+        "lowest": -(10**400),
+        "long": 0.1 + 0.2,
+        "tiny": 5e-324,
+        "endless": float("inf"),
+        "list": ["b", "a", "b", ""],
+        "one": ["x"],
+        "empty": [],
+        "surrogate": "\ud800",
+    },
+)
+
+
+def test_a_record_comes_back_as_it_was_written(collection: Collection) -> None:
+    vectors = unit_rows(1)
+    collection.upsert([RICH], vectors, ["job:7"])
+    back = collection.get(RICH.id)
+    assert back == RICH
+    assert {n: type(v) for n, v in back.metadata.items()} == {n: type(v) for n, v in RICH.metadata.items()}
+    assert collection.owners([RICH.id, "nonesuch"]) == {RICH.id: ("job:7", RICH)}
+    assert collection.search(vectors[0], limit=1)[0].image == RICH
+
+
+def test_upsert_leaves_exactly_what_it_is_given(collection: Collection) -> None:
+    collection.upsert([RICH, image(2)], unit_rows(2), ["job:7", "job:8"])
+    bare = replace(image(1), metadata={"whole": "now a text", "list": 5})
+    new_vector = unit_rows(1, seed=5)
+    collection.upsert([bare], new_vector, ["job:7"])
+    assert collection.get(RICH.id) == bare
+    assert collection.count() == 2
+    np.testing.assert_allclose(collection.vector(RICH.id), new_vector[0], atol=1e-6)
+    where = parse_where({"text": {"ne": "é😀\x00"}, "not": {"list": "a"}})
+    assert len(collection.search(new_vector[0], limit=5, where=where)) == 2
+
+
+@pytest.mark.parametrize("name", ["width", "_owner", "a b", "", "near"])
+def test_metadata_under_a_name_that_is_taken_is_a_programming_error(
+    collection: Collection, name: str
+) -> None:
+    with pytest.raises(ValueError, match="name metadata"):
+        collection.upsert([image(1, metadata={name: "x"})], unit_rows(1), ["job:0"])
+
+
+def test_an_update_of_the_metadata_keeps_what_is_written_again(collection: Collection) -> None:
+    collection.upsert([RICH], unit_rows(1), ["job:7"])
+    collection.upsert([replace(RICH, metadata={"yes": True})], collection.vector(RICH.id)[None], ["job:7"])
+    assert collection.owners([RICH.id])[RICH.id] == ("job:7", replace(RICH, metadata={"yes": True}))
+
+
+def test_vectors_come_back_as_float32(collection: Collection) -> None:
+    vectors = unit_rows(3)
+    images = fill(collection, vectors)
+    found = collection.vectors([images[2].id, "nonesuch", images[0].id])
+    assert set(found) == {images[0].id, images[2].id}
+    assert found[images[2].id].dtype == np.float32
+    assert found[images[2].id].shape == (8,)
+    np.testing.assert_allclose(found[images[2].id], vectors[2], atol=1e-6)
+
+
+def test_what_is_not_there_is_not_found(collection: Collection) -> None:
+    for call in (collection.get, collection.vector):
+        with pytest.raises(ImageNotFound):
+            call("nonesuch")
+    assert collection.owners([]) == {}
+    assert collection.vectors([]) == {}
+
+
+def test_deleting_twice_is_deleting_once(collection: Collection) -> None:
+    images = fill(collection, unit_rows(3))
+    for _ in range(2):
+        collection.delete([images[0].id, "nonesuch"])
+    collection.delete([])
+    assert collection.count() == 2
+    assert collection.owners([one.id for one in images]).keys() == {images[1].id, images[2].id}
+
+
+def test_more_records_than_chroma_takes_in_a_call(index: Index) -> None:
+    made = index.create("many", **MODEL, dimension=2)
+    vectors = unit_rows(5_500, dimension=2)
+    images = fill(made, vectors)
+    ids = [one.id for one in images]
+    assert made.count() == len(made.owners(ids)) == len(made.vectors(ids)) == 5_500
+    made.delete(ids[1:])
+    assert made.count() == 1
+
+
+@pytest.mark.parametrize(("rows", "dimension", "owners"), [(2, 8, 1), (1, 7, 1), (1, 8, 2)])
+def test_vectors_that_do_not_fit_are_a_programming_error(
+    collection: Collection, rows: int, dimension: int, owners: int
+) -> None:
+    with pytest.raises(ValueError, match="vectors"):
+        collection.upsert([image(1)], unit_rows(rows, dimension), ["job:0"] * owners)
+
+
+# --- search --------------------------------------------------------------------------------------------
+
+
+def test_search_is_exact_best_first_with_cosine_scores(collection: Collection) -> None:
+    vectors = unit_rows(300)
+    fill(collection, vectors)
+    query = unit_rows(1, seed=1)[0]
+    hits = collection.search(query * 3, limit=300)
+    assert [hit.image.id for hit in hits] == exact(vectors, query)
+    expected = np.sort(vectors @ query)[::-1]
+    np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
+    assert all(-1 <= hit.score <= 1 for hit in hits)
+
+
+def test_an_empty_collection_has_no_results(collection: Collection) -> None:
+    query = unit_rows(1)[0]
+    assert collection.search(query, limit=10) == []
+    assert collection.search(query, limit=10, where=parse_where({"shop": "x"})) == []
+
+
+def test_ties_are_broken_by_id(collection: Collection) -> None:
+    same = np.repeat(unit_rows(1), 20, axis=0)
+    images = fill(collection, same)
+    hits = collection.search(same[0], limit=20)
+    assert [hit.image.id for hit in hits] == sorted(one.id for one in images)
+    assert {hit.score for hit in hits} == {hits[0].score}
+    assert hits[0].score == pytest.approx(1.0)
+
+
+def test_pages_join_into_the_whole_list(collection: Collection) -> None:
+    vectors = unit_rows(90)
+    fill(collection, vectors, even=lambda number: number % 2 == 0)
+    query = unit_rows(1, seed=1)[0]
+    for where in (None, parse_where({"even": True})):
+        whole = collection.search(query, limit=500, where=where)
+        pages = [
+            collection.search(query, limit=20, offset=offset, where=where) for offset in range(0, 120, 20)
+        ]
+        assert [hit for page in pages for hit in page] == whole
+        assert len(whole) == (90 if where is None else 45)
+
+
+def test_min_score_and_exclude(collection: Collection) -> None:
+    vectors = unit_rows(50)
+    images = fill(collection, vectors)
+    everything = collection.search(vectors[0], limit=50)
+    assert everything[0].image.id == images[0].id
+    assert collection.search(vectors[0], limit=49, exclude=images[0].id) == everything[1:]
+    assert collection.search(vectors[0], limit=5, offset=3, exclude=images[0].id) == everything[4:9]
+    floor = everything[10].score
+    where = parse_where({"width": 640})
+    for condition in (None, where):
+        assert collection.search(vectors[0], limit=50, min_score=floor, where=condition) == everything[:11]
+
+
+def test_a_filter_that_few_match_finds_them_all(index: Index) -> None:
+    """They are the farthest of all from the query, so only Chroma's `where` or a scan gets at them."""
+    made = index.create("rare", **MODEL, dimension=8)
+    query = unit_rows(1, seed=1)[0]
+    vectors = unit_rows(3_000)
+    vectors = vectors[np.argsort(-(vectors @ query))]
+    fill(
+        made,
+        vectors,
+        rank=lambda number: number,
+        name=lambda number: f"{number:04d}",
+        half=lambda number: number >= 1_500,
+    )
+    conditions: list[tuple[dict[str, Any], range]] = [
+        ({"rank": {"gte": 2_990}}, range(2_990, 3_000)),
+        ({"name": {"gte": "2990"}}, range(2_990, 3_000)),
+        ({"half": True, "name": {"gte": "2990"}}, range(2_990, 3_000)),
+        ({"half": True}, range(1_500, 3_000)),
+        ({"not": {"rank": {"lt": 2_000}}}, range(2_000, 3_000)),
+        ({"id": {"in": [f"{number:064x}" for number in (5, 2_999)]}}, range(5, 3_000, 2_994)),
+        ({"rank": {"in": []}}, range(0)),
+        ({"nonesuch": 1}, range(0)),
+    ]
+    for condition, expected in conditions:
+        hits = made.search(query, limit=30, where=parse_where(condition))
+        assert [hit.image.metadata["rank"] for hit in hits] == list(expected)[:30], condition
+
+
+def test_nothing_is_lost_among_many_equal_vectors(index: Index) -> None:
+    """HNSW alone comes back short here: equal vectors are one another's only neighbours."""
+    made = index.create("equal", **MODEL, dimension=16)
+    vectors = unit_rows(2_000, dimension=16)
+    vectors[100:700] = vectors[0]
+    fill(made, vectors, third=lambda number: number % 3 == 0)
+    with index_module._calls(5.0):
+        chroma = made._index._open("equal").chroma
+        short = len(chroma.query(query_embeddings=[vectors[1]], n_results=2_000, include=[])["ids"][0])
+    hits = made.search(vectors[1], limit=2_000)
+    assert len({hit.image.id for hit in hits}) == 2_000
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    third = made.search(vectors[1], limit=700, where=parse_where({"third": True}))
+    assert len({hit.image.id for hit in third}) == 667, f"HNSW alone found {short} of 2,000"
+
+
+def test_a_search_that_comes_back_short_is_scored_exactly(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = unit_rows(40)
+    fill(collection, vectors)
+    monkeypatch.setattr(index_search, "_query", lambda *args, **kwargs: [])
+    hits = collection.search(vectors[7], limit=40)
+    assert [hit.image.id for hit in hits] == exact(vectors, vectors[7])
+    where = parse_where({"width": {"gt": 0}})
+    assert collection.search(vectors[7], limit=40, where=where) == hits
+
+
+def test_search_after_most_was_deleted(collection: Collection) -> None:
+    vectors = unit_rows(400)
+    images = fill(collection, vectors)
+    collection.delete([one.id for one in images[:390]])
+    assert len(collection.search(vectors[0], limit=100)) == 10
+
+
+# --- trouble -------------------------------------------------------------------------------------------
+
+
+def every_call(index: Index) -> list[Callable[[], object]]:
+    return [
+        index.ping,
+        index.collections,
+        lambda: index.collection("images"),
+        lambda: index.verify("images", **MODEL),
+        lambda: index.create("images", **MODEL, dimension=8),
+        lambda: index.ensure("images", **MODEL, dimension=8),
+        lambda: index.delete("images"),
+    ]
+
+
+def test_every_call_says_that_chroma_is_unavailable() -> None:
+    for call in every_call(Index(f"http://127.0.0.1:{free_port()}", timeout_s=2.0)):
+        with pytest.raises(IndexUnavailable):
+            call()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.timeout(60)
+def test_every_call_gives_up_on_a_server_that_hangs(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_S", 0.3)
+    for call in every_call(Index(silent, timeout_s=0.3)):
+        with pytest.raises(IndexUnavailable, match="in time"):
+            call()
+
+
+@pytest.mark.timeout(60)
+def test_a_write_gives_up_when_chroma_hangs_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_S", 1.0)
+    with ChromaServer(tmp_path / "chroma") as server:
+        made = Index(server.url, timeout_s=1.0).create("images", **MODEL, dimension=512)
+        with server.paused():
+            for call in (
+                lambda: fill(made, unit_rows(2_000, dimension=512)),
+                lambda: made.search(unit_rows(1, dimension=512)[0], limit=1),
+                lambda: made.delete(["x"]),
+                made.count,
+            ):
+                with pytest.raises(IndexUnavailable, match="in time"):
+                    call()
+        fill(made, unit_rows(2, dimension=512))
+        assert made.count() == 2
+
+
+def test_the_index_works_again_once_chroma_is_back(tmp_path: Path) -> None:
+    server = ChromaServer(tmp_path / "chroma")
+    index = Index(server.url)
+    with pytest.raises(IndexUnavailable):
+        index.ping()
+    with server:
+        made = index.create("images", **MODEL, dimension=8)
+        vectors = unit_rows(20)
+        images = fill(made, vectors)
+        server.kill()
+        with pytest.raises(IndexUnavailable):
+            made.search(vectors[0], limit=1)
+        with pytest.raises(IndexUnavailable):
+            made.upsert(images, vectors, ["job:0"] * 20)
+        server.start()
+        assert made.search(vectors[3], limit=1)[0].image.id == images[3].id
+        assert made.count() == 20
+
+
+def test_an_index_outlives_the_loss_of_all_of_chromas_data(tmp_path: Path) -> None:
+    server = ChromaServer(tmp_path / "one")
+    with server:
+        index = Index(server.url)
+        held = index.create("images", **MODEL, dimension=8)
+    with ChromaServer(tmp_path / "two", port=server.port):
+        with pytest.raises(CollectionNotFound):
+            held.count()
+        assert index.collections() == []
+        index.ensure("images", **MODEL, dimension=8)
+        assert held.count() == 0
+
+
+def test_what_is_not_chroma_is_unavailable() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: _answer_all(server, answer), daemon=True).start()
+        index = Index(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=2.0)
+        for call in every_call(index):
+            with pytest.raises(IndexUnavailable):
+                call()
+
+
+def test_the_token_is_sent_and_environment_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    seen: list[bytes] = []
+    answer = b'HTTP/1.1 200 OK\r\ncontent-length: 27\r\nconnection: close\r\n\r\n{"nanosecond heartbeat": 1}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: _answer_all(server, answer, seen), daemon=True).start()
+        Index(f"http://127.0.0.1:{server.getsockname()[1]}/", token="s3cret").ping()
+    assert b"x-chroma-token: s3cret" in seen[0].lower()
+    assert seen[0].startswith(b"GET /api/v2/heartbeat ")
+
+
+def test_an_unknown_tenant_is_unavailable(served: str) -> None:
+    for call in every_call(Index(served, tenant="nonesuch"))[1:]:
+        with pytest.raises(IndexUnavailable):
+            call()
+
+
+def _answer_all(server: socket.socket, answer: bytes, seen: list[bytes] | None = None) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            request = connection.recv(65_536)
+            if seen is not None:
+                seen.append(request)
+            connection.sendall(answer)

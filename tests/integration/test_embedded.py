@@ -1,0 +1,120 @@
+"""`image-search up` with real children: what dies comes back, and nothing is left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import http_status, redis_answers
+from tests.stack import ROLES, Stack, eventually
+
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+STOP_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("embedded")) as stack:
+        yield stack
+
+
+def _run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *command],
+        env=stack.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_role_runs_and_redis_listens_on_no_port(stack: Stack) -> None:
+    assert [role for role in ROLES if not stack.processes(role)] == []
+    eventually(lambda: f"ready: {stack.url}" in stack.output, 5)
+    assert "port=0" in stack.log("redis")
+
+
+def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:
+    eventually(lambda: _run(stack, "doctor", "--data-dir", str(stack.data_dir)).returncode == 0, 60)
+    told = _run(stack, "doctor", "--data-dir", str(stack.data_dir)).stdout
+    assert "fetch 1, encode 1, index 1" in " ".join(told.split())
+
+
+def test_a_second_up_on_the_folder_is_refused_in_one_line_that_names_the_first(stack: Stack) -> None:
+    assert stack.process is not None
+    second = _run(stack, "up", "--data-dir", str(stack.data_dir), "--port", "0")
+    assert second.returncode == 1
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert f"pid {stack.process.pid}" in second.stderr
+    assert stack.alive
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_killed_child_comes_back(stack: Stack, role: str) -> None:
+    first = stack.leader(role)
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: stack.leader(role) not in (first, None), 30)
+    eventually(lambda: http_status(f"{stack.url}/readyz") == 200, 60)
+    eventually(lambda: http_status(f"{stack.url}/readyz?for=ingest") == 200, 60)
+
+
+def test_sigterm_ends_everything_and_the_next_start_finds_the_data(stack: Stack) -> None:
+    assert stack.process is not None
+    marker = stack.data_dir / "redis"
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(STOP_S) == 0
+    eventually(lambda: not stack.mine(), 2)
+    assert list(marker.iterdir())
+    stack.start()
+
+
+def test_up_killed_with_9_leaves_no_child_and_can_start_again_at_once(stack: Stack) -> None:
+    assert stack.process is not None
+    socket = Path(stack.env["IMAGE_SEARCH_REDIS_URL"].removeprefix("unix://").split("?")[0])
+    assert redis_answers(socket)
+    stack.process.kill()
+    stack.process.wait()
+    stack.start()
+    children = json.loads((stack.data_dir / "run" / "children.json").read_text())
+    own = {stack.process.pid, *(child["pid"] for child in children)}
+    eventually(lambda: len(_sessions(stack) - own) == 1, 10)  # the guard's
+
+
+def _sessions(stack: Stack) -> set[int]:
+    """The sessions of all processes of this data folder: `up` and each of its children lead one."""
+    found = set()
+    for pid in stack.mine():
+        with contextlib.suppress(ProcessLookupError):
+            found.add(os.getsid(pid))
+    return found
+
+
+def test_a_port_that_is_taken_is_one_line_and_starts_nothing(stack: Stack, tmp_path: Path) -> None:
+    port = stack.url.rpartition(":")[2]
+    refused = _run(stack, "up", "--data-dir", str(tmp_path / "other"), "--port", port)
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
+    assert not (tmp_path / "other" / "run" / "children.json").exists()
+
+
+def test_a_model_that_cannot_be_had_is_one_line(stack: Stack, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(tmp_path / "other"), "--port", "0"]
+    refused = subprocess.run(
+        command,
+        env=stack.env | {"IMAGE_SEARCH_MODEL": str(tmp_path / "nothing")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "no checkpoint" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,161 @@
+"""A whole `image-search up` for tests: real Redis, real Chroma, real workers, a tiny random checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.checkpoint import make_random_checkpoint
+from deploy.embedded import free_port, http_status
+from deploy.supervisor import die_with_parent
+
+ROOT = Path(__file__).parent.parent
+START_S = 120.0
+ROLES = ("redis", "chroma", "api", "fetch", "encode", "index", "sweep")
+
+
+class Stack:
+    """`with Stack(tmp_path, KEEP="none") as stack:` gives a ready stack; keywords are settings.
+
+    `url` is the API's address, `data_dir` the data folder, `env` what another role needs to join the stack,
+    `output` what `up` has printed.
+    """
+
+    def __init__(
+        self, folder: Path, *, fetch_workers: int = 1, encode_workers: int = 1, **settings: str
+    ) -> None:
+        self.data_dir = folder / "data"
+        self._model = folder / "model"
+        self._workers = ["--fetch-workers", str(fetch_workers), "--encode-workers", str(encode_workers)]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("IMAGE_SEARCH_")}
+        own = {"MODEL": str(self._model), "ALLOW_HOSTS": "127.0.0.1", "DEVICE": "cpu", **settings}
+        self._env = clean | {f"IMAGE_SEARCH_{name}": value for name, value in own.items()}
+        self._env |= {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), clean.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+        }
+        self._log = folder / "up.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts `up` and waits until it is ready, for the first time or again on the same data."""
+        if not self._model.exists():
+            make_random_checkpoint(self._model, tiny=True)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = self.spawn("--port", str(port), *self._workers)
+        try:
+            eventually(lambda: http_status(f"{self.url}/readyz") == 200 or not self.alive, START_S)
+            assert self.alive, "up has ended"
+        except AssertionError:
+            self.stop()
+            raise AssertionError(f"{self.output}\n{self.logs()}") from None
+
+    def spawn(self, *options: str) -> subprocess.Popen[bytes]:
+        """Another `image-search up` on the same data folder."""
+        command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(self.data_dir), *options]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
+            )
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self._env | json.loads((self.data_dir / "run" / "settings.json").read_text(encoding="utf-8"))
+
+    def log(self, role: str) -> str:
+        return (self.data_dir / "logs" / f"{role}.log").read_text(encoding="utf-8", errors="replace")
+
+    def logs(self) -> str:
+        """The ends of all logs, to be shown with a failure."""
+        folder = self.data_dir / "logs"
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in folder.glob("*")
+        )
+
+    def leader(self, role: str) -> int | None:
+        """The pid that `up` started for `role` and watches."""
+        try:
+            children = json.loads((self.data_dir / "run" / "children.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return next((child["pid"] for child in children if child["name"] == role), None)
+
+    def processes(self, role: str) -> list[int]:
+        """Every process of a role, the leader first: a worker's pool is led by its parent."""
+        leader = self.leader(role)
+        if leader is None:
+            return []
+        return sorted(group_members(leader), key=lambda pid: (pid != leader, pid))
+
+    def mine(self) -> list[int]:
+        """Every process whose environment or command names this data folder, `up` itself included."""
+        marks = (str(self.data_dir).encode(), str(self._model).encode())
+        return [pid for pid, text in _all_processes() if any(mark in text for mark in marks)]
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    """Waits until `condition()` is true, or fails."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.05)
+
+
+def group_members(pgid: int) -> list[int]:
+    """The living processes of a process group (zombies left out)."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) == pgid and state != "Z":
+            members.append(int(path.parent.name))
+    return members
+
+
+def _all_processes() -> Iterator[tuple[int, bytes]]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            yield int(folder.name), (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue

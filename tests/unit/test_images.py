@@ -1,0 +1,504 @@
+"""Decoding: what is accepted, how everything ends as upright RGB, and that the crop is the reference's."""
+
+import io
+import json
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from shared.errors import ItemError, ModelUnavailable
+from shared.exif import read_exif
+from shared.images import Picture, Preprocess, decode, open_query_image
+from tests.image_server import make_photo
+
+# Pillow warns of the damage that these tests do on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+CLIP = Preprocess(
+    size=224,
+    crop_size=(224, 224),
+    resample=Image.Resampling.BICUBIC,
+    mean=(0.48, 0.46, 0.41),
+    std=(0.27, 0.26, 0.28),
+    rescale=1 / 255,
+)
+CLASSIC_CONFIG = {
+    "crop_size": 224,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "size": 224,
+}
+SAVED = {
+    "jpeg": {"format": "JPEG", "quality": 95},
+    "png": {"format": "PNG"},
+    "webp": {"format": "WEBP", "quality": 95},
+    "gif": {"format": "GIF"},
+    "bmp": {"format": "BMP"},
+    "tiff": {"format": "TIFF", "compression": "tiff_lzw"},
+    "avif": {"format": "AVIF", "quality": 90},
+    "heic": {"format": "HEIF", "quality": 90},
+}
+
+
+def read(data: bytes, max_pixels: int = 10_000_000, keep: Any = "rendition") -> Picture:
+    return decode(data, CLIP, max_pixels=max_pixels, keep=keep)
+
+
+def save(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+def photo(width: int, height: int, seed: int = 1) -> Image.Image:
+    return Image.open(io.BytesIO(make_photo(seed, width, height)))
+
+
+def png_of(ihdr: tuple[int, int, int, int], rows: bytes) -> bytes:
+    """A PNG from scratch: (width, height, bit depth, colour type), and rows with their filter bytes."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", *ihdr, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
+    return float(np.abs(left.astype(float) - right.astype(float)).mean())
+
+
+def failure(data: bytes, **options: Any) -> str:
+    with pytest.raises(ItemError) as caught:
+        read(data, **options)
+    assert "Error" not in caught.value.detail
+    return caught.value.code
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_every_accepted_format_is_read(name: str) -> None:
+    source = photo(300, 200)
+    picture = read(save(source, **SAVED[name]))
+    assert (picture.format, picture.width, picture.height) == (name, 300, 200)
+    assert picture.pixels.shape == (224, 224, 3)
+    assert picture.pixels.dtype == np.uint8
+    assert difference(picture.pixels, read(save(source, format="PNG")).pixels) < 8
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "not_an_image"),
+        (b"x", "not_an_image"),
+        (b"<!doctype html><html></html>", "not_an_image"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not_an_image"),
+        (b"%PDF-1.7\n%\xe2\xe3\n", "not_an_image"),
+        (b"BMW is a car maker, not a bitmap, as some would think", "not_an_image"),
+        (b"#define is what a C file starts with", "not_an_image"),
+        (b"PK\x03\x04" + bytes(100), "not_an_image"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "not_an_image"),
+        (b"\0\0\0\x18ftypisom" + bytes(100), "not_an_image"),
+        (bytes(10_000), "not_an_image"),
+        (b"8BPS\0\x01" + bytes(100), "unsupported_format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported_format"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "unsupported_format"),
+        (b"P6\n2 2\n255\n" + bytes(12), "unsupported_format"),
+        (save(Image.new("RGB", (32, 32)), format="ICO"), "unsupported_format"),
+        (save(Image.new("RGB", (32, 32)), format="DDS"), "unsupported_format"),
+        (b"\xff\xd8\xff", "corrupt_image"),
+        (b"\x89PNG\r\n\x1a\n", "corrupt_image"),
+        (b"GIF89a", "corrupt_image"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "corrupt_image"),
+        (b"II*\0\x08\0\0\0", "corrupt_image"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "corrupt_image"),
+    ],
+)
+def test_what_is_no_usable_picture_says_why(data: bytes, code: str) -> None:
+    assert failure(data) == code
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_picture_cut_off_anywhere_is_corrupt(name: str) -> None:
+    data = save(photo(120, 90), **SAVED[name])
+    for share in (0.1, 0.5, 0.8):
+        assert failure(data[: int(len(data) * share)]) == "corrupt_image"
+
+
+def test_scribbled_bytes_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(7)
+    for options in SAVED.values():
+        data = bytearray(save(photo(60, 40), **options))
+        for _ in range(25):
+            damaged = data.copy()
+            for position in rng.integers(0, len(data), 4):
+                damaged[position] = int(rng.integers(0, 256))
+            try:
+                read(bytes(damaged))
+            except ItemError as error:
+                assert error.code != "internal"
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_pixels_are_limited(name: str) -> None:
+    data = save(Image.new("RGB", (100, 50)), **SAVED[name])
+    assert read(data, max_pixels=5000).width == 100
+    assert failure(data, max_pixels=4999) == "too_many_pixels"
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    claims_a_billion_pixels = png_of((40_000, 40_000, 8, 2), b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert failure(claims_a_billion_pixels, max_pixels=100_000_000) == "too_many_pixels"
+
+
+def test_a_tiff_with_tiles_far_larger_than_itself_is_refused() -> None:
+    tile = zlib.compress(bytes(1000))
+    tags = {
+        256: 64,
+        257: 64,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        322: 32_000,
+        323: 32_000,
+        324: 8,
+        325: len(tile),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(tile)) + tile + directory
+    assert failure(data, max_pixels=1_000_000) == "too_many_pixels"
+
+
+def test_a_big_picture_within_the_limit_warns_of_nothing() -> None:
+    data = save(Image.new("1", (10_000, 9_500)), format="PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(data, max_pixels=100_000_000).width == 10_000
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (2, 3), (224, 224), (225, 223), (90_000, 3)])
+def test_any_shape_gives_a_crop_and_small_files(size: tuple[int, int]) -> None:
+    picture = read(save(Image.new("RGB", size, (200, 30, 30)), format="PNG"))
+    assert picture.pixels.shape == (224, 224, 3)
+    assert difference(picture.pixels, np.full_like(picture.pixels, (200, 30, 30))) < 1
+    assert picture.rendition is not None
+    for data, side in ((picture.thumbnail, 256), (picture.rendition, 768)):
+        with Image.open(io.BytesIO(data)) as small:
+            assert max(small.size) == min(side, max(size))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("RGBA", (8, 8), (10, 20, 30, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (8, 8), (0, 0, 0, 128)), (127, 127, 127)),
+        (Image.new("RGBA", (2000, 1800), (0, 0, 0, 128)), (127, 127, 127)),
+        (Image.new("LA", (8, 8), (0, 0)), (255, 255, 255)),
+        (Image.new("LA", (8, 8), (60, 255)), (60, 60, 60)),
+        (Image.new("L", (8, 8), 77), (77, 77, 77)),
+        (Image.new("1", (8, 8), 1), (255, 255, 255)),
+        (Image.new("1", (8, 8), 0), (0, 0, 0)),
+        (Image.new("RGB", (8, 8), (1, 2, 3)).quantize(4), (1, 2, 3)),
+        (Image.new("I;16", (8, 8), 0x8000), (128, 128, 128)),
+        (Image.new("I;16", (8, 8), 0xFFFF), (255, 255, 255)),
+        (Image.new("I;16", (8, 8), 0x0100), (1, 1, 1)),
+    ],
+)
+def test_every_mode_of_png_ends_as_rgb(image: Image.Image, expected: tuple[int, int, int]) -> None:
+    pixels = read(save(image, format="PNG")).pixels
+    assert difference(pixels, np.full_like(pixels, expected)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), (255, 0, 0)),
+        (Image.new("I", (8, 8), 40_000), (156, 156, 156)),
+        (Image.new("I", (8, 8), 90), (90, 90, 90)),
+        (Image.new("F", (8, 8), 0.5), (128, 128, 128)),
+        (Image.new("F", (8, 8), float("nan")), (0, 0, 0)),
+        (Image.new("I;16B", (8, 8), 0x8000), (128, 128, 128)),
+    ],
+)
+def test_every_mode_of_tiff_ends_as_rgb(image: Image.Image, expected: tuple[int, int, int]) -> None:
+    pixels = read(save(image, format="TIFF")).pixels
+    assert difference(pixels, np.full_like(pixels, expected)) <= 2
+
+
+def test_colour_spaces_without_a_conversion_are_unsupported() -> None:
+    assert failure(save(Image.new("LAB", (8, 8)), format="TIFF")) == "unsupported_format"
+
+
+def test_a_cmyk_jpeg_is_not_inverted() -> None:
+    pixels = read(save(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), format="JPEG")).pixels
+    assert difference(pixels, np.full_like(pixels, (255, 0, 0))) < 4
+
+
+def test_16_bit_colour_and_transparent_palettes_are_read() -> None:
+    rows = (b"\0" + struct.pack(">3H", 0x8000, 0x4000, 0xFFFF) * 4) * 4
+    pixels = read(png_of((4, 4, 16, 2), rows)).pixels
+    assert difference(pixels, np.full_like(pixels, (128, 64, 255))) <= 1
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([9, 9, 9, 200, 0, 0])
+    assert read(save(palette, format="PNG", transparency=0)).pixels.min() == 255
+    assert read(save(palette, format="GIF", transparency=0)).pixels.min() == 255
+    colour_key = save(Image.new("RGB", (8, 8), (9, 9, 9)), format="PNG", transparency=(9, 9, 9))
+    assert read(colour_key).pixels.min() == 255
+
+
+@pytest.mark.parametrize("name", ["gif", "webp", "png", "tiff"])
+def test_of_an_animation_the_first_frame_counts(name: str) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+    picture = read(save(frames[0], format=name, save_all=True, append_images=frames[1:]))
+    assert difference(picture.pixels, np.full_like(picture.pixels, (255, 0, 0))) < 3
+
+
+def test_a_jpeg_with_more_pictures_behind_it_is_a_jpeg() -> None:
+    first, second = photo(2000, 1500), photo(2000, 1500, seed=2)
+    picture = read(save(first, format="MPO", save_all=True, append_images=[second], quality=90))
+    assert (picture.format, picture.width, picture.height) == ("jpeg", 2000, 1500)
+    assert difference(picture.pixels, read(save(first, format="JPEG", quality=90)).pixels) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("jpeg", (2700, 1800)), *((name, (90, 60)) for name in ("jpeg", "png", "webp", "tiff", "avif", "heic"))],
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_ends_upright(orientation: int, name: str, size: tuple[int, int]) -> None:
+    upright = Image.new("RGB", size, "white")
+    upright.paste("red", (0, 0, size[0] // 2, size[1] // 2))
+    inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270} | {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        7: Image.Transpose.TRANSVERSE,
+    }
+    stored = upright.transpose(inverse[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture = read(save(stored, exif=exif.tobytes(), **SAVED[name]))
+    assert (picture.width, picture.height) == size
+    assert picture.pixels[20, 20, 1] < 60
+    for row, column in ((20, -20), (-20, 20), (-20, -20)):
+        assert picture.pixels[row, column, 1] > 200
+    with Image.open(io.BytesIO(picture.thumbnail)) as thumbnail:
+        assert thumbnail.width > thumbnail.height
+        assert not thumbnail.getexif()
+
+
+def exif_of(camera: dict[int, Any], gps: dict[int, Any]) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "A camera"
+    exif.get_ifd(ExifTags.IFD.Exif).update(camera)
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(gps)
+    return exif
+
+
+ZURICH = {1: "N", 2: (47.0, 22.0, 30.0), 3: "E", 4: (8.0, 30.0, 0.0)}
+NOON = {ExifTags.Base.DateTimeOriginal: "2024:06:01 12:00:00"}
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "avif", "heic"])
+def test_time_and_place_are_read(name: str) -> None:
+    camera = NOON | {ExifTags.Base.OffsetTimeOriginal: "+02:00"}
+    exif = exif_of(camera, ZURICH).tobytes()
+    picture = read(save(photo(64, 48), exif=exif, **{**SAVED[name], "compression": None}))
+    assert picture.taken_at == 1717236000.0
+    assert picture.lat == pytest.approx(47.375)
+    assert picture.lon == pytest.approx(8.5)
+
+
+@pytest.mark.parametrize(
+    ("camera", "taken_at"),
+    [
+        (NOON, 1717243200.0),
+        (NOON | {ExifTags.Base.OffsetTimeOriginal: "-05:30"}, 1717263000.0),
+        (NOON | {ExifTags.Base.OffsetTimeOriginal: "local"}, 1717243200.0),
+        ({ExifTags.Base.DateTimeOriginal: "0000:00:00 00:00:00"}, None),
+        ({ExifTags.Base.DateTimeOriginal: "yesterday"}, None),
+        ({ExifTags.Base.DateTimeOriginal: ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_time_without_offset_is_utc_and_nonsense_is_none(
+    camera: dict[int, Any], taken_at: float | None
+) -> None:
+    assert read(save(photo(64, 48), exif=exif_of(camera, {}), format="JPEG")).taken_at == taken_at
+
+
+@pytest.mark.parametrize(
+    ("gps", "place"),
+    [
+        (ZURICH | {1: "S", 3: "W"}, (-47.375, -8.5)),
+        (ZURICH | {2: (97.0, 0.0, 0.0)}, None),
+        (ZURICH | {4: (181.0, 0.0, 0.0)}, None),
+        (ZURICH | {2: (47.0, 22.0)}, None),
+        ({1: "N", 2: (47.0, 22.0, 30.0)}, None),
+        (ZURICH | {2: (TiffImagePlugin.IFDRational(0, 0),) * 3}, None),
+    ],
+)
+def test_a_place_is_both_numbers_or_none(gps: dict[int, Any], place: tuple[float, float] | None) -> None:
+    picture = read(save(photo(64, 48), exif=exif_of({}, gps), format="JPEG"))
+    if place is None:
+        assert (picture.lat, picture.lon) == (None, None)
+    else:
+        assert (picture.lat, picture.lon) == pytest.approx(place)
+
+
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    good = exif_of(NOON, ZURICH).tobytes()
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        damaged = bytearray(good)
+        for position in rng.integers(6, len(good), 3):
+            damaged[position] = int(rng.integers(0, 256))
+        picture = read(save(Image.new("RGB", (16, 12)), format="JPEG", exif=bytes(damaged)), keep="none")
+        assert sorted((picture.width, picture.height)) == [12, 16]
+        assert picture.lat is None or -90 <= picture.lat <= 90
+
+
+def test_a_reader_that_raises_yields_empty_exif() -> None:
+    class Broken(Image.Image):
+        def getexif(self) -> Image.Exif:
+            raise struct.error("broken")
+
+    assert read_exif(Broken()).transpose is None
+
+
+@pytest.mark.parametrize("keep", ["rendition", "original", "none"])
+def test_what_is_kept_changes_neither_crop_nor_thumbnail(keep: str) -> None:
+    data = make_photo(4, 2048, 1536)
+    picture, reference = read(data, keep=keep), read(data)
+    assert np.array_equal(picture.pixels, reference.pixels)
+    assert np.array_equal(picture.pixels, open_query_image(data, CLIP, 10_000_000))
+    assert picture.thumbnail == reference.thumbnail
+    assert (picture.rendition is not None) is (keep == "rendition")
+
+
+def test_rendition_and_thumbnail_show_the_whole_picture() -> None:
+    source = photo(2048, 1536)
+    picture = read(save(source, format="JPEG", quality=92))
+    assert picture.rendition is not None
+    for data, size in ((picture.rendition, (768, 576)), (picture.thumbnail, (256, 192))):
+        with Image.open(io.BytesIO(data)) as small:
+            assert (small.format, small.size) == ("WEBP", size)
+            assert difference(np.asarray(small.convert("RGB")), np.asarray(source.resize(size))) < 8
+
+
+SIZES = [(640, 480), (333, 777), (1023, 769), (225, 1001), (2049, 1537), (1536, 2048), (4001, 999), (100, 70)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_crop_is_the_reference_processors(size: tuple[int, int]) -> None:
+    processors = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
+    reference = processors.CLIPImageProcessorPil(do_rescale=False, do_normalize=False)
+    data = make_photo(size[0], *size)
+    image = Image.open(io.BytesIO(data))
+    expected = np.asarray(reference(image)["pixel_values"][0]).transpose(1, 2, 0)
+    assert difference(read(data).pixels, expected) < 0.6
+    assert difference(read(save(image, format="BMP")).pixels, expected) < 0.6
+
+
+def test_an_exact_size_squashes_like_the_reference() -> None:
+    exact = Preprocess((96, 64), None, Image.Resampling.BILINEAR, (0.5,) * 3, (0.5,) * 3, 1 / 255)
+    image = photo(300, 200)
+    pixels = open_query_image(save(image, format="PNG"), exact, 10**6)
+    assert exact.crop_shape == (96, 64)
+    assert difference(pixels, np.asarray(image.resize((64, 96), Image.Resampling.BILINEAR))) < 0.01
+
+
+def write(folder: Path, config: dict[str, Any], name: str = "preprocessor_config.json") -> Path:
+    (folder / name).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CLASSIC_CONFIG,
+        CLASSIC_CONFIG | {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}},
+        {"image_processor_type": "CLIPImageProcessor"},
+    ],
+)
+def test_both_spellings_of_clips_configuration_mean_the_same(config: dict[str, Any], tmp_path: Path) -> None:
+    preprocess = Preprocess.from_checkpoint(write(tmp_path, config))
+    assert (preprocess.size, preprocess.crop_shape, preprocess.resample) == (224, (224, 224), 3)
+    assert preprocess.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert preprocess.std == (0.26862954, 0.26130258, 0.27577711)
+    assert preprocess.rescale == pytest.approx(1 / 255)
+
+
+def test_the_configuration_nested_in_processor_config_wins(tmp_path: Path) -> None:
+    write(tmp_path, CLASSIC_CONFIG)
+    nested = CLASSIC_CONFIG | {"size": {"shortest_edge": 336}, "crop_size": 336, "do_normalize": False}
+    write(tmp_path, {"image_processor": nested, "processor_class": "CLIPProcessor"}, "processor_config.json")
+    preprocess = Preprocess.from_checkpoint(tmp_path)
+    assert (preprocess.crop_shape, preprocess.mean, preprocess.std) == ((336, 336), (0, 0, 0), (1, 1, 1))
+
+
+def test_a_processor_without_crop_is_read(tmp_path: Path) -> None:
+    config = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 256, "width": 224}}
+    config |= {"resample": 2, "rescale_factor": 0.5, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    preprocess = Preprocess.from_checkpoint(write(tmp_path, config))
+    assert (preprocess.size, preprocess.crop_size, preprocess.crop_shape) == ((256, 224), None, (256, 224))
+    assert (preprocess.resample, preprocess.rescale) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_resize": False},
+        {"do_pad": True},
+        {"do_center_crop": False},
+        {"size": {"shortest_edge": 224, "longest_edge": 448}},
+        {"size": "large"},
+        {"size": 0},
+        {"size": 10**6, "crop_size": 10**6},
+        {"size": 200},
+        {"crop_size": {"width": 3}},
+        {"resample": 99},
+        {"image_mean": [0.5]},
+        {"image_std": None},
+    ],
+)
+def test_preprocessing_that_is_not_supported_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="not supported"):
+        Preprocess.from_checkpoint(write(tmp_path, CLASSIC_CONFIG | change))
+
+
+def test_a_checkpoint_without_readable_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="preprocessor_config"):
+        Preprocess.from_checkpoint(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ModelUnavailable, match="JSON"):
+        Preprocess.from_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("preprocess", [CLIP, Preprocess((96, 64), None, 2, (0, 0, 0), (1, 1, 1), 1.0)])
+def test_preprocessing_survives_json(preprocess: Preprocess) -> None:
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+
+
+def test_made_photos_are_the_same_each_time_and_differ_by_seed() -> None:
+    assert make_photo(5, 320, 240) == make_photo(5, 320, 240)
+    assert difference(read(make_photo(5, 320, 240)).pixels, read(make_photo(6, 320, 240)).pixels) > 20

@@ -1,0 +1,155 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor import Child, Supervisor, kill_groups
+from shared.errors import ConfigError
+from tests.stack import eventually, group_members
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
+# A parent and a child that both ignore SIGTERM: what only a killed process group gets rid of.
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork();"
+    "print('up', flush=True); time.sleep(600)",
+]
+PARENT = """
+import sys, time
+from pathlib import Path
+from deploy.supervisor import Child, Supervisor
+run, logs = Path(sys.argv[1]), Path(sys.argv[2])
+supervisor = Supervisor(run, logs, {}, print)
+supervisor.open()
+supervisor.start(Child("stubborn", sys.argv[3:]))
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    made = Supervisor(tmp_path / "children.json", tmp_path / "logs", dict(os.environ), said.append)
+    said.clear()
+    made.open()
+    yield made
+    made.stop()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+said: list[str] = []
+
+
+def _pid(child: Child) -> int:
+    assert child.process is not None
+    return child.process.pid
+
+
+def _tick_until_running(supervisor: Supervisor, child: Child, other_than: int) -> None:
+    def again() -> bool:
+        supervisor.tick()
+        return child.running and _pid(child) != other_than
+
+    eventually(again)
+
+
+def test_a_killed_child_is_started_again_and_the_user_is_told_why(supervisor: Supervisor) -> None:
+    child = Child("sleeper", SLEEPER)
+    supervisor.start(child)
+    first = _pid(child)
+    os.kill(first, signal.SIGKILL)
+    _tick_until_running(supervisor, child, first)
+    assert "sleeper ended (signal SIGKILL)" in said[0]
+
+
+def test_a_child_that_dies_at_once_fails_the_start_with_its_last_words(supervisor: Supervisor) -> None:
+    supervisor.start(Child("broken", [sys.executable, "-c", "print('no luck'); raise SystemExit(3)"]))
+    with pytest.raises(ConfigError, match="broken does not start: no luck"):
+        supervisor.wait_until(lambda: False, "it", 60)
+
+
+def test_waiting_ends_at_its_deadline(supervisor: Supervisor) -> None:
+    with pytest.raises(ConfigError, match="the API was not ready within 0 s"):
+        supervisor.wait_until(lambda: False, "the API", 0.0)
+
+
+def test_a_signal_ends_the_waiting(supervisor: Supervisor) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.wait_until(lambda: False, "it", 60)
+
+
+def test_stop_ends_the_groups_in_order(supervisor: Supervisor, tmp_path: Path) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "def end(*_):\n    open(sys.argv[2], 'a').write(sys.argv[1]); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(600)"
+    )
+    record = tmp_path / "order"
+    for name, group in (("c", 3), ("a", 1), ("b", 2)):
+        supervisor.start(Child(name, [sys.executable, "-c", script, name, str(record)], stop_group=group))
+        eventually(lambda name=name: "up" in (tmp_path / "logs" / f"{name}.log").read_text())
+    supervisor.stop()
+    assert record.read_text() == "abc"
+
+
+def test_stop_kills_a_group_that_ignores_sigterm(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.STOP_S", 0.2)
+    child = Child("stubborn", STUBBORN)
+    supervisor.start(child)
+    pid = _pid(child)
+    eventually(lambda: len(group_members(pid)) == 2)
+    eventually(lambda: "up" in (tmp_path / "logs" / "stubborn.log").read_text())
+    supervisor.stop()
+    eventually(lambda: not group_members(pid))
+
+
+def test_a_parent_killed_with_9_leaves_no_process(tmp_path: Path) -> None:
+    run = tmp_path / "children.json"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(run), str(tmp_path / "logs"), *STUBBORN])
+    eventually(lambda: run.exists() and json.loads(run.read_text()))
+    pid = json.loads(run.read_text())[0]["pid"]
+    eventually(lambda: len(group_members(pid)) == 2)
+    parent.kill()
+    parent.wait()
+    eventually(lambda: not group_members(pid))
+
+
+def test_the_next_start_kills_what_was_left_but_no_process_that_took_over_the_id(tmp_path: Path) -> None:
+    left, other = (subprocess.Popen(SLEEPER, start_new_session=True) for _ in range(2))
+    try:
+        born = Path(f"/proc/{left.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        entries = [
+            {"name": "left", "pid": left.pid, "born": born},
+            {"name": "other", "pid": other.pid, "born": "1"},
+        ]
+        run = tmp_path / "children.json"
+        run.write_text(json.dumps(entries))
+        kill_groups(run)
+        assert left.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+        assert not run.exists()
+    finally:
+        left.kill()
+        other.kill()
+        left.wait()
+        other.wait()
+
+
+def test_a_large_log_is_put_aside_at_the_next_start(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.MAX_LOG_BYTES", 10)
+    (tmp_path / "logs" / "sleeper.log").write_text("x" * 11)
+    supervisor.start(Child("sleeper", SLEEPER))
+    assert (tmp_path / "logs" / "sleeper.log").stat().st_size == 0
+    assert (tmp_path / "logs" / "sleeper.log.1").stat().st_size == 11
