@@ -33,7 +33,7 @@ def main(photos: int, rounds: int, model: Path | None, only: str | None) -> None
             if model is not None:
                 results += parity.measure(model, paths[:PARITY_SAMPLE], centred=False)
         if only in (None, "api"):
-            results += api_costs.measure(checkpoint, work / "api")
+            results += api_costs.measure(work / "api")
         if only in (None, "ingest"):
             with served(work / "photos") as address:
                 urls = [f"{address}/{path.name}" for path in paths]

@@ -17,19 +17,18 @@ READS = 300
 REFUSED = "http://127.0.0.1:9/{}.jpg"
 
 
-def measure(checkpoint: Path, work: Path) -> list[Result]:
+def measure(work: Path) -> list[Result]:
     with (
-        Stack(work / "stack", model=checkpoint) as stack,
+        Stack(work / "stack") as stack,
         httpx.Client(base_url=stack.url, timeout=300) as http,
     ):
         small = _post(http, SMALL)
-        (api,) = [pid for pid in stack.processes("api") if _has_no_child(pid)]
+        (api,) = [pid for pid in stack.processes("api") if pid != stack.leader("api")]
         _post(http, SMALL)
         before = _resident_mib(api)
-        most_chunks = 0
         large = _post(http, LARGE)
         grown = _peak_mib(api) - before
-        most_chunks = max(most_chunks, _chunks_in_flight(http))
+        most_chunks = _chunks_in_flight(http)
         times = {job: _status_times(http, job) for job in (small, large, small, large)}
         for job in (small, large):
             http.delete(f"/v1/jobs/{job}")
@@ -61,10 +60,6 @@ def _status_times(http: httpx.Client, job: str) -> float:
 def _chunks_in_flight(http: httpx.Client) -> int:
     lines = http.get("/metrics").text.splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith("image_search_chunks")))
-
-
-def _has_no_child(pid: int) -> bool:
-    return not Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()
 
 
 def _resident_mib(pid: int) -> float:

@@ -17,7 +17,7 @@ from shared.blobs import Blobs, picture_key
 from shared.download import Downloader
 from shared.encoder import Encoder
 from shared.images import Preprocess, decode
-from shared.models import Image
+from shared.models import Image, ItemState
 from tests.stack import Stack
 
 CORES = len(os.sched_getaffinity(0))
@@ -56,14 +56,14 @@ def _naive_rate(naive: Naive, urls: list[str], folder: Path) -> float:
 
 def _product_rate(checkpoint: Path, urls: list[str], folder: Path) -> float:
     """From the POST of the job to its end: then every picture is searchable."""
-    with Stack(folder, model=checkpoint, IMAGE_SEARCH_ALLOW_HOSTS="127.0.0.1") as stack:
+    with Stack(folder, MODEL=str(checkpoint)) as stack:
         client = Client(stack.url)
         started = time.perf_counter()
-        job_id = client.ingest_urls(urls)["job_id"]
-        job = client.wait(job_id, timeout=600)
+        job_id = client.ingest_urls(urls).job_id
+        job = client.wait(job_id)
         elapsed = time.perf_counter() - started
-    if job["counts"]["indexed"] != len(urls):
-        raise RuntimeError(f"not every picture was indexed: {job['counts']}")
+    if job.counts[ItemState.INDEXED] != len(urls):
+        raise RuntimeError(f"not every picture was indexed: {job.counts}")
     return len(urls) / elapsed
 
 
@@ -71,10 +71,11 @@ def stage_costs(checkpoint: Path, urls: list[str], work: Path) -> dict[str, floa
     """Core-seconds a picture of each stage alone, with nothing else running and all cores at hand."""
     encoder = Encoder.load(str(checkpoint))
     encoder.warm()
-    with Downloader(timeout_s=30, max_bytes=50 * 2**20, allow_hosts=["127.0.0.1"]) as downloader:
-        files: list[bytes] = []
-        # The server's share is not in this process: it is taken to cost what the client does.
-        download = 2 * _cpu_seconds(lambda: files.extend(downloader.get(url) for url in urls))
+    downloader = Downloader(timeout_s=30, max_bytes=50 * 2**20, allow_hosts=["127.0.0.1"])
+    files: list[bytes] = []
+    # The server's share is not in this process: it is taken to cost what the client does.
+    download = 2 * _cpu_seconds(lambda: files.extend(downloader.get(url) for url in urls))
+    downloader.close()
     pictures = [decode(files[0], encoder.preprocess, max_pixels=MAX_PIXELS, keep="rendition")]
     pictures.clear()
     preprocess: Preprocess = encoder.preprocess

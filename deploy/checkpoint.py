@@ -41,11 +41,13 @@ def make_random_checkpoint(folder: Path, *, seed: int = 0, tiny: bool = False) -
     a trained model; what it finds means nothing. Its tokenizer has no merges: a token a byte.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    # Only now: importing the image processor warns where there is no torchvision.
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor  # noqa: PLC0415
+
     tokenizer = _byte_tokenizer()
     shape = _TINY if tiny else _VIT_B_32
     special = {

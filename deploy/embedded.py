@@ -225,6 +225,8 @@ def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
     dropped = {PREFIX + name.upper() for name in OWN_SETTINGS}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in dropped}
     return {
+        # Spinning OpenMP threads take the other children's cores: half the encoder's rate, a longer tail.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **kept,
         **chosen,
         "ANONYMIZED_TELEMETRY": "False",

@@ -16,7 +16,7 @@ from shared.errors import ImageSearchError
 GRACE_S = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
 
 
-class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+class Server(BaseApplication):
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
         self._settings = settings
         self._options = options
@@ -27,7 +27,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             if name in self.cfg.settings:  # some came with later versions
                 self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Flask:  # type: ignore[override] # its stubs spell WSGI in another way
         from api.app import create_app  # noqa: PLC0415 - after the fork
 
         try:

@@ -64,7 +64,7 @@ _DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
 )
 _EARTH_RADIUS_KM = 6_371.0088
-# Whole numbers up to here are the same as int and as float, in Chroma's 15 digits too.
+# Whole numbers up to here are the same as int and as float, in 15 digits too.
 _EXACT = 10**15
 # SQLite gives up on an expression tree deeper than 1,000, and Chroma's grows with each alternative.
 _MAX_CHROMA_LEAVES = 400
@@ -72,7 +72,7 @@ _NOTHING: JsonObject = {"id": {"$eq": ""}}
 
 
 def survives_chroma(number: float) -> bool:
-    """Whether Chroma keeps, and compares, the number as it is: it keeps 15 digits of a float."""
+    """Whether Chroma keeps, and compares, the number as it is: past 15 digits it may change a bit."""
     if isinstance(number, int):
         return abs(number) <= _EXACT
     return number == 0 or (1e-5 <= abs(number) <= _EXACT and float(f"{number:.15g}") == number)
@@ -113,7 +113,7 @@ class In(Where):
         texts = [value for value in self.values if isinstance(value, str)]
         flags = [value for value in self.values if isinstance(value, bool)]
         if negated:
-            # Not numbers: Chroma takes 1.0000000000000002 for 1.0, and 1.5 for a whole 1.
+            # Not numbers: Chroma may take 1.0000000000000002 for 1.0, and takes 1.5 for a whole 1.
             return _all_of(
                 [
                     *({self.field: {"$nin": group}} for group in (texts, flags) if group),
@@ -162,7 +162,7 @@ class Range(Where):
         bound = min(self.bound, _EXACT) if above else max(self.bound, -_EXACT)
         if abs(bound) > _EXACT:
             return None
-        if not survives_chroma(bound):
+        if not survives_chroma(bound):  # nor does what is stored
             slack = max(abs(bound) * 1e-14, 1e-300)
             bound += -slack if above else slack
         # Against whole numbers Chroma cuts the bound's fraction off: so never the strict operators.

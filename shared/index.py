@@ -54,9 +54,9 @@ BATCH = 2_000
 HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
-        "ef_construction": 200,
-        "ef_search": 200,
-        "max_neighbors": 32,
+        "ef_construction": 128,
+        "ef_search": 128,
+        "max_neighbors": 24,
         "sync_threshold": 2_000,
     }
 )

@@ -3,7 +3,7 @@
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
 (filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, and `_extra`, a
 JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of
-more than 15 digits or without end. Those numbers also lie, rounded, under their name, for ranges to find them.
+more than 15 digits or without end. The numbers also lie nearly right under their names, for ranges.
 """
 
 import json
@@ -89,6 +89,6 @@ def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
     """None where nothing near it can be stored."""
     if value is None or _survives(value):
         return value
-    if isinstance(value, str | list) or math.isnan(value):
+    if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):
         return None
     return float(min(max(value, -_MOST), _MOST))

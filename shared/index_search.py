@@ -87,11 +87,15 @@ def _nearest_matching(
     fetch = _fetch_size(10 * needed)
     found = _query(store, vector, fetch)
     matching = _matching(found, where)
-    if len(matching) >= needed or (found and found[-1].score < floor) or len(found) >= store.count():
+    if len(matching) >= needed or (found and found[-1].score < floor):
+        return matching
+    total = store.count()
+    if len(found) >= total:
         return matching
     narrowed = where.to_chroma()
     candidates = store.get(where=narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
-    while len(candidates) > _EXACT_CANDIDATES and fetch < _MOST_FETCH and len(found) == fetch:
+    most = min(_MOST_FETCH, total // 8)  # records cost Chroma 75 us each: past that, scan them once
+    while len(candidates) > _EXACT_CANDIDATES and 4 * fetch <= most and len(found) == fetch:
         fetch *= 4
         found = _query(store, vector, fetch, narrowed)
         matching = _matching(found, where)

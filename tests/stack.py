@@ -38,8 +38,9 @@ class Stack:
         self._env = clean | {f"IMAGE_SEARCH_{name}": value for name, value in own.items()}
         self._env |= {
             "PYTHONPATH": os.pathsep.join([str(ROOT), clean.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
         }
+        if "MODEL" not in settings:  # the tiny one gains nothing from a second core
+            self._env |= {"OMP_NUM_THREADS": "1"}
         self._log = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -99,7 +100,10 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        return self._env | json.loads((self.data_dir / "run" / "settings.json").read_text(encoding="utf-8"))
+        given: dict[str, str] = json.loads(
+            (self.data_dir / "run" / "settings.json").read_text(encoding="utf-8")
+        )
+        return self._env | given
 
     def log(self, role: str) -> str:
         return (self.data_dir / "logs" / f"{role}.log").read_text(encoding="utf-8", errors="replace")

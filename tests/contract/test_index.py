@@ -76,8 +76,9 @@ def image(number: int, **fields: Any) -> Image:
 
 
 def unit_rows(count: int, dimension: int = 8, seed: int = 0) -> Vectors:
-    rows = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows: Vectors = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def fill(collection: Collection, vectors: Vectors, **metadata: Callable[[int], Any]) -> list[Image]:

@@ -241,9 +241,10 @@ def test_what_chroma_cannot_take_is_not_narrowed() -> None:
     assert parse_where({"width": {"gte": 5}, "shop": {"gt": "a"}}).to_chroma() == {"width": {"$gte": 5}}
 
 
-FINITE = st.sampled_from(
-    [-3, -1, -0.5, 0, 0.0, 0.5, 1, 1.0, 1.5, 2, 1_700_162_100.3100255, 0.1 + 0.2, 0.3, 5e-324, 1e300]
-    + [1.0000000000000002, 0.9999999999999999, 2**53, 2**53 + 1, 2.0**53, -(2**62), 2**63, 2**70, -(10**400)]
+FINITE = st.one_of(
+    st.sampled_from([-3, -1, -0.5, 0, 0.0, 0.5, 1, 1.0, 1.5, 2]),
+    st.sampled_from([2**53, 2**53 + 1, 2.0**53, -(2**62), 2**63, 2**70, -(10**400), 1e300, 5e-324]),
+    st.sampled_from([1_700_162_100.3100255, 0.1 + 0.2, 0.3, 1.0000000000000002, 0.9999999999999999]),
 )
 NUMBERS = FINITE | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.sampled_from(["", "a", "b", "1", "é😀"])

@@ -95,7 +95,7 @@ def test_stop_ends_the_groups_in_order(supervisor: Supervisor, tmp_path: Path) -
     record = tmp_path / "order"
     for name, group in (("c", 3), ("a", 1), ("b", 2)):
         supervisor.start(Child(name, [sys.executable, "-c", script, name, str(record)], stop_group=group))
-        eventually(lambda name=name: "up" in (tmp_path / "logs" / f"{name}.log").read_text())
+    eventually(lambda: all("up" in (tmp_path / "logs" / f"{name}.log").read_text() for name in "abc"))
     supervisor.stop()
     assert record.read_text() == "abc"
 

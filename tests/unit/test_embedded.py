@@ -1,0 +1,61 @@
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import (
+    MAX_SOCKET_PATH,
+    Folder,
+    _redis_socket,
+    check_port_free,
+    free_port,
+    hold,
+    http_status,
+    reachable_host,
+    remembered_port,
+)
+from shared.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["a folder", "ümlaut", "x" * MAX_SOCKET_PATH])
+def test_a_folder_that_no_socket_path_can_name_gets_a_private_short_one(tmp_path: Path, name: str) -> None:
+    with _redis_socket(Folder(tmp_path / name)) as path:
+        assert len(str(path)) <= MAX_SOCKET_PATH
+        assert str(path).isascii()
+        assert " " not in str(path)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.parent.exists()
+
+
+def test_a_port_is_remembered_while_it_is_free(tmp_path: Path) -> None:
+    port = remembered_port(tmp_path / "port")
+    assert remembered_port(tmp_path / "port") == port
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
+            check_port_free("127.0.0.1", port)
+
+
+def test_a_held_folder_says_who_holds_it_and_is_free_afterwards(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.run.mkdir()
+    with hold(folder):
+        assert folder.running() is not None
+        with pytest.raises(ConfigError, match=f"pid {folder.running()}"), hold(folder):
+            pass
+    assert folder.running() is None
+
+
+def test_a_server_that_is_not_there_has_no_status() -> None:
+    assert http_status(f"http://127.0.0.1:{free_port()}/readyz") is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
+)
+def test_an_address_to_listen_on_becomes_one_to_reach(bound: str, reached: str) -> None:
+    assert reachable_host(bound) == reached
