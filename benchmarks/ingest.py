@@ -8,7 +8,6 @@ from pathlib import Path
 
 import chromadb
 import numpy as np
-from tests.chroma_server import ChromaServer
 
 from api.client import Client
 from benchmarks.naive import Naive
@@ -18,6 +17,7 @@ from shared.download import Downloader
 from shared.encoder import Encoder
 from shared.images import Preprocess, decode
 from shared.models import Image, ItemState
+from tests.chroma_server import ChromaServer
 from tests.stack import Stack
 
 CORES = len(os.sched_getaffinity(0))

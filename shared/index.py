@@ -145,7 +145,7 @@ class Index:
         return Collection(self, pointer)
 
     def verify(self, name: str, *, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch if the collection exists and another model wrote it. Writes nothing."""
+        """Raises ModelMismatch if the collection exists and another model wrote it; makes none."""
         with _calls(self._timeout_s):
             pointer = self._pointer(name)
         if pointer is not None:

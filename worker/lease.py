@@ -39,7 +39,7 @@ def renewing(renew: Callable[[], object], every_s: float = CHUNK_LEASE_S / 3) ->
 
 @contextmanager
 def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
-    """Ends trouble in the block by releasing `claims`; a dependency's trouble does not count as a delivery."""
+    """Ends trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
     refs = [claim.chunk.ref for claim in claims]
     try:
         yield
