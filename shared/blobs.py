@@ -81,7 +81,7 @@ class Blobs:
     def open_write(self, key: str) -> Iterator[IO[bytes]]:
         """A binary file that appears under `key` when the block ends, and not at all if it raises."""
         path = self._path(key)
-        with _translated(key):
+        with _translated():
             if not self._local:
                 with self._fs.open(path, "wb") as file:
                     yield file
@@ -148,11 +148,12 @@ def _open_making_folder(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _translated(key: str | None = None) -> Iterator[None]:
+    """`key` is what is read, and may be absent."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise KeyError(key) from None
     except OSError as error:
+        if key is not None and isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise KeyError(key) from None
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise BlobsUnavailable(f"The blob store failed: {reason}.") from error

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from shared.blobs import Blobs
+from shared.errors import BlobsUnavailable, ConfigError
+
+
+@pytest.fixture(params=["file", "memory"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    """A folder, and an object store that is not one."""
+    return Blobs(f"file://{tmp_path}/blobs" if request.param == "file" else f"memory://{tmp_path}")
+
+
+def test_what_is_put_can_be_read_listed_and_deleted(blobs: Blobs) -> None:
+    blobs.put("a/b/1", b"one")
+    blobs.put("a/2", b"two")
+    blobs.put("c/3", b"three")
+    assert blobs.get("a/b/1") == b"one"
+    assert (blobs.exists("a/2"), blobs.exists("a/9"), blobs.size("c/3")) == (True, False, 5)
+    assert blobs.list("a/") == ["a/2", "a/b/1"]
+    with blobs.open_read("c/3") as file:
+        assert file.read(2) == b"th"
+    blobs.delete("a/2", "a/9")
+    blobs.delete_prefix("c/")
+    blobs.delete_prefix("nothing/")
+    assert (blobs.list("a/"), blobs.list("c/"), blobs.list("nothing/")) == (["a/b/1"], [], [])
+
+
+def test_an_absent_key_is_a_key_error(blobs: Blobs) -> None:
+    with pytest.raises(KeyError):
+        blobs.get("absent")
+
+
+def test_an_overwritten_blob_is_read_anew(blobs: Blobs) -> None:
+    blobs.put("k", b"old")
+    blobs.put("k", b"newer")
+    assert blobs.get("k") == b"newer"
+
+
+def test_an_unfinished_write_leaves_what_was_there(tmp_path: Path) -> None:
+    blobs = Blobs(f"file://{tmp_path}")
+    blobs.put("folder/k", b"old")
+    with pytest.raises(RuntimeError), blobs.open_write("folder/k") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert blobs.get("folder/k") == b"old"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["k"]
+
+
+@pytest.mark.parametrize("key", ["../secret", "/etc/passwd", "a/../../secret"])
+def test_a_key_cannot_leave_the_store(blobs: Blobs, key: str) -> None:
+    with pytest.raises(KeyError):
+        blobs.get(key)
+
+
+def test_trouble_is_one_clear_error_without_the_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BlobsUnavailable) as raised:
+        Blobs(f"file://{tmp_path}/file").put("k", b"x")
+    assert str(tmp_path) not in raised.value.detail
+
+
+def test_an_unknown_kind_of_store_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_BLOB_URL"):
+        Blobs("gopher://x")

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from shared.config import load_settings
+from shared.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MODEL", "CHUNK_SIZE", "ALLOW_HOSTS"):
+        monkeypatch.delenv(f"IMAGE_SEARCH_{name}", raising=False)
+
+
+def test_variables_and_the_env_file_are_read_and_the_environment_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("IMAGE_SEARCH_MODEL=file\nIMAGE_SEARCH_CHUNK_SIZE=7\n# a comment = 1\n")
+    monkeypatch.setenv("IMAGE_SEARCH_MODEL", "environment")
+    settings = load_settings()
+    assert (settings.model, settings.chunk_size) == ("environment", 7)
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_ALLOW_HOSTS", "a.example, 10.0.0.0/8,")
+    assert load_settings().allow_hosts == ["a.example", "10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_an_unknown_variable_stops_the_start_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "file":
+        (tmp_path / ".env").write_text("IMAGE_SEARCH_MODLE=x\n")
+    else:
+        monkeypatch.setenv("IMAGE_SEARCH_MODLE", "x")
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_MODLE"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("CHUNK_SIZE", "many"), ("DEVICE", "tpu"), ("KEEP", "all"), ("FETCH_TIMEOUT_S", "0")]
+)
+def test_a_malformed_variable_stops_the_start_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"IMAGE_SEARCH_{name}", value)
+    with pytest.raises(ConfigError, match=f"IMAGE_SEARCH_{name}") as raised:
+        load_settings()
+    assert "\n" not in raised.value.detail
+
+
+def test_the_clients_variables_are_not_the_servers_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("IMAGE_SEARCH_API_KEY", "k")
+    load_settings()
+
+
+def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_CALLBACK_SECRET", "hush-hush")
+    assert "hush-hush" not in repr(load_settings())
+
+
+def test_celery_gets_a_unix_socket_in_its_own_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_REDIS_URL", "unix:///run/redis.sock?db=2")
+    assert load_settings().celery_broker_url == "redis+socket:///run/redis.sock?virtual_host=2"
