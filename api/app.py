@@ -4,7 +4,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from flask import Flask, Response, g, request
-from flask_openapi3 import OpenAPI
+from flask_openapi3.openapi import OpenAPI
 
 from api import auth, collections, context, health, images, jobs, openapi, problems, search
 from api.auth import KeyRing
@@ -26,8 +26,8 @@ def create_app(
     context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
 
     problems.install(app)
-    auth.install(app, keys)
     _install_metrics(app)
+    auth.install(app, keys)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)

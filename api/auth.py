@@ -1,8 +1,8 @@
 """API keys and who may do what.
 
 A key reads `isk_<id>_<secret>`; its secret is 256 random bits, so one SHA-256 of the whole key is as good as
-any slow hash. Stored is `keys/<id>.json` in the blob store, which holds the hash and never the key. While no key
-exists, only this machine is served.
+any slow hash. Stored is `keys/<id>.json` in the blob store, which holds the hash and never the key. While no
+key exists, only this machine is served.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -37,7 +38,15 @@ Scope = Literal["search", "ingest", "admin"]
 SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")
 # Endpoints that anybody may call. Everything else declares a scope or is refused.
 PUBLIC_ENDPOINTS = frozenset(
-    {"health.healthz", "health.readyz", "docs.openapi_json", "docs.docs", "docs.errors", "docs.init", "docs.static"}
+    {
+        "health.healthz",
+        "health.readyz",
+        "docs.openapi_json",
+        "docs.docs",
+        "docs.errors",
+        "docs.init",
+        "docs.static",
+    }
 )
 _CACHE_SECONDS = 10.0
 _KEY = re.compile(r"isk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
@@ -91,8 +100,8 @@ def check_bind(host: str, blobs: Blobs) -> None:
     """Raises ConfigError when `host` can be reached from elsewhere although no key exists."""
     if not is_loopback(host) and not list_keys(blobs):
         raise ConfigError(
-            f"No API key exists, so {host} will not be served: create one with `image-search keys create NAME "
-            "--scopes search,ingest`, or serve on 127.0.0.1"
+            f"No API key exists, so {host or 'every address'} will not be served: create a key with "
+            "`image-search keys create --scope search,ingest [--name NAME]`, or serve on 127.0.0.1"
         )
 
 
@@ -154,7 +163,7 @@ class KeyRing:
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
-    """Declares the scope that a view needs; `install`'s hook checks it before anything of the request is read."""
+    """Declares the scope that a view needs; `install`'s hook checks it before the request's body is read."""
 
     def declare(view: View) -> View:
         view.__scope__ = scope  # type: ignore[attr-defined]
@@ -164,7 +173,7 @@ def requires(scope: Scope) -> Callable[[View], View]:
 
 
 def scope_of(app: Flask, endpoint: str) -> str | None:
-    """The declared scope, or None for a public endpoint. Raises LookupError for one that declares nothing."""
+    """The declared scope, None for a public endpoint. Raises LookupError for one that declares nothing."""
     scope = getattr(app.view_functions[endpoint], "__scope__", None)
     if scope is None and endpoint not in PUBLIC_ENDPOINTS:
         raise LookupError(f"{endpoint} declares no scope")
@@ -206,7 +215,7 @@ def _only_this_machine() -> None:
     if not all(is_loopback(host) for host in hosts):
         raise Forbidden(
             "No API key exists, so only requests from and to this machine are served: create a key with "
-            "`image-search keys create`, or use http://127.0.0.1."
+            "`image-search keys create --scope search,ingest`, or use http://127.0.0.1."
         )
 
 
@@ -233,7 +242,8 @@ def _read_keys(blobs: Blobs) -> dict[str, ApiKey]:
         except KeyError:
             continue  # revoked since it was listed
         except (TypeError, ValueError):
-            log.error("this API key cannot be read and is ignored", blob=blob)  # noqa: TRY400
-            continue
+            log.error("this API key cannot be read and opens nothing", blob=blob)  # noqa: TRY400
+            # It still counts: were it the only one, leaving it out would let everybody on this machine in.
+            key = ApiKey(PurePosixPath(blob).stem, "unreadable", [], "", 0.0)
         keys[key.id] = key
     return keys

@@ -1,21 +1,22 @@
 """Whether the process lives, whether it can do its work, and its numbers."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any, Literal
 
-from flask import Response, current_app, jsonify, make_response
+from flask import Response, jsonify, make_response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from api.auth import requires
-from api.context import context, encoder, services
+from api.context import context, services
 from api.metrics import CONTENT_TYPE
 from api.schemas import QueryModel
+from shared.encoder import Encoder
 from shared.errors import ImageSearchError
 
 CHECK_TIMEOUT_S = 4.0
@@ -29,6 +30,10 @@ class ReadyQuery(QueryModel):
     purpose: Literal["search", "ingest"] = Field(
         "search", alias="for", description="503 when this cannot work"
     )
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
 
 
 class Dependency(BaseModel):
@@ -54,11 +59,12 @@ class Readiness(BaseModel):
 
 
 class Probe:
-    """The dependencies' states, asked for at once, each within CHECK_TIMEOUT_S, and kept for CACHE_S."""
+    """The dependencies' states, asked for at once, within CHECK_TIMEOUT_S together, and kept for CACHE_S."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe")
+        self._pool = ThreadPoolExecutor(max_workers=5, thread_name_prefix="probe")
+        self._asked: dict[str, Future[Any]] = {}
         self._found: Readiness | None = None
         self._asked_at = 0.0
         self._proven_at = 0.0
@@ -71,52 +77,48 @@ class Probe:
             return self._found
 
     def _ask(self) -> Readiness:
-        parts, app = services(), current_app._get_current_object()  # type: ignore[attr-defined]
-
-        def prove_model() -> None:
-            with app.app_context():
-                self._prove_encode()
-
+        parts, loader = services(), context().loader
         checks: dict[str, Callable[[], Any]] = {
             "redis": parts.ledger.ping,
             "chroma": parts.index.ping,
             "blobs": lambda: parts.blobs.exists("deployment/model.json"),
-            "model": prove_model,
+            "model": lambda: self._prove_encode(loader.get()),
             "workers": parts.ledger.workers,
         }
-        answers = {name: self._pool.submit(check) for name, check in checks.items()}
-        states = {name: _state(answers[name].result) for name in ("redis", "chroma", "blobs", "model")}
-        workers = Workers()
-        if states["redis"].ok and _state(answers["workers"].result).ok:
-            for worker in answers["workers"].result():
-                for queue in worker.queues:
-                    setattr(workers, queue, getattr(workers, queue) + worker.slots)
+        for name, check in checks.items():
+            # A check that hangs is not started again: it would take the others' threads.
+            if name not in self._asked or self._asked[name].done():
+                self._asked[name] = self._pool.submit(check)
+        wait(self._asked.values(), CHECK_TIMEOUT_S)
+        states = {name: _state(answer) for name, answer in self._asked.items()}
+        slots = Counter[str]()
+        if states.pop("workers").ok:
+            for worker in self._asked["workers"].result():
+                slots.update(dict.fromkeys(worker.queues, worker.slots))
         ready = states["chroma"].ok and states["model"].ok
-        return Readiness(ready=ready, workers=workers, **states)
+        return Readiness(ready=ready, workers=Workers(**slots), **states)
 
-    def _prove_encode(self) -> None:
-        model = encoder()
+    def _prove_encode(self, model: Encoder) -> None:
         if time.monotonic() - self._proven_at > PROOF_S:
             model.encode_texts(["a photo"])
             self._proven_at = time.monotonic()
 
 
-def _state(result: Callable[[float], Any]) -> Dependency:
-    try:
-        result(CHECK_TIMEOUT_S)
-    except FutureTimeoutError:
+def _state(answer: Future[Any]) -> Dependency:
+    if not answer.done():
         return Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_S:g} s")
-    except ImageSearchError as error:
-        return Dependency(ok=False, detail=error.detail)
-    except Exception as error:
-        return Dependency(ok=False, detail=type(error).__name__)
-    return Dependency(ok=True)
+    error = answer.exception()
+    if error is None:
+        return Dependency(ok=True)
+    return Dependency(
+        ok=False, detail=error.detail if isinstance(error, ImageSearchError) else type(error).__name__
+    )
 
 
-@blueprint.get("/healthz", summary="The process is alive")
+@blueprint.get("/healthz", summary="The process is alive", responses={200: Alive})
 def healthz() -> Response:
     """Answers 200 as long as the process serves at all."""
-    return jsonify(status="ok")
+    return jsonify(Alive().model_dump())
 
 
 @blueprint.get("/readyz", summary="Search works", responses={200: Readiness, 503: Readiness})

@@ -1,5 +1,7 @@
 """One picture: its record, thumbnail, neighbours and vector."""
 
+import re
+
 import numpy as np
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -15,6 +17,7 @@ from shared.errors import ImageNotFound
 from shared.index import Collection
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _WEBP = {
     "description": "The thumbnail, longest side 256 px.",
     "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
@@ -32,7 +35,7 @@ def get_image(path: ImagePath, query: CollectionQuery) -> Response:
 @blueprint.delete("/v1/images/<image_id>", summary="Delete a picture", responses={204: None})
 @requires("ingest")
 def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
-    """Removes the picture, its thumbnail and its rendition; ingesting its bytes again brings it back."""
+    """Removes the picture and its files; ingesting its bytes again brings it back."""
     _collection(query.collection, path.image_id)
     services().remove_image(query.collection, path.image_id)
     return "", 204
@@ -46,6 +49,8 @@ def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
 @requires("search")
 def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
     """WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
+    if not _IMAGE_ID.fullmatch(path.image_id):  # file systems choke on some names
+        raise _no_image(path.image_id)
     try:
         data = services().blobs.get(thumbnail_key(query.collection, path.image_id))
     except KeyError:
@@ -53,7 +58,8 @@ def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
     response = Response(data, mimetype="image/webp")
     response.headers["Cache-Control"] = "private, max-age=86400"
     response.set_etag(path.image_id)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @blueprint.get("/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: SimilarResponse})

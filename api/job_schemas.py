@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from shared.errors import FieldError
 from shared.job_view import job_document
-from shared.job_view import rfc3339 as rfc3339  # noqa: PLC0414 - api/schemas.py takes it from here
 from shared.models import ItemResult, ItemState, Job, JobStatus
 
 MAX_ITEMS = 100_000
@@ -232,6 +231,8 @@ def _value_fault(value: object) -> str | None:
 def _message(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "unknown field"
+    if kind in ("model_type", "dict_type"):
+        return "must be a JSON object"
     if kind == "missing":
         return "required field is missing"
     if kind == "too_long" and f"at most {MAX_ITEMS}" in message:

@@ -11,6 +11,7 @@ from shared.errors import Unavailable
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "image_search"
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -32,8 +33,10 @@ class Metrics:
         return Histogram(f"{_PREFIX}_{name}", help_text, labels, buckets=_SECONDS, registry=self._registry)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(method, route, str(status)).observe(seconds)
+        # Clients can send any word as a method, and each would be a time series for ever.
+        labels = (method if method in _METHODS else "other", route, str(status))
+        self.requests.labels(*labels).inc()
+        self.seconds.labels(*labels).observe(seconds)
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -57,6 +60,7 @@ class _LedgerGauges(Collector):
         up.add_metric([], 0.0 if gauges is None else 1.0)
         yield up
         for name, value in sorted((gauges or {}).items()):
-            gauge = GaugeMetricFamily(f"{_PREFIX}_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}", "From the job ledger")
+            full_name = f"{_PREFIX}_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
+            gauge = GaugeMetricFamily(full_name, "From the job ledger")
             gauge.add_metric([], value)
             yield gauge

@@ -1,12 +1,15 @@
 """The OpenAPI 3.1 description of every route, and the pages that show it."""
 
+from copy import deepcopy
+from http import HTTPStatus
 from importlib import resources
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, jsonify, render_template, send_from_directory
-from flask_openapi3 import Info, OpenAPI
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.info import Info
 from flask_openapi3.models.schema import Schema
+from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from api.problems import PROBLEM_JSON, refuse_invalid
@@ -18,7 +21,9 @@ _PAGE_POLICY = (
     "connect-src 'self'; frame-ancestors 'none'"
 )
 _REF = "#/components/schemas/{model}"
-_SECURITY_SCHEMES = {
+# What the HTTP layer itself refuses, beside our own errors.
+_HTTP_ERRORS = {"bad_request": HTTPStatus.BAD_REQUEST, "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED}
+_SECURITY_SCHEMES: dict[str, Any] = {
     "key": {
         "type": "http",
         "scheme": "bearer",
@@ -56,10 +61,7 @@ def component(api: APIBlueprint, model: type[BaseModel]) -> dict[str, Any]:
 
 def document(app: OpenAPI) -> dict[str, Any]:
     """The description, with our problem documents as every route's errors, and the scope that each needs."""
-    described: dict[str, Any] = app.api_doc
-    if "x-described" in described:
-        return described
-    described["x-described"] = True
+    described: dict[str, Any] = deepcopy(app.api_doc)
     scopes = {endpoint: getattr(view, "__scope__", None) for endpoint, view in app.view_functions.items()}
     problem = {
         "description": "A problem document (RFC 9457).",
@@ -97,7 +99,7 @@ def docs() -> Response:
 def errors() -> Response:
     """What every `type` of a problem document points to."""
     ours = sorted(_problem_types(ImageSearchError), key=lambda error: (error.status, error.code))
-    return _page("errors.html", errors=ours, item_codes=ITEM_CODES)
+    return _page("errors.html", errors=ours, http_errors=_HTTP_ERRORS, item_codes=ITEM_CODES)
 
 
 @blueprint.get("/docs/init.js", endpoint="init")
@@ -112,7 +114,7 @@ def static(name: str) -> Response:
 
 
 def _problem_types(base: type[ImageSearchError]) -> list[type[ImageSearchError]]:
-    found = [base] if isinstance(getattr(base, "code", None), str) else []
+    found = [base] if "code" in vars(base) else []
     return found + [error for child in base.__subclasses__() for error in _problem_types(child)]
 
 

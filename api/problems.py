@@ -1,4 +1,4 @@
-"""Every error answer: one builder of application/problem+json (RFC 9457), and the request ids it is logged under."""
+"""Every error answer: one builder of application/problem+json (RFC 9457), and the request ids in the log."""
 
 import json
 import re
@@ -16,6 +16,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.job_schemas import field_errors
 from shared.errors import ImageSearchError, InvalidRequest, Unavailable
+from shared.filters import is_unicode
 
 PROBLEM_JSON = "application/problem+json"
 MAX_JSON_BYTES = 2**20
@@ -105,6 +106,11 @@ class JSONProvider(DefaultJSONProvider):
 
     sort_keys = False
     ensure_ascii = False
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        text = super().dumps(obj, **kwargs)
+        # Metadata may hold lone surrogates, which only an escape can say.
+        return text if is_unicode(text) else super().dumps(obj, **kwargs | {"ensure_ascii": True})
 
 
 def install(app: Flask) -> None:

@@ -1,8 +1,8 @@
 """What a search asks for, as one vector.
 
-With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of negatives)`.
-`text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone are a query, too:
-the least alike come first.
+With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
+negatives)`. `text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone
+are a query, too: the least alike come first.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from shared.errors import (
 )
 from shared.images import open_query_image
 from shared.index import Collection
+from shared.services import Services
 
 Vector = NDArray[np.float32]
 
@@ -35,7 +36,7 @@ _CANCELLED = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `data` (an uploaded file's bytes).
+    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `data` (an upload's bytes).
 
     `weight` is negative for what is subtracted; `pointer` says where the request has it.
     """
@@ -66,11 +67,10 @@ def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term
     given = [term for term in terms if not _empty(term)]
     if not given:
         raise InvalidRequest(
-            "The query is empty: give a text, an image_url, an image_id, a picture, or positive or negative terms."
+            "The query is empty: give a text, an image_url, an image_id, a picture, or positive or negative "
+            "terms."
         )
-    for term in given:
-        if term.text is not None and not term.text.strip():
-            raise _invalid(term, "is blank")
+    refuse_blank(given)
     counted = [term for term in given if term.weight]
     if not counted:
         raise InvalidRequest("Every weight of the query is 0, so it asks for nothing.")
@@ -82,14 +82,21 @@ def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term
     return counted
 
 
+def refuse_blank(terms: Sequence[Term]) -> None:
+    """Raises InvalidRequest for a text without a word."""
+    for term in terms:
+        if term.text is not None and not term.text.strip():
+            raise _invalid(term, "is blank")
+
+
 def _empty(term: Term) -> bool:
     if term.pointer == "/text" and term.text is not None:
         return not term.text.strip()
-    return term.text is term.image_url is term.image_id is term.data is None
+    return all(part is None for part in (term.text, term.image_url, term.image_id, term.data))
 
 
 def open_collection(name: str) -> Collection | None:
-    """None for the default collection before anything was put into it. Raises CollectionNotFound for another."""
+    """None for the default collection before anything was put into it. Raises CollectionNotFound."""
     try:
         return services().index.collection(name)
     except CollectionNotFound:
@@ -118,13 +125,13 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
     cannot be had.
     """
     vectors: dict[int, Vector] = {}
-    ids = [term.image_id for term in terms if term.image_id is not None]
-    stored = collection.vectors(ids) if collection and ids else {}
+    ids = {term.image_id for term in terms if term.image_id is not None}
+    stored = collection.vectors(sorted(ids)) if collection and ids else {}
     for place, term in enumerate(terms):
         if term.image_id is not None:
             if term.image_id not in stored:
                 raise ImageNotFound(
-                    f"{term.pointer}: there is no picture {term.image_id} in this collection."
+                    f"{_pointer(term)}: there is no picture {term.image_id!r} in this collection."
                 )
             vectors[place] = stored[term.image_id]
     if len(vectors) < len(terms):
@@ -136,22 +143,21 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
 
 def check_model(model: Encoder, collection: Collection | None) -> None:
     """Raises ModelMismatch when the collection's vectors are another model's."""
-    if collection is not None and collection.info.fingerprint != model.fingerprint:
-        info = collection.info
+    if collection is not None and collection.pointer.fingerprint != model.fingerprint:
+        bound = collection.pointer
         raise ModelMismatch(
-            f"Collection {info.name} was written by the model {info.model}, but {model.name} is loaded: start with "
-            f"IMAGE_SEARCH_MODEL={info.model}, or move the collection with "
-            f"`image-search collections reindex {info.name}`."
+            f"The collection {bound.name!r} was written by the model {bound.model}, but {model.name} is "
+            f"loaded: set IMAGE_SEARCH_MODEL back to {bound.model}, or run "
+            f"`image-search reindex --model {model.name}` to encode it again."
         )
 
 
 def cut_off(terms: Sequence[Term]) -> list[str]:
     """A sentence for each text that is longer than the model reads."""
-    texts = [term for term in terms if term.text is not None]
     return [
-        f"{term.pointer}: the end of this text was left out, since it is longer than the model reads."
-        for term in texts
-        if encoder().truncated(term.text or "")
+        f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
+        for term in terms
+        if term.text is not None and encoder().truncated(term.text)
     ]
 
 
@@ -168,15 +174,14 @@ def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
     places = [i for i, term in enumerate(terms) if term.image_url is not None or term.data is not None]
     if not places:
         return {}
-    downloader, max_pixels = services().downloader, services().settings.max_image_pixels
+    parts = services()
 
     def crop(place: int) -> NDArray[np.uint8]:
-        term = terms[place]
         try:
-            data = downloader.get(term.image_url) if term.image_url is not None else term.data
-            return open_query_image(data or b"", model.preprocess, max_pixels)
+            data = _file(parts, terms[place])
+            return open_query_image(data, model.preprocess, parts.settings.max_image_pixels)
         except ItemError as error:
-            raise _unusable(term, error) from error
+            raise _unusable(terms[place], error) from error
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         crops = list(pool.map(crop, places))
@@ -184,6 +189,15 @@ def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
         return dict(zip(places, model.encode_images(np.stack(crops)), strict=True))
     except ItemError as error:
         raise _unusable(terms[places[0]], error) from error
+
+
+def _file(parts: Services, term: Term) -> bytes:
+    if term.image_url is not None:
+        return parts.downloader.get(term.image_url)
+    data, most = term.data or b"", parts.settings.max_image_bytes
+    if len(data) > most:
+        raise ItemError("too_large", f"the picture has more than {most:,} bytes")
+    return data
 
 
 def _unusable(term: Term, error: ItemError) -> InvalidRequest:

@@ -6,7 +6,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.job_schemas import COLLECTION_NAME, DEFAULT_COLLECTION, rfc3339
+from api.job_schemas import COLLECTION_NAME, DEFAULT_COLLECTION
+from shared.job_view import rfc3339
 from shared.models import CollectionInfo, Image
 
 MAX_LIMIT = 500
@@ -55,12 +56,12 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457). `code` is stable, for programs; `detail` is for people."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(description="where the code is explained, relative to the server")
+    title: str = Field(description="the code in words")
+    status: int = Field(description="the HTTP status")
+    detail: str = Field(description="what went wrong this time")
     code: str
-    errors: list[FieldProblem] = []
+    errors: list[FieldProblem] = Field([], description="for bad input: the first faults")
 
 
 class Subject(BodyModel):
@@ -89,9 +90,9 @@ Filters = Annotated[
         {
             "type": "object",
             "description": (
-                "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
-                "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, `nin` and "
-                "`not` also match pictures that lack the field."
+                "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` "
+                "take lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, "
+                "`nin` and `not` also match pictures that lack the field."
             ),
         }
     ),

@@ -1,6 +1,7 @@
-"""The search routes: one unit vector and filters in, pictures with scores out. Needs the encoder and Chroma only."""
+"""The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -12,11 +13,20 @@ from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
 from api.context import encoder, metrics
+from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
-from api.query import Term, cut_off, open_collection, query_vector, terms_of, unit_vectors
+from api.query import (
+    Term,
+    Vector,
+    cut_off,
+    open_collection,
+    query_vector,
+    refuse_blank,
+    terms_of,
+    unit_vectors,
+)
 from api.schemas import (
-    MAX_PICTURES,
     CompareRequest,
     CompareResponse,
     Result,
@@ -28,7 +38,8 @@ from api.schemas import (
     thumbnail_url,
 )
 from shared.errors import InvalidRequest, UnsupportedMediaType
-from shared.filters import parse_where
+from shared.filters import Where, parse_where
+from shared.index import Collection
 from shared.models import Hit
 
 MAX_FORM_BYTES = 128 * 2**20
@@ -56,7 +67,8 @@ def search() -> Response:
 
     The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
     ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. A query by
-    `image_id` returns that picture too, first. The collection `images` exists from the beginning, empty.
+    `image_id` alone returns that picture too, first. A collection `images` that nothing was put into yet is
+    searched as an empty one.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -74,6 +86,7 @@ def search_by_text(query: SearchQuery) -> Response:
 def compare(body: CompareRequest) -> Response:
     """The cosine similarity of any two of text, image_id and image_url."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
+    refuse_blank(terms)
     first, second = unit_vectors(terms, open_collection(body.collection))
     score = min(1.0, max(-1.0, float(first @ second)))
     return _json(CompareResponse(score=score))
@@ -98,17 +111,17 @@ def _read_request() -> tuple[SearchRequest, list[bytes]]:
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("The body's Content-Type must be application/json or multipart/form-data.")
     request.max_content_length = MAX_FORM_BYTES
-    unknown = (set(request.files) | set(request.form)) - {"image", "query"}
-    if unknown:
-        name = min(unknown)
-        raise InvalidRequest(
-            f"/{name}: unknown part; a search takes `image` and `query` parts.",
-            [{"pointer": f"/{name}", "message": "unknown part"}],
-        )
+    for name in sorted({*request.files, *request.form} - {"image", "query"}):
+        raise _bad_part(name, "unknown part; a search takes `image` and `query` parts")
+    if "image" in request.form:
+        raise _bad_part("image", "must be a file: the part has no file name")
     uploads = [part.read() for part in request.files.getlist("image")]
-    if len(uploads) > MAX_PICTURES:
-        raise InvalidRequest(f"A query takes at most {MAX_PICTURES} pictures.")
     return parse(SearchRequest, _query_part()), uploads
+
+
+def _bad_part(name: str, message: str) -> InvalidRequest:
+    at = pointer(name)
+    return InvalidRequest(f"{at}: {message}.", [{"pointer": at, "message": message}])
 
 
 def _query_part() -> Any:
@@ -124,15 +137,7 @@ def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
     terms = terms_of(query, uploads)
     collection = open_collection(query.collection)
     vector, encode_s = _timed(lambda: query_vector(terms, collection))
-    hits: list[Hit] = []
-    index_s = 0.0
-    if collection is not None:
-        opened = collection
-        hits, index_s = _timed(
-            lambda: opened.search(
-                vector, limit=query.limit, offset=query.offset, where=where, min_score=query.min_score
-            )
-        )
+    hits, index_s = _timed(lambda: _hits(query, terms, vector, where, collection))
     metrics().encode_seconds.observe(encode_s)
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
@@ -140,10 +145,31 @@ def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
         SearchResponse(
             results=[result_of(hit, query.collection, metadata="metadata" in query.include) for hit in hits],
             took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
-            model=collection.info.model if collection else encoder().name,
+            model=collection.pointer.model if collection else encoder().name,
             warnings=cut_off(terms) or None,
         )
     )
+
+
+def _hits(
+    query: SearchRequest,
+    terms: list[Term],
+    vector: Vector,
+    where: Where | None,
+    collection: Collection | None,
+) -> list[Hit]:
+    if collection is None:
+        return []
+    search = partial(collection.search, vector, where=where, min_score=query.min_score)
+    asked_for = terms[0].image_id if len(terms) == 1 and terms[0].weight > 0 else None
+    if asked_for is None:
+        return search(limit=query.limit, offset=query.offset)
+    # Rounding could put a picture of the same vector before the one that was asked for.
+    image = collection.get(asked_for)
+    own = [Hit(image, 1.0)] if where is None or where.matches(image) else []
+    start, stop = query.offset - len(own), query.offset + query.limit - len(own)
+    others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
+    return own[query.offset :] + others
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -11,8 +11,8 @@ deployment/…, keys/…                     the recorded model, API keys
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -129,6 +129,24 @@ class Blobs:
             path = self._path(prefix).rstrip("/")
             if self._fs.exists(path):
                 self._fs.rm(path, recursive=True)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders directly under the folder `prefix`."""
+        try:
+            with _translated(prefix):
+                self._fs.invalidate_cache()
+                entries = self._fs.ls(self._path(prefix).rstrip("/"), detail=True)
+        except KeyError:
+            return []
+        return [str(e["name"]).rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory"]
+
+    def modified_at(self, prefix: str) -> float:
+        """When the newest file under the folder `prefix` was written, in epoch seconds; 0 without any."""
+        moments = []
+        for key in self.list(prefix):
+            with suppress(KeyError), _translated(key):
+                moments.append(float(self._fs.modified(self._path(key)).timestamp()))
+        return max(moments, default=0.0)
 
     def list(self, prefix: str) -> list[str]:
         """The keys under the folder `prefix`, at any depth, sorted; unfinished writes are left out."""

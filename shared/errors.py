@@ -219,6 +219,9 @@ class ItemError(ImageSearchError):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.code, self.detail), self.__dict__
+
     @property
     def transient(self) -> bool:
         """Whether trying again later may succeed."""

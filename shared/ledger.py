@@ -89,6 +89,11 @@ class Ledger:
         with _translated():
             return getattr(self._redis, command)(*args, **options)
 
+    def _now(self) -> float:
+        """Redis's clock: those of the machines around it may differ."""
+        seconds, microseconds = self._call("time")
+        return float(seconds) + float(microseconds) / 1e6
+
     def ping(self) -> None:
         self._call("ping")
 
@@ -312,22 +317,22 @@ class Ledger:
 
     def abandoned_readers(self) -> list[str]:
         """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
-        return list(self._call("zrangebyscore", f"{PREFIX}reading", "-inf", time.time()))
+        return list(self._call("zrangebyscore", f"{PREFIX}reading", "-inf", self._now()))
 
     def expired_jobs(self) -> list[str]:
-        return list(self._call("zrangebyscore", f"{PREFIX}expiry", "-inf", time.time(), start=0, num=100))
+        return list(self._call("zrangebyscore", f"{PREFIX}expiry", "-inf", self._now(), start=0, num=100))
 
-    def forget_job(self, job_id: str) -> None:
-        self._run(lua.FORGET_JOB, job_id)
+    def forget_job(self, job_id: str) -> bool:
+        """Forgets an expired job; returns False, having done nothing, when a retry revived it."""
+        return bool(self._run(lua.FORGET_JOB, job_id))
 
     def exists(self, job_id: str) -> bool:
         return bool(self._call("exists", f"{PREFIX}job:{job_id}"))
 
-    def due_callbacks(self, hold_s: float) -> list[str]:
-        """Finished jobs whose callback is due; each is not due again, for anybody, for `hold_s`."""
-        key, now = f"{PREFIX}callbacks", time.time()
-        due = self._call("zrangebyscore", key, "-inf", now, start=0, num=20)
-        return [job_id for job_id in due if self._call("zadd", key, {job_id: now + hold_s}, xx=True, ch=True)]
+    def due_callback(self, hold_s: float) -> str | None:
+        """A finished job whose callback is due, if any; it is not due again, for anybody, for `hold_s`."""
+        job_id: str | None = self._run(lua.DUE_CALLBACK, hold_s)
+        return job_id
 
     def callback_tried(self, job_id: str) -> int:
         """Counts one try; returns how many were made."""
@@ -338,10 +343,10 @@ class Ledger:
         if in_s is None:
             self._call("zrem", f"{PREFIX}callbacks", job_id)
         else:
-            self._call("zadd", f"{PREFIX}callbacks", {job_id: time.time() + in_s}, xx=True)
+            self._call("zadd", f"{PREFIX}callbacks", {job_id: self._now() + in_s}, xx=True)
 
     def heartbeat(self, worker_id: str, host: str, queues: Sequence[str], slots: int) -> None:
-        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": time.time()}
+        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": self._now()}
         self._call("hset", f"{PREFIX}workers", worker_id, json.dumps(row))
 
     def forget_worker(self, worker_id: str) -> None:
@@ -351,7 +356,7 @@ class Ledger:
         """The workers that sent a heartbeat within WORKER_SEEN_S."""
         rows = self._call("hgetall", f"{PREFIX}workers")
         workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
-        oldest = time.time() - WORKER_SEEN_S
+        oldest = self._now() - WORKER_SEEN_S
         if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
             self._call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]
@@ -401,7 +406,8 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
     counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
     started, finished = time_of("started"), time_of("finished")
     left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
-    rate = _rate(fields, total - left, started, finished)
+    done = sum(counts[state] for state in (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED))
+    rate = _rate(fields, done, started, finished)
     return Job(
         job_id=job_id,
         status=JobStatus(fields["status"]),
@@ -422,13 +428,13 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
 
 def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
     """Items a second: over the whole run once finished, else over the last ten to twenty seconds."""
-    if started is None or not done:
+    since, before = started, int(fields.get("base") or 0)
+    if since is None or done <= before:
         return None
-    since, before = started, 0
     if not finished and fields.get("prev_t"):
         since, before = float(fields["prev_t"]), int(fields["prev_n"])
     elapsed = (finished or time.time()) - since
-    return max(done - before, 0) / elapsed if elapsed > 0 else None
+    return (done - before) / elapsed if elapsed > 0 else None
 
 
 @contextmanager

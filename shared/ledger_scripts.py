@@ -90,18 +90,19 @@ end
 -- Two marks of (time, items done), at least ten seconds apart, carry the recent rate.
 local function mark_rate(id)
   local key = P..'job:'..id
-  local f = redis.call('HMGET', key, 'total', 'c0', 'c1', 'mark_t')
+  local f = redis.call('HMGET', key, 'c2', 'c3', 'c4', 'mark_t')
   local t = now()
   if t - number(f[4]) >= 10 then
     local mark = redis.call('HMGET', key, 'mark_t', 'mark_n')
     redis.call('HSET', key, 'prev_t', mark[1] or '', 'prev_n', mark[2] or '',
-      'mark_t', t, 'mark_n', number(f[1]) - number(f[2]) - number(f[3]))
+      'mark_t', t, 'mark_n', number(f[1]) + number(f[2]) + number(f[3]))
   end
 end
 
 local function holds(ref, token)
   local id, gen = split(ref)
-  return redis.call('HGET', P..'chunk:'..ref, 'token') == token and token ~= '' and job_number(id, 'gen') == gen
+  return redis.call('HGET', P..'chunk:'..ref, 'token') == token and token ~= ''
+    and job_field(id, 'gen') == tostring(gen)
 end
 
 local function claim(ref, stage, token, lease)
@@ -204,7 +205,7 @@ while #refs < tonumber(ARGV[4]) and redis.call('ZCARD', P..'stage:fetch') < tonu
     redis.call('RPUSH', P..'open', id)
     enter(ref, 'fetch', '', tonumber(ARGV[5]))
     refs[#refs + 1] = ref
-  else
+  elseif redis.call('EXISTS', P..'job:'..id) == 1 then
     redis.call('HSET', P..'job:'..id, 'open', '0')
     if job_field(id, 'reading') == '0' then redis.call('HSET', P..'job:'..id, 'cursor', job_field(id, 'total')) end
   end
@@ -348,7 +349,8 @@ local failed = job_number(id, 'c4')
 if failed == 0 then return 0 end
 redis.call('SET', P..'states:'..id, (string.gsub(redis.call('GET', P..'states:'..id), FAILED, PENDING)))
 redis.call('HSET', P..'job:'..id, 'c4', 0, 'cursor', 0, 'finished', '', 'status', 'queued', 'started', '',
-  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
+  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0,
+  'base', job_number(id, 'c2') + job_number(id, 'c3'))
 count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 redis.call('DEL', P..'errors:'..id)
@@ -358,9 +360,18 @@ mark_open(id)
 return failed
 """
 
-# id -> 1: the job's keys are gone
+# hold -> a job whose callback is due, for nobody else until `hold` seconds from now, or nothing
+DUE_CALLBACK = """
+local id = redis.call('ZRANGEBYSCORE', P..'callbacks', '-inf', now(), 'LIMIT', 0, 1)[1]
+if id then redis.call('ZADD', P..'callbacks', now() + tonumber(ARGV[1]), id) end
+return id
+"""
+
+# id -> 1: the expired job's keys are gone; 0 when it has not expired
 FORGET_JOB = """
 local id = ARGV[1]
+local expiry = redis.call('ZSCORE', P..'expiry', id)
+if not expiry or tonumber(expiry) > now() then return 0 end
 for _, name in ipairs({'job:', 'states:', 'errors:'}) do redis.call('DEL', P..name..id) end
 for _, name in ipairs({'jobs', 'expiry', 'callbacks', 'reading'}) do redis.call('ZREM', P..name, id) end
 redis.call('LREM', P..'open', 0, id)

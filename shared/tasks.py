@@ -1,5 +1,7 @@
 """Queue and task names, Celery's settings, and the sending of messages."""
 
+import math
+
 import structlog
 from celery import Celery
 from celery.exceptions import CeleryError
@@ -11,6 +13,7 @@ from shared.ledger import Ledger
 from shared.models import Chunk, Stage
 
 TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}
+# Both beside the time that a chunk's downloads may take.
 TIME_LIMIT_S = 900  # a task that runs longer is killed, and its chunk given to another
 VISIBILITY_TIMEOUT_S = 3600  # above TIME_LIMIT_S; a dead worker's chunk comes back by its lease long before
 
@@ -19,8 +22,11 @@ log = structlog.get_logger(__name__)
 
 def make_celery(settings: Settings) -> Celery:
     app = Celery("image_search", broker=settings.celery_broker_url)
+    rounds = math.ceil(settings.chunk_size / settings.fetch_concurrency)
+    downloads = math.ceil(rounds * settings.fetch_timeout_s)
+    visibility_timeout = VISIBILITY_TIMEOUT_S + downloads
     transport = {
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "visibility_timeout": visibility_timeout,
         "socket_timeout": 30,
         "socket_connect_timeout": 2,
         "socket_keepalive": not settings.celery_broker_url.startswith("redis+socket"),
@@ -32,13 +38,13 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_time_limit=TIME_LIMIT_S,
+        task_time_limit=TIME_LIMIT_S + downloads,
         task_routes={name: {"queue": str(stage)} for stage, name in TASK_NAMES.items()},
         task_default_queue=str(Stage.FETCH),
         task_create_missing_queues=True,
-        visibility_timeout=VISIBILITY_TIMEOUT_S,
+        visibility_timeout=visibility_timeout,
         broker_transport_options=transport,
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        result_backend_transport_options={"visibility_timeout": visibility_timeout},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_publish_retry=False,
@@ -48,7 +54,8 @@ def make_celery(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
+        # A chunk belongs to its lease, not to its message: work goes on while the broker restarts.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     return app
 

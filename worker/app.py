@@ -11,17 +11,15 @@ from celery import Celery, signals
 
 from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
-from shared.errors import ItemError, LedgerUnavailable
+from shared.errors import LedgerUnavailable
 from shared.images import Preprocess
 from shared.ledger import WORKER_SEEN_S
 from shared.logs import configure_logging
-from shared.models import Chunk, Claim, ItemState, JobError, Stage
-from shared.services import Services, build_services
+from shared.models import Chunk, Claim, Stage
+from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
 from worker import encode, fetch, index
-from worker.lease import giving_back, renewing
-
-MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
+from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +48,7 @@ class Process:
             return
         with renewing(lambda: ledger.renew([claim])), giving_back(ledger, [claim]):
             if claim.deliveries > MAX_DELIVERIES:
-                _give_up(self.services, claim)
+                give_up(self.services, claim, exhausted(claim))
             else:
                 self._handlers[stage](claim)
         self.services.dispatcher.pump()
@@ -66,21 +64,6 @@ def _load_encoder(settings: Settings, model: str) -> Any:
     return encoder
 
 
-def _give_up(services: Services, claim: Claim) -> None:
-    detail = f"The {claim.stage} worker failed on this chunk {MAX_DELIVERIES} times; its log says why."
-    error = ItemError("internal", detail)
-    items, _ = services.ledger.items(
-        claim.chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item
-    )
-    waits_as = ItemState.PENDING if claim.stage is Stage.FETCH else ItemState.FETCHED
-    lost = [i for i, state in items if state is waits_as]
-    services.ledger.advance(
-        claim,
-        moves=[(i, ItemState.FAILED) for i in lost],
-        errors=[JobError(i, "", error.code, error.detail) for i in lost],
-    )
-
-
 def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     """The Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
     app = make_celery(settings)
@@ -90,15 +73,20 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     if set(stages) & {Stage.FETCH, Stage.ENCODE}:
         resolve_model(model)
 
+    def process() -> Process:
+        if not made:
+            made.append(Process(settings, model, stages))
+            log.info("process_ready", stages=[str(stage) for stage in stages])
+        return made[0]
+
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:
         configure_logging(settings)
-        made.append(Process(settings, model, stages))
-        log.info("process_ready", stages=[str(stage) for stage in stages])
+        process()  # Celery only logs what this raises; then each message tries again
 
     def task(stage: Stage) -> Callable[[str], None]:
         def deliver(ref: str) -> None:
-            made[0].deliver(stage, ref)
+            process().deliver(stage, ref)
 
         return deliver
 

@@ -5,10 +5,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import structlog
@@ -23,15 +23,17 @@ from shared.manifest import read_items, write_results
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
 from worker.isolation import run_isolated
+from worker.lease import SUSPICIOUS_DELIVERIES
 
 MAX_ATTEMPTS = 4
 MAX_RETRY_AFTER_S = 300.0
-SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
+DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few seconds
 
 log = structlog.get_logger(__name__)
 
 # Downloads wait for others, decoding uses a core and up to 3 bytes a pixel: so many of it at once.
 _decoding = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+_isolated = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Fetched:
 
 
 Outcome = Fetched | ItemError
+Reader = Callable[[bytes], Picture]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
@@ -50,50 +53,38 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     version = vectorlog.new_version()
     indices = services.ledger.pending(claim)
     items = dict(enumerate(_read_items(services, claim), start=claim.first_item)) if indices else {}
-    fetch = _fetch_isolated if claim.deliveries >= SUSPICIOUS_DELIVERIES else _fetch_together
-    outcomes = dict(
-        zip(indices, fetch(services, preprocess, claim.collection, [items[i] for i in indices]), strict=True)
+    reader: Reader = partial(
+        decode,
+        preprocess=preprocess,
+        max_pixels=services.settings.max_image_pixels,
+        keep=services.settings.keep,
     )
-    _advance(services, claim, version, items, outcomes)
+    if claim.deliveries >= SUSPICIOUS_DELIVERIES:
+        log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
+        reader = partial(_decode_alone, reader)
+    with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
+        outcomes = pool.map(lambda i: fetch_item(services, reader, claim.collection, items[i]), indices)
+        found = dict(zip(indices, outcomes, strict=True))
+    _advance(services, claim, version, items, found)
 
 
 def _read_items(services: Services, claim: Claim) -> list[Item]:
     return read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
 
 
-def _fetch_together(
-    services: Services, preprocess: Preprocess, collection: str, items: list[Item]
-) -> Iterable[Outcome]:
-    with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        return list(pool.map(lambda item: fetch_item(services, preprocess, collection, item), items))
+def _decode_alone(reader: Reader, data: bytes) -> Picture:
+    """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
+    with _isolated:
+        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_S)
+        return picture
 
 
-def _fetch_isolated(
-    services: Services, preprocess: Preprocess, collection: str, items: list[Item]
-) -> Iterable[Outcome]:
-    """One picture at a time in a throwaway process, so that one that kills it fails alone."""
-    log.warning("fetching_in_isolation", items=len(items))
-    arguments = [(services.settings, preprocess, collection, item) for item in items]
-    return run_isolated(_fetch_in_process, arguments, services.settings.fetch_timeout_s + 60)
-
-
-def _fetch_in_process(settings: Any, preprocess: Preprocess, collection: str, item: Item) -> Outcome:
-    from shared.services import build_services  # noqa: PLC0415 - only the throwaway process builds its own
-
-    return fetch_item(build_services(settings), preprocess, collection, item)
-
-
-def fetch_item(services: Services, preprocess: Preprocess, collection: str, item: Item) -> Outcome:
+def fetch_item(services: Services, reader: Reader, collection: str, item: Item) -> Outcome:
     """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
         data = _bytes_of(services, item)
         with _decoding:
-            picture = decode(
-                data,
-                preprocess,
-                max_pixels=services.settings.max_image_pixels,
-                keep=services.settings.keep,
-            )
+            picture = reader(data)
     except ItemError as error:
         return error
     except Unavailable:

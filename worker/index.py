@@ -5,6 +5,7 @@ that waits, whoever does not has nothing to do.
 """
 
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,15 +15,16 @@ import structlog
 from numpy.typing import NDArray
 
 from shared import vectorlog
-from shared.errors import IndexUnavailable, ModelMismatch, Unavailable
+from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch, Unavailable
 from shared.index import Collection
 from shared.ledger import Ledger
 from shared.manifest import write_results
 from shared.models import Claim, Image, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
-from worker.lease import giving_back, renewing
+from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
+DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 MAX_SOURCES = 1000  # of one picture; more are not remembered
 
 log = structlog.get_logger(__name__)
@@ -45,45 +47,82 @@ class Row:
     image: Image
     vector: NDArray[np.float32]
     owner: str
+    version: int
 
 
 Outcome = ItemState | str  # a string says why the index refused the item
 
 
 def drain(services: Services) -> None:
-    """Writes everything that is ready, unless another process is doing so."""
+    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S."""
     token = secrets.token_hex(8)
     ledger = services.ledger
     if not ledger.acquire_writer(token):
         return
-    released = False
+    deadline = time.monotonic() + DRAIN_S
     try:
         with renewing(lambda: ledger.renew_writer(token)):
-            while not released:
-                while claims := ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS):
-                    with renewing(lambda: ledger.renew(claims)), giving_back(ledger, claims):
-                        _write(services, claims, token)
-                released = ledger.release_writer(token)
+            while ledger.renew_writer(token):
+                claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
+                if not claims and ledger.release_writer(token):
+                    break
+                _write_all(services, claims, token)
+                if time.monotonic() > deadline and claims:
+                    services.dispatcher.send(Stage.INDEX, claims[0].chunk)  # the next one goes on
+                    break
     finally:
-        if not released:
-            ledger.release_writer(token, force=True)
+        ledger.release_writer(token, force=True)
     services.dispatcher.pump()
 
 
+def _write_all(services: Services, claims: Sequence[Claim], token: str) -> None:
+    if not claims:
+        return
+    with renewing(lambda: services.ledger.renew(claims)):
+        for batch in _batches(claims):
+            _write(services, batch, token)
+
+
+def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """All at once, but what failed before alone, so that it cannot hold up the others for ever."""
+    fresh = [claim for claim in claims if claim.deliveries < SUSPICIOUS_DELIVERIES]
+    alone = [[claim] for claim in claims if claim.deliveries >= SUSPICIOUS_DELIVERIES]
+    return [fresh, *alone] if fresh else alone
+
+
 def _write(services: Services, claims: Sequence[Claim], token: str) -> None:
-    segments = [(claim, vectorlog.read_segment(services.blobs, claim.payload)) for claim in claims]
-    segments.sort(key=_destination)
-    for (collection, _), group in groupby(segments, key=_destination):
-        claimed = list(group)
-        arrivals = [
-            Arrival(claim, addition, vector, segment)
-            for claim, segment in claimed
-            for addition, vector in zip(segment.additions, segment.vectors, strict=True)
-        ]
-        outcomes = _store(services, collection, arrivals, token) if arrivals else []
-        for claim, _ in claimed:
-            pairs = zip(arrivals, outcomes, strict=True)
-            _advance(services, claim, [(a.addition, o) for a, o in pairs if a.claim is claim])
+    with giving_back(services.ledger, claims):
+        segments = [(c, s) for c in claims if (s := _segment(services, c)) is not None]
+        segments.sort(key=_destination)
+        for (collection, _), group in groupby(segments, key=_destination):
+            _write_group(services, collection, list(group), token)
+
+
+def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
+    """What encode left for the claim; None when there is nothing to be had and the claim is over."""
+    if claim.deliveries > MAX_DELIVERIES:
+        give_up(services, claim, exhausted(claim))
+        return None
+    try:
+        return vectorlog.read_segment(services.blobs, claim.payload)
+    except KeyError:
+        error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
+        give_up(services, claim, error)
+        return None
+
+
+def _write_group(
+    services: Services, collection: str, claimed: list[tuple[Claim, vectorlog.Segment]], token: str
+) -> None:
+    arrivals = [
+        Arrival(claim, addition, vector, segment)
+        for claim, segment in claimed
+        for addition, vector in zip(segment.additions, segment.vectors, strict=True)
+    ]
+    outcomes = _store(services, collection, arrivals, token) if arrivals else []
+    for claim, _ in claimed:
+        pairs = zip(arrivals, outcomes, strict=True)
+        _advance(services, claim, [(a.addition, o) for a, o in pairs if a.claim is claim])
 
 
 def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str]:
@@ -103,6 +142,12 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
     removals = services.ledger.removals(name, ids)
     rows, outcomes = _merge(arrivals, collection.owners(list(dict.fromkeys(ids))), removals)
     refused = _upsert(services.ledger, collection, list(rows.values()), token)
+    # A removal that came in between found nothing to delete, or what has now been written again.
+    late = [
+        i for i, version in services.ledger.removals(name, list(rows)).items() if version > rows[i].version
+    ]
+    if late:
+        collection.delete(late)
     return [refused.get(image_id, outcome) for image_id, outcome in zip(ids, outcomes, strict=True)]
 
 
@@ -127,7 +172,7 @@ def _merge(
         image = new if before is None else _merged(before, new)
         if image != before:
             known[new.id] = (before_owner, image)
-            rows[new.id] = Row(image, arrival.vector, before_owner)
+            rows[new.id] = Row(image, arrival.vector, before_owner, arrival.segment.version)
     return rows, outcomes
 
 
@@ -146,7 +191,7 @@ def _upsert(ledger: Ledger, collection: Collection, rows: list[Row], token: str)
         collection.upsert(
             [row.image for row in rows], np.stack([row.vector for row in rows]), [row.owner for row in rows]
         )
-    except Unavailable:
+    except (Unavailable, CollectionNotFound):
         raise
     except Exception:
         if len(rows) > 1:

@@ -1,8 +1,14 @@
-"""Running one call at a time in a throwaway process, for input that may kill the process that reads it."""
+"""Running one call in a throwaway process, for input that may kill the process that reads it.
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+A plain subprocess: a Celery pool process is daemonic and may not use multiprocessing.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from shared.errors import ItemError
@@ -10,47 +16,38 @@ from shared.errors import ItemError
 TRIES = 2  # a process that is killed once proves nothing about its picture
 
 
-def run_isolated(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], timeout_s: float
-) -> Iterator[Any]:
-    """Yields the result of each call, or an `internal` ItemError for one whose process died or hung twice."""
-    for arguments in calls:
-        for _ in range(TRIES):
-            try:
-                yield _run_alone(function, arguments, timeout_s)
-                break
-            except (EOFError, TimeoutError):
-                continue
-        else:
-            yield ItemError("internal", "The picture crashed the process that read it, alone and twice.")
+def run_isolated(function: Callable[..., Any], *arguments: Any, timeout_s: int) -> Any:
+    """What `function(*arguments)` returns or raises; all of it must be picklable.
+
+    Raises an `internal` ItemError when the process died, or hung for `timeout_s`, twice.
+    """
+    call = pickle.dumps((function, arguments))
+    command = [sys.executable, "-m", __name__, str(timeout_s)]
+    for _ in range(TRIES):
+        try:
+            done = subprocess.run(command, input=call, stdout=subprocess.PIPE, timeout=timeout_s, check=True)
+        except subprocess.SubprocessError:
+            continue
+        result, error = pickle.loads(done.stdout)  # noqa: S301 - written by `_serve`
+        if error is not None:
+            raise error
+        return result
+    raise ItemError("internal", "The picture crashed the process that read it, alone and twice.")
 
 
-def _run_alone(function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(theirs, function, arguments), daemon=True)
-    process.start()
-    theirs.close()
+def _serve() -> None:
+    signal.alarm(int(sys.argv[1]))  # ends this process also when the worker that waits for it is gone
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not get into the answer
+    result, failure = None, None
     try:
-        if not ours.poll(timeout_s):
-            raise TimeoutError
-        result = ours.recv()
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-    if isinstance(result, _Raised):
-        raise result.error
-    return result
-
-
-class _Raised:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-def _call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        connection.send(function(*arguments))
+        function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by `run_isolated`
+        result = function(*arguments)
     except Exception as error:
-        connection.send(_Raised(error))
+        failure = error
+    with os.fdopen(answer, "wb") as file:
+        pickle.dump((result, failure), file)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -18,6 +18,8 @@ from shared.services import Services, build_services
 
 TICK_S = 1.0
 HOUSEKEEPING_S = 30.0
+ORPHANS_EVERY_S = 3600.0
+ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
 CALLBACK_TRIES = 8
 CALLBACK_HOLD_S = 120.0  # longer than one try may take
 
@@ -32,13 +34,16 @@ def run_sweep(settings: Settings) -> None:
     services = build_services(settings)
     callbacks = threading.Thread(target=_call_back_until, args=(services, stopped), daemon=True)
     callbacks.start()
-    housekeeping_at = 0.0
+    housekeeping_at = orphans_at = 0.0
     while not stopped.is_set():
         try:
             sweep(services)
             if time.monotonic() >= housekeeping_at:
                 clear_away(services)
                 housekeeping_at = time.monotonic() + HOUSEKEEPING_S
+            if time.monotonic() >= orphans_at:
+                clear_orphans(services)
+                orphans_at = time.monotonic() + ORPHANS_EVERY_S
         except ImageSearchError as error:
             log.warning("sweep_postponed", reason=error.detail)
         stopped.wait(TICK_S)
@@ -56,11 +61,21 @@ def clear_away(services: Services) -> None:
     for job_id in services.ledger.abandoned_readers():
         services.ledger.close(job_id, truncated=True)
     for job_id in services.ledger.expired_jobs():
-        services.blobs.delete_prefix(job_prefix(job_id))
-        services.ledger.forget_job(job_id)
-    for job_id in {key.split("/")[1] for key in services.blobs.list("scratch/")}:
+        if services.ledger.forget_job(job_id):  # else it was just retried
+            services.blobs.delete_prefix(job_prefix(job_id))
+    for job_id in services.blobs.folders("scratch/"):
         if _is_over(services, job_id):
             services.blobs.delete_prefix(scratch_prefix(job_id))
+
+
+def clear_orphans(services: Services) -> None:
+    """Deletes the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
+    for job_id in services.blobs.folders("jobs/"):
+        prefix = job_prefix(job_id)
+        if services.ledger.exists(job_id) or services.blobs.modified_at(prefix) > time.time() - ORPHAN_AGE_S:
+            continue
+        log.info("orphan_deleted", job_id=job_id)
+        services.blobs.delete_prefix(prefix)
 
 
 def _is_over(services: Services, job_id: str) -> bool:
@@ -73,10 +88,19 @@ def _is_over(services: Services, job_id: str) -> bool:
 def _call_back_until(services: Services, stopped: threading.Event) -> None:
     while not stopped.wait(TICK_S):
         try:
-            for job_id in services.ledger.due_callbacks(CALLBACK_HOLD_S):
-                _call_back(services, services.ledger.get(job_id))
+            send_callbacks(services)
         except ImageSearchError as error:
             log.warning("callbacks_postponed", reason=error.detail)
+        except Exception:
+            log.exception("callbacks_failed")
+
+
+def send_callbacks(services: Services) -> None:
+    """Sends every callback that is due, and schedules the next try of those that were not taken."""
+    while job_id := services.ledger.due_callback(CALLBACK_HOLD_S):
+        job = services.ledger.get(job_id)
+        if job.status.finished:  # a retry may have come in between
+            _call_back(services, job)
 
 
 def _call_back(services: Services, job: Job) -> None:
@@ -87,6 +111,9 @@ def _call_back(services: Services, job: Job) -> None:
         outcome, delivered = str(status), 200 <= status < 300
     except ItemError as error:
         outcome, delivered = error.detail, False
+    except Exception:
+        log.exception("callback_failed", job_id=job.job_id)
+        outcome, delivered = "internal", False
     log.info("callback", job_id=job.job_id, outcome=outcome, tries=tries)
     over = delivered or tries >= CALLBACK_TRIES
     services.ledger.schedule_callback(job.job_id, None if over else 5.0 * 2**tries)

@@ -350,15 +350,15 @@ def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> N
 
 def test_a_callback_is_due_once_and_then_when_it_is_scheduled(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=1, callback_url="https://example.com/")
-    assert ledger.due_callbacks(60) == []
+    assert ledger.due_callback(60) is None
     run_to_end(ledger)
-    assert ledger.due_callbacks(60) == [job_id]
-    assert ledger.due_callbacks(60) == []
+    assert ledger.due_callback(60) == job_id
+    assert ledger.due_callback(60) is None
     assert ledger.callback_tried(job_id) == 1
     ledger.schedule_callback(job_id, 0.0)
-    assert ledger.due_callbacks(60) == [job_id]
+    assert ledger.due_callback(60) == job_id
     ledger.schedule_callback(job_id, None)
-    assert ledger.due_callbacks(-1) == []
+    assert ledger.due_callback(-1) is None
 
 
 def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
@@ -374,11 +374,58 @@ def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
 
 
 def test_chunks_of_a_job_that_is_gone_are_dropped(ledger: Ledger) -> None:
-    job_id = make_job(ledger)
-    chunks = ledger.dispatch()
-    ledger.forget_job(job_id)
-    assert ledger.claim(chunks[0], Stage.FETCH) is None
+    job_id = make_job(ledger, total=100)
+    chunk, held, *_ = ledger.dispatch()
+    claim = ledger.claim(held, Stage.FETCH)
+    assert claim
+    ledger._redis.delete(f"is:job:{job_id}", f"is:states:{job_id}")
+    assert ledger.claim(chunk, Stage.FETCH) is None
+    assert not ledger.advance(claim, moves=[(held.number * 4, INDEXED)])
     assert ledger.dispatch() == []
+    assert not ledger.exists(job_id)
+
+
+def test_a_job_that_is_retried_does_not_expire() -> None:
+    ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True), job_ttl_s=-1)
+    job_id = make_job(ledger, total=2)
+    run_to_end(ledger, FAILED)
+    assert ledger.expired_jobs() == [job_id]
+    ledger.retry(job_id)
+    assert not ledger.forget_job(job_id)
+    assert ledger.get(job_id).counts[PENDING] == 2
+
+
+def test_each_run_of_a_job_has_all_its_callback_tries(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=1, callback_url="https://example.com/")
+    run_to_end(ledger, FAILED)
+    assert [ledger.callback_tried(job_id) for _ in range(3)] == [1, 2, 3]
+    ledger.retry(job_id)
+    assert ledger.due_callback(60) is None
+    run_to_end(ledger)
+    assert ledger.due_callback(60) == job_id
+    assert ledger.callback_tried(job_id) == 1
+
+
+def test_the_rate_counts_what_was_done_in_this_run_and_not_what_was_cancelled(ledger: Ledger) -> None:
+    idle = make_job(ledger, total=1000)
+    ledger.cancel(idle)
+    assert ledger.get(idle).rate_per_s is None
+    job_id = make_job(ledger, total=8)
+    first, second = ledger.dispatch()
+    for chunk, state in ((first, INDEXED), (second, FAILED)):
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim
+        ledger.advance(claim, moves=[(i, state) for i in ledger.pending(claim)])
+    assert ledger.get(job_id).rate_per_s is not None
+    ledger.retry(job_id)
+    claim = claim_next(ledger)
+    assert ledger.get(job_id).rate_per_s is None
+    ledger.advance(claim, moves=[(i, INDEXED) for i in ledger.pending(claim)])
+    job = ledger.get(job_id)
+    assert job.rate_per_s is not None
+    assert job.finished_at is not None
+    assert job.started_at is not None
+    assert job.rate_per_s * (job.finished_at - job.started_at) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("method", ["cancel", "retry", "get"])

@@ -1,0 +1,29 @@
+"""Calls that a throwaway process can import, and some of which it does not survive."""
+
+import os
+import signal
+import time
+from typing import Any
+
+from shared.errors import ItemError
+from shared.images import Picture, decode
+
+
+def deadly_decode(data: bytes, **options: Any) -> Picture:
+    """As `decode`, but for data that kills its process."""
+    if data == b"exit":
+        os._exit(3)
+    if data == b"segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if data == b"corrupt":
+        raise ItemError("corrupt_image", "cut off")
+    return decode(data, **options)
+
+
+def hang() -> None:
+    time.sleep(60)
+
+
+def identity(value: Any) -> Any:
+    print("to be kept out of the answer")
+    return value

@@ -1,0 +1,220 @@
+"""The API in this process: real ledger scripts, blobs and Chroma, a stub encoder, no network."""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import fakeredis
+import numpy as np
+from flask.testing import FlaskClient
+from flask_openapi3.openapi import OpenAPI
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from api.context import Context
+from shared.blobs import Blobs
+from shared.config import Settings
+from shared.encoder import Encoder
+from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
+from shared.index import Index
+from shared.ledger import Ledger
+from shared.models import Image
+from shared.preprocess import Preprocess
+from shared.services import Services
+
+Vector = NDArray[np.float32]
+
+DIMENSION = 8
+LONGEST_TEXT = 40
+PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
+
+
+def axis(number: int) -> Vector:
+    """A unit vector; the texts `axis 0`, `axis 1`, … have these."""
+    row: Vector = np.eye(DIMENSION, dtype=np.float32)[number]
+    return row
+
+
+def unit(*parts: float) -> Vector:
+    vector = np.zeros(DIMENSION, np.float32)
+    vector[: len(parts)] = parts
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+class StubEncoder:
+    """Unit vectors that depend on the text or crop alone; a text `axis N` is the N-th basis vector."""
+
+    dimension = DIMENSION
+    preprocess = PREPROCESS
+
+    def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+
+    def warm(self) -> None:
+        pass
+
+    def truncated(self, text: str) -> bool:
+        return len(text) > LONGEST_TEXT
+
+    def encode_texts(self, texts: Sequence[str]) -> Vector:
+        return np.stack([self.text(text) for text in texts])
+
+    def encode_images(self, crops: NDArray[np.uint8]) -> Vector:
+        assert crops.shape[1:] == (4, 4, 3)
+        return np.stack([_hashed(crop.tobytes()) for crop in crops])
+
+    def text(self, text: str) -> Vector:
+        return axis(int(text.split()[1])) if text.startswith("axis ") else _hashed(text.encode())
+
+
+def _hashed(data: bytes) -> Vector:
+    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+    return unit(*np.random.default_rng(seed).normal(size=DIMENSION))
+
+
+class FakeDownloader:
+    """Serves `files` by URL; an ItemError there is raised."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes | ItemError] = {}
+
+    def get(self, url: str) -> bytes:
+        found = self.files.get(url) or ItemError("dns_error", "the host's name is not known")
+        if isinstance(found, ItemError):
+            raise found
+        return found
+
+    def check(self, url: str) -> None:
+        pass
+
+
+class FakeDispatcher:
+    def pump(self) -> None:
+        pass
+
+
+class Down:
+    """A service of which every method raises `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def fail(*_args: object, **_options: object) -> NoReturn:
+            raise self._error
+
+        return fail
+
+
+LEDGER_DOWN = cast(Ledger, Down(LedgerUnavailable("The job ledger (Redis) does not answer.")))
+INDEX_DOWN = cast(Index, Down(IndexUnavailable("Chroma cannot be reached.")))
+
+
+def make_services(folder: Path, **settings: Any) -> Services:
+    return Services(
+        settings=Settings(_env_file=None, **settings),
+        blobs=Blobs(f"file://{folder}/blobs"),
+        ledger=Ledger("", client=fakeredis.FakeRedis(decode_responses=True)),
+        index=Index.in_process(folder / "chroma"),
+        downloader=cast(Any, FakeDownloader()),
+        celery=cast(Any, None),
+        dispatcher=cast(Any, FakeDispatcher()),
+    )
+
+
+@dataclass
+class Api:
+    """A served application; `http` is on this machine, and `services` may be taken apart with `without`."""
+
+    app: OpenAPI
+    services: Services
+    encoder: StubEncoder
+    http: FlaskClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = self.app.test_client()
+
+    @property
+    def context(self) -> Context:
+        found: Context = self.app.extensions["image_search"]
+        return found
+
+    @property
+    def downloads(self) -> dict[str, bytes | ItemError]:
+        return cast(FakeDownloader, self.services.downloader).files
+
+    def add(self, number: int, vector: Vector, collection: str = "images", **fields: Any) -> str:
+        """Stores a picture; returns its id, which sorts by `number`."""
+        values: dict[str, Any] = {
+            "id": image_id(number),
+            "source": f"https://example.com/{number}.jpg",
+            "sources": [f"https://example.com/{number}.jpg"],
+            "format": "jpeg",
+            "width": 640,
+            "height": 480,
+            "bytes": 1234,
+            "created_at": 1_700_000_000.25,
+        }
+        image = Image(**values | fields)
+        model = {"model": self.encoder.name, "fingerprint": self.encoder.fingerprint}
+        opened = self.services.index.ensure(collection, **model, dimension=DIMENSION)
+        opened.upsert([image], vector[None], ["job:0"])
+        return image.id
+
+
+def image_id(number: int) -> str:
+    return f"{number:064x}"
+
+
+def make_api(folder: Path, services: Services | None = None, encoder: StubEncoder | None = None) -> Api:
+    services, encoder = services or make_services(folder), encoder or StubEncoder()
+    app = create_app(services.settings, services, load=lambda _: cast(Encoder, encoder))
+    api = Api(app, services, encoder)
+    wait_until(lambda: api.context.loader._encoder is not None)
+    return api
+
+
+def with_services(api: Api, folder: Path, **parts: Any) -> Api:
+    """The same data, some of the services replaced."""
+    return make_api(folder, replace(api.services, **parts), api.encoder)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
+
+
+def assert_problem(
+    response: TestResponse, status: int, code: str, pointer: str | None = None
+) -> dict[str, Any]:
+    """The problem document, of this status and code and, unless None, with a first fault at `pointer`."""
+    assert response.status_code == status, response.text
+    assert response.mimetype == "application/problem+json"
+    document: dict[str, Any] = json.loads(response.data)
+    assert document["code"] == code, document
+    assert document["status"] == status
+    assert document["type"] == f"/docs/errors#{code}"
+    assert document["title"]
+    assert document["detail"]
+    assert response.headers["X-Request-ID"]
+    if pointer is not None:
+        assert document["errors"][0]["pointer"] == pointer, document
+        assert document["errors"][0]["message"]
+    return document
+
+
+def picture(colour: tuple[int, int, int] = (200, 30, 30), size: int = 16) -> bytes:
+    """A PNG file of one colour."""
+    file = io.BytesIO()
+    PillowImage.new("RGB", (size, size), colour).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,171 @@
+"""What the stages work with, in this process: the real ledger's scripts and blobs, stubs of the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import fakeredis
+import numpy as np
+from numpy.typing import NDArray
+
+from shared import vectorlog
+from shared.blobs import Blobs
+from shared.config import Settings
+from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
+from shared.ledger import Ledger, new_job_id
+from shared.manifest import ManifestWriter, write_results
+from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, Stage
+from shared.services import Services
+from shared.vectorlog import Addition, Segment
+
+FINGERPRINT = "5" * 16
+DIMENSION = 4
+
+
+@dataclass
+class StubDownloader:
+    """Answers a URL with what `pages` says: bytes, a status of a post, or an error to raise."""
+
+    pages: dict[str, Any] = field(default_factory=dict)
+    posts: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
+
+    def get(self, url: str) -> bytes:
+        answer = self.pages[url]
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(bytes, answer)
+
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+        self.posts.append((url, body, headers))
+        answer = self.pages.get(url, 200)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(int, answer)
+
+
+@dataclass
+class StubDispatcher:
+    sent: list[tuple[Stage, Chunk]] = field(default_factory=list)
+
+    def send(self, stage: Stage, chunk: Chunk) -> None:
+        self.sent.append((stage, chunk))
+
+    def pump(self) -> None:
+        pass
+
+
+@dataclass
+class StubCollection:
+    """Refuses the ids in `refused` as Chroma does: the whole call fails."""
+
+    rows: dict[str, tuple[str, Image]] = field(default_factory=dict)
+    calls: list[int] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    trouble: Exception | None = None
+
+    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
+        return {i: self.rows[i] for i in ids if i in self.rows}
+
+    def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
+        self.calls.append(len(images))
+        assert vectors.shape == (len(images), DIMENSION)
+        if self.trouble is not None:
+            raise self.trouble
+        if self.refused & {image.id for image in images}:
+            raise ValueError("no such metadata value")
+        self.rows |= {image.id: (owner, image) for image, owner in zip(images, owners, strict=True)}
+
+    def delete(self, ids: Sequence[str]) -> None:
+        for image_id in ids:
+            self.rows.pop(image_id, None)
+
+
+@dataclass
+class StubIndex:
+    stored: StubCollection = field(default_factory=StubCollection)
+    down: bool = False
+    fingerprint: str = FINGERPRINT
+
+    def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> StubCollection:
+        if self.down:
+            raise IndexUnavailable("Chroma does not answer.")
+        if fingerprint != self.fingerprint:
+            raise ModelMismatch("Another model wrote this collection: reindex it.")
+        return self.stored
+
+
+@dataclass
+class StubServices:
+    """As Services, with every part open to the test."""
+
+    settings: Settings
+    blobs: Blobs
+    ledger: Ledger
+    index: StubIndex = field(default_factory=StubIndex)
+    downloader: StubDownloader = field(default_factory=StubDownloader)
+    dispatcher: StubDispatcher = field(default_factory=StubDispatcher)
+
+    @property
+    def real(self) -> Services:
+        return cast(Services, self)
+
+    def job(self, items: Sequence[Item] | int, chunk_size: int = 4, **options: Any) -> str:
+        """A job and its manifest; a number stands for so many URLs."""
+        job_id = new_job_id()
+        if isinstance(items, int):
+            items = [Item(source=f"http://x/{i}", url=f"http://x/{i}") for i in range(items)]
+        writer = ManifestWriter(self.blobs, job_id)
+        for item in items:
+            writer.add(item)
+        writer.flush()
+        return self.ledger.create(
+            job_id, collection="images", total=len(items), chunk_size=chunk_size, **options
+        )
+
+    def claim(self, stage: Stage = Stage.FETCH) -> Claim:
+        """The next chunk's lease: of one that is dispatched now for fetch, else of one that waits."""
+        if stage is Stage.FETCH:
+            claim = self.ledger.claim(self.ledger.dispatch()[0], stage)
+        else:
+            claim = self.ledger.claim_ready(stage, 1)[0]
+        assert claim is not None
+        return claim
+
+    def to_index(self, ids: Sequence[str], *, version: int = 1, fingerprint: str = FINGERPRINT) -> str:
+        """A job of one chunk, of pictures with these ids, that waits for the index writer."""
+        job_id = self.job(len(ids), chunk_size=max(len(ids), 1))
+        claim = self.claim()
+        found = [ItemResult(i, "", 1, image_id=image_id) for i, image_id in enumerate(ids)]
+        write_results(self.blobs, claim.chunk, Stage.FETCH, claim.token, found)
+        additions = [
+            Addition(i, 1, f"{job_id}:{i}", image(id_, f"{job_id}/{i}")) for i, id_ in enumerate(ids)
+        ]
+        vectors = np.eye(DIMENSION, dtype=np.float32)[np.arange(len(ids)) % DIMENSION]
+        segment = Segment(version, "stub", fingerprint, additions, vectors)
+        key = vectorlog.write_segment(self.blobs, "images", claim.token, segment)
+        moves = [(i, ItemState.FETCHED) for i in range(len(ids))]
+        assert self.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+        return job_id
+
+    def states(self, job_id: str) -> list[ItemState]:
+        return [state for _, state in self.ledger.items(job_id, None, 0, 10_000)[0]]
+
+
+def make_services(folder: Path, **settings: Any) -> StubServices:
+    ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
+    return StubServices(Settings(**settings), Blobs(f"file://{folder}/blobs"), ledger)
+
+
+def image(image_id: str, source: str = "s") -> Image:
+    return Image(
+        id=image_id, source=source, sources=[source], format="png", width=1, height=1, bytes=1, created_at=1.0
+    )
+
+
+def unavailable() -> ItemError:
+    return ItemError("http_status", "503 Service Unavailable", http_status=503)
+
+
+def collection_gone() -> CollectionNotFound:
+    return CollectionNotFound("There is no collection 'images'.")

@@ -1,0 +1,205 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.blobs import picture_key, thumbnail_key
+from tests.unit.fakes import (
+    INDEX_DOWN,
+    LEDGER_DOWN,
+    Api,
+    assert_problem,
+    axis,
+    image_id,
+    make_api,
+    unit,
+    with_services,
+)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    return make_api(tmp_path)
+
+
+def test_a_picture_is_described(api: Api) -> None:
+    added = api.add(
+        1,
+        axis(0),
+        taken_at=1_704_067_200.0,
+        lat=47.4,
+        lon=8.5,
+        metadata={"shop": "north", "sizes": ["s", "m"]},
+    )
+    response = api.http.get(f"/v1/images/{added}")
+    assert response.status_code == 200
+    assert json.loads(response.data) == {
+        "id": added,
+        "collection": "images",
+        "source": "https://example.com/1.jpg",
+        "sources": ["https://example.com/1.jpg"],
+        "format": "jpeg",
+        "width": 640,
+        "height": 480,
+        "bytes": 1234,
+        "created_at": "2023-11-14T22:13:20.250Z",
+        "taken_at": "2024-01-01T00:00:00.000Z",
+        "lat": 47.4,
+        "lon": 8.5,
+        "metadata": {"shop": "north", "sizes": ["s", "m"]},
+        "thumbnail_url": f"/v1/images/{added}/thumbnail",
+    }
+
+
+def test_a_picture_is_looked_up_in_its_collection(api: Api) -> None:
+    added = api.add(1, axis(0), "cats")
+    assert api.http.get(f"/v1/images/{added}?collection=cats").status_code == 200
+    assert_problem(api.http.get(f"/v1/images/{added}"), 404, "image_not_found")
+    assert_problem(api.http.get(f"/v1/images/{added}?collection=dogs"), 404, "collection_not_found")
+    assert_problem(api.http.get(f"/v1/images/{added}?collection=a/b"), 422, "invalid_request", "/collection")
+
+
+@pytest.mark.parametrize("part", ["", "/thumbnail", "/similar", "/embedding"])
+def test_an_unknown_picture_is_named(api: Api, part: str) -> None:
+    api.add(1, axis(0))
+    document = assert_problem(api.http.get(f"/v1/images/{image_id(2)}{part}"), 404, "image_not_found")
+    assert image_id(2) in document["detail"]
+
+
+def test_a_deleted_picture_is_gone_with_its_files(api: Api) -> None:
+    added, other = api.add(1, axis(0)), api.add(2, axis(0))
+    for one in (added, other):
+        api.services.blobs.put(thumbnail_key("images", one), b"webp")
+        api.services.blobs.put(picture_key("images", one, "rendition"), b"webp")
+    response = api.http.delete(f"/v1/images/{added}")
+    assert (response.status_code, response.data) == (204, b"")
+    for part in ("", "/thumbnail", "/similar", "/embedding"):
+        assert_problem(api.http.get(f"/v1/images/{added}{part}"), 404, "image_not_found")
+        assert api.http.get(f"/v1/images/{other}").status_code == 200
+    assert_problem(api.http.delete(f"/v1/images/{added}"), 404, "image_not_found")
+    found = json.loads(api.http.post("/v1/search", json={"text": "axis 0"}).data)["results"]
+    assert [result["id"] for result in found] == [other]
+    assert not api.services.blobs.exists(picture_key("images", added, "rendition"))
+    assert api.services.blobs.exists(picture_key("images", other, "rendition"))
+
+
+def test_nothing_is_deleted_while_the_ledger_is_down(api: Api, tmp_path: Path) -> None:
+    added = api.add(1, axis(0))
+    crippled = with_services(api, tmp_path, ledger=LEDGER_DOWN)
+    assert_problem(crippled.http.delete(f"/v1/images/{added}"), 503, "ledger_unavailable")
+    assert api.http.get(f"/v1/images/{added}").status_code == 200
+
+
+def test_a_thumbnail_is_webp_with_an_etag(api: Api) -> None:
+    added = api.add(1, axis(0))
+    api.services.blobs.put(thumbnail_key("images", added), b"RIFF webp")
+    url = f"/v1/images/{added}/thumbnail"
+    response = api.http.get(url)
+    assert (response.status_code, response.mimetype, response.data) == (200, "image/webp", b"RIFF webp")
+    assert "max-age" in response.headers["Cache-Control"]
+    etag = response.headers["ETag"]
+    again = api.http.get(url, headers={"If-None-Match": etag})
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == etag
+    assert api.http.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_thumbnail_needs_the_blob_store_only(api: Api, tmp_path: Path) -> None:
+    api.services.blobs.put(thumbnail_key("images", image_id(1)), b"RIFF webp")
+    alone = with_services(api, tmp_path, index=INDEX_DOWN, ledger=LEDGER_DOWN)
+    assert alone.http.get(f"/v1/images/{image_id(1)}/thumbnail").status_code == 200
+
+
+def test_similar_pictures_leave_out_the_picture_itself(api: Api) -> None:
+    for number in range(4):
+        api.add(number, unit(1, number))
+    response = api.http.get(f"/v1/images/{image_id(1)}/similar")
+    found = json.loads(response.data)["results"]
+    assert [int(result["id"], 16) for result in found] == [2, 3, 0]
+    assert found[0]["score"] == pytest.approx(float(unit(1, 1) @ unit(1, 2)), abs=1e-6)
+    assert found[0]["metadata"] == {}
+    limited = json.loads(api.http.get(f"/v1/images/{image_id(1)}/similar?limit=1").data)["results"]
+    assert limited == found[:1]
+    close = json.loads(api.http.get(f"/v1/images/{image_id(1)}/similar?min_score=0.8").data)["results"]
+    assert [result["score"] >= 0.8 for result in close] == [True, True]
+
+
+@pytest.mark.parametrize("parameter", ["limit=0", "limit=501", "min_score=2", "collection=.", "offset=1"])
+def test_bad_parameters_are_pointed_at(api: Api, parameter: str) -> None:
+    added = api.add(1, axis(0))
+    pointer = "/" + parameter.split("=", maxsplit=1)[0]
+    response = api.http.get(f"/v1/images/{added}/similar?{parameter}")
+    assert_problem(response, 422, "invalid_request", pointer)
+
+
+def test_an_embedding_comes_with_its_statistics(api: Api) -> None:
+    vector = unit(0.1, -0.5, 0.3)
+    added = api.add(1, vector)
+    document = json.loads(api.http.get(f"/v1/images/{added}/embedding").data)
+    np.testing.assert_allclose(document["vector"], vector, atol=1e-7)
+    del document["vector"]
+    assert document == pytest.approx(
+        {
+            "dimension": len(vector),
+            "norm": 1.0,
+            "min": float(vector.min()),
+            "max": float(vector.max()),
+            "mean": float(vector.mean()),
+        },
+        abs=1e-6,
+    )
+
+
+# Collections
+
+
+def test_a_collection_is_created_where_its_location_says(api: Api) -> None:
+    response = api.http.post("/v1/collections", json={"name": "cats.2"})
+    assert response.status_code == 201
+    document = json.loads(response.data)
+    assert response.headers["Location"] == "/v1/collections/cats.2"
+    assert json.loads(api.http.get(response.headers["Location"]).data) == document
+    assert document["created_at"].endswith("Z")
+    del document["created_at"]
+    assert document == {"name": "cats.2", "count": 0, "model": "stub/model", "dimension": 8}
+    assert api.http.post("/v1/search", json={"text": "x", "collection": "cats.2"}).status_code == 200
+
+
+def test_a_collection_is_created_once(api: Api) -> None:
+    assert api.http.post("/v1/collections", json={"name": "cats"}).status_code == 201
+    assert_problem(api.http.post("/v1/collections", json={"name": "cats"}), 409, "collection_exists")
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/b", "-a", "a-", "a b", "é", "x" * 64, "a\n", 5, None])
+def test_a_bad_name_is_pointed_at(api: Api, name: object) -> None:
+    assert_problem(api.http.post("/v1/collections", json={"name": name}), 422, "invalid_request", "/name")
+
+
+def test_a_name_is_needed(api: Api) -> None:
+    assert_problem(api.http.post("/v1/collections", json={}), 422, "invalid_request", "/name")
+
+
+def test_collections_are_listed_by_name_with_their_counts(api: Api) -> None:
+    assert json.loads(api.http.get("/v1/collections").data) == {"collections": []}
+    api.add(1, axis(0), "b")
+    api.add(2, axis(0), "b")
+    api.http.post("/v1/collections", json={"name": "a"})
+    listed = json.loads(api.http.get("/v1/collections").data)["collections"]
+    assert [(one["name"], one["count"], one["model"]) for one in listed] == [
+        ("a", 0, "stub/model"),
+        ("b", 2, "stub/model"),
+    ]
+
+
+def test_a_deleted_collection_is_gone(api: Api) -> None:
+    added = api.add(1, axis(0), "cats")
+    api.add(2, axis(0), "dogs")
+    api.services.blobs.put(thumbnail_key("cats", added), b"webp")
+    assert api.http.delete("/v1/collections/cats").status_code == 204
+    assert_problem(api.http.get("/v1/collections/cats"), 404, "collection_not_found")
+    assert_problem(api.http.delete("/v1/collections/cats"), 404, "collection_not_found")
+    assert_problem(api.http.get(f"/v1/images/{added}/thumbnail?collection=cats"), 404, "image_not_found")
+    assert [one["name"] for one in json.loads(api.http.get("/v1/collections").data)["collections"]] == [
+        "dogs"
+    ]

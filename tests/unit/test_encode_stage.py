@@ -1,0 +1,124 @@
+"""The encode stage, on a stub encoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared import vectorlog
+from shared.arrays import pack
+from shared.encoder import Encoder
+from shared.errors import ItemError
+from shared.manifest import read_results
+from shared.models import Claim, ItemState, Stage
+from shared.vectorlog import Addition
+from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
+from worker.encode import run
+
+FETCHED, FAILED = ItemState.FETCHED, ItemState.FAILED
+
+
+class StubPreprocess:
+    crop_shape = (2, 2)
+
+
+class StubEncoder:
+    """A crop of 255 has no finite embedding: a call with one fails whole, as Encoder's does."""
+
+    name, fingerprint, dimension = "stub", FINGERPRINT, DIMENSION
+    preprocess = StubPreprocess()
+
+    def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if (pixels == 255).any():
+            raise ItemError("encode_error", "not finite")
+        return np.eye(DIMENSION, dtype=np.float32)[pixels[:, 0, 0, 0]]
+
+
+ENCODER = cast(Encoder, StubEncoder())
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> StubServices:
+    return make_services(tmp_path)
+
+
+@pytest.fixture
+def encode_claim(services: StubServices) -> Callable[..., Claim]:
+    """Fetches crops of these shades and claims the chunk for encode."""
+
+    def make(*shades: int, side: int = 2) -> Claim:
+        job_id = services.job(len(shades))
+        claim = services.claim()
+        pixels = np.stack([np.full((side, side, 3), shade, np.uint8) for shade in shades])
+        records = [Addition(i, 1, f"{job_id}:{i}", image(f"id{i}")).record() for i in range(len(shades))]
+        key = f"scratch/{job_id}/0.npz"
+        services.blobs.put(key, pack({"version": 7}, records, pixels))
+        moves = [(i, FETCHED) for i in range(len(shades))]
+        services.ledger.advance(claim, moves=moves, next_stage=Stage.ENCODE, payload=key)
+        return services.claim(Stage.ENCODE)
+
+    return make
+
+
+def segments(services: StubServices) -> list[vectorlog.Segment]:
+    return [vectorlog.read_segment(services.blobs, key) for key in services.blobs.list("log/images/")]
+
+
+def test_vectors_are_in_the_log_before_the_writer_is_woken(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    claim = encode_claim(0, 2)
+    run(services.real, ENCODER, claim)
+    (segment,) = segments(services)
+    assert (segment.version, segment.fingerprint, segment.model) == (7, FINGERPRINT, "stub")
+    np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[0, 2]])
+    assert services.dispatcher.sent == [(Stage.INDEX, claim.chunk)]
+    assert services.blobs.list("scratch/") == []
+    assert services.claim(Stage.INDEX).payload == services.blobs.list("log/images/")[0]
+
+
+def test_a_crop_without_a_finite_embedding_fails_alone(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    claim = encode_claim(1, 255, 3)
+    run(services.real, ENCODER, claim)
+    (segment,) = segments(services)
+    assert [addition.index for addition in segment.additions] == [0, 2]
+    np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[1, 3]])
+    assert services.states(claim.chunk.job_id) == [FETCHED, FAILED, FETCHED]
+    assert read_results(services.blobs, claim.chunk.job_id, 4, 1, 2)[1].code == "encode_error"
+
+
+def test_a_chunk_of_nothing_sound_ends_without_vectors(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    claim = encode_claim(255, 255)
+    run(services.real, ENCODER, claim)
+    assert services.states(claim.chunk.job_id) == [FAILED, FAILED]
+
+
+def test_crops_of_another_model_s_size_fail_with_what_to_do(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    claim = encode_claim(0, side=3)
+    run(services.real, ENCODER, claim)
+    (error,) = services.ledger.get(claim.chunk.job_id).errors
+    assert "IMAGE_SEARCH_MODEL" in error.detail
+    assert services.blobs.list("scratch/") == []
+
+
+def test_the_work_of_a_lost_lease_is_thrown_away(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    claim = encode_claim(0)
+    services.ledger.release([claim], -1.0, count_delivery=True)
+    services.ledger.sweep()
+    other: Any = services.claim(Stage.ENCODE)
+    run(services.real, ENCODER, claim)
+    assert segments(services) == []
+    assert services.blobs.exists(other.payload), "the other worker still needs it"
+    run(services.real, ENCODER, other)
+    assert len(segments(services)) == 1

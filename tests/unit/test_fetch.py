@@ -1,0 +1,219 @@
+"""The fetch stage, and what becomes of pictures that kill the process that reads them."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from shared.arrays import unpack
+from shared.blobs import picture_key
+from shared.errors import BlobsUnavailable, ItemError
+from shared.manifest import read_results
+from shared.models import Item, ItemState, JobStatus, Stage
+from shared.preprocess import Preprocess
+from shared.vectorlog import Addition
+from tests.unit.deadly import deadly_decode, hang, identity
+from tests.unit.stages import StubServices, make_services, unavailable
+from worker import fetch
+from worker.fetch import run
+from worker.isolation import run_isolated
+from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up
+
+PENDING, FETCHED, FAILED = ItemState.PENDING, ItemState.FETCHED, ItemState.FAILED
+PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    PillowImage.new("RGB", (8, 6), (shade, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> StubServices:
+    services = make_services(tmp_path, fetch_concurrency=2, keep="rendition")
+    services.downloader.pages = {f"http://x/{number}": png(number) for number in range(4)}
+    return services
+
+
+def redelivered(services: StubServices, deliveries: int) -> Any:
+    """A claim of the next chunk that so many workers have had."""
+    claim = services.claim()
+    for _ in range(deliveries - 1):
+        services.ledger.release([claim], -1.0, count_delivery=True)
+        services.ledger.sweep()
+        again = services.ledger.claim(claim.chunk, Stage.FETCH)
+        assert again is not None
+        claim = again
+    return claim
+
+
+def test_fetched_pictures_go_to_encode_in_one_blob(services: StubServices) -> None:
+    job_id = services.job(3)
+    claim = services.claim()
+    run(services.real, PREPROCESS, claim)
+    assert services.states(job_id) == [FETCHED] * 3
+    assert services.dispatcher.sent == [(Stage.ENCODE, claim.chunk)]
+    (key,) = services.blobs.list("scratch/")
+    _, records, pixels = unpack(services.blobs.get(key))
+    assert pixels.shape == (3, 4, 4, 3)
+    assert pixels.dtype == np.uint8
+    additions = [Addition.from_record(record) for record in records]
+    assert [a.owner for a in additions] == [f"{job_id}:{i}" for i in range(3)]
+    assert [a.image.id for a in additions] == [hashlib.sha256(png(i)).hexdigest() for i in range(3)]
+    assert services.blobs.exists(picture_key("images", additions[0].image.id, "thumbnail"))
+    assert not services.blobs.exists(picture_key("images", additions[0].image.id, "original"))
+
+
+def test_each_bad_item_fails_alone_with_its_code(services: StubServices) -> None:
+    services.downloader.pages |= {
+        "http://x/0": ItemError("http_status", "404 Not Found", http_status=404),
+        "http://x/1": b"plain words",
+        "http://x/3": ZeroDivisionError(),
+    }
+    job_id = services.job(4)
+    run(services.real, PREPROCESS, services.claim())
+    assert services.states(job_id) == [FAILED, FAILED, FETCHED, FAILED]
+    codes = [error.code for error in services.ledger.get(job_id).errors]
+    assert codes == ["http_status", "not_an_image", "internal"]
+
+
+def test_items_that_the_request_refused_or_lost_keep_their_reason(services: StubServices) -> None:
+    items = [
+        Item(source="a", error="invalid_url: no host"),
+        Item(source="b", upload="jobs/none/uploads/000000000"),
+    ]
+    job_id = services.job(items)
+    run(services.real, PREPROCESS, services.claim())
+    errors = services.ledger.get(job_id).errors
+    assert [(error.code, error.detail.split(";")[0]) for error in errors] == [
+        ("invalid_url", "no host"),
+        ("internal", "The uploaded file has expired"),
+    ]
+
+
+def test_transient_failures_alone_are_fetched_again_and_fail_after_the_last_attempt(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
+    services.downloader.pages["http://x/1"] = unavailable()
+    job_id = services.job(2)
+    run(services.real, PREPROCESS, services.claim())
+    assert services.states(job_id) == [FETCHED, PENDING]
+    for attempt in range(1, fetch.MAX_ATTEMPTS):
+        ((stage, chunk),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
+        assert chunk.attempt == attempt
+        claim = services.ledger.claim(chunk, stage)
+        assert claim is not None
+        run(services.real, PREPROCESS, claim)
+    assert services.states(job_id) == [FETCHED, FAILED]
+    assert read_results(services.blobs, job_id, 4, 0, 2)[1].attempts == fetch.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "least", "most"),
+    [
+        (unavailable(), 1, 1.0, 1.5),
+        (unavailable(), 3, 9.0, 13.5),
+        (ItemError("http_status", "429", http_status=429, retry_after_s=60), 1, 60.0, 60.0),
+    ],
+)
+def test_retries_back_off_and_honour_retry_after(
+    error: ItemError, attempts: int, least: float, most: float
+) -> None:
+    assert fetch._worth_retrying(error, attempts)
+    assert least <= fetch._retry_delay(error, attempts) <= most
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for() -> None:
+    error = ItemError("http_status", "503", http_status=503, retry_after_s=3600)
+    assert not fetch._worth_retrying(error, 1)
+
+
+def test_a_cancelled_job_leaves_no_scratch(services: StubServices) -> None:
+    job_id = services.job(2)
+    claim = services.claim()
+    services.ledger.cancel(job_id)
+    run(services.real, PREPROCESS, claim)
+    assert services.blobs.list("scratch/") == []
+    assert services.dispatcher.sent == []
+
+
+def test_a_lost_blob_store_is_not_the_pictures_fault(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise BlobsUnavailable("No space left on device.")
+
+    job_id = services.job(2)
+    claim = services.claim()
+    monkeypatch.setattr(services.blobs, "put", full)
+    with pytest.raises(BlobsUnavailable):
+        run(services.real, PREPROCESS, claim)
+    assert services.states(job_id) == [PENDING, PENDING]
+
+
+def test_pictures_that_kill_their_process_fail_alone_once_the_chunk_is_suspicious(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "decode", deadly_decode)
+    services.downloader.pages |= {"http://x/1": b"exit", "http://x/2": b"segv", "http://x/3": b"corrupt"}
+    job_id = services.job(4)
+    run(services.real, PREPROCESS, redelivered(services, SUSPICIOUS_DELIVERIES))
+    assert services.states(job_id) == [FETCHED, FAILED, FAILED, FAILED]
+    codes = [error.code for error in services.ledger.get(job_id).errors]
+    assert codes == ["internal", "internal", "corrupt_image"]
+
+
+def _daemon_child(answer: Any) -> None:
+    try:
+        answer.send(run_isolated(divmod, 7, 2, timeout_s=20))
+    except Exception as error:
+        answer.send(error)
+
+
+def test_isolation_works_inside_a_daemonic_pool_process() -> None:
+    """As a Celery prefork child is: multiprocessing refuses children there."""
+    import billiard  # noqa: PLC0415 - what Celery forks with
+
+    ours, theirs = billiard.Pipe(duplex=False)
+    child = billiard.Process(target=_daemon_child, args=(theirs,), daemon=True)
+    child.start()
+    assert ours.poll(30)
+    assert ours.recv() == (3, 1)
+    child.join(10)
+
+
+def test_isolation_gives_back_what_is_raised_and_ends_whathangs() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_isolated(divmod, 1, 0, timeout_s=20)
+    error = ItemError("http_status", "503", http_status=503, retry_after_s=2.0)
+    same = run_isolated(identity, error, timeout_s=20)
+    assert (same.code, same.detail, same.http_status, same.retry_after_s) == ("http_status", "503", 503, 2.0)
+    with pytest.raises(ItemError, match="alone and twice"):
+        run_isolated(hang, timeout_s=1)
+
+
+def test_a_chunk_that_is_given_up_fails_only_what_its_own_attempt_holds(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
+    services.downloader.pages["http://x/1"] = unavailable()
+    job_id = services.job(2)
+    run(services.real, PREPROCESS, services.claim())
+    services.downloader.pages["http://x/1"] = png(1)
+    ((_, again),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
+    claim = services.ledger.claim(again, Stage.FETCH)
+    assert claim is not None
+    run(services.real, PREPROCESS, claim)
+    first, second = services.ledger.claim_ready(Stage.ENCODE, 100)
+    assert (first.chunk.attempt, second.chunk.attempt) == (0, 1)
+    give_up(services.real, first, exhausted(first))
+    assert services.states(job_id) == [FAILED, FETCHED]
+    assert str(MAX_DELIVERIES) in services.ledger.get(job_id).errors[0].detail
+    give_up(services.real, second, exhausted(second))
+    assert services.ledger.get(job_id).status is JobStatus.FAILED

@@ -1,0 +1,204 @@
+"""The one index writer, on a stub index."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import LedgerUnavailable
+from shared.ledger import Ledger
+from shared.manifest import read_results
+from shared.models import ItemState, JobStatus, Stage
+from shared.vectorlog import Addition, Segment
+from tests.unit.stages import FINGERPRINT, StubServices, collection_gone, image, make_services
+from worker import index as writer
+from worker import lease
+from worker.index import Arrival, drain
+
+INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> StubServices:
+    return make_services(tmp_path)
+
+
+def make_arrival(services: StubServices, owner: str, image_id: str, version: int = 1) -> Arrival:
+    services.job(1)
+    segment = Segment(version, "m", FINGERPRINT, [], np.empty((0, 4), np.float32))
+    addition = Addition(0, 1, owner, image(image_id, owner))
+    return Arrival(services.claim(), addition, np.zeros(4, np.float32), segment)
+
+
+def redeliver_at_once(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
+
+
+def deliver(services: StubServices, times: int) -> None:
+    for _ in range(times):
+        services.ledger.sweep()
+        drain(services.real)
+
+
+def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_their_source(
+    services: StubServices,
+) -> None:
+    arrivals = [make_arrival(services, owner, "a") for owner in ("j:0", "j:1", "k:0")]
+    rows, outcomes = writer._merge(arrivals, {}, {})
+    assert outcomes == [INDEXED, DUPLICATE, DUPLICATE]
+    assert rows["a"].owner == "j:0"
+    assert rows["a"].image.sources == ["j:0", "j:1", "k:0"]
+    assert rows["a"].image.source == "j:0"
+
+
+def test_a_redelivered_owner_is_still_indexed_and_writes_nothing(services: StubServices) -> None:
+    stored = {"a": ("j:0", image("a", "j:0"))}
+    rows, outcomes = writer._merge([make_arrival(services, "j:0", "a")], stored, {})
+    assert outcomes == [INDEXED]
+    assert rows == {}
+
+
+def test_a_removal_beats_older_additions_and_not_newer_ones(services: StubServices) -> None:
+    arrivals = [make_arrival(services, "j:0", "a", version=4), make_arrival(services, "k:0", "a", version=6)]
+    rows, outcomes = writer._merge(arrivals, {}, {"a": 5})
+    assert outcomes == [INDEXED, INDEXED]
+    assert rows["a"].owner == "k:0"
+    assert rows["a"].image.sources == ["k:0"]
+
+
+def test_what_is_ready_of_several_jobs_is_one_write(services: StubServices) -> None:
+    jobs = [services.to_index(["a", "b"]), services.to_index(["c", "a"])]
+    drain(services.real)
+    assert services.index.stored.calls == [3]
+    assert [services.states(job) for job in jobs] == [[INDEXED, INDEXED], [INDEXED, DUPLICATE]]
+    assert services.ledger.acquire_writer("next"), "the lease is free again"
+
+
+def test_a_refused_row_fails_alone(services: StubServices) -> None:
+    services.index.stored.refused = {"c"}
+    job_id = services.to_index(list("abcdefg"))
+    drain(services.real)
+    assert services.states(job_id) == [INDEXED, INDEXED, FAILED, INDEXED, INDEXED, INDEXED, INDEXED]
+    assert sorted(services.index.stored.rows) == list("abdefg")
+    assert services.ledger.get(job_id).errors[0].code == "index_error"
+    assert read_results(services.blobs, job_id, 7, 2, 3)[2].image_id == "c"
+
+
+def test_another_model_s_vectors_fail_with_the_sentence_that_says_reindex(services: StubServices) -> None:
+    job_id = services.to_index(["a"], fingerprint="6" * 16)
+    drain(services.real)
+    assert services.states(job_id) == [FAILED]
+    assert "reindex" in services.ledger.get(job_id).errors[0].detail
+
+
+def test_chunks_wait_while_the_index_is_down_however_long(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    services.index.down = True
+    job_id = services.to_index(["a"])
+    deliver(services, lease.MAX_DELIVERIES + 3)
+    assert services.ledger.get(job_id).status is JobStatus.RUNNING
+    services.index.down = False
+    deliver(services, 1)
+    assert services.states(job_id) == [INDEXED]
+
+
+def test_a_chunk_that_cannot_be_read_does_not_hold_up_the_others_and_fails_in_the_end(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    broken, sound = services.to_index(["a"]), services.to_index(["b"])
+    key = next(
+        key for key in services.blobs.list("log/") if services.blobs.get(key).find(broken.encode()) > 0
+    )
+    services.blobs.put(key, b"no longer an archive")
+    deliver(services, lease.SUSPICIOUS_DELIVERIES)
+    assert services.states(sound) == [INDEXED]
+    assert services.ledger.get(broken).status is JobStatus.RUNNING
+    deliver(services, lease.MAX_DELIVERIES)
+    assert services.states(broken) == [FAILED]
+
+
+def test_vectors_deleted_with_their_collection_fail_at_once(services: StubServices) -> None:
+    job_id = services.to_index(["a", "b"])
+    services.blobs.delete_prefix("log/images/")
+    drain(services.real)
+    assert services.states(job_id) == [FAILED, FAILED]
+    assert services.ledger.get(job_id).errors[0].code == "index_error"
+
+
+def test_a_picture_removed_while_it_is_written_stays_removed(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.to_index(["a", "b"], version=5)
+    upsert = services.index.stored.upsert
+
+    def removed_meanwhile(*arguments: object) -> None:
+        services.ledger.record_removal("images", "a", 6)
+        services.index.stored.delete(["a"])
+        upsert(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(services.index.stored, "upsert", removed_meanwhile)
+    drain(services.real)
+    assert list(services.index.stored.rows) == ["b"]
+
+
+def test_a_collection_deleted_while_it_is_written_is_tried_again_not_row_by_row(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    services.index.stored.trouble = collection_gone()
+    job_id = services.to_index(list("abcd"))
+    drain(services.real)
+    assert services.index.stored.calls == [4]
+    services.index.stored.trouble = None
+    deliver(services, 1)
+    assert services.states(job_id) == [INDEXED] * 4
+
+
+def test_a_busy_writer_ends_its_task_in_time_and_wakes_the_next(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "DRAIN_S", -1.0)
+    monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
+    jobs = [services.to_index(["a"]), services.to_index(["b"])]
+    drain(services.real)
+    assert [services.states(job) for job in jobs] == [[INDEXED], [ItemState.FETCHED]]
+    assert [stage for stage, _ in services.dispatcher.sent] == [Stage.INDEX]
+    drain(services.real)
+    assert services.states(jobs[1]) == [INDEXED]
+
+
+def test_only_the_holder_of_the_lease_writes(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = services.to_index(["a"])
+    services.ledger.acquire_writer("another")
+    drain(services.real)
+    assert services.states(job_id) == [ItemState.FETCHED]
+    services.ledger.release_writer("another", force=True)
+
+    def owners_slowly(ids: object) -> dict[str, object]:
+        services.ledger._redis.set("is:writer", "another")
+        return {}
+
+    monkeypatch.setattr(services.index.stored, "owners", owners_slowly)
+    drain(services.real)
+    assert services.index.stored.calls == []
+    assert services.ledger._redis.get("is:writer") == "another"
+
+
+def test_a_lost_ledger_does_not_escape_from_giving_back(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.job(1)
+    claim = services.claim()
+
+    def lost(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("gone")
+
+    monkeypatch.setattr(Ledger, "release", lost)
+    with lease.giving_back(services.ledger, [claim]):
+        raise ValueError
+    with lease.giving_back(services.ledger, [claim]):
+        raise LedgerUnavailable("gone")

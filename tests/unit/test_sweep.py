@@ -1,0 +1,167 @@
+"""The sweeper: callbacks and what is cleared away."""
+
+import hashlib
+import hmac
+import json
+import os
+import time
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from shared.errors import ItemError
+from shared.ledger import Ledger
+from shared.models import ItemState, JobStatus, Stage
+from tests.unit.stages import StubServices, make_services
+from worker import sweep as sweeper
+from worker.sweep import CALLBACK_TRIES, ORPHAN_AGE_S, clear_away, clear_orphans, send_callbacks, sweep
+
+CALLBACK = "https://example.com/done"
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> StubServices:
+    return make_services(tmp_path, callback_secret="shh")
+
+
+def finish(services: StubServices, job_id: str, state: ItemState = ItemState.INDEXED) -> None:
+    while services.ledger.get(job_id).finished_at is None:
+        claim = services.claim()
+        services.ledger.advance(claim, moves=[(i, state) for i in services.ledger.pending(claim)])
+
+
+def next_try_in(services: StubServices, job_id: str) -> float | None:
+    due = services.ledger._redis.zscore("is:callbacks", job_id)
+    return None if due is None else due - time.time()
+
+
+def test_a_callback_carries_the_final_status_and_a_signature_that_verifies(services: StubServices) -> None:
+    job_id = services.job(2, callback_url=CALLBACK)
+    finish(services, job_id)
+    send_callbacks(services.real)
+    ((url, body, headers),) = services.downloader.posts
+    assert url == CALLBACK
+    assert json.loads(body)["job_id"] == job_id
+    assert json.loads(body)["status"] == "succeeded"
+    moment, _, signature = headers["X-Image-Search-Signature"].partition(",v1=")
+    signed = f"{moment.removeprefix('t=')}.".encode() + body
+    assert signature == hmac.new(b"shh", signed, hashlib.sha256).hexdigest()
+    send_callbacks(services.real)
+    assert len(services.downloader.posts) == 1
+    assert next_try_in(services, job_id) is None
+
+
+@pytest.mark.parametrize("answer", [500, 302, ItemError("timeout", "too slow"), UnicodeError("odd host")])
+def test_a_callback_that_is_not_taken_is_tried_again_ever_later_and_then_dropped(
+    services: StubServices, answer: object
+) -> None:
+    services.downloader.pages[CALLBACK] = answer
+    job_id = services.job(1, callback_url=CALLBACK)
+    finish(services, job_id)
+    waits = []
+    for _ in range(CALLBACK_TRIES):
+        send_callbacks(services.real)
+        waits.append(next_try_in(services, job_id))
+        services.ledger.schedule_callback(job_id, 0.0)
+    assert waits[-1] is None
+    assert [wait for wait in waits if wait] == [pytest.approx(5.0 * 2**n, abs=3) for n in range(1, 8)]
+    assert len(services.downloader.posts) == CALLBACK_TRIES
+
+
+def test_a_job_retried_while_its_callback_was_due_sends_none_until_it_ends(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = services.job(1, callback_url=CALLBACK)
+    finish(services, job_id, ItemState.FAILED)
+    due = services.ledger.due_callback
+
+    def retried_meanwhile(hold_s: float) -> str | None:
+        found = due(hold_s)
+        if found:
+            services.ledger.retry(found)
+        return found
+
+    monkeypatch.setattr(services.ledger, "due_callback", retried_meanwhile)
+    send_callbacks(services.real)
+    assert services.downloader.posts == []
+    finish(services, job_id)
+    monkeypatch.undo()
+    send_callbacks(services.real)
+    assert [json.loads(body)["status"] for _, body, _ in services.downloader.posts] == ["succeeded"]
+
+
+def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.ledger.RESEND_S", -1.0)
+    services.job(1)
+    (chunk,) = services.ledger.dispatch()
+    sweep(services.real)
+    assert services.dispatcher.sent == [(Stage.FETCH, chunk)]
+
+
+def test_a_body_whose_reader_is_gone_ends_truncated(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.ledger.READING_LEASE_S", -1.0)
+    job_id = services.job(2, reading=True)
+    clear_away(services.real)
+    finish(services, job_id)
+    job = services.ledger.get(job_id)
+    assert job.truncated
+    assert job.status is JobStatus.SUCCEEDED
+
+
+def test_scratch_goes_when_its_job_has_ended_and_leaves_no_folder(
+    services: StubServices, tmp_path: Path
+) -> None:
+    over, running = services.job(1), services.job(8)
+    finish(services, over)
+    for job_id in (over, running, "unknown"):
+        services.blobs.put(f"scratch/{job_id}/0.npz", b"x")
+    services.blobs.delete(f"scratch/{over}/0.npz")
+    clear_away(services.real)
+    assert [folder.name for folder in (tmp_path / "blobs" / "scratch").iterdir()] == [running]
+    assert services.blobs.exists(f"scratch/{running}/0.npz")
+
+
+def test_an_expired_job_goes_with_its_files(services: StubServices) -> None:
+    services.ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True), job_ttl_s=-1)
+    job_id = services.job(2)
+    running = services.job(9)
+    finish(services, job_id)
+    clear_away(services.real)
+    assert not services.ledger.exists(job_id)
+    assert services.blobs.folders("jobs/") == [running]
+
+
+def test_files_of_a_job_that_the_ledger_does_not_know_go_after_a_day(
+    services: StubServices, tmp_path: Path
+) -> None:
+    known = services.job(1)
+    for job_id in ("old", "fresh"):
+        services.blobs.put(f"jobs/{job_id}/uploads/000000000", b"x")
+        services.blobs.put(f"jobs/{job_id}/manifest/000000.jsonl", b"x")
+    long_ago = time.time() - ORPHAN_AGE_S - 60
+    folder = tmp_path / "blobs" / "jobs"
+    for path in [*(folder / "old").rglob("*.*"), *folder.rglob("uploads/*"), *(folder / known).rglob("*.*")]:
+        os.utime(path, (long_ago, long_ago))
+    clear_orphans(services.real)
+    assert sorted(services.blobs.folders("jobs/")) == sorted([known, "fresh"])
+
+
+def test_callbacks_outlive_a_failure_of_their_own(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    class Twice:
+        def wait(self, _: float) -> bool:
+            return len(calls) == 2
+
+    def broken(_: object) -> None:
+        calls.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sweeper, "send_callbacks", broken)
+    sweeper._call_back_until(services.real, Twice())  # type: ignore[arg-type]
+    assert len(calls) == 2
