@@ -41,6 +41,7 @@ PUBLIC_ENDPOINTS = frozenset(
     {
         "health.healthz",
         "health.readyz",
+        "docs.root",
         "docs.openapi_json",
         "docs.docs",
         "docs.errors",

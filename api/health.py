@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any, Literal
 
-from flask import Response, jsonify, make_response
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from api.auth import requires
 from api.context import context, services
 from api.metrics import CONTENT_TYPE
+from api.problems import problem
 from api.schemas import QueryModel
 from shared.encoder import Encoder
 from shared.errors import ImageSearchError
@@ -121,15 +122,20 @@ def healthz() -> Response:
     return jsonify(Alive().model_dump())
 
 
-@blueprint.get("/readyz", summary="Search works", responses={200: Readiness, 503: Readiness})
+@blueprint.get("/readyz", summary="Search works", responses={200: Readiness})
 def readyz(query: ReadyQuery) -> Response:
-    """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken."""
+    """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken.
+
+    Else 503, a problem document with the same members.
+    """
     found = context().probe.look()
     ready = found.ready if query.purpose == "search" else found.redis.ok and found.blobs.ok
-    response = make_response(jsonify({**found.model_dump(), "ready": ready}), 200 if ready else 503)
-    if not ready:
-        response.headers["Retry-After"] = "5"
-    return response
+    if ready:
+        return jsonify({**found.model_dump(), "ready": True})
+    what = "Search does not work" if query.purpose == "search" else "Jobs cannot be taken"
+    detail = f"{what} now: see which dependency is not ok."
+    members = {**found.model_dump(), "ready": False}
+    return problem(503, "not_ready", "Not ready", detail, headers={"Retry-After": "5"}, **members)
 
 
 @blueprint.get(

@@ -12,8 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.bodies import MAX_LINE_BYTES, Body, read_lines
 from api.job_schemas import (
-    COLLECTION_NAME,
-    DEFAULT_COLLECTION,
     MAX_ERRORS,
     ItemIn,
     JobIn,
@@ -31,7 +29,7 @@ from shared.errors import (
 )
 from shared.ledger import new_job_id
 from shared.manifest import SEGMENT_ITEMS, ManifestWriter
-from shared.models import Item
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item
 from shared.services import Services
 
 MAX_JSON_BYTES = 64 * 2**20

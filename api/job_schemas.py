@@ -1,26 +1,19 @@
 """What goes into and comes out of the job routes."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.errors import FieldError
+from shared.filters import METADATA_NAME, RESERVED_NAMES
 from shared.job_view import job_document
-from shared.models import ItemResult, ItemState, Job, JobStatus
+from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobStatus
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
 MAX_METADATA = 32
-METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-RESERVED_NAMES = frozenset(
-    {"id", "key", "source", "format", "width", "height", "bytes", "taken_at", "lat", "lon", "near", "tags"}
-    | {"nsfw", "colors", "created_at", "and", "or", "not"}
-)
-COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-DEFAULT_COLLECTION = "images"
 _METADATA_SCHEMA = {
     "type": "object",
     "maxProperties": MAX_METADATA,

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoder, services
-from api.job_schemas import DEFAULT_COLLECTION
 from api.schemas import MAX_PICTURES, SearchRequest, Subject
 from shared.encoder import Encoder
 from shared.errors import (
@@ -26,6 +25,7 @@ from shared.errors import (
 )
 from shared.images import open_query_image
 from shared.index import Collection
+from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
 Vector = NDArray[np.float32]

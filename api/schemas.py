@@ -6,9 +6,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.job_schemas import COLLECTION_NAME, DEFAULT_COLLECTION
 from shared.job_view import rfc3339
-from shared.models import CollectionInfo, Image
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, CollectionInfo, Image
 
 MAX_LIMIT = 500
 MAX_OFFSET = 10_000

@@ -2,7 +2,7 @@
 
 jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
 jobs/<job>/results/<chunk>/…json         what became of them
-jobs/<job>/uploads/<index>               uploaded files, until they are fetched
+jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
 collections/<collection>/<id>.<kind>     thumbnails, renditions, originals

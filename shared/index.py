@@ -8,7 +8,6 @@ whoever opens it first: a crash in between leaves nothing to clean up.
 
 import contextlib
 import ipaddress
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -40,7 +39,7 @@ from shared.errors import (
 )
 from shared.filters import Where
 from shared.index_records import Pointer, Record, from_record, new_pointer, owner_of, removals, to_record
-from shared.models import CollectionInfo, Hit, Image
+from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
 T = TypeVar("T")
 
@@ -61,7 +60,6 @@ HNSW = CreateCollectionConfiguration(
     }
 )
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
 _deadline: ContextVar[float] = ContextVar("chroma_deadline")
 
@@ -340,7 +338,7 @@ class Collection:
 
 def check_collection_name(name: str) -> None:
     """Raises InvalidRequest."""
-    if not _NAME.fullmatch(name):
+    if not COLLECTION_NAME.fullmatch(name):
         raise InvalidRequest(
             "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "
             "a letter or digit first and last."

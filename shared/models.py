@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
+
+COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+DEFAULT_COLLECTION = "images"
 
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]

@@ -79,6 +79,10 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
             log.info("process_ready", stages=[str(stage) for stage in stages])
         return made[0]
 
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def log_as_all_roles_do(**_: Any) -> None:
+        configure_logging(settings)
+
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:
         configure_logging(settings)

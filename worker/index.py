@@ -60,6 +60,7 @@ def drain(services: Services) -> None:
     if not ledger.acquire_writer(token):
         return
     deadline = time.monotonic() + DRAIN_S
+    claims: list[Claim] = []
     try:
         with renewing(lambda: ledger.renew_writer(token)):
             while ledger.renew_writer(token):
@@ -67,11 +68,12 @@ def drain(services: Services) -> None:
                 if not claims and ledger.release_writer(token):
                     break
                 _write_all(services, claims, token)
-                if time.monotonic() > deadline and claims:
-                    services.dispatcher.send(Stage.INDEX, claims[0].chunk)  # the next one goes on
+                if time.monotonic() > deadline:
                     break
     finally:
         ledger.release_writer(token, force=True)
+    if claims:  # stopped by the clock: wakes the next, now that the lease is free
+        services.dispatcher.send(Stage.INDEX, claims[0].chunk)
     services.dispatcher.pump()
 
 

@@ -13,6 +13,7 @@ from shared.blobs import job_prefix, scratch_prefix
 from shared.config import Settings
 from shared.errors import ImageSearchError, ItemError, JobNotFound
 from shared.job_view import job_document
+from shared.logs import configure_logging
 from shared.models import Job
 from shared.services import Services, build_services
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 def run_sweep(settings: Settings) -> None:
     """Sweeps every TICK_S until SIGTERM or SIGINT."""
+    configure_logging(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -1,0 +1,47 @@
+"""The Celery side of a worker, in this process."""
+
+import pytest
+from celery import signals
+
+from shared.config import Settings
+from shared.models import Stage
+from shared.tasks import TASK_NAMES, make_celery
+from worker import app as worker_app
+
+
+def test_a_process_that_could_not_start_tries_again_with_the_next_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+    delivered: list[tuple[Stage, str]] = []
+
+    class Flaky:
+        def __init__(self, *_: object) -> None:
+            started.append(1)
+            if len(started) < 3:
+                raise OSError("the GPU is full")
+
+        def deliver(self, stage: Stage, ref: str) -> None:
+            delivered.append((stage, ref))
+
+    monkeypatch.setattr(worker_app, "Process", Flaky)
+    monkeypatch.setattr(worker_app, "configure_logging", lambda _: None)
+    monkeypatch.setattr(signals.worker_process_init, "receivers", [])
+    app = worker_app.make_worker(Settings(model="unused"), [Stage.INDEX])
+    signals.worker_process_init.send(sender=None)
+    deliver = app.tasks[TASK_NAMES[Stage.INDEX]]
+    with pytest.raises(OSError, match="full"):
+        deliver("a:0:0:0")
+    deliver("b:0:0:0")
+    deliver("c:0:0:0")
+    assert delivered == [(Stage.INDEX, "b:0:0:0"), (Stage.INDEX, "c:0:0:0")]
+    assert len(started) == 3
+
+
+def test_a_chunk_of_slow_downloads_is_not_killed_and_its_message_waits_longer_still() -> None:
+    settings = Settings(chunk_size=1024, fetch_concurrency=4, fetch_timeout_s=60)
+    conf = make_celery(settings).conf
+    assert conf.task_time_limit > 1024 / 4 * 60
+    for options in (conf.broker_transport_options, conf.result_backend_transport_options):
+        assert options["visibility_timeout"] > conf.task_time_limit
+    assert conf.visibility_timeout > conf.task_time_limit
