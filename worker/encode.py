@@ -1,5 +1,7 @@
 """The encode stage: one chunk's crops through CLIP, into the vector log."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,14 @@ from shared.errors import ItemError
 from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
+from worker.isolation import run_isolated
+from worker.lease import SUSPICIOUS_DELIVERIES
+
+ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads the model first
+
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+Failures = list[tuple[vectorlog.Addition, ItemError]]
 
 
 def run(services: Services, encoder: Encoder, claim: Claim) -> None:
@@ -18,56 +28,63 @@ def run(services: Services, encoder: Encoder, claim: Claim) -> None:
     additions = [vectorlog.Addition.from_record(record) for record in records]
     if pixels.shape[1:3] != encoder.preprocess.crop_shape:
         detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."
-        _advance(services, claim, additions, ItemError("encode_error", detail))
+        _advance(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
         return
-    vectors, sound = _encode(encoder, pixels)
+    rows = encode_halving(_encode_of(encoder, claim), pixels)
+    pairs = list(zip(additions, rows, strict=True))
+    sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
+    vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)
     segment = vectorlog.Segment(
         version=header["version"],
         model=encoder.name,
         fingerprint=encoder.fingerprint,
-        additions=[addition for addition, good in zip(additions, sound, strict=True) if good],
+        additions=[addition for addition, _ in sound],
         vectors=vectors,
     )
-    broken = [addition for addition, good in zip(additions, sound, strict=True) if not good]
     name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
     key = vectorlog.write_segment(services.blobs, claim.collection, name, segment)
-    _advance(services, claim, broken, ItemError("encode_error", "The model gave no finite embedding."), key)
+    _advance(services, claim, [(a, row) for a, row in pairs if isinstance(row, ItemError)], key)
 
 
-def _encode(encoder: Encoder, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[bool]]:
-    """The vectors of the crops that have one, and which those are."""
+def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:
+    """How to encode this chunk: one that keeps losing its worker goes through throwaway processes."""
+    if claim.deliveries < SUSPICIOUS_DELIVERIES:
+        return encoder.encode_images
+
+    def encode(pixels: Pixels) -> Vectors:
+        options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
+        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_S)
+        return vectors
+
+    return encode
+
+
+def _encode_alone(model: str, device: str, precision: str, batch_size: int, pixels: Pixels) -> Vectors:
+    encoder = Encoder.load(model, device=device, precision=precision, batch_size=batch_size)
+    return encoder.encode_images(pixels)
+
+
+def encode_halving(encode: Callable[[Pixels], Vectors], pixels: Pixels) -> list[Vectors | ItemError]:
+    """A vector (dimension,) of each crop, or why it has none: what fails as a batch is tried in halves."""
     try:
-        return encoder.encode_images(pixels), [True] * len(pixels)
-    except ItemError:
-        rows = [_encode_alone(encoder, crop) for crop in pixels]
-    found = [row for row in rows if row is not None]
-    vectors = np.concatenate(found) if found else np.empty((0, encoder.dimension), np.float32)
-    return vectors, [row is not None for row in rows]
+        return list(encode(pixels))
+    except ItemError as error:
+        if len(pixels) == 1:
+            return [error]
+    middle = len(pixels) // 2
+    return encode_halving(encode, pixels[:middle]) + encode_halving(encode, pixels[middle:])
 
 
-def _encode_alone(encoder: Encoder, crop: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    try:
-        return encoder.encode_images(crop[None])
-    except ItemError:
-        return None
-
-
-def _advance(
-    services: Services,
-    claim: Claim,
-    failed: list[vectorlog.Addition],
-    error: ItemError,
-    segment_key: str = "",
-) -> None:
-    """Advances the chunk: `failed` fail with `error`, the rest goes on to index in `segment_key`."""
+def _advance(services: Services, claim: Claim, failed: Failures, segment_key: str = "") -> None:
+    """Advances the chunk: `failed` fail, the rest goes on to index in `segment_key`."""
     results = [
-        ItemResult(a.index, a.image.source, a.attempts, code=error.code, detail=error.detail) for a in failed
+        ItemResult(a.index, a.image.source, a.attempts, code=e.code, detail=e.detail) for a, e in failed
     ]
     write_results(services.blobs, claim.chunk, Stage.ENCODE, claim.token, results)
     moved = services.ledger.advance(
         claim,
-        moves=[(addition.index, ItemState.FAILED) for addition in failed],
-        errors=[JobError(a.index, a.image.source, error.code, error.detail) for a in failed],
+        moves=[(addition.index, ItemState.FAILED) for addition, _ in failed],
+        errors=[JobError(a.index, a.image.source, e.code, e.detail) for a, e in failed],
         next_stage=Stage.INDEX if segment_key else None,
         payload=segment_key,
     )

@@ -1,6 +1,7 @@
 """The encode stage, on a stub encoder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.checkpoint import make_random_checkpoint
 from shared import vectorlog
 from shared.arrays import pack
 from shared.encoder import Encoder
@@ -16,7 +18,9 @@ from shared.manifest import read_results
 from shared.models import Claim, ItemState, Stage
 from shared.vectorlog import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
+from worker import encode as encode_stage
 from worker.encode import run
+from worker.isolation import run_isolated
 
 FETCHED, FAILED = ItemState.FETCHED, ItemState.FAILED
 
@@ -122,3 +126,36 @@ def test_the_work_of_a_lost_lease_is_thrown_away(
     assert services.blobs.exists(other.payload), "the other worker still needs it"
     run(services.real, ENCODER, other)
     assert len(segments(services)) == 1
+
+
+def test_a_chunk_that_keeps_losing_its_worker_is_halved_in_throwaway_processes(
+    services: StubServices, encode_claim: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def isolated(_function: object, *arguments: Any, timeout_s: int) -> NDArray[np.float32]:
+        pixels = arguments[-1]
+        batches.append(len(pixels))
+        if (pixels == 3).any():
+            raise ItemError("internal", "crashed")
+        return ENCODER.encode_images(pixels)
+
+    monkeypatch.setattr(encode_stage, "run_isolated", isolated)
+    monkeypatch.setattr(StubEncoder, "device", "cpu", raising=False)
+    monkeypatch.setattr(StubEncoder, "precision", "fp32", raising=False)
+    monkeypatch.setattr(StubEncoder, "batch_size", 8, raising=False)
+    claim = replace(encode_claim(0, 1, 2, 3), deliveries=3)
+    run(services.real, ENCODER, claim)
+    assert batches == [4, 2, 2, 1, 1]
+    job = services.ledger.get(claim.chunk.job_id)
+    assert job.counts[FETCHED] == 3
+    assert [(error.index, error.code) for error in job.errors] == [(3, "internal")]
+
+
+def test_a_throwaway_process_gives_the_vectors_that_the_worker_would(tmp_path: Path) -> None:
+    make_random_checkpoint(tmp_path / "model", tiny=True)
+    encoder = Encoder.load(str(tmp_path / "model"), device="cpu", precision="fp32")
+    crops = np.random.default_rng(0).integers(0, 256, (3, *encoder.preprocess.crop_shape, 3), dtype=np.uint8)
+    options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
+    alone = run_isolated(encode_stage._encode_alone, *options, crops, timeout_s=120)
+    np.testing.assert_allclose(alone, encoder.encode_images(crops), atol=1e-5)
