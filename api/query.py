@@ -21,7 +21,6 @@ from shared.errors import (
     ImageNotFound,
     InvalidRequest,
     ItemError,
-    ModelMismatch,
 )
 from shared.images import open_query_image
 from shared.index import Collection
@@ -121,7 +120,7 @@ def query_vector(terms: Sequence[Term], collection: Collection | None) -> Vector
 def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
     """The terms' vectors (n, dimension) of length 1.
 
-    Raises ImageNotFound, ModelMismatch, and InvalidRequest with the item error's code for a picture that
+    Raises ImageNotFound, and InvalidRequest with the item error's code for a picture that
     cannot be had.
     """
     vectors: dict[int, Vector] = {}
@@ -136,20 +135,10 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
             vectors[place] = stored[term.image_id]
     if len(vectors) < len(terms):
         model = encoder()
-        check_model(model, collection)
+        if collection is not None:
+            collection.check_model(model.name, model.fingerprint)
         vectors |= _texts(model, terms) | _pictures(model, terms)
     return np.stack([vectors[place] for place in range(len(terms))])
-
-
-def check_model(model: Encoder, collection: Collection | None) -> None:
-    """Raises ModelMismatch when the collection's vectors are another model's."""
-    if collection is not None and collection.pointer.fingerprint != model.fingerprint:
-        bound = collection.pointer
-        raise ModelMismatch(
-            f"The collection {bound.name!r} was written by the model {bound.model}, but {model.name} is "
-            f"loaded: set IMAGE_SEARCH_MODEL back to {bound.model}, or run "
-            f"`image-search reindex --model {model.name}` to encode it again."
-        )
 
 
 def cut_off(terms: Sequence[Term]) -> list[str]:

@@ -1,13 +1,14 @@
-"""For a WSGI server of your own: `gunicorn 'api.wsgi:make_app()' --worker-class gthread --threads 32`."""
+"""The application as a server runs it: `image-search api`, or a WSGI server of your own on `make_app()`."""
 
 from flask import Flask
 
 from api.app import create_app
-from shared.config import load_settings
+from shared.config import Settings, load_settings
 from shared.logs import configure_logging
 
 
-def make_app() -> Flask:
-    settings = load_settings()
+def make_app(settings: Settings | None = None) -> Flask:
+    """Raises ConfigError for settings that are not."""
+    settings = settings or load_settings()
     configure_logging(settings)
     return create_app(settings)

@@ -12,7 +12,6 @@ from deploy.embedded import check_port_free
 from shared.blobs import Blobs
 from shared.config import Settings
 from shared.errors import ImageSearchError
-from shared.logs import configure_logging
 
 GRACE_S = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
 
@@ -29,11 +28,10 @@ class Server(BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Flask:  # type: ignore[override] # its stubs spell WSGI in another way
-        from api.app import create_app  # noqa: PLC0415 - after the fork
+        from api.wsgi import make_app  # noqa: PLC0415 - after the fork
 
-        configure_logging(self._settings)
         try:
-            return create_app(self._settings)
+            return make_app(self._settings)
         except ImageSearchError as error:
             raise AppImportError(error.detail) from None
 

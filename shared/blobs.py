@@ -101,18 +101,9 @@ class Blobs:
             data: bytes = self._fs.cat_file(self._path(key))
             return data
 
-    @contextmanager
-    def open_read(self, key: str) -> Iterator[IO[bytes]]:
-        with _translated(key), self._fs.open(self._path(key), "rb") as file:
-            yield file
-
     def exists(self, key: str) -> bool:
         with _translated(key):
             return bool(self._fs.exists(self._path(key)))
-
-    def size(self, key: str) -> int:
-        with _translated(key):
-            return int(self._fs.size(self._path(key)))
 
     def delete(self, *keys: str) -> None:
         """Deletes what exists of `keys`."""

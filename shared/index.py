@@ -250,6 +250,10 @@ class Collection:
         """The name of the Chroma collection."""
         return self.pointer.physical
 
+    def check_model(self, model: str, fingerprint: str) -> None:
+        """Raises ModelMismatch unless the collection's vectors are this model's."""
+        _check_model(self.pointer, model, fingerprint)
+
     def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
         """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):

@@ -1,4 +1,3 @@
-import shutil
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
-from deploy.checkpoint import make_random_checkpoint
 from shared.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
 
 Crops = NDArray[np.uint8]
 TEXTS = ["a red car", "", "ÜNÏCÖDE 猫 🐈", "two  spaces\tand more words than the others have"]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    make_random_checkpoint(folder, tiny=True)
-    return folder
-
-
-@pytest.fixture
-def copy(tiny: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny, tmp_path / "copy"))
 
 
 def load(folder: Path, *, precision: str = "fp32", batch_size: int = 64) -> Encoder:
