@@ -1,0 +1,56 @@
+"""`python -m training STEP`: fetch, build, train, export; see README.md."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data/training"), show_default=True)
+@click.pass_context
+def main(context: click.Context, folder: Path) -> None:
+    """Train the starter model from openly licensed drawings."""
+    context.obj = folder
+
+
+@main.command()
+@click.pass_obj
+def fetch(folder: Path) -> None:
+    """Get the packages with pictures and words (needs npm and apt-get)."""
+    from training.sources import Raw
+
+    Raw(folder / "raw").fetch()
+
+
+@main.command()
+@click.pass_obj
+def build(folder: Path) -> None:
+    """Render and crop the training pictures, collect their names."""
+    from training.pictures import build as build_pictures
+    from training.sources import Raw
+
+    build_pictures(Raw(folder / "raw"), folder)
+
+
+@main.command()
+@click.option("--pictures", default=1_700_000, show_default=True, help="how many to look at in all")
+@click.pass_obj
+def train(folder: Path, pictures: int) -> None:
+    """Train, or go on from the last checkpoint."""
+    from training.train import Trainer
+
+    Trainer(folder, pictures).run()
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.pass_obj
+def export(folder: Path, out: Path) -> None:
+    """Write the averaged weights of the last checkpoint as a transformers checkpoint."""
+    from training.train import export as export_checkpoint
+
+    export_checkpoint(folder, out)
+
+
+if __name__ == "__main__":
+    main()
