@@ -96,12 +96,9 @@ class Raw:
                 raise SystemExit(f"{tool} is needed to fetch the pictures and is not on the PATH")
         self.folder.mkdir(parents=True, exist_ok=True)
         packages = [s.package for s in PICTURES if s.package not in DEBIAN] + list(WORDS)
-        run = {"cwd": self.folder, "check": True}
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", ".", *packages],
-            **run,
-        )
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]
+        subprocess.run([*npm, *packages], cwd=self.folder, check=True)
         if not self.debian.exists():
-            subprocess.run(["apt-get", "download", *DEBIAN], **run)
+            subprocess.run(["apt-get", "download", *DEBIAN], cwd=self.folder, check=True)
             for archive in sorted(self.folder.glob("*.deb")):
-                subprocess.run(["dpkg", "-x", archive.name, "debian"], **run)
+                subprocess.run(["dpkg", "-x", archive.name, "debian"], cwd=self.folder, check=True)
