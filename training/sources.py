@@ -90,11 +90,17 @@ class Raw:
             )
 
     def fetch(self) -> None:
-        """Get every package that is not there yet. Raises SystemExit naming a tool that is missing."""
+        """Get every package that is not there yet. Raises SystemExit with what is missing."""
         for tool in ("npm", "apt-get", "dpkg"):
             if shutil.which(tool) is None:
                 raise SystemExit(f"{tool} is needed to fetch the pictures and is not on the PATH")
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._install()
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"{error.cmd[0]} failed, see above (is `apt-get update` needed?)") from None
+
+    def _install(self) -> None:
         packages = [s.package for s in PICTURES if s.package not in DEBIAN] + list(WORDS)
         npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]
         subprocess.run([*npm, *packages], cwd=self.folder, check=True)
