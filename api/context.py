@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,6 +10,7 @@ from flask import Flask, current_app
 
 from api.auth import KeyRing
 from api.metrics import Metrics
+from api.texts import EncodedText, TextCache
 from shared.encoder import Encoder, resolve_auto
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
@@ -77,6 +78,7 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     probe: "Probe"
+    texts: TextCache = field(default_factory=TextCache)
 
 
 def install(app: Flask, context: Context) -> None:
@@ -95,6 +97,11 @@ def services() -> Services:
 def encoder() -> Encoder:
     """The loaded encoder. Raises ModelNotReady while it loads, Unavailable (503) when it cannot be loaded."""
     return context().loader.get()
+
+
+def encoded_text(text: str) -> EncodedText:
+    """Of the loaded encoder; raises as `encoder` and Encoder.encode_texts do."""
+    return context().texts.get(encoder(), text)
 
 
 def metrics() -> Metrics:

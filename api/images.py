@@ -75,7 +75,7 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
         min_score=query.min_score,
         exclude=path.image_id,
     )
-    return jsonify(results=[result_of(hit, query.collection).model_dump() for hit in hits])
+    return jsonify(results=[result_of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
 
 
 @blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})

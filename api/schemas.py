@@ -98,8 +98,21 @@ Filters = Annotated[
 ]
 
 
+SEARCHES: list[Any] = [
+    {"text": "a red car", "limit": 5},
+    {
+        "text": "a red car",
+        "positive": [{"image_id": "0f3a" * 16, "weight": 0.5}],
+        "negative": [{"text": "toy"}],
+        "include": ["metadata", "contributions"],
+    },
+]
+
+
 class SearchRequest(BodyModel):
     """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": SEARCHES})
 
     text: Text | None = None
     image_url: ImageUrl | None = None
@@ -111,7 +124,11 @@ class SearchRequest(BodyModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = Field(None, description="leaves out what scores less")
-    include: list[Literal["metadata"]] = Field(["metadata"], max_length=8)
+    include: list[Literal["metadata", "contributions"]] = Field(
+        ["metadata"],
+        max_length=8,
+        description="what each result carries beside the basics; `contributions`: its score, term by term",
+    )
 
 
 class SearchForm(BaseModel):
@@ -131,6 +148,19 @@ class SearchQuery(QueryModel):
     min_score: Score | None = None
 
 
+class Contribution(BaseModel):
+    """One term of the query in one result's score: `share = weight * cosine / norm`.
+
+    `norm` is the length of the weighted sum of all terms' unit vectors. The shares of a result sum up to its
+    score, within rounding. Terms of weight 0 are no part of a query and have no share.
+    """
+
+    pointer: str = Field(description="where the request has the term, such as `/negative/0/text`")
+    weight: float = Field(description="negative for what is subtracted")
+    cosine: float = Field(description="cosine similarity of the picture to this term alone, in [-1, 1]")
+    share: float = Field(description="what the term adds to the score, or takes from it")
+
+
 class Result(BaseModel):
     """`score` is the cosine similarity to the query, in [-1, 1]."""
 
@@ -141,6 +171,7 @@ class Result(BaseModel):
     width: int
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
 
 
 class Took(BaseModel):
@@ -151,8 +182,31 @@ class Took(BaseModel):
     total: float
 
 
+SEARCH_ANSWER: dict[str, Any] = {
+    "results": [
+        {
+            "id": "9b1c" * 16,
+            "score": 0.2811,
+            "source": "https://example.com/a.jpg",
+            "thumbnail_url": f"/v1/images/{'9b1c' * 16}/thumbnail",
+            "width": 1024,
+            "height": 768,
+            "metadata": {"shop": "north"},
+            "contributions": [
+                {"pointer": "/text", "weight": 1.0, "cosine": 0.3106, "share": 0.3842},
+                {"pointer": "/negative/0/text", "weight": -1.0, "cosine": 0.0833, "share": -0.1031},
+            ],
+        }
+    ],
+    "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
+    "model": "openai/clip-vit-base-patch32",
+}
+
+
 class SearchResponse(BaseModel):
     """`results` best first, ties by id."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_ANSWER]})
 
     results: list[Result]
     took_ms: Took

@@ -1,6 +1,7 @@
 """The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -17,11 +18,10 @@ from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
 from api.query import (
+    Query,
     Term,
-    Vector,
     cut_off,
     open_collection,
-    query_vector,
     refuse_blank,
     terms_of,
     unit_vectors,
@@ -29,6 +29,7 @@ from api.query import (
 from api.schemas import (
     CompareRequest,
     CompareResponse,
+    Contribution,
     Result,
     SearchForm,
     SearchQuery,
@@ -66,9 +67,10 @@ def search() -> Response:
     """Best first, ties by id. `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. A query by
-    `image_id` alone returns that picture too, first. A collection `images` that nothing was put into yet is
-    searched as an empty one.
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. So the score
+    is a weighted sum of the picture's cosines to the parts, over the norm of the weighted sum of the parts'
+    vectors; `include: ["contributions"]` gives each summand. A query by `image_id` alone returns that picture
+    too, first. A collection `images` that nothing was put into yet is searched as an empty one.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -131,19 +133,19 @@ def _query_part() -> Any:
     return load_json(parts[0], "The `query` part") if parts else {}
 
 
-def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
+def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
     started = perf_counter()
-    where = parse_where(query.filters) if query.filters else None
-    terms = terms_of(query, uploads)
-    collection = open_collection(query.collection)
-    vector, encode_s = _timed(lambda: query_vector(terms, collection))
-    hits, index_s = _timed(lambda: _hits(query, terms, vector, where, collection))
+    where = parse_where(asked.filters) if asked.filters else None
+    terms = terms_of(asked, uploads)
+    collection = open_collection(asked.collection)
+    query, encode_s = _timed(lambda: Query.of(terms, collection))
+    found, index_s = _timed(lambda: _results(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
     return _json(
         SearchResponse(
-            results=[result_of(hit, query.collection, metadata="metadata" in query.include) for hit in hits],
+            results=found,
             took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
             model=collection.pointer.model if collection else encoder().name,
             warnings=cut_off(terms) or None,
@@ -151,25 +153,34 @@ def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
     )
 
 
-def _hits(
-    query: SearchRequest,
-    terms: list[Term],
-    vector: Vector,
-    where: Where | None,
-    collection: Collection | None,
-) -> list[Hit]:
+def _results(
+    asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None
+) -> list[Result]:
     if collection is None:
         return []
-    search = partial(collection.search, vector, where=where, min_score=query.min_score)
-    asked_for = terms[0].image_id if len(terms) == 1 and terms[0].weight > 0 else None
+    hits = _hits(asked, query, where, collection)
+    results = [result_of(hit, asked.collection, metadata="metadata" in asked.include) for hit in hits]
+    if "contributions" in asked.include:
+        vectors = collection.vectors([hit.image.id for hit in hits])
+        for result in results:
+            if result.id in vectors:  # not deleted meanwhile
+                shares = query.shares(vectors[result.id])
+                result.contributions = [Contribution(**asdict(share)) for share in shares]
+    return results
+
+
+def _hits(asked: SearchRequest, query: Query, where: Where | None, collection: Collection) -> list[Hit]:
+    search = partial(collection.search, query.vector, where=where, min_score=asked.min_score)
+    first = query.terms[0]
+    asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
     if asked_for is None:
-        return search(limit=query.limit, offset=query.offset)
+        return search(limit=asked.limit, offset=asked.offset)
     # Rounding could put a picture of the same vector before the one that was asked for.
     image = collection.get(asked_for)
     own = [Hit(image, 1.0)] if where is None or where.matches(image) else []
-    start, stop = query.offset - len(own), query.offset + query.limit - len(own)
+    start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
     others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
-    return own[query.offset :] + others
+    return own[asked.offset :] + others
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

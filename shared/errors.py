@@ -19,7 +19,7 @@ ImageSearchError
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Self, TypedDict
 
 ITEM_CODES = (
     "invalid_url",
@@ -50,16 +50,25 @@ class FieldError(TypedDict):
 
 
 class ImageSearchError(Exception):
-    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets."""
+    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets.
+
+    `errors` points to the places of the request that are at fault, where it is the request's.
+    """
 
     code: str = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+    errors: Sequence[FieldError] = ()
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def at(self, pointer: str) -> Self:
+        """The same error, pointing to the one place in the request (RFC 6901) that is at fault."""
+        self.errors = [{"pointer": pointer, "message": self.detail}]
+        return self
 
 
 class ConfigError(ImageSearchError):
