@@ -9,6 +9,7 @@ import structlog
 from flask import Flask, current_app
 
 from api.auth import KeyRing
+from api.confidence import Backgrounds
 from api.metrics import Metrics
 from api.texts import EncodedText, TextCache
 from shared.encoder import Encoder, resolve_auto
@@ -79,6 +80,7 @@ class Context:
     metrics: Metrics
     probe: "Probe"
     texts: TextCache = field(default_factory=TextCache)
+    backgrounds: Backgrounds = field(default_factory=Backgrounds)
 
 
 def install(app: Flask, context: Context) -> None:

@@ -6,6 +6,17 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.search_schemas import (
+    FACET_BOUND,
+    MAX_FACET_VALUES,
+    MAX_FACETS,
+    SEARCH_ANSWER,
+    SEARCHES,
+    Contribution,
+    FacetCount,
+    FacetName,
+    FacetScope,
+)
 from shared.job_view import rfc3339
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, CollectionInfo, Image
 
@@ -28,8 +39,11 @@ CollectionName = Annotated[
     ),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
-Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+Offset = Annotated[
+    int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
+]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -98,17 +112,6 @@ Filters = Annotated[
 ]
 
 
-SEARCHES: list[Any] = [
-    {"text": "a red car", "limit": 5},
-    {
-        "text": "a red car",
-        "positive": [{"image_id": "0f3a" * 16, "weight": 0.5}],
-        "negative": [{"text": "toy"}],
-        "include": ["metadata", "contributions"],
-    },
-]
-
-
 class SearchRequest(BodyModel):
     """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
 
@@ -124,10 +127,24 @@ class SearchRequest(BodyModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = Field(None, description="leaves out what scores less")
-    include: list[Literal["metadata", "contributions"]] = Field(
+    min_confidence: Confidence | None = Field(
+        None, description="leaves out what is less sure to fit; then no result is an answer, too"
+    )
+    include: list[Literal["metadata", "contributions", "confidence"]] = Field(
         ["metadata"],
         max_length=8,
-        description="what each result carries beside the basics; `contributions`: its score, term by term",
+        description=(
+            "what each result carries beside the basics; `contributions`: its score, term by term; "
+            "`confidence`: how sure it is that it fits"
+        ),
+    )
+    facets: list[FacetName] = Field(
+        [],
+        max_length=MAX_FACETS,
+        description=(
+            "built-in fields or metadata names whose values are counted, over all pictures that match the "
+            f"query's filters and bounds, up to the {FACET_BOUND:,} nearest"
+        ),
     )
 
 
@@ -146,19 +163,7 @@ class SearchQuery(QueryModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = None
-
-
-class Contribution(BaseModel):
-    """One term of the query in one result's score: `share = weight * cosine / norm`.
-
-    `norm` is the length of the weighted sum of all terms' unit vectors. The shares of a result sum up to its
-    score, within rounding. Terms of weight 0 are no part of a query and have no share.
-    """
-
-    pointer: str = Field(description="where the request has the term, such as `/negative/0/text`")
-    weight: float = Field(description="negative for what is subtracted")
-    cosine: float = Field(description="cosine similarity of the picture to this term alone, in [-1, 1]")
-    share: float = Field(description="what the term adds to the score, or takes from it")
+    min_confidence: Confidence | None = None
 
 
 class Result(BaseModel):
@@ -172,6 +177,13 @@ class Result(BaseModel):
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
     contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
+    confidence: float | None = Field(
+        None,
+        description=(
+            "only where `include` names it: the chance, in [0, 1], that the best of as many pictures as the "
+            "collection has, none of which fits, scores less"
+        ),
+    )
 
 
 class Took(BaseModel):
@@ -182,27 +194,6 @@ class Took(BaseModel):
     total: float
 
 
-SEARCH_ANSWER: dict[str, Any] = {
-    "results": [
-        {
-            "id": "9b1c" * 16,
-            "score": 0.2811,
-            "source": "https://example.com/a.jpg",
-            "thumbnail_url": f"/v1/images/{'9b1c' * 16}/thumbnail",
-            "width": 1024,
-            "height": 768,
-            "metadata": {"shop": "north"},
-            "contributions": [
-                {"pointer": "/text", "weight": 1.0, "cosine": 0.3106, "share": 0.3842},
-                {"pointer": "/negative/0/text", "weight": -1.0, "cosine": 0.0833, "share": -0.1031},
-            ],
-        }
-    ],
-    "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
-    "model": "openai/clip-vit-base-patch32",
-}
-
-
 class SearchResponse(BaseModel):
     """`results` best first, ties by id."""
 
@@ -211,6 +202,14 @@ class SearchResponse(BaseModel):
     results: list[Result]
     took_ms: Took
     model: str
+    facets: dict[str, list[FacetCount]] | None = Field(
+        None,
+        description=(
+            f"the {MAX_FACET_VALUES} most frequent values of each name asked for, ties by value; times in "
+            "RFC 3339"
+        ),
+    )
+    facet_scope: FacetScope | None = Field(None, description="only with facets")
     warnings: list[str] | None = Field(None, description="such as a text that was cut off")
 
 

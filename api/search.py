@@ -1,7 +1,7 @@
 """The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -13,7 +13,9 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
-from api.context import encoder, metrics
+from api.confidence import LEAST_PICTURES, Calibration
+from api.context import context, encoder, metrics
+from api.facets import Facets, count_values
 from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
@@ -29,7 +31,6 @@ from api.query import (
 from api.schemas import (
     CompareRequest,
     CompareResponse,
-    Contribution,
     Result,
     SearchForm,
     SearchQuery,
@@ -38,10 +39,11 @@ from api.schemas import (
     Took,
     thumbnail_url,
 )
+from api.search_schemas import FACET_BOUND, Contribution, FacetScope
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
-from shared.models import Hit
+from shared.models import Hit, Image
 
 MAX_FORM_BYTES = 128 * 2**20
 
@@ -69,8 +71,11 @@ def search() -> Response:
     The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
     ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. So the score
     is a weighted sum of the picture's cosines to the parts, over the norm of the weighted sum of the parts'
-    vectors; `include: ["contributions"]` gives each summand. A query by `image_id` alone returns that picture
-    too, first. A collection `images` that nothing was put into yet is searched as an empty one.
+    vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
+    rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
+    of one query, by `offset` and `limit`, neither repeat nor miss a picture while the collection stays as it
+    is; what is past an offset of 10,000 is reached by narrower `filters`. A query by `image_id` alone returns
+    that picture too, first. A collection `images` that nothing was put into yet is searched as an empty one.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -139,48 +144,106 @@ def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
     query, encode_s = _timed(lambda: Query.of(terms, collection))
-    found, index_s = _timed(lambda: _results(asked, query, where, collection))
+    found, index_s = _timed(lambda: _find(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
     return _json(
         SearchResponse(
-            results=found,
+            results=found.results,
             took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
             model=collection.pointer.model if collection else encoder().name,
-            warnings=cut_off(terms) or None,
+            facets=found.facets,
+            facet_scope=found.facet_scope,
+            warnings=[*cut_off(terms), *found.warnings] or None,
         )
     )
 
 
-def _results(
-    asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None
-) -> list[Result]:
+@dataclass
+class _Found:
+    """The parts of the answer that come from the collection."""
+
+    results: list[Result] = field(default_factory=list)
+    facets: Facets | None = None
+    facet_scope: FacetScope | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def _find(asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None) -> _Found:
+    found = _Found()
     if collection is None:
-        return []
-    hits = _hits(asked, query, where, collection)
-    results = [result_of(hit, asked.collection, metadata="metadata" in asked.include) for hit in hits]
+        _count_facets(found, asked, [], complete=True)
+        return found
+    calibration = _calibration(asked, query, collection, found.warnings)
+    floor = _floor(asked, calibration)
+    hits = _hits(asked, query, where, floor, collection)
+    found.results = [result_of(hit, asked.collection, metadata="metadata" in asked.include) for hit in hits]
     if "contributions" in asked.include:
-        vectors = collection.vectors([hit.image.id for hit in hits])
-        for result in results:
-            if result.id in vectors:  # not deleted meanwhile
-                shares = query.shares(vectors[result.id])
-                result.contributions = [Contribution(**asdict(share)) for share in shares]
-    return results
+        _add_contributions(found.results, query, collection)
+    if "confidence" in asked.include and calibration is not None:
+        for result in found.results:
+            result.confidence = calibration.confidence(result.score)
+    if asked.facets:
+        images, complete = collection.matching(query.vector, where=where, min_score=floor, most=FACET_BOUND)
+        _count_facets(found, asked, images, complete=complete)
+    return found
 
 
-def _hits(asked: SearchRequest, query: Query, where: Where | None, collection: Collection) -> list[Hit]:
-    search = partial(collection.search, query.vector, where=where, min_score=asked.min_score)
+def _calibration(
+    asked: SearchRequest, query: Query, collection: Collection, warnings: list[str]
+) -> Calibration | None:
+    if asked.min_confidence is None and "confidence" not in asked.include:
+        return None
+    calibration = context().backgrounds.calibrate(query.vector, collection)
+    if calibration is None:
+        at = "/include" if asked.min_confidence is None else "/min_confidence"
+        warnings.append(
+            f"{at}: there is no confidence in a collection of fewer than {LEAST_PICTURES} pictures, so none "
+            "was given or asked for."
+        )
+    return calibration
+
+
+def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
+    """The least score that both bounds allow: confidence grows with the score."""
+    floors = [] if asked.min_score is None else [asked.min_score]
+    if asked.min_confidence is not None and calibration is not None:
+        floors.append(calibration.score(asked.min_confidence))
+    return max(floors, default=None)
+
+
+def _hits(
+    asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
+) -> list[Hit]:
+    search = partial(collection.search, query.vector, where=where, min_score=floor)
     first = query.terms[0]
     asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
     if asked_for is None:
         return search(limit=asked.limit, offset=asked.offset)
     # Rounding could put a picture of the same vector before the one that was asked for.
     image = collection.get(asked_for)
-    own = [Hit(image, 1.0)] if where is None or where.matches(image) else []
+    fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
+    own = [Hit(image, 1.0)] if fits else []
     start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
     others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
     return own[asked.offset :] + others
+
+
+def _add_contributions(results: list[Result], query: Query, collection: Collection) -> None:
+    vectors = collection.vectors([result.id for result in results])
+    for result in results:
+        if result.id in vectors:  # not deleted meanwhile
+            shares = query.shares(vectors[result.id])
+            result.contributions = [Contribution(**asdict(share)) for share in shares]
+
+
+def _count_facets(found: _Found, asked: SearchRequest, images: list[Image], *, complete: bool) -> None:
+    if asked.facets:
+        found.facets, cut = count_values(images, asked.facets)
+        found.facet_scope = FacetScope(
+            pictures=len(images), complete=complete, bound=FACET_BOUND, cut_off=cut
+        )
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
