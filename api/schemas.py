@@ -11,7 +11,6 @@ from api.search_schemas import (
     MAX_FACET_VALUES,
     MAX_FACETS,
     SEARCH_ANSWER,
-    SEARCHES,
     Contribution,
     FacetCount,
     FacetName,
@@ -115,8 +114,6 @@ Filters = Annotated[
 class SearchRequest(BodyModel):
     """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": SEARCHES})
-
     text: Text | None = None
     image_url: ImageUrl | None = None
     image_id: ImageId | None = None
@@ -197,7 +194,7 @@ class Took(BaseModel):
 class SearchResponse(BaseModel):
     """`results` best first, ties by id."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_ANSWER]})
+    model_config = {"openapi_extra": {"example": SEARCH_ANSWER}}  # type: ignore[typeddict-unknown-key]
 
     results: list[Result]
     took_ms: Took
@@ -276,6 +273,17 @@ class EmbeddingOut(BaseModel):
     min: float
     max: float
     mean: float
+
+
+class ExplainQuery(QueryModel):
+    image_id: ImageId
+    text: Annotated[
+        str,
+        Field(
+            max_length=MAX_TEXT, description="what to look for", json_schema_extra={"example": "a red car"}
+        ),
+    ]
+    collection: CollectionName = DEFAULT_COLLECTION
 
 
 class CompareRequest(BodyModel):

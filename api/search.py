@@ -39,7 +39,7 @@ from api.schemas import (
     Took,
     thumbnail_url,
 )
-from api.search_schemas import FACET_BOUND, Contribution, FacetScope
+from api.search_schemas import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
@@ -52,7 +52,7 @@ blueprint = APIBlueprint("search", __name__, abp_tags=[Tag(name="search", descri
 _BODY = {
     "required": True,
     "content": {
-        "application/json": component(blueprint, SearchRequest),
+        "application/json": component(blueprint, SearchRequest) | {"examples": SEARCHES},
         "multipart/form-data": component(blueprint, SearchForm),
     },
 }

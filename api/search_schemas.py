@@ -50,21 +50,26 @@ class FacetScope(BaseModel):
     cut_off: list[str] = Field(description=f"facets that have more than {MAX_FACET_VALUES} values")
 
 
-SEARCHES: list[Any] = [
-    {"text": "a red car", "limit": 5},
-    {
-        "text": "a red car",
-        "positive": [{"image_id": "0f3a" * 16, "weight": 0.5}],
-        "negative": [{"text": "toy"}],
-        "include": ["metadata", "contributions"],
+SEARCHES: dict[str, Any] = {
+    "a text": {"value": {"text": "a red car", "limit": 5}},
+    "a combined query": {
+        "value": {
+            "text": "a red car",
+            "positive": [{"image_id": "0f3a" * 16, "weight": 0.5}],
+            "negative": [{"text": "toy"}],
+            "filters": {"shop": "north"},
+            "include": ["metadata", "contributions"],
+        }
     },
-    {
-        "text": "a red car",
-        "min_confidence": 0.9,
-        "include": ["metadata", "confidence"],
-        "facets": ["tags", "shop"],
+    "or nothing, with counts": {
+        "value": {
+            "text": "a red car",
+            "min_confidence": 0.9,
+            "include": ["metadata", "confidence"],
+            "facets": ["tags", "shop"],
+        }
     },
-]
+}
 
 SEARCH_ANSWER: dict[str, Any] = {
     "results": [

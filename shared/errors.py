@@ -10,7 +10,7 @@ ImageSearchError
 ├── NotFound              404
 │   ├── JobNotFound, ImageNotFound, CollectionNotFound
 ├── Conflict              409
-│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── Unavailable           503   retryable: a dependency does not answer
@@ -160,6 +160,11 @@ class CollectionExists(Conflict):
 class ModelMismatch(Conflict):
     code = "model_mismatch"
     title = "Collection bound to another model"
+
+
+class PixelsNotKept(Conflict):
+    code = "pixels_not_kept"
+    title = "Pixels not kept"
 
 
 class RequestTooLarge(ImageSearchError):

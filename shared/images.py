@@ -140,6 +140,14 @@ def open_query_image(data: bytes, preprocess: Preprocess, max_pixels: int) -> Pi
     return preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
 
 
+def open_stored(data: bytes, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+    """A rendition or original, upright and RGB, its longest side at most RENDITION_SIDE.
+
+    Raises ItemError as `decode` does.
+    """
+    return _fit(_decode(data, preprocess, max_pixels).image, RENDITION_SIDE)
+
+
 def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
     image = _open(data)
     width, height = image.size

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from api.facets import count_values
+from api.schemas import SearchRequest, SearchResponse
 from api.search_schemas import FACET_BOUND, MAX_FACET_VALUES
 from shared import index_search
 from shared.models import Image
@@ -136,3 +137,14 @@ def test_only_the_most_frequent_values_are_given() -> None:
     facets, cut_off = count_values(images, ["n", "same"])
     assert [(one.value, one.count) for one in facets["n"]] == [(n, 2) for n in range(MAX_FACET_VALUES)]
     assert cut_off == ["n"]
+
+
+def test_the_documented_queries_and_answer_are_valid(api: Api) -> None:
+    document: dict[str, Any] = json.loads(api.http.get("/openapi.json").data)
+    operation = document["paths"]["/v1/search"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    assert len(examples) == 3
+    for example in examples.values():
+        SearchRequest.model_validate(example["value"])
+    answer = operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert SearchResponse.model_validate(answer).model_dump(exclude_none=True) == answer
