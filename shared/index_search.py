@@ -24,13 +24,14 @@ PAGE = 1_000
 # How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
 # records are needed the steps are closer.
 _FETCHES = (256, 1_024, 4_096, 16_384)
-_FILTERED_FETCHES = tuple(256 << step for step in range(7))
+_FILTERED_FETCHES = (64, *(256 << step for step in range(7)))
 # A filter that leaves fewer than one in so many is left to Chroma.
-_SPARSE = 20
+_SPARSE = 64
 # Where a filter leaves at most so many candidates, scoring them all is faster than asking HNSW.
 _EXACT_CANDIDATES = 1_000
 _EXACT_COLLECTION = 20_000
-_SAMPLE_PAGES = 50
+_SURE = 4
+_SAMPLE_PAGES = 25
 
 Vector = NDArray[np.float32]
 _NONE: Vector = np.empty((0, 0), np.float32)
@@ -51,10 +52,11 @@ class _Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Some of what matches; above the score `reach` as much of it as HNSW finds."""
+    """Some of what matches; above the score `reach` as much of it as HNSW finds among the `fetch` nearest."""
 
     found: list[_Scored]
     reach: float = -np.inf
+    fetch: float = np.inf
 
 
 def search(
@@ -68,9 +70,9 @@ def search(
     exclude: str | None,
 ) -> list[Hit]:
     """Hits `offset` to `offset + limit` of all that match, best first, ties by id."""
-    filtered = None if where is None else _Filtered(store, vector, where)
-    steps = _steps(store, vector) if filtered is None else filtered.steps()
     floor = -np.inf if min_score is None else min_score
+    filtered = None if where is None else _Filtered(store, vector, where, floor)
+    steps = _steps(store, vector) if filtered is None else filtered.steps()
     needed = offset + limit + (exclude is not None)
     ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
     page = sorted(ranking[offset : offset + limit], key=_order)
@@ -133,11 +135,13 @@ def _order(one: _Scored) -> tuple[float, str]:
 def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
     """At least `needed` of what scores `floor` or more, if there are so many: always of the same list."""
     ranking: dict[str, _Scored] = {}
+    last_find = 0.0
     for step in steps:
         fresh = [one for one in step.found if one.score >= floor and one.id not in ranking]
         ranking |= {one.id: one for one in sorted(fresh, key=_order)}
-        # What scores enough was seen, but HNSW may have missed some: until a larger step finds no more.
-        if len(ranking) >= needed or (step.reach < floor and not fresh):
+        last_find = step.fetch if fresh else last_find
+        # Past the floor HNSW may still have missed some above it: unless four times as many add none.
+        if len(ranking) >= needed or (step.reach < floor and step.fetch >= _SURE * last_find):
             break
     return list(ranking.values())
 
@@ -146,7 +150,7 @@ def _steps(store: Store, vector: Vector) -> Iterator[_Step]:
     for fetch in _FETCHES:
         found = _query(store, vector, fetch)
         if len(found) == fetch:
-            yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found)
+            yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)
         elif len(found) >= (total := store.count()) or total > _EXACT_COLLECTION:
             yield _Step(found)
             return
@@ -156,10 +160,13 @@ def _steps(store: Store, vector: Vector) -> Iterator[_Step]:
 
 
 class _Filtered:
-    """One filtered search; `matching` is what was seen of the collection and matches, by id."""
+    """One filtered search; `matching` is what was seen of the collection and matches, by id.
 
-    def __init__(self, store: Store, vector: Vector, where: Where) -> None:
-        self._store, self._vector, self._where = store, vector, where
+    What scores less than `floor` need not be looked at.
+    """
+
+    def __init__(self, store: Store, vector: Vector, where: Where, floor: float) -> None:
+        self._store, self._vector, self._where, self._floor = store, vector, where, floor
         self._narrowed = where.to_chroma()
         self._seen: set[str] = set()
         self.matching: dict[str, Image] = {}
@@ -171,8 +178,9 @@ class _Filtered:
             if len(found) < fetch and len(found) >= self._store.count():
                 yield _Step(matching)
                 return
-            yield _cut_off(found, matching)
-            if _SPARSE * len(matching) < len(found):
+            step = _cut_off(found, matching, fetch)
+            yield step
+            if step.reach >= self._floor and _SPARSE * len(matching) < len(found):
                 break
         candidates = self._store.get(where=self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
         if len(candidates) > _EXACT_CANDIDATES:
@@ -186,7 +194,7 @@ class _Filtered:
             if fetch > most:
                 return
             found = self._query(fetch, self._narrowed)
-            yield _cut_off(found, [one for one in found if one.id in self.matching])
+            yield _cut_off(found, [one for one in found if one.id in self.matching], fetch)
             if len(found) < fetch:
                 return
 
@@ -196,7 +204,8 @@ class _Filtered:
             self._see(map(from_record, answer["metadatas"][0]))
             return _scored(answer)
         found = _query(self._store, self._vector, fetch, narrowed)
-        self._see(_images(self._store, [one.id for one in found if one.id not in self._seen]))
+        fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
+        self._see(_images(self._store, fresh))
         return found
 
     def _see(self, images: Iterable[Image]) -> None:
@@ -206,10 +215,10 @@ class _Filtered:
                 self.matching[image.id] = image
 
 
-def _cut_off(found: list[_Scored], matching: list[_Scored]) -> _Step:
+def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
     """Leaves out what ties with the worst of `found`: the same score may go on behind it, with lower ids."""
     reach = min((one.score for one in found), default=np.inf)
-    return _Step([one for one in matching if one.score > reach], reach)
+    return _Step([one for one in matching if one.score > reach], reach, fetch)
 
 
 def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[_Scored]:
