@@ -89,7 +89,8 @@ class Backgrounds:
         return Calibration.of(query, background.sample, background.count)
 
     def _background(self, collection: Collection) -> _Background:
-        kept = self._kept.get(collection.physical)
+        with self._lock:
+            kept = self._kept.get(collection.physical)
         now = time.monotonic()
         if kept is not None and now - kept.counted_at < _COUNT_TTL_S:
             return kept

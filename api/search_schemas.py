@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from shared.filters import FIELDS, METADATA_NAME, RESERVED_NAMES
@@ -37,7 +37,10 @@ class Contribution(BaseModel):
 class FacetCount(BaseModel):
     """A value and the number of pictures that have it."""
 
-    value: str | bool | int | float
+    # Any: metadata may hold lone surrogates, which a str of pydantic's may not.
+    value: Annotated[
+        Any, WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean")]})
+    ]
     count: int
 
 

@@ -75,6 +75,12 @@ def test_a_name_that_nothing_has_counts_nothing(api: Api) -> None:
     assert facet(api, "tags") == []
 
 
+def test_a_value_that_is_not_unicode_is_counted(tmp_path: Path) -> None:
+    api = make_api(tmp_path)
+    api.add(0, axis(0), metadata={"note": "\ud800 é"})
+    assert facet(api, "note") == [("\ud800 é", 1)]
+
+
 def test_an_empty_collection_has_empty_facets(tmp_path: Path) -> None:
     document = search(make_api(tmp_path), facets=["shop"])
     assert document["facets"] == {"shop": []}
