@@ -132,6 +132,8 @@ def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
         taken_at=picture.taken_at,
         lat=picture.lat,
         lon=picture.lon,
+        colors=picture.colors,
+        phash=picture.phash,
         metadata=item.metadata,
     )
 

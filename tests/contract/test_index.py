@@ -269,6 +269,10 @@ RICH = image(
     taken_at=-3.0,
     lat=-47.0,
     lon=0.054292596442362284,
+    tags=["cat", "sofa"],
+    nsfw=0.0312,
+    colors=["gray"],
+    phash="00ff00ff00ff00ff",
     metadata={
         "text": "é😀\x00",
         "blank": "",
