@@ -29,6 +29,8 @@ IMAGE_EXAMPLE: dict[str, Any] = {
     "taken_at": "2026-07-01T18:04:05.000Z",
     "lat": 47.37,
     "lon": 8.54,
+    "tags": ["sailboat", "lake"],
+    "nsfw": 0.0031,
     "colors": ["blue", "white", "green"],
     "phash": "c3d2e1f00f1e2d3c",
     "metadata": {"shop": "north"},
@@ -131,7 +133,7 @@ class SearchRequest(BodyModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = Field(None, description="leaves out what scores less")
-    include: list[Literal["metadata"]] = Field(["metadata"], max_length=8)
+    include: list[Literal["metadata", "tags"]] = Field(["metadata"], max_length=8)
 
 
 class SearchForm(BaseModel):
@@ -161,6 +163,7 @@ class Result(BaseModel):
     width: int
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    tags: list[str] | None = Field(None, description="best first; only where `include` names it")
 
 
 class Took(BaseModel):
@@ -215,6 +218,10 @@ class ImageOut(BaseModel):
     taken_at: str | None
     lat: float | None
     lon: float | None
+    tags: list[str] = Field(description="up to 5 of the vocabulary, best first")
+    nsfw: float | None = Field(
+        description="how likely explicit, in [0, 1]; as good as the model that says so"
+    )
     colors: list[str] = Field(description=f"up to 5 of {', '.join(COLORS)}; most area first")
     phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
     metadata: dict[str, Any]
@@ -235,6 +242,8 @@ class ImageOut(BaseModel):
             taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
             lat=image.lat,
             lon=image.lon,
+            tags=image.tags,
+            nsfw=image.nsfw,
             colors=image.colors,
             phash=image.phash,
             metadata=image.metadata,

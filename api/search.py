@@ -37,6 +37,7 @@ from api.schemas import (
     Took,
     thumbnail_url,
 )
+from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
@@ -68,7 +69,8 @@ def search() -> Response:
     The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
     ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. A query by
     `image_id` alone returns that picture too, first. A collection `images` that nothing was put into yet is
-    searched as an empty one.
+    searched as an empty one. With the setting `NSFW_MAX`, pictures whose `nsfw` is above it are left out
+    unless `filters` has a condition on `nsfw`.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -92,7 +94,7 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
+def result_of(hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Result:
     image = hit.image
     return Result(
         id=image.id,
@@ -102,6 +104,7 @@ def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
         width=image.width,
         height=image.height,
         metadata=image.metadata if metadata else None,
+        tags=image.tags if tags else None,
     )
 
 
@@ -133,7 +136,7 @@ def _query_part() -> Any:
 
 def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
     started = perf_counter()
-    where = parse_where(query.filters) if query.filters else None
+    where = visible(parse_where(query.filters) if query.filters else None)
     terms = terms_of(query, uploads)
     collection = open_collection(query.collection)
     vector, encode_s = _timed(lambda: query_vector(terms, collection))
@@ -143,7 +146,15 @@ def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
     total_s = perf_counter() - started
     return _json(
         SearchResponse(
-            results=[result_of(hit, query.collection, metadata="metadata" in query.include) for hit in hits],
+            results=[
+                result_of(
+                    hit,
+                    query.collection,
+                    metadata="metadata" in query.include,
+                    tags="tags" in query.include,
+                )
+                for hit in hits
+            ],
             took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
             model=collection.pointer.model if collection else encoder().name,
             warnings=cut_off(terms) or None,

@@ -19,7 +19,7 @@ HASH_SIDE = 8
 _LEVELS = 32  # of each of R, G and B, in the table of colour names
 
 # The basic colour terms of B. Berlin and P. Kay, "Basic Color Terms" (1969), each by typical colours in sRGB:
-# a colour gets the name of the nearest one in OKLab. Where a name covers much (all browns, say) it has several.
+# a colour gets the name of the nearest one in OKLab. Where a name covers much it has several.
 _TYPICAL: Mapping[str, tuple[int, ...]] = {
     "black": (0x000000, 0x141414, 0x1A1614, 0x101820),
     "white": (0xFFFFFF, 0xF4F4F4, 0xFAF6EE, 0xEEF3F8),
@@ -93,7 +93,7 @@ def _names() -> NDArray[np.uint8]:
 
 
 def _oklab(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB (n, 3) of 0 to 255 in OKLab (B. Ottosson, "A perceptual color space for image processing", 2020)."""
+    """sRGB (n, 3) of 0 to 255 in OKLab (B. Ottosson, "A perceptual color space for image processing")."""
     value = srgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     cones = linear @ np.array(

@@ -38,7 +38,8 @@ class Encoder:
 
     `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
     one of fp32, bf16, fp16, `max_tokens` the longest text in tokens, both end marks included. The two towers
-    run in `precision`; their projections and the normalisation in fp32.
+    run in `precision`; their projections and the normalisation in fp32. `logit_scale` is what the checkpoint
+    multiplies cosines by before a softmax: its inverse temperature, 100 in the published CLIP models.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Encoder:
                 f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
             )
         self.dimension: int = model.config.projection_dim
+        self.logit_scale = float(model.logit_scale.detach().exp())
         self.device = device
         self.device_name = _device_name(device)
         self.precision = precision
