@@ -199,7 +199,57 @@ def search(
     _console().print(table if answer["results"] else "Nothing found.")
 
 
-client_commands: list[click.Command] = [ingest, search, status, jobs, cancel, retry]
+@click.command()
+@click.option("--collection", "-c", help="Collection to look through.  [default: images]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Least cosine similarity.  [default: 0.95]",
+)
+@click.option(
+    "--max-distance", type=click.IntRange(0, 32), help="Most bits in which the hashes differ.  [default: 10]"
+)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Groups to show.")
+@_client_command
+def duplicates(
+    client: Client,
+    *,
+    collection: str | None,
+    threshold: float | None,
+    max_distance: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show groups of near-duplicates; the first of each is the one to keep."""
+    options = {"collection": collection, "threshold": threshold, "max_distance": max_distance}
+    answer = client.duplicates(options, limit)
+    if as_json:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    table = _table("group", "", "id", "size", "bytes", "score", "source")
+    for number, group in enumerate(answer["groups"], 1):
+        for one in group["images"]:
+            mark = "keep" if one["id"] == group["keeper"] else ""
+            size = f"{one['width']}x{one['height']}"
+            row = (
+                str(number),
+                mark,
+                one["id"],
+                size,
+                f"{one['bytes']:,}",
+                f"{one['score']:.4f}",
+                one["source"],
+            )
+            table.add_row(*row)
+    console = _console()
+    console.print(table if answer["groups"] else "No near-duplicates.")
+    if answer["total"] > len(answer["groups"]):
+        console.print(f"{answer['total'] - len(answer['groups']):,} more groups: --limit")
+    if answer["not_compared"]:
+        console.print(f"{answer['not_compared']:,} pictures have no perceptual hash and were not compared.")
+
+
+client_commands: list[click.Command] = [ingest, search, duplicates, status, jobs, cancel, retry]
 
 
 def _metadata(pairs: tuple[str, ...]) -> Metadata:

@@ -20,6 +20,8 @@ BATCH_FILES = 1000
 BATCH_BYTES = 2**30
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_S = 600.0
+COMPARE_TIMEOUT_S = 300.0
+MOST_GROUPS = 200  # in one answer
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
 _PIECE = 64 * 1024
@@ -164,6 +166,20 @@ class Client:
         files = [("image", (path.name, path.read_bytes(), _media_type(path.name))) for path in images]
         part = ("query", (None, json.dumps(query).encode(), "application/json"))
         return self._json("POST", "/v1/search", files=[part, *files])
+
+    def duplicates(self, options: JsonObject, limit: int) -> JsonObject:
+        """The first `limit` groups of GET /v1/duplicates; `options` are its parameters, None left out."""
+        params = {name: value for name, value in options.items() if value is not None}
+        answer: JsonObject = {}
+        groups: list[JsonObject] = []
+        while len(groups) < limit and answer.get("next_cursor", "first"):
+            place = {"cursor": answer["next_cursor"]} if answer else {}
+            size = {"limit": min(limit - len(groups), MOST_GROUPS)}
+            answer = self._json(
+                "GET", "/v1/duplicates", params={**params, **size, **place}, timeout=COMPARE_TIMEOUT_S
+            )
+            groups += answer["groups"]
+        return {**answer, "groups": groups}
 
     def ready(self, *, ingest: bool = False) -> tuple[bool, JsonObject]:
         """Whether the server can search (or take jobs), and what its dependencies say."""
