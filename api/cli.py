@@ -62,6 +62,11 @@ def _fail(detail: str) -> NoReturn:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--collection", "-c", help="Collection to ingest into.  [default: images]")
 @click.option("--metadata", "-m", multiple=True, metavar="NAME=VALUE", help="Metadata for every picture.")
+@click.option(
+    "--on-near-duplicate",
+    type=click.Choice(["keep", "skip"]),
+    help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
+)
 @click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
 @_client_command
 def ingest(
@@ -70,6 +75,7 @@ def ingest(
     sources: tuple[str, ...],
     collection: str | None,
     metadata: tuple[str, ...],
+    on_near_duplicate: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -91,11 +97,12 @@ def ingest(
         console.print(f"{len(collected.files):,} files make several jobs, of {BATCH_FILES:,} at most.")
     jobs: list[JobOut] = []
     with console.status("Sending...") if console.is_terminal else nullcontext():
-        for job in client.ingest_files(collected.files, collection=collection, metadata=given):
+        options = {"collection": collection, "on_near_duplicate": on_near_duplicate}
+        for job in client.ingest_files(collected.files, metadata=given, **options):
             jobs.append(job)
             console.print(f"Job {job.job_id}: {job.total:,} files")
         if collected.has_urls:
-            jobs.append(client.ingest_urls(collected.items(given), collection=collection))
+            jobs.append(client.ingest_urls(collected.items(given), **options))
             console.print(f"Job {jobs[-1].job_id}: {jobs[-1].total:,} URLs")
     if wait:
         jobs = [_watch(client, job.job_id, console) for job in jobs]

@@ -78,9 +78,14 @@ class Client:
         collection: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
+        on_near_duplicate: str | None = None,
     ) -> JobOut:
         """One job of URLs, or of objects with `url` and `metadata`, streamed however many there are."""
-        options = {"collection": collection, "callback_url": callback_url}
+        options = {
+            "collection": collection,
+            "callback_url": callback_url,
+            "on_near_duplicate": on_near_duplicate,
+        }
         headers = {"Content-Type": "application/x-ndjson"}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
@@ -100,12 +105,17 @@ class Client:
         *,
         collection: str | None = None,
         metadata: Metadata | None = None,
+        on_near_duplicate: str | None = None,
     ) -> Iterator[JobOut]:
         """Uploads (path, name to show) pairs: one job for at most BATCH_FILES files and BATCH_BYTES bytes.
 
         An archive goes alone, since the server takes it as the only file of a request.
         """
-        fields = {"collection": collection or "", "metadata": json.dumps(metadata) if metadata else ""}
+        fields = {
+            "collection": collection or "",
+            "metadata": json.dumps(metadata) if metadata else "",
+            "on_near_duplicate": on_near_duplicate or "",
+        }
         for batch in _batches(files):
             boundary = secrets.token_hex(16)
             response = self._send(

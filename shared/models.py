@@ -54,7 +54,8 @@ class JobStatus(StrEnum):
 class Item:
     """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
 
-    `error` is "code: detail" when the request already showed that it cannot be had.
+    `error` is "code: detail" when the request already showed that it cannot be had. With `skip_near` the
+    picture is left out where it is a near-duplicate.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Item:
     upload: str | None = None
     error: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    skip_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -637,6 +637,7 @@ def test_every_id_comes_once_over_pages(collection: Collection, monkeypatch: pyt
 
 def test_many_nearest_at_once_are_those_of_one_by_one(collection: Collection) -> None:
     vectors = unit_rows(20)
+    assert collection.nearest(vectors[:2], 4) == [[], []]
     collection.upsert([image(n) for n in range(20)], vectors, ["job:0"] * 20)
     for row, found in zip(vectors[:3], collection.nearest(vectors[:3], 4), strict=True):
         hits = collection.search(row, limit=4)
