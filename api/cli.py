@@ -214,7 +214,7 @@ def search(
     help="Least cosine similarity.  [default: 0.95]",
 )
 @click.option(
-    "--max-distance", type=click.IntRange(0, 32), help="Most bits in which the hashes differ.  [default: 10]"
+    "--max-distance", type=click.IntRange(0, 32), help="Most bits in which the hashes differ.  [default: 8]"
 )
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Groups to show.")
 @_client_command

@@ -23,7 +23,7 @@ from shared.near import COSINE, HAMMING, Places, Vectors, groups
 
 MAX_PICTURES = 100_000
 MAX_SHOWN = 100  # pictures of one group
-_BATCH = 2_000
+_BATCH = 1_000  # of records or vectors in one call of the index, which has a deadline
 
 blueprint = APIBlueprint("duplicates", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 # Each takes a core for seconds, so one at a time.
@@ -126,8 +126,8 @@ def get_duplicates(query: DuplicatesQuery) -> Response:
     is the one with the most pixels, then the most bytes, then the oldest. The same bytes are one picture
     already and never appear here.
 
-    Exact, for up to 100,000 pictures (422 beyond): the time grows with the square of their number (about 10
-    s for 60,000). Each page compares anew; one comparison runs at a time, a second meanwhile gets 503.
+    Exact, for up to 100,000 pictures (422 beyond); 20,000 take some seconds, most of it to read them. Each
+    page compares anew; one comparison runs at a time, a second meanwhile gets 503.
     """
     if not _searching.acquire(blocking=False):
         raise Unavailable("Another search for duplicates is running; try again when it is done.")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 COSINE = 0.95
-# Of 64 bits; unrelated pictures differ in about 32, a recompressed, resized or brightened one in up to 6.
-HAMMING = 10
+# Of 64 bits; unrelated pictures differ in about 32, a recompressed, resized, brightened or slightly trimmed
+# one in up to 8.
+HAMMING = 8
 _CELLS = 4_000_000  # comparisons at once: 40 MB
 
 Hashes = NDArray[np.uint64]

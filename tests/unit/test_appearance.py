@@ -17,6 +17,7 @@ from shared.appearance import (
     small,
 )
 from shared.images import decode
+from shared.near import HAMMING
 from shared.preprocess import Preprocess
 from tests.image_server import make_photo
 
@@ -98,12 +99,12 @@ def test_at_most_five_colours_are_named() -> None:
 def test_the_hash_hardly_changes_with_what_leaves_the_picture_the_same(
     changed: Callable[[Image.Image], Image.Image],
 ) -> None:
-    assert max(distance(photo(n), changed(photo(n))) for n in range(8)) <= 10
+    assert max(distance(photo(n), changed(photo(n))) for n in range(8)) <= HAMMING
 
 
 def test_other_pictures_have_other_hashes() -> None:
     photos = [photo(n) for n in range(12)]
-    assert min(distance(a, b) for i, a in enumerate(photos) for b in photos[:i]) > 10
+    assert min(distance(a, b) for i, a in enumerate(photos) for b in photos[:i]) > HAMMING
 
 
 def test_a_flat_picture_s_hash_is_not_rounding() -> None:

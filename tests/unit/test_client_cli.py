@@ -318,6 +318,17 @@ def test_ingest_without_waiting_says_how_to_watch(
     assert server.lines(1) == [{"url": "http://x/a.jpg", "metadata": {"shop": "north", "n": 3}}]
 
 
+def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = [(202, job("files")), (202, job("urls"))]
+    result = run("ingest", str(tmp_path), "http://x/a.jpg", "--on-near-duplicate", "skip")
+    assert result.exit_code == 0, result.output
+    assert server.form()[0] == {"on_near_duplicate": "skip"}
+    assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
+
+
 def test_ingest_reads_urls_from_standard_input(run: Callable[..., Result], server: Server) -> None:
     server.routes["POST /v1/jobs"] = (202, job())
     assert run("ingest", "-", input="http://x/1\nhttp://x/2\n").exit_code == 0
