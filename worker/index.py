@@ -229,15 +229,16 @@ def _upsert(ledger: Ledger, collection: Collection, rows: list[Row], token: str)
 
 def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:
     failed = [(a, detail) for a, detail in results if isinstance(detail, str)]
-    left_out = [(a, near.image_id) for a, near in results if isinstance(near, NearDuplicate)]
+    left_out = {a.index for a, outcome in results if isinstance(outcome, NearDuplicate)}
     write_results(
         services.blobs,
         claim.chunk,
         Stage.INDEX,
         claim.token,
-        [ItemResult(a.index, a.image.source, a.attempts, code="index_error", detail=d) for a, d in failed]
-        + [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in left_out],
+        [ItemResult(a.index, a.image.source, a.attempts, code="index_error", detail=d) for a, d in failed],
     )
+    # Under one name, so that a redelivery that comes to another end says so in its place.
+    write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
     moved = services.ledger.advance(
         claim,
         moves=[(a.index, _state(outcome)) for a, outcome in results],
@@ -245,7 +246,13 @@ def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Add
     )
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:
-        vectorlog.drop(services.blobs, claim.payload, {a.index for a, _ in left_out})
+        vectorlog.drop(services.blobs, claim.payload, left_out)
+
+
+def _image_ids(results: list[tuple[vectorlog.Addition, Outcome]]) -> list[ItemResult]:
+    """Which picture stands for each item that might have been left out."""
+    ids = [(a, o.image_id if isinstance(o, NearDuplicate) else a.image.id) for a, o in results if a.skip_near]
+    return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]
 
 
 def _state(outcome: Outcome) -> ItemState:

@@ -68,6 +68,10 @@ def logged(services: StubServices) -> list[str]:
     return sorted(addition.image.id for segment in segments for addition in segment.additions)
 
 
+def crash(*_: object, **__: object) -> bool:
+    raise RuntimeError("killed")
+
+
 def test_a_near_duplicate_of_what_is_stored_is_left_out_and_names_it(services: StubServices) -> None:
     arrive(services, A)
     drain(services.real)
@@ -132,21 +136,35 @@ def test_a_redelivery_after_the_write_changes_no_outcome(
     """The writer dies after Chroma has written and before the ledger knows."""
     monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
     jobs = [arrive(services, A, NEAR_A), arrive(services, ("near-a-2", HASH, (1, 0.05)))]
-    advance = Ledger.advance
-
-    def crash(*_: object, **__: object) -> bool:
-        raise RuntimeError("killed")
-
-    monkeypatch.setattr(Ledger, "advance", crash)
-    drain(services.real)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "advance", crash)
+        drain(services.real)
     assert list(services.index.stored.rows) == ["a"]
-    monkeypatch.setattr(Ledger, "advance", advance)
     services.ledger.sweep()
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED, DUPLICATE], [DUPLICATE]]
     assert [image_ids(services, job) for job in jobs] == [["a", "a"], ["a"]]
     assert list(services.index.stored.rows) == ["a"]
     assert logged(services) == ["a"]
+
+
+def test_a_redelivery_after_its_near_duplicate_went_is_indexed_under_its_own_id(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
+    arrive(services, A)
+    drain(services.real)
+    job_id = arrive(services, NEAR_A)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "advance", crash)
+        drain(services.real)
+    assert image_ids(services, job_id) == ["a"], "the first delivery got so far"
+    services.index.stored.delete(["a"])
+    services.ledger.sweep()
+    drain(services.real)
+    assert services.states(job_id) == [INDEXED]
+    assert image_ids(services, job_id) == ["near-a"]
+    assert "near-a" in logged(services)
 
 
 def test_what_was_left_out_for_a_picture_that_is_refused_fails_with_it_and_can_be_retried(
