@@ -16,6 +16,7 @@ from api.search_schemas import (
     FacetName,
     FacetScope,
 )
+from shared.appearance import COLORS
 from shared.job_view import rfc3339
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, CollectionInfo, Image
 
@@ -24,6 +25,27 @@ MAX_OFFSET = 10_000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_TEXT = 2000
+
+IMAGE_EXAMPLE: dict[str, Any] = {
+    "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "collection": "images",
+    "source": "https://example.com/a.jpg",
+    "sources": ["https://example.com/a.jpg"],
+    "format": "jpeg",
+    "width": 3024,
+    "height": 4032,
+    "bytes": 2481193,
+    "created_at": "2026-11-24T13:20:53.120Z",
+    "taken_at": "2026-07-01T18:04:05.000Z",
+    "lat": 47.37,
+    "lon": 8.54,
+    "tags": ["sailboat", "lake"],
+    "nsfw": 0.0031,
+    "colors": ["blue", "white", "green"],
+    "phash": "c3d2e1f00f1e2d3c",
+    "metadata": {"shop": "north"},
+    "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
+}
 
 Text = Annotated[
     str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
@@ -127,7 +149,7 @@ class SearchRequest(BodyModel):
     min_confidence: Confidence | None = Field(
         None, description="leaves out what is less sure to fit; then no result is an answer, too"
     )
-    include: list[Literal["metadata", "contributions", "confidence"]] = Field(
+    include: list[Literal["metadata", "tags", "contributions", "confidence"]] = Field(
         ["metadata"],
         max_length=8,
         description=(
@@ -173,6 +195,7 @@ class Result(BaseModel):
     width: int
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    tags: list[str] | None = Field(None, description="best first; only where `include` names it")
     contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
     confidence: float | None = Field(
         None,
@@ -231,6 +254,8 @@ class CollectionQuery(QueryModel):
 class ImageOut(BaseModel):
     """One picture. Times are RFC 3339; `width` and `height` are those of the upright picture."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [IMAGE_EXAMPLE]})
+
     id: str
     collection: str
     source: str
@@ -243,6 +268,12 @@ class ImageOut(BaseModel):
     taken_at: str | None
     lat: float | None
     lon: float | None
+    tags: list[str] = Field(description="up to 5 of the vocabulary, best first")
+    nsfw: float | None = Field(
+        description="how likely explicit, in [0, 1]; as good as the model that says so"
+    )
+    colors: list[str] = Field(description=f"up to 5 of {', '.join(COLORS)}; most area first")
+    phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
     metadata: dict[str, Any]
     thumbnail_url: str
 
@@ -261,6 +292,10 @@ class ImageOut(BaseModel):
             taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
             lat=image.lat,
             lon=image.lon,
+            tags=image.tags,
+            nsfw=image.nsfw,
+            colors=image.colors,
+            phash=image.phash,
             metadata=image.metadata,
             thumbnail_url=thumbnail_url(collection, image.id),
         )

@@ -40,6 +40,7 @@ from api.schemas import (
     thumbnail_url,
 )
 from api.search_schemas import FACET_BOUND, SEARCHES, Contribution, FacetScope
+from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
@@ -76,6 +77,8 @@ def search() -> Response:
     of one query, by `offset` and `limit`, neither repeat nor miss a picture while the collection stays as it
     is; what is past an offset of 10,000 is reached by narrower `filters`. A query by `image_id` alone returns
     that picture too, first. A collection `images` that nothing was put into yet is searched as an empty one.
+    With the setting `NSFW_MAX`, pictures whose `nsfw` is above it are left out, of the facets too, unless
+    `filters` has a condition on `nsfw`.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -99,7 +102,7 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
+def result_of(hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Result:
     image = hit.image
     return Result(
         id=image.id,
@@ -109,6 +112,7 @@ def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
         width=image.width,
         height=image.height,
         metadata=image.metadata if metadata else None,
+        tags=image.tags if tags else None,
     )
 
 
@@ -140,7 +144,7 @@ def _query_part() -> Any:
 
 def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
     started = perf_counter()
-    where = parse_where(asked.filters) if asked.filters else None
+    where = visible(parse_where(asked.filters) if asked.filters else None)
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
     query, encode_s = _timed(lambda: Query.of(terms, collection))
@@ -178,7 +182,8 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
     hits = _hits(asked, query, where, floor, collection)
-    found.results = [result_of(hit, asked.collection, metadata="metadata" in asked.include) for hit in hits]
+    shown = {name: name in asked.include for name in ("metadata", "tags")}
+    found.results = [result_of(hit, asked.collection, **shown) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:

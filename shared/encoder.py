@@ -38,7 +38,8 @@ class Encoder:
 
     `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
     one of fp32, bf16, fp16, `max_tokens` the longest text in tokens, both end marks included. The two towers
-    run in `precision`; their projections and the normalisation in fp32.
+    run in `precision`; their projections and the normalisation in fp32. `logit_scale` is what the checkpoint
+    multiplies cosines by before a softmax: its inverse temperature, 100 in the published CLIP models.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Encoder:
             )
         self.dimension: int = model.config.projection_dim
         self._patches = (side // model.config.vision_config.patch_size,) * 2
+        self.logit_scale = float(model.logit_scale.detach().exp())
         self.device = device
         self.device_name = _device_name(device)
         self.precision = precision

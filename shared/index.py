@@ -299,8 +299,16 @@ class Collection:
         for start in range(0, len(ids), BATCH):
             self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
 
+    def ids(self) -> Iterator[str]:
+        """Every id, once; a page at a time, so what is deleted meanwhile may or may not be among them."""
+        yield from index_search.ids(self._run)
+
     def count(self) -> int:
         return self._run(lambda chroma: chroma.count())
+
+    def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
+        """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
+        return self._run(lambda chroma: index_search.nearest(chroma, vectors, count))
 
     def search(
         self,

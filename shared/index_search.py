@@ -9,8 +9,9 @@ steps that its query alone decides, and what a step finds anew is put behind wha
 Every page is then cut from the same list: pages neither repeat nor miss a picture.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ from shared.index_records import from_record
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
+_ID_PAGE = 5_000
+_OVERLAP = 1_000
 # How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
 # records are needed the steps are closer.
 _FETCHES = (256, 1_024, 4_096, 16_384)
@@ -126,6 +129,28 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
         if answer["ids"]:
             yield answer["ids"], np.asarray(answer["embeddings"], dtype=np.float32)
+
+
+def ids(run: Callable[[Callable[[Any], Any]], Any]) -> Iterator[str]:
+    """Every id of the store that `run` calls its argument with, once for each page.
+
+    Each page begins well before the end of the one before: what is deleted meanwhile moves the rest forward,
+    and up to _OVERLAP deletions between two pages leave nothing out.
+    """
+    start, before = 0, frozenset[str]()
+    while True:
+        page: list[str] = run(methodcaller("get", limit=_ID_PAGE, offset=start, include=[]))["ids"]
+        yield from (one for one in page if one not in before)
+        if len(page) < _ID_PAGE:
+            return
+        start, before = start + len(page) - _OVERLAP, frozenset(page)
+
+
+def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:
+    """For each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
+    found = store.query(query_embeddings=list(vectors), n_results=count, include=["distances"])
+    scores = [np.clip(1.0 - np.asarray(row, np.float64), -1.0, 1.0).tolist() for row in found["distances"]]
+    return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
 
 
 def _order(one: _Scored) -> tuple[float, str]:
