@@ -24,7 +24,9 @@ class Plan:
     def draw(cls, size: int) -> "Plan":
         chance = torch.rand(size)
         partner = torch.where(chance < 0.10, (torch.arange(size) + size // 2) % size, -1)
-        colour = torch.where((chance >= 0.10) & (chance < 0.14), torch.randint(len(COLOUR_VALUES), (size,)), -1)
+        colour = torch.where(
+            (chance >= 0.10) & (chance < 0.14), torch.randint(len(COLOUR_VALUES), (size,)), -1
+        )
         return cls(partner, colour, (chance >= 0.14) & (chance < 0.16))
 
 
@@ -77,9 +79,7 @@ def placed(
     out = warped(rgba, aspect, flippable, share, shift, side)
     if pair.any():
         other = plan.partner[pair]
-        second = warped(
-            rgba[other], aspect[other], flippable[other], share[pair], -shift[pair], side
-        )
+        second = warped(rgba[other], aspect[other], flippable[other], share[pair], -shift[pair], side)
         out[pair] += second * (1 - out[pair, 3:])
     return out
 

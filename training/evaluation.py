@@ -1,4 +1,4 @@
-"""How well a model finds pictures: the product's own decoding, encoder and index, on drawings never trained on.
+"""How well a model finds drawings never trained on, by the product's own decoding, encoder and index.
 
 Recall@k is the share of queries with a right picture among the first k; MRR@10 is the mean of 1/rank of the
 first right one, 0 past the tenth. Identical files are one candidate, as in the product.
@@ -73,7 +73,7 @@ def file_of(item: Item, folder: Path) -> bytes:
 
 
 def held_out(raw: Raw) -> dict[str, list[Item]]:
-    """Every set's pictures for evaluation, by source; a clip art whose file is also trained on is left out."""
+    """Pictures for evaluation, by source; a clip art whose file is also trained on is left out."""
     items = list(collect(raw, tuple(s for s in PICTURES if not s.weight or s.kind == "clipart")))
     seen = {Path(item.drawing).read_bytes() for item in items if not item.held_out}
     found = defaultdict(list)
@@ -141,8 +141,8 @@ def keyword_queries(candidates: Candidates, *, only_withheld: bool) -> dict[str,
 
 
 def pixel_baseline(files: Sequence[bytes]) -> Vectors:
-    """Unit vectors of 16 × 16 pixels on white, cropped to the drawing: what no model has to beat."""
-    import PIL.Image  # noqa: PLC0415 - the name `Image` is the product's here
+    """Unit vectors of 16x16 pixels on white, cropped to the drawing: what no model has to beat."""
+    import PIL.Image
 
     rows = []
     for data in files:
@@ -189,7 +189,7 @@ def encode_rate(encoder: Encoder) -> Result:
 
 
 def evaluate(model: str, folder: Path) -> list[Result]:
-    """Every figure of the model card, best read beside the baselines; prints the plain queries' first five."""
+    """Every figure of the model card; prints the first five pictures of the plain queries."""
     encoder = Encoder.load(model, batch_size=64)
     encoder.warm()
     held = held_out(Raw(folder / "raw"))
@@ -247,7 +247,7 @@ def picture_results(sets: dict[str, Candidates], index: Index, encoder: Encoder)
         theirs.ids,
         pixels[1],
     )
-    return results + retrieval("  the same by 16 × 16 pixels, cropped", baseline, pixels[0][rows], expected)
+    return results + retrieval("  the same by 16x16 pixels, cropped", baseline, pixels[0][rows], expected)
 
 
 def plain_queries(drawings: Candidates, clip_art: Candidates, encoder: Encoder, index: Index) -> None:

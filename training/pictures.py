@@ -23,7 +23,7 @@ SIDE = 64  # pixels; training goes up to 48
 MARGIN = 1.06  # of the drawing's longer side
 HELD_OUT = 0.265  # of the share of titles: about 800 pictures
 
-STYLE_SUFFIX = r"-(outline|filled|fill|duotone|bold|light|regular|\d+)$"
+STYLE_SUFFIX = r"-(outline|filled|fill|duotone|bold|light|regular|\d+)"
 SKIN_TONE = re.compile(r"skin-tone|-(light|medium-light|medium|medium-dark|dark)$")
 CLIP_ART_SKIPPED = re.compile(
     r"^(shapes/(stars|jigsaw|callouts|flowchart)|special|computer/icons/70a|unsorted/duplicates|"
@@ -95,9 +95,8 @@ def icon_items(source: Source, raw: Raw, emoji: Emoji) -> Iterator[Item]:
     largest: dict[str, tuple[int, str]] = {}
     for icon, svg in raw.iconify(source):  # fluent-color has one drawing a size: keep the largest
         size = int(m[1]) if source.name == "fluent-color" and (m := re.search(r"-(\d+)$", icon)) else 0
-        while (stem := re.sub(STYLE_SUFFIX, "", icon)) != icon and stem:
-            icon = stem
-        largest[icon] = max(largest.get(icon, (-1, "")), (size, svg))
+        stem = re.sub(f"({STYLE_SUFFIX})+$", "", icon)
+        largest[stem] = max(largest.get(stem, (-1, "")), (size, svg))
     for icon, (_, svg) in largest.items():
         name = clean(icon.replace("-", " "))
         known = emoji.by_name.get(name)
@@ -200,7 +199,9 @@ def render(drawing: str, side: int) -> Image.Image:
     if drawing.startswith("<"):
         box = re.search(r'viewBox="([-\d.]+) ([-\d.]+) ([-\d.]+) ([-\d.]+)"', drawing)
         longer = "height" if box and float(box[4]) > float(box[3]) else "width"
-        return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=drawing, **{longer: side})))).convert("RGBA")
+        return Image.open(
+            io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=drawing, **{longer: side})))
+        ).convert("RGBA")
     image = Image.open(drawing)
     image.draft("RGB", (side, side))
     if image.mode in ("RGB", "RGBA", "L", "LA"):
@@ -224,7 +225,11 @@ def cropped(image: Image.Image) -> np.ndarray | None:
     top, left = (ys.min() + ys.max() + 1 - side) // 2, (xs.min() + xs.max() + 1 - side) // 2
     planes = np.moveaxis(np.concatenate([rgba[..., :3] * alpha, rgba[..., 3:]], -1), -1, 0)
     square = [
-        np.asarray(Image.fromarray(plane).crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        np.asarray(
+            Image.fromarray(plane)
+            .crop((left, top, left + side, top + side))
+            .resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        )
         for plane in planes
     ]
     return np.rint(np.stack(square)).clip(0, 255).astype(np.uint8)

@@ -90,18 +90,21 @@ class Raw:
             )
 
     def fetch(self) -> None:
-        """Get every package that is not there yet. Raises SystemExit naming a tool that is missing."""
+        """Get every package that is not there yet. Raises SystemExit with what is missing."""
         for tool in ("npm", "apt-get", "dpkg"):
             if shutil.which(tool) is None:
                 raise SystemExit(f"{tool} is needed to fetch the pictures and is not on the PATH")
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._install()
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"{error.cmd[0]} failed, see above (is `apt-get update` needed?)") from None
+
+    def _install(self) -> None:
         packages = [s.package for s in PICTURES if s.package not in DEBIAN] + list(WORDS)
-        run = {"cwd": self.folder, "check": True}
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", ".", *packages],
-            **run,
-        )
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]
+        subprocess.run([*npm, *packages], cwd=self.folder, check=True)
         if not self.debian.exists():
-            subprocess.run(["apt-get", "download", *DEBIAN], **run)
+            subprocess.run(["apt-get", "download", *DEBIAN], cwd=self.folder, check=True)
             for archive in sorted(self.folder.glob("*.deb")):
-                subprocess.run(["dpkg", "-x", archive.name, "debian"], **run)
+                subprocess.run(["dpkg", "-x", archive.name, "debian"], cwd=self.folder, check=True)

@@ -59,7 +59,11 @@ class Trainer:
                 for item in self.captions.items
                 for text in item["names"] + item["keywords"] + item["categories"] + item["related"]
             ]
-            scenes = [f"a {a} in the snow next to a photo of the {b} icon" for a in COLOUR_NAMES for b in corpus[::40]]
+            scenes = [
+                f"a {a} in the snow next to a photo of the {b} icon"
+                for a in COLOUR_NAMES
+                for b in corpus[::40]
+            ]
             train_tokenizer(corpus + scenes).save_pretrained(self.folder / "tokenizer")
         return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
 
@@ -109,7 +113,10 @@ class Trainer:
                 other = indices[partner]
                 joint = random.choice(("{} and {}", "{} and {}", "{} next to {}", "{} with {}"))
                 tags[place] = words.tags[index] | words.tags[other]
-                caption, names = joint.format(*random.sample([words.name(index), words.name(other)], 2)), False
+                caption, names = (
+                    joint.format(*random.sample([words.name(index), words.name(other)], 2)),
+                    False,
+                )
             elif plan.colour[place] >= 0:
                 colour = COLOUR_NAMES[int(plan.colour[place])]
                 caption, names = f"{words.name(index)} on a {colour} background", False

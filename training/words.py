@@ -139,7 +139,7 @@ class WordNet:
 
     def look_up(self, name: str) -> str | None:
         """The offset of a name's first sense: the whole name's, else its last word's, singular too."""
-        for word in (name, name.split(" ")[-1]):
+        for word in (name, name.rsplit(" ", maxsplit=1)[-1]):
             for form in (word, word.removesuffix("s")):
                 if form in self.first:
                     return self.first[form]

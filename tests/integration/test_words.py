@@ -61,7 +61,7 @@ def test_a_negative_text_pushes_down_what_it_names(http: httpx.Client) -> None:
     assert pushed.index("ship") > plain.index("ship")
 
 
-@pytest.mark.parametrize("words", ["слон", "大象", "فيل", "🐘", "\u0000", "a" * 5000])
+@pytest.mark.parametrize("words", ["слон", "大象", "فيل", "🐘", "\u0000", "a" * 1000])
 def test_any_script_gets_an_answer(http: httpx.Client, words: str) -> None:
     assert http.get("/v1/search", params={"text": words}).status_code == 200
 
