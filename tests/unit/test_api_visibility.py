@@ -44,6 +44,16 @@ def test_a_filter_on_nsfw_asks_for_all(api: Api, filters: dict[str, Any], expect
     assert found(api, filters=filters) == expected
 
 
+def test_facets_count_only_what_is_within_the_limit(api: Api) -> None:
+    query = {"text": "axis 0", "facets": ["tags", "colors"]}
+    answer = api.http.post("/v1/search", json=query).get_json()
+    assert answer["facet_scope"]["pictures"] == 3
+    assert answer["facets"]["tags"] == [{"value": one, "count": 1} for one in ("cat", "dog", "sofa")]
+    assert answer["facets"]["colors"] == [{"value": one, "count": 1} for one in ("blue", "red", "white")]
+    asked = api.http.post("/v1/search", json={**query, "filters": {"nsfw": {"gte": 0}}}).get_json()
+    assert {"value": "cat", "count": 2} in asked["facets"]["tags"]
+
+
 def test_similar_pictures_are_within_the_limit(api: Api) -> None:
     results = api.http.get(f"/v1/images/{image_id(1)}/similar").get_json()["results"]
     assert [int(hit["id"], 16) for hit in results] == [2, 4]
