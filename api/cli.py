@@ -62,6 +62,11 @@ def _fail(detail: str) -> NoReturn:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--collection", "-c", help="Collection to ingest into.  [default: images]")
 @click.option("--metadata", "-m", multiple=True, metavar="NAME=VALUE", help="Metadata for every picture.")
+@click.option(
+    "--on-near-duplicate",
+    type=click.Choice(["keep", "skip"]),
+    help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
+)
 @click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
 @_client_command
 def ingest(
@@ -70,6 +75,7 @@ def ingest(
     sources: tuple[str, ...],
     collection: str | None,
     metadata: tuple[str, ...],
+    on_near_duplicate: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -91,11 +97,12 @@ def ingest(
         console.print(f"{len(collected.files):,} files make several jobs, of {BATCH_FILES:,} at most.")
     jobs: list[JobOut] = []
     with console.status("Sending...") if console.is_terminal else nullcontext():
-        for job in client.ingest_files(collected.files, collection=collection, metadata=given):
+        options = {"collection": collection, "on_near_duplicate": on_near_duplicate}
+        for job in client.ingest_files(collected.files, metadata=given, **options):
             jobs.append(job)
             console.print(f"Job {job.job_id}: {job.total:,} files")
         if collected.has_urls:
-            jobs.append(client.ingest_urls(collected.items(given), collection=collection))
+            jobs.append(client.ingest_urls(collected.items(given), **options))
             console.print(f"Job {jobs[-1].job_id}: {jobs[-1].total:,} URLs")
     if wait:
         jobs = [_watch(client, job.job_id, console) for job in jobs]
@@ -199,7 +206,57 @@ def search(
     _console().print(table if answer["results"] else "Nothing found.")
 
 
-client_commands: list[click.Command] = [ingest, search, status, jobs, cancel, retry]
+@click.command()
+@click.option("--collection", "-c", help="Collection to look through.  [default: images]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Least cosine similarity.  [default: 0.95]",
+)
+@click.option(
+    "--max-distance", type=click.IntRange(0, 32), help="Most bits in which the hashes differ.  [default: 8]"
+)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Groups to show.")
+@_client_command
+def duplicates(
+    client: Client,
+    *,
+    collection: str | None,
+    threshold: float | None,
+    max_distance: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show groups of near-duplicates; the first of each is the one to keep."""
+    options = {"collection": collection, "threshold": threshold, "max_distance": max_distance}
+    answer = client.duplicates(options, limit)
+    if as_json:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    table = _table("group", "", "id", "size", "bytes", "score", "source")
+    for number, group in enumerate(answer["groups"], 1):
+        for one in group["images"]:
+            mark = "keep" if one["id"] == group["keeper"] else ""
+            size = f"{one['width']}x{one['height']}"
+            row = (
+                str(number),
+                mark,
+                one["id"],
+                size,
+                f"{one['bytes']:,}",
+                f"{one['score']:.4f}",
+                one["source"],
+            )
+            table.add_row(*row)
+    console = _console()
+    console.print(table if answer["groups"] else "No near-duplicates.")
+    if answer["total"] > len(answer["groups"]):
+        console.print(f"{answer['total'] - len(answer['groups']):,} more groups: --limit")
+    if answer["not_compared"]:
+        console.print(f"{answer['not_compared']:,} pictures have no perceptual hash and were not compared.")
+
+
+client_commands: list[click.Command] = [ingest, search, duplicates, status, jobs, cancel, retry]
 
 
 def _metadata(pairs: tuple[str, ...]) -> Metadata:

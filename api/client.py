@@ -20,6 +20,8 @@ BATCH_FILES = 1000
 BATCH_BYTES = 2**30
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_S = 600.0
+COMPARE_TIMEOUT_S = 300.0
+MOST_GROUPS = 200  # in one answer
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
 _PIECE = 64 * 1024
@@ -76,9 +78,14 @@ class Client:
         collection: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
+        on_near_duplicate: str | None = None,
     ) -> JobOut:
         """One job of URLs, or of objects with `url` and `metadata`, streamed however many there are."""
-        options = {"collection": collection, "callback_url": callback_url}
+        options = {
+            "collection": collection,
+            "callback_url": callback_url,
+            "on_near_duplicate": on_near_duplicate,
+        }
         headers = {"Content-Type": "application/x-ndjson"}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
@@ -98,12 +105,17 @@ class Client:
         *,
         collection: str | None = None,
         metadata: Metadata | None = None,
+        on_near_duplicate: str | None = None,
     ) -> Iterator[JobOut]:
         """Uploads (path, name to show) pairs: one job for at most BATCH_FILES files and BATCH_BYTES bytes.
 
         An archive goes alone, since the server takes it as the only file of a request.
         """
-        fields = {"collection": collection or "", "metadata": json.dumps(metadata) if metadata else ""}
+        fields = {
+            "collection": collection or "",
+            "metadata": json.dumps(metadata) if metadata else "",
+            "on_near_duplicate": on_near_duplicate or "",
+        }
         for batch in _batches(files):
             boundary = secrets.token_hex(16)
             response = self._send(
@@ -164,6 +176,20 @@ class Client:
         files = [("image", (path.name, path.read_bytes(), _media_type(path.name))) for path in images]
         part = ("query", (None, json.dumps(query).encode(), "application/json"))
         return self._json("POST", "/v1/search", files=[part, *files])
+
+    def duplicates(self, options: JsonObject, limit: int) -> JsonObject:
+        """The first `limit` groups of GET /v1/duplicates; `options` are its parameters, None left out."""
+        params = {name: value for name, value in options.items() if value is not None}
+        answer: JsonObject = {}
+        groups: list[JsonObject] = []
+        while len(groups) < limit and answer.get("next_cursor", "first"):
+            place = {"cursor": answer["next_cursor"]} if answer else {}
+            size = {"limit": min(limit - len(groups), MOST_GROUPS)}
+            answer = self._json(
+                "GET", "/v1/duplicates", params={**params, **size, **place}, timeout=COMPARE_TIMEOUT_S
+            )
+            groups += answer["groups"]
+        return {**answer, "groups": groups}
 
     def ready(self, *, ingest: bool = False) -> tuple[bool, JsonObject]:
         """Whether the server can search (or take jobs), and what its dependencies say."""

@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 from flask import Flask, current_app
 
 from api.auth import KeyRing
+from api.confidence import Backgrounds
 from api.metrics import Metrics
+from api.texts import EncodedText, TextCache
 from shared.encoder import Encoder, resolve_auto
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
@@ -77,6 +79,8 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     probe: "Probe"
+    texts: TextCache = field(default_factory=TextCache)
+    backgrounds: Backgrounds = field(default_factory=Backgrounds)
 
 
 def install(app: Flask, context: Context) -> None:
@@ -95,6 +99,11 @@ def services() -> Services:
 def encoder() -> Encoder:
     """The loaded encoder. Raises ModelNotReady while it loads, Unavailable (503) when it cannot be loaded."""
     return context().loader.get()
+
+
+def encoded_text(text: str) -> EncodedText:
+    """Of the loaded encoder; raises as `encoder` and Encoder.encode_texts do."""
+    return context().texts.get(encoder(), text)
 
 
 def metrics() -> Metrics:

@@ -12,6 +12,7 @@ from api.context import services
 from api.query import open_collection
 from api.schemas import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.search import result_of
+from api.visibility import visible
 from shared.blobs import thumbnail_key
 from shared.errors import ImageNotFound
 from shared.index import Collection
@@ -65,17 +66,17 @@ def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
 @blueprint.get("/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: SimilarResponse})
 @requires("search")
 def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
-    """Its nearest neighbours, best first, without itself."""
+    """Its nearest neighbours, best first, without itself and, with `NSFW_MAX` set, what is above that."""
     collection = _collection(query.collection, path.image_id)
     hits = collection.search(
         collection.vector(path.image_id),
         limit=query.limit,
         offset=0,
-        where=None,
+        where=visible(None),
         min_score=query.min_score,
         exclude=path.image_id,
     )
-    return jsonify(results=[result_of(hit, query.collection).model_dump() for hit in hits])
+    return jsonify(results=[result_of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
 
 
 @blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import Any
 
@@ -48,12 +48,21 @@ class Options:
     collection: str
     callback_url: str | None
     idempotency_key: str | None
+    on_near_duplicate: str = "keep"
+
+    def applied(self, item: Item) -> Item:
+        """The item with what the options say of each."""
+        return replace(item, skip_near=True) if self.on_near_duplicate == "skip" else item
 
 
 def check_options(
-    services: Services, collection: str | None, callback_url: str | None, idempotency_key: str | None
+    services: Services,
+    collection: str | None,
+    callback_url: str | None,
+    idempotency_key: str | None,
+    on_near_duplicate: str | None = None,
 ) -> Options:
-    """Raises InvalidRequest for a malformed collection name or a callback that must not be called."""
+    """Raises InvalidRequest for a malformed option, or a callback that must not be called."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -68,7 +77,12 @@ def check_options(
             raise InvalidRequest(
                 f"The callback_url cannot be used: {error.detail}", [fault], code=error.code
             ) from error
-    return Options(collection, callback_url, idempotency_key)
+    if on_near_duplicate not in (None, "keep", "skip"):
+        message = "must be `keep` or `skip`"
+        raise InvalidRequest(
+            f"on_near_duplicate {message}.", [{"pointer": "/on_near_duplicate", "message": message}]
+        )
+    return Options(collection, callback_url, idempotency_key, on_near_duplicate or "keep")
 
 
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
@@ -93,12 +107,14 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
         ),
     )
     options = defaults
-    if request.collection is not None or request.callback_url is not None:
+    own = (request.collection, request.callback_url, request.on_near_duplicate)
+    if any(option is not None for option in own):
         options = check_options(
             services,
             request.collection if request.collection is not None else defaults.collection,
             request.callback_url if request.callback_url is not None else defaults.callback_url,
             defaults.idempotency_key,
+            request.on_near_duplicate or defaults.on_near_duplicate,
         )
     content = [[item.url, item.metadata or {}] for item in given] if options.idempotency_key else None
     return launch(
@@ -117,7 +133,7 @@ def url_item(url: str, metadata: dict[str, Any] | None = None) -> Item:
 
 def digest_of(content: object, options: Options) -> str:
     """SHA-256 of what a request asks for, by content: the order of an object's names does not count."""
-    whole = [content, options.collection, options.callback_url]
+    whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -139,7 +155,7 @@ def launch(
     try:
         writer = ManifestWriter(services.blobs, job_id)
         for item in items:
-            writer.add(item)
+            writer.add(options.applied(item))
         writer.flush()
         owner = services.ledger.create(
             job_id,
@@ -195,7 +211,7 @@ class _GrowingJob:
         return self._writer.count
 
     def add(self, item: Item) -> None:
-        self._writer.add(item)
+        self._writer.add(self._options.applied(item))
         waiting = self.count - self._committed
         if waiting >= SEGMENT_ITEMS or monotonic() - self._last_commit > COMMIT_SECONDS:
             self.commit()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -10,6 +10,7 @@ from shared.errors import FieldError
 from shared.filters import METADATA_NAME, RESERVED_NAMES
 from shared.job_view import job_document
 from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobStatus
+from shared.near import COSINE, HAMMING
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
@@ -35,6 +36,15 @@ Collection = Annotated[
 ]
 
 
+_JOB_EXAMPLES: list[Any] = [
+    {
+        "items": [{"url": "https://example.com/a.jpg", "metadata": {"shop": "north"}}],
+        "on_near_duplicate": "skip",
+    },
+    {"urls": ["https://example.com/a.jpg", "https://example.com/b.jpg"], "collection": "cats"},
+]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -46,13 +56,27 @@ class ItemIn(_Strict):
     metadata: MetadataIn = None
 
 
+OnNearDuplicate = Annotated[
+    Literal["keep", "skip"],
+    Field(
+        description="`skip`: an item whose picture is a near-duplicate (cosine similarity at least "
+        f"{COSINE}, Hamming distance of the perceptual hashes at most {HAMMING}) of one in the collection, "
+        "or of an earlier item, ends as `duplicate` with that one's `image_id`, and adds nothing to it. "
+        "[default: keep]"
+    ),
+]
+
+
 class JobIn(_Strict):
     """Exactly one of `items` and `urls`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _JOB_EXAMPLES})
 
     items: list[ItemIn] | None = Field(None, max_length=MAX_ITEMS)
     urls: list[str] | None = Field(None, max_length=MAX_ITEMS, description="short for items without metadata")
     collection: Collection | None = None
     callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+    on_near_duplicate: OnNearDuplicate | None = None
 
 
 class JobFormIn(BaseModel):
@@ -66,6 +90,7 @@ class JobFormIn(BaseModel):
     ] = Field({}, description="a JSON object for all pictures, or a list in the order of the files")
     collection: Collection = DEFAULT_COLLECTION
     callback_url: str | None = None
+    on_near_duplicate: OnNearDuplicate = "keep"
 
 
 class JobQuery(BaseModel):
@@ -75,6 +100,7 @@ class JobQuery(BaseModel):
 
     collection: Collection | None = None
     callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+    on_near_duplicate: OnNearDuplicate | None = None
 
 
 class JobHeaders(BaseModel):

@@ -74,6 +74,8 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
     JSON: at most 100,000 items and 64 MiB. A stream of lines (NDJSON or plain text): at most 5,000,000, read
     as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
     later one becomes a failed item. A body that breaks off ends as a job of what was read, `truncated`.
+
+    With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added.
     """
     body = Body(request.environ, _size_limit(request.mimetype))
     try:
@@ -95,7 +97,9 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
         accepted = ", ".join(_BODY["content"])  # type: ignore[arg-type]
         raise UnsupportedMediaType(f"The body's Content-Type must be one of {accepted}.")
     parts.ledger.ping()  # so that nothing is stored for a job that cannot be made
-    options = check_options(parts, query.collection, query.callback_url, header.idempotency_key)
+    options = check_options(
+        parts, query.collection, query.callback_url, header.idempotency_key, query.on_near_duplicate
+    )
     if media_type == "application/json":
         return ingest_json(parts, options, body.read_all())
     if media_type in STREAMED_TYPES:

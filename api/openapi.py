@@ -62,6 +62,7 @@ def component(api: APIBlueprint, model: type[BaseModel]) -> dict[str, Any]:
 def document(app: OpenAPI) -> dict[str, Any]:
     """The description, with our problem documents as every route's errors, and the scope that each needs."""
     described: dict[str, Any] = deepcopy(app.api_doc)
+    _add_examples(described["components"]["schemas"])
     scopes = {endpoint: getattr(view, "__scope__", None) for endpoint, view in app.view_functions.items()}
     problem = {
         "description": "A problem document (RFC 9457).",
@@ -79,6 +80,17 @@ def document(app: OpenAPI) -> dict[str, Any]:
                 operation["security"] = [{"key": []}]
                 operation["x-scope"] = scope
     return described
+
+
+def _add_examples(schemas: dict[str, Any]) -> None:
+    """The `examples` of our models, which flask-openapi3's Schema does not know and so drops."""
+    models = [BaseModel]
+    while models:
+        model = models.pop()
+        models += model.__subclasses__()
+        extra = model.model_config.get("json_schema_extra")
+        if model.__module__.startswith("api.") and model.__name__ in schemas and isinstance(extra, dict):
+            schemas[model.__name__] |= extra
 
 
 def _openapi_path(rule: str) -> str:

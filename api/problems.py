@@ -152,7 +152,7 @@ def _ours(error: ImageSearchError) -> Response:
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
-    members = {"errors": error.errors} if isinstance(error, InvalidRequest) and error.errors else {}
+    members = {"errors": error.errors} if error.errors else {}
     return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
 
 

@@ -2,7 +2,8 @@
 
 With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
 negatives)`. `text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone
-are a query, too: the least alike come first.
+are a query, too: the least alike come first. So a picture's score is the weighted sum of its cosines to the
+terms, over the norm of the weighted sum of their vectors, and each summand is that term's share of the score.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from api.context import encoder, services
+from api.context import encoded_text, encoder, services
 from api.schemas import MAX_PICTURES, SearchRequest, Subject
 from shared.encoder import Encoder
 from shared.errors import (
@@ -72,7 +73,10 @@ def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term
     refuse_blank(given)
     counted = [term for term in given if term.weight]
     if not counted:
-        raise InvalidRequest("Every weight of the query is 0, so it asks for nothing.")
+        raise InvalidRequest(
+            "Every weight of the query is 0, so it asks for nothing.",
+            [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
+        )
     pictures = [term for term in counted if term.image_url is not None or term.data is not None]
     if len(pictures) > MAX_PICTURES:
         raise _invalid(
@@ -98,23 +102,60 @@ def open_collection(name: str) -> Collection | None:
     """None for the default collection before anything was put into it. Raises CollectionNotFound."""
     try:
         return services().index.collection(name)
-    except CollectionNotFound:
+    except CollectionNotFound as error:
         if name == DEFAULT_COLLECTION:
             return None
-        raise
+        raise error.at("/collection") from None
 
 
-def query_vector(terms: Sequence[Term], collection: Collection | None) -> Vector:
-    """The unit vector (dimension,) of a query. Raises InvalidRequest when its terms cancel each other out."""
-    weights = np.array([term.weight for term in terms], np.float32)
-    total = weights @ unit_vectors(terms, collection)
-    norm = float(np.linalg.norm(total))
-    if norm <= _CANCELLED * float(np.abs(weights).sum()):
-        raise InvalidRequest(
-            "The query cancels itself out: its negative terms take away all that it asks for."
-        )
-    vector: Vector = (total / norm).astype(np.float32)
-    return vector
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one term has in one picture's score: `weight * cosine / |sum of weight * vector|`."""
+
+    pointer: str
+    weight: float
+    cosine: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Terms, their unit vectors (n, dimension), the `norm` of the weighted sum and its unit `vector`."""
+
+    terms: Sequence[Term]
+    vectors: Vector
+    norm: float
+    vector: Vector
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
+        """Raises InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        vectors = unit_vectors(terms, collection)
+        weights = np.array([term.weight for term in terms], np.float32)
+        total = weights @ vectors
+        norm = float(np.linalg.norm(total))
+        if norm <= _CANCELLED * float(np.abs(weights).sum()):
+            raise _cancelled(terms)
+        return cls(terms, vectors, norm, (total / norm).astype(np.float32))
+
+    def shares(self, picture: Vector) -> list[Share]:
+        """Of a picture's vector, which need not be of length 1. They sum up to its score."""
+        cosines = self.vectors @ (picture / np.linalg.norm(picture))
+        return [
+            Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
+            for term, cosine in zip(self.terms, cosines, strict=True)
+        ]
+
+
+def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
+    taking = [term for term in terms if term.weight < 0] or terms
+    return InvalidRequest(
+        "The query cancels itself out: its negative terms take away all that it asks for.",
+        [
+            {"pointer": _pointer(term), "message": "takes away what the other terms ask for"}
+            for term in taking
+        ],
+    )
 
 
 def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
@@ -129,15 +170,17 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
     for place, term in enumerate(terms):
         if term.image_id is not None:
             if term.image_id not in stored:
-                raise ImageNotFound(
-                    f"{_pointer(term)}: there is no picture {term.image_id!r} in this collection."
-                )
+                at = _pointer(term)
+                raise ImageNotFound(f"{at}: there is no picture {term.image_id!r} in this collection.").at(at)
             vectors[place] = stored[term.image_id]
     if len(vectors) < len(terms):
         model = encoder()
         if collection is not None:
             collection.check_model(model.name, model.fingerprint)
-        vectors |= _texts(model, terms) | _pictures(model, terms)
+        vectors |= {
+            place: encoded_text(term.text).vector for place, term in enumerate(terms) if term.text is not None
+        }
+        vectors |= _pictures(model, terms)
     return np.stack([vectors[place] for place in range(len(terms))])
 
 
@@ -146,17 +189,8 @@ def cut_off(terms: Sequence[Term]) -> list[str]:
     return [
         f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
         for term in terms
-        if term.text is not None and encoder().truncated(term.text)
+        if term.text is not None and encoded_text(term.text).truncated
     ]
-
-
-def _texts(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
-    # Each distinct text once: equal texts then have equal vectors, whatever the batch does to rounding.
-    distinct = list(dict.fromkeys(term.text for term in terms if term.text is not None))
-    if not distinct:
-        return {}
-    vectors = dict(zip(distinct, model.encode_texts(distinct), strict=True))
-    return {place: vectors[term.text] for place, term in enumerate(terms) if term.text is not None}
 
 
 def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:

@@ -6,6 +6,17 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.search_schemas import (
+    FACET_BOUND,
+    MAX_FACET_VALUES,
+    MAX_FACETS,
+    SEARCH_ANSWER,
+    Contribution,
+    FacetCount,
+    FacetName,
+    FacetScope,
+)
+from shared.appearance import COLORS
 from shared.job_view import rfc3339
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, CollectionInfo, Image
 
@@ -14,6 +25,27 @@ MAX_OFFSET = 10_000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_TEXT = 2000
+
+IMAGE_EXAMPLE: dict[str, Any] = {
+    "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "collection": "images",
+    "source": "https://example.com/a.jpg",
+    "sources": ["https://example.com/a.jpg"],
+    "format": "jpeg",
+    "width": 3024,
+    "height": 4032,
+    "bytes": 2481193,
+    "created_at": "2026-11-24T13:20:53.120Z",
+    "taken_at": "2026-07-01T18:04:05.000Z",
+    "lat": 47.37,
+    "lon": 8.54,
+    "tags": ["sailboat", "lake"],
+    "nsfw": 0.0031,
+    "colors": ["blue", "white", "green"],
+    "phash": "c3d2e1f00f1e2d3c",
+    "metadata": {"shop": "north"},
+    "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
+}
 
 Text = Annotated[
     str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
@@ -28,8 +60,11 @@ CollectionName = Annotated[
     ),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
-Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+Offset = Annotated[
+    int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
+]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -111,7 +146,25 @@ class SearchRequest(BodyModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = Field(None, description="leaves out what scores less")
-    include: list[Literal["metadata"]] = Field(["metadata"], max_length=8)
+    min_confidence: Confidence | None = Field(
+        None, description="leaves out what is less sure to fit; then no result is an answer, too"
+    )
+    include: list[Literal["metadata", "tags", "contributions", "confidence"]] = Field(
+        ["metadata"],
+        max_length=8,
+        description=(
+            "what each result carries beside the basics; `contributions`: its score, term by term; "
+            "`confidence`: how sure it is that it fits"
+        ),
+    )
+    facets: list[FacetName] = Field(
+        [],
+        max_length=MAX_FACETS,
+        description=(
+            "built-in fields or metadata names whose values are counted, over all pictures that match the "
+            f"query's filters and bounds, up to the {FACET_BOUND:,} nearest"
+        ),
+    )
 
 
 class SearchForm(BaseModel):
@@ -129,6 +182,7 @@ class SearchQuery(QueryModel):
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = None
+    min_confidence: Confidence | None = None
 
 
 class Result(BaseModel):
@@ -141,6 +195,15 @@ class Result(BaseModel):
     width: int
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    tags: list[str] | None = Field(None, description="best first; only where `include` names it")
+    contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
+    confidence: float | None = Field(
+        None,
+        description=(
+            "only where `include` names it: the chance, in [0, 1], that the best of as many pictures as the "
+            "collection has, none of which fits, scores less"
+        ),
+    )
 
 
 class Took(BaseModel):
@@ -154,9 +217,19 @@ class Took(BaseModel):
 class SearchResponse(BaseModel):
     """`results` best first, ties by id."""
 
+    model_config = {"openapi_extra": {"example": SEARCH_ANSWER}}  # type: ignore[typeddict-unknown-key]
+
     results: list[Result]
     took_ms: Took
     model: str
+    facets: dict[str, list[FacetCount]] | None = Field(
+        None,
+        description=(
+            f"the {MAX_FACET_VALUES} most frequent values of each name asked for, ties by value; times in "
+            "RFC 3339"
+        ),
+    )
+    facet_scope: FacetScope | None = Field(None, description="only with facets")
     warnings: list[str] | None = Field(None, description="such as a text that was cut off")
 
 
@@ -181,6 +254,8 @@ class CollectionQuery(QueryModel):
 class ImageOut(BaseModel):
     """One picture. Times are RFC 3339; `width` and `height` are those of the upright picture."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [IMAGE_EXAMPLE]})
+
     id: str
     collection: str
     source: str
@@ -193,6 +268,12 @@ class ImageOut(BaseModel):
     taken_at: str | None
     lat: float | None
     lon: float | None
+    tags: list[str] = Field(description="up to 5 of the vocabulary, best first")
+    nsfw: float | None = Field(
+        description="how likely explicit, in [0, 1]; as good as the model that says so"
+    )
+    colors: list[str] = Field(description=f"up to 5 of {', '.join(COLORS)}; most area first")
+    phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
     metadata: dict[str, Any]
     thumbnail_url: str
 
@@ -211,6 +292,10 @@ class ImageOut(BaseModel):
             taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
             lat=image.lat,
             lon=image.lon,
+            tags=image.tags,
+            nsfw=image.nsfw,
+            colors=image.colors,
+            phash=image.phash,
             metadata=image.metadata,
             thumbnail_url=thumbnail_url(collection, image.id),
         )
@@ -223,6 +308,17 @@ class EmbeddingOut(BaseModel):
     min: float
     max: float
     mean: float
+
+
+class ExplainQuery(QueryModel):
+    image_id: ImageId
+    text: Annotated[
+        str,
+        Field(
+            max_length=MAX_TEXT, description="what to look for", json_schema_extra={"example": "a red car"}
+        ),
+    ]
+    collection: CollectionName = DEFAULT_COLLECTION
 
 
 class CompareRequest(BodyModel):

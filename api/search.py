@@ -1,6 +1,7 @@
 """The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -12,16 +13,17 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
-from api.context import encoder, metrics
+from api.confidence import LEAST_PICTURES, Calibration
+from api.context import context, encoder, metrics
+from api.facets import Facets, count_values
 from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
 from api.query import (
+    Query,
     Term,
-    Vector,
     cut_off,
     open_collection,
-    query_vector,
     refuse_blank,
     terms_of,
     unit_vectors,
@@ -37,10 +39,12 @@ from api.schemas import (
     Took,
     thumbnail_url,
 )
+from api.search_schemas import FACET_BOUND, SEARCHES, Contribution, FacetScope
+from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
-from shared.models import Hit
+from shared.models import Hit, Image
 
 MAX_FORM_BYTES = 128 * 2**20
 
@@ -49,7 +53,7 @@ blueprint = APIBlueprint("search", __name__, abp_tags=[Tag(name="search", descri
 _BODY = {
     "required": True,
     "content": {
-        "application/json": component(blueprint, SearchRequest),
+        "application/json": component(blueprint, SearchRequest) | {"examples": SEARCHES},
         "multipart/form-data": component(blueprint, SearchForm),
     },
 }
@@ -66,9 +70,15 @@ def search() -> Response:
     """Best first, ties by id. `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. A query by
-    `image_id` alone returns that picture too, first. A collection `images` that nothing was put into yet is
-    searched as an empty one.
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. So the score
+    is a weighted sum of the picture's cosines to the parts, over the norm of the weighted sum of the parts'
+    vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
+    rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
+    of one query, by `offset` and `limit`, neither repeat nor miss a picture while the collection stays as it
+    is; what is past an offset of 10,000 is reached by narrower `filters`. A query by `image_id` alone returns
+    that picture too, first. A collection `images` that nothing was put into yet is searched as an empty one.
+    With the setting `NSFW_MAX`, pictures whose `nsfw` is above it are left out, of the facets too, unless
+    `filters` has a condition on `nsfw`.
     """
     query, uploads = _read_request()
     return _answer(query, uploads)
@@ -92,7 +102,7 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
+def result_of(hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Result:
     image = hit.image
     return Result(
         id=image.id,
@@ -102,6 +112,7 @@ def result_of(hit: Hit, collection: str, *, metadata: bool = True) -> Result:
         width=image.width,
         height=image.height,
         metadata=image.metadata if metadata else None,
+        tags=image.tags if tags else None,
     )
 
 
@@ -131,45 +142,113 @@ def _query_part() -> Any:
     return load_json(parts[0], "The `query` part") if parts else {}
 
 
-def _answer(query: SearchRequest, uploads: list[bytes]) -> Response:
+def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
     started = perf_counter()
-    where = parse_where(query.filters) if query.filters else None
-    terms = terms_of(query, uploads)
-    collection = open_collection(query.collection)
-    vector, encode_s = _timed(lambda: query_vector(terms, collection))
-    hits, index_s = _timed(lambda: _hits(query, terms, vector, where, collection))
+    where = visible(parse_where(asked.filters) if asked.filters else None)
+    terms = terms_of(asked, uploads)
+    collection = open_collection(asked.collection)
+    query, encode_s = _timed(lambda: Query.of(terms, collection))
+    found, index_s = _timed(lambda: _find(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
     return _json(
         SearchResponse(
-            results=[result_of(hit, query.collection, metadata="metadata" in query.include) for hit in hits],
+            results=found.results,
             took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
             model=collection.pointer.model if collection else encoder().name,
-            warnings=cut_off(terms) or None,
+            facets=found.facets,
+            facet_scope=found.facet_scope,
+            warnings=[*cut_off(terms), *found.warnings] or None,
         )
     )
 
 
-def _hits(
-    query: SearchRequest,
-    terms: list[Term],
-    vector: Vector,
-    where: Where | None,
-    collection: Collection | None,
-) -> list[Hit]:
+@dataclass
+class _Found:
+    """The parts of the answer that come from the collection."""
+
+    results: list[Result] = field(default_factory=list)
+    facets: Facets | None = None
+    facet_scope: FacetScope | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def _find(asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None) -> _Found:
+    found = _Found()
     if collection is None:
-        return []
-    search = partial(collection.search, vector, where=where, min_score=query.min_score)
-    asked_for = terms[0].image_id if len(terms) == 1 and terms[0].weight > 0 else None
+        _count_facets(found, asked, [], complete=True)
+        return found
+    calibration = _calibration(asked, query, collection, found.warnings)
+    floor = _floor(asked, calibration)
+    hits = _hits(asked, query, where, floor, collection)
+    shown = {name: name in asked.include for name in ("metadata", "tags")}
+    found.results = [result_of(hit, asked.collection, **shown) for hit in hits]
+    if "contributions" in asked.include:
+        _add_contributions(found.results, query, collection)
+    if "confidence" in asked.include and calibration is not None:
+        for result in found.results:
+            result.confidence = calibration.confidence(result.score)
+    if asked.facets:
+        images, complete = collection.matching(query.vector, where=where, min_score=floor, most=FACET_BOUND)
+        _count_facets(found, asked, images, complete=complete)
+    return found
+
+
+def _calibration(
+    asked: SearchRequest, query: Query, collection: Collection, warnings: list[str]
+) -> Calibration | None:
+    if asked.min_confidence is None and "confidence" not in asked.include:
+        return None
+    calibration = context().backgrounds.calibrate(query.vector, collection)
+    if calibration is None:
+        at = "/include" if asked.min_confidence is None else "/min_confidence"
+        warnings.append(
+            f"{at}: there is no confidence in a collection of fewer than {LEAST_PICTURES} pictures, so none "
+            "was given or asked for."
+        )
+    return calibration
+
+
+def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
+    """The least score that both bounds allow: confidence grows with the score."""
+    floors = [] if asked.min_score is None else [asked.min_score]
+    if asked.min_confidence is not None and calibration is not None:
+        floors.append(calibration.score(asked.min_confidence))
+    return max(floors, default=None)
+
+
+def _hits(
+    asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
+) -> list[Hit]:
+    search = partial(collection.search, query.vector, where=where, min_score=floor)
+    first = query.terms[0]
+    asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
     if asked_for is None:
-        return search(limit=query.limit, offset=query.offset)
+        return search(limit=asked.limit, offset=asked.offset)
     # Rounding could put a picture of the same vector before the one that was asked for.
     image = collection.get(asked_for)
-    own = [Hit(image, 1.0)] if where is None or where.matches(image) else []
-    start, stop = query.offset - len(own), query.offset + query.limit - len(own)
+    fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
+    own = [Hit(image, 1.0)] if fits else []
+    start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
     others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
-    return own[query.offset :] + others
+    return own[asked.offset :] + others
+
+
+def _add_contributions(results: list[Result], query: Query, collection: Collection) -> None:
+    vectors = collection.vectors([result.id for result in results])
+    for result in results:
+        if result.id in vectors:  # not deleted meanwhile
+            shares = query.shares(vectors[result.id])
+            result.contributions = [Contribution(**asdict(share)) for share in shares]
+
+
+def _count_facets(found: _Found, asked: SearchRequest, images: list[Image], *, complete: bool) -> None:
+    if asked.facets:
+        found.facets, cut = count_values(images, asked.facets)
+        found.facet_scope = FacetScope(
+            pictures=len(images), complete=complete, bound=FACET_BOUND, cut_off=cut
+        )
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -20,7 +20,7 @@ from shared.ledger import new_job_id
 from shared.models import Item
 from shared.services import Services
 
-FIELDS = ("metadata", "collection", "callback_url")
+FIELDS = ("metadata", "collection", "callback_url", "on_near_duplicate")
 MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 2**20
@@ -185,6 +185,7 @@ def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -
         fields.get("collection", defaults.collection),
         fields.get("callback_url") or defaults.callback_url,
         defaults.idempotency_key,
+        fields.get("on_near_duplicate", defaults.on_near_duplicate),
     )
 
 

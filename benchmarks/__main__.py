@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import api_costs, ingest, parity
+from benchmarks import api_costs, filters, ingest, parity
 from benchmarks.photos import served, write_photos
 from benchmarks.results import show
 from deploy.checkpoint import make_random_checkpoint
@@ -15,18 +15,19 @@ PARITY_SAMPLE = 100
 
 @click.command(context_settings={"show_default": True})
 @click.option("--photos", default=300, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
+@click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
 @click.option("--rounds", default=1, help="Ingest runs of each side; the medians count.")
 @click.option(
     "--model", type=click.Path(path_type=Path), help="A trained checkpoint to measure parity on too."
 )
-@click.option("--only", type=click.Choice(["ingest", "parity", "api"]), help="One part.")
-def main(photos: int, rounds: int, model: Path | None, only: str | None) -> None:
-    """Measure ingest, parity and API costs with a randomly initialised ViT-B/32."""
+@click.option("--only", type=click.Choice(["ingest", "parity", "api", "filters"]), help="One part.")
+def main(photos: int, pictures: int, rounds: int, model: Path | None, only: str | None) -> None:
+    """Measure ingest, parity, API costs and filters with a randomly initialised ViT-B/32."""
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         work = Path(folder)
         checkpoint = work / "vit-b-32"
         make_random_checkpoint(checkpoint)
-        paths = write_photos(work / "photos", photos)
+        paths = [] if only in ("api", "filters") else write_photos(work / "photos", photos)
         results = []
         if only in (None, "parity"):
             results += parity.measure(checkpoint, paths[:PARITY_SAMPLE], centred=True)
@@ -34,6 +35,8 @@ def main(photos: int, rounds: int, model: Path | None, only: str | None) -> None
                 results += parity.measure(model, paths[:PARITY_SAMPLE], centred=False)
         if only in (None, "api"):
             results += api_costs.measure(work / "api")
+        if only in (None, "filters"):
+            results += filters.measure(checkpoint, work / "filters", pictures)
         if only in (None, "ingest"):
             with served(work / "photos") as address:
                 urls = [f"{address}/{path.name}" for path in paths]

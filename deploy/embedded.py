@@ -94,6 +94,7 @@ def up(
         own = settings.model_copy(update={"blob_url": folder.blob_url})
         _check_bind(host, own)
         model = _decide_model(own)
+        _check_vocabulary(own)
         click.echo(f"data folder {folder.root}")
         click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:
@@ -207,6 +208,12 @@ def _decide_model(settings: Settings) -> str:
     name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model
     resolve_model(name)
     return name
+
+
+def _check_vocabulary(settings: Settings) -> None:
+    from shared.tagging import read_vocabulary  # noqa: PLC0415 - numpy
+
+    read_vocabulary(settings.tag_vocabulary)
 
 
 def _check_bind(host: str, settings: Settings) -> None:

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     job_ttl_days: float = Field(7.0, gt=0, description="days a finished job is kept")
     keep: Literal["rendition", "original", "none"] = Field("rendition", description="pixels kept a picture")
     callback_secret: SecretStr | None = Field(None, description="HMAC key of job callbacks")
+    tag_vocabulary: Path | None = Field(None, description="file of the tags, one a line; built in when unset")
+    tag_min_score: float = Field(0.15, ge=0, le=1, description="least probability of an assigned tag")
+    nsfw_max: float | None = Field(
+        None, ge=0, le=1, description="nsfw above which results leave a picture out"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["console", "json"] = Field("console", description="log lines for people or machines")
 

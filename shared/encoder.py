@@ -38,7 +38,8 @@ class Encoder:
 
     `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
     one of fp32, bf16, fp16, `max_tokens` the longest text in tokens, both end marks included. The two towers
-    run in `precision`; their projections and the normalisation in fp32.
+    run in `precision`; their projections and the normalisation in fp32. `logit_scale` is what the checkpoint
+    multiplies cosines by before a softmax: its inverse temperature, 100 in the published CLIP models.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Encoder:
                 f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
             )
         self.dimension: int = model.config.projection_dim
+        self._patches = (side // model.config.vision_config.patch_size,) * 2
+        self.logit_scale = float(model.logit_scale.detach().exp())
         self.device = device
         self.device_name = _device_name(device)
         self.precision = precision
@@ -119,11 +122,28 @@ class Encoder:
         can cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when
         even one picture finds no memory.
         """
+        self._check_crops(crops)
+        with self._image_lock:
+            return self._in_batches(len(crops), lambda rows: self._image_features(crops[rows]))
+
+    def encode_patches(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops as for `encode_images` to vectors (n, rows, columns, dimension) of length 1, one a patch.
+
+        They lie in the space of `encode_texts`. The method is MaskCLIP's (C. Zhou, C. C. Loy, B. Dai, Extract
+        Free Dense Labels from CLIP, ECCV 2022): the last layer's attention is left out, so that a patch keeps
+        its own value projection, which goes through the output projection, the last normalisation and the
+        visual projection as the picture's own vector does. Raises as `encode_images` does.
+        """
+        self._check_crops(crops)
+        with self._image_lock:
+            return self._in_batches(
+                len(crops), lambda rows: self._patch_features(crops[rows]), (*self._patches, self.dimension)
+            )
+
+    def _check_crops(self, crops: NDArray[np.uint8]) -> None:
         expected = (*self.preprocess.crop_shape, 3)
         if crops.dtype != np.uint8 or crops.shape[1:] != expected:
             raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
-        with self._image_lock:
-            return self._in_batches(len(crops), lambda rows: self._image_features(crops[rows]))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
@@ -144,8 +164,11 @@ class Encoder:
         self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
         self.encode_texts(["a photo"])
 
-    def _in_batches(self, count: int, features: Features) -> NDArray[np.float32]:
-        vectors = np.empty((count, self.dimension), np.float32)
+    def _in_batches(
+        self, count: int, features: Features, shape: tuple[int, ...] | None = None
+    ) -> NDArray[np.float32]:
+        """`shape` is what `features` gives of one row, (dimension,) where None."""
+        vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
         start, size = 0, self.batch_size
         while start < count:
             rows = slice(start, min(start + size, count))
@@ -155,7 +178,7 @@ class Encoder:
                 continue
             vectors[rows] = batch
             start = rows.stop
-        norms = np.linalg.norm(vectors, axis=1)
+        norms = np.linalg.norm(vectors, axis=-1)
         if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
             raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
         return vectors
@@ -184,14 +207,25 @@ class Encoder:
         log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
         return size // 2
 
-    def _image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+    def _pixels(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         import torch  # noqa: PLC0415
 
         pixels = torch.tensor(crops).to(self.device).float().mul_(self._scale).sub_(self._shift)
-        pixels = pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
-        pooled = self._model.vision_model(pixel_values=pixels).pooler_output
+        return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+
+    def _image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        pooled = self._model.vision_model(pixel_values=self._pixels(crops)).pooler_output
         features: torch.Tensor = self._model.visual_projection(pooled.float())
         return features
+
+    def _patch_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        tower = self._model.vision_model
+        states = tower(pixel_values=self._pixels(crops), output_hidden_states=True).hidden_states
+        last = tower.encoder.layers[-1]
+        values = last.self_attn.v_proj(last.layer_norm1(states[-2]))
+        patches = tower.post_layernorm(last.self_attn.out_proj(values)[:, 1:])  # without the class token
+        features: torch.Tensor = self._model.visual_projection(patches.float())
+        return features.reshape(len(crops), *self._patches, self.dimension)
 
     def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
         tokens = self._tokenizer(

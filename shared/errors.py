@@ -10,7 +10,7 @@ ImageSearchError
 ├── NotFound              404
 │   ├── JobNotFound, ImageNotFound, CollectionNotFound
 ├── Conflict              409
-│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── Unavailable           503   retryable: a dependency does not answer
@@ -19,7 +19,7 @@ ImageSearchError
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Self, TypedDict
 
 ITEM_CODES = (
     "invalid_url",
@@ -50,16 +50,25 @@ class FieldError(TypedDict):
 
 
 class ImageSearchError(Exception):
-    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets."""
+    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets.
+
+    `errors` points to the places of the request that are at fault, where it is the request's.
+    """
 
     code: str = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+    errors: Sequence[FieldError] = ()
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def at(self, pointer: str) -> Self:
+        """The same error, pointing to the one place in the request (RFC 6901) that is at fault."""
+        self.errors = [{"pointer": pointer, "message": self.detail}]
+        return self
 
 
 class ConfigError(ImageSearchError):
@@ -151,6 +160,11 @@ class CollectionExists(Conflict):
 class ModelMismatch(Conflict):
     code = "model_mismatch"
     title = "Collection bound to another model"
+
+
+class PixelsNotKept(Conflict):
+    code = "pixels_not_kept"
+    title = "Pixels not kept"
 
 
 class RequestTooLarge(ImageSearchError):

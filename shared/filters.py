@@ -258,6 +258,14 @@ def parse_where(obj: object, pointer: str = "/filters") -> Where:
     return where
 
 
+def values_of(image: Image, field: str) -> Sequence[Scalar]:
+    """A built-in field's or metadata name's values as filters compare them: none, one, or those of a list.
+
+    Times are seconds since the epoch.
+    """
+    return _stored(image, field)
+
+
 class _Parser:
     """Builds the tree and collects every fault on the way; after a fault the tree means nothing."""
 

@@ -16,6 +16,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared import appearance
 from shared.errors import ItemError
 from shared.exif import Exif, read_exif
 from shared.preprocess import Preprocess
@@ -84,7 +85,8 @@ class Picture:
     """One decoded picture. `width` and `height` are those of the upright original, in pixels.
 
     `pixels` is the model's crop, uint8 (height, width, 3); `thumbnail` and `rendition` are WebP files.
-    `taken_at` is seconds since the epoch, `lat` and `lon` are degrees.
+    `taken_at` is seconds since the epoch, `lat` and `lon` are degrees; `colors` and `phash` are those of
+    appearance.py.
     """
 
     format: str
@@ -93,6 +95,8 @@ class Picture:
     taken_at: float | None
     lat: float | None
     lon: float | None
+    colors: list[str]
+    phash: str
     pixels: Pixels
     thumbnail: bytes
     rendition: bytes | None
@@ -116,6 +120,8 @@ def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) 
     try:
         pixels = preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
         rendition = _fit(decoded.image, RENDITION_SIDE)
+        thumbnail = _fit(rendition, THUMBNAIL_SIDE)
+        small = appearance.small(thumbnail)
         return Picture(
             format=decoded.format,
             width=decoded.width,
@@ -123,8 +129,10 @@ def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) 
             taken_at=decoded.exif.taken_at,
             lat=decoded.exif.lat,
             lon=decoded.exif.lon,
+            colors=appearance.dominant_colors(small),
+            phash=appearance.perceptual_hash(small),
             pixels=pixels,
-            thumbnail=_webp(_fit(rendition, THUMBNAIL_SIDE), _THUMBNAIL_WEBP),
+            thumbnail=_webp(thumbnail, _THUMBNAIL_WEBP),
             rendition=_webp(rendition, _RENDITION_WEBP) if keep == "rendition" else None,
         )
     except MemoryError:
@@ -138,6 +146,14 @@ def open_query_image(data: bytes, preprocess: Preprocess, max_pixels: int) -> Pi
     """
     decoded = _decode(data, preprocess, max_pixels)
     return preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
+
+
+def open_stored(data: bytes, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+    """A rendition or original, upright and RGB, its longest side at most RENDITION_SIDE.
+
+    Raises ItemError as `decode` does.
+    """
+    return _fit(_decode(data, preprocess, max_pixels).image, RENDITION_SIDE)
 
 
 def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:

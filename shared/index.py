@@ -299,8 +299,16 @@ class Collection:
         for start in range(0, len(ids), BATCH):
             self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
 
+    def ids(self) -> Iterator[str]:
+        """Every id, once; a page at a time, so what is deleted meanwhile may or may not be among them."""
+        yield from index_search.ids(self._run)
+
     def count(self) -> int:
         return self._run(lambda chroma: chroma.count())
+
+    def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
+        """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
+        return self._run(lambda chroma: index_search.nearest(chroma, vectors, count))
 
     def search(
         self,
@@ -313,17 +321,19 @@ class Collection:
         exclude: str | None = None,
     ) -> list[Hit]:
         """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out."""
-        return self._run(
-            lambda chroma: index_search.search(
-                chroma,
-                vector,
-                limit=limit,
-                offset=offset,
-                where=where,
-                min_score=min_score,
-                exclude=exclude,
-            )
-        )
+        which = partial(index_search.search, where=where, min_score=min_score, exclude=exclude)
+        return self._run(lambda chroma: which(chroma, vector, limit=limit, offset=offset))
+
+    def matching(
+        self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
+    ) -> tuple[list[Image], bool]:
+        """Of the `most` nearest those that match, in no order; and whether no other one does."""
+        which = partial(index_search.matching, where=where, min_score=min_score, most=most)
+        return self._run(lambda chroma: which(chroma, vector))
+
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Vectors (n, dimension) of about `count` pictures spread over the collection, or of all of fewer."""
+        return self._run(partial(index_search.sample, count=count))
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         index, name = self._index, self.pointer.name

@@ -1,9 +1,10 @@
 """What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
 
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
-(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, and `_extra`, a
-JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of
-more than 15 digits or without end. The numbers also lie nearly right under their names, for ranges.
+(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_phash`, and
+`_extra`, a JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode,
+and numbers of more than 15 digits or without end. The numbers also lie nearly right under their names, for
+ranges.
 """
 
 import json
@@ -21,7 +22,8 @@ from shared.models import Image, Metadata, MetadataValue
 Record = Mapping[str, Any]
 
 _REQUIRED = ("id", "source", "format", "width", "height", "bytes", "created_at")
-_OPTIONAL = ("taken_at", "lat", "lon")
+_OPTIONAL = ("taken_at", "lat", "lon", "nsfw")
+_LISTS = ("tags", "colors")
 _INT64 = range(-(2**63), 2**63)
 _MOST = 1e308
 
@@ -49,11 +51,14 @@ def to_record(image: Image, owner: str) -> dict[str, Any]:
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
-    values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | image.metadata
+    lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
+    values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | lists | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
     record["_owner"] = owner
     if image.sources:
         record["_sources"] = image.sources
+    if image.phash:
+        record["_phash"] = image.phash
     extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
     if extra:
         record["_extra"] = json.dumps(extra)
@@ -63,8 +68,10 @@ def to_record(image: Image, owner: str) -> dict[str, Any]:
 def from_record(record: Record) -> Image:
     values = {**record, **json.loads(record.get("_extra", "{}"))}
     fields: dict[str, Any] = {name: values.pop(name, None) for name in (*_REQUIRED, *_OPTIONAL)}
+    fields |= {name: values.pop(name, []) for name in _LISTS}
     metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
-    return Image(**fields, sources=record.get("_sources", []), metadata=metadata)
+    sources, phash = record.get("_sources", []), record.get("_phash")
+    return Image(**fields, sources=sources, phash=phash, metadata=metadata)
 
 
 def owner_of(record: Record) -> str:

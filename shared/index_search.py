@@ -3,11 +3,16 @@
 Unfiltered queries take Chroma 3 to 4 ms and filtered ones 70 to 450 ms (60,000 x 512), so a filtered search
 first fetches more than it needs unfiltered and filters here. HNSW may also come back short, above all where
 many vectors are equal: then the missing ones are found by an exact scan.
+
+HNSW is approximate: asked for more, it may find a picture that it missed among fewer. So a search goes up
+steps that its query alone decides, and what a step finds anew is put behind what the steps below have found.
+Every page is then cut from the same list: pages neither repeat nor miss a picture.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from operator import methodcaller
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +22,22 @@ from shared.index_records import from_record
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
-_LEAST_FETCH = 256
+_ID_PAGE = 5_000
+_OVERLAP = 1_000
+# How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
+# records are needed the steps are closer.
+_FETCHES = (256, 1_024, 4_096, 16_384)
+_FILTERED_FETCHES = (64, *(256 << step for step in range(7)))
+# A filter that leaves fewer than one in so many is left to Chroma.
+_SPARSE = 64
 # Where a filter leaves at most so many candidates, scoring them all is faster than asking HNSW.
 _EXACT_CANDIDATES = 1_000
 _EXACT_COLLECTION = 20_000
-_MOST_FETCH = 16_384
+_SURE = 4
+_SAMPLE_PAGES = 25
+
+Vector = NDArray[np.float32]
+_NONE: Vector = np.empty((0, 0), np.float32)
 
 
 class Store(Protocol):
@@ -32,16 +48,23 @@ class Store(Protocol):
     def count(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Scored(NamedTuple):
     id: str
     score: float
-    image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Some of what matches; above the score `reach` as much of it as HNSW finds among the `fetch` nearest."""
+
+    found: list[_Scored]
+    reach: float = -np.inf
+    fetch: float = np.inf
 
 
 def search(
     store: Store,
-    vector: NDArray[np.float32],
+    vector: Vector,
     *,
     limit: int,
     offset: int,
@@ -50,22 +73,57 @@ def search(
     exclude: str | None,
 ) -> list[Hit]:
     """Hits `offset` to `offset + limit` of all that match, best first, ties by id."""
-    needed = offset + limit + (exclude is not None)
     floor = -np.inf if min_score is None else min_score
-    found = (
-        _nearest(store, vector, needed)
-        if where is None
-        else _nearest_matching(store, vector, needed, where, floor)
-    )
-    kept = [one for one in found if one.id != exclude and one.score >= floor]
-    page = sorted(kept, key=lambda one: (-one.score, one.id))[offset : offset + limit]
-    missing = [one.id for one in page if one.image is None]
-    loaded = {image.id: image for image in _images(store, missing)}
-    hits = ((one.image or loaded.get(one.id), one.score) for one in page)
-    return [Hit(image, score) for image, score in hits if image is not None]
+    filtered = None if where is None else _Filtered(store, vector, where, floor)
+    steps = _steps(store, vector) if filtered is None else filtered.steps()
+    needed = offset + limit + (exclude is not None)
+    ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
+    page = sorted(ranking[offset : offset + limit], key=_order)
+    if filtered is None:
+        images = {image.id: image for image in _images(store, [one.id for one in page])}
+    else:
+        images = filtered.matching
+    return [Hit(images[one.id], one.score) for one in page if one.id in images]
 
 
-def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+def matching(
+    store: Store, vector: Vector, *, where: Where | None, min_score: float | None, most: int
+) -> tuple[list[Image], bool]:
+    """What matches of the `most` nearest that Chroma's `where` leaves, and whether this is all there is."""
+    narrowed = None if where is None else where.to_chroma()
+    ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
+    answer = _answer(store, vector, most, narrowed, "metadatas")
+    scored = _scored(answer)
+    images = {image.id: image for image in map(from_record, answer["metadatas"][0])}
+    floor = -np.inf if min_score is None else min_score
+    complete = len(ids) <= most
+    if complete:  # HNSW may have come back short
+        missed = [one for one in ids if one not in images]
+        scored += _score(store, vector, missed)
+        images |= {image.id: image for image in _images(store, missed)}
+    else:
+        complete = any(one.score < floor for one in scored)
+    inside = [images[one.id] for one in scored if one.score >= floor and one.id in images]
+    return [image for image in inside if where is None or where.matches(image)], complete
+
+
+def sample(store: Store, count: int) -> Vector:
+    """Vectors (n, dimension) of about `count` pictures, always the same ones, taken evenly over all.
+
+    Read a few at a time: the whole list of ids would take a second at a million, and neighbours in the order
+    of ingestion are often alike.
+    """
+    total = store.count()
+    several = max(1, count // _SAMPLE_PAGES)
+    if total <= count:
+        places = [(0, count)]
+    else:
+        places = [(total * page // _SAMPLE_PAGES, several) for page in range(_SAMPLE_PAGES)]
+    pages = [store.get(limit=limit, offset=at, include=["embeddings"])["embeddings"] for at, limit in places]
+    return np.concatenate([np.asarray(page, dtype=np.float32) for page in pages if len(page)] or [_NONE])
+
+
+def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
     """Pages of those ids that exist with their vectors (float32, one row each)."""
     for start in range(0, len(ids), PAGE):
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
@@ -73,81 +131,145 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], NDArray[n
             yield answer["ids"], np.asarray(answer["embeddings"], dtype=np.float32)
 
 
-def _nearest(store: Store, vector: NDArray[np.float32], needed: int) -> list[_Candidate]:
-    fetch = _fetch_size(needed)
-    found = _query(store, vector, fetch, with_images=False)
-    if len(found) == fetch or len(found) >= (total := store.count()) or total > _EXACT_COLLECTION:
+def ids(run: Callable[[Callable[[Any], Any]], Any]) -> Iterator[str]:
+    """Every id of the store that `run` calls its argument with, once for each page.
+
+    Each page begins well before the end of the one before: what is deleted meanwhile moves the rest forward,
+    and up to _OVERLAP deletions between two pages leave nothing out.
+    """
+    start, before = 0, frozenset[str]()
+    while True:
+        page: list[str] = run(methodcaller("get", limit=_ID_PAGE, offset=start, include=[]))["ids"]
+        yield from (one for one in page if one not in before)
+        if len(page) < _ID_PAGE:
+            return
+        start, before = start + len(page) - _OVERLAP, frozenset(page)
+
+
+def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:
+    """For each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
+    found = store.query(query_embeddings=list(vectors), n_results=count, include=["distances"])
+    scores = [np.clip(1.0 - np.asarray(row, np.float64), -1.0, 1.0).tolist() for row in found["distances"]]
+    return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
+
+
+def _order(one: _Scored) -> tuple[float, str]:
+    return -one.score, one.id
+
+
+def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
+    """At least `needed` of what scores `floor` or more, if there are so many: always of the same list."""
+    ranking: dict[str, _Scored] = {}
+    last_find = 0.0
+    for step in steps:
+        fresh = [one for one in step.found if one.score >= floor and one.id not in ranking]
+        ranking |= {one.id: one for one in sorted(fresh, key=_order)}
+        last_find = step.fetch if fresh else last_find
+        # Past the floor HNSW may still have missed some above it: unless four times as many add none.
+        if len(ranking) >= needed or (step.reach < floor and step.fetch >= _SURE * last_find):
+            break
+    return list(ranking.values())
+
+
+def _steps(store: Store, vector: Vector) -> Iterator[_Step]:
+    for fetch in _FETCHES:
+        found = _query(store, vector, fetch)
+        if len(found) == fetch:
+            yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)
+        elif len(found) >= (total := store.count()) or total > _EXACT_COLLECTION:
+            yield _Step(found)
+            return
+        else:
+            yield _Step(_score(store, vector, store.get(include=[])["ids"]))
+            return
+
+
+class _Filtered:
+    """One filtered search; `matching` is what was seen of the collection and matches, by id.
+
+    What scores less than `floor` need not be looked at.
+    """
+
+    def __init__(self, store: Store, vector: Vector, where: Where, floor: float) -> None:
+        self._store, self._vector, self._where, self._floor = store, vector, where, floor
+        self._narrowed = where.to_chroma()
+        self._seen: set[str] = set()
+        self.matching: dict[str, Image] = {}
+
+    def steps(self) -> Iterator[_Step]:
+        for fetch in _FILTERED_FETCHES:
+            found = self._query(fetch, None)
+            matching = [one for one in found if one.id in self.matching]
+            if len(found) < fetch and len(found) >= self._store.count():
+                yield _Step(matching)
+                return
+            step = _cut_off(found, matching, fetch)
+            yield step
+            if step.reach >= self._floor and _SPARSE * len(matching) < len(found):
+                break
+        candidates = self._store.get(where=self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
+        if len(candidates) > _EXACT_CANDIDATES:
+            yield from self._narrowed_steps()
+        self._see(_scan(self._store, self._narrowed))
+        yield _Step(_score(self._store, self._vector, list(self.matching)))
+
+    def _narrowed_steps(self) -> Iterator[_Step]:
+        most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
+        for fetch in _FETCHES[1:]:
+            if fetch > most:
+                return
+            found = self._query(fetch, self._narrowed)
+            yield _cut_off(found, [one for one in found if one.id in self.matching], fetch)
+            if len(found) < fetch:
+                return
+
+    def _query(self, fetch: int, narrowed: JsonObject | None) -> list[_Scored]:
+        if not self._seen:  # one call for both
+            answer = _answer(self._store, self._vector, fetch, narrowed, "metadatas")
+            self._see(map(from_record, answer["metadatas"][0]))
+            return _scored(answer)
+        found = _query(self._store, self._vector, fetch, narrowed)
+        fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
+        self._see(_images(self._store, fresh))
         return found
-    return _score(store, vector, dict.fromkeys(_ids(store)))
+
+    def _see(self, images: Iterable[Image]) -> None:
+        for image in images:
+            self._seen.add(image.id)
+            if self._where.matches(image):
+                self.matching[image.id] = image
 
 
-def _nearest_matching(
-    store: Store, vector: NDArray[np.float32], needed: int, where: Where, floor: float
-) -> list[_Candidate]:
-    fetch = _fetch_size(10 * needed)
-    found = _query(store, vector, fetch)
-    matching = _matching(found, where)
-    if len(matching) >= needed or (found and found[-1].score < floor):
-        return matching
-    total = store.count()
-    if len(found) >= total:
-        return matching
-    narrowed = where.to_chroma()
-    candidates = store.get(where=narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
-    most = min(_MOST_FETCH, total // 8)  # records cost Chroma 75 us each: past that, scan them once
-    while len(candidates) > _EXACT_CANDIDATES and 4 * fetch <= most and len(found) == fetch:
-        fetch *= 4
-        found = _query(store, vector, fetch, narrowed)
-        matching = _matching(found, where)
-        if len(matching) >= needed or (found and found[-1].score < floor):
-            return matching
-    return _score(store, vector, {one.id: one for one in _scan(store, narrowed) if where.matches(one)})
+def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
+    """Leaves out what ties with the worst of `found`: the same score may go on behind it, with lower ids."""
+    reach = min((one.score for one in found), default=np.inf)
+    return _Step([one for one in matching if one.score > reach], reach, fetch)
 
 
-def _fetch_size(needed: int) -> int:
-    """A power of two: the pages of one search then mostly ask Chroma the same and so cut the same list."""
-    return max(_LEAST_FETCH, 1 << needed.bit_length())
+def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[_Scored]:
+    return _scored(_answer(store, vector, count, narrowed))
 
 
-def _query(
-    store: Store,
-    vector: NDArray[np.float32],
-    count: int,
-    narrowed: JsonObject | None = None,
-    *,
-    with_images: bool = True,
-) -> list[_Candidate]:
-    answer = store.query(
-        query_embeddings=[vector],
-        n_results=count,
-        where=narrowed,
-        include=["distances", "metadatas"] if with_images else ["distances"],
+def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | None, *include: str) -> Any:
+    return store.query(
+        query_embeddings=[vector], n_results=count, where=narrowed, include=["distances", *include]
     )
-    ids = answer["ids"][0]
+
+
+def _scored(answer: Any) -> list[_Scored]:
     scores = np.clip(1.0 - np.asarray(answer["distances"][0], dtype=np.float64), -1.0, 1.0).tolist()
-    images = map(from_record, answer["metadatas"][0]) if with_images else [None] * len(ids)
-    return [_Candidate(*one) for one in zip(ids, scores, images, strict=True)]
+    return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
 
 
-def _matching(found: Iterable[_Candidate], where: Where) -> list[_Candidate]:
-    return [one for one in found if one.image is not None and where.matches(one.image)]
-
-
-def _score(
-    store: Store, vector: NDArray[np.float32], images: dict[str, Image] | dict[str, None]
-) -> list[_Candidate]:
-    """Every one of `images` (by id) with its exact score."""
+def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
+    """Every one of `ids` with its exact score."""
     query = vector.astype(np.float64) / np.linalg.norm(vector)
-    scored: list[_Candidate] = []
-    for ids, rows in vectors(store, list(images)):
+    scored: list[_Scored] = []
+    for page, rows in vectors(store, ids):
         cosines = (rows @ query) / np.linalg.norm(rows, axis=1)
         scores = np.clip(cosines, -1.0, 1.0).tolist()
-        scored += [_Candidate(one, score, images[one]) for one, score in zip(ids, scores, strict=True)]
+        scored += [_Scored(*one) for one in zip(page, scores, strict=True)]
     return scored
-
-
-def _ids(store: Store) -> list[str]:
-    return list(store.get(include=[])["ids"])
 
 
 def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
@@ -157,6 +279,7 @@ def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
         offset += len(records)
 
 
-def _images(store: Store, ids: list[str]) -> Iterator[Image]:
-    if ids:
-        yield from map(from_record, store.get(ids=ids, include=["metadatas"])["metadatas"])
+def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
+    for start in range(0, len(ids), PAGE):
+        page = list(ids[start : start + PAGE])
+        yield from map(from_record, store.get(ids=page, include=["metadatas"])["metadatas"])

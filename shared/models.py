@@ -54,7 +54,8 @@ class JobStatus(StrEnum):
 class Item:
     """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
 
-    `error` is "code: detail" when the request already showed that it cannot be had.
+    `error` is "code: detail" when the request already showed that it cannot be had. With `skip_near` the
+    picture is left out where it is a near-duplicate.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Item:
     upload: str | None = None
     error: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    skip_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex)."""
+    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
+
+    `tags`, best first, and `nsfw`, in [0, 1], are tagging.py's; `colors`, most area first, and `phash`, 16
+    hexadecimal digits, are appearance.py's. What was ingested before there were these has none of them.
+    """
 
     id: str
     source: str
@@ -161,6 +167,10 @@ class Image:
     lat: float | None = None
     lon: float | None = None
     metadata: Metadata = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    nsfw: float | None = None
+    colors: list[str] = field(default_factory=list)
+    phash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

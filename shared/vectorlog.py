@@ -18,12 +18,16 @@ from shared.models import Image, JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """One encoded picture: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>"."""
+    """One encoded picture: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
+
+    With `skip_near` it is to be left out where it is a near-duplicate.
+    """
 
     index: int
     attempts: int
     owner: str
     image: Image
+    skip_near: bool = False
 
     def record(self) -> JsonObject:
         return {"op": "add", **asdict(self)}
@@ -60,6 +64,19 @@ def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) ->
 def read_segment(blobs: Blobs, key: str) -> Segment:
     header, records, vectors = unpack(blobs.get(key))
     return Segment(additions=[Addition.from_record(record) for record in records], vectors=vectors, **header)
+
+
+def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
+    """Takes the additions of these items out of a segment: they were left out of the collection.
+
+    A segment that is gone (its collection was deleted) stays gone.
+    """
+    try:
+        header, records, vectors = unpack(blobs.get(key))
+    except KeyError:
+        return
+    kept = [place for place, record in enumerate(records) if record.get("index") not in indices]
+    blobs.put(key, pack(header, [records[place] for place in kept], vectors[kept]))
 
 
 def write_removal(blobs: Blobs, collection: str, fingerprint: str, image_id: str, version: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
+from shared import tagging
 from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
@@ -61,6 +62,7 @@ def _load_encoder(settings: Settings, model: str) -> Any:
         model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
     )
     encoder.warm()
+    tagging.prepare(encoder, settings)
     return encoder
 
 
@@ -72,6 +74,8 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     model = resolve_auto(build_services(settings).blobs) if settings.model == "auto" else settings.model
     if set(stages) & {Stage.FETCH, Stage.ENCODE}:
         resolve_model(model)
+    if Stage.ENCODE in stages:
+        tagging.read_vocabulary(settings.tag_vocabulary)
 
     def process() -> Process:
         if not made:

@@ -1,11 +1,12 @@
 """The encode stage: one chunk's crops through CLIP, into the vector log."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import vectorlog
+from shared import tagging, vectorlog
 from shared.arrays import unpack
 from shared.encoder import Encoder
 from shared.errors import ItemError
@@ -34,11 +35,14 @@ def run(services: Services, encoder: Encoder, claim: Claim) -> None:
     pairs = list(zip(additions, rows, strict=True))
     sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
     vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)
+    images = tagging.describe(encoder, services.settings, [addition.image for addition, _ in sound], vectors)
     segment = vectorlog.Segment(
         version=header["version"],
         model=encoder.name,
         fingerprint=encoder.fingerprint,
-        additions=[addition for addition, _ in sound],
+        additions=[
+            replace(addition, image=image) for (addition, _), image in zip(sound, images, strict=True)
+        ],
         vectors=vectors,
     )
     name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"

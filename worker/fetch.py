@@ -132,6 +132,8 @@ def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
         taken_at=picture.taken_at,
         lat=picture.lat,
         lon=picture.lon,
+        colors=picture.colors,
+        phash=picture.phash,
         metadata=item.metadata,
     )
 
@@ -145,7 +147,7 @@ def _advance(
     again = {i: error for i, error in errors.items() if _worth_retrying(error, attempts)}
     failed = {i: error for i, error in errors.items() if i not in again}
 
-    payload = _write_scratch(services, claim, version, fetched) if fetched else ""
+    payload = _write_scratch(services, claim, version, items, fetched) if fetched else ""
     results = [
         ItemResult(i, items[i].source, attempts, image_id=outcome.image.id) for i, outcome in fetched.items()
     ]
@@ -168,12 +170,16 @@ def _advance(
         services.dispatcher.send(Stage.ENCODE, claim.chunk)
 
 
-def _write_scratch(services: Services, claim: Claim, version: int, fetched: dict[int, Fetched]) -> str:
+def _write_scratch(
+    services: Services, claim: Claim, version: int, items: dict[int, Item], fetched: dict[int, Fetched]
+) -> str:
     chunk = claim.chunk
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
     key = scratch_prefix(chunk.job_id) + name
     records = [
-        vectorlog.Addition(i, chunk.attempt + 1, f"{chunk.job_id}:{i}", outcome.image).record()
+        vectorlog.Addition(
+            i, chunk.attempt + 1, f"{chunk.job_id}:{i}", outcome.image, skip_near=items[i].skip_near
+        ).record()
         for i, outcome in fetched.items()
     ]
     pixels = np.stack([outcome.pixels for outcome in fetched.values()])

@@ -22,6 +22,7 @@ from shared.manifest import write_results
 from shared.models import Claim, Image, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
+from worker.near_duplicates import NearDuplicate, NearDuplicates
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
@@ -50,7 +51,7 @@ class Row:
     version: int
 
 
-Outcome = ItemState | str  # a string says why the index refused the item
+Outcome = ItemState | NearDuplicate | str  # a string says why the index refused the item
 
 
 def drain(services: Services) -> None:
@@ -142,7 +143,8 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         return [mismatch.detail] * len(arrivals)
     ids = [arrival.addition.image.id for arrival in arrivals]
     removals = services.ledger.removals(name, ids)
-    rows, outcomes = _merge(arrivals, collection.owners(list(dict.fromkeys(ids))), removals)
+    stored = collection.owners(list(dict.fromkeys(ids)))
+    rows, outcomes = _merge(arrivals, stored, removals, _near_duplicates(collection, arrivals, stored))
     refused = _upsert(services.ledger, collection, list(rows.values()), token)
     # A removal that came in between found nothing to delete, or what has now been written again.
     late = [
@@ -150,17 +152,30 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
     ]
     if late:
         collection.delete(late)
-    return [refused.get(image_id, outcome) for image_id, outcome in zip(ids, outcomes, strict=True)]
+    # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
+    written = [o.image_id if isinstance(o, NearDuplicate) else i for i, o in zip(ids, outcomes, strict=True)]
+    return [refused.get(image_id, outcome) for image_id, outcome in zip(written, outcomes, strict=True)]
+
+
+def _near_duplicates(
+    collection: Collection, arrivals: list[Arrival], stored: dict[str, tuple[str, Image]]
+) -> NearDuplicates:
+    pairs = [(a.addition.image, a.vector) for a in arrivals if a.addition.skip_near]
+    return NearDuplicates(collection, [pair for pair in pairs if pair[0].id not in stored], len(arrivals))
 
 
 def _merge(
-    arrivals: Iterable[Arrival], stored: dict[str, tuple[str, Image]], removals: dict[str, int]
+    arrivals: Iterable[Arrival],
+    stored: dict[str, tuple[str, Image]],
+    removals: dict[str, int],
+    near_duplicates: NearDuplicates,
 ) -> tuple[dict[str, Row], list[Outcome]]:
     """What must be written, by image id, and each arrival's outcome.
 
     The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
     item is a `duplicate` that adds its source and metadata. An arrival that is older than its image's
-    removal changes nothing.
+    removal changes nothing. One that asks for it is left out, source and all, where its image is new but
+    nearly another.
     """
     known = dict(stored)
     rows: dict[str, Row] = {}
@@ -168,9 +183,15 @@ def _merge(
     for arrival in arrivals:
         new, owner = arrival.addition.image, arrival.addition.owner
         before_owner, before = known.get(new.id, (owner, None))
-        outcomes.append(ItemState.INDEXED if before_owner == owner else ItemState.DUPLICATE)
-        if removals.get(new.id, 0) > arrival.segment.version:
+        removed = removals.get(new.id, 0) > arrival.segment.version
+        near = None
+        if before is None and not removed and arrival.addition.skip_near:
+            near = near_duplicates.of(new, arrival.vector)
+        outcomes.append(near or (ItemState.INDEXED if before_owner == owner else ItemState.DUPLICATE))
+        if removed or near:
             continue
+        if before is None:
+            near_duplicates.add(new, arrival.vector)
         image = new if before is None else _merged(before, new)
         if image != before:
             known[new.id] = (before_owner, image)
@@ -207,7 +228,8 @@ def _upsert(ledger: Ledger, collection: Collection, rows: list[Row], token: str)
 
 
 def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:
-    failed = [(a, detail) for a, detail in results if not isinstance(detail, ItemState)]
+    failed = [(a, detail) for a, detail in results if isinstance(detail, str)]
+    left_out = {a.index for a, outcome in results if isinstance(outcome, NearDuplicate)}
     write_results(
         services.blobs,
         claim.chunk,
@@ -215,8 +237,25 @@ def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Add
         claim.token,
         [ItemResult(a.index, a.image.source, a.attempts, code="index_error", detail=d) for a, d in failed],
     )
-    services.ledger.advance(
+    # Under one name, so that a redelivery that comes to another end says so in its place.
+    write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
+    moved = services.ledger.advance(
         claim,
-        moves=[(a.index, o if isinstance(o, ItemState) else ItemState.FAILED) for a, o in results],
+        moves=[(a.index, _state(outcome)) for a, outcome in results],
         errors=[JobError(a.index, a.image.source, "index_error", detail) for a, detail in failed],
     )
+    # Only now: a delivery before this point must find every item in the segment.
+    if moved and left_out:
+        vectorlog.drop(services.blobs, claim.payload, left_out)
+
+
+def _image_ids(results: list[tuple[vectorlog.Addition, Outcome]]) -> list[ItemResult]:
+    """Which picture stands for each item that might have been left out."""
+    ids = [(a, o.image_id if isinstance(o, NearDuplicate) else a.image.id) for a, o in results if a.skip_near]
+    return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]
+
+
+def _state(outcome: Outcome) -> ItemState:
+    if isinstance(outcome, NearDuplicate):
+        return ItemState.DUPLICATE
+    return outcome if isinstance(outcome, ItemState) else ItemState.FAILED

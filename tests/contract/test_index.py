@@ -269,6 +269,10 @@ RICH = image(
     taken_at=-3.0,
     lat=-47.0,
     lon=0.054292596442362284,
+    tags=["cat", "sofa"],
+    nsfw=0.0312,
+    colors=["gray"],
+    phash="00ff00ff00ff00ff",
     metadata={
         "text": "é😀\x00",
         "blank": "",
@@ -476,7 +480,8 @@ def test_a_search_that_comes_back_short_is_scored_exactly(
 ) -> None:
     vectors = unit_rows(40)
     fill(collection, vectors)
-    monkeypatch.setattr(index_search, "_query", lambda *args, **kwargs: [])
+    nothing = {"ids": [[]], "distances": [[]], "metadatas": [[]]}
+    monkeypatch.setattr(index_search, "_answer", lambda *args, **kwargs: nothing)
     hits = collection.search(vectors[7], limit=40)
     assert [hit.image.id for hit in hits] == exact(vectors, vectors[7])
     where = parse_where({"width": {"gt": 0}})
@@ -616,3 +621,26 @@ def _answer_all(server: socket.socket, answer: bytes, seen: list[bytes] | None =
             if seen is not None:
                 seen.append(request)
             connection.sendall(answer)
+
+
+# --- the whole collection, and many queries at once ----------------------------------------------------
+
+
+def test_every_id_comes_once_over_pages(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_search, "_ID_PAGE", 5)
+    monkeypatch.setattr(index_search, "_OVERLAP", 2)
+    assert list(collection.ids()) == []
+    for count in (5, 13):
+        images = [image(n) for n in range(count)]
+        collection.upsert(images, unit_rows(count), ["job:0"] * count)
+        assert sorted(collection.ids()) == sorted(one.id for one in images)
+
+
+def test_many_nearest_at_once_are_those_of_one_by_one(collection: Collection) -> None:
+    vectors = unit_rows(20)
+    assert collection.nearest(vectors[:2], 4) == [[], []]
+    collection.upsert([image(n) for n in range(20)], vectors, ["job:0"] * 20)
+    for row, found in zip(vectors[:3], collection.nearest(vectors[:3], 4), strict=True):
+        hits = collection.search(row, limit=4)
+        assert [one for one, _ in found] == [hit.image.id for hit in hits]
+        assert [score for _, score in found] == pytest.approx([hit.score for hit in hits], abs=1e-5)

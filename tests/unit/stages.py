@@ -60,7 +60,9 @@ class StubCollection:
     """Refuses the ids in `refused` as Chroma does: the whole call fails."""
 
     rows: dict[str, tuple[str, Image]] = field(default_factory=dict)
+    vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calls: list[int] = field(default_factory=list)
+    queries: int = 0
     refused: set[str] = field(default_factory=set)
     trouble: Exception | None = None
 
@@ -75,6 +77,12 @@ class StubCollection:
         if self.refused & {image.id for image in images}:
             raise ValueError("no such metadata value")
         self.rows |= {image.id: (owner, image) for image, owner in zip(images, owners, strict=True)}
+        self.vectors |= {image.id: vector for image, vector in zip(images, vectors, strict=True)}
+
+    def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
+        self.queries += len(vectors)
+        scores = [{i: float(self.vectors[i] @ vector) for i in self.rows} for vector in vectors]
+        return [sorted(one.items(), key=lambda pair: -pair[1])[:count] for one in scores]
 
     def delete(self, ids: Sequence[str]) -> None:
         for image_id in ids:

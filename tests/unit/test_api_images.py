@@ -31,6 +31,10 @@ def test_a_picture_is_described(api: Api) -> None:
         lat=47.4,
         lon=8.5,
         metadata={"shop": "north", "sizes": ["s", "m"]},
+        tags=["sailboat", "lake"],
+        nsfw=0.0031,
+        colors=["blue", "white"],
+        phash="00ff00ff00ff00ff",
     )
     response = api.http.get(f"/v1/images/{added}")
     assert response.status_code == 200
@@ -47,6 +51,10 @@ def test_a_picture_is_described(api: Api) -> None:
         "taken_at": "2024-01-01T00:00:00.000Z",
         "lat": 47.4,
         "lon": 8.5,
+        "tags": ["sailboat", "lake"],
+        "nsfw": 0.0031,
+        "colors": ["blue", "white"],
+        "phash": "00ff00ff00ff00ff",
         "metadata": {"shop": "north", "sizes": ["s", "m"]},
         "thumbnail_url": f"/v1/images/{added}/thumbnail",
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.routing import Rule
 
@@ -49,6 +50,18 @@ def test_the_description_has_exactly_the_routes_that_are_served(api: Api, docume
         path = rule.rule.replace("<", "{").replace(">", "}")
         served[path] = served.get(path, set()) | ((rule.methods or set()) - UNDOCUMENTED)
     assert {path: described_methods(operations) for path, operations in document["paths"].items()} == served
+
+
+def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    components = document["components"]
+    examples = {
+        name: schema["examples"] for name, schema in components["schemas"].items() if "examples" in schema
+    }
+    assert {"DuplicatesOut", "ImageOut", "JobIn"} <= examples.keys()
+    for name, given in examples.items():
+        validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
+        for example in given:
+            validator.validate(example)
 
 
 def test_every_operation_describes_problems_a_success_and_itself(document: dict[str, Any]) -> None:

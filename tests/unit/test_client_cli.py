@@ -98,14 +98,14 @@ def problem(status: int, code: str, detail: str, **more: Any) -> tuple[int, dict
 def test_urls_are_streamed_as_lines_with_the_key(server: Server, client: Client) -> None:
     server.routes["POST /v1/jobs"] = (202, job(total=3))
     urls: list[Any] = ["http://x/a", {"url": "http://x/b", "metadata": {"n": 1}}, "http://x/c"]
-    made = client.ingest_urls(iter(urls), collection="cats", idempotency_key="k1")
+    made = client.ingest_urls(iter(urls), collection="cats", idempotency_key="k1", on_near_duplicate="skip")
     assert made.job_id == "j1"
     assert made.total == 3
     request = server.requests[0]
     assert request.headers["authorization"] == "Bearer secret"
     assert request.headers["content-type"] == "application/x-ndjson"
     assert request.headers["idempotency-key"] == "k1"
-    assert dict(request.url.params) == {"collection": "cats"}
+    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip"}
     assert server.lines() == [{"url": "http://x/a"}, urls[1], {"url": "http://x/c"}]
 
 
@@ -117,10 +117,15 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
     (tmp_path / "b.jpg").write_bytes(b"")
     server.routes["POST /v1/jobs"] = (202, job())
     files = [(tmp_path / "a.jpg", 'trip/a "é".jpg'), (tmp_path / "b.jpg", "b.jpg")]
-    (made,) = client.ingest_files(files, collection="cats", metadata={"shop": "north"})
+    given: Any = {"shop": "north"}
+    (made,) = client.ingest_files(files, collection="cats", metadata=given, on_near_duplicate="skip")
     assert made.job_id == "j1"
     fields, sent = server.form()
-    assert fields == {"collection": "cats", "metadata": '{"shop": "north"}'}
+    assert fields == {
+        "collection": "cats",
+        "metadata": '{"shop": "north"}',
+        "on_near_duplicate": "skip",
+    }
     assert [content for _, content in sent] == [data, b""]
     assert sent[0][0].startswith("trip/a ")
 
@@ -311,6 +316,17 @@ def test_ingest_without_waiting_says_how_to_watch(
     assert "image-search status urls --watch" in result.output
     assert json.loads(server.form()[0]["metadata"]) == {"shop": "north", "n": 3}
     assert server.lines(1) == [{"url": "http://x/a.jpg", "metadata": {"shop": "north", "n": 3}}]
+
+
+def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = [(202, job("files")), (202, job("urls"))]
+    result = run("ingest", str(tmp_path), "http://x/a.jpg", "--on-near-duplicate", "skip")
+    assert result.exit_code == 0, result.output
+    assert server.form()[0] == {"on_near_duplicate": "skip"}
+    assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
 
 
 def test_ingest_reads_urls_from_standard_input(run: Callable[..., Result], server: Server) -> None:

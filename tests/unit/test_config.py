@@ -40,7 +40,15 @@ def test_an_unknown_variable_stops_the_start_and_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("CHUNK_SIZE", "many"), ("DEVICE", "tpu"), ("KEEP", "all"), ("FETCH_TIMEOUT_S", "0")]
+    ("name", "value"),
+    [
+        ("CHUNK_SIZE", "many"),
+        ("DEVICE", "tpu"),
+        ("KEEP", "all"),
+        ("FETCH_TIMEOUT_S", "0"),
+        ("NSFW_MAX", "1.5"),
+        ("TAG_MIN_SCORE", "nan"),
+    ],
 )
 def test_a_malformed_variable_stops_the_start_and_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str

@@ -1,6 +1,6 @@
 """The encode stage, on a stub encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,14 @@ class StubEncoder:
 
     name, fingerprint, dimension = "stub", FINGERPRINT, DIMENSION
     preprocess = StubPreprocess()
+    logit_scale = 100.0
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """`cat` is like a crop of 0; everything else is like nothing in particular."""
+        middle = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
+        return np.stack(
+            [np.eye(DIMENSION, dtype=np.float32)[0] if "cat" in text else middle for text in texts]
+        )
 
     def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if (pixels == 255).any():
@@ -82,6 +90,16 @@ def test_vectors_are_in_the_log_before_the_writer_is_woken(
     assert services.dispatcher.sent == [(Stage.INDEX, claim.chunk)]
     assert services.blobs.list("scratch/") == []
     assert services.claim(Stage.INDEX).payload == services.blobs.list("log/images/")[0]
+
+
+def test_what_is_encoded_has_its_tags_and_nsfw_in_the_log(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    run(services.real, ENCODER, encode_claim(0, 255, 2))
+    (segment,) = segments(services)
+    assert [addition.image.id for addition in segment.additions] == ["id0", "id2"]
+    assert [addition.image.tags for addition in segment.additions] == [["cat"], []]
+    assert all(0 <= (addition.image.nsfw or -1) <= 1 for addition in segment.additions)
 
 
 def test_a_crop_without_a_finite_embedding_fails_alone(

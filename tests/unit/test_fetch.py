@@ -69,6 +69,18 @@ def test_fetched_pictures_go_to_encode_in_one_blob(services: StubServices) -> No
     assert not services.blobs.exists(picture_key("images", additions[0].image.id, "original"))
 
 
+def test_what_the_pixels_and_the_request_say_goes_along(services: StubServices) -> None:
+    services.downloader.pages = {"http://x/0": png(255), "http://x/1": png(0)}
+    items = [Item(source=f"http://x/{i}", url=f"http://x/{i}", skip_near=i == 1) for i in range(2)]
+    services.job(items)
+    run(services.real, PREPROCESS, services.claim())
+    (key,) = services.blobs.list("scratch/")
+    additions = [Addition.from_record(record) for record in unpack(services.blobs.get(key))[1]]
+    assert [a.skip_near for a in additions] == [False, True]
+    assert [a.image.colors for a in additions] == [["red"], ["black"]]
+    assert [a.image.phash for a in additions] == ["8000000000000000", "0000000000000000"]
+
+
 def test_each_bad_item_fails_alone_with_its_code(services: StubServices) -> None:
     services.downloader.pages |= {
         "http://x/0": ItemError("http_status", "404 Not Found", http_status=404),

@@ -1,11 +1,13 @@
 """The one index writer, on a stub index."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from shared.errors import LedgerUnavailable
+from shared.index import Collection
 from shared.ledger import Ledger
 from shared.manifest import read_results
 from shared.models import ItemState, JobStatus, Stage
@@ -14,7 +16,9 @@ from tests.unit.stages import FINGERPRINT, StubServices, collection_gone, image,
 from worker import index as writer
 from worker import lease
 from worker.index import Arrival, drain
+from worker.near_duplicates import NearDuplicates
 
+NONE_NEAR = NearDuplicates(cast(Collection, None), [], 0)
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
 
 
@@ -45,7 +49,7 @@ def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_thei
     services: StubServices,
 ) -> None:
     arrivals = [make_arrival(services, owner, "a") for owner in ("j:0", "j:1", "k:0")]
-    rows, outcomes = writer._merge(arrivals, {}, {})
+    rows, outcomes = writer._merge(arrivals, {}, {}, NONE_NEAR)
     assert outcomes == [INDEXED, DUPLICATE, DUPLICATE]
     assert rows["a"].owner == "j:0"
     assert rows["a"].image.sources == ["j:0", "j:1", "k:0"]
@@ -54,14 +58,14 @@ def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_thei
 
 def test_a_redelivered_owner_is_still_indexed_and_writes_nothing(services: StubServices) -> None:
     stored = {"a": ("j:0", image("a", "j:0"))}
-    rows, outcomes = writer._merge([make_arrival(services, "j:0", "a")], stored, {})
+    rows, outcomes = writer._merge([make_arrival(services, "j:0", "a")], stored, {}, NONE_NEAR)
     assert outcomes == [INDEXED]
     assert rows == {}
 
 
 def test_a_removal_beats_older_additions_and_not_newer_ones(services: StubServices) -> None:
     arrivals = [make_arrival(services, "j:0", "a", version=4), make_arrival(services, "k:0", "a", version=6)]
-    rows, outcomes = writer._merge(arrivals, {}, {"a": 5})
+    rows, outcomes = writer._merge(arrivals, {}, {"a": 5}, NONE_NEAR)
     assert outcomes == [INDEXED, INDEXED]
     assert rows["a"].owner == "k:0"
     assert rows["a"].image.sources == ["k:0"]

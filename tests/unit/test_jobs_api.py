@@ -380,7 +380,7 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     content = operation["requestBody"]["content"]
     assert set(content) == {"application/json", "application/x-ndjson", "text/plain", "multipart/form-data"}
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "Idempotency-Key", "collection", "callback_url",
+        "Idempotency-Key", "collection", "callback_url", "on_near_duplicate",
     }  # fmt: skip
     assert "Location" in operation["responses"]["202"]["headers"]
     schemas = page["components"]["schemas"]

@@ -1,9 +1,12 @@
 """The Celery side of a worker, in this process."""
 
+from pathlib import Path
+
 import pytest
 from celery import signals
 
 from shared.config import Settings
+from shared.errors import ConfigError
 from shared.models import Stage
 from shared.tasks import TASK_NAMES, make_celery
 from worker import app as worker_app
@@ -36,6 +39,15 @@ def test_a_process_that_could_not_start_tries_again_with_the_next_message(
     deliver("c:0:0:0")
     assert delivered == [(Stage.INDEX, "b:0:0:0"), (Stage.INDEX, "c:0:0:0")]
     assert len(started) == 3
+
+
+def test_a_vocabulary_that_is_not_there_stops_the_start_of_encode_workers_only(
+    tiny: Path, tmp_path: Path
+) -> None:
+    settings = Settings(model=str(tiny), tag_vocabulary=tmp_path / "missing.txt")
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_TAG_VOCABULARY"):
+        worker_app.make_worker(settings, [Stage.ENCODE])
+    worker_app.make_worker(settings, [Stage.FETCH])
 
 
 def test_a_chunk_of_slow_downloads_is_not_killed_and_its_message_waits_longer_still() -> None:

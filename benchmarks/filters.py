@@ -1,0 +1,106 @@
+"""What a filter costs a text search over HTTP, by the share of the pictures that it keeps."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.results import Result
+from shared.encoder import Encoder
+from shared.index import Index
+from shared.models import DEFAULT_COLLECTION, Image
+from tests.stack import Stack
+
+PICTURES = 60_000
+CLUSTERS = 600
+TEXTS = 40
+ROUNDS = 3
+BATCH = 2_000
+# The share that a filter keeps, and the most that it may cost, in unfiltered searches.
+GOALS = {0.9: 3.0, 0.1: 3.0, 0.001: 6.0}
+
+
+def measure(checkpoint: Path, work: Path, count: int = PICTURES) -> list[Result]:
+    """Medians over the same texts, whose vectors the API has cached: encoding would hide what a filter costs.
+
+    Every text is asked with each filter in turn, so that what else the machine does meets all alike.
+    """
+    with Stack(work / "stack", MODEL=str(checkpoint)) as stack:
+        _fill(Index(stack.env["IMAGE_SEARCH_CHROMA_URL"], timeout_s=60), checkpoint, count)
+        with httpx.Client(base_url=stack.url, timeout=60) as http:
+            times = _times(http, count)
+    plain = statistics.median(times[None])
+    return [
+        *(
+            Result(
+                f"search of {count:,} with a filter that keeps {share:.1%}, times without",
+                statistics.median(times[share]) / plain,
+                goal=goal,
+                most=True,
+            )
+            for share, goal in GOALS.items()
+        ),
+        Result("  search without a filter", 1000 * plain, "ms"),
+    ]
+
+
+def _fill(index: Index, checkpoint: Path, count: int) -> None:
+    encoder = Encoder.load(str(checkpoint))
+    collection = index.ensure(
+        DEFAULT_COLLECTION,
+        model=encoder.name,
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+    )
+    rng = np.random.default_rng(0)
+    vectors = _clustered(rng, count, encoder.dimension)
+    # Evenly spread over [0, 1) and independent of the vectors: "less than 0.1" keeps exactly a tenth.
+    draws = rng.permutation(count) / count
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        images = [_image(number, float(draws[number])) for number in numbers]
+        collection.upsert(images, vectors[numbers.start : numbers.stop], ["bench:0"] * len(images))
+
+
+def _clustered(rng: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
+    """Unit vectors (count, dimension) in clusters of like subjects: the cosine within one is about 0.5."""
+    centres = rng.normal(size=(CLUSTERS, dimension))
+    vectors = centres[rng.integers(CLUSTERS, size=count)] + rng.normal(size=(count, dimension))
+    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _image(number: int, draw: float) -> Image:
+    source = f"http://a/{number}.jpg"
+    return Image(
+        f"{number:064x}", source, [source], "jpeg", 2048, 1536, 10**6, time.time(), metadata={"draw": draw}
+    )
+
+
+def _times(http: httpx.Client, count: int) -> dict[float | None, list[float]]:
+    """Seconds a search, by the share that its filter keeps; None without a filter."""
+    times: dict[float | None, list[float]] = {share: [] for share in (None, *GOALS)}
+    texts = [f"a picture of thing number {number}" for number in range(TEXTS)]
+    for text in texts:
+        _search(http, {"text": text})
+    for text in texts * ROUNDS:
+        for share, taken in times.items():
+            filters = {} if share is None else {"filters": {"draw": {"lt": share}}}
+            started = time.perf_counter()
+            found = _search(http, {"text": text, **filters})
+            taken.append(time.perf_counter() - started)
+            least = min(20, round((share or 1) * count))
+            if len(found) != least:
+                raise RuntimeError(f"a filter that keeps {share} gave {len(found)} results of {least}")
+    return times
+
+
+def _search(http: httpx.Client, query: dict[str, Any]) -> list[Any]:
+    answer = http.post("/v1/search", json=query)
+    answer.raise_for_status()
+    results: list[Any] = answer.json()["results"]
+    return results

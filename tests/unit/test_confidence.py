@@ -1,0 +1,211 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api import confidence
+from api.confidence import LEAST_PICTURES, Backgrounds, Calibration
+from shared.index import Collection, Index
+from shared.models import Image
+from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, make_api, unit
+
+PICTURES = 60
+
+
+def cloud(count: int, dimension: int, seed: int = 0) -> Vector:
+    rows: Vector = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def fill(collection: Collection, rows: Vector, start: int = 0) -> None:
+    images = [Image(image_id(start + n), "s", ["s"], "jpeg", 1, 1, 1, 1.0) for n in range(len(rows))]
+    collection.upsert(images, rows, ["job:0"] * len(rows))
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    index = Index.in_process(tmp_path)
+    return index.create("many", model="m", fingerprint="1" * 16, dimension=64)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """Pictures near the first axes, none of them near axis 7; one right on axis 0."""
+    api = make_api(tmp_path_factory.mktemp("api"))
+    rng = np.random.default_rng(0)
+    api.add(0, axis(0))
+    for number in range(1, PICTURES):
+        api.add(number, unit(0, *rng.normal(size=6), 0.2 * rng.normal()))
+    for number in range(5):
+        api.add(number, axis(number), "few")
+    return api
+
+
+def search(api: Api, **query: Any) -> dict[str, Any]:
+    response = api.http.post("/v1/search", json={"include": ["confidence"], "limit": 100} | query)
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = json.loads(response.data)
+    return document
+
+
+# The formula
+
+
+def test_confidence_is_the_chance_that_the_best_of_as_many_normal_draws_is_less() -> None:
+    rng = np.random.default_rng(0)
+    best = 0.2 + 0.05 * rng.normal(size=(20_000, 50)).max(axis=1)
+    calibration = Calibration(mean=0.2, deviation=0.05, count=50)
+    for score in (0.27, 0.3, 0.35):
+        assert calibration.confidence(score) == pytest.approx(float((best < score).mean()), abs=0.015)
+
+
+def test_where_nothing_fits_the_best_confidence_is_spread_evenly() -> None:
+    """400 of 2,000 unrelated vectors are the sample, 300 unrelated queries each take the best of all."""
+    pictures, queries = cloud(2_000, 512, seed=1), cloud(300, 512, seed=2)
+    found = [
+        Calibration.of(query, pictures[::5], len(pictures)).confidence(float((pictures @ query).max()))
+        for query in queries
+    ]
+    for threshold in (0.25, 0.5, 0.75, 0.9):
+        assert float(np.mean(np.array(found) < threshold)) == pytest.approx(threshold, abs=0.1)
+
+
+def test_confidence_grows_with_the_score_and_has_an_inverse() -> None:
+    calibration = Calibration(mean=0.1, deviation=0.03, count=1_000_000)
+    scores = np.linspace(-1, 1, 201)
+    found = [calibration.confidence(score) for score in scores]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0.0, 1.0)
+    for wanted in (1e-12, 0.1, 0.5, 0.9, 0.999999):
+        assert calibration.confidence(calibration.score(wanted)) == pytest.approx(wanted, rel=1e-6)
+    assert calibration.score(0) == -math.inf
+    assert calibration.confidence(calibration.score(1.0)) == pytest.approx(1.0)
+    assert math.isfinite(calibration.score(1.0))
+
+
+def test_equal_vectors_give_no_division_by_zero() -> None:
+    same = np.repeat(cloud(1, 8), 40, axis=0)
+    calibration = Calibration.of(same[0], same, 40)
+    assert calibration.confidence(1.0) < 0.5
+    assert calibration.confidence(0.0) == 0.0
+
+
+# The sample
+
+
+def test_a_sample_is_taken_once_and_again_after_growth(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confidence, "_COUNT_TTL_S", 0.0)
+    taken: list[int] = []
+    sample = Collection.sample
+
+    def counted(self: Collection, count: int) -> Vector:
+        taken.append(self.count())
+        return sample(self, count)
+
+    monkeypatch.setattr(Collection, "sample", counted)
+    backgrounds, query = Backgrounds(), cloud(1, 64, seed=3)[0]
+    seen = []
+    for start, end in ((0, 100), (100, 140), (140, 160), (160, 200)):
+        fill(collection, cloud(end - start, 64, seed=end), start)
+        calibration = backgrounds.calibrate(query, collection)
+        assert calibration is not None
+        seen.append(calibration.count)
+    assert seen == [100, 140, 160, 200]
+    assert taken == [100, 160]
+
+
+def test_a_small_collection_is_sampled_whole_and_a_large_one_evenly(collection: Collection) -> None:
+    rows = cloud(1_000, 64)
+    fill(collection, rows[:120])
+    np.testing.assert_allclose(collection.sample(400), rows[:120], atol=1e-6)
+    fill(collection, rows[120:], 120)
+    found = collection.sample(400)
+    places = (found @ rows.T).argmax(axis=1)
+    assert len(set(places.tolist())) == len(found) == 400
+    assert np.histogram(places, bins=5, range=(0, 1_000))[0].tolist() == [80] * 5
+    np.testing.assert_array_equal(collection.sample(400), found)
+
+
+def test_collections_asked_for_long_ago_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confidence, "_MOST_COLLECTIONS", 2)
+    index, backgrounds = Index.in_process(tmp_path), Backgrounds()
+    for name in ("a", "b", "c"):
+        made = index.create(name, model="m", fingerprint="1" * 16, dimension=8)
+        fill(made, cloud(40, 8))
+        assert backgrounds.calibrate(cloud(1, 8)[0], made) is not None
+    assert len(backgrounds._kept) == 2
+
+
+# Over HTTP
+
+
+def test_what_fits_is_sure_and_what_does_not_is_not(api: Api) -> None:
+    found = search(api, text="axis 0")["results"]
+    assert found[0]["id"] == image_id(0)
+    assert found[0]["confidence"] > 0.99
+    assert found[1]["confidence"] < 0.1
+    values = [one["confidence"] for one in found]
+    assert values == sorted(values, reverse=True)
+    assert all(0 <= value <= 1 for value in values)
+
+
+def test_nothing_fits_is_an_answer(api: Api) -> None:
+    assert [one["id"] for one in search(api, text="axis 0", min_confidence=0.9)["results"]] == [image_id(0)]
+    document = search(api, text="axis 7", min_confidence=0.9)
+    assert document["results"] == []
+    assert "warnings" not in document
+    assert len(search(api, text="axis 7")["results"]) == PICTURES
+
+
+def test_min_confidence_means_the_confidence_that_is_shown(api: Api) -> None:
+    everything = search(api, text="axis 1")["results"]
+    floor = everything[3]["confidence"] * (1 - 1e-9)
+    assert search(api, text="axis 1", min_confidence=floor)["results"] == everything[:4]
+    assert search(api, text="axis 1", min_confidence=0)["results"] == everything
+    stricter = everything[1]["score"] - 1e-6
+    found = search(api, text="axis 1", min_confidence=floor, min_score=stricter)["results"]
+    assert found == everything[:2]
+
+
+def test_facets_count_what_is_sure_enough(api: Api) -> None:
+    document = search(api, text="axis 0", min_confidence=0.9, facets=["format"])
+    assert document["facets"] == {"format": [{"value": "jpeg", "count": 1}]}
+
+
+def test_a_query_by_picture_has_confidence_too(api: Api) -> None:
+    first, second = search(api, image_id=image_id(0), limit=2)["results"]
+    assert first["confidence"] > 0.99 > second["confidence"]
+
+
+def test_confidence_comes_only_when_asked_for(api: Api) -> None:
+    assert all("confidence" not in one for one in search(api, text="axis 0", include=[])["results"])
+    query = "/v1/search?text=axis 7&min_confidence=0.9"
+    assert (api.http.get(query).json or {})["results"] == []
+
+
+def test_too_few_pictures_give_no_confidence_but_a_warning(api: Api) -> None:
+    for query, at in (({"min_confidence": 0.9}, "/min_confidence:"), ({}, "/include:")):
+        document = search(api, text="axis 7", collection="few", **query)
+        (warning,) = document["warnings"]
+        assert warning.startswith(at)
+        assert str(LEAST_PICTURES) in warning
+        assert len(document["results"]) == 5
+        assert all("confidence" not in one for one in document["results"])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "0.5", True])
+def test_a_bad_bound_is_pointed_at(api: Api, value: object) -> None:
+    response = api.http.post("/v1/search", json={"text": "x", "min_confidence": value})
+    assert_problem(response, 422, "invalid_request", "/min_confidence")
+
+
+def test_the_sample_has_the_collections_dimension(api: Api) -> None:
+    assert api.services.index.collection("images").sample(400).shape == (PICTURES, DIMENSION)

@@ -1,0 +1,136 @@
+"""Pages of one query neither repeat nor miss a picture, although HNSW is approximate and scores tie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.filters import parse_where
+from shared.index import Collection, Index
+from shared.models import Image
+from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
+
+COUNT, DIMENSION = 4_000, 32
+EQUAL = range(1_000, 1_700)
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Random vectors, which are HNSW's hardest, of which 700 are the same."""
+    rows = np.random.default_rng(0).normal(size=(COUNT, DIMENSION)).astype(np.float32)
+    rows[EQUAL] = rows[EQUAL.start]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = Index.in_process(tmp_path_factory.mktemp("chroma"))
+    made = index.create("many", model="m", fingerprint="1" * 16, dimension=DIMENSION)
+    images = [
+        Image(image_id(n), "s", ["s"], "jpeg", 1, 1, 1, 1.0, metadata={"tenth": n % 10, "half": n % 2})
+        for n in range(COUNT)
+    ]
+    order = np.random.default_rng(1).permutation(COUNT)  # ids and order of arrival have nothing in common
+    made.upsert([images[n] for n in order], rows[order], ["job:0"] * COUNT)
+    return made
+
+
+def query(seed: int) -> Vector:
+    vector: Vector = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+    return vector
+
+
+def pages(collection: Collection, vector: Vector, *sizes: int, **options: Any) -> Iterator[list[str]]:
+    """Pages of these sizes in turn, until one is empty."""
+    offset, turn = 0, 0
+    while hits := collection.search(vector, offset=offset, limit=sizes[turn % len(sizes)], **options):
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        yield [hit.image.id for hit in hits]
+        offset, turn = offset + len(hits), turn + 1
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_all_pages_together_are_every_picture_once(collection: Collection, seed: int) -> None:
+    found = [one for page in pages(collection, query(seed), 97, 500) for one in page]
+    assert len(found) == COUNT
+    assert set(found) == {image_id(n) for n in range(COUNT)}
+
+
+@pytest.mark.parametrize(
+    ("condition", "matching"),
+    [
+        ({"half": 1}, range(1, COUNT, 2)),
+        ({"tenth": 3}, range(3, COUNT, 10)),
+        ({"tenth": {"ne": 3}}, [n for n in range(COUNT) if n % 10 != 3]),
+        ({"id": {"in": [image_id(n) for n in range(0, COUNT, 50)]}}, range(0, COUNT, 50)),
+    ],
+)
+def test_filtered_pages_are_every_match_once(
+    collection: Collection, condition: dict[str, Any], matching: Any
+) -> None:
+    where = parse_where(condition)
+    found = [one for page in pages(collection, query(5), 150, 500, where=where) for one in page]
+    assert len(found) == len(set(found))
+    assert set(found) == {image_id(n) for n in matching}
+
+
+@pytest.mark.parametrize("condition", [None, {"half": 0}, {"tenth": 3}])
+def test_a_least_score_leaves_out_what_scores_less_and_hardly_anything_else(
+    collection: Collection, condition: dict[str, int] | None
+) -> None:
+    """Hardly: among so many equal vectors HNSW does not get at all of the others."""
+    where = None if condition is None else parse_where(condition)
+    step = {None: 1, "half": 2, "tenth": 10}[next(iter(condition or {}), None)]
+    numbers = range(3 if step == 10 else 0, COUNT, step)
+    stored = collection.vectors([image_id(n) for n in numbers])
+    scores = {one: float(row @ query(7) / np.linalg.norm(query(7))) for one, row in stored.items()}
+    ranked = sorted(scores.values(), reverse=True)
+    for kept in (0, 1, 30, 200):
+        floor = (ranked[kept - 1] + ranked[kept]) / 2 if kept else 1.0
+        found = collection.search(query(7), limit=400, where=where, min_score=floor)
+        assert {hit.image.id for hit in found} <= {one for one, score in scores.items() if score >= floor}
+        assert len(found) >= 0.95 * kept
+
+
+def test_pages_do_not_depend_on_how_the_list_is_cut(collection: Collection) -> None:
+    def found(size: int) -> list[str]:
+        starts = range(0, 1_200, size)
+        return [hit.image.id for at in starts for hit in collection.search(query(6), offset=at, limit=size)]
+
+    large, small = found(300), found(60)
+    for start in range(0, 1_200, 300):
+        assert set(large[start : start + 300]) == set(small[start : start + 300])
+
+
+def test_more_ties_than_a_fetch_holds_are_each_found_once(collection: Collection) -> None:
+    tied = collection.vector(image_id(EQUAL.start))
+    found = list(pages(collection, tied, 50, min_score=0.9999))
+    assert all(page == sorted(page) for page in found)
+    together = [one for page in found for one in page]
+    assert len(together) == len(set(together))
+    assert set(together) == {image_id(n) for n in EQUAL}
+
+
+def test_the_deepest_page_and_what_is_past_it(tmp_path: Path) -> None:
+    api: Api = make_api(tmp_path)
+    for number in range(3):
+        api.add(number, unit(1, number))
+    body = {"text": "axis 0", "limit": 500}
+    deepest = api.http.post("/v1/search", json=body | {"offset": 10_000})
+    assert deepest.json is not None
+    assert deepest.json["results"] == []
+    document = assert_problem(
+        api.http.post("/v1/search", json=body | {"offset": 10_001}), 422, "invalid_request", "/offset"
+    )
+    assert "less than or equal to 10000" in document["errors"][0]["message"]
+    assert_problem(api.http.get("/v1/search?text=a&offset=10001"), 422, "invalid_request", "/offset")
+
+
+def test_a_page_of_a_query_by_id_that_no_longer_fits_is_of_others_only(tmp_path: Path) -> None:
+    api: Api = make_api(tmp_path)
+    for number in range(4):
+        api.add(number, axis(number))
+    body = {"image_id": image_id(0), "filters": {"id": {"ne": image_id(0)}}, "limit": 2}
+    found = [
+        [one["id"] for one in (api.http.post("/v1/search", json=body | {"offset": at}).json or {})["results"]]
+        for at in (0, 2, 4)
+    ]
+    assert found == [[image_id(1), image_id(2)], [image_id(3)], []]
