@@ -21,8 +21,19 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     """Random vectors, which are HNSW's hardest, of which 700 are the same."""
     rows = np.random.default_rng(0).normal(size=(COUNT, DIMENSION)).astype(np.float32)
     rows[EQUAL] = rows[EQUAL.start]
+    return filled(tmp_path_factory.mktemp("chroma"), rows)
+
+
+@pytest.fixture(scope="module")
+def distinct(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Random vectors, all different."""
+    rows = np.random.default_rng(0).normal(size=(COUNT, DIMENSION)).astype(np.float32)
+    return filled(tmp_path_factory.mktemp("distinct"), rows)
+
+
+def filled(folder: Path, rows: Vector) -> Collection:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    index = Index.in_process(tmp_path_factory.mktemp("chroma"))
+    index = Index.in_process(folder)
     made = index.create("many", model="m", fingerprint="1" * 16, dimension=DIMENSION)
     images = [
         Image(image_id(n), "s", ["s"], "jpeg", 1, 1, 1, 1.0, metadata={"tenth": n % 10, "half": n % 2})
@@ -74,18 +85,18 @@ def test_filtered_pages_are_every_match_once(
 
 @pytest.mark.parametrize("condition", [None, {"half": 0}, {"tenth": 3}])
 def test_a_least_score_leaves_out_what_scores_less_and_hardly_anything_else(
-    collection: Collection, condition: dict[str, int] | None
+    distinct: Collection, condition: dict[str, int] | None
 ) -> None:
-    """Hardly: among so many equal vectors HNSW does not get at all of the others."""
+    """Hardly: HNSW is approximate, and among hundreds of equal vectors it misses up to a fifth."""
     where = None if condition is None else parse_where(condition)
     step = {None: 1, "half": 2, "tenth": 10}[next(iter(condition or {}), None)]
     numbers = range(3 if step == 10 else 0, COUNT, step)
-    stored = collection.vectors([image_id(n) for n in numbers])
+    stored = distinct.vectors([image_id(n) for n in numbers])
     scores = {one: float(row @ query(7) / np.linalg.norm(query(7))) for one, row in stored.items()}
     ranked = sorted(scores.values(), reverse=True)
     for kept in (0, 1, 30, 200):
         floor = (ranked[kept - 1] + ranked[kept]) / 2 if kept else 1.0
-        found = collection.search(query(7), limit=400, where=where, min_score=floor)
+        found = distinct.search(query(7), limit=400, where=where, min_score=floor)
         assert {hit.image.id for hit in found} <= {one for one, score in scores.items() if score >= floor}
         assert len(found) >= 0.95 * kept
 
