@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import auth, collections, context, health, images, jobs, openapi, problems, search
+from api import auth, collections, context, health, images, jobs, moves, openapi, problems, search
 from api.auth import KeyRing
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
 from api.health import Probe
@@ -33,6 +33,7 @@ def create_app(
     app.register_api(search.blueprint)
     app.register_api(images.blueprint)
     app.register_api(collections.blueprint)
+    app.register_api(moves.blueprint)
     app.register_api(health.blueprint)
     app.register_blueprint(openapi.blueprint)
 

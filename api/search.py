@@ -13,7 +13,6 @@ from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
 from api.context import encoder, metrics
-from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
 from api.query import (
@@ -40,6 +39,7 @@ from api.schemas import (
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
+from shared.metadata import pointer
 from shared.models import Hit
 
 MAX_FORM_BYTES = 128 * 2**20

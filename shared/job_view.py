@@ -14,6 +14,7 @@ def job_document(job: Job) -> JsonObject:
     still_open = job.counts[ItemState.PENDING] + job.counts[ItemState.FETCHED]
     return {
         "job_id": job.job_id,
+        "kind": job.kind,
         "status": job.status,
         "collection": job.collection,
         "total": job.total,

@@ -27,7 +27,18 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
-from shared.models import ITEM_STATES, Chunk, Claim, ItemState, Job, JobError, JobStatus, Stage
+from shared.models import (
+    ITEM_STATES,
+    Chunk,
+    Claim,
+    ItemState,
+    Job,
+    JobError,
+    JobKind,
+    JobStatus,
+    JsonObject,
+    Stage,
+)
 
 PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
@@ -109,8 +120,12 @@ class Ledger:
         callback_url: str | None = None,
         reading: bool = False,
         idempotency: tuple[str, str] | None = None,
+        kind: JobKind = JobKind.INGEST,
+        options: JsonObject | None = None,
     ) -> str:
         """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+
+        `options` are what every claim of a job of this `kind` has to know.
 
         `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
         the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
@@ -119,6 +134,7 @@ class Ledger:
         answer = self._run(
             lua.CREATE, job_id, collection, total, chunk_size, callback_url or "", int(reading),
             READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S,
+            kind, json.dumps(options or {}),
         )  # fmt: skip
         return _same_request(answer, digest)
 
@@ -394,8 +410,11 @@ def _check_found(answer: int, job_id: str) -> None:
 
 
 def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last = answer
-    return Claim(Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last)
+    ref, deliveries, payload, collection, first, last, kind, options = answer
+    return Claim(
+        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last,
+        kind=JobKind(kind), options=json.loads(options),
+    )  # fmt: skip
 
 
 def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
@@ -423,6 +442,8 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
         errors=sorted(errors, key=lambda error: error.index),
         truncated=fields["truncated"] == "1",
         callback_url=fields["callback"] or None,
+        kind=JobKind(fields.get("kind") or JobKind.INGEST),
+        options=json.loads(fields.get("options") or "{}"),
     )
 
 

@@ -2,7 +2,7 @@
 
 Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
 
-    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, c0..c5 (items a state), …
+    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options, c0..c5 (items a state), …
     states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     jobs             zset    every job by creation time
@@ -107,7 +107,7 @@ end
 
 local function claim(ref, stage, token, lease)
   local id, gen, num = split(ref)
-  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection')
+  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection', 'kind', 'options')
   if not job[1] or tonumber(job[1]) ~= gen then forget_chunk(ref) return nil end
   local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
   if c[1] ~= stage or c[2] == 'delayed' then return nil end
@@ -118,12 +118,13 @@ local function claim(ref, stage, token, lease)
   redis.call('ZADD', P..'due', t + lease, ref)
   start(id)
   local size = tonumber(job[2])
-  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3]))}
+  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])),
+    job[5] or 'ingest', job[6] or '{}'}
 end
 """
 
-# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl -> the job's id,
-# or the "<digest> <job>" that the key already stands for
+# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl kind options -> the
+# job's id, or the "<digest> <job>" that the key already stands for
 CREATE = """
 local id, collection, total, chunk, callback, reading = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 if ARGV[9] ~= '' then
@@ -135,6 +136,7 @@ local t = now()
 redis.call('HSET', P..'job:'..id, 'collection', collection, 'total', total, 'chunk', chunk, 'gen', 0,
   'callback', callback, 'reading', reading, 'truncated', '0', 'created', t, 'started', '', 'finished', '',
   'status', reading == '1' and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', ARGV[8],
+  'kind', ARGV[12], 'options', ARGV[13],
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)
@@ -213,7 +215,7 @@ end
 return refs
 """
 
-# ref stage token lease -> {ref, deliveries, payload, collection, first, last}, or nothing
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last, kind, options}, or nothing
 CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
 
 # stage token lease most_items -> a list of claims, oldest chunk first

@@ -15,10 +15,10 @@ from shared.errors import LedgerUnavailable
 from shared.images import Preprocess
 from shared.ledger import WORKER_SEEN_S
 from shared.logs import configure_logging
-from shared.models import Chunk, Claim, Stage
+from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker import encode, fetch, index
+from worker import encode, fetch, index, moves
 from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
 
 log = structlog.get_logger(__name__)
@@ -32,10 +32,16 @@ class Process:
         self._handlers: dict[Stage, Callable[[Claim], None]] = {}
         if Stage.FETCH in stages:
             preprocess = Preprocess.from_checkpoint(resolve_model(model))
-            self._handlers[Stage.FETCH] = lambda claim: fetch.run(self.services, preprocess, claim)
+            self._handlers[Stage.FETCH] = lambda claim: self._begin(preprocess, claim)
         if Stage.ENCODE in stages:
             encoder = _load_encoder(settings, model)
             self._handlers[Stage.ENCODE] = lambda claim: encode.run(self.services, encoder, claim)
+
+    def _begin(self, preprocess: Preprocess, claim: Claim) -> None:
+        if claim.kind is JobKind.INGEST:
+            fetch.run(self.services, preprocess, claim)
+        else:
+            moves.run(self.services, claim)
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handles one message. A chunk that cannot be finished now is given back, never lost."""
