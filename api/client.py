@@ -160,9 +160,7 @@ class Client:
 
     def export(self, collection: str, include: Sequence[str] = ()) -> JobOut:
         body = {"include": list(include)}
-        response = self._send(
-            "POST", _move_path(collection, "export"), json=body, timeout=UPLOAD_TIMEOUT_S
-        )
+        response = self._send("POST", _move_path(collection, "export"), json=body, timeout=UPLOAD_TIMEOUT_S)
         return JobOut.model_validate_json(response.content)
 
     def download_export(self, job_id: str, path: Path) -> None:

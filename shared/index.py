@@ -8,8 +8,8 @@ whoever opens it first: a crash in between leaves nothing to clean up.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import methodcaller
 from pathlib import Path
@@ -46,6 +46,7 @@ POINTER_TTL_S = 2.0
 # Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
 BATCH = 2_000
 PAGE = 5_000  # ids in one call
+_STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 _OVERLAP = 1_000
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
@@ -105,13 +106,15 @@ class Index:
         with _calls(self._timeout_s):
             found = self._registry(lambda registry: registry.get(include=["metadatas"]))
             infos = []
-            for name in sorted(found["ids"]):
+            for name in sorted(name for name in found["ids"] if _STAGED not in name):
                 with contextlib.suppress(CollectionNotFound):
                     infos.append(self.collection(name).info)
             return infos
 
     def collection(self, name: str) -> "Collection":
         """Raises CollectionNotFound."""
+        if _STAGED in name:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
         with _calls(self._timeout_s):
             return Collection(self, self._open(name).pointer)
 
@@ -136,7 +139,7 @@ class Index:
             except CollectionNotFound:
                 self._propose(new_pointer(name, model, fingerprint, dimension))
                 pointer = self._reopen(name).pointer
-        _check_model(pointer, model, fingerprint)
+        pointer.check_model(model, fingerprint)
         return Collection(self, pointer)
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
@@ -145,11 +148,63 @@ class Index:
             pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
         faults = []
         for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
+            if _STAGED in name:
+                continue
             try:
-                _check_model(Pointer(name=name, **record), model, fingerprint)
+                Pointer(name=name, **record).check_model(model, fingerprint)
             except ModelMismatch as mismatch:
                 faults.append(mismatch.detail)
         return faults
+
+    def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+        """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
+        staged = f"{name}{_STAGED}{fingerprint}"
+        with _calls(WRITE_TIMEOUT_S):
+            if self._pointer(staged) is None:
+                self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
+            return Collection(self, self._reopen(staged).pointer)
+
+    def staged(self, name: str, fingerprint: str) -> "Collection":
+        """What `stage` has made. Raises CollectionNotFound."""
+        with _calls(self._timeout_s):
+            return Collection(self, self._reopen(f"{name}{_STAGED}{fingerprint}").pointer)
+
+    def switch(self, name: str, staged: "Collection") -> "Collection":
+        """Lets `name`, made if it is none, point at what is staged, in one write.
+
+        Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
+        there, which is POINTER_TTL_S later.
+        """
+        with _calls(WRITE_TIMEOUT_S):
+            before, aside = self._pointer(name), staged.pointer
+            if before is not None and before.physical == aside.physical:  # the second try after a crash
+                return staged
+            pointers = [replace(aside, name=name)] + ([replace(before, name=aside.name)] if before else [])
+            names = [one.name for one in pointers]
+            fields: list[Any] = [one.fields for one in pointers]
+            vectors = np.repeat(_NO_VECTOR, len(names), axis=0)
+            self._registry(lambda registry: registry.upsert(names, vectors, fields))
+            self._cache.pop(name, None)
+            return Collection(self, self._reopen(aside.name).pointer)
+
+    @staticmethod
+    def wait_for_pointers() -> None:
+        """Until every process follows the latest switch."""
+        time.sleep(POINTER_TTL_S + 0.5)
+
+    def unstage(self, name: str) -> None:
+        """Deletes what is staged beside `name`."""
+        with _calls(WRITE_TIMEOUT_S):
+            names = self._registry(lambda registry: registry.get(include=[]))["ids"]
+            live = self._pointer(name)
+        for staged in (one for one in names if one.startswith(name + _STAGED)):
+            with _calls(WRITE_TIMEOUT_S):
+                pointer = self._pointer(staged)
+                self._cache.pop(staged, None)
+            if pointer is not None and (live is None or pointer.physical != live.physical):
+                self._drop(pointer.physical)
+            with _calls(WRITE_TIMEOUT_S):
+                self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
         """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
@@ -158,6 +213,7 @@ class Index:
             self._cache.pop(name, None)
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
+        self.unstage(name)
         self._drop(pointer.physical)
         still = pointer.physical
         with _calls(WRITE_TIMEOUT_S):
@@ -205,9 +261,8 @@ class Index:
 
     def _propose(self, pointer: Pointer) -> Pointer | None:
         """Registers the pointer unless the name has one; returns the one that it has then."""
-        fields = {name: value for name, value in asdict(pointer).items() if name != "name"}
         # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
-        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [fields]))
+        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [pointer.fields]))
         return self._pointer(pointer.name)
 
     def _registry(self, operation: Callable[[ChromaCollection], Any]) -> Any:
@@ -270,7 +325,7 @@ class Collection:
 
     def check_model(self, model: str, fingerprint: str) -> None:
         """Raises ModelMismatch unless the collection's vectors are this model's."""
-        _check_model(self.pointer, model, fingerprint)
+        self.pointer.check_model(model, fingerprint)
 
     def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
         """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
@@ -283,6 +338,27 @@ class Collection:
                 for image, owner in zip(images[batch], owners[batch], strict=True)
             }
             self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
+
+    def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
+
+        Returns the ids that were present.
+        """
+        copied: list[str] = []
+        ids = list(vectors)
+        for start in range(0, len(ids), BATCH):
+            records = {
+                one["id"]: dict(one) for one in self._run(partial(_records, ids=ids[start : start + BATCH]))
+            }
+            if records:
+                rows = np.stack([vectors[image_id] for image_id in records])
+                target._run(partial(_write, records=records, vectors=rows), WRITE_TIMEOUT_S)
+            copied += records
+        return copied
+
+    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What lies in Chroma of those ids that are present, to be compared only."""
+        return {one["id"]: dict(one) for one in self._run(partial(_records, ids=list(ids)))}
 
     def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
         """Owner and image of those ids that are present."""
@@ -367,7 +443,7 @@ class Collection:
                 return operation(self._follow(index._reopen(name)))
 
     def _follow(self, opened: _Opened) -> ChromaCollection:
-        _check_model(opened.pointer, self.pointer.model, self.pointer.fingerprint)
+        opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)
         self.pointer = opened.pointer
         return opened.chroma
 
@@ -391,17 +467,6 @@ def _write(
     ids = list(records)
     gone = {old["id"]: removals(old, records[old["id"]]) for old in _records(chroma, ids)}
     chroma.upsert(ids, vectors, [records[image_id] | gone.get(image_id, {}) for image_id in ids])
-
-
-def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:
-    if pointer.fingerprint == fingerprint:
-        return
-    other = "other weights of it" if model == pointer.model else model
-    raise ModelMismatch(
-        f"The collection {pointer.name!r} was written by the model {pointer.model}, and {other} cannot read "
-        f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
-        f"IMAGE_SEARCH_MODEL back to {pointer.model}."
-    )
 
 
 def _no_image(image_id: str) -> ImageNotFound:

@@ -35,6 +35,7 @@ class Process:
             self._handlers[Stage.FETCH] = lambda claim: self._begin(preprocess, claim)
         if Stage.ENCODE in stages:
             encoder = _load_encoder(settings, model)
+            self.services.warn_of_foreign(encoder.name, encoder.fingerprint)
             self._handlers[Stage.ENCODE] = lambda claim: encode.run(self.services, encoder, claim)
 
     def _begin(self, preprocess: Preprocess, claim: Claim) -> None:

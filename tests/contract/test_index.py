@@ -376,6 +376,56 @@ def test_deleting_twice_is_deleting_once(collection: Collection) -> None:
     assert collection.owners([one.id for one in images]).keys() == {images[1].id, images[2].id}
 
 
+def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hidden(
+    index: Index, new_index: NewIndex
+) -> None:
+    fill(index.create("images", **MODEL, dimension=8), unit_rows(2))
+    held = new_index().collection("images")
+    staged = index.stage("images", **MODEL, dimension=8)
+    made = fill(staged, unit_rows(5))
+    assert index.stage("images", **MODEL, dimension=8).physical == staged.physical
+    assert [info.name for info in index.collections()] == ["images"]
+    assert len(index.foreign(**OTHER_MODEL)) == 1
+    with pytest.raises(CollectionNotFound):
+        index.collection(staged.pointer.name)
+    assert held.count() == 2
+    before = index.switch("images", staged)
+    assert before.count() == 2
+    index.unstage("images")
+    assert list(held.ids()) == [image.id for image in made]
+    assert list(index.collection("images").ids()) == list(held.ids())
+    with pytest.raises(CollectionNotFound):
+        index.staged("images", MODEL["fingerprint"])
+
+
+def test_a_switch_to_another_model_is_refused_to_who_holds_the_collection(index: Index) -> None:
+    held = index.create("images", **MODEL, dimension=8)
+    staged = index.stage("images", **OTHER_MODEL, dimension=4)
+    fill(held, unit_rows(3))
+    assert held.copy_records(staged, {f"{n:064x}": unit_rows(1, 4)[0] for n in (0, 2, 7)}) == [
+        f"{n:064x}" for n in (0, 2)
+    ]
+    index.switch("images", staged)
+    index.switch("images", index.collection("images"))  # once more, after a crash
+    index.unstage("images")
+    held._index._cache.clear()
+    with pytest.raises(ModelMismatch, match="IMAGE_SEARCH_MODEL to m/two"):
+        held.count()
+    found = index.collection("images")
+    assert (found.count(), found.vector("0" * 64).shape) == (2, (4,))
+
+
+def test_deleting_a_collection_deletes_what_is_staged_beside_it(index: Index) -> None:
+    index.create("images", **MODEL, dimension=8)
+    index.create("images2", **MODEL, dimension=8)
+    index.stage("images", **OTHER_MODEL, dimension=8)
+    index.stage("images2", **OTHER_MODEL, dimension=8)
+    index.delete("images")
+    with pytest.raises(CollectionNotFound):
+        index.staged("images", OTHER_MODEL["fingerprint"])
+    assert index.staged("images2", OTHER_MODEL["fingerprint"]).count() == 0
+
+
 def test_a_new_record_takes_nothing_over_from_a_deleted_collection(index: Index) -> None:
     fill(index.create("old", **MODEL, dimension=8), unit_rows(5), shelves=lambda n: [f"old {n}"])
     index.delete("old")
