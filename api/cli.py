@@ -239,8 +239,25 @@ def import_(client: Client, *, source: Path, collection: str | None, as_json: bo
     _print_jobs(client, jobs, console, as_json=as_json, followed=True)
 
 
+@click.command()
+@click.option("--model", required=True, metavar="M", help="Hugging Face id, folder, or `starter`.")
+@click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+@click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")
+@_client_command
+def reindex(client: Client, *, model: str, collection: str, allow_missing: bool, as_json: bool) -> None:
+    """Encode a collection again with another model, and switch it to that.
+
+    The exit status is 0 after the switch, 3 if some pictures failed or there was none.
+    """
+    console = _console(as_json)
+    job = _watch(client, client.reindex(collection, model, allow_missing=allow_missing).job_id, console)
+    if job.result:
+        console.print(job.result["detail"])
+    _print_jobs(client, [job], console, as_json=as_json, followed=True)
+
+
 client_commands: list[click.Command] = [
-    ingest, search, status, jobs, cancel, retry, export_, import_,
+    ingest, search, status, jobs, cancel, retry, export_, import_, reindex,
 ]  # fmt: skip
 
 

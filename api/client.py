@@ -184,6 +184,13 @@ class Client:
         )
         return JobOut.model_validate_json(response.content)
 
+    def reindex(self, collection: str, model: str, *, allow_missing: bool = False) -> JobOut:
+        """The server may download the model first."""
+        body = {"model": model, "allow_missing": allow_missing}
+        path = _move_path(collection, "reindex")
+        response = self._send("POST", path, json=body, timeout=UPLOAD_TIMEOUT_S)
+        return JobOut.model_validate_json(response.content)
+
     def search(self, query: JsonObject, images: Sequence[Path] = ()) -> JsonObject:
         """`query` is the body of POST /v1/search; `images` are example pictures' files."""
         if not images:

@@ -135,6 +135,7 @@ class JobOut(BaseModel):
     started_at: str | None
     finished_at: str | None
     errors: list[JobErrorOut]
+    result: dict[str, Any] | None = Field(None, description="of a reindex: `switched` and a `detail`")
 
     @classmethod
     def of(cls, job: Job) -> Self:

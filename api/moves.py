@@ -1,4 +1,4 @@
-"""Moving collections: exports, their download, imports. worker/moves.py does the work."""
+"""Moving collections: exports, their download, imports, other models. worker/moves.py does the work."""
 
 import hashlib
 import json
@@ -22,12 +22,14 @@ from api.problems import parse
 from api.schemas import CollectionPath
 from shared import parquet
 from shared.blobs import export_prefix, rows_key, upload_key
+from shared.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
     Conflict,
     InvalidRequest,
     JobRunning,
     ModelMismatch,
+    ModelUnavailable,
     NotFound,
     UnsupportedMediaType,
 )
@@ -59,6 +61,14 @@ class ExportIn(_Strict):
 
 class ImportIn(_Strict):
     export: str = Field(description="the id of a finished export job on this server")
+    callback_url: Annotated[str | None, Field(max_length=2048)] = None
+
+
+class ReindexIn(_Strict):
+    model: str = Field(
+        min_length=1, max_length=1024, description="Hugging Face id, folder on every machine, or `starter`"
+    )
+    allow_missing: bool = Field(False, description="leave out pictures that cannot be encoded again")
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 
 
@@ -102,6 +112,25 @@ _IMPORT_BODY = {
         PARQUET: {"schema": {"type": "string", "format": "binary"}},
         "application/json": component(blueprint, ImportIn)
         | {"example": {"export": "4f0c2b7d9e81a6c35b0f1d24"}},
+    },
+}
+_REINDEX_BODY = {
+    "required": True,
+    "content": {
+        "application/json": component(blueprint, ReindexIn)
+        | {"example": {"model": "openai/clip-vit-large-patch14", "allow_missing": False}},
+    },
+}
+_SWITCHED = {
+    "kind": "reindex",
+    "status": "succeeded",
+    "counts": {"pending": 0, "fetched": 0, "indexed": 60000, "duplicate": 0, "failed": 0, "cancelled": 0},
+    "progress": 1.0,
+    "started_at": "2026-01-01T12:00:01.000Z",
+    "finished_at": "2026-01-01T12:31:00.000Z",
+    "result": {
+        "switched": True,
+        "detail": "Switched to openai/clip-vit-large-patch14: set IMAGE_SEARCH_MODEL to it and restart all.",
     },
 }
 _FILE = {
@@ -261,6 +290,58 @@ def _check_model(parts: Services, collection: str, header: Header) -> None:
         )
     with suppress(CollectionNotFound):
         parts.index.collection(collection).check_model(ours.name, ours.fingerprint)
+
+
+@blueprint.post(
+    "/v1/collections/<name>/reindex",
+    summary="Encode a collection again, with another model",
+    responses={202: _accepted_response(_SWITCHED)},
+    openapi_extensions={"requestBody": _REINDEX_BODY},
+)
+@requires("admin")
+def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
+    """A job that encodes what was kept of every picture with `model`, and then switches the collection to it.
+
+    Searches and ingests go on with the old model until the switch, which is one write; what arrives or
+    changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
+    the collection is then switched only with `allow_missing`; `result` says whether it was. After the switch
+    a server that runs the old model answers `409 model_mismatch` for this collection: restart every role
+    with IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
+    """
+    parts = services()
+    given = parse(ReindexIn, request.get_json())
+    collection = parts.index.collection(path.name)
+    options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
+    try:
+        folder = resolve_model(given.model)
+    except (ModelUnavailable, ValueError) as error:
+        detail = error.detail if isinstance(error, ModelUnavailable) else "`auto` is no model; name one."
+        raise InvalidRequest(detail, [{"pointer": "/model", "message": detail}]) from None
+    bound = fingerprint(folder)
+    if bound == collection.pointer.fingerprint:
+        raise Conflict(f"The collection {path.name!r} is of the model {given.model} already.")
+    if not collection.count():
+        raise InvalidRequest(f"The collection {path.name!r} is empty: delete it and create it anew.")
+    _make_room(parts, path.name, bound)
+    parts.index.stage(path.name, model=given.model, fingerprint=bound, dimension=dimension(folder))
+    job_id = launch(
+        parts,
+        options,
+        new_job_id(),
+        (Item(source=image_id) for image_id in collection.ids()),
+        digest=digest_of(["reindex", given.model, given.allow_missing], options),
+        kind=JobKind.REINDEX,
+        job_options={"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing},
+    )
+    return _accepted(parts.ledger.get(job_id))
+
+
+def _make_room(parts: Services, name: str, fingerprint: str) -> None:
+    """Lets what is staged of another model go, of a reindex that was given up."""
+    try:
+        parts.index.staged(name, fingerprint)
+    except CollectionNotFound:
+        parts.index.unstage(name)
 
 
 def _accepted(job: Job) -> Response:

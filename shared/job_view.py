@@ -29,4 +29,5 @@ def job_document(job: Job) -> JsonObject:
         "errors": [
             {"index": e.index, "source": e.source, "code": e.code, "detail": e.detail} for e in job.errors
         ],
+        "result": job.result,
     }

@@ -125,8 +125,6 @@ class Ledger:
     ) -> str:
         """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
 
-        `options` are what every claim of a job of this `kind` has to know.
-
         `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
         the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
         """
@@ -278,8 +276,11 @@ class Ledger:
         next_stage: Stage | None = None,
         payload: str = "",
         retry_delay_s: float | None = None,
+        result: JsonObject | None = None,
     ) -> bool:
         """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
+
+        `result` becomes the job's.
 
         With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. Returns
         False, having changed nothing, when the lease was lost or the job cancelled meanwhile.
@@ -289,6 +290,7 @@ class Ledger:
         arguments = (
             claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
             json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
+            json.dumps(result) if result else "",
         )  # fmt: skip
         return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
 
@@ -444,6 +446,7 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
         callback_url=fields["callback"] or None,
         kind=JobKind(fields.get("kind") or JobKind.INGEST),
         options=json.loads(fields.get("options") or "{}"),
+        result=json.loads(fields.get("result") or "null"),
     )
 
 

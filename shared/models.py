@@ -157,6 +157,7 @@ class Job:
     callback_url: str | None = None
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
+    result: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

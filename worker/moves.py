@@ -1,7 +1,8 @@
-"""Chunks of export and import jobs. Both begin where a picture's road does, in the fetch queue.
+"""Chunks of jobs that move collections. They begin where a picture's road does, in the fetch queue.
 
     export   fetch: pictures out of Chroma and the blob store → one Parquet part a chunk; done
     import   fetch: rows of a Parquet file → vector log → index: the one writer, as for any other picture
+    reindex  reindex.py
 
 A part is written under a key of its chunk, an import's vectors go the way of ingested ones: so both may run
 twice like everything else.
@@ -22,6 +23,7 @@ from shared.manifest import read_items, write_results
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
 from shared.services import Services
+from worker import reindex
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
 
@@ -30,8 +32,10 @@ _SIDES = {"thumbnail": THUMBNAIL_SIDE, "rendition": RENDITION_SIDE}
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Works on a claimed chunk of an export or import job and advances it."""
-    if claim.kind is JobKind.EXPORT:
+    """Works on a claimed chunk of any job but an ingest and advances it."""
+    if claim.kind is JobKind.REINDEX:
+        reindex.begin(services, claim)
+    elif claim.kind is JobKind.EXPORT:
         _export(services, claim)
     else:
         _import(services, claim)
