@@ -3,7 +3,8 @@
 A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
 holds its vectors. So a name can be switched to another physical collection in one write, and the search
 needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
-whoever opens it first: a crash in between leaves nothing to clean up.
+whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
+being made beside another, and that nobody sees.
 """
 
 import contextlib
@@ -317,6 +318,11 @@ class Collection:
         return CollectionInfo(
             pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
         )
+
+    @property
+    def logical_name(self) -> str:
+        """Also of one that is staged: the name that it is to have."""
+        return self.pointer.name.partition(_STAGED)[0]
 
     @property
     def physical(self) -> str:

@@ -161,7 +161,10 @@ def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: s
         return ["The collection was deleted or switched to another model meanwhile."] * len(arrivals)
     if not services.ledger.renew_writer(token):
         raise IndexUnavailable("The writer lease was lost; another process writes now.")
-    old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
+    vectors = {arrival.addition.image.id: arrival.vector for arrival in arrivals}
+    copied = old.copy_records(staged, vectors)
+    # What was deleted after it was fetched is in the log all the same, as an addition.
+    _log_removals(services, staged, sorted(vectors.keys() - copied))
     return [ItemState.INDEXED] * len(arrivals)
 
 
@@ -245,7 +248,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
         missing |= _encode(target, chunk)
     gone = sorted(there - here)
     target.new.delete(gone)
-    _log_removals(target, gone)
+    _log_removals(target.services, target.new, gone)
     for page in _chunks(sorted(here & there), PAGE):
         _copy_changed(target, page)
     return missing
@@ -266,7 +269,9 @@ def _copy_changed(target: Target, ids: Sequence[str]) -> None:
     old, new = target.old.records(ids), target.new.records(ids)
     changed = [i for i in old if old[i] != new.get(i)]
     if changed:
-        _log_removals(target, changed)  # so that the log, too, forgets what a record no longer has
+        _log_removals(
+            target.services, target.new, changed
+        )  # so that the log, too, forgets what a record no longer has
         _write(target, target.new.vectors(changed))
 
 
@@ -281,14 +286,14 @@ def _write(target: Target, vectors: dict[str, Vector]) -> None:
         rows = np.stack([vectors[one.image.id] for one in additions])
         segment = vectorlog.Segment(version, encoder.name, encoder.fingerprint, additions, rows)
         vectorlog.write_segment(target.services.blobs, target.name, "reindex", segment)
-    target.old.copy_records(target.new, vectors)
+    copied = target.old.copy_records(target.new, vectors)
+    _log_removals(target.services, target.new, sorted(vectors.keys() - copied))
 
 
-def _log_removals(target: Target, ids: Sequence[str]) -> None:
+def _log_removals(services: Services, new: Collection, ids: Sequence[str]) -> None:
+    name, fingerprint = new.logical_name, new.pointer.fingerprint
     for image_id in ids:
-        vectorlog.write_removal(
-            target.services.blobs, target.name, target.encoder.fingerprint, image_id, vectorlog.new_version()
-        )
+        vectorlog.write_removal(services.blobs, name, fingerprint, image_id, vectorlog.new_version())
 
 
 def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from deploy.checkpoint import make_random_checkpoint
+from shared.index import Index
 from tests.stack import ROOT, Stack, eventually
 
 PICTURES = 30
@@ -117,3 +119,64 @@ def test_the_commands_export_and_import_a_folder(stack: Stack, http: httpx.Clien
     done = command(stack, "import", tmp_path / "out", "--collection", "again")
     assert done.returncode == 0, done.stderr
     assert http.get("/v1/collections/again").json()["count"] == PICTURES
+
+
+def test_a_collection_is_rebuilt_from_its_log_when_chroma_has_lost_it(
+    stack: Stack, http: httpx.Client
+) -> None:
+    found = search(http, "images")
+    assert command(stack, "verify", "--data-dir", stack.data_dir).returncode == 0
+    index = Index(stack.env["IMAGE_SEARCH_CHROMA_URL"])
+    index.collection("images").delete([image_id for image_id, _ in found[:5]])
+    done = command(stack, "verify", "--data-dir", stack.data_dir)
+    assert done.returncode == 3
+    assert f"missing {found[0][0]}" in done.stdout
+    index.delete("images")
+    done = command(stack, "rebuild", "--data-dir", stack.data_dir)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: search(http, "images") == found)
+    assert command(stack, "verify", "--data-dir", stack.data_dir).returncode == 0
+
+
+def test_a_reindex_outlives_kills_and_latecomers_while_searches_go_on(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    make_random_checkpoint(other, seed=1, tiny=True)
+    assert ingest(http, range(100, 120), "second")["status"] == "succeeded"
+    answer = http.post("/v1/collections/second/reindex", json={"model": str(other)})
+    for role in ("fetch", "encode", "index"):
+        for pid in stack.processes(role):
+            os.kill(pid, signal.SIGKILL)
+    assert len(search(http, "second")) == 20
+    late = http.post(
+        "/v1/jobs",
+        files=[("files", (f"{seed}.png", png(seed))) for seed in range(120, 124)],
+        data={"collection": "second"},
+    )
+    gone, kept = (image_id for image_id, _ in search(http, "second")[:2])
+    assert http.delete(f"/v1/images/{gone}", params={"collection": "second"}).status_code == 204
+    job = finished(http, answer)
+    assert (job["status"], job["result"]["switched"]) == ("succeeded", True), job
+    brought = finished(http, late)["counts"]["indexed"]  # before the switch; what comes after it fails
+
+    def told() -> bool:
+        return http.get("/v1/search", params={"text": "x", "collection": "second"}).status_code == 409
+
+    eventually(told)
+    refused = http.get("/v1/search", params={"text": "x", "collection": "second"}).json()
+    assert refused["code"] == "model_mismatch"
+    assert str(other) in refused["detail"]
+
+    stack.stop()
+    stack.configure(MODEL=str(other))
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=60) as anew:
+        ids = [image_id for image_id, _ in search(anew, "second")]
+        assert len(ids) == 19 + brought
+        assert gone not in ids
+        image = anew.get(f"/v1/images/{kept}", params={"collection": "second"}).json()
+        assert image["metadata"] == {"shop": "north"}
+        done = command(stack, "verify", "--data-dir", stack.data_dir, "--collection", "second")
+        assert done.returncode == 0, done.stdout
+        assert ingest(anew, range(130, 132), "second")["counts"]["indexed"] == 2

@@ -145,6 +145,19 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
     assert images(api).count() == 8
 
 
+def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api: Api) -> None:
+    fill(api)
+    api.http.post(PATH, json=MODEL)
+    for chunk in api.services.ledger.dispatch():
+        claim = api.services.ledger.claim(chunk, Stage.FETCH)
+        assert claim is not None
+        moves.run(api.services, claim)
+    api.services.remove_image("images", image_id(2))
+    work(api)
+    assert images(api).count() == 5
+    assert not replay.verify(api.services, "images")
+
+
 def test_a_change_through_a_pointer_from_before_the_switch_is_carried_over(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
