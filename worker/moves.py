@@ -19,13 +19,14 @@ from shared import parquet, vectorlog
 from shared.blobs import Blobs, export_prefix, picture_key, rows_key
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.images import RENDITION_SIDE, THUMBNAIL_SIDE, is_webp
-from shared.manifest import read_items, write_results
-from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, JobKind, Stage
+from shared.manifest import read_items
+from shared.models import Claim, Image, Item, ItemState, JobKind, Stage
 from shared.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
 from shared.services import Services
 from worker import reindex
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
+from worker.outcomes import advance
 
 READ_TIMEOUT_S = 120  # of one chunk's rows in a throwaway process
 _SIDES = {"thumbnail": THUMBNAIL_SIDE, "rendition": RENDITION_SIDE}
@@ -55,7 +56,8 @@ def _export(services: Services, claim: Claim) -> None:
     gone = ItemError("index_error", "The picture was deleted before it was read.")
     found = dict(enumerate(ids, claim.first_item))
     failed = {i: gone for i, image_id in found.items() if image_id not in rows}
-    _advance(services, claim, found, {i: found[i] for i in found if i not in failed}, failed)
+    done = {i: (image_id, ItemState.INDEXED) for i, image_id in found.items() if i not in failed}
+    advance(services, claim, sources=found, done=done, failed=failed)
 
 
 def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) -> dict[str, Row]:
@@ -95,8 +97,15 @@ def _import(services: Services, claim: Claim) -> None:
         segment = vectorlog.Segment(version, model, fingerprint, additions, vectors)
         name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
         key = vectorlog.write_segment(services.blobs, claim.collection, name, segment)
-    sources = {i: f"row {i}" for i in sound}
-    _advance(services, claim, sources, {i: row.image.id for i, row in taken.items()}, failed, segment_key=key)
+    advance(
+        services,
+        claim,
+        sources={i: f"row {i}" for i in sound},
+        done={i: (row.image.id, ItemState.FETCHED) for i, row in taken.items()},
+        failed=failed,
+        next_stage=Stage.INDEX if taken else None,
+        payload=key,
+    )
 
 
 def _rows(services: Services, claim: Claim) -> list[Row | str]:
@@ -137,33 +146,3 @@ def _keep(services: Services, collection: str, row: Row) -> None:
 
 def _items(services: Services, claim: Claim) -> list[Item]:
     return read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
-
-
-def _advance(
-    services: Services,
-    claim: Claim,
-    sources: dict[int, str],
-    done: dict[int, str],
-    failed: dict[int, ItemError],
-    *,
-    segment_key: str = "",
-) -> None:
-    """`done` (index → image id) goes on to index in `segment_key`, or has arrived where there is none."""
-    attempts = claim.chunk.attempt + 1
-    results = [ItemResult(i, sources[i], attempts, image_id=image_id) for i, image_id in done.items()]
-    results += [ItemResult(i, sources[i], attempts, code=e.code, detail=e.detail) for i, e in failed.items()]
-    write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, results)
-    state = ItemState.FETCHED if segment_key else ItemState.INDEXED
-    moved = services.ledger.advance(
-        claim,
-        moves=[(i, state) for i in done] + [(i, ItemState.FAILED) for i in failed],
-        errors=[JobError(i, sources[i], e.code, e.detail) for i, e in failed.items()],
-        next_stage=Stage.INDEX if segment_key else None,
-        payload=segment_key,
-    )
-    if not segment_key:
-        return
-    if moved:
-        services.dispatcher.send(Stage.INDEX, claim.chunk)
-    else:
-        services.blobs.delete(segment_key)

@@ -31,12 +31,13 @@ from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.images import open_query_image
 from shared.index import Collection
-from shared.manifest import read_items, write_results
-from shared.models import Claim, Image, ItemResult, ItemState, JobError, Stage
+from shared.manifest import read_items
+from shared.models import Claim, Image, ItemState, Stage
 from shared.preprocess import Preprocess
 from shared.services import Services
 from worker.encode import encode_halving
 from worker.lease import writer_paused
+from worker.outcomes import advance
 
 if TYPE_CHECKING:
     from worker.index import Arrival, Outcome
@@ -76,7 +77,7 @@ def begin(services: Services, claim: Claim) -> None:
         images = old.owners([*sources.values()])
     except (CollectionNotFound, ModelMismatch):
         fault = ItemError("index_error", "The collection was deleted or switched to another model meanwhile.")
-        _advance(services, claim, sources, {}, dict.fromkeys(sources, fault))
+        advance(services, claim, sources=sources, done={}, failed=dict.fromkeys(sources, fault))
         return
     # Nothing is left to be done for what is there already, or was deleted since the job was made.
     todo = {i: image_id for i, image_id in sources.items() if image_id in images and image_id not in there}
@@ -97,8 +98,15 @@ def begin(services: Services, claim: Claim) -> None:
         records = [_addition(i, claim.chunk.attempt + 1, *images[todo[i]]).record() for i in crops]
         header = {"version": vectorlog.new_version()}
         services.blobs.put(payload, pack(header, records, np.stack(list(crops.values()))))
-    _advance(
-        services, claim, sources, {i: i in crops for i in sources if i not in failed}, failed, payload=payload
+    states = {i: ItemState.FETCHED if i in crops else ItemState.INDEXED for i in sources if i not in failed}
+    advance(
+        services,
+        claim,
+        sources=sources,
+        done={i: (sources[i], state) for i, state in states.items()},
+        failed=failed,
+        next_stage=Stage.ENCODE if crops else None,
+        payload=payload,
     )
 
 
@@ -122,34 +130,6 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
         except ItemError as error:
             return error
     return ItemError("encode_error", NOTHING_KEPT)
-
-
-def _advance(
-    services: Services,
-    claim: Claim,
-    sources: dict[int, str],
-    done: dict[int, bool],
-    failed: dict[int, ItemError],
-    *,
-    payload: str = "",
-) -> None:
-    """`done`: whether the item goes on to encode, in `payload`, or has nothing left to be done."""
-    attempts = claim.chunk.attempt + 1
-    results = [ItemResult(i, sources[i], attempts, image_id=sources[i]) for i in done]
-    results += [ItemResult(i, sources[i], attempts, code=e.code, detail=e.detail) for i, e in failed.items()]
-    write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, results)
-    states = {i: ItemState.FETCHED if on else ItemState.INDEXED for i, on in done.items()}
-    moved = services.ledger.advance(
-        claim,
-        moves=[*states.items(), *((i, ItemState.FAILED) for i in failed)],
-        errors=[JobError(i, sources[i], e.code, e.detail) for i, e in failed.items()],
-        next_stage=Stage.ENCODE if payload else None,
-        payload=payload,
-    )
-    if payload and moved:
-        services.dispatcher.send(Stage.ENCODE, claim.chunk)
-    elif payload:
-        services.blobs.delete(payload)
 
 
 def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: str) -> list["Outcome"]:

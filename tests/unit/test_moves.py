@@ -314,7 +314,7 @@ def test_trouble_of_the_blob_store_is_not_taken_for_a_bad_file(api: Api) -> None
     assert claim is not None
     down = replace(api.services, blobs=cast(Any, Down(BlobsUnavailable("The blob store failed."))))
     with pytest.raises(BlobsUnavailable):
-        moves._advance(down, claim, {0: "row 0"}, {}, {0: ItemError("index_error", "x")})
+        moves.run(down, claim)
     assert api.services.ledger.get(chunk.job_id).counts[ItemState.PENDING] == 1
 
 

@@ -1,21 +1,27 @@
 """Reindexing: API, stages, writer and switch in this process, on the real ledger scripts and Chroma."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from api import cli
 from api import moves as api_moves
+from api.client import Client
 from shared import index as index_module
 from shared import vectorlog
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import Collection
-from shared.models import Claim, Stage
+from shared.models import Chunk, Claim, JobKind, Stage
 from tests.unit.fakes import (
     PREPROCESS,
     Api,
@@ -28,7 +34,9 @@ from tests.unit.fakes import (
     picture,
 )
 from tests.unit.stages import StubDispatcher
-from worker import encode, index, moves, reindex, replay
+from tests.unit.test_client_cli import Server
+from tests.unit.test_client_cli import job as job_document
+from worker import app, encode, index, moves, reindex, replay
 from worker.lease import giving_back
 
 OLD, NEW = "5" * 16, "6" * 16
@@ -339,3 +347,38 @@ def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
     keys = api.services.blobs.list(log_prefix("images"))
     logged = [a.image.id for key in keys for a in vectorlog.read_segment(api.services.blobs, key).additions]
     assert sorted(logged) == [image_id(n) for n in range(5)]
+
+
+def test_a_worker_holds_one_other_model_until_the_job_is_finished(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(_: object, model: str) -> StubEncoder:
+        loaded.append(model)
+        return StubEncoder(model)
+
+    monkeypatch.setattr(app, "_load_encoder", load)
+    encoders = app.Encoders(api.services.settings, "stub/model")
+    chunk = Chunk("job", 0, 0)
+    plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4)
+    other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
+    assert encoders.of(plain) is encoders.main
+    assert encoders.of(other) is encoders.of(other)
+    assert encoders.of(replace(other, options={"model": "stub/model"})) is encoders.main
+    encoders.of(replace(other, options={"model": "b"}))
+    encoders.of(replace(other, options={"model": "b"}, payload=reindex.FINISH))
+    assert encoders._other is None
+    assert loaded == ["stub/model", "a", "b"]
+
+
+def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    result = {"switched": False, "detail": "Not switched: 2 pictures."}
+    server.routes["POST /v1/collections/cats/reindex"] = (202, job_document(status="running"))
+    server.routes["GET /v1/jobs/j1"] = job_document(status="partial") | {"result": result}
+    monkeypatch.setattr(cli, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    done = CliRunner().invoke(cli.reindex, ["--model", "m", "-c", "cats", "--allow-missing"])
+    assert done.exit_code == 3
+    assert "Not switched: 2 pictures." in done.output
+    assert json.loads(server.requests[0].content) == {"model": "m", "allow_missing": True}
