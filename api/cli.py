@@ -209,7 +209,7 @@ def export_(
 ) -> None:
     """Write a collection to DIR/COLLECTION.parquet.
 
-    The exit status is 0 if every picture was written, 3 if some failed, 1 if there is no file.
+    The exit status is 0 if every picture was written, 3 if some failed, 1 if the job could not be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     console = _console(as_json)

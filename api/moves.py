@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from typing import Annotated, Any
 
 from flask import Response, request, url_for
@@ -156,8 +157,11 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
     """
     parts = services()
     given = parse(ExportIn, request.get_json()) if request.content_length else ExportIn.model_validate({})
+    options = _options(parts, path.name, given.callback_url, header)
+    digest = digest_of(["export", given.include], options)
+    if job := _repeated(parts, options, digest):
+        return _accepted(job)
     collection = parts.index.collection(path.name)
-    options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
     if not collection.count():
         raise InvalidRequest(f"The collection {path.name!r} is empty: there is nothing to export.")
     pointer = collection.pointer
@@ -167,7 +171,7 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
         options,
         new_job_id(),
         (Item(source=image_id) for image_id in collection.ids()),
-        digest=digest_of(["export", given.include], options),
+        digest=digest,
         chunk_size=CHUNK_ROWS,
         kind=JobKind.EXPORT,
         job_options={"header": asdict(head), "include": sorted(set(given.include))},
@@ -188,7 +192,9 @@ def download_export(path: JobPath) -> Response:
 
 def _stream(parts: Services, job_id: str) -> Iterator[bytes]:
     keys = parts.blobs.list(export_prefix(job_id))
-    return parquet.joined(parts.blobs.open_read(key) for key in keys)
+    pieces = parquet.joined(parts.blobs.open_read(key) for key in keys)
+    first = next(pieces)  # trouble of the blob store is an answer of its own while it still can be
+    return chain([first], pieces)
 
 
 def _finished_export(parts: Services, job_id: str) -> Job:
@@ -310,8 +316,11 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     """
     parts = services()
     given = parse(ReindexIn, request.get_json())
+    options = _options(parts, path.name, given.callback_url, header)
+    digest = digest_of(["reindex", given.model, given.allow_missing], options)
+    if job := _repeated(parts, options, digest):
+        return _accepted(job)
     collection = parts.index.collection(path.name)
-    options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
     try:
         folder = resolve_model(given.model)
     except (ModelUnavailable, ValueError) as error:
@@ -329,7 +338,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
         options,
         new_job_id(),
         (Item(source=image_id) for image_id in collection.ids()),
-        digest=digest_of(["reindex", given.model, given.allow_missing], options),
+        digest=digest,
         kind=JobKind.REINDEX,
         job_options={"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing},
     )
@@ -342,6 +351,19 @@ def _make_room(parts: Services, name: str, fingerprint: str) -> None:
         parts.index.staged(name, fingerprint)
     except CollectionNotFound:
         parts.index.unstage(name)
+
+
+def _options(parts: Services, name: str, callback_url: str | None, header: JobHeaders) -> Options:
+    """Of a job on a collection that has to exist: a malformed name is one that does not."""
+    return replace(check_options(parts, None, callback_url, header.idempotency_key), collection=name)
+
+
+def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
+    """The job that this request made before, whatever has become of the collection since."""
+    if options.idempotency_key is None:
+        return None
+    job_id = parts.ledger.idempotent_job(options.idempotency_key, digest)
+    return None if job_id is None else parts.ledger.get(job_id)
 
 
 def _accepted(job: Job) -> Response:

@@ -22,7 +22,7 @@ from api import moves as api_moves
 from api.client import Client
 from api.job_schemas import JobOut
 from shared import vectorlog
-from shared.blobs import export_prefix, job_prefix, log_prefix, thumbnail_key
+from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, thumbnail_key
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage
 from shared.parquet import Header, Row, Source, joined, write_part
@@ -36,6 +36,7 @@ from tests.unit.fakes import (
     make_api,
     make_services,
     picture,
+    with_services,
 )
 from tests.unit.stages import StubDispatcher, image
 from worker import index, moves
@@ -305,6 +306,21 @@ def test_a_file_that_kills_its_reader_is_read_apart_and_fails_alone(
     job = api.http.get(response.headers["Location"]).json
     assert job["status"] == "failed"
     assert "ended the process" in job["errors"][0]["detail"]
+
+
+def test_a_download_that_cannot_begin_says_so(api: Api, tmp_path: Path) -> None:
+    fill(api, 3)
+    job = job_of(api, api.http.post("/v1/collections/images/export"))
+    broken = Blobs(f"file://{tmp_path}/blobs")
+    key = f"{export_prefix(job['job_id'])}0000000.parquet"
+    down = Down(BlobsUnavailable("The blob store failed."))
+    broken.open_read = down.open_read  # type: ignore[method-assign]
+    assert broken.exists(key)
+    assert_problem(
+        with_services(api, tmp_path, blobs=broken).http.get(f"/v1/jobs/{job['job_id']}/export"),
+        503,
+        "blobs_unavailable",
+    )
 
 
 def test_trouble_of_the_blob_store_is_not_taken_for_a_bad_file(api: Api) -> None:

@@ -318,6 +318,15 @@ def test_what_cannot_be_reindexed_is_refused(api: Api, monkeypatch: pytest.Monke
     )
 
 
+def test_a_repeated_request_is_the_same_job_also_after_the_switch(api: Api) -> None:
+    fill(api)
+    key = {"headers": {"Idempotency-Key": "k"}}
+    first = api.http.post(PATH, json=MODEL, **key).json["job_id"]
+    work(api)
+    assert images(api).pointer.fingerprint == NEW
+    assert api.http.post(PATH, json=MODEL, **key).json["job_id"] == first
+
+
 def test_another_model_takes_the_place_of_a_reindex_that_was_given_up(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
