@@ -320,11 +320,6 @@ class Collection:
         )
 
     @property
-    def logical_name(self) -> str:
-        """Also of one that is staged: the name that it is to have."""
-        return self.pointer.name.partition(_STAGED)[0]
-
-    @property
     def physical(self) -> str:
         """The name of the Chroma collection."""
         return self.pointer.physical

@@ -1,13 +1,14 @@
 """Encoding a collection again, with another model, beside the old one while searches go on.
 
     fetch    what was kept of each picture → crops for the new model
-    encode   the new model → vector log
+    encode   the new model
     index    the new vectors with the old collection's records → the collection that is staged
     finish   one more chunk, at encode: what came or changed meanwhile, then the switch of the pointer
 
 The pictures' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
 collections rather than trusting that every change was seen: first while the writer works, then, for what is
-left, while its lease is held. Whatever dies is delivered again and goes on with what is staged.
+left, while its lease is held. The vector log is carried over with the new vectors. Whatever dies is delivered
+again and goes on with what is staged.
 """
 
 import json
@@ -24,7 +25,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared import vectorlog
-from shared.arrays import pack
+from shared.arrays import pack, unpack
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.checkpoints import resolve_model
 from shared.encoder import Encoder
@@ -32,7 +33,7 @@ from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, Model
 from shared.images import open_query_image
 from shared.index import Collection
 from shared.manifest import read_items
-from shared.models import Claim, Image, ItemState, Stage
+from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.preprocess import Preprocess
 from shared.services import Services
 from worker.encode import encode_halving
@@ -141,10 +142,7 @@ def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: s
         return ["The collection was deleted or switched to another model meanwhile."] * len(arrivals)
     if not services.ledger.renew_writer(token):
         raise IndexUnavailable("The writer lease was lost; another process writes now.")
-    vectors = {arrival.addition.image.id: arrival.vector for arrival in arrivals}
-    copied = old.copy_records(staged, vectors)
-    # What was deleted after it was fetched is in the log all the same, as an addition.
-    _log_removals(services, staged, sorted(vectors.keys() - copied))
+    old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     return [ItemState.INDEXED] * len(arrivals)
 
 
@@ -183,6 +181,9 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
             if time.monotonic() > until:
                 services.blobs.put(left, json.dumps(sorted(missing)).encode())
                 return None
+    _clear_log(target)
+    if not _carry_log(target, whole=False, until=until):
+        return None
     with writer_paused(services) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
@@ -192,6 +193,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
                 "them out: what is encoded already is not encoded again."
             )
             return {"switched": False, "detail": detail}
+        _carry_log(target, whole=True)
         check()
         if not services.ledger.renew([claim]):  # cancelled meanwhile
             return {"switched": False, "detail": "Not switched: the job was cancelled."}
@@ -200,6 +202,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         # What a process that had not seen the switch yet still changed in the old collection.
         after = Target(services, name, target.encoder, before, services.index.collection(name))
         _catch_up(after, missing)
+        _carry_log(after, whole=True)
     for image_id in missing:
         services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
     return _switched(services, name, target.encoder, missing=len(missing))
@@ -226,9 +229,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
     missing = missing & here
     for chunk in _chunks(sorted(here - there - missing), target.services.settings.chunk_size):
         missing |= _encode(target, chunk)
-    gone = sorted(there - here)
-    target.new.delete(gone)
-    _log_removals(target.services, target.new, gone)
+    target.new.delete(sorted(there - here))
     for page in _chunks(sorted(here & there), PAGE):
         _copy_changed(target, page)
     return missing
@@ -241,7 +242,7 @@ def _encode(target: Target, ids: Sequence[str]) -> set[str]:
     crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
     rows = encode_halving(encoder.encode_images, np.stack(list(crops.values()))) if crops else []
     vectors = {i: row for i, row in zip(crops, rows, strict=True) if not isinstance(row, ItemError)}
-    _write(target, vectors)
+    target.old.copy_records(target.new, vectors)
     return set(ids) - vectors.keys()
 
 
@@ -249,31 +250,52 @@ def _copy_changed(target: Target, ids: Sequence[str]) -> None:
     old, new = target.old.records(ids), target.new.records(ids)
     changed = [i for i in old if old[i] != new.get(i)]
     if changed:
-        _log_removals(
-            target.services, target.new, changed
-        )  # so that the log, too, forgets what a record no longer has
-        _write(target, target.new.vectors(changed))
+        target.old.copy_records(target.new, target.new.vectors(changed))
 
 
-def _write(target: Target, vectors: dict[str, Vector]) -> None:
-    """Into the new model's log, then the new collection."""
-    if not vectors:
-        return
-    images = target.old.owners(list(vectors))
-    additions = [_addition(0, 1, *images[i]) for i in vectors if i in images]
-    encoder, version = target.encoder, vectorlog.new_version()
-    if additions:
-        rows = np.stack([vectors[one.image.id] for one in additions])
-        segment = vectorlog.Segment(version, encoder.name, encoder.fingerprint, additions, rows)
-        vectorlog.write_segment(target.services.blobs, target.name, "reindex", segment)
-    copied = target.old.copy_records(target.new, vectors)
-    _log_removals(target.services, target.new, sorted(vectors.keys() - copied))
+def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> bool:
+    """The old model's log as the new one's, with its vectors: whatever the records say, they go on saying it.
+
+    Segments that were carried before are left. Without `whole` those with pictures that are still to be
+    encoded wait; with it their additions are left out. Returns False when the time was over before the end.
+    """
+    blobs, new = target.services.blobs, target.new
+    source, aim = _log_of(target, target.old), _log_of(target, new)
+    there = set(blobs.list(aim))
+    for key in blobs.list(source):
+        carried = aim + key.removeprefix(source)
+        if carried in there:
+            continue
+        header, records, _ = unpack(blobs.get(key))
+        ids = [record["image"]["id"] for record in records if record["op"] == "add"]
+        vectors = new.vectors(ids) if ids else {}
+        if not whole and not vectors.keys() >= set(ids):
+            continue
+        blobs.put(carried, _with_vectors(target.encoder, header, records, vectors))
+        if time.monotonic() > until:
+            return False
+    return True
 
 
-def _log_removals(services: Services, new: Collection, ids: Sequence[str]) -> None:
-    name, fingerprint = new.logical_name, new.pointer.fingerprint
-    for image_id in ids:
-        vectorlog.write_removal(services.blobs, name, fingerprint, image_id, vectorlog.new_version())
+def _clear_log(target: Target) -> None:
+    """Before the switch: deletes what the encode stage left for the writer, in jobs given up too."""
+    source, aim = _log_of(target, target.old), _log_of(target, target.new)
+    carried = {aim + key.removeprefix(source) for key in target.services.blobs.list(source)}
+    target.services.blobs.delete(*set(target.services.blobs.list(aim)).difference(carried))
+
+
+def _log_of(target: Target, collection: Collection) -> str:
+    return f"{log_prefix(target.name)}{collection.pointer.fingerprint}/"
+
+
+def _with_vectors(
+    encoder: Encoder, header: JsonObject, records: list[JsonObject], vectors: dict[str, Vector]
+) -> bytes:
+    left = [one for one in records if one["op"] != "add" or one["image"]["id"] in vectors]
+    none = np.zeros(encoder.dimension, np.float32)
+    rows = [vectors[one["image"]["id"]] if one["op"] == "add" else none for one in left]
+    model = {"model": header["model"] and encoder.name, "fingerprint": encoder.fingerprint}
+    return pack(header | model, left, np.stack(rows) if vectors else np.empty((0, 0), np.float32))
 
 
 def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -17,6 +17,7 @@ from api import moves as api_moves
 from api.client import Client
 from shared import index as index_module
 from shared import vectorlog
+from shared.arrays import pack
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
@@ -57,7 +58,11 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
 
 def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None:
     for number in range(start, start + count):
-        api.add(number, axis(number % 8), metadata={"n": number})
+        added = api.add(number, axis(number % 8), metadata={"n": number})
+        image = images(api).get(added)
+        addition = vectorlog.Addition(number, 1, f"job:{number}", image)
+        segment = vectorlog.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
+        vectorlog.write_segment(api.services.blobs, "images", "x", segment)
         if kept:
             key = picture_key("images", image_id(number), "rendition")
             api.services.blobs.put(key, picture((number, 0, 0)))
@@ -141,6 +146,10 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
         fill(api, 3, start=10)
         api.services.remove_image("images", image_id(2))
         api.add(3, axis(3), metadata={"other": "x"})
+        change = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        header = {"version": 10**6, "model": "", "fingerprint": OLD}
+        key = f"{log_prefix('images')}{OLD}/{10**6:020d}-patch.npz"
+        api.services.blobs.put(key, pack(header, [change], np.empty((0, 0), np.float32)))
 
     assert job_of(api, meanwhile)["status"] == "succeeded"
     made = images(api)
@@ -277,11 +286,16 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
     response = api.http.post(PATH, json=MODEL)
     work(api, lambda: fill(api, 9, start=10))
     ledger = api.services.ledger
-    for _ in range(3):  # each delivery's time is over after one chunk
+    job: dict[str, Any] = {}
+    for _ in range(30):  # each delivery's time is over after one step
         ledger.sweep()
         work(api)
-    assert api.http.get(response.headers["Location"]).json["status"] == "succeeded"
+        job = api.http.get(response.headers["Location"]).json
+        if job["finished_at"]:
+            break
+    assert job["status"] == "succeeded"
     assert images(api).count() == 15
+    assert not replay.verify(api.services, "images")
 
 
 def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:
@@ -354,8 +368,10 @@ def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
     fill(api, 5)
     job_of(api)
     keys = api.services.blobs.list(log_prefix("images"))
-    logged = [a.image.id for key in keys for a in vectorlog.read_segment(api.services.blobs, key).additions]
-    assert sorted(logged) == [image_id(n) for n in range(5)]
+    assert [key.rpartition("/")[2] for key in keys] == [f"{number:020d}-x.npz" for number in range(5)]
+    segments = [vectorlog.read_segment(api.services.blobs, key) for key in keys]
+    assert {(one.model, one.fingerprint) for one in segments} == {("big/model", NEW)}
+    assert all(np.allclose(one.vectors[0], vector_of(n), atol=1e-6) for n, one in enumerate(segments))
 
 
 def test_a_worker_holds_one_other_model_until_the_job_is_finished(
