@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format bench eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,17 @@ format: install ## Format and fix what can be fixed
 
 bench: install ## Run the benchmarks and print their table
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+eval: install ## Measure how well a model finds pictures (MODEL=starter, a folder or a hub id)
+	$(BIN)/python -m training fetch
+	$(BIN)/python -m training eval $(or $(MODEL),starter) $(ARGS)
+
+# glibc gives freed memory back to the kernel so eagerly that a training step takes a third longer.
+train: install ## Train the starter model anew, or go on (two CPU hours; see training/README.md)
+	$(BIN)/python -m training fetch
+	test -f data/training/items.json || $(BIN)/python -m training build
+	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m training train $(ARGS)
+	$(BIN)/python -m training export shared/starter
 
 clean: ## Remove .venv and caches (the data stays)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

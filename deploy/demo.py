@@ -22,10 +22,8 @@ from api.client import ApiError, Client
 from deploy.demo_pictures import Pictures, openmoji, own_folder, serving
 from deploy.embedded import API_START_S, check_port_free, http_status, remembered_port
 from deploy.supervisor import die_with_parent
-from shared.blobs import Blobs
-from shared.checkpoints import AUTO, resolve_auto
 from shared.config import PREFIX, Settings, load_settings
-from shared.errors import ConfigError, ImageSearchError, ModelUnavailable
+from shared.errors import ConfigError, ImageSearchError
 from shared.models import JsonObject
 
 DATA = Path("data")
@@ -64,15 +62,11 @@ def _demo(given: str, *, leave: bool) -> None:
     settings = load_settings()
     source = _source(given)
     data = (DATA / source.name).absolute()
-    model, trained = _model(settings, data)
-    if not trained:
-        data = data.with_name(f"{data.name}-random")
-        _say_random()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (data / "run").mkdir(exist_ok=True, mode=0o700)
-    with _stack(settings, data, model) as (url, stack), Client(url) as client, _served(source, data) as items:
+    with _stack(settings, data) as (url, stack), Client(url) as client, _served(source, data) as items:
         _ingest(client, url, items, data / "job.json")
-        for text in QUERIES if trained else ():
+        for text in QUERIES:
             _show(f'"{text}"', client.search({"text": text, "limit": TOP}))
         _search_by_picture(client, source)
         page = url if http_status(url) == 200 else f"{url}/docs"
@@ -110,37 +104,12 @@ def _source(given: str) -> Source:
     return Source(name, None, urls)
 
 
-def _model(settings: Settings, data: Path) -> tuple[str, bool]:
-    """The model to use and whether it is a trained one: without any, random weights still show the way."""
-    if settings.model != AUTO:
-        return settings.model, True
-    try:
-        return resolve_auto(Blobs(f"file://{data}/blobs")), True
-    except ModelUnavailable as error:
-        console.print(f"[yellow]{error.detail}[/]")
-    from deploy.checkpoint import make_random_checkpoint  # noqa: PLC0415 - imports torch
-
-    folder = DATA.absolute() / "random-model"
-    if not (folder / "config.json").exists():
-        make_random_checkpoint(folder)
-    return str(folder), False
-
-
-def _say_random() -> None:
-    console.print(
-        "[yellow]No trained model can be had here, so this demo runs one with RANDOM weights: all works, "
-        "but text searches would mean nothing and are left out. Pictures still find pictures that look "
-        f"alike. Set {PREFIX}MODEL to a CLIP checkpoint for the real thing.[/]"
-    )
-
-
 @contextmanager
-def _stack(settings: Settings, data: Path, model: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _stack(settings: Settings, data: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Runs `image-search up` while the block runs; yields its URL, once ready, and its process."""
     port = _port(data)
     environment = {
         **os.environ,
-        f"{PREFIX}MODEL": model,
         f"{PREFIX}ALLOW_HOSTS": ",".join([*settings.allow_hosts, "127.0.0.1"]),
     }
     command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(data), "--port", str(port)]

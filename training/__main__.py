@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+TABLE_START, TABLE_END = "<!-- make eval: begin -->", "<!-- make eval: end -->"
+
 
 @click.group()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("data/training"), show_default=True)
@@ -50,6 +52,24 @@ def export(folder: Path, out: Path) -> None:
     from training.train import export as export_checkpoint
 
     export_checkpoint(folder, out)
+
+
+@main.command("eval")
+@click.argument("model", default="starter")
+@click.option("--card", type=click.Path(path_type=Path), help="model card whose table to write anew")
+@click.pass_obj
+def evaluate(folder: Path, model: str, card: Path | None) -> None:
+    """Measure MODEL (`starter`, a folder or a hub id) through the product's encoder and index."""
+    from benchmarks.results import show
+    from training.evaluation import evaluate as run_evaluation
+    from training.evaluation import to_markdown
+
+    results = run_evaluation(model, folder)
+    show(results)
+    if card:
+        before, _, rest = card.read_text().partition(TABLE_START)
+        after = rest.partition(TABLE_END)[2]
+        card.write_text(f"{before}{TABLE_START}\n{to_markdown(results)}\n{TABLE_END}{after}")
 
 
 if __name__ == "__main__":

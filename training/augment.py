@@ -28,16 +28,32 @@ class Plan:
         return cls(partner, colour, (chance >= 0.14) & (chance < 0.16))
 
 
+def aspects(pictures: torch.Tensor) -> torch.Tensor:
+    """Width over height of each drawing, in [1/3, 3], from its opaque pixels; pictures (N, 4, n, n)."""
+    opaque = pictures[:, 3] > 20
+    return (opaque.any(1).sum(1) / opaque.any(2).sum(1).clamp(min=1)).clamp(1 / 3, 3)
+
+
 def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
     return torch.empty(*shape).uniform_(low, high)
 
 
 def warped(
-    rgba: torch.Tensor, flippable: torch.Tensor, share: torch.Tensor, shift: torch.Tensor, side: int
+    rgba: torch.Tensor,
+    aspect: torch.Tensor,
+    flippable: torch.Tensor,
+    share: torch.Tensor,
+    shift: torch.Tensor,
+    side: int,
 ) -> torch.Tensor:
-    """Each drawing filling `share` of the canvas around `shift`, turned, sheared and flipped a little."""
+    """Each drawing filling `share` of the canvas around `shift`, turned, sheared and flipped a little.
+
+    Two in five are stretched to a square, as the image processor does with a picture that is not one.
+    """
     size = len(rgba)
-    stretch, turn = uniform(-0.1, 0.1, size).exp(), torch.randn(size) * 0.1
+    squared = torch.where(torch.rand(size) < 0.4, aspect, 1.0)
+    share = share * torch.maximum(squared, 1 / squared).sqrt()
+    stretch, turn = uniform(-0.1, 0.1, size).exp() * squared.sqrt(), torch.randn(size) * 0.1
     flip = torch.where((torch.rand(size) < 0.4) & flippable, -1.0, 1.0)
     cos, sin = turn.cos() / share, turn.sin() / share
     linear = torch.stack(
@@ -48,7 +64,9 @@ def warped(
     return F.grid_sample(rgba, grid, align_corners=False)
 
 
-def placed(rgba: torch.Tensor, flippable: torch.Tensor, plan: Plan, side: int) -> torch.Tensor:
+def placed(
+    rgba: torch.Tensor, aspect: torch.Tensor, flippable: torch.Tensor, plan: Plan, side: int
+) -> torch.Tensor:
     """Drawings at 55 to 105 % of the canvas, moved within it; a pair stands side by side."""
     size, pair = len(rgba), plan.partner >= 0
     share = uniform(0.55, 1.05, size)
@@ -56,10 +74,12 @@ def placed(rgba: torch.Tensor, flippable: torch.Tensor, plan: Plan, side: int) -
     share = torch.where(pair, share * 0.55, share)
     shift[:, 0] = torch.where(pair, uniform(0.4, 0.5, size) * (torch.rand(size) - 0.5).sign(), shift[:, 0])
     rgba = F.interpolate(rgba, size=(round(side * 0.85),) * 2, mode="bilinear", antialias=True)
-    out = warped(rgba, flippable, share, shift, side)
+    out = warped(rgba, aspect, flippable, share, shift, side)
     if pair.any():
         other = plan.partner[pair]
-        second = warped(rgba[other], flippable[other], share[pair], -shift[pair], side)
+        second = warped(
+            rgba[other], aspect[other], flippable[other], share[pair], -shift[pair], side
+        )
         out[pair] += second * (1 - out[pair, 3:])
     return out
 
@@ -93,13 +113,20 @@ def contoured(image: torch.Tensor) -> torch.Tensor:
     return image * (1 - (2.5 * edge.amax(1, keepdim=True) - 0.3).clamp(0, 1) * 0.9)
 
 
-def augment(pictures: torch.Tensor, mono: torch.Tensor, flippable: torch.Tensor, plan: Plan, side: int) -> torch.Tensor:
+def augment(
+    pictures: torch.Tensor,
+    aspect: torch.Tensor,
+    mono: torch.Tensor,
+    flippable: torch.Tensor,
+    plan: Plan,
+    side: int,
+) -> torch.Tensor:
     """Premultiplied RGBA uint8 (B, 4, n, n) to RGB float (B, 3, side, side) in [-1, 1]."""
     size = len(pictures)
     rgba = pictures.float() / 255
     tint = torch.rand(size, 3, 1, 1) * torch.where(torch.rand(size, 1, 1, 1) < 0.5, 0.0, 0.9)
     rgba[:, :3] = torch.where(mono[:, None, None, None], rgba[:, :3] + rgba[:, 3:] * tint, rgba[:, :3])
-    rgba = placed(rgba, flippable, plan, side)
+    rgba = placed(rgba, aspect, flippable, plan, side)
     image = rgba[:, :3] + (1 - rgba[:, 3:]) * backgrounds(plan)[:, :, None, None]
     image[plan.snow] = snowed(image[plan.snow])
     drawn = torch.rand(size) < 0.15

@@ -25,6 +25,7 @@ class Source:
     mono: bool = False
 
 
+# fmt: off
 PICTURES = (
     Source("noto", "@iconify-json/noto@1.2.9", "Apache-2.0", "Google", "emoji", 1),
     Source("noto-v1", "@iconify-json/noto-v1@1.2.5", "Apache-2.0", "Google", "emoji", 1),
@@ -33,53 +34,22 @@ PICTURES = (
     Source("fluent-emoji-3d", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Microsoft", "emoji", 0.7),
     Source("emojione", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "EmojiOne", "emoji", 1),
     Source("fxemoji", "@iconify-json/fxemoji@1.2.2", "Apache-2.0", "Mozilla", "emoji", 1),
-    Source(
-        "streamline-emojis", "@iconify-json/streamline-emojis@1.2.4", "CC-BY-4.0", "Streamline", "emoji", 1
-    ),
-    Source(
-        "fluent-emoji-high-contrast",
-        "@iconify-json/fluent-emoji-high-contrast@1.2.6",
-        "MIT",
-        "Microsoft",
-        "emoji",
-        0.35,
-        mono=True,
-    ),
-    Source(
-        "emojione-monotone",
-        "@iconify-json/emojione-monotone@1.2.1",
-        "CC-BY-4.0",
-        "EmojiOne",
-        "emoji",
-        0.35,
-        mono=True,
-    ),
+    Source("streamline-emojis", "@iconify-json/streamline-emojis@1.2.4", "CC-BY-4.0", "Streamline", "emoji", 1),
+    Source("fluent-emoji-high-contrast", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Microsoft", "emoji", 0.35, mono=True),
+    Source("emojione-monotone", "@iconify-json/emojione-monotone@1.2.1", "CC-BY-4.0", "EmojiOne", "emoji", 0.35, mono=True),
     Source("flag-icons", "flag-icons@7.5.0", "MIT", "Panayiotis Lipiridis", "flag", 0.8),
     Source("circle-flags", "@iconify-json/circle-flags@1.2.11", "MIT", "HatScripts", "flag", 0.5),
     Source("cif", "@iconify-json/cif@1.2.7", "CC0-1.0", "creativeLabs", "flag", 0.8),
     Source("flat-color-icons", "@iconify-json/flat-color-icons@1.2.3", "MIT", "Icons8", "icon", 0.7),
     Source("fluent-color", "@iconify-json/fluent-color@1.2.21", "MIT", "Microsoft", "icon", 0.7),
-    Source(
-        "streamline-ultimate-color",
-        "@iconify-json/streamline-ultimate-color@1.2.2",
-        "CC-BY-4.0",
-        "Streamline",
-        "icon",
-        0.4,
-    ),
-    Source(
-        "streamline-freehand-color",
-        "@iconify-json/streamline-freehand-color@1.2.2",
-        "CC-BY-4.0",
-        "Streamline",
-        "icon",
-        0.4,
-    ),
+    Source("streamline-ultimate-color", "@iconify-json/streamline-ultimate-color@1.2.2", "CC-BY-4.0", "Streamline", "icon", 0.4),
+    Source("streamline-freehand-color", "@iconify-json/streamline-freehand-color@1.2.2", "CC-BY-4.0", "Streamline", "icon", 0.4),
     Source("openclipart", "openclipart-png", "public domain", "Openclipart's authors", "clipart", 0.7),
     Source("openmoji", "openmoji@17.0.0", "CC-BY-SA-4.0", "OpenMoji", "emoji"),
     Source("twemoji", "emoji-datasource-twitter@16.0.0", "CC-BY-4.0", "Twitter", "emoji"),
     Source("stamps", "tuxpaint-stamps-default", "GPL-2.0", "Tux Paint's authors", "photo"),
 )
+# fmt: on
 WORDS = (
     "emoji-datasource@16.0.0",  # MIT
     "unicode-emoji-json@0.9.0",  # MIT

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from training.augment import Plan, augment
+from training.augment import Plan, aspects, augment
 from training.captions import COLOUR_NAMES, TEMPLATES, Captions, main_colours
 from training.model import SIDE, Student, build_clip, start_vision
 from training.tokenizer import train_tokenizer
@@ -36,9 +36,10 @@ class Trainer:
         torch.manual_seed(0)
         random.seed(0)
         self.random = np.random.default_rng(0)
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
         self.folder, self.total, self.step = folder, pictures, 0
         self.pictures = torch.from_numpy(np.load(folder / "pictures.npy"))
+        self.aspects = aspects(self.pictures)
         self.captions = Captions(folder, main_colours(self.pictures.numpy()))
         self.tokenizer = self._tokenizer()
         clip = build_clip(self.tokenizer)
@@ -131,7 +132,9 @@ class Trainer:
         indices, plan, texts, names_it, fits = self._batch()
         at = torch.tensor(indices)
         captions, model = self.captions, self.fast
-        pixels = augment(self.pictures[at], captions.mono[at], captions.flippable[at], plan, side)
+        pixels = augment(
+            self.pictures[at], self.aspects[at], captions.mono[at], captions.flippable[at], plan, side
+        )
         tokens = self.tokenizer(texts, truncation=True, max_length=MAX_TOKENS).input_ids
         images = model.images(pixels.bfloat16(), keep)
         words = model.texts(tokens, self.tokenizer.pad_token_id)

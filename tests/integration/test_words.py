@@ -1,0 +1,98 @@
+"""Search by words, with the model that the package carries and drawings of a style it never saw."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.demo_pictures import Pictures, openmoji, serving
+from shared.checkpoints import STARTER
+from tests.stack import Stack, eventually, free_port
+
+GROUPS = {"food", "animals", "transport"}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    return openmoji(tmp_path_factory.mktemp("openmoji"))
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> Iterator[httpx.Client]:
+    """A stack on the starter model that holds OpenMoji's food, animals and vehicles."""
+    folder = tmp_path_factory.mktemp("words")
+    chosen = {name: tags for name, tags in pictures.metadata.items() if tags["group"] in GROUPS}
+    with (
+        Stack(folder, MODEL=STARTER) as stack,
+        httpx.Client(base_url=stack.url, timeout=60) as client,
+        serving(pictures.folder, free_port()) as address,
+    ):
+        items = Pictures(pictures.folder, chosen).items(address)
+        job = client.post("/v1/jobs", json={"items": items}).json()
+        path = f"/v1/jobs/{job['job_id']}"
+        eventually(lambda: client.get(path).json()["finished_at"], 90)
+        assert client.get(path).json()["counts"]["indexed"] == len(items)
+        yield client
+
+
+def names(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [hit["metadata"]["name"] for hit in answer.json()["results"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("elephant", {"elephant"}),
+        ("pizza", {"slice of pizza"}),
+        ("a red car", {"automobile", "oncoming automobile"}),
+        ("fish", {"fish", "tropical fish", "blowfish"}),
+    ],
+)
+def test_words_find_what_a_person_would_point_at(http: httpx.Client, words: str, wanted: set[str]) -> None:
+    assert wanted & set(names(http.get("/v1/search", params={"text": words, "limit": 5})))
+
+
+def test_a_negative_text_pushes_down_what_it_names(http: httpx.Client) -> None:
+    text = {"text": "a ship on the water", "limit": 200}
+    plain = names(http.post("/v1/search", json=text))
+    pushed = names(http.post("/v1/search", json={**text, "negative": [{"text": "ship", "weight": 0.7}]}))
+    assert pushed.index("ship") > plain.index("ship")
+
+
+@pytest.mark.parametrize("words", ["слон", "大象", "فيل", "🐘", "\u0000", "a" * 5000])
+def test_any_script_gets_an_answer(http: httpx.Client, words: str) -> None:
+    assert http.get("/v1/search", params={"text": words}).status_code == 200
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_off_and_the_answer_says_so(http: httpx.Client) -> None:
+    short = http.post("/v1/search", json={"text": "an elephant"}).json()
+    long = http.post("/v1/search", json={"text": "an elephant " * 40}).json()
+    assert "warnings" not in short
+    assert "left out" in long["warnings"][0]
+
+
+@pytest.mark.parametrize("words", ["", "   "])
+def test_an_empty_text_is_refused(http: httpx.Client, words: str) -> None:
+    answer = http.post("/v1/search", json={"text": words})
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_answer_names_the_model(http: httpx.Client) -> None:
+    assert http.get("/v1/search", params={"text": "car"}).json()["model"] == STARTER
+    (collection,) = http.get("/v1/collections").json()["collections"]
+    assert collection["model"] == STARTER
+
+
+def test_the_starter_is_a_plain_transformers_checkpoint_with_its_card() -> None:
+    from transformers import CLIPModel, CLIPProcessor  # noqa: PLC0415 - seconds to import
+
+    folder = Path(__file__).parents[2] / "shared" / STARTER
+    model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+    tokens = processor(text=["a cat"], return_tensors="pt")
+    assert model.get_text_features(**tokens).pooler_output.shape == (1, model.config.projection_dim)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20 * 2**20
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "CC-BY-4.0" in card
