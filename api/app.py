@@ -15,6 +15,7 @@ from api import (
     health,
     images,
     jobs,
+    moves,
     openapi,
     problems,
     search,
@@ -47,6 +48,7 @@ def create_app(
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)
+    app.register_api(moves.blueprint)
     app.register_api(health.blueprint)
     app.register_blueprint(openapi.blueprint)
 

@@ -18,7 +18,7 @@ from api.client import BATCH_FILES, ApiError, Client
 from api.job_schemas import JobOut
 from api.sources import collect, typed
 from shared.errors import ImageSearchError
-from shared.models import ItemState, JobStatus, JsonObject, Metadata
+from shared.models import DEFAULT_COLLECTION, ItemState, JobStatus, JsonObject, Metadata
 
 SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
@@ -256,7 +256,66 @@ def duplicates(
         console.print(f"{answer['not_compared']:,} pictures have no perceptual hash and were not compared.")
 
 
-client_commands: list[click.Command] = [ingest, search, duplicates, status, jobs, cancel, retry]
+@click.command("export")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+@click.option("--include", multiple=True, type=click.Choice(["thumbnail", "rendition"]), help="Pictures too.")
+@_client_command
+def export_(
+    client: Client, *, folder: Path, collection: str, include: tuple[str, ...], as_json: bool
+) -> None:
+    """Write a collection to DIR/COLLECTION.parquet.
+
+    The exit status is 0 if every picture was written, 3 if some failed, 1 if the job could not be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    console = _console(as_json)
+    job = _watch(client, client.export(collection, include).job_id, console)
+    if job.counts[ItemState.INDEXED]:
+        path = folder / f"{collection}.parquet"
+        client.download_export(job.job_id, path)
+        console.print(f"{path}: {job.counts[ItemState.INDEXED]:,} pictures")
+    _print_jobs(client, [job], console, as_json=as_json, followed=True)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path, exists=True), metavar="DIR")
+@click.option("--collection", "-c", help="Collection to import into.  [default: the file's name]")
+@_client_command
+def import_(client: Client, *, source: Path, collection: str | None, as_json: bool) -> None:
+    """Bring in what `export` wrote: every .parquet file of DIR, or one file.
+
+    The exit status is 0 if every row was taken, 3 if some failed, 1 if a file was refused.
+    """
+    files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    if not files:
+        raise click.UsageError(f"{source} has no .parquet file")
+    console = _console(as_json)
+    jobs = [client.import_file(path, collection or path.stem) for path in files]
+    jobs = [_watch(client, job.job_id, console) for job in jobs]
+    _print_jobs(client, jobs, console, as_json=as_json, followed=True)
+
+
+@click.command()
+@click.option("--model", required=True, metavar="M", help="Hugging Face id, folder, or `starter`.")
+@click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+@click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")
+@_client_command
+def reindex(client: Client, *, model: str, collection: str, allow_missing: bool, as_json: bool) -> None:
+    """Encode a collection again with another model, and switch it to that.
+
+    The exit status is 0 after the switch, 3 if some pictures failed or there was none.
+    """
+    console = _console(as_json)
+    job = _watch(client, client.reindex(collection, model, allow_missing=allow_missing).job_id, console)
+    if job.result:
+        console.print(job.result["detail"])
+    _print_jobs(client, [job], console, as_json=as_json, followed=True)
+
+
+client_commands: list[click.Command] = [
+    ingest, search, duplicates, status, jobs, cancel, retry, export_, import_, reindex,
+]  # fmt: skip
 
 
 def _metadata(pairs: tuple[str, ...]) -> Metadata:

@@ -5,6 +5,7 @@ import mimetypes
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -169,6 +170,39 @@ class Client:
     def retry(self, job_id: str) -> JobOut:
         return JobOut.model_validate_json(self._send("POST", _job_path(job_id) + "/retry").content)
 
+    def export(self, collection: str, include: Sequence[str] = ()) -> JobOut:
+        body = {"include": list(include)}
+        response = self._send("POST", _move_path(collection, "export"), json=body, timeout=UPLOAD_TIMEOUT_S)
+        return JobOut.model_validate_json(response.content)
+
+    def download_export(self, job_id: str, path: Path) -> None:
+        """Writes the Parquet file of a finished export to `path`, which appears when it is whole."""
+        unfinished = path.with_name(f"{path.name}.part")
+        with self._streamed("GET", _job_path(job_id) + "/export") as response, unfinished.open("wb") as file:
+            for piece in response.iter_bytes(_PIECE):
+                file.write(piece)
+        unfinished.replace(path)
+
+    def import_file(self, path: Path, collection: str) -> JobOut:
+        response = self._send(
+            "POST",
+            _move_path(collection, "import"),
+            headers={
+                "Content-Type": "application/vnd.apache.parquet",
+                "Content-Length": str(path.stat().st_size),
+            },
+            content=_pieces(path),
+            timeout=UPLOAD_TIMEOUT_S,
+        )
+        return JobOut.model_validate_json(response.content)
+
+    def reindex(self, collection: str, model: str, *, allow_missing: bool = False) -> JobOut:
+        """The server may download the model first."""
+        body = {"model": model, "allow_missing": allow_missing}
+        path = _move_path(collection, "reindex")
+        response = self._send("POST", path, json=body, timeout=UPLOAD_TIMEOUT_S)
+        return JobOut.model_validate_json(response.content)
+
     def search(self, query: JsonObject, images: Sequence[Path] = ()) -> JsonObject:
         """`query` is the body of POST /v1/search; `images` are example pictures' files."""
         if not images:
@@ -211,9 +245,22 @@ class Client:
             return response
         raise _refusal(response)
 
+    @contextmanager
+    def _streamed(self, method: str, path: str) -> Iterator[httpx.Response]:
+        with self._translated(), self._http.stream(method, path) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(response)
+            yield response
+
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+        with self._translated():
             return self._http.request(method, path, **options)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TimeoutException:
             raise ApiError(0, "timeout", f"{self._url} did not answer in time") from None
         except httpx.ConnectError:
@@ -238,6 +285,16 @@ def _refusal(response: httpx.Response) -> ApiError:
 
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _move_path(collection: str, move: str) -> str:
+    return f"/v1/collections/{quote(collection, safe='')}/{move}"
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def _ndjson(items: Iterable[str | JsonObject]) -> Iterator[bytes]:
@@ -278,9 +335,7 @@ def _multipart(files: Sequence[tuple[Path, str]], fields: dict[str, str], bounda
             f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{shown}"\r\n'
             f"Content-Type: {_media_type(name)}\r\n\r\n"
         ).encode(errors="replace")
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
+        yield from _pieces(path)
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()
 

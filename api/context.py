@@ -111,9 +111,14 @@ def metrics() -> Metrics:
 
 
 def load_encoder(services: Services) -> Encoder:
-    """What the settings ask for; `auto` is looked up, or decided, in the blob store."""
+    """What the settings ask for; `auto` is looked up, or decided, in the blob store.
+
+    The log says which collections it cannot read, and which model they need.
+    """
     settings = services.settings
     model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
-    return Encoder.load(
+    encoder = Encoder.load(
         model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
     )
+    services.warn_of_foreign(encoder.name, encoder.fingerprint)
+    return encoder

@@ -16,7 +16,6 @@ from api.job_schemas import (
     ItemIn,
     JobIn,
     field_errors,
-    metadata_faults,
 )
 from shared.blobs import job_prefix
 from shared.errors import (
@@ -29,7 +28,8 @@ from shared.errors import (
 )
 from shared.ledger import new_job_id
 from shared.manifest import SEGMENT_ITEMS, ManifestWriter
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item
+from shared.metadata import metadata_faults
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject
 from shared.services import Services
 
 MAX_JSON_BYTES = 64 * 2**20
@@ -145,6 +145,9 @@ def launch(
     *,
     digest: str,
     truncated: bool = False,
+    chunk_size: int | None = None,
+    kind: JobKind = JobKind.INGEST,
+    job_options: JsonObject | None = None,
 ) -> str:
     """Writes the manifest, creates the job and starts it.
 
@@ -163,8 +166,10 @@ def launch(
             total=writer.count,
             callback_url=options.callback_url,
             reading=truncated,
-            chunk_size=services.settings.chunk_size,
+            chunk_size=chunk_size or services.settings.chunk_size,
             idempotency=(key, digest) if key else None,
+            kind=kind,
+            options=job_options,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)

@@ -1,20 +1,18 @@
 """What goes into and comes out of the job routes."""
 
-import math
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.errors import FieldError
-from shared.filters import METADATA_NAME, RESERVED_NAMES
+from shared.filters import METADATA_NAME
 from shared.job_view import job_document
-from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobStatus
+from shared.metadata import MAX_METADATA, pointer
+from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobKind, JobStatus
 from shared.near import COSINE, HAMMING
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
-MAX_METADATA = 32
 _METADATA_SCHEMA = {
     "type": "object",
     "maxProperties": MAX_METADATA,
@@ -144,9 +142,13 @@ class JobErrorOut(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1]."""
+    """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1].
+
+    Whatever the `kind`, an item that is done is `indexed`: of an export, a picture that was written.
+    """
 
     job_id: str
+    kind: JobKind = JobKind.INGEST
     status: JobStatus
     collection: str
     total: int
@@ -159,6 +161,7 @@ class JobOut(BaseModel):
     started_at: str | None
     finished_at: str | None
     errors: list[JobErrorOut]
+    result: dict[str, Any] | None = Field(None, description="of a reindex: `switched` and a `detail`")
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -202,49 +205,12 @@ class ItemsOut(BaseModel):
     next_cursor: str | None
 
 
-def pointer(*parts: object) -> str:
-    """An RFC 6901 pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1")[:200] for part in parts)
-
-
 def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
     """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
     return [
         {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
         for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
     ]
-
-
-def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[FieldError]:
-    """What breaks the contract's rules for metadata, each under a pointer below `prefix`."""
-    if len(metadata) > MAX_METADATA:
-        message = f"has {len(metadata)} values; at most {MAX_METADATA} are allowed"
-        yield {"pointer": pointer(*prefix), "message": message}
-        return
-    for name, value in metadata.items():
-        if fault := _name_fault(name) or _value_fault(value):
-            yield {"pointer": pointer(*prefix, name), "message": fault}
-
-
-def _name_fault(name: str) -> str | None:
-    if not METADATA_NAME.fullmatch(name):
-        return "a metadata name is a letter, then at most 62 letters, digits or underscores"
-    if name in RESERVED_NAMES:
-        return f"{name} is the name of a built-in field"
-    return None
-
-
-def _value_fault(value: object) -> str | None:
-    match value:
-        case str() | bool():
-            return None
-        case int():
-            return None if -(2**63) <= value < 2**63 else "an integer must fit in 64 bits"
-        case float():
-            return None if math.isfinite(value) else "a number must be finite"
-        case list() if all(isinstance(member, str) for member in value):
-            return None
-    return "must be a string, a number, a boolean or a list of strings"
 
 
 def _message(kind: str, message: str) -> str:

@@ -16,7 +16,6 @@ from api.auth import requires
 from api.confidence import LEAST_PICTURES, Calibration
 from api.context import context, encoder, metrics
 from api.facets import Facets, count_values
-from api.job_schemas import pointer
 from api.openapi import component
 from api.problems import load_json, parse
 from api.query import (
@@ -44,6 +43,7 @@ from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters import Where, parse_where
 from shared.index import Collection
+from shared.metadata import pointer
 from shared.models import Hit, Image
 
 MAX_FORM_BYTES = 128 * 2**20

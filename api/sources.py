@@ -152,10 +152,8 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Metadata]]:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Metadata]]:
-    try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - an optional extra
-    except ImportError:
-        raise ConfigError("reading .parquet needs pyarrow: pip install 'image-search[parquet]'") from None
+    from pyarrow import ArrowException, parquet  # noqa: PLC0415 - a quarter of a second that others save
+
     try:
         file = parquet.ParquetFile(path)
         if "url" not in file.schema_arrow.names:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shared.errors import ImageSearchError
-from shared.models import Stage
+from shared.models import DEFAULT_COLLECTION, Stage
 
 if TYPE_CHECKING:
     from shared.blobs import Blobs
@@ -143,6 +143,33 @@ def doctor(data_dir: Path | None, this_worker: bool) -> None:
 
     if not (this_worker_is_seen() if this_worker else examine(data_dir)):
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@data_dir_option
+@click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+def verify(data_dir: Path | None, collection: str) -> None:
+    """Compare a collection in Chroma with its vector log.
+
+    The exit status is 0 if they are alike, 3 if not. Pictures of jobs that are running may count as missing.
+    """
+    from deploy.maintenance import verify
+
+    if not verify(data_dir, collection):
+        raise click.exceptions.Exit(3)
+
+
+@main.command()
+@data_dir_option
+@click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+def rebuild(data_dir: Path | None, collection: str) -> None:
+    """Make a collection in Chroma anew from its vector log, and switch to it.
+
+    Nothing is encoded. Searches go on; jobs wait until it is done.
+    """
+    from deploy.maintenance import rebuild
+
+    rebuild(data_dir, collection)
 
 
 @main.group()

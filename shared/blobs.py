@@ -3,18 +3,21 @@
 jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
 jobs/<job>/results/<chunk>/…json         what became of them
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
+jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
+jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
 collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
 deployment/…, keys/…                     the recorded model, API keys
 """
 
+import io
 import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -23,6 +26,8 @@ from shared.errors import BlobsUnavailable, ConfigError
 
 PictureKind = Literal["thumbnail", "rendition", "original"]
 PICTURE_KINDS: tuple[PictureKind, ...] = get_args(PictureKind)
+
+_READ_BYTES = 256 * 1024
 
 
 def job_prefix(job_id: str) -> str:
@@ -35,6 +40,14 @@ def scratch_prefix(job_id: str) -> str:
 
 def upload_key(job_id: str, index: int) -> str:
     return f"jobs/{job_id}/uploads/{index:09d}"
+
+
+def export_prefix(job_id: str) -> str:
+    return f"jobs/{job_id}/export/"
+
+
+def rows_key(job_id: str) -> str:
+    return f"jobs/{job_id}/rows.json"
 
 
 def collection_prefix(collection: str) -> str:
@@ -101,6 +114,14 @@ class Blobs:
             data: bytes = self._fs.cat_file(self._path(key))
             return data
 
+    @contextmanager
+    def open_read(self, key: str) -> Iterator[IO[bytes]]:
+        """A binary file that can be read from any position."""
+        with _translated(key):
+            file = self._fs.open(self._path(key), "rb")
+        with file:
+            yield io.BufferedReader(_Reader(file), _READ_BYTES)
+
     def exists(self, key: str) -> bool:
         with _translated(key):
             return bool(self._fs.exists(self._path(key)))
@@ -146,6 +167,29 @@ class Blobs:
             paths = self._fs.find(self._path(prefix).rstrip("/"))
         keys = (str(path)[len(self._root) + 1 :] for path in paths)
         return sorted(key for key in keys if not key.endswith(".tmp"))
+
+
+class _Reader(io.RawIOBase):
+    """A file whose own trouble is ours, so that a parser's cannot be taken for it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _translated():
+            return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        with _translated():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _open_making_folder(path: Path) -> IO[bytes]:

@@ -102,6 +102,11 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:_FINGERPRINT_DIGITS]
 
 
+def dimension(folder: Path) -> int:
+    """How many numbers a vector of the checkpoint has."""
+    return int(_config(folder).get("projection_dim", 512))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The weights that transformers would load from `folder`, in name order; safetensors win over pickles."""
     for pattern in _WEIGHTS:

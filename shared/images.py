@@ -156,6 +156,18 @@ def open_stored(data: bytes, preprocess: Preprocess, max_pixels: int) -> Image.I
     return _fit(_decode(data, preprocess, max_pixels).image, RENDITION_SIDE)
 
 
+def is_webp(data: bytes, side: int) -> bool:
+    """Whether these are a whole WebP picture, no longer than `side` pixels, as those that `decode` makes."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            fits = max(image.size) <= side
+            if fits:
+                image.load()
+            return fits
+    except Exception:  # decoders of hostile bytes raise anything
+        return False
+
+
 def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
     image = _open(data)
     width, height = image.size

@@ -1,30 +1,26 @@
-"""Vectors and picture records in Chroma; the only module that imports chromadb.
+"""Vectors and picture records in Chroma; beside index_connection.py the only module that imports chromadb.
 
 A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
 holds its vectors. So a name can be switched to another physical collection in one write, and the search
 needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
-whoever opens it first: a crash in between leaves nothing to clean up.
+whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
+being made beside another, and that nobody sees.
 """
 
 import contextlib
-import ipaddress
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 from chromadb import errors
 from chromadb.api import ServerAPI
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 from chromadb.api.models.Collection import Collection as ChromaCollection
-from chromadb.config import Settings, System
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
@@ -38,6 +34,8 @@ from shared.errors import (
     ModelMismatch,
 )
 from shared.filters import Where
+from shared.index_connection import calls as _calls
+from shared.index_connection import http_server, in_process_server
 from shared.index_records import Pointer, Record, from_record, new_pointer, owner_of, removals, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
@@ -45,10 +43,11 @@ T = TypeVar("T")
 
 REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 2.0
 POINTER_TTL_S = 2.0
 # Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
 BATCH = 2_000
+PAGE = 5_000  # ids in one call
+_STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
     hnsw={
@@ -61,7 +60,6 @@ HNSW = CreateCollectionConfiguration(
 )
 
 _NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
-_deadline: ContextVar[float] = ContextVar("chroma_deadline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Index:
         token: str | None = None,
         timeout_s: float = 5.0,
     ) -> None:
-        self._connect = partial(_http_server, url, token)
+        self._connect = partial(http_server, url, token)
         self._tenant, self._database = tenant, database
         self._timeout_s = timeout_s
         self._registry_collection: ChromaCollection | None = None
@@ -97,7 +95,7 @@ class Index:
     def in_process(cls, folder: Path) -> "Index":
         """An index in a folder without a server, for tests; those of one folder share their data."""
         index = cls("")
-        index._server = _in_process_server(folder)
+        index._server = in_process_server(folder)
         return index
 
     def ping(self) -> None:
@@ -108,13 +106,15 @@ class Index:
         with _calls(self._timeout_s):
             found = self._registry(lambda registry: registry.get(include=["metadatas"]))
             infos = []
-            for name in sorted(found["ids"]):
+            for name in sorted(name for name in found["ids"] if _STAGED not in name):
                 with contextlib.suppress(CollectionNotFound):
                     infos.append(self.collection(name).info)
             return infos
 
     def collection(self, name: str) -> "Collection":
         """Raises CollectionNotFound."""
+        if _STAGED in name:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
         with _calls(self._timeout_s):
             return Collection(self, self._open(name).pointer)
 
@@ -139,28 +139,87 @@ class Index:
             except CollectionNotFound:
                 self._propose(new_pointer(name, model, fingerprint, dimension))
                 pointer = self._reopen(name).pointer
-        _check_model(pointer, model, fingerprint)
+        pointer.check_model(model, fingerprint)
         return Collection(self, pointer)
 
-    def verify(self, name: str, *, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch if the collection exists and another model wrote it; makes none."""
+    def foreign(self, model: str, fingerprint: str) -> list[str]:
+        """What is to be said of each collection that this model did not write and cannot read."""
         with _calls(self._timeout_s):
-            pointer = self._pointer(name)
-        if pointer is not None:
-            _check_model(pointer, model, fingerprint)
+            pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
+        faults = []
+        for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
+            if _STAGED in name:
+                continue
+            try:
+                Pointer(name=name, **record).check_model(model, fingerprint)
+            except ModelMismatch as mismatch:
+                faults.append(mismatch.detail)
+        return faults
+
+    def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+        """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
+        staged = f"{name}{_STAGED}{fingerprint}"
+        with _calls(WRITE_TIMEOUT_S):
+            if self._pointer(staged) is None:
+                self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
+            return Collection(self, self._reopen(staged).pointer)
+
+    def staged(self, name: str, fingerprint: str) -> "Collection":
+        """What `stage` has made. Raises CollectionNotFound."""
+        with _calls(self._timeout_s):
+            return Collection(self, self._reopen(f"{name}{_STAGED}{fingerprint}").pointer)
+
+    def switch(self, name: str, staged: "Collection") -> "Collection":
+        """Lets `name`, made if it is none, point at what is staged, in one write.
+
+        Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
+        there, which is POINTER_TTL_S later.
+        """
+        with _calls(WRITE_TIMEOUT_S):
+            before, aside = self._pointer(name), staged.pointer
+            if before is not None and before.physical == aside.physical:  # the second try after a crash
+                return staged
+            pointers = [replace(aside, name=name)] + ([replace(before, name=aside.name)] if before else [])
+            names = [one.name for one in pointers]
+            fields: list[Any] = [one.fields for one in pointers]
+            vectors = np.repeat(_NO_VECTOR, len(names), axis=0)
+            self._registry(lambda registry: registry.upsert(names, vectors, fields))
+            self._cache.pop(name, None)
+            return Collection(self, self._reopen(aside.name).pointer)
+
+    @staticmethod
+    def wait_for_pointers() -> None:
+        """Until every process follows the latest switch."""
+        time.sleep(POINTER_TTL_S + 0.5)
+
+    def unstage(self, name: str) -> None:
+        """Deletes what is staged beside `name`."""
+        with _calls(WRITE_TIMEOUT_S):
+            names = self._registry(lambda registry: registry.get(include=[]))["ids"]
+            live = self._pointer(name)
+        for staged in (one for one in names if one.startswith(name + _STAGED)):
+            with _calls(WRITE_TIMEOUT_S):
+                pointer = self._pointer(staged)
+                self._cache.pop(staged, None)
+            if pointer is not None and (live is None or pointer.physical != live.physical):
+                self._drop(pointer.physical)
+            with _calls(WRITE_TIMEOUT_S):
+                self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
         """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
         with _calls(WRITE_TIMEOUT_S):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
-            if pointer is None:
-                raise CollectionNotFound(f"There is no collection {name!r}.")
-            self._drop(pointer.physical)
-            still = pointer.physical
+        if pointer is None:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        self.unstage(name)
+        self._drop(pointer.physical)
+        still = pointer.physical
+        with _calls(WRITE_TIMEOUT_S):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
-            # Whoever opened it in between has made it anew.
-            self._drop(pointer.physical)
+        # Whoever opened it in between has made it anew.
+        self._drop(pointer.physical)
 
     @cached_property
     def _server(self) -> ServerAPI:
@@ -202,9 +261,8 @@ class Index:
 
     def _propose(self, pointer: Pointer) -> Pointer | None:
         """Registers the pointer unless the name has one; returns the one that it has then."""
-        fields = {name: value for name, value in asdict(pointer).items() if name != "name"}
         # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
-        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [fields]))
+        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [pointer.fields]))
         return self._pointer(pointer.name)
 
     def _registry(self, operation: Callable[[ChromaCollection], Any]) -> Any:
@@ -223,8 +281,23 @@ class Index:
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:
-        with contextlib.suppress(NotFoundError):
-            self._server.delete_collection(physical, tenant=self._tenant, database=self._database)
+        """Deletes a physical collection, some 5,000 records a second.
+
+        Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
+        as a whole, and gives them to the next records that it stores anywhere.
+        """
+        place = {"tenant": self._tenant, "database": self._database}
+        more = True
+        while more:
+            with _calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+                more = False
+                model = self._server.get_collection(physical, **place)
+                chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+                if ids := chroma.get(limit=BATCH, include=[])["ids"]:
+                    chroma.delete(ids)
+                    more = True
+                else:
+                    self._server.delete_collection(physical, **place)
 
 
 class Collection:
@@ -252,7 +325,7 @@ class Collection:
 
     def check_model(self, model: str, fingerprint: str) -> None:
         """Raises ModelMismatch unless the collection's vectors are this model's."""
-        _check_model(self.pointer, model, fingerprint)
+        self.pointer.check_model(model, fingerprint)
 
     def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
         """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
@@ -265,6 +338,27 @@ class Collection:
                 for image, owner in zip(images[batch], owners[batch], strict=True)
             }
             self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
+
+    def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
+
+        Returns the ids that were present.
+        """
+        copied: list[str] = []
+        ids = list(vectors)
+        for start in range(0, len(ids), BATCH):
+            records = {
+                one["id"]: dict(one) for one in self._run(partial(_records, ids=ids[start : start + BATCH]))
+            }
+            if records:
+                rows = np.stack([vectors[image_id] for image_id in records])
+                target._run(partial(_write, records=records, vectors=rows), WRITE_TIMEOUT_S)
+            copied += records
+        return copied
+
+    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What lies in Chroma of those ids that are present, to be compared only."""
+        return {one["id"]: dict(one) for one in self._run(partial(_records, ids=list(ids)))}
 
     def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
         """Owner and image of those ids that are present."""
@@ -345,7 +439,7 @@ class Collection:
                 return operation(self._follow(index._reopen(name)))
 
     def _follow(self, opened: _Opened) -> ChromaCollection:
-        _check_model(opened.pointer, self.pointer.model, self.pointer.fingerprint)
+        opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)
         self.pointer = opened.pointer
         return opened.chroma
 
@@ -371,108 +465,5 @@ def _write(
     chroma.upsert(ids, vectors, [records[image_id] | gone.get(image_id, {}) for image_id in ids])
 
 
-def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:
-    if pointer.fingerprint == fingerprint:
-        return
-    other = "other weights of it" if model == pointer.model else model
-    raise ModelMismatch(
-        f"The collection {pointer.name!r} was written by the model {pointer.model}, and {other} cannot read "
-        f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
-        f"IMAGE_SEARCH_MODEL back to {pointer.model}."
-    )
-
-
 def _no_image(image_id: str) -> ImageNotFound:
     return ImageNotFound(f"There is no image {image_id!r} in this collection.")
-
-
-@contextlib.contextmanager
-def _calls(timeout_s: float) -> Iterator[None]:
-    """Gives the calls inside one deadline together, the nearest of all, and turns failures into ours."""
-    before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        raise IndexUnavailable("Chroma did not answer in time.") from error
-    except httpx.HTTPError as error:
-        raise IndexUnavailable("Chroma cannot be reached.") from error
-    except (errors.AuthorizationError, errors.ChromaAuthError) as error:
-        raise IndexUnavailable("Chroma refuses the credentials it is given.") from error
-    except errors.NotFoundError as error:
-        raise IndexUnavailable("Chroma does not have the tenant, database or collection.") from error
-    except (
-        errors.InternalError,
-        errors.RateLimitError,
-        errors.QuotaError,
-        errors.VersionMismatchError,
-        errors.UniqueConstraintError,
-    ) as error:
-        raise IndexUnavailable("Chroma failed to do what it was asked.") from error
-    except Exception as error:
-        # What chromadb raises for an answer that is not Chroma's: a bare Exception, or a JSON error.
-        if type(error) is Exception or type(error).__name__ == "JSONDecodeError":
-            raise IndexUnavailable("What answers at Chroma's address is not Chroma, or is broken.") from error
-        raise
-    finally:
-        _deadline.reset(before)
-
-
-def _http_server(url: str, token: str | None) -> ServerAPI:
-    """chromadb's HTTP client below `chromadb.HttpClient`, which connects, without a time-out, when made."""
-    from chromadb.config import Settings  # noqa: PLC0415
-
-    address = urlsplit(url)
-    settings = Settings(
-        _env_file=None,
-        anonymized_telemetry=False,
-        chroma_api_impl="chromadb.api.fastapi.FastAPI",
-        chroma_server_host=url.rstrip("/"),
-        chroma_server_http_port=address.port or 0,
-        chroma_server_ssl_enabled=address.scheme == "https",
-        chroma_server_headers={"x-chroma-token": token} if token else {},
-    )
-    server = _start(settings)
-    # chromadb has no setting for time-outs: this is the one place that touches what is private there.
-    session: httpx.Client = server._session  # type: ignore[attr-defined]
-    server._session = httpx.Client(  # type: ignore[attr-defined]
-        headers=session.headers,
-        event_hooks={"request": [_give_time_left]},
-        trust_env=not _is_loopback(address.hostname or ""),
-    )
-    session.close()
-    return server
-
-
-def _give_time_left(request: httpx.Request) -> None:
-    left = _deadline.get() - time.monotonic()  # LookupError: a call outside `_calls`
-    if left <= 0:
-        raise httpx.ReadTimeout("no time left", request=request)
-    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-@lru_cache
-def _in_process_server(folder: Path) -> ServerAPI:
-    from chromadb.config import Settings  # noqa: PLC0415
-
-    settings = Settings(
-        _env_file=None,
-        anonymized_telemetry=False,
-        chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
-        is_persistent=True,
-        persist_directory=str(folder),
-    )
-    return _start(settings)
-
-
-def _start(settings: Settings) -> ServerAPI:
-    system = System(settings)
-    server = system.instance(ServerAPI)  # type: ignore[type-abstract]
-    system.start()
-    return server

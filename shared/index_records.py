@@ -13,9 +13,10 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from shared.errors import ModelMismatch
 from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
 from shared.models import Image, Metadata, MetadataValue
 
@@ -38,6 +39,22 @@ class Pointer:
     fingerprint: str
     dimension: int
     created_at: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All but the name, which is the record's id."""
+        return {name: value for name, value in asdict(self).items() if name != "name"}
+
+    def check_model(self, model: str, fingerprint: str) -> None:
+        """Raises ModelMismatch unless the vectors are this model's."""
+        if self.fingerprint == fingerprint:
+            return
+        other = "other weights of it" if model == self.model else model
+        raise ModelMismatch(
+            f"The collection {self.name!r} was written by the model {self.model}, and {other} cannot read "
+            f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
+            f"IMAGE_SEARCH_MODEL to {self.model}."
+        )
 
 
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:

@@ -14,6 +14,7 @@ def job_document(job: Job) -> JsonObject:
     still_open = job.counts[ItemState.PENDING] + job.counts[ItemState.FETCHED]
     return {
         "job_id": job.job_id,
+        "kind": job.kind,
         "status": job.status,
         "collection": job.collection,
         "total": job.total,
@@ -28,4 +29,5 @@ def job_document(job: Job) -> JsonObject:
         "errors": [
             {"index": e.index, "source": e.source, "code": e.code, "detail": e.detail} for e in job.errors
         ],
+        "result": job.result,
     }

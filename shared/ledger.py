@@ -27,7 +27,18 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
-from shared.models import ITEM_STATES, Chunk, Claim, ItemState, Job, JobError, JobStatus, Stage
+from shared.models import (
+    ITEM_STATES,
+    Chunk,
+    Claim,
+    ItemState,
+    Job,
+    JobError,
+    JobKind,
+    JobStatus,
+    JsonObject,
+    Stage,
+)
 
 PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
@@ -109,6 +120,8 @@ class Ledger:
         callback_url: str | None = None,
         reading: bool = False,
         idempotency: tuple[str, str] | None = None,
+        kind: JobKind = JobKind.INGEST,
+        options: JsonObject | None = None,
     ) -> str:
         """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
 
@@ -119,6 +132,7 @@ class Ledger:
         answer = self._run(
             lua.CREATE, job_id, collection, total, chunk_size, callback_url or "", int(reading),
             READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S,
+            kind, json.dumps(options or {}),
         )  # fmt: skip
         return _same_request(answer, digest)
 
@@ -262,8 +276,11 @@ class Ledger:
         next_stage: Stage | None = None,
         payload: str = "",
         retry_delay_s: float | None = None,
+        result: JsonObject | None = None,
     ) -> bool:
         """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
+
+        `result` becomes the job's.
 
         With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. Returns
         False, having changed nothing, when the lease was lost or the job cancelled meanwhile.
@@ -273,6 +290,7 @@ class Ledger:
         arguments = (
             claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
             json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
+            json.dumps(result) if result else "",
         )  # fmt: skip
         return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
 
@@ -394,8 +412,11 @@ def _check_found(answer: int, job_id: str) -> None:
 
 
 def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last = answer
-    return Claim(Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last)
+    ref, deliveries, payload, collection, first, last, kind, options = answer
+    return Claim(
+        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last,
+        kind=JobKind(kind), options=json.loads(options),
+    )  # fmt: skip
 
 
 def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
@@ -423,6 +444,9 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
         errors=sorted(errors, key=lambda error: error.index),
         truncated=fields["truncated"] == "1",
         callback_url=fields["callback"] or None,
+        kind=JobKind(fields.get("kind") or JobKind.INGEST),
+        options=json.loads(fields.get("options") or "{}"),
+        result=json.loads(fields.get("result") or "null"),
     )
 
 

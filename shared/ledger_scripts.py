@@ -2,7 +2,7 @@
 
 Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
 
-    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, c0..c5 (items a state), …
+    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options, result, finish, c0..c5 (items a state), …
     states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     jobs             zset    every job by creation time
@@ -66,15 +66,26 @@ local function count(id, state, by) redis.call('HINCRBY', P..'job:'..id, 'c'..st
 
 local function is_open(state) return state == PENDING or state == FETCHED end
 
--- A job ends when its body was read and no item is open.
+-- A job ends when its body was read and no item is open. A reindex then has one more chunk, beyond its items and
+-- at the encode stage: the switch. `finish` is `sent` while that is on its way, `done` when there is none (any more).
 local function settle(id)
   local key = P..'job:'..id
-  local f = redis.call('HMGET', key, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback')
+  local f = redis.call('HMGET', key, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'kind', 'finish',
+    'chunk', 'gen', 'result')
   if f[1] == '1' or number(f[2]) + number(f[3]) > 0 or f[7] ~= '' then return end
+  if f[9] == 'reindex' and number(f[5]) == 0 and f[10] ~= 'done' then
+    if f[10] ~= 'sent' then
+      redis.call('HSET', key, 'finish', 'sent')
+      -- The sweeper sends it, within a second.
+      enter(id..':'..f[12]..':'..math.ceil(number(f[6]) / number(f[11]))..':0', 'encode', 'finish', 0)
+    end
+    return
+  end
   local status = 'succeeded'
   if number(f[5]) > 0 then status = 'cancelled'
   elseif number(f[6]) > 0 and number(f[4]) == number(f[6]) then status = 'failed'
-  elseif number(f[4]) > 0 then status = 'partial' end
+  elseif number(f[4]) > 0 then status = 'partial'
+  elseif f[9] == 'reindex' and not (f[13] and cjson.decode(f[13]).switched) then status = 'partial' end
   local t = now()
   redis.call('HSET', key, 'status', status, 'finished', t)
   redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
@@ -107,7 +118,7 @@ end
 
 local function claim(ref, stage, token, lease)
   local id, gen, num = split(ref)
-  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection')
+  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection', 'kind', 'options')
   if not job[1] or tonumber(job[1]) ~= gen then forget_chunk(ref) return nil end
   local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
   if c[1] ~= stage or c[2] == 'delayed' then return nil end
@@ -118,12 +129,13 @@ local function claim(ref, stage, token, lease)
   redis.call('ZADD', P..'due', t + lease, ref)
   start(id)
   local size = tonumber(job[2])
-  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3]))}
+  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])),
+    job[5] or 'ingest', job[6] or '{}'}
 end
 """
 
-# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl -> the job's id,
-# or the "<digest> <job>" that the key already stands for
+# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl kind options -> the
+# job's id, or the "<digest> <job>" that the key already stands for
 CREATE = """
 local id, collection, total, chunk, callback, reading = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 if ARGV[9] ~= '' then
@@ -135,6 +147,7 @@ local t = now()
 redis.call('HSET', P..'job:'..id, 'collection', collection, 'total', total, 'chunk', chunk, 'gen', 0,
   'callback', callback, 'reading', reading, 'truncated', '0', 'created', t, 'started', '', 'finished', '',
   'status', reading == '1' and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', ARGV[8],
+  'kind', ARGV[12], 'options', ARGV[13],
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)
@@ -213,7 +226,7 @@ end
 return refs
 """
 
-# ref stage token lease -> {ref, deliveries, payload, collection, first, last}, or nothing
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last, kind, options}, or nothing
 CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
 
 # stage token lease most_items -> a list of claims, oldest chunk first
@@ -242,8 +255,8 @@ end
 return held
 """
 
-# ref token next_stage payload moves errors retry_delay resend most_errors -> 1, or 0 when the lease was lost
-# `moves`: JSON [[index, state], …]; an item that is no longer open stays as it is.
+# ref token next_stage payload moves errors retry_delay resend most_errors result -> 1, or 0 when the lease was lost
+# `moves`: JSON [[index, state], …]; an item that is no longer open stays as it is. `result`: JSON of the job's, or ''.
 ADVANCE = """
 local ref, token, next_stage = ARGV[1], ARGV[2], ARGV[3]
 if not holds(ref, token) then return 0 end
@@ -275,6 +288,8 @@ if delay >= 0 then
     'payload', '', 'resends', 0)
   redis.call('ZADD', P..'due', now() + delay, again)
 end
+if ARGV[10] ~= '' then redis.call('HSET', P..'job:'..id, 'result', ARGV[10]) end
+if num * job_number(id, 'chunk') >= job_number(id, 'total') then redis.call('HSET', P..'job:'..id, 'finish', 'done') end
 mark_rate(id)
 settle(id)
 return 1
@@ -324,7 +339,7 @@ if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
 if job_field(id, 'finished') ~= '' then return 0 end
 local map, changed = string.gsub(redis.call('GET', P..'states:'..id) or '', '[01]', CANCELLED)
 redis.call('SET', P..'states:'..id, map)
-redis.call('HSET', P..'job:'..id, 'c0', 0, 'c1', 0, 'reading', '0', 'status', 'cancelled')
+redis.call('HSET', P..'job:'..id, 'c0', 0, 'c1', 0, 'reading', '0', 'status', 'cancelled', 'finish', 'done')
 count(id, CANCELLED, changed)
 redis.call('HINCRBY', P..'totals', CANCELLED, changed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
@@ -349,7 +364,7 @@ local failed = job_number(id, 'c4')
 if failed == 0 then return 0 end
 redis.call('SET', P..'states:'..id, (string.gsub(redis.call('GET', P..'states:'..id), FAILED, PENDING)))
 redis.call('HSET', P..'job:'..id, 'c4', 0, 'cursor', 0, 'finished', '', 'status', 'queued', 'started', '',
-  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0,
+  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0, 'finish', '',
   'base', job_number(id, 'c2') + job_number(id, 'c3'))
 count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)

@@ -37,6 +37,15 @@ class ItemState(StrEnum):
 ITEM_STATES = tuple(ItemState)
 
 
+class JobKind(StrEnum):
+    """What a job does with its items; docs/moves.md says which stages each kind goes through."""
+
+    INGEST = "ingest"
+    EXPORT = "export"
+    IMPORT = "import"
+    REINDEX = "reindex"
+
+
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -106,7 +115,8 @@ class Claim:
     """A worker's lease on a chunk at one stage.
 
     `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
-    `payload` is the blob that the stage before left for this one ("" for fetch).
+    `payload` is the blob that the stage before left for this one ("" for fetch); `kind` and `options` are
+    the job's.
     """
 
     chunk: Chunk
@@ -117,6 +127,8 @@ class Claim:
     collection: str
     first_item: int
     last_item: int  # exclusive
+    kind: JobKind = JobKind.INGEST
+    options: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,9 @@ class Job:
     errors: list[JobError]
     truncated: bool = False
     callback_url: str | None = None
+    kind: JobKind = JobKind.INGEST
+    options: JsonObject = field(default_factory=dict)
+    result: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,21 @@
 """The only place that chooses implementations."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from celery import Celery
 
 from shared import vectorlog
 from shared.blobs import PICTURE_KINDS, Blobs, collection_prefix, log_prefix, picture_key
 from shared.config import Settings
 from shared.download import Downloader
+from shared.errors import IndexUnavailable
 from shared.index import Index
 from shared.ledger import Ledger
 from shared.tasks import Dispatcher, make_celery
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,12 @@ class Services:
     downloader: Downloader
     celery: Celery
     dispatcher: Dispatcher
+
+    def warn_of_foreign(self, model: str, fingerprint: str) -> None:
+        """At a start: logs which collections this model cannot read, and what to do."""
+        with suppress(IndexUnavailable):  # then each request says it
+            for fault in self.index.foreign(model, fingerprint):
+                log.warning("collection_of_another_model", detail=fault)
 
     def remove_image(self, collection: str, image_id: str) -> None:
         """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""

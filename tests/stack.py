@@ -68,6 +68,10 @@ class Stack:
             self.stop()
             raise AssertionError(f"{self.output}\n{self.logs()}") from None
 
+    def configure(self, **settings: str) -> None:
+        """Other settings from the next start on."""
+        self._env |= {f"IMAGE_SEARCH_{name}": value for name, value in settings.items()}
+
     def spawn(self, *options: str) -> subprocess.Popen[bytes]:
         """Another `image-search up` on the same data folder."""
         command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(self.data_dir), *options]

@@ -20,12 +20,14 @@ PACKAGES = ("api", "worker", "shared", "deploy")
 FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared": {"api", "worker", "deploy"}}
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
-    "chromadb": {"shared/index.py"},
+    "chromadb": {"shared/index.py", "shared/index_connection.py"},
     "redis": {"shared/ledger.py"},
     "fsspec": {"shared/blobs.py"},
     "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
-    "httpx": {"shared/download.py", "api/client.py", "shared/index.py"},  # the last for what chromadb raises
+    # the last for what chromadb raises
+    "httpx": {"shared/download.py", "api/client.py", "shared/index_connection.py"},
+    "pyarrow": {"shared/parquet.py", "api/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}

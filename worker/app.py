@@ -12,14 +12,14 @@ from celery import Celery, signals
 from shared import tagging
 from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
-from shared.errors import LedgerUnavailable
+from shared.errors import ItemError, LedgerUnavailable
 from shared.images import Preprocess
 from shared.ledger import WORKER_SEEN_S
 from shared.logs import configure_logging
-from shared.models import Chunk, Claim, Stage
+from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker import encode, fetch, index
+from worker import encode, fetch, index, moves, reindex
 from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
 
 log = structlog.get_logger(__name__)
@@ -33,10 +33,27 @@ class Process:
         self._handlers: dict[Stage, Callable[[Claim], None]] = {}
         if Stage.FETCH in stages:
             preprocess = Preprocess.from_checkpoint(resolve_model(model))
-            self._handlers[Stage.FETCH] = lambda claim: fetch.run(self.services, preprocess, claim)
+            self._handlers[Stage.FETCH] = lambda claim: self._begin(preprocess, claim)
         if Stage.ENCODE in stages:
-            encoder = _load_encoder(settings, model)
-            self._handlers[Stage.ENCODE] = lambda claim: encode.run(self.services, encoder, claim)
+            encoders = Encoders(settings, model)
+            self.services.warn_of_foreign(encoders.main.name, encoders.main.fingerprint)
+            self._handlers[Stage.ENCODE] = lambda claim: self._encode(encoders, claim)
+
+    def _begin(self, preprocess: Preprocess, claim: Claim) -> None:
+        if claim.kind is JobKind.INGEST:
+            fetch.run(self.services, preprocess, claim)
+        else:
+            moves.run(self.services, claim)
+
+    def _encode(self, encoders: "Encoders", claim: Claim) -> None:
+        encoder = encoders.of(claim)
+        if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
+            detail = f"This worker has other weights under the name {encoder.name} than the API."
+            give_up(self.services, claim, ItemError("encode_error", detail))
+        elif claim.payload == reindex.FINISH:
+            reindex.finish(self.services, encoder, claim)
+        else:
+            encode.run(self.services, encoder, claim)
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handles one message. A chunk that cannot be finished now is given back, never lost."""
@@ -53,6 +70,28 @@ class Process:
             else:
                 self._handlers[stage](claim)
         self.services.dispatcher.pump()
+
+
+class Encoders:
+    """The deployment's model, and at most one other: that of the latest reindex, until it has finished."""
+
+    def __init__(self, settings: Settings, model: str) -> None:
+        self._settings = settings
+        self.main = _load_encoder(settings, model)
+        self._other: Any = None
+
+    def of(self, claim: Claim) -> Any:
+        """The encoder that a claim asks for. Raises ModelUnavailable."""
+        name = claim.options["model"] if claim.kind is JobKind.REINDEX else self.main.name
+        if name == self.main.name:
+            return self.main
+        if self._other is None or self._other.name != name:
+            self._other = None  # its memory goes before the next one's is taken
+            self._other = _load_encoder(self._settings, name)
+        encoder = self._other
+        if claim.payload == reindex.FINISH:
+            self._other = None
+        return encoder
 
 
 def _load_encoder(settings: Settings, model: str) -> Any:

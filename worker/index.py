@@ -19,8 +19,9 @@ from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, Model
 from shared.index import Collection
 from shared.ledger import Ledger
 from shared.manifest import write_results
-from shared.models import Claim, Image, ItemResult, ItemState, JobError, Stage
+from shared.models import Claim, Image, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
+from worker import reindex
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
 from worker.near_duplicates import NearDuplicate, NearDuplicates
 
@@ -97,7 +98,7 @@ def _write(services: Services, claims: Sequence[Claim], token: str) -> None:
     with giving_back(services.ledger, claims):
         segments = [(c, s) for c in claims if (s := _segment(services, c)) is not None]
         segments.sort(key=_destination)
-        for (collection, _), group in groupby(segments, key=_destination):
+        for (collection, _, _), group in groupby(segments, key=_destination):
             _write_group(services, collection, list(group), token)
 
 
@@ -122,14 +123,15 @@ def _write_group(
         for claim, segment in claimed
         for addition, vector in zip(segment.additions, segment.vectors, strict=True)
     ]
-    outcomes = _store(services, collection, arrivals, token) if arrivals else []
+    store = reindex.store if claimed[0][0].kind is JobKind.REINDEX else _store
+    outcomes = store(services, collection, arrivals, token) if arrivals else []
     for claim, _ in claimed:
         pairs = zip(arrivals, outcomes, strict=True)
         _advance(services, claim, [(a.addition, o) for a, o in pairs if a.claim is claim])
 
 
-def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str]:
-    return claimed[0].collection, claimed[1].fingerprint
+def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str, bool]:
+    return claimed[0].collection, claimed[1].fingerprint, claimed[0].kind is JobKind.REINDEX
 
 
 def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -> list[Outcome]:

@@ -1,12 +1,14 @@
 """Holding a lease while work goes on, and giving the work back, or up, when it cannot be done."""
 
+import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
 
-from shared.errors import ItemError, LedgerUnavailable, Unavailable
+from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable, Unavailable
 from shared.ledger import CHUNK_LEASE_S, Ledger
 from shared.manifest import read_results, write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
@@ -15,6 +17,7 @@ from shared.services import Services
 SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
 MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
 UNAVAILABLE_DELAY_S = 3.0
+WRITER_PATIENCE_S = 150.0  # longer than the writer works on one message
 ERROR_DELAY_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,30 @@ def renewing(renew: Callable[[], object], every_s: float = CHUNK_LEASE_S / 3) ->
     finally:
         stopped.set()
         thread.join()
+
+
+@contextmanager
+def writer_paused(services: Services) -> Iterator[Callable[[], None]]:
+    """Holds the index writer's lease, so that it writes nothing; it goes on by itself afterwards.
+
+    Yields what is to be called before each write: it raises IndexUnavailable once the lease is lost. Raises
+    that too when the writer has not yielded within WRITER_PATIENCE_S.
+    """
+    ledger, token, until = services.ledger, secrets.token_hex(8), time.monotonic() + WRITER_PATIENCE_S
+
+    def check() -> None:
+        if not ledger.renew_writer(token):
+            raise IndexUnavailable("The writer lease was lost; another process writes now.")
+
+    while not ledger.acquire_writer(token):
+        if time.monotonic() > until:
+            raise IndexUnavailable("The index writer is busy; try again later.")
+        time.sleep(0.05)
+    try:
+        with renewing(lambda: ledger.renew_writer(token)):
+            yield check
+    finally:
+        ledger.release_writer(token, force=True)
 
 
 @contextmanager

@@ -181,21 +181,43 @@ def test_create_by_many_at_once_succeeds_once(index: Index, new_index: NewIndex)
 def test_a_collection_of_another_model_is_refused_with_what_to_do(index: Index, new_index: NewIndex) -> None:
     index.create("images", **MODEL, dimension=8)
     other = new_index()
-    for call in (
-        lambda: other.ensure("images", **OTHER_MODEL, dimension=8),
-        lambda: other.verify("images", **OTHER_MODEL),
-    ):
-        with pytest.raises(ModelMismatch) as raised:
-            call()
-        for part in ("m/one", "m/two", "image-search reindex", "IMAGE_SEARCH_MODEL"):
-            assert part in raised.value.detail
+    with pytest.raises(ModelMismatch) as raised:
+        other.ensure("images", **OTHER_MODEL, dimension=8)
+    for part in ("m/one", "m/two", "image-search reindex", "IMAGE_SEARCH_MODEL"):
+        assert part in raised.value.detail
 
 
-def test_verify_accepts_the_same_model_and_a_collection_yet_to_come(index: Index) -> None:
-    index.verify("images", **MODEL)
+def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) -> None:
+    assert index.foreign(**OTHER_MODEL) == []
     assert index.collections() == []
-    index.create("images", **MODEL, dimension=8)
-    index.verify("images", **MODEL)
+    index.create("mine", **MODEL, dimension=8)
+    index.create("images", **OTHER_MODEL, dimension=8)
+    (fault,) = index.foreign(**MODEL)
+    assert "'images' was written by the model m/two" in fault
+
+
+def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "PAGE", 7)
+    monkeypatch.setattr(index_module, "_OVERLAP", 3)
+    ids = [image.id for image in fill(collection, unit_rows(30))]
+    assert list(collection.ids()) == ids
+
+
+def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "PAGE", 7)
+    monkeypatch.setattr(index_module, "_OVERLAP", 3)
+    ids = [image.id for image in fill(collection, unit_rows(30))]
+    listed = []
+    for number, image_id in enumerate(collection.ids()):
+        listed.append(image_id)
+        if number in (1, 8, 15):
+            collection.delete(ids[number - 1 : number + 2])
+    assert set(collection.ids()) < set(listed)
+    assert len(set(listed)) == len(listed)
 
 
 def test_a_collection_made_anew_is_empty_and_never_reuses_its_physical_name(
@@ -358,6 +380,64 @@ def test_deleting_twice_is_deleting_once(collection: Collection) -> None:
     assert collection.owners([one.id for one in images]).keys() == {images[1].id, images[2].id}
 
 
+def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hidden(
+    index: Index, new_index: NewIndex
+) -> None:
+    fill(index.create("images", **MODEL, dimension=8), unit_rows(2))
+    held = new_index().collection("images")
+    staged = index.stage("images", **MODEL, dimension=8)
+    made = fill(staged, unit_rows(5))
+    assert index.stage("images", **MODEL, dimension=8).physical == staged.physical
+    assert [info.name for info in index.collections()] == ["images"]
+    assert len(index.foreign(**OTHER_MODEL)) == 1
+    with pytest.raises(CollectionNotFound):
+        index.collection(staged.pointer.name)
+    assert held.count() == 2
+    before = index.switch("images", staged)
+    assert before.count() == 2
+    index.unstage("images")
+    assert list(held.ids()) == [image.id for image in made]
+    assert list(index.collection("images").ids()) == list(held.ids())
+    with pytest.raises(CollectionNotFound):
+        index.staged("images", MODEL["fingerprint"])
+
+
+def test_a_switch_to_another_model_is_refused_to_who_holds_the_collection(index: Index) -> None:
+    held = index.create("images", **MODEL, dimension=8)
+    staged = index.stage("images", **OTHER_MODEL, dimension=4)
+    fill(held, unit_rows(3))
+    assert held.copy_records(staged, {f"{n:064x}": unit_rows(1, 4)[0] for n in (0, 2, 7)}) == [
+        f"{n:064x}" for n in (0, 2)
+    ]
+    index.switch("images", staged)
+    index.switch("images", index.collection("images"))  # once more, after a crash
+    index.unstage("images")
+    held._index._cache.clear()
+    with pytest.raises(ModelMismatch, match="IMAGE_SEARCH_MODEL to m/two"):
+        held.count()
+    found = index.collection("images")
+    assert (found.count(), found.vector("0" * 64).shape) == (2, (4,))
+
+
+def test_deleting_a_collection_deletes_what_is_staged_beside_it(index: Index) -> None:
+    index.create("images", **MODEL, dimension=8)
+    index.create("images2", **MODEL, dimension=8)
+    index.stage("images", **OTHER_MODEL, dimension=8)
+    index.stage("images2", **OTHER_MODEL, dimension=8)
+    index.delete("images")
+    with pytest.raises(CollectionNotFound):
+        index.staged("images", OTHER_MODEL["fingerprint"])
+    assert index.staged("images2", OTHER_MODEL["fingerprint"]).count() == 0
+
+
+def test_a_new_record_takes_nothing_over_from_a_deleted_collection(index: Index) -> None:
+    fill(index.create("old", **MODEL, dimension=8), unit_rows(5), shelves=lambda n: [f"old {n}"])
+    index.delete("old")
+    made = index.create("new", **MODEL, dimension=8)
+    images = fill(made, unit_rows(9))
+    assert [made.get(image.id) for image in images] == images
+
+
 def test_more_records_than_chroma_takes_in_a_call(index: Index) -> None:
     made = index.create("many", **MODEL, dimension=2)
     vectors = unit_rows(5_500, dimension=2)
@@ -503,7 +583,7 @@ def every_call(index: Index) -> list[Callable[[], object]]:
         index.ping,
         index.collections,
         lambda: index.collection("images"),
-        lambda: index.verify("images", **MODEL),
+        lambda: index.foreign(**MODEL),
         lambda: index.create("images", **MODEL, dimension=8),
         lambda: index.ensure("images", **MODEL, dimension=8),
         lambda: index.delete("images"),

@@ -20,7 +20,7 @@ from shared.errors import (
     NothingToRetry,
 )
 from shared.ledger import Ledger, new_job_id
-from shared.models import Chunk, Claim, ItemState, JobError, JobStatus, Stage
+from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
 
 PENDING, FETCHED, INDEXED, FAILED = (
     ItemState.PENDING,
@@ -459,3 +459,69 @@ def test_a_lost_redis_is_one_clear_error() -> None:
 def test_a_chunk_reference_survives_its_message() -> None:
     chunk = Chunk("job", 2, 3, 1)
     assert Chunk.parse(chunk.ref) == chunk
+
+
+def reindex_job(ledger: Ledger, total: int = 6) -> str:
+    """All of its items are indexed, and what is left is the chunk beyond them."""
+    job_id = make_job(ledger, total, kind=JobKind.REINDEX, options={"model": "m"})
+    run_to_end(ledger)
+    return job_id
+
+
+def claim_finish(ledger: Ledger) -> Claim:
+    ((stage, chunk),) = ledger.sweep()
+    assert stage is Stage.ENCODE
+    claim = ledger.claim(chunk, stage)
+    assert claim is not None
+    return claim
+
+
+def test_a_reindex_ends_with_one_more_chunk_that_says_what_became_of_it(ledger: Ledger) -> None:
+    job_id = reindex_job(ledger)
+    assert ledger.get(job_id).status is JobStatus.RUNNING
+    claim = claim_finish(ledger)
+    assert (claim.payload, claim.kind, claim.options) == ("finish", JobKind.REINDEX, {"model": "m"})
+    assert claim.first_item >= claim.last_item
+    assert ledger.advance(claim, moves=[], result={"switched": True, "detail": "x"})
+    job = ledger.get(job_id)
+    assert (job.status, job.result) == (JobStatus.SUCCEEDED, {"switched": True, "detail": "x"})
+    assert not ledger.advance(claim, moves=[], result={"switched": False})
+    assert ledger.sweep() == []
+
+
+@pytest.mark.parametrize("result", [{"switched": False}, None])
+def test_a_reindex_that_has_not_switched_has_not_succeeded(
+    ledger: Ledger, result: dict[str, bool] | None
+) -> None:
+    job_id = reindex_job(ledger)
+    assert ledger.advance(claim_finish(ledger), moves=[], result=result)
+    assert ledger.get(job_id).status is JobStatus.PARTIAL
+
+
+def test_a_reindex_can_be_cancelled_before_its_last_chunk(ledger: Ledger) -> None:
+    job_id = reindex_job(ledger)
+    claim = claim_finish(ledger)
+    assert ledger.cancel(job_id).status is JobStatus.CANCELLED
+    assert ledger.renew([claim]) == 0
+    assert not ledger.advance(claim, moves=[], result={"switched": True})
+    assert ledger.get(job_id).status is JobStatus.CANCELLED
+    assert ledger.sweep() == []
+
+
+def test_a_retried_reindex_is_finished_anew(ledger: Ledger) -> None:
+    job_id = make_job(ledger, 4, kind=JobKind.REINDEX)
+    run_to_end(ledger, FAILED)
+    ledger.advance(claim_finish(ledger), moves=[], result={"switched": False})
+    assert ledger.get(job_id).status is JobStatus.FAILED
+    ledger.retry(job_id)
+    run_to_end(ledger)
+    ledger.advance(claim_finish(ledger), moves=[], result={"switched": True})
+    assert ledger.get(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_job_without_a_kind_is_an_ingest(ledger: Ledger) -> None:
+    job_id = make_job(ledger)
+    ledger._redis.hdel(f"is:job:{job_id}", "kind", "options", "result", "finish")
+    claim = claim_next(ledger)
+    assert (claim.kind, claim.options) == (JobKind.INGEST, {})
+    assert ledger.get(job_id).kind is JobKind.INGEST

@@ -1,0 +1,56 @@
+"""`image-search verify` and `rebuild`: a collection in Chroma and its vector log."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.doctor import deployment
+from shared.logs import configure_logging
+from shared.services import Services, build_services
+from worker import replay
+from worker.replay import Faults
+
+SHOWN = 20
+_MEANINGS = {
+    "missing": "in the log, not in Chroma",
+    "extra": "in Chroma, not in the log",
+    "wrong": "in both, with another vector",
+}
+
+
+def verify(data_dir: Path | None, collection: str) -> bool:
+    """Prints what differs. Whether nothing does."""
+    faults = replay.verify(_services(data_dir), collection)
+    _show(collection, faults)
+    if faults:
+        print(f"Make it anew from the log: image-search rebuild --collection {collection}")
+    return not faults
+
+
+def rebuild(data_dir: Path | None, collection: str) -> None:
+    """Makes the collection anew and prints what was wrong with the one before."""
+    _show(collection, replay.rebuild(_services(data_dir), collection))
+    print(f"{collection}: made anew from its vector log")
+
+
+def _services(data_dir: Path | None) -> Services:
+    settings, source, _ = deployment(data_dir)
+    configure_logging(settings.model_copy(update={"log_level": "error"}))
+    print(source)
+    return build_services(settings)
+
+
+def _show(collection: str, faults: Faults) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    table = Table("", "pictures", "", box=None, pad_edge=False)
+    table.add_row("log", f"{faults.total:,}", f"pictures of {collection} in the vector log")
+    for kind, meaning in _MEANINGS.items():
+        table.add_row(kind, f"{len(getattr(faults, kind)):,}", meaning)
+    console.print(table)
+    for kind in _MEANINGS:
+        ids = getattr(faults, kind)
+        for image_id in ids[:SHOWN]:
+            console.print(f"{kind} {image_id}")
+        if len(ids) > SHOWN:
+            console.print(f"{kind}: {len(ids) - SHOWN:,} more")

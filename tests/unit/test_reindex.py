@@ -1,0 +1,409 @@
+"""Reindexing: API, stages, writer and switch in this process, on the real ledger scripts and Chroma."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from api import cli
+from api import moves as api_moves
+from api.client import Client
+from shared import index as index_module
+from shared import vectorlog
+from shared.arrays import pack
+from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
+from shared.encoder import Encoder
+from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
+from shared.index import Collection
+from shared.models import Chunk, Claim, JobKind, Stage
+from tests.unit.fakes import (
+    PREPROCESS,
+    Api,
+    StubEncoder,
+    assert_problem,
+    axis,
+    image_id,
+    make_api,
+    make_services,
+    picture,
+)
+from tests.unit.stages import StubDispatcher
+from tests.unit.test_client_cli import Server
+from tests.unit.test_client_cli import job as job_document
+from worker import app, encode, index, moves, reindex, replay
+from worker.lease import giving_back
+
+OLD, NEW = "5" * 16, "6" * 16
+MODEL = {"model": "big/model"}
+PATH = "/v1/collections/images/reindex"
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setattr(index_module, "POINTER_TTL_S", 0.0)
+    monkeypatch.setattr(reindex, "_preprocess", lambda _: PREPROCESS)
+    monkeypatch.setattr(api_moves, "resolve_model", Path)
+    monkeypatch.setattr(api_moves, "fingerprint", lambda folder: OLD if str(folder) == "stub/model" else NEW)
+    monkeypatch.setattr(api_moves, "dimension", lambda _: 8)
+    services = make_services(tmp_path, chunk_size=4)
+    return make_api(tmp_path, replace(services, dispatcher=cast(Any, StubDispatcher())))
+
+
+def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None:
+    for number in range(start, start + count):
+        added = api.add(number, axis(number % 8), metadata={"n": number})
+        image = images(api).get(added)
+        addition = vectorlog.Addition(number, 1, f"job:{number}", image)
+        segment = vectorlog.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
+        vectorlog.write_segment(api.services.blobs, "images", "x", segment)
+        if kept:
+            key = picture_key("images", image_id(number), "rendition")
+            api.services.blobs.put(key, picture((number, 0, 0)))
+
+
+def encoded(api: Api, claim: Claim) -> None:
+    encoder = cast(Encoder, StubEncoder("big/model", NEW))
+    with giving_back(api.services.ledger, [claim]):
+        if claim.payload == reindex.FINISH:
+            reindex.finish(api.services, encoder, claim)
+        else:
+            encode.run(api.services, encoder, claim)
+
+
+def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
+    """What the workers do until nothing is left; `before_finish` comes after the items, before the switch."""
+    ledger = api.services.ledger
+    while chunks := ledger.dispatch():
+        for chunk in chunks:
+            claim = ledger.claim(chunk, Stage.FETCH)
+            assert claim is not None
+            moves.run(api.services, claim)
+    while claims := ledger.claim_ready(Stage.ENCODE, 1):
+        if claims[0].payload == reindex.FINISH:
+            before_finish()
+        encoded(api, claims[0])
+        index.drain(api.services)
+    index.drain(api.services)
+    for claim in ledger.claim_ready(Stage.ENCODE, 1):
+        before_finish()
+        encoded(api, claim)
+
+
+def job_of(api: Api, before_finish: Callable[[], object] = lambda: None, **body: Any) -> dict[str, Any]:
+    response = api.http.post(PATH, json=MODEL | body)
+    assert response.status_code == 202, response.text
+    work(api, before_finish)
+    job: dict[str, Any] = api.http.get(response.headers["Location"]).json
+    assert sum(job["counts"].values()) == job["total"]
+    return job
+
+
+def images(api: Api) -> Collection:
+    return api.services.index.collection("images")
+
+
+def vector_of(number: int) -> Any:
+    crop = reindex.open_query_image(picture((number, 0, 0)), PREPROCESS, 10**6)
+    return StubEncoder().encode_images(crop[None])[0]
+
+
+def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: Api) -> None:
+    fill(api)
+    known = [(images(api).get(image_id(n)), images(api).owners([image_id(n)])) for n in range(6)]
+    job = job_of(api)
+    assert (job["kind"], job["status"], job["counts"]["indexed"]) == ("reindex", "succeeded", 6)
+    assert job["result"]["switched"] is True
+    assert "set IMAGE_SEARCH_MODEL" in job["result"]["detail"]
+    made = images(api)
+    assert (made.pointer.fingerprint, made.pointer.model) == (NEW, "big/model")
+    assert [(made.get(image_id(n)), made.owners([image_id(n)])) for n in range(6)] == known
+    assert all(np.allclose(made.vector(image_id(n)), vector_of(n), atol=1e-6) for n in range(6))
+    assert [info.name for info in api.services.index.collections()] == ["images"]
+    assert api.services.blobs.folders(log_prefix("images")) == [NEW]
+    assert not replay.verify(api.services, "images")
+
+
+def test_a_server_of_the_old_model_says_what_to_do_after_the_switch(api: Api) -> None:
+    fill(api)
+    assert api.http.get("/v1/search?text=axis 1").status_code == 200
+    job_of(api, lambda: api.http.get("/v1/search?text=axis 1").status_code == 200 or pytest.fail("no search"))
+    api.services.index._cache.clear()
+    document = assert_problem(api.http.get("/v1/search?text=axis 1"), 409, "model_mismatch")
+    assert "IMAGE_SEARCH_MODEL to big/model" in document["detail"]
+
+
+def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Api) -> None:
+    fill(api)
+
+    def meanwhile() -> None:
+        fill(api, 3, start=10)
+        api.services.remove_image("images", image_id(2))
+        api.add(3, axis(3), metadata={"other": "x"})
+        change = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        header = {"version": 10**6, "model": "", "fingerprint": OLD}
+        key = f"{log_prefix('images')}{OLD}/{10**6:020d}-patch.npz"
+        api.services.blobs.put(key, pack(header, [change], np.empty((0, 0), np.float32)))
+
+    assert job_of(api, meanwhile)["status"] == "succeeded"
+    made = images(api)
+    assert sorted(made.ids()) == [image_id(n) for n in (0, 1, 3, 4, 5, 10, 11, 12)]
+    assert made.get(image_id(3)).metadata == {"other": "x"}
+    assert np.allclose(made.vector(image_id(11)), vector_of(11), atol=1e-6)
+    assert not replay.verify(api.services, "images")
+    replay.rebuild(api.services, "images")
+    assert images(api).get(image_id(3)).metadata == {"other": "x"}
+    assert images(api).count() == 8
+
+
+def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api: Api) -> None:
+    fill(api)
+    api.http.post(PATH, json=MODEL)
+    for chunk in api.services.ledger.dispatch():
+        claim = api.services.ledger.claim(chunk, Stage.FETCH)
+        assert claim is not None
+        moves.run(api.services, claim)
+    api.services.remove_image("images", image_id(2))
+    work(api)
+    assert images(api).count() == 5
+    assert not replay.verify(api.services, "images")
+
+
+def test_a_change_through_a_pointer_from_before_the_switch_is_carried_over(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    old = images(api)
+
+    def by_another_process() -> None:
+        aside = api.services.index.staged("images", NEW)
+        assert aside.physical == old.physical
+        aside.delete([image_id(1)])
+
+    monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(by_another_process))
+    job_of(api)
+    assert sorted(images(api).ids()) == [image_id(n) for n in (0, 2, 3, 4, 5)]
+
+
+def test_pictures_with_nothing_kept_fail_and_keep_the_collection_as_it_is(api: Api) -> None:
+    fill(api, 4)
+    fill(api, 2, start=4, kept=False)
+    job = job_of(api)
+    assert (job["status"], job["counts"]["failed"]) == ("partial", 2)
+    assert {error["code"] for error in job["errors"]} == {"encode_error"}
+    assert "KEEP=none" in job["errors"][0]["detail"]
+    assert job["result"]["switched"] is False
+    assert "allow_missing" in job["result"]["detail"]
+    assert images(api).pointer.fingerprint == OLD
+    assert api.http.get("/v1/search?text=axis 1").status_code == 200
+
+
+def test_with_allow_missing_they_are_left_out_and_nothing_is_encoded_twice(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api, 4)
+    fill(api, 2, start=4, kept=False)
+    api.services.blobs.put(picture_key("images", image_id(5), "thumbnail"), b"x")
+    job_of(api)
+    monkeypatch.setattr(encode, "run", lambda *_: pytest.fail("encoded again"))
+    job = job_of(api, allow_missing=True)
+    assert (job["status"], job["result"]["switched"]) == ("partial", True)
+    assert "2 pictures were left out" in job["result"]["detail"]
+    assert sorted(images(api).ids()) == [image_id(n) for n in range(4)]
+    kinds = [picture_key("images", image_id(5), kind) for kind in PICTURE_KINDS]
+    assert not any(api.services.blobs.exists(key) for key in kinds)
+
+
+def test_a_retry_takes_what_was_kept_since_and_switches(api: Api) -> None:
+    fill(api, 3)
+    fill(api, 1, start=3, kept=False)
+    job = job_of(api)
+    assert job["result"]["switched"] is False
+    api.services.blobs.put(picture_key("images", image_id(3), "original"), picture((3, 0, 0)))
+    api.http.post(f"/v1/jobs/{job['job_id']}/retry")
+    work(api)
+    again = api.http.get(f"/v1/jobs/{job['job_id']}").json
+    assert (again["status"], again["result"]["switched"]) == ("succeeded", True)
+    assert images(api).count() == 4
+
+
+def test_a_cancelled_reindex_changes_nothing_and_the_next_goes_on(api: Api) -> None:
+    fill(api)
+    response = api.http.post(PATH, json=MODEL)
+    (first, *_) = api.services.ledger.dispatch()
+    claim = api.services.ledger.claim(first, Stage.FETCH)
+    assert claim is not None
+    moves.run(api.services, claim)
+    assert api.http.delete(response.headers["Location"]).json["status"] == "cancelled"
+    work(api)
+    assert api.http.get(response.headers["Location"]).json["status"] == "cancelled"
+    assert images(api).pointer.fingerprint == OLD
+    assert job_of(api)["status"] == "succeeded"
+
+
+def test_a_cancel_just_before_the_switch_prevents_it(api: Api) -> None:
+    fill(api)
+    response = api.http.post(PATH, json=MODEL)
+    work(api, lambda: api.http.delete(response.headers["Location"]))
+    assert api.http.get(response.headers["Location"]).json["status"] == "cancelled"
+    assert images(api).pointer.fingerprint == OLD
+
+
+def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    response = api.http.post(PATH, json=MODEL)
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module.Index, "wait_for_pointers", staticmethod(lambda: 1 / 0))
+        work(api)
+    assert images(api).pointer.fingerprint == NEW
+    ledger = api.services.ledger
+    monkeypatch.setattr("worker.lease.ERROR_DELAY_S", 0.0)
+    for ref in ledger._redis.zrange("is:due", 0, -1):  # its delay is over
+        ledger._redis.zadd("is:due", {ref: 0})
+    ledger.sweep()
+    work(api)
+    job = api.http.get(response.headers["Location"]).json
+    assert (job["status"], job["result"]["switched"]) == ("succeeded", True)
+    assert images(api).count() == 6
+    with pytest.raises(CollectionNotFound):
+        api.services.index.staged("images", NEW)
+
+
+def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "FEW", 2)
+    monkeypatch.setattr(reindex, "PASSES_S", 0.0)
+    fill(api)
+    response = api.http.post(PATH, json=MODEL)
+    work(api, lambda: fill(api, 9, start=10))
+    ledger = api.services.ledger
+    job: dict[str, Any] = {}
+    for _ in range(30):  # each delivery's time is over after one step
+        ledger.sweep()
+        work(api)
+        job = api.http.get(response.headers["Location"]).json
+        if job["finished_at"]:
+            break
+    assert job["status"] == "succeeded"
+    assert images(api).count() == 15
+    assert not replay.verify(api.services, "images")
+
+
+def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:
+    fill(api)
+    response = api.http.post(PATH, json=MODEL)
+    api.services.remove_collection("images")
+    work(api)
+    job = api.http.get(response.headers["Location"]).json
+    assert (job["status"], job["result"]["switched"]) == ("failed", False)
+    with pytest.raises(CollectionNotFound):
+        images(api)
+
+
+def test_pictures_of_the_old_model_fail_after_the_switch_and_say_why(api: Api) -> None:
+    fill(api)
+    job_of(api)
+    with pytest.raises(ModelMismatch):
+        api.services.index.ensure("images", model="stub/model", fingerprint=OLD, dimension=8)
+
+
+def test_what_cannot_be_reindexed_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_problem(api.http.post(PATH, json=MODEL), 404, "collection_not_found")
+    fill(api, 1)
+    assert_problem(api.http.post(PATH, json={}), 422, "invalid_request", "/model")
+    assert_problem(api.http.post(PATH, json=MODEL | {"mode": 1}), 422, "invalid_request", "/mode")
+    assert_problem(api.http.post(PATH, json={"model": "stub/model"}), 409, "conflict")
+
+    def unavailable(_: str) -> Path:
+        raise ModelUnavailable("The model nope cannot be had: it is not there.")
+
+    monkeypatch.setattr(api_moves, "resolve_model", unavailable)
+    assert (
+        "nope" in assert_problem(api.http.post(PATH, json=MODEL), 422, "invalid_request", "/model")["detail"]
+    )
+
+
+def test_a_repeated_request_is_the_same_job_also_after_the_switch(api: Api) -> None:
+    fill(api)
+    key = {"headers": {"Idempotency-Key": "k"}}
+    first = api.http.post(PATH, json=MODEL, **key).json["job_id"]
+    work(api)
+    assert images(api).pointer.fingerprint == NEW
+    assert api.http.post(PATH, json=MODEL, **key).json["job_id"] == first
+
+
+def test_another_model_takes_the_place_of_a_reindex_that_was_given_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    api.http.post(PATH, json=MODEL)
+    monkeypatch.setattr(api_moves, "fingerprint", lambda _: "7" * 16)
+    api.http.post(PATH, json={"model": "third/model"})
+    with pytest.raises(CollectionNotFound):
+        api.services.index.staged("images", NEW)
+    assert api.services.index.staged("images", "7" * 16).count() == 0
+
+
+def test_the_original_is_preferred_to_the_rendition_and_a_damaged_one_fails(api: Api) -> None:
+    blobs = api.services.blobs
+    blobs.put(picture_key("images", image_id(1), "rendition"), picture((1, 0, 0)))
+    blobs.put(picture_key("images", image_id(1), "original"), picture((200, 0, 0)))
+    crop = reindex.crop_of(api.services, "images", image_id(1), PREPROCESS)
+    assert not isinstance(crop, ItemError)
+    assert crop[0, 0, 0] == 200
+    blobs.put(picture_key("images", image_id(1), "original"), b"damaged")
+    assert isinstance(reindex.crop_of(api.services, "images", image_id(1), PREPROCESS), ItemError)
+
+
+def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
+    fill(api, 5)
+    job_of(api)
+    keys = api.services.blobs.list(log_prefix("images"))
+    assert [key.rpartition("/")[2] for key in keys] == [f"{number:020d}-x.npz" for number in range(5)]
+    segments = [vectorlog.read_segment(api.services.blobs, key) for key in keys]
+    assert {(one.model, one.fingerprint) for one in segments} == {("big/model", NEW)}
+    assert all(np.allclose(one.vectors[0], vector_of(n), atol=1e-6) for n, one in enumerate(segments))
+
+
+def test_a_worker_holds_one_other_model_until_the_job_is_finished(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(_: object, model: str) -> StubEncoder:
+        loaded.append(model)
+        return StubEncoder(model)
+
+    monkeypatch.setattr(app, "_load_encoder", load)
+    encoders = app.Encoders(api.services.settings, "stub/model")
+    chunk = Chunk("job", 0, 0)
+    plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4)
+    other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
+    assert encoders.of(plain) is encoders.main
+    assert encoders.of(other) is encoders.of(other)
+    assert encoders.of(replace(other, options={"model": "stub/model"})) is encoders.main
+    encoders.of(replace(other, options={"model": "b"}))
+    encoders.of(replace(other, options={"model": "b"}, payload=reindex.FINISH))
+    assert encoders._other is None
+    assert loaded == ["stub/model", "a", "b"]
+
+
+def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    result = {"switched": False, "detail": "Not switched: 2 pictures."}
+    server.routes["POST /v1/collections/cats/reindex"] = (202, job_document(status="running"))
+    server.routes["GET /v1/jobs/j1"] = job_document(status="partial") | {"result": result}
+    monkeypatch.setattr(cli, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    done = CliRunner().invoke(cli.reindex, ["--model", "m", "-c", "cats", "--allow-missing"])
+    assert done.exit_code == 3
+    assert "Not switched: 2 pictures." in done.output
+    assert json.loads(server.requests[0].content) == {"model": "m", "allow_missing": True}

@@ -1,0 +1,199 @@
+"""The vector log against Chroma: what it finds, and a collection made anew from it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from deploy import maintenance
+from deploy.cli import main
+from shared import index as index_module
+from shared import vectorlog
+from shared.arrays import pack
+from shared.blobs import log_prefix
+from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
+from shared.models import Image
+from shared.services import Services
+from shared.vectorlog import Addition, Segment
+from tests.unit.fakes import DIMENSION, axis, image_id, make_services
+from tests.unit.stages import StubDispatcher, image
+from worker import lease, replay
+
+FINGERPRINT = "5" * 16
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    monkeypatch.setattr(index_module, "POINTER_TTL_S", 0.0)
+    return replace(make_services(tmp_path), dispatcher=cast(Any, StubDispatcher()))
+
+
+def log(services: Services, version: int, numbers: Sequence[int], **fields: Any) -> None:
+    additions = [
+        Addition(n, 1, f"job:{n}", replace(image(image_id(n), f"{version}/{n}"), **fields)) for n in numbers
+    ]
+    vectors = np.stack([axis(n % DIMENSION) for n in numbers])
+    segment = Segment(version, "stub/model", FINGERPRINT, additions, vectors)
+    vectorlog.write_segment(services.blobs, "images", "x", segment)
+
+
+def log_record(services: Services, version: int, **record: Any) -> None:
+    header = {"version": version, "model": "", "fingerprint": FINGERPRINT}
+    key = f"{log_prefix('images')}{FINGERPRINT}/{version:020d}-{record['op']}.npz"
+    services.blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))
+
+
+def stored(services: Services, images: Sequence[Image]) -> None:
+    collection = services.index.ensure(
+        "images", model="stub/model", fingerprint=FINGERPRINT, dimension=DIMENSION
+    )
+    vectors = np.stack([axis(int(one.id, 16) % DIMENSION) for one in images])
+    collection.upsert(images, vectors, [f"job:{int(one.id, 16)}" for one in images])
+
+
+def ids(*numbers: int) -> list[str]:
+    return [image_id(n) for n in numbers]
+
+
+def test_a_collection_that_is_as_its_log_has_no_faults(services: Services) -> None:
+    log(services, 1, [1, 2, 3])
+    stored(services, [image(image_id(n)) for n in (1, 2, 3)])
+    faults = replay.verify(services, "images")
+    assert not faults
+    assert faults.total == 3
+
+
+def test_missing_extra_and_wrong_pictures_are_told_apart(services: Services) -> None:
+    log(services, 1, [1, 2, 3])
+    log(services, 2, [4])
+    stored(services, [image(image_id(n)) for n in (1, 2, 9)])
+    collection = services.index.collection("images")
+    collection.upsert([image(image_id(2))], axis(5)[None], ["job:2"])
+    faults = replay.verify(services, "images")
+    assert (faults.missing, faults.extra, faults.wrong) == (ids(3, 4), ids(9), ids(2))
+
+
+def test_a_vector_that_differs_by_rounding_is_right(services: Services) -> None:
+    log(services, 1, [1])
+    stored(services, [image(image_id(1))])
+    nearly = axis(1) + np.float32(0.004)
+    services.index.collection("images").upsert(
+        [image(image_id(1))], (nearly / np.linalg.norm(nearly))[None], ["job:1"]
+    )
+    assert not replay.verify(services, "images")
+
+
+def test_a_rebuild_makes_what_the_log_says_and_what_came_before_counts(services: Services) -> None:
+    log(services, 1, [1, 2, 3], metadata={"shop": "north", "price": 5})
+    log(services, 2, [1], metadata={"shop": "south"})
+    log_record(services, 3, op="delete", id=image_id(2))
+    log_record(services, 4, op="patch", id=image_id(3), metadata={"price": None, "colour": "red"})
+    stored(services, [image(image_id(n)) for n in (1, 2)])
+    before = services.index.collection("images").physical
+    faults = replay.rebuild(services, "images")
+    assert (faults.missing, faults.extra) == (ids(3), ids(2))
+    made = services.index.collection("images")
+    assert made.physical != before
+    assert sorted(made.ids()) == ids(1, 3)
+    assert made.get(image_id(1)).sources == ["1/1", "2/1"]
+    assert made.get(image_id(1)).metadata == {"shop": "south", "price": 5}
+    assert made.get(image_id(3)).metadata == {"shop": "north", "colour": "red"}
+    assert made.owners(ids(1))[image_id(1)][0] == "job:1"
+    assert np.array_equal(made.vector(image_id(3)), axis(3))
+    assert not replay.verify(services, "images")
+    assert [info.name for info in services.index.collections()] == ["images"]
+
+
+def test_a_picture_that_was_deleted_and_brought_again_is_there(services: Services) -> None:
+    log(services, 1, [1], metadata={"old": True})
+    log_record(services, 2, op="delete", id=image_id(1))
+    log(services, 3, [1], metadata={"new": True})
+    replay.rebuild(services, "images")
+    assert services.index.collection("images").get(image_id(1)).metadata == {"new": True}
+
+
+def test_a_collection_that_chroma_has_lost_comes_back(services: Services) -> None:
+    log(services, 1, range(20))
+    faults = replay.rebuild(services, "images")
+    assert len(faults.missing) == 20
+    opened = services.index.collection("images")
+    assert (opened.count(), opened.pointer.model, opened.pointer.fingerprint) == (
+        20,
+        "stub/model",
+        FINGERPRINT,
+    )
+
+
+def test_a_change_made_through_the_old_pointer_during_the_switch_is_kept(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(services, 1, [1, 2])
+    stored(services, [image(image_id(n)) for n in (1, 2)])
+
+    def deleted_meanwhile() -> None:
+        log_record(services, 9, op="delete", id=image_id(2))
+
+    monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(deleted_meanwhile))
+    replay.rebuild(services, "images")
+    assert list(services.index.collection("images").ids()) == ids(1)
+
+
+def test_a_rebuild_that_died_is_made_again_from_the_start(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(services, 1, [1, 2])
+    stored(services, [image(image_id(1))])
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module.Index, "switch", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            replay.rebuild(services, "images")
+    assert services.index.collection("images").count() == 1
+    replay.rebuild(services, "images")
+    assert sorted(services.index.collection("images").ids()) == ids(1, 2)
+
+
+def test_nothing_is_made_of_no_log(services: Services) -> None:
+    with pytest.raises(CollectionNotFound):
+        replay.rebuild(services, "none")
+    stored(services, [image(image_id(1))])
+    with pytest.raises(CollectionNotFound, match="no pictures"):
+        replay.rebuild(services, "images")
+    assert services.index.collection("images").count() == 1
+
+
+def test_records_of_a_later_version_are_not_guessed_at(services: Services) -> None:
+    log(services, 1, [1])
+    log_record(services, 2, op="fold", id=image_id(1))
+    with pytest.raises(ConfigError, match="fold"):
+        replay.rebuild(services, "images")
+
+
+def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "WRITER_PATIENCE_S", 0.0)
+    log(services, 1, [1])
+    assert services.ledger.acquire_writer("another")
+    with pytest.raises(IndexUnavailable, match="busy"):
+        replay.rebuild(services, "images")
+    assert services.ledger.release_writer("another", force=True)
+    replay.rebuild(services, "images")
+    assert services.ledger.acquire_writer("free again")
+
+
+def test_the_commands_print_a_table_and_tell_by_their_exit_status(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_services", lambda _: services)
+    log(services, 1, [1, 2])
+    stored(services, [image(image_id(1))])
+    found = CliRunner().invoke(main, ["verify"])
+    assert found.exit_code == 3
+    assert f"missing {image_id(2)}" in found.output
+    assert "image-search rebuild --collection images" in found.output
+    made = CliRunner().invoke(main, ["rebuild", "--collection", "images"])
+    assert made.exit_code == 0, made.output
+    assert CliRunner().invoke(main, ["verify"]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify", "-c", "none"]).exit_code == 1

@@ -1,0 +1,259 @@
+"""A collection as its vector log tells it: compared with what is in Chroma, and made anew.
+
+Records are made in the order of their versions, and read for what they say alone, so that a later kind of
+record is an error here and not a wrong answer:
+
+    add         `image`, `owner`, a row of the array; `image.keys` (at most one) now point at it alone
+    delete      `id`
+    delete_key  `key`
+    patch       `id`, `metadata`: merged, where null takes a name away
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.arrays import unpack
+from shared.blobs import Blobs, log_prefix
+from shared.errors import CollectionNotFound, ConfigError
+from shared.index import BATCH, Collection, Index
+from shared.models import Image, JsonObject
+from shared.services import Services
+from worker.index import MAX_SOURCES
+from worker.lease import writer_paused
+
+SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One picture of the log: its vector is row `row` of the blob `key`."""
+
+    image: Image
+    owner: str
+    key: str
+    row: int
+
+
+@dataclass(slots=True)
+class Log:
+    """What the log of a collection says: some 1,000 bytes a picture."""
+
+    model: str = ""
+    dimension: int = 0
+    keys: list[str] = field(default_factory=list)
+    pictures: dict[str, Logged] = field(default_factory=dict)
+    pointed: dict[str, str] = field(default_factory=dict)  # a user's key → the picture it points at
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Ids by what is wrong with them in Chroma; `log` has `total` pictures."""
+
+    total: int
+    missing: list[str]
+    extra: list[str]
+    wrong: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.wrong)
+
+
+def fingerprint_of(services: Services, collection: str) -> str:
+    """That which the collection is bound to; if Chroma has lost it, that of the log's newest segment.
+
+    Raises CollectionNotFound when neither Chroma nor the log knows the collection.
+    """
+    try:
+        return services.index.collection(collection).pointer.fingerprint
+    except CollectionNotFound:
+        prefix = log_prefix(collection)
+        keys = services.blobs.list(prefix)
+        if not keys:
+            raise
+        newest = max(keys, key=lambda key: key.rpartition("/")[2])
+        return newest.removeprefix(prefix).partition("/")[0]
+
+
+def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
+    """Reads the whole log once, a segment in memory at a time."""
+    log = Log()
+    # A segment's name begins with its version, and the versions of two segments do not overlap.
+    for key in blobs.list(f"{log_prefix(collection)}{fingerprint}/"):
+        header, records, vectors = unpack(blobs.get(key))
+        log.keys.append(key)
+        log.model = header["model"] or log.model
+        if len(vectors):
+            log.dimension = vectors.shape[1]
+        for row, record in enumerate(records):
+            _make(log, record, key, row)
+    return log
+
+
+def _make(log: Log, record: JsonObject, key: str, row: int) -> None:
+    match record["op"]:
+        case "add":
+            _add(log, Image(**record["image"]), record["owner"], key, row)
+        case "delete":
+            log.pictures.pop(record["id"], None)
+        case "delete_key":
+            _unpoint(log, record["key"])
+        case "patch":
+            _patch(log, record["id"], record["metadata"])
+        case op:
+            raise ConfigError(
+                f"The vector log has a record {op!r}, which a later version wrote: use that version."
+            )
+
+
+def _add(log: Log, image: Image, owner: str, key: str, row: int) -> None:
+    for name in getattr(image, "keys", ()):
+        if log.pointed.get(name) != image.id:
+            _unpoint(log, name)
+            log.pointed[name] = image.id
+    before = log.pictures.get(image.id)
+    if before is None:
+        log.pictures[image.id] = Logged(image, owner, key, row)
+    else:
+        log.pictures[image.id] = Logged(_joined(before.image, image), before.owner, key, row)
+
+
+def _joined(before: Image, new: Image) -> Image:
+    """As the writer does it: what a later item says is added."""
+    sources = list(dict.fromkeys([*before.sources, *new.sources]))[:MAX_SOURCES]
+    changed: dict[str, Any] = {"sources": sources, "metadata": before.metadata | new.metadata}
+    if keys := dict.fromkeys([*getattr(before, "keys", ()), *getattr(new, "keys", ())]):
+        changed["keys"] = list(keys)
+    return replace(before, **changed)
+
+
+def _unpoint(log: Log, name: str) -> None:
+    """A picture goes with its last key, unless a source without a key has brought it too."""
+    image_id = log.pointed.pop(name, "")
+    logged = log.pictures.get(image_id)
+    if logged is None:
+        return
+    keys = [one for one in getattr(logged.image, "keys", ()) if one != name]
+    if keys:
+        changed: dict[str, Any] = {"keys": keys}
+        log.pictures[image_id] = replace(logged, image=replace(logged.image, **changed))
+    else:
+        del log.pictures[image_id]
+
+
+def _patch(log: Log, image_id: str, metadata: JsonObject) -> None:
+    logged = log.pictures.get(image_id)
+    if logged is not None:
+        whole = {
+            name: value for name, value in (logged.image.metadata | metadata).items() if value is not None
+        }
+        log.pictures[image_id] = replace(logged, image=replace(logged.image, metadata=whole))
+
+
+def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
+    """What differs in Chroma from the log. Pictures on their way there count as missing."""
+    present = set(collection.ids())
+    wrong: list[str] = []
+    for rows in _vectors(blobs, log, log.pictures.keys() & present):
+        stored = collection.vectors(list(rows))
+        wrong += [i for i, vector in rows.items() if i not in stored or not _same(vector, stored[i])]
+    return Faults(
+        total=len(log.pictures),
+        missing=[i for i in log.pictures if i not in present],
+        extra=sorted(present - log.pictures.keys()),
+        wrong=wrong,
+    )
+
+
+def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    return bool(a @ b >= SAME_VECTOR * np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The log's vectors of `ids`, a segment at a time."""
+    wanted = sorted((log.pictures[i] for i in ids), key=attrgetter("key", "row"))
+    for key, group in groupby(wanted, key=attrgetter("key")):
+        _, _, array = unpack(blobs.get(key))
+        yield {one.image.id: array[one.row] for one in group}
+
+
+def _repair(
+    blobs: Blobs, log: Log, collection: Collection, faults: Faults, check: Callable[[], None]
+) -> None:
+    """Lets the collection be what the log says."""
+    for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
+        logged = [log.pictures[i] for i in rows]
+        check()
+        collection.upsert(
+            [one.image for one in logged], np.stack(list(rows.values())), [one.owner for one in logged]
+        )
+    if faults.extra:
+        check()
+        collection.delete(faults.extra)
+
+
+def _batched(
+    segments: Iterator[dict[str, NDArray[np.float32]]],
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Segments joined to what one call to Chroma takes best."""
+    batch: dict[str, NDArray[np.float32]] = {}
+    for rows in segments:
+        batch |= rows
+        if len(batch) >= BATCH:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
+
+
+def verify(services: Services, collection: str) -> Faults:
+    """Compares a collection with its log. Raises CollectionNotFound."""
+    opened = services.index.collection(collection)
+    log = read_log(services.blobs, collection, opened.pointer.fingerprint)
+    return compare(services.blobs, log, opened)
+
+
+def rebuild(services: Services, collection: str) -> Faults:
+    """Makes a collection anew from its log, beside the old one, and switches to it; what was wrong before.
+
+    Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
+    """
+    fingerprint = fingerprint_of(services, collection)
+    with writer_paused(services) as check:
+        log = read_log(services.blobs, collection, fingerprint)
+        before = _before(services, collection, log)
+        services.index.unstage(collection)
+        staged = services.index.stage(
+            collection, model=log.model, fingerprint=fingerprint, dimension=log.dimension
+        )
+        _repair(services.blobs, log, staged, compare(services.blobs, log, staged), check)
+        check()
+        services.index.switch(collection, staged)
+        _catch_up(services, collection, fingerprint, log, check)
+        services.index.unstage(collection)
+    return before
+
+
+def _before(services: Services, collection: str, log: Log) -> Faults:
+    if not log.dimension:
+        raise CollectionNotFound(f"The vector log of {collection!r} has no pictures.")
+    try:
+        return compare(services.blobs, log, services.index.collection(collection))
+    except CollectionNotFound:
+        return Faults(len(log.pictures), list(log.pictures), [], [])
+
+
+def _catch_up(
+    services: Services, collection: str, fingerprint: str, log: Log, check: Callable[[], None]
+) -> None:
+    """Changes that were made at once, by processes that had not seen the switch yet, are in the log."""
+    Index.wait_for_pointers()
+    now = read_log(services.blobs, collection, fingerprint)
+    if now.keys != log.keys:
+        opened = services.index.collection(collection)
+        _repair(services.blobs, now, opened, compare(services.blobs, now, opened), check)
