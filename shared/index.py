@@ -46,7 +46,6 @@ WRITE_TIMEOUT_S = 10.0
 POINTER_TTL_S = 2.0
 # Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
 BATCH = 2_000
-PAGE = 5_000  # ids in one call
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(

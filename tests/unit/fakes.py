@@ -53,6 +53,7 @@ class StubEncoder:
 
     dimension = DIMENSION
     preprocess = PREPROCESS
+    logit_scale = 1.0
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name
