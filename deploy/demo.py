@@ -30,7 +30,7 @@ DATA = Path("data")
 PORT = 8000
 TOP = 5
 STOP_S = 20.0
-QUERIES = ("a red car", "something to eat", "a happy face", "an animal that lives in the sea", "a house")
+QUERIES = ("a red car", "a happy face", "fruit", "a boat on the water", "bicycle")
 LIKE = "elephant.png"
 
 console = Console(highlight=False, soft_wrap=True)
