@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from shared.errors import FieldError
-from shared.filters import METADATA_NAME, RESERVED_NAMES
+from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode
 from shared.job_view import job_document
-from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobStatus
+from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobStatus
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
@@ -30,6 +31,23 @@ _METADATA_SCHEMA = {
 }
 # Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
 MetadataIn = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "null"}]})]
+
+
+def _in_unicode(key: str) -> str:
+    if not is_unicode(key):
+        raise PydanticCustomError("not_unicode", "must be valid Unicode")
+    return key
+
+
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY,
+        description="the user's own name for the item, such as a SKU, unique in its collection",
+    ),
+    AfterValidator(_in_unicode),
+]
 Collection = Annotated[
     str, Field(description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit")
 ]
@@ -40,9 +58,23 @@ class _Strict(BaseModel):
 
 
 class ItemIn(_Strict):
-    """One picture to fetch. A malformed `url` fails this item, not the request."""
+    """One picture to fetch. A malformed `url` fails this item, not the request.
+
+    A new picture under a `key` replaces the old one, which goes unless another key or an item without one has
+    brought it too. Of two items with the same key the later one counts: of the later job, or further down in
+    the same job, in whatever order they are worked on.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}
+            ]
+        }
+    )
 
     url: str
+    key: Key | None = None
     metadata: MetadataIn = None
 
 
@@ -64,6 +96,9 @@ class JobFormIn(BaseModel):
     metadata: Annotated[
         Any, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "array", "items": _METADATA_SCHEMA}]})
     ] = Field({}, description="a JSON object for all pictures, or a list in the order of the files")
+    keys: list[Key | None] = Field(
+        [], description="JSON: a key, or null, for each picture in the order of the files (`key` of an item)"
+    )
     collection: Collection = DEFAULT_COLLECTION
     callback_url: str | None = None
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
 from shared import index_search
+from shared.contributions import Contribution
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -38,7 +38,8 @@ from shared.errors import (
     ModelMismatch,
 )
 from shared.filters import Where
-from shared.index_records import Pointer, Record, from_record, new_pointer, owner_of, removals, to_record
+from shared.index_pictures import BATCH, Pictures, without_forgotten
+from shared.index_records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
 T = TypeVar("T")
@@ -47,8 +48,7 @@ REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 2.0
 POINTER_TTL_S = 2.0
-# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
-BATCH = 2_000
+KEYS_SUFFIX = "-keys"  # a physical collection's keys lie in a Chroma collection beside it
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
     hnsw={
@@ -157,6 +157,7 @@ class Index:
             if pointer is None:
                 raise CollectionNotFound(f"There is no collection {name!r}.")
             self._drop(pointer.physical)
+            self._drop(pointer.physical + KEYS_SUFFIX)
             still = pointer.physical
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
             # Whoever opened it in between has made it anew.
@@ -227,7 +228,7 @@ class Index:
             self._server.delete_collection(physical, tenant=self._tenant, database=self._database)
 
 
-class Collection:
+class Collection(Pictures):
     """A logical collection; follows its name when it is deleted and made anew, but never to another model.
 
     Every method raises CollectionNotFound once it is gone, and what Index raises.
@@ -246,6 +247,10 @@ class Collection:
         )
 
     @property
+    def _write_s(self) -> float:
+        return WRITE_TIMEOUT_S
+
+    @property
     def physical(self) -> str:
         """The name of the Chroma collection."""
         return self.pointer.physical
@@ -254,26 +259,27 @@ class Collection:
         """Raises ModelMismatch unless the collection's vectors are this model's."""
         _check_model(self.pointer, model, fingerprint)
 
-    def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
-        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
+    def upsert(
+        self,
+        images: Sequence[Image],
+        vectors: NDArray[np.float32],
+        owners: Sequence[str],
+        contributions: Sequence[Sequence[Contribution]] | None = None,
+    ) -> None:
+        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+
+        Records without `contributions` count as if their items had come before all others.
+        """
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
+        made = contributions or [()] * len(images)
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)
             records = {
-                image.id: to_record(image, owner)
-                for image, owner in zip(images[batch], owners[batch], strict=True)
+                image.id: to_record(image, owner, made_of)
+                for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
             }
             self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
-
-    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
-        """Owner and image of those ids that are present."""
-        found: dict[str, tuple[str, Image]] = {}
-        for start in range(0, len(ids), BATCH):
-            batch = list(ids[start : start + BATCH])
-            records = self._run(partial(_records, ids=batch))
-            found |= {record["id"]: (owner_of(record), from_record(record)) for record in records}
-        return found
 
     def get(self, image_id: str) -> Image:
         """Raises ImageNotFound."""
@@ -293,11 +299,6 @@ class Collection:
         """Of those ids that are present."""
         pages = self._run(lambda chroma: list(index_search.vectors(chroma, list(ids))))
         return {image_id: row for page, rows in pages for image_id, row in zip(page, rows, strict=True)}
-
-    def delete(self, ids: Sequence[str]) -> None:
-        """Ids that are not there are none the less deleted."""
-        for start in range(0, len(ids), BATCH):
-            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
 
     def count(self) -> int:
         return self._run(lambda chroma: chroma.count())
@@ -334,6 +335,12 @@ class Collection:
             except NotFoundError:  # the cached pointer was stale
                 return operation(self._follow(index._reopen(name)))
 
+    def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
+        def run(chroma: ChromaCollection) -> T:
+            return operation(self._index._make(chroma.name + KEYS_SUFFIX))
+
+        return self._run(run, timeout_s)
+
     def _follow(self, opened: _Opened) -> ChromaCollection:
         _check_model(opened.pointer, self.pointer.model, self.pointer.fingerprint)
         self.pointer = opened.pointer
@@ -349,16 +356,10 @@ def check_collection_name(name: str) -> None:
         )
 
 
-def _records(chroma: ChromaCollection, ids: list[str]) -> Sequence[Record]:
-    return chroma.get(ids, include=["metadatas"])["metadatas"] or []
-
-
 def _write(
     chroma: ChromaCollection, records: dict[str, dict[str, Any]], vectors: NDArray[np.float32]
 ) -> None:
-    ids = list(records)
-    gone = {old["id"]: removals(old, records[old["id"]]) for old in _records(chroma, ids)}
-    chroma.upsert(ids, vectors, [records[image_id] | gone.get(image_id, {}) for image_id in ids])
+    chroma.upsert(list(records), vectors, without_forgotten(chroma, records))
 
 
 def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:

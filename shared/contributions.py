@@ -1,0 +1,140 @@
+"""What a picture is made of: what each item said of it, in the order of their versions.
+
+A picture has one `Contribution` for each item that brought its bytes and one for each change of its metadata.
+It is there for as long as an item's is. An item without a key stays until the picture is deleted; one with a
+key stays until the key points at another picture, or is deleted. All of it depends on versions alone, so
+whatever is delivered twice, late or out of order ends in the same state.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from shared.models import Image, Metadata, MetadataValue
+
+MAX_CONTRIBUTIONS = 1000  # of one picture; of items without a key only the latest so many are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Of the item with this `version`: its source, key and metadata. A change of metadata has no `source`.
+
+    A value of None, in a change only, takes the name away.
+    """
+
+    version: int
+    source: str | None = None
+    key: str | None = None
+    metadata: dict[str, MetadataValue | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture's record as the index keeps it. `owner`: "<job>:<index>" of the item that is `indexed`."""
+
+    image: Image
+    owner: str
+    contributions: tuple[Contribution, ...]
+
+    def key_versions(self, key: str) -> list[int]:
+        return [one.version for one in self.contributions if one.key == key]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """Where a key points.
+
+    `floor`: whatever the key pointed at up to this version, it no longer does. `image_id` is the picture
+    that it points at now ("": none), `before` those that may still say so after a crash: they are looked
+    at with it, and what their contributions and the floor say counts.
+    """
+
+    key: str
+    floor: int = 0
+    image_id: str = ""
+    before: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> list[str]:
+        return [image_id for image_id in (self.image_id, *self.before) if image_id]
+
+
+def of_image(image: Image) -> tuple[Contribution, ...]:
+    """For a record that was written without any: as if its items had come before all others."""
+    keyed = [Contribution(0, image.source, key) for key in image.keys]
+    sources = [Contribution(0, source) for source in (image.sources or [image.source])]
+    *others, last = keyed or sources
+    return (*others, replace(last, metadata=dict(image.metadata)))
+
+
+def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
+    """In order of version; the same item's takes the place of its former one."""
+    others = [one for one in contributions if (one.version, one.key) != (new.version, new.key)]
+    ordered = sorted([*others, new], key=lambda one: one.version)
+    return _bounded(_without_overruled_changes(ordered))
+
+
+def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
+    """The picture with the sources, keys and metadata that its contributions make; None when it is gone."""
+    items = [one for one in contributions if one.source is not None]
+    if not items:
+        return None
+    metadata: Metadata = {}
+    for one in contributions:
+        for name, value in one.metadata.items():
+            metadata.pop(name, None)
+            if value is not None:
+                metadata[name] = value
+    sources = list(dict.fromkeys(one.source for one in items if one.source is not None))
+    keys = list(dict.fromkeys(one.key for one in items if one.key is not None))
+    return replace(image, source=sources[0], sources=sources, keys=keys, metadata=metadata)
+
+
+def to_json(stored: StoredPicture) -> str:
+    """Of a picture with one contribution the metadata is left out: it is the picture's own."""
+    alone = len(stored.contributions) == 1
+    rows = [[c.version, c.source, c.key, None if alone else c.metadata] for c in stored.contributions]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def from_json(text: str, image: Image) -> tuple[Contribution, ...]:
+    return tuple(
+        Contribution(version, source, key, dict(image.metadata) if metadata is None else metadata)
+        for version, source, key, metadata in json.loads(text)
+    )
+
+
+def key_to_record(record: KeyRecord) -> dict[str, Any]:
+    fields = asdict(record)
+    # Chroma has no empty lists, and keeps whole numbers to 64 bits.
+    return {"record": json.dumps(fields), "image_id": record.image_id}
+
+
+def key_from_record(record: Mapping[str, Any]) -> KeyRecord:
+    fields = json.loads(record["record"])
+    return KeyRecord(**{**fields, "before": tuple(fields["before"])})
+
+
+def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:
+    """Of each name that was changed, only the latest change: so a picture can be changed for ever."""
+    kept: list[Contribution] = []
+    changed: set[str] = set()
+    for one in reversed(list(ordered)):
+        if one.source is None:
+            left = {name: value for name, value in one.metadata.items() if name not in changed}
+            changed |= left.keys()
+            if left:
+                kept.append(replace(one, metadata=left))
+        else:
+            kept.append(one)
+    return kept[::-1]
+
+
+def _bounded(ordered: list[Contribution]) -> tuple[Contribution, ...]:
+    surplus = len(ordered) - MAX_CONTRIBUTIONS
+    if surplus <= 0:
+        return tuple(ordered)
+    plain = [one for one in ordered if one.source is not None and one.key is None]
+    dropped = {id(one) for one in plain[:surplus]}
+    return tuple(one for one in ordered if id(one) not in dropped)
