@@ -24,12 +24,16 @@ _PATCH = {
 
 
 class ImagesQuery(QueryModel):
-    key: Key | None = Field(None, description="only the picture that this key points at")
+    key: Key | None = Field(
+        None,
+        description="only the picture that this key points at",
+        json_schema_extra={"example": "sku-1234"},
+    )
     filters: str | None = Field(
         None,
         max_length=16_384,
         description="JSON, the same as `filters` of a search",
-        examples=['{"shop": "north", "width": {"gte": 1024}}'],
+        json_schema_extra={"example": '{"shop": "north", "width": {"gte": 1024}}'},
     )
     cursor: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="`next_cursor` of the page before"

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.errors import FieldError
-from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode
+from shared.filters import METADATA_NAME, RESERVED_NAMES
 from shared.job_view import job_document
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobStatus
 
@@ -31,14 +30,6 @@ _METADATA_SCHEMA = {
 }
 # Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
 MetadataIn = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "null"}]})]
-
-
-def _in_unicode(key: str) -> str:
-    if not is_unicode(key):
-        raise PydanticCustomError("not_unicode", "must be valid Unicode")
-    return key
-
-
 Key = Annotated[
     str,
     Field(
@@ -46,7 +37,6 @@ Key = Annotated[
         max_length=MAX_KEY,
         description="the user's own name for the item, such as a SKU, unique in its collection",
     ),
-    AfterValidator(_in_unicode),
 ]
 Collection = Annotated[
     str, Field(description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit")

@@ -38,7 +38,7 @@ from shared.errors import (
     ModelMismatch,
 )
 from shared.filters import Where
-from shared.index_pictures import BATCH, Pictures, without_forgotten
+from shared.index_pictures import BATCH, Pictures, forget_inherited, without_forgotten
 from shared.index_records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
@@ -360,6 +360,7 @@ def _write(
     chroma: ChromaCollection, records: dict[str, dict[str, Any]], vectors: NDArray[np.float32]
 ) -> None:
     chroma.upsert(list(records), vectors, without_forgotten(chroma, records))
+    forget_inherited(chroma, records)
 
 
 def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:

@@ -108,6 +108,17 @@ def without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[An
     return [record | gone.get(image_id, {}) for image_id, record in records.items()]
 
 
+def forget_inherited(chroma: Any, records: Mapping[str, JsonObject]) -> None:
+    """Takes away what records just written have from others: lists of a Chroma collection that was deleted.
+
+    https://github.com/chroma-core/chroma/issues/7594, open as of chromadb 1.5.
+    """
+    extra = {one["id"]: removals(one, records[one["id"]]) for one in read_records(chroma, list(records))}
+    found = {image_id: names for image_id, names in extra.items() if names}
+    if found:
+        chroma.update(list(found), metadatas=list(found.values()))
+
+
 def _update(chroma: Any, records: Mapping[str, JsonObject]) -> None:
     chroma.update(list(records), metadatas=without_forgotten(chroma, records))
 

@@ -141,8 +141,10 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         addition = arrival.addition
         outcomes[place] = draft.add(addition.image, addition.owner, addition.version, arrival.vector)
     refused, gone = draft.save(lambda: _check_lease(services.ledger, token))
-    discard(services, name, gone)
-    restore(services, name, [image_id for image_id in ids if draft.picture(image_id) is not None])
+    # Fetch has written files of all of them, also of those that were replaced before they came here.
+    there = [image_id for image_id in ids if draft.picture(image_id) is not None]
+    discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    restore(services, name, there)
     return [refused.get(image.id, outcomes[place]) for place, image in enumerate(images)]
 
 

