@@ -130,7 +130,7 @@ local function claim(ref, stage, token, lease)
   redis.call('ZADD', P..'due', t + lease, ref)
   start(id)
   local size = tonumber(job[2])
-  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])), job[5]}
+  return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])), job[5] or '0'}
 end
 """
 
