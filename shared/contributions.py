@@ -9,6 +9,7 @@ whatever is delivered twice, late or out of order ends in the same state.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 from shared.models import Image, Metadata, MetadataValue
@@ -60,17 +61,23 @@ class KeyRecord:
         return [image_id for image_id in (self.image_id, *self.before) if image_id]
 
 
-def of_image(image: Image) -> tuple[Contribution, ...]:
-    """For a record that was written without any: as if its items had come before all others."""
-    keyed = [Contribution(0, image.source, key) for key in image.keys]
-    sources = [Contribution(0, source) for source in (image.sources or [image.source])]
-    *others, last = keyed or sources
-    return (*others, replace(last, metadata=dict(image.metadata)))
+def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
+    """Of one item, or of a whole picture that was brought here: its first sources stand under its keys.
+
+    With the version 0, that of a record that was written without any, they are older than all others.
+    """
+    sources = image.sources or [image.source]
+    metadata: dict[str, MetadataValue | None] = dict(image.metadata)
+    under = zip_longest(image.keys, sources[: len(image.keys)], fillvalue=sources[-1])
+    keyed = [Contribution(version, source, key, metadata) for key, source in under]
+    plain = [Contribution(version, source) for source in sources[len(image.keys) :]]
+    return (*keyed, *(replace(one, metadata=metadata) if one is plain[-1] else one for one in plain))
 
 
 def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
     """In order of version; the same item's takes the place of its former one."""
-    others = [one for one in contributions if (one.version, one.key) != (new.version, new.key)]
+    same = (new.version, new.source, new.key)
+    others = [one for one in contributions if (one.version, one.source, one.key) != same]
     ordered = sorted([*others, new], key=lambda one: one.version)
     return _bounded(_without_overruled_changes(ordered))
 

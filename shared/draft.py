@@ -18,6 +18,7 @@ from shared.contributions import (
     KeyRecord,
     StoredPicture,
     assembled,
+    of_image,
     with_contribution,
 )
 from shared.errors import CollectionNotFound, Unavailable
@@ -69,8 +70,11 @@ class Draft:
     def picture(self, image_id: str) -> StoredPicture | None:
         return self._pictures.get(image_id)
 
+    def is_removed(self, image_id: str, version: int) -> bool:
+        return self._removals.get(image_id, 0) > version
+
     def add(self, image: Image, owner: str, version: int, vector: Vector) -> Outcome:
-        """One item's picture, under its key if it has one; its `keys` have at most that.
+        """One item's picture, under its keys.
 
         The first item to bring a picture owns it, and is `indexed` however often it is delivered; every
         other item is a `duplicate` that adds its source, key and metadata. What is older than what its key
@@ -78,27 +82,26 @@ class Draft:
         """
         before = self._pictures.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
-        key = image.keys[0] if image.keys else None
-        if self._removals.get(image.id, 0) > version:
-            if key is not None:  # what the key pointed at before was replaced all the same
+        if self.is_removed(image.id, version):
+            for key in image.keys:  # what it pointed at before was replaced all the same
                 self.remove_key(key, version)
             return outcome
-        if key is not None and before is not None and _is_full(before, key):
+        if before is not None and _is_full(before, image.keys):
             return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
-        if key is not None and not self._point(key, image.id, version):
-            return outcome
-        before = self._pictures.get(image.id)  # without what the key said of it before it pointed elsewhere
-        made_of = before.contributions if before else ()
-        new = Contribution(version, image.source, key, dict(image.metadata))
-        self._put(before.image if before else image, before.owner if before else owner, [*made_of], new)
-        self._vectors[image.id] = vector
+        lost = {key for key in image.keys if not self._point(key, image.id, version)}
+        new = [one for one in of_image(image, version) if one.key is None or one.key not in lost]
+        if new:
+            before = self._pictures.get(image.id)  # without what its keys said before they pointed elsewhere
+            made_of = before.contributions if before else ()
+            self._put(before.image if before else image, before.owner if before else owner, made_of, *new)
+            self._vectors[image.id] = vector
         return outcome
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
         """Merges `metadata`, where None takes a name away; returns the picture's. KeyError without it."""
         before = self._pictures[image_id]
         change = Contribution(version, metadata=dict(metadata))
-        self._put(before.image, before.owner, [*before.contributions], change)
+        self._put(before.image, before.owner, before.contributions, change)
         return self._pictures[image_id].image.metadata
 
     def remove(self, image_id: str, version: int) -> bool:
@@ -204,10 +207,10 @@ class Draft:
         self._put(picture.image, picture.owner, left)
         return True
 
-    def _put(
-        self, image: Image, owner: str, made_of: Sequence[Contribution], new: Contribution | None = None
-    ) -> None:
-        whole = with_contribution(made_of, new) if new else tuple(made_of)
+    def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
+        whole = tuple(made_of)
+        for one in new:
+            whole = with_contribution(whole, one)
         result = assembled(image, whole)
         if result is None:
             self._pictures.pop(image.id, None)
@@ -215,9 +218,8 @@ class Draft:
             self._pictures[image.id] = StoredPicture(result, owner, whole)
 
 
-def _is_full(picture: StoredPicture, key: str) -> bool:
-    others = {one.key for one in picture.contributions} - {None, key}
-    return len(others) >= MAX_CONTRIBUTIONS
+def _is_full(picture: StoredPicture, keys: Sequence[str]) -> bool:
+    return bool(keys) and len({*picture.image.keys, *keys}) > MAX_CONTRIBUTIONS
 
 
 def _halving(

@@ -32,13 +32,12 @@ from shared.contributions import Contribution
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
-    ImageNotFound,
     IndexUnavailable,
     InvalidRequest,
     ModelMismatch,
 )
 from shared.filters import Where
-from shared.index_pictures import BATCH, Pictures, forget_inherited, without_forgotten
+from shared.index_pictures import BATCH, Pictures, no_image, without_forgotten
 from shared.index_records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
@@ -154,14 +153,15 @@ class Index:
         with _calls(WRITE_TIMEOUT_S):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
-            if pointer is None:
-                raise CollectionNotFound(f"There is no collection {name!r}.")
-            self._drop(pointer.physical)
-            self._drop(pointer.physical + KEYS_SUFFIX)
-            still = pointer.physical
+        if pointer is None:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        self._drop(pointer.physical)
+        self._drop(pointer.physical + KEYS_SUFFIX)
+        still = pointer.physical
+        with _calls(WRITE_TIMEOUT_S):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
-            # Whoever opened it in between has made it anew.
-            self._drop(pointer.physical)
+        # Whoever opened it in between has made it anew.
+        self._drop(pointer.physical)
 
     @cached_property
     def _server(self) -> ServerAPI:
@@ -224,8 +224,23 @@ class Index:
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:
-        with contextlib.suppress(NotFoundError):
-            self._server.delete_collection(physical, tenant=self._tenant, database=self._database)
+        """Deletes a physical collection, some 5,000 records a second.
+
+        Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
+        as a whole, and gives them to the next records that it stores anywhere.
+        """
+        place = {"tenant": self._tenant, "database": self._database}
+        more = True
+        while more:
+            with _calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+                more = False
+                model = self._server.get_collection(physical, **place)
+                chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+                if ids := chroma.get(limit=BATCH, include=[])["ids"]:
+                    chroma.delete(ids)
+                    more = True
+                else:
+                    self._server.delete_collection(physical, **place)
 
 
 class Collection(Pictures):
@@ -281,18 +296,11 @@ class Collection(Pictures):
             }
             self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
 
-    def get(self, image_id: str) -> Image:
-        """Raises ImageNotFound."""
-        found = self.owners([image_id])
-        if image_id not in found:
-            raise _no_image(image_id)
-        return found[image_id][1]
-
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""
         found = self.vectors([image_id])
         if image_id not in found:
-            raise _no_image(image_id)
+            raise no_image(image_id)
         return found[image_id]
 
     def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -360,7 +368,6 @@ def _write(
     chroma: ChromaCollection, records: dict[str, dict[str, Any]], vectors: NDArray[np.float32]
 ) -> None:
     chroma.upsert(list(records), vectors, without_forgotten(chroma, records))
-    forget_inherited(chroma, records)
 
 
 def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:
@@ -372,10 +379,6 @@ def _check_model(pointer: Pointer, model: str, fingerprint: str) -> None:
         f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
         f"IMAGE_SEARCH_MODEL back to {pointer.model}."
     )
-
-
-def _no_image(image_id: str) -> ImageNotFound:
-    return ImageNotFound(f"There is no image {image_id!r} in this collection.")
 
 
 @contextlib.contextmanager

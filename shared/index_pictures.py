@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared import contributions
 from shared.contributions import KeyRecord, StoredPicture
+from shared.errors import ImageNotFound
 from shared.filters import Where
 from shared.index_records import PLACES, Record, from_record, place_of, removals, stored_picture, to_record
 from shared.models import Image, JsonObject
@@ -44,6 +45,13 @@ class Pictures(ABC):
     def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
         """Owner and image of those ids that are present."""
         return {one.image.id: (one.owner, one.image) for one in self.stored(ids).values()}
+
+    def get(self, image_id: str) -> Image:
+        """Raises ImageNotFound."""
+        found = self.owners([image_id])
+        if image_id not in found:
+            raise no_image(image_id)
+        return found[image_id][1]
 
     def delete(self, ids: Sequence[str]) -> None:
         """Ids that are not there are none the less deleted."""
@@ -97,6 +105,10 @@ class Pictures(ABC):
         return self._run(lambda chroma: _page(chroma, after, limit, where))
 
 
+def no_image(image_id: str) -> ImageNotFound:
+    return ImageNotFound(f"There is no image {image_id!r} in this collection.")
+
+
 def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
     found: Sequence[Record] = chroma.get(ids, include=["metadatas"])["metadatas"] or []
     return found
@@ -106,17 +118,6 @@ def without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[An
     """`records`, by id, so that Chroma forgets what is stored under names that they lack: it merges them."""
     gone = {old["id"]: removals(old, records[old["id"]]) for old in read_records(chroma, list(records))}
     return [record | gone.get(image_id, {}) for image_id, record in records.items()]
-
-
-def forget_inherited(chroma: Any, records: Mapping[str, JsonObject]) -> None:
-    """Takes away what records just written have from others: lists of a Chroma collection that was deleted.
-
-    https://github.com/chroma-core/chroma/issues/7594, open as of chromadb 1.5.
-    """
-    extra = {one["id"]: removals(one, records[one["id"]]) for one in read_records(chroma, list(records))}
-    found = {image_id: names for image_id, names in extra.items() if names}
-    if found:
-        chroma.update(list(found), metadatas=list(found.values()))
 
 
 def _update(chroma: Any, records: Mapping[str, JsonObject]) -> None:

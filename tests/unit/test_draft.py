@@ -1,7 +1,7 @@
 """Pictures and keys end as their versions say, however often and in whatever order changes are delivered."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -248,6 +248,18 @@ def test_a_picture_remembers_so_many_items_and_takes_no_more_keys() -> None:
     (outcome,) = stored.deliver([add(9_000, "b", "one more")])
     assert "takes no more" in outcome
     assert stored.deliver([add(9_001, "b", "key0")]) == [DUPLICATE]
+
+
+def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:
+    stored = Stored()
+    stored.deliver([add(1, "b", "l")])
+    whole = replace(image("a", "s1", shop="x"), sources=["s1", "s2", "s3"], keys=["k", "l"])
+    draft = Draft(cast(Collection, stored.collection), ids=["a"], keys=["k", "l"])
+    assert draft.add(whole, "job:5", 5, VECTOR) is INDEXED
+    draft.save(lambda: None)
+    assert stored.state == {"a": (["s1", "s2", "s3"], ["k", "l"], {"shop": "x"})}
+    stored.deliver([Change("delete_key", 6, key="k"), Change("delete_key", 7, key="l")])
+    assert stored.state == {"a": (["s3"], [], {"shop": "x"})}
 
 
 @pytest.mark.parametrize("older_first", [True, False])
