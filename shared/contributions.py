@@ -98,18 +98,21 @@ def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | No
     return replace(image, source=sources[0], sources=sources, keys=keys, metadata=metadata)
 
 
-def to_json(stored: StoredPicture) -> str:
-    """Of a picture with one contribution the metadata is left out: it is the picture's own."""
-    alone = len(stored.contributions) == 1
-    rows = [[c.version, c.source, c.key, None if alone else c.metadata] for c in stored.contributions]
+def common_version(image: Image, contributions: Sequence[Contribution]) -> int | None:
+    """The version from which `of_image` makes just these contributions, as of nearly every picture."""
+    versions = {one.version for one in contributions}
+    if len(versions) != 1 or tuple(contributions) != of_image(image, min(versions)):
+        return None
+    return versions.pop()
+
+
+def to_json(contributions: Sequence[Contribution]) -> str:
+    rows = [[one.version, one.source, one.key, one.metadata] for one in contributions]
     return json.dumps(rows, separators=(",", ":"))
 
 
-def from_json(text: str, image: Image) -> tuple[Contribution, ...]:
-    return tuple(
-        Contribution(version, source, key, dict(image.metadata) if metadata is None else metadata)
-        for version, source, key, metadata in json.loads(text)
-    )
+def from_json(text: str) -> tuple[Contribution, ...]:
+    return tuple(Contribution(*row) for row in json.loads(text))
 
 
 def key_to_record(record: KeyRecord) -> dict[str, Any]:

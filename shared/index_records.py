@@ -2,7 +2,8 @@
 
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
 (filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
-(contributions.py, JSON), `_place`, the start of the id as a number, by which pages of a list are cut, and
+(contributions.py, JSON; left out where a version after the owner says the same), `_place`, the start of the
+id as a number, by which pages of a list are cut, and
 `_extra`, a JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode,
 and numbers of more than 15 digits or without end. The numbers also lie nearly right under their names, for
 ranges. A picture's keys are the list `key`.
@@ -65,10 +66,11 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
             raise ValueError(f"{name!r} cannot name metadata")
     values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
-    record["_owner"] = owner
+    version = contributions.common_version(image, made_of)
+    record["_owner"] = owner if version is None else f"{owner}@{version}"
+    if made_of and version is None:
+        record["_contributions"] = contributions.to_json(made_of)
     record["_place"] = place_of(image.id)
-    if made_of:
-        record["_contributions"] = contributions.to_json(StoredPicture(image, owner, tuple(made_of)))
     if image.keys:
         record["key"] = image.keys
     if image.sources:
@@ -87,14 +89,13 @@ def from_record(record: Record) -> Image:
     return Image(**fields, sources=record.get("_sources", []), metadata=metadata, keys=keys)
 
 
-def owner_of(record: Record) -> str:
-    return str(record["_owner"])
-
-
 def stored_picture(record: Record) -> StoredPicture:
     image, written = from_record(record), record.get("_contributions")
-    made_of = contributions.from_json(written, image) if written else contributions.of_image(image)
-    return StoredPicture(image, owner_of(record), made_of)
+    owner, _, version = record["_owner"].partition("@")
+    made_of = (
+        contributions.from_json(written) if written else contributions.of_image(image, int(version or 0))
+    )
+    return StoredPicture(image, owner, made_of)
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:

@@ -11,7 +11,7 @@ import pytest
 from shared import vectorlog
 from shared.blobs import Blobs, thumbnail_key
 from shared.config import Settings
-from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled
+from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
 from shared.draft import Draft
 from shared.errors import CollectionNotFound
 from shared.filters import parse_where
@@ -88,7 +88,7 @@ def test_a_picture_comes_back_with_what_it_is_made_of(collection: Collection) ->
     whole = assembled(image(1), made_of)
     assert whole is not None
     assert whole.metadata == {"n": 1.5, "list": ["x"], "empty": []}
-    for contributions in (made_of, made_of[:1]):
+    for contributions in (made_of, made_of[:1], made_of[1:2], of_image(whole, 7)):
         one = assembled(image(1), contributions)
         assert one is not None
         collection.upsert([one], vector(1)[None], ["job:0"], [contributions])

@@ -11,7 +11,7 @@ from shared import services as services_module
 from shared.arrays import unpack
 from shared.blobs import thumbnail_key
 from shared.draft import Draft
-from shared.models import Image, ItemState, MetadataValue
+from shared.models import Image, ItemState, MetadataValue, Stage
 from tests.unit.fakes import (
     DIMENSION,
     INDEX_DOWN,
@@ -303,6 +303,24 @@ def test_changes_wait_for_the_writer_and_give_up(api: Api, monkeypatch: pytest.M
     monkeypatch.undo()
     assert patch(api, 1, {"a": 1})["metadata"] == {"a": 1}
     assert api.services.ledger.acquire_writer("next"), "the lease is given back"
+
+
+def test_a_change_wakes_the_writer_for_what_waits_behind_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[bool] = []
+    monkeypatch.setattr(api.services.dispatcher, "wake_writer", lambda: woken.append(True))
+    store(api, 1)
+    patch(api, 1, {"a": 1})
+    assert woken == []
+    ledger = api.services.ledger
+    ledger.create("job", collection="images", total=1, chunk_size=1)
+    claim = ledger.claim(ledger.dispatch()[0], Stage.FETCH)
+    assert claim is not None
+    ledger.advance(claim, moves=[(0, ItemState.FETCHED)], next_stage=Stage.INDEX, payload="x")
+    patch(api, 1, {"a": 2})
+    assert woken == [True]
+    assert ledger.acquire_writer("woken")
 
 
 def test_changes_need_the_ledger(api: Api, tmp_path: Path) -> None:
