@@ -4,22 +4,34 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.job_schemas import MAX_METADATA, Key
+from api.job_schemas import MAX_METADATA, METADATA_VALUES, Key
 from api.schemas import MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
 from shared.models import DEFAULT_COLLECTION
 
 _PATCH = {
     "type": "object",
     "description": "a JSON merge patch (RFC 7396): a value replaces the name's, `null` takes the name away",
-    "additionalProperties": {
-        "anyOf": [
-            {"type": "string"},
-            {"type": "number"},
-            {"type": "boolean"},
-            {"type": "array", "items": {"type": "string"}},
-            {"type": "null"},
-        ]
-    },
+    "additionalProperties": {"anyOf": [*METADATA_VALUES, {"type": "null"}]},
+}
+
+
+_ID = "9f86" * 16
+_PICTURE: dict[str, Any] = {
+    "id": _ID,
+    "collection": "images",
+    "source": "https://example.com/a.jpg",
+    "sources": ["https://example.com/a.jpg"],
+    "format": "jpeg",
+    "width": 1024,
+    "height": 768,
+    "bytes": 183201,
+    "created_at": "2026-01-31T12:00:00.000Z",
+    "taken_at": None,
+    "lat": None,
+    "lon": None,
+    "metadata": {"shop": "north", "price": 9.5},
+    "keys": ["sku-1234"],
+    "thumbnail_url": f"/v1/images/{_ID}/thumbnail",
 }
 
 
@@ -45,12 +57,14 @@ class ImagesQuery(QueryModel):
 class ImagesOut(BaseModel):
     """Pictures in the order of their ids; `next_cursor` is null on the last page."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"images": [_PICTURE], "next_cursor": _ID}]})
+
     images: list[ImageOut]
     next_cursor: str | None
 
 
 class KeyQuery(QueryModel):
-    key: Key
+    key: Key = Field(json_schema_extra={"example": "sku-1234"})
     collection: CollectionName = DEFAULT_COLLECTION
 
 

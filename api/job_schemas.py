@@ -14,19 +14,18 @@ from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Jo
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
 MAX_METADATA = 32
+METADATA_VALUES: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "array", "items": {"type": "string"}},
+]
 _METADATA_SCHEMA = {
     "type": "object",
     "maxProperties": MAX_METADATA,
     "description": f"names match `{METADATA_NAME.pattern}` and are not those of built-in fields",
     "propertyNames": {"pattern": f"^{METADATA_NAME.pattern}$"},
-    "additionalProperties": {
-        "anyOf": [
-            {"type": "string"},
-            {"type": "number"},
-            {"type": "boolean"},
-            {"type": "array", "items": {"type": "string"}},
-        ]
-    },
+    "additionalProperties": {"anyOf": METADATA_VALUES},
 }
 # Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
 MetadataIn = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "null"}]})]
@@ -70,6 +69,21 @@ class ItemIn(_Strict):
 
 class JobIn(_Strict):
     """Exactly one of `items` and `urls`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"price": 9.5}},
+                        {"url": "https://example.com/b.jpg"},
+                    ],
+                    "collection": "shop",
+                },
+                {"urls": ["https://example.com/a.jpg"]},
+            ]
+        }
+    )
 
     items: list[ItemIn] | None = Field(None, max_length=MAX_ITEMS)
     urls: list[str] | None = Field(None, max_length=MAX_ITEMS, description="short for items without metadata")
