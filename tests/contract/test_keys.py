@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import vectorlog
+from shared import changes, vectorlog
+from shared.arrays import unpack
 from shared.blobs import Blobs, thumbnail_key
 from shared.config import Settings
 from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
@@ -311,3 +312,60 @@ def test_the_later_job_s_picture_wins_in_whatever_order_its_chunks_arrive(
         job = ledger.get(job_id)
         assert job.status is JobStatus.SUCCEEDED
         assert sum(job.counts.values()) == job.total == len(pictures)
+
+
+def rebuild(services: Services, name: str) -> Collection:
+    """A new collection of what the vector log of `images` says, record by record in the order of versions."""
+    blobs = services.blobs
+    segments = [unpack(blobs.get(key)) for key in blobs.list("log/images/")]
+    rows = [
+        (record, vectors[place] if len(vectors) else None)
+        for _, records, vectors in segments
+        for place, record in enumerate(records)
+    ]
+    made = services.index.create(name, **MODEL, dimension=DIMENSION)
+    for record, row in sorted(rows, key=lambda one: int(one[0]["version"])):
+        if record["op"] == "add":
+            one = vectorlog.Addition.from_record(record)
+            draft = Draft(made, ids=[one.image.id], keys=one.image.keys)
+            draft.add(one.image, one.owner, one.version, row)  # type: ignore[arg-type]
+        else:
+            draft = Draft(
+                made,
+                ids=[record["id"]] if "id" in record else [],
+                keys=[record["key"]] if "key" in record else [],
+            )
+            if record["op"] == "delete":
+                draft.remove(record["id"], record["version"])
+            elif record["op"] == "delete_key":
+                draft.remove_key(record["key"], record["version"])
+            else:
+                draft.change(record["id"], record["version"], record["metadata"])
+        draft.save(lambda: None)
+    return made
+
+
+def test_the_vector_log_says_all_that_the_collection_is(tmp_path: Path, index: Index, ledger: Ledger) -> None:
+    services = make_services(tmp_path, index, ledger)
+    jobs = [
+        [image(1, "k", n=1), image(2, "l"), image(3), image(4, "m", n=4)],
+        [image(5, "k", shop="x"), image(2, "n", yes=True), image(3, None, "again")],
+    ]
+    for number, pictures in enumerate(jobs):
+        make_job(services, f"job{number}", len(pictures))
+        (chunk,) = ledger.dispatch()
+        to_index(services, chunk, pictures)
+        drain(services)
+        changes.change_metadata(services, "images", image_id(2), {"n": number, "yes": None}, lambda _: None)
+    changes.remove_key(services, "images", "l")
+    changes.remove_image(services, "images", image_id(3))
+    changes.remove_key(services, "images", "m")
+    collection = index.collection("images")
+    everything = [image_id(n) for n in range(1, 6)]
+    assert {i: one.image.keys for i, one in collection.stored(everything).items()} == {
+        image_id(2): ["n"],
+        image_id(5): ["k"],
+    }
+    rebuilt = rebuild(services, "rebuilt")
+    assert rebuilt.stored(everything) == collection.stored(everything)
+    assert [rebuilt.by_key(key) for key in "klmn"] == [collection.by_key(key) for key in "klmn"]
