@@ -47,7 +47,6 @@ REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 2.0
 POINTER_TTL_S = 2.0
-KEYS_SUFFIX = "-keys"  # a physical collection's keys lie in a Chroma collection beside it
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
     hnsw={
@@ -156,7 +155,7 @@ class Index:
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         self._drop(pointer.physical)
-        self._drop(pointer.physical + KEYS_SUFFIX)
+        self._drop(pointer.keys)
         still = pointer.physical
         with _calls(WRITE_TIMEOUT_S):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
@@ -344,10 +343,7 @@ class Collection(Pictures):
                 return operation(self._follow(index._reopen(name)))
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
-        def run(chroma: ChromaCollection) -> T:
-            return operation(self._index._make(chroma.name + KEYS_SUFFIX))
-
-        return self._run(run, timeout_s)
+        return self._run(lambda _: operation(self._index._make(self.pointer.keys)), timeout_s)
 
     def _follow(self, opened: _Opened) -> ChromaCollection:
         _check_model(opened.pointer, self.pointer.model, self.pointer.fingerprint)

@@ -35,7 +35,11 @@ _MOST = 1e308
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What the registry says of a logical collection."""
+    """What the registry says of a logical collection.
+
+    `keys` is the Chroma collection of its keys, which stays with it when `physical` is switched: a picture's
+    id is the same whatever model encoded it.
+    """
 
     name: str
     physical: str
@@ -43,12 +47,14 @@ class Pointer:
     fingerprint: str
     dimension: int
     created_at: float
+    keys: str
 
 
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
     """With a physical name that was never used before; Chroma forbids two dots in a row there."""
     physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
-    return Pointer(name, physical, model, fingerprint, dimension, round(time.time(), 3))
+    created_at = round(time.time(), 3)
+    return Pointer(name, physical, model, fingerprint, dimension, created_at, f"{physical}-keys")
 
 
 def place_of(image_id: str) -> int:

@@ -1,7 +1,7 @@
 """Keys, contributions and pages: one suite against Chroma in this process and a real `chroma run`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared import changes, vectorlog
+from shared import index as index_module
 from shared.arrays import unpack
 from shared.blobs import Blobs, thumbnail_key
 from shared.config import Settings
@@ -179,6 +180,31 @@ def test_keys_go_with_their_collection(index: Index, collection: Collection) -> 
     anew = index.create("images", **MODEL, dimension=DIMENSION)
     assert anew.by_key("k") is None
     assert [info.name for info in index.collections()] == ["images"]
+
+
+def test_keys_stay_with_a_collection_that_is_switched_to_another_physical_one(
+    index: Index, new_index: NewIndex, collection: Collection
+) -> None:
+    """As a reindex does, by one write to the registry."""
+    add(collection, (1, image(1, "k")), (2, image(2, "l")))
+    staged = index.create("staged", model="m/two", fingerprint="2" * 16, dimension=2)
+    stored = collection.stored([image_id(1), image_id(2)])
+    staged.upsert(
+        [one.image for one in stored.values()],
+        np.eye(2, dtype=np.float32),
+        [one.owner for one in stored.values()],
+        [one.contributions for one in stored.values()],
+    )
+    moved = replace(staged.pointer, name="images", keys=collection.pointer.keys)
+    fields = {name: value for name, value in asdict(moved).items() if name != "name"}
+    with index_module._calls(5.0):
+        index._registry(lambda registry: registry.upsert(["images"], np.ones((1, 1), np.float32), [fields]))
+    switched = new_index().collection("images")
+    assert switched.by_key("l") == stored[image_id(2)]
+    draft = Draft(switched, ids=[image_id(3)], keys=["k"])
+    draft.add(image(3, "k"), "job:3", 3, np.ones(2, np.float32))
+    draft.save(lambda: None)
+    assert {one.id for one in switched.page("", 9, None)} == {image_id(2), image_id(3)}
 
 
 def test_a_key_whose_new_picture_was_not_written_still_leads_to_the_old_one(collection: Collection) -> None:
