@@ -51,12 +51,12 @@ def change_metadata(
     name: str,
     image_id: str,
     metadata: Mapping[str, MetadataValue | None],
-    accept: Callable[[Metadata], None],
+    accept: Callable[[Metadata, Metadata], None],
 ) -> Image:
     """Merges `metadata` into a picture's, where None takes a name away (RFC 7396); returns the picture.
 
-    Nothing is written if `accept`, which gets what the metadata would be, raises. What an item of a job made
-    before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
+    Nothing is written if `accept`, which gets the metadata before and after, raises. What an item of a job
+    made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
     ImageNotFound.
     """
     collection = services.index.collection(name)
@@ -66,9 +66,10 @@ def change_metadata(
     with services.writing() as check:
         version = services.ledger.new_version()
         draft = Draft(collection, ids=[image_id])
-        if draft.picture(image_id) is None:
+        before = draft.picture(image_id)
+        if before is None:
             raise _no_image(image_id)
-        accept(draft.change(image_id, version, metadata))
+        accept(before.image.metadata, draft.change(image_id, version, metadata))
         record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
         vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         refused, _ = draft.save(check)

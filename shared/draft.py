@@ -23,10 +23,13 @@ from shared.contributions import (
 )
 from shared.errors import CollectionNotFound, Unavailable
 from shared.index import Collection
-from shared.models import Image, ItemState, Metadata, MetadataValue
+from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
+from shared.vectorlog import Addition
 
 Vector = NDArray[np.float32]
 Outcome = ItemState | str  # a string says why the index refused the item
+
+_NO_VECTOR: Vector = np.empty(0, np.float32)
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +69,15 @@ class Draft:
         self._loaded |= pictures
         self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys}
         self._pictures |= pictures
+
+    @property
+    def pictures(self) -> Mapping[str, StoredPicture]:
+        """By id: those that were loaded and are left, and those that were added."""
+        return self._pictures
+
+    @property
+    def keys(self) -> Mapping[str, KeyRecord]:
+        return self._keys
 
     def picture(self, image_id: str) -> StoredPicture | None:
         return self._pictures.get(image_id)
@@ -125,6 +137,31 @@ class Draft:
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
+
+    def replay(self, record: JsonObject) -> None:
+        """Makes a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+
+        Records go in the order of their segments' names, which is that of their versions but for items of
+        one job, whose order does not matter. Raises ValueError for an `op` that is not known.
+        """
+        version: int = record["version"]
+        match record["op"]:
+            case "add":
+                addition = Addition.from_record(record)
+                self._load([addition.image.id], addition.image.keys)
+                self.add(addition.image, addition.owner, version, _NO_VECTOR)
+            case "delete":
+                self._load([record["id"]], ())
+                self.remove(record["id"], version)
+            case "delete_key":
+                self._load((), [record["key"]])
+                self.remove_key(record["key"], version)
+            case "patch":
+                self._load([record["id"]], ())
+                if record["id"] in self._pictures:  # else replaced by an item that was delivered later
+                    self.change(record["id"], version, record["metadata"])
+            case op:
+                raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
 
     def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
         """Writes what has changed, calling `check`, which may raise, before each write.

@@ -2,7 +2,7 @@
 
 So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
 of its records carries an `op` and a `version` (nanoseconds since the epoch, see ledger_writer.py); made in
-the order of their versions, as `Draft` (draft.py) makes them, they end in the collection as it is:
+the order of their versions, as `Draft.replay` (draft.py) does, they end in the collection as it is:
 
     add         `image` with at most one of `keys`, `owner`, `index`, `attempts`; has a row of the array
     delete      `id`: what was said of the picture until then is taken away

@@ -234,6 +234,14 @@ def test_nothing_to_change_changes_nothing(api: Api) -> None:
     assert log(api) == []
 
 
+def test_more_than_enough_metadata_can_be_taken_away(api: Api) -> None:
+    store(api, 1, **{f"a{n}": n for n in range(20)})
+    store(api, 1, **{f"b{n}": n for n in range(20)})
+    assert len(patch(api, 1, {"a0": None, "b0": "text"})["metadata"]) == 39
+    answer = api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"c": 1}})
+    assert_problem(answer, 422, "invalid_request", "/metadata")
+
+
 def test_the_collection_is_in_the_body_or_in_the_query_string(api: Api) -> None:
     store(api, 1, collection="cats")
     assert patch(api, 1, {"a": 1}, collection="cats")["collection"] == "cats"

@@ -14,6 +14,7 @@ from shared.draft import Draft, Outcome
 from shared.errors import IndexUnavailable
 from shared.index import Collection
 from shared.models import ItemState
+from shared.vectorlog import Addition
 from tests.unit.stages import DIMENSION, StubCollection, image
 
 INDEXED, DUPLICATE = ItemState.INDEXED, ItemState.DUPLICATE
@@ -152,6 +153,31 @@ def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_deli
         except IndexUnavailable:
             stored.deliver(batch)
     assert stored.state == as_versions_say(changes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(OPS, min_size=1, max_size=8), st.randoms())
+def test_a_log_that_is_replayed_ends_in_the_same_state(ops: list[Any], random: Any) -> None:
+    changes = [Change(op, n, i, k, c) for n, (op, i, k, c) in enumerate(ops, start=1)]
+    stored, whole = Stored(), Draft(cast(Collection, StubCollection()))
+    for change in random.sample(changes, len(changes)):
+        stored.deliver([change])
+    for change in changes:
+        whole.replay(_record(change))
+    replayed = {i: (one.image.sources, sorted(one.image.keys)) for i, one in whole.pictures.items()}
+    assert replayed == {i: (sources, keys) for i, (sources, keys, _) in stored.state.items()}
+
+
+def _record(change: Change) -> dict[str, Any]:
+    if change.op == "add":
+        new = image(change.image_id, f"s{change.version}", change.key)
+        return Addition(0, 1, f"job:{change.version}", new, change.version).record()
+    return {"op": change.op, "version": change.version, "id": change.image_id, "key": change.key}
+
+
+def test_a_record_that_a_later_version_wrote_is_an_error() -> None:
+    with pytest.raises(ValueError, match="later version"):
+        Draft(cast(Collection, StubCollection())).replay({"op": "merge", "version": 1})
 
 
 @settings(max_examples=300, deadline=None)
