@@ -194,6 +194,7 @@ class ImageOut(BaseModel):
     lat: float | None
     lon: float | None
     metadata: dict[str, Any]
+    keys: list[str] = Field(description="the items' keys that point at it")
     thumbnail_url: str
 
     @classmethod
@@ -212,6 +213,7 @@ class ImageOut(BaseModel):
             lat=image.lat,
             lon=image.lon,
             metadata=image.metadata,
+            keys=image.keys,
             thumbnail_url=thumbnail_url(collection, image.id),
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
+MAX_KEY = 256
 
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
@@ -63,7 +64,8 @@ class JobStatus(StrEnum):
 class Item:
     """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
 
-    `error` is "code: detail" when the request already showed that it cannot be had.
+    `error` is "code: detail" when the request already showed that it cannot be had. `key` is the user's own
+    name for the item, at most MAX_KEY characters.
     """
 
     source: str
@@ -71,6 +73,7 @@ class Item:
     upload: str | None = None
     error: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,8 @@ class Claim:
     """A worker's lease on a chunk at one stage.
 
     `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
-    `payload` is the blob that the stage before left for this one ("" for fetch); `kind` and `options` are
-    the job's.
+    `payload` is the blob that the stage before left for this one ("" for fetch), `version` the job's, to
+    which an item's index is added for the item's own; `kind` and `options` are the job's.
     """
 
     chunk: Chunk
@@ -125,6 +128,7 @@ class Claim:
     collection: str
     first_item: int
     last_item: int  # exclusive
+    version: int
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
 
@@ -162,7 +166,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex)."""
+    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
+
+    `keys` are the users' names that point at it, oldest first.
+    """
 
     id: str
     source: str
@@ -176,6 +183,7 @@ class Image:
     lat: float | None = None
     lon: float | None = None
     metadata: Metadata = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,26 +26,11 @@ from shared.filters import parse_where
 from shared.index import Collection, Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer, free_port
+from tests.contract.conftest import NewIndex
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 OTHER_MODEL = {"model": "m/two", "fingerprint": "2" * 16}
 Vectors = NDArray[np.float32]
-NewIndex = Callable[[], Index]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ChromaServer(tmp_path_factory.mktemp("served") / "chroma") as server:
-        yield server.url
-
-
-@pytest.fixture(params=["in_process", "served"])
-def new_index(request: pytest.FixtureRequest, tmp_path: Path) -> NewIndex:
-    """Makes indexes as other processes have them: same data, nothing else shared."""
-    if request.param == "in_process":
-        return lambda: Index.in_process(tmp_path)
-    url = request.getfixturevalue("served")
-    return lambda: Index(url)
 
 
 @pytest.fixture

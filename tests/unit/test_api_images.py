@@ -48,6 +48,7 @@ def test_a_picture_is_described(api: Api) -> None:
         "lat": 47.4,
         "lon": 8.5,
         "metadata": {"shop": "north", "sizes": ["s", "m"]},
+        "keys": [],
         "thumbnail_url": f"/v1/images/{added}/thumbnail",
     }
 

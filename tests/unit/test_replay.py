@@ -34,7 +34,8 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
 
 def log(services: Services, version: int, numbers: Sequence[int], **fields: Any) -> None:
     additions = [
-        Addition(n, 1, f"job:{n}", replace(image(image_id(n), f"{version}/{n}"), **fields)) for n in numbers
+        Addition(n, 1, f"job:{n}", replace(image(image_id(n), f"{version}/{n}"), **fields), version)
+        for n in numbers
     ]
     vectors = np.stack([axis(n % DIMENSION) for n in numbers])
     segment = Segment(version, "stub/model", FINGERPRINT, additions, vectors)
@@ -176,7 +177,7 @@ def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.
     monkeypatch.setattr(lease, "WRITER_PATIENCE_S", 0.0)
     log(services, 1, [1])
     assert services.ledger.acquire_writer("another")
-    with pytest.raises(IndexUnavailable, match="busy"):
+    with pytest.raises(IndexUnavailable, match="being written"):
         replay.rebuild(services, "images")
     assert services.ledger.release_writer("another", force=True)
     replay.rebuild(services, "images")
