@@ -19,6 +19,7 @@ from shared import changes, vectorlog
 from shared import index as index_module
 from shared.arrays import pack
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
+from shared.contributions import KeyRecord
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import Collection
@@ -130,6 +131,19 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert not replay.verify(api.services, "images")
 
 
+def test_keys_stay_with_the_collection(api: Api) -> None:
+    fill(api)
+    api.add(1, axis(1), keys=["sku"])
+    images(api).write_keys([KeyRecord("sku", 1, image_id(1))])
+    before = images(api).pointer
+    job_of(api)
+    made = images(api)
+    assert (made.pointer.fingerprint, made.pointer.keys) == (NEW, before.keys)
+    holder = made.by_key("sku")
+    assert holder is not None
+    assert holder.image.id == image_id(1)
+
+
 def test_a_server_of_the_old_model_says_what_to_do_after_the_switch(api: Api) -> None:
     fill(api)
     assert api.http.get("/v1/search?text=axis 1").status_code == 200
@@ -146,7 +160,8 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
         fill(api, 3, start=10)
         changes.remove_image(api.services, "images", image_id(2))
         api.add(3, axis(3), metadata={"other": "x"})
-        change = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        change: dict[str, Any] = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        change["version"] = 10**6
         header = {"version": 10**6, "model": "", "fingerprint": OLD}
         key = f"{log_prefix('images')}{OLD}/{10**6:020d}-patch.npz"
         api.services.blobs.put(key, pack(header, [change], np.empty((0, 0), np.float32)))
