@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared import index as index_module
-from shared import index_search
+from shared import index_pictures, index_search
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -184,8 +184,8 @@ def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) ->
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "PAGE", 7)
-    monkeypatch.setattr(index_module, "_OVERLAP", 3)
+    monkeypatch.setattr(index_pictures, "PAGE", 7)
+    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     assert list(collection.ids()) == ids
 
@@ -193,8 +193,8 @@ def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
 def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "PAGE", 7)
-    monkeypatch.setattr(index_module, "_OVERLAP", 3)
+    monkeypatch.setattr(index_pictures, "PAGE", 7)
+    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     listed = []
     for number, image_id in enumerate(collection.ids()):
