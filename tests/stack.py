@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import httpx
 
 from deploy.checkpoint import make_random_checkpoint
 from deploy.embedded import free_port, http_status
@@ -146,6 +148,20 @@ def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(0.05)
+
+
+def finished(http: httpx.Client, answer: httpx.Response, timeout_s: float = 90.0) -> dict[str, Any]:
+    """The job that `answer` accepted, once it has ended; its counts always sum to its total."""
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = {}
+
+    def done() -> bool:
+        job.update(http.get(answer.headers["Location"]).json())
+        assert sum(job["counts"].values()) == job["total"]
+        return bool(job["finished_at"])
+
+    eventually(done, timeout_s)
+    return job
 
 
 def group_members(pgid: int) -> list[int]:

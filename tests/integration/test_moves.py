@@ -17,10 +17,9 @@ from pyarrow import parquet
 
 from deploy.checkpoint import make_random_checkpoint
 from shared.index import Index
-from tests.stack import ROOT, Stack, eventually
+from tests.stack import ROOT, Stack, eventually, finished
 
 PICTURES = 30
-DEADLINE_S = 90.0
 
 
 def png(seed: int) -> bytes:
@@ -42,19 +41,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def http(stack: Stack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=stack.url, timeout=60) as client:
         yield client
-
-
-def finished(http: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 202, answer.text
-    job: dict[str, Any] = {}
-
-    def done() -> bool:
-        job.update(http.get(answer.headers["Location"]).json())
-        assert sum(job["counts"].values()) == job["total"]
-        return bool(job["finished_at"])
-
-    eventually(done, DEADLINE_S)
-    return job
 
 
 def ingest(http: httpx.Client, seeds: range, collection: str = "images") -> dict[str, Any]:

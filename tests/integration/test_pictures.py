@@ -18,7 +18,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.image_server import ImageServer, make_photo
-from tests.stack import ROOT, Stack, eventually
+from tests.stack import ROOT, Stack, eventually, finished
 
 VOCABULARY = ["zeppelin", "accordion", "lighthouse", "octopus", "cathedral", "tulip"]
 ALL = {"nsfw": {"gte": 0}}  # a condition on nsfw asks for what NSFW_MAX leaves out
@@ -44,14 +44,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def http(stack: Stack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=stack.url, timeout=60) as client:
         yield client
-
-
-def finished(http: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 202, answer.text
-    path = f"/v1/jobs/{answer.json()['job_id']}"
-    eventually(lambda: http.get(path).json()["finished_at"], 90)
-    job: dict[str, Any] = http.get(path).json()
-    return job
 
 
 def upload(http: httpx.Client, files: dict[str, bytes], collection: str, **fields: str) -> dict[str, Any]:

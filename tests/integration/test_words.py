@@ -8,7 +8,7 @@ import pytest
 
 from deploy.demo_pictures import Pictures, openmoji, serving
 from shared.checkpoints import STARTER
-from tests.stack import Stack, eventually, free_port
+from tests.stack import Stack, finished, free_port
 
 GROUPS = {"food", "animals", "transport"}
 
@@ -29,10 +29,8 @@ def http(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> Iterat
         serving(pictures.folder, free_port()) as address,
     ):
         items = Pictures(pictures.folder, chosen).items(address)
-        job = client.post("/v1/jobs", json={"items": items}).json()
-        path = f"/v1/jobs/{job['job_id']}"
-        eventually(lambda: client.get(path).json()["finished_at"], 90)
-        assert client.get(path).json()["counts"]["indexed"] == len(items)
+        job = finished(client, client.post("/v1/jobs", json={"items": items}))
+        assert job["counts"]["indexed"] == len(items)
         yield client
 
 
