@@ -108,9 +108,23 @@ def snowed(image: torch.Tensor) -> torch.Tensor:
 
 
 def contoured(image: torch.Tensor) -> torch.Tensor:
-    """Darken the edges between colours, as drawings with contours have them."""
-    edge = F.max_pool2d(image, 3, 1, 1) + F.max_pool2d(-image, 3, 1, 1)
-    return image * (1 - (2.5 * edge.amax(1, keepdim=True) - 0.3).clamp(0, 1) * 0.9)
+    """Darken the edges between colours, as drawings with contours have them; a quarter is left pale inside."""
+    padded = F.pad(image, (0, 1, 0, 1), mode="replicate")
+    fine = F.max_pool2d(padded, 2, 1) + F.max_pool2d(-padded, 2, 1)
+    broad = F.max_pool2d(image, 3, 1, 1) + F.max_pool2d(-image, 3, 1, 1)
+    edge = torch.where(torch.rand(len(image), 1, 1, 1) < 0.6, fine, broad)
+    lines = 1 - (2.5 * edge.amax(1, keepdim=True) - 0.3).clamp(0, 1) * 0.9
+    pale = torch.where(torch.rand(len(image), 1, 1, 1) < 0.25, uniform(0.5, 1, len(image), 1, 1, 1), 0.0)
+    return (image + (1 - image) * pale) * lines
+
+
+def repainted(image: torch.Tensor) -> torch.Tensor:
+    """Other shades, by mixing the channels so that grays stay, and half of them in a few flat steps."""
+    mix = torch.eye(3) + torch.randn(len(image), 3, 3) * 0.15
+    image = torch.einsum("bij,bjhw->bihw", mix / mix.sum(2, keepdim=True), image).clamp(0, 1)
+    steps = torch.randint(2, 5, (len(image), 1, 1, 1))
+    flat = torch.rand(len(image), 1, 1, 1) < 0.5
+    return torch.where(flat, (image * steps).round() / steps, image)
 
 
 def augment(
@@ -129,7 +143,9 @@ def augment(
     rgba = placed(rgba, aspect, flippable, plan, side)
     image = rgba[:, :3] + (1 - rgba[:, 3:]) * backgrounds(plan)[:, :, None, None]
     image[plan.snow] = snowed(image[plan.snow])
-    drawn = torch.rand(size) < 0.15
+    painted = torch.rand(size) < 0.25
+    image[painted] = repainted(image[painted])
+    drawn = torch.rand(size) < 0.3
     image[drawn] = contoured(image[drawn])
     coloured = plan.colour < 0  # a caption that names a colour stays true
     image = (image - 0.5) * uniform(0.8, 1.15, size, 1, 1, 1) + 0.5 + uniform(-0.08, 0.08, size, 1, 1, 1)
