@@ -275,6 +275,7 @@ class ImageOut(BaseModel):
     colors: list[str] = Field(description=f"up to 5 of {', '.join(COLORS)}; most area first")
     phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
     metadata: dict[str, Any]
+    keys: list[str] = Field(description="the items' keys that point at it")
     thumbnail_url: str
 
     @classmethod
@@ -297,6 +298,7 @@ class ImageOut(BaseModel):
             colors=image.colors,
             phash=image.phash,
             metadata=image.metadata,
+            keys=image.keys,
             thumbnail_url=thumbnail_url(collection, image.id),
         )
 
