@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api.job_schemas import METADATA_VALUES, Key
-from api.schemas import MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
+from api.schemas import IMAGE_EXAMPLE, MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
 from shared.metadata import MAX_METADATA
 from shared.models import DEFAULT_COLLECTION
 
@@ -13,26 +13,6 @@ _PATCH = {
     "type": "object",
     "description": "a JSON merge patch (RFC 7396): a value replaces the name's, `null` takes the name away",
     "additionalProperties": {"anyOf": [*METADATA_VALUES, {"type": "null"}]},
-}
-
-
-_ID = "9f86" * 16
-_PICTURE: dict[str, Any] = {
-    "id": _ID,
-    "collection": "images",
-    "source": "https://example.com/a.jpg",
-    "sources": ["https://example.com/a.jpg"],
-    "format": "jpeg",
-    "width": 1024,
-    "height": 768,
-    "bytes": 183201,
-    "created_at": "2026-01-31T12:00:00.000Z",
-    "taken_at": None,
-    "lat": None,
-    "lon": None,
-    "metadata": {"shop": "north", "price": 9.5},
-    "keys": ["sku-1234"],
-    "thumbnail_url": f"/v1/images/{_ID}/thumbnail",
 }
 
 
@@ -58,7 +38,9 @@ class ImagesQuery(QueryModel):
 class ImagesOut(BaseModel):
     """Pictures in the order of their ids; `next_cursor` is null on the last page."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"images": [_PICTURE], "next_cursor": _ID}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"images": [IMAGE_EXAMPLE], "next_cursor": IMAGE_EXAMPLE["id"]}]}
+    )
 
     images: list[ImageOut]
     next_cursor: str | None

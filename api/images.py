@@ -79,7 +79,8 @@ def list_images(query: ImagesQuery) -> Response:
     """Pictures in the order of their ids, page by page, with `filters` those that match.
 
     What is there from the first page to the last is listed exactly once, whatever is added or deleted in
-    between. With `key` at most the one picture that it points at; none is no error.
+    between; with `NSFW_MAX` set, without what is above that. With `key` at most the one picture that it
+    points at; none is no error.
     """
     where = _where(query.filters)
     collection = open_collection(query.collection)
@@ -89,7 +90,7 @@ def list_images(query: ImagesQuery) -> Response:
         found = [held.image] if held and (where is None or where.matches(held.image)) else []
         found = [image for image in found if image.id > (query.cursor or "")]
     elif collection is not None:
-        found = collection.page(query.cursor or "", query.limit + 1, where)
+        found = collection.page(query.cursor or "", query.limit + 1, visible(where))
     page = found[: query.limit]
     return jsonify(
         ImagesOut(

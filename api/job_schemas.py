@@ -43,7 +43,7 @@ Collection = Annotated[
 
 _JOB_EXAMPLES: list[Any] = [
     {
-        "items": [{"url": "https://example.com/a.jpg", "metadata": {"shop": "north"}}],
+        "items": [{"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}],
         "on_near_duplicate": "skip",
     },
     {"urls": ["https://example.com/a.jpg", "https://example.com/b.jpg"], "collection": "cats"},

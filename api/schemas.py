@@ -44,6 +44,7 @@ IMAGE_EXAMPLE: dict[str, Any] = {
     "colors": ["blue", "white", "green"],
     "phash": "c3d2e1f00f1e2d3c",
     "metadata": {"shop": "north"},
+    "keys": ["sku-1234"],
     "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
 }
 
