@@ -67,6 +67,9 @@ def _fail(detail: str) -> NoReturn:
     type=click.Choice(["keep", "skip"]),
     help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
 )
+@click.option(
+    "--key-column", metavar="NAME", help="Column of a table that has the pictures' keys.  [default: key]"
+)
 @click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
 @_client_command
 def ingest(
@@ -76,6 +79,7 @@ def ingest(
     collection: str | None,
     metadata: tuple[str, ...],
     on_near_duplicate: str | None,
+    key_column: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -84,11 +88,13 @@ def ingest(
     A SOURCE is a picture or an archive of pictures, a folder, a URL, a .txt of URLs, a .csv, .jsonl or
     .parquet with a url column (the other columns become metadata), or - for URLs on standard input.
 
+    A key is your own name for a picture, such as a SKU: a new picture under it replaces the old one.
+
     With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 1 if the job could
     not be made.
     """
     given = _metadata(metadata)
-    collected = collect(sources)
+    collected = collect(sources, key_column)
     collected.check()
     console = _console(as_json)
     if collected.skipped:

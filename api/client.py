@@ -225,6 +225,16 @@ class Client:
             groups += answer["groups"]
         return {**answer, "groups": groups}
 
+    def collections(self) -> list[JsonObject]:
+        found: list[JsonObject] = self._json("GET", "/v1/collections")["collections"]
+        return found
+
+    def create_collection(self, name: str) -> JsonObject:
+        return self._json("POST", "/v1/collections", json={"name": name})
+
+    def delete_collection(self, name: str) -> None:
+        self._send("DELETE", f"/v1/collections/{quote(name, safe='')}", timeout=UPLOAD_TIMEOUT_S)
+
     def ready(self, *, ingest: bool = False) -> tuple[bool, JsonObject]:
         """Whether the server can search (or take jobs), and what its dependencies say."""
         params = {"for": "ingest"} if ingest else {}

@@ -1,21 +1,30 @@
-"""One picture: its record, thumbnail, neighbours and vector."""
+"""Pictures: the list of them; one's record, thumbnail, neighbours and vector; changing and deleting."""
 
 import re
+from itertools import chain
 
 import numpy as np
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
 from api.context import services
+from api.image_schemas import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
+from api.intake import refuse
+from api.problems import load_json
 from api.query import open_collection
 from api.schemas import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.search import result_of
 from api.visibility import visible
 from shared.blobs import thumbnail_key
-from shared.errors import ImageNotFound
+from shared.changes import change_metadata, remove_image, remove_key
+from shared.errors import FieldError, ImageNotFound, InvalidRequest
+from shared.filters import Where, parse_where
 from shared.index import Collection
+from shared.metadata import metadata_faults
+from shared.models import Image, Metadata
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -33,12 +42,74 @@ def get_image(path: ImagePath, query: CollectionQuery) -> Response:
     return jsonify(ImageOut.of(image, query.collection).model_dump())
 
 
+@blueprint.patch("/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: ImageOut})
+@requires("ingest")
+def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
+    """Merges `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
+    name away, names that are not mentioned stay. The rules for metadata are those of ingestion. Items of jobs
+    that were made before do not undo it, whenever they are worked on; later ones merge into it. It lasts as
+    long as the picture.
+    """
+    name = body.collection or query.collection
+    given = {field: value for field, value in body.metadata.items() if value is not None}
+    names = metadata_faults({field: "" for field in body.metadata if field not in given}, "metadata")
+    refuse("The metadata is malformed.", chain(metadata_faults(given, "metadata"), names))
+    _collection(name, path.image_id)
+    changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_many)
+    return jsonify(ImageOut.of(changed, name).model_dump())
+
+
+def _refuse_too_many(before: Metadata, after: Metadata) -> None:
+    if len(after) > len(before):  # items merge without a limit; what they brought can be taken away
+        refuse("The picture would have too much metadata.", metadata_faults(after, "metadata"))
+
+
 @blueprint.delete("/v1/images/<image_id>", summary="Delete a picture", responses={204: None})
 @requires("ingest")
 def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
-    """Removes the picture and its files; ingesting its bytes again brings it back."""
+    """Removes the picture, its keys and its files; a new job that ingests its bytes brings it back."""
     _collection(query.collection, path.image_id)
-    services().remove_image(query.collection, path.image_id)
+    remove_image(services(), query.collection, path.image_id)
+    return "", 204
+
+
+@blueprint.get("/v1/images", summary="List pictures", responses={200: ImagesOut})
+@requires("search")
+def list_images(query: ImagesQuery) -> Response:
+    """Pictures in the order of their ids, page by page, with `filters` those that match.
+
+    What is there from the first page to the last is listed exactly once, whatever is added or deleted in
+    between; with `NSFW_MAX` set, without what is above that. With `key` at most the one picture that it
+    points at; none is no error.
+    """
+    where = _where(query.filters)
+    collection = open_collection(query.collection)
+    found: list[Image] = []
+    if collection is not None and query.key is not None:
+        held = collection.by_key(query.key)
+        found = [held.image] if held and (where is None or where.matches(held.image)) else []
+        found = [image for image in found if image.id > (query.cursor or "")]
+    elif collection is not None:
+        found = collection.page(query.cursor or "", query.limit + 1, visible(where))
+    page = found[: query.limit]
+    return jsonify(
+        ImagesOut(
+            images=[ImageOut.of(image, query.collection) for image in page],
+            next_cursor=page[-1].id if len(found) > query.limit else None,
+        ).model_dump()
+    )
+
+
+@blueprint.delete("/v1/images", summary="Delete the picture of a key", responses={204: None})
+@requires("ingest")
+def delete_key(query: KeyQuery) -> tuple[str, int]:
+    """Removes the key; its picture goes too, unless another key or an item without one has brought it.
+
+    Items under this key of jobs that were made before do not bring it back, whenever they are worked on:
+    also where the answer is 404, since the key pointed at nothing yet.
+    """
+    if open_collection(query.collection) is None or not remove_key(services(), query.collection, query.key):
+        raise ImageNotFound(f"The key {query.key!r} points at no picture of this collection.")
     return "", 204
 
 
@@ -94,6 +165,17 @@ def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:
             mean=float(vector.mean()),
         ).model_dump()
     )
+
+
+def _where(filters: str | None) -> Where | None:
+    if filters is None:
+        return None
+    try:
+        document = load_json(filters, "The parameter `filters`")
+    except BadRequest as error:
+        fault: FieldError = {"pointer": "/filters", "message": "not JSON"}
+        raise InvalidRequest(error.description or "not JSON", [fault]) from None
+    return parse_where(document)
 
 
 def _collection(name: str, image_id: str) -> Collection:

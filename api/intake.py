@@ -116,19 +116,23 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
             defaults.idempotency_key,
             request.on_near_duplicate or defaults.on_near_duplicate,
         )
-    content = [[item.url, item.metadata or {}] for item in given] if options.idempotency_key else None
+    content = [_content(item) for item in given] if options.idempotency_key else None
     return launch(
         services,
         options,
         new_job_id(),
-        (url_item(item.url, item.metadata) for item in given),
+        (url_item(item.url, item.metadata, item.key) for item in given),
         digest=digest_of(content, options),
     )
 
 
-def url_item(url: str, metadata: dict[str, Any] | None = None) -> Item:
+def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None = None) -> Item:
     error = None if url else "invalid_url: The URL is empty."
-    return Item(source=url, url=url, metadata=metadata or {}, error=error)
+    return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
+
+
+def _content(item: ItemIn) -> list[Any]:
+    return [item.url, item.metadata or {}, *([] if item.key is None else [item.key])]
 
 
 def digest_of(content: object, options: Options) -> str:
@@ -350,7 +354,9 @@ def _parse_line(line: bytes, number: int, *, as_json: bool) -> Item | list[Field
         item = _ITEM.validate_json(line)
     except ValidationError as error:
         return field_errors(error, number)
-    return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(item.url, item.metadata)
+    return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(
+        item.url, item.metadata, item.key
+    )
 
 
 def refuse(detail: str, faults: Iterable[FieldError]) -> None:

@@ -8,27 +8,34 @@ from shared.errors import FieldError
 from shared.filters import METADATA_NAME
 from shared.job_view import job_document
 from shared.metadata import MAX_METADATA, pointer
-from shared.models import DEFAULT_COLLECTION, ItemResult, ItemState, Job, JobKind, JobStatus
+from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus
 from shared.near import COSINE, HAMMING
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
+METADATA_VALUES: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "array", "items": {"type": "string"}},
+]
 _METADATA_SCHEMA = {
     "type": "object",
     "maxProperties": MAX_METADATA,
     "description": f"names match `{METADATA_NAME.pattern}` and are not those of built-in fields",
     "propertyNames": {"pattern": f"^{METADATA_NAME.pattern}$"},
-    "additionalProperties": {
-        "anyOf": [
-            {"type": "string"},
-            {"type": "number"},
-            {"type": "boolean"},
-            {"type": "array", "items": {"type": "string"}},
-        ]
-    },
+    "additionalProperties": {"anyOf": METADATA_VALUES},
 }
 # Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
 MetadataIn = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "null"}]})]
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY,
+        description="the user's own name for the item, such as a SKU, unique in its collection",
+    ),
+]
 Collection = Annotated[
     str, Field(description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit")
 ]
@@ -36,7 +43,7 @@ Collection = Annotated[
 
 _JOB_EXAMPLES: list[Any] = [
     {
-        "items": [{"url": "https://example.com/a.jpg", "metadata": {"shop": "north"}}],
+        "items": [{"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}],
         "on_near_duplicate": "skip",
     },
     {"urls": ["https://example.com/a.jpg", "https://example.com/b.jpg"], "collection": "cats"},
@@ -48,9 +55,23 @@ class _Strict(BaseModel):
 
 
 class ItemIn(_Strict):
-    """One picture to fetch. A malformed `url` fails this item, not the request."""
+    """One picture to fetch. A malformed `url` fails this item, not the request.
+
+    A new picture under a `key` replaces the old one, which goes unless another key or an item without one has
+    brought it too. Of two items with the same key the later one counts: of the later job, or further down in
+    the same job, in whatever order they are worked on.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}
+            ]
+        }
+    )
 
     url: str
+    key: Key | None = None
     metadata: MetadataIn = None
 
 
@@ -86,6 +107,9 @@ class JobFormIn(BaseModel):
     metadata: Annotated[
         Any, WithJsonSchema({"anyOf": [_METADATA_SCHEMA, {"type": "array", "items": _METADATA_SCHEMA}]})
     ] = Field({}, description="a JSON object for all pictures, or a list in the order of the files")
+    keys: list[Key | None] = Field(
+        [], description="JSON: a key, or null, for each picture in the order of the files (`key` of an item)"
+    )
     collection: Collection = DEFAULT_COLLECTION
     callback_url: str | None = None
     on_near_duplicate: OnNearDuplicate = "keep"

@@ -48,7 +48,7 @@ _BODY = {
     "content": {
         "application/json": component(blueprint, JobIn),
         "application/x-ndjson": {
-            "schema": {"type": "string", "description": "one item object (`url`, `metadata`) a line"}
+            "schema": {"type": "string", "description": "one item object (`url`, `key`, `metadata`) a line"}
         },
         "text/plain": {"schema": {"type": "string", "description": "one URL a line"}},
         "multipart/form-data": component(blueprint, JobFormIn),

@@ -44,6 +44,7 @@ IMAGE_EXAMPLE: dict[str, Any] = {
     "colors": ["blue", "white", "green"],
     "phash": "c3d2e1f00f1e2d3c",
     "metadata": {"shop": "north"},
+    "keys": ["sku-1234"],
     "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
 }
 
@@ -275,6 +276,7 @@ class ImageOut(BaseModel):
     colors: list[str] = Field(description=f"up to 5 of {', '.join(COLORS)}; most area first")
     phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
     metadata: dict[str, Any]
+    keys: list[str] = Field(description="the items' keys that point at it")
     thumbnail_url: str
 
     @classmethod
@@ -297,6 +299,7 @@ class ImageOut(BaseModel):
             colors=image.colors,
             phash=image.phash,
             metadata=image.metadata,
+            keys=image.keys,
             thumbnail_url=thumbnail_url(collection, image.id),
         )
 

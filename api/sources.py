@@ -20,16 +20,22 @@ LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl", ".ndjson", ".parquet"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PARQUET_ROWS = 4096
+KEY_COLUMN = "key"
+_Row = tuple[str, str | None, Metadata]  # URL, key, metadata
 
 
 @dataclass(slots=True)
 class Sources:
-    """`files` are (path, name to show); `lists` are files of URLs (None: standard input), read when sent."""
+    """`files` are (path, name to show); `lists` are files of URLs (None: standard input), read when sent.
+
+    `key_column` is the column of a table that has the items' keys; without it KEY_COLUMN is, if there is one.
+    """
 
     files: list[tuple[Path, str]] = field(default_factory=list)
     urls: list[str] = field(default_factory=list)
     lists: list[Path | None] = field(default_factory=list)
     skipped: int = 0
+    key_column: str | None = None
 
     @property
     def has_urls(self) -> bool:
@@ -39,7 +45,7 @@ class Sources:
         """Reads every file of URLs once, so that a fault in its middle is found before anything is sent."""
         for path in self.lists:
             if path is not None:
-                for _ in _read_list(path):
+                for _ in _read_list(path, self.key_column):
                     pass
 
     def items(self, metadata: Metadata) -> Iterator[JsonObject]:
@@ -47,13 +53,14 @@ class Sources:
         for url in self.urls:
             yield {"url": url, "metadata": metadata}
         for path in self.lists:
-            for url, own in _read_list(path):
-                yield {"url": url, "metadata": {**metadata, **own}}
+            for url, key, own in _read_list(path, self.key_column):
+                named = {} if key is None else {"key": key}
+                yield {"url": url, **named, "metadata": {**metadata, **own}}
 
 
-def collect(sources: Sequence[str]) -> Sources:
+def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
     """Raises ConfigError, in one line, for a source that is nothing that can be ingested."""
-    collected = Sources()
+    collected = Sources(key_column=key_column)
     for source in sources:
         path = Path(source)
         if source == "-":
@@ -98,31 +105,34 @@ def _collect_folder(folder: Path, collected: Sources) -> None:
             collected.skipped += 1
 
 
-def _read_list(path: Path | None) -> Iterator[tuple[str, Metadata]]:
+def _read_list(path: Path | None, key_column: str | None) -> Iterator[_Row]:
     if path is None:
         yield from _read_lines(sys.stdin.buffer, "standard input")
         return
     kind = path.suffix.lower()
     if kind == ".parquet":
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, key_column)
     elif kind == ".csv":
-        yield from _read_csv(path)
+        yield from _read_csv(path, key_column)
     else:
         with path.open("rb") as file:
-            yield from _read_lines(file, str(path)) if kind == ".txt" else _read_json_lines(file, str(path))
+            if kind == ".txt":
+                yield from _read_lines(file, str(path))
+            else:
+                yield from _read_json_lines(file, str(path), key_column or KEY_COLUMN)
 
 
-def _read_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, Metadata]]:
+def _read_lines(file: IO[bytes], name: str) -> Iterator[_Row]:
     for number, line in enumerate(file, 1):
         try:
             url = line.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             raise ConfigError(f"{name}, line {number}: not UTF-8") from None
         if url and not url.startswith("#"):
-            yield url, {}
+            yield url, None, {}
 
 
-def _read_json_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, Metadata]]:
+def _read_json_lines(file: IO[bytes], name: str, key_column: str) -> Iterator[_Row]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -132,37 +142,50 @@ def _read_json_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, Metadata
             raise ConfigError(f"{name}, line {number}: not JSON") from None
         if not isinstance(row, dict) or not isinstance(row.get("url"), str):
             raise ConfigError(f"{name}, line {number}: not an object with a `url`")
-        nested = row.pop("metadata", None)
-        yield row.pop("url"), _metadata({**row, **nested} if isinstance(nested, dict) else row)
+        nested, key = row.pop("metadata", None), _key(row.pop(key_column, None))
+        yield row.pop("url"), key, _metadata({**row, **nested} if isinstance(nested, dict) else row)
 
 
-def _read_csv(path: Path) -> Iterator[tuple[str, Metadata]]:
+def _read_csv(path: Path, key_column: str | None) -> Iterator[_Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
-            if "url" not in (reader.fieldnames or ()):
-                raise ConfigError(f"{path}: has no `url` column")
+            _check_columns(path, reader.fieldnames or (), key_column)
             for row in reader:
                 url = (row.pop("url") or "").strip()
+                key = (row.pop(key_column or KEY_COLUMN, None) or "").strip() or None
                 # A row that is longer than the header comes under None, a shorter one with None as values.
                 cells = {name: cell for name, cell in row.items() if name and cell}
-                yield url, {name: typed(cell) for name, cell in cells.items()}
+                yield url, key, {name: typed(cell) for name, cell in cells.items()}
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[str, Metadata]]:
+def _read_parquet(path: Path, key_column: str | None) -> Iterator[_Row]:
     from pyarrow import ArrowException, parquet  # noqa: PLC0415 - a quarter of a second that others save
 
     try:
         file = parquet.ParquetFile(path)
-        if "url" not in file.schema_arrow.names:
-            raise ConfigError(f"{path}: has no `url` column")
+        _check_columns(path, file.schema_arrow.names, key_column)
         for batch in file.iter_batches(_PARQUET_ROWS):
             for row in batch.to_pylist():
-                yield str(row.pop("url") or ""), _metadata(row)
+                key = _key(row.pop(key_column or KEY_COLUMN, None))
+                yield str(row.pop("url") or ""), key, _metadata(row)
     except (ArrowException, OSError) as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_columns(path: Path, columns: Sequence[str], key_column: str | None) -> None:
+    for name in ("url", key_column):
+        if name is not None and name not in columns:
+            raise ConfigError(f"{path}: has no `{name}` column")
+
+
+def _key(value: Any) -> str | None:
+    """A typed cell as a key: 7 and 7.0, as which tables keep a column of whole numbers with gaps, are "7"."""
+    if value is None or value != value or value == "":  # noqa: PLR0124 - NaN
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _metadata(row: dict[str, Any]) -> Metadata:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
@@ -13,7 +14,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 from api.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.bodies import Body
 from api.intake import Options, check_options, digest_of, discard, launch, refuse
-from api.job_schemas import MAX_ITEMS
+from api.job_schemas import MAX_ITEMS, Key, field_errors
 from shared.blobs import upload_key
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger import new_job_id
@@ -21,7 +22,8 @@ from shared.metadata import metadata_faults
 from shared.models import Item
 from shared.services import Services
 
-FIELDS = ("metadata", "collection", "callback_url", "on_near_duplicate")
+FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate")
+_KEYS = TypeAdapter(list[Key | None])
 MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 2**20
@@ -67,9 +69,11 @@ def ingest_multipart(
         if not received.files:
             raise InvalidRequest("The request has no pictures.", [_fault("files", "no file")])  # noqa: TRY301
         options = _options(services, defaults, received.fields)
-        metadata = _metadata(received)
-        content = [received.hashes, metadata]
-        items = [_item(*file, one) for file, one in zip(received.files, metadata, strict=True)]
+        metadata, keys = _metadata(received), _keys(received)
+        content = [received.hashes, metadata, *([keys] if any(keys) else [])]
+        items = [
+            _item(*file, one, key) for file, one, key in zip(received.files, metadata, keys, strict=True)
+        ]
         digest = digest_of(content, options)
     except BaseException as error:
         discard(services, job_id, after=error)
@@ -214,9 +218,24 @@ def _metadata(received: _Received) -> list[dict[str, Any]]:
     return metadata
 
 
-def _item(source: str, upload: str | None, metadata: dict[str, Any]) -> Item:
+def _keys(received: _Received) -> list[str | None]:
+    """The `keys` part: a JSON list of a key, or null, for each file."""
+    count = len(received.files)
+    if "keys" not in received.fields:
+        return [None] * count
+    try:
+        given = _KEYS.validate_json(received.fields["keys"])
+    except ValidationError as error:
+        raise InvalidRequest("The keys are malformed.", field_errors(error, "keys")) from None
+    if len(given) != count:
+        message = f"has {len(given)} keys for {count} files"
+        raise InvalidRequest("The keys do not fit the files.", [_fault("keys", message)])
+    return given
+
+
+def _item(source: str, upload: str | None, metadata: dict[str, Any], key: str | None) -> Item:
     error = None if upload else "too_large: The file is larger than one picture may be."
-    return Item(source=source, upload=upload, metadata=metadata, error=error)
+    return Item(source=source, upload=upload, metadata=metadata, error=error, key=key)
 
 
 def _fault(name: str, message: str) -> FieldError:

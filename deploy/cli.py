@@ -1,4 +1,4 @@
-"""The `image-search` command: one command a role here, the client's commands from api/cli.py."""
+"""The `image-search` command: one command a role here, the client's commands from api/cli*.py."""
 # ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Commands(click.Group):
         return found
 
     def _add_client_commands(self) -> None:
-        for command in importlib.import_module("api.cli").client_commands:
-            self.add_command(command)
+        for module in ("api.cli", "api.cli_collections"):
+            for command in importlib.import_module(module).client_commands:
+                self.add_command(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -8,6 +8,7 @@ jobs/<job>/rows.json                     which files, and row groups of them, an
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
 collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
+discarded/<collection>/<id>.<kind>       those of replaced pictures, for a while (discarded.py)
 deployment/…, keys/…                     the recorded model, API keys
 """
 
@@ -60,6 +61,14 @@ def log_prefix(collection: str) -> str:
 
 def picture_key(collection: str, image_id: str, kind: PictureKind) -> str:
     return f"collections/{collection}/{image_id[:2]}/{image_id}.{kind}"
+
+
+def discarded_prefix(collection: str) -> str:
+    return f"discarded/{collection}/"
+
+
+def discarded_key(collection: str, image_id: str, kind: PictureKind) -> str:
+    return f"discarded/{collection}/{image_id[:2]}/{image_id}.{kind}"
 
 
 def thumbnail_key(collection: str, image_id: str) -> str:

@@ -138,6 +138,8 @@ class In(Where):
         """The Chroma names under which the field may be stored as a list."""
         if self.field == "source":
             return ("_sources",)
+        if self.field == "key":
+            return ("key",)
         return (self.field,) if _kind(self.field) in (Kind.ANY, Kind.TEXTS) else ()
 
 
@@ -395,6 +397,8 @@ def _stored(image: Image, field: str) -> Sequence[Scalar]:
     """The field's values in a picture: none if it lacks the field, several if it holds a list."""
     if field == "source":
         return [image.source, *image.sources]
+    if field == "key":
+        return image.keys
     value = getattr(image, field, None) if field in FIELDS else image.metadata.get(field)
     if value is None:
         return ()

@@ -9,7 +9,7 @@ being made beside another, and that nobody sees.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import methodcaller
@@ -25,10 +25,10 @@ from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
 from shared import index_search
+from shared.contributions import Contribution
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
-    ImageNotFound,
     IndexUnavailable,
     InvalidRequest,
     ModelMismatch,
@@ -36,7 +36,8 @@ from shared.errors import (
 from shared.filters import Where
 from shared.index_connection import calls as _calls
 from shared.index_connection import http_server, in_process_server
-from shared.index_records import Pointer, Record, from_record, new_pointer, owner_of, removals, to_record
+from shared.index_pictures import BATCH, Pictures, no_image, write_records
+from shared.index_records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
 T = TypeVar("T")
@@ -44,8 +45,6 @@ T = TypeVar("T")
 REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 10.0
 POINTER_TTL_S = 2.0
-# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
-BATCH = 2_000
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
@@ -168,9 +167,10 @@ class Index:
         with _calls(self._timeout_s):
             return Collection(self, self._reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
-    def switch(self, name: str, staged: "Collection") -> "Collection":
+    def switch(self, name: str, staged: "Collection", *, new_keys: bool = False) -> "Collection":
         """Lets `name`, made if it is none, point at what is staged, in one write.
 
+        Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
         Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
         there, which is POINTER_TTL_S later.
         """
@@ -178,7 +178,10 @@ class Index:
             before, aside = self._pointer(name), staged.pointer
             if before is not None and before.physical == aside.physical:  # the second try after a crash
                 return staged
-            pointers = [replace(aside, name=name)] + ([replace(before, name=aside.name)] if before else [])
+            keys = (before, aside) if before and not new_keys else (aside, before or aside)
+            pointers = [replace(aside, name=name, keys=keys[0].keys)]
+            if before:
+                pointers.append(replace(before, name=aside.name, keys=keys[1].keys))
             names = [one.name for one in pointers]
             fields: list[Any] = [one.fields for one in pointers]
             vectors = np.repeat(_NO_VECTOR, len(names), axis=0)
@@ -202,6 +205,8 @@ class Index:
                 self._cache.pop(staged, None)
             if pointer is not None and (live is None or pointer.physical != live.physical):
                 self._drop(pointer.physical)
+            if pointer is not None and (live is None or pointer.keys != live.keys):
+                self._drop(pointer.keys)
             with _calls(WRITE_TIMEOUT_S):
                 self._registry(methodcaller("delete", [staged]))
 
@@ -214,6 +219,7 @@ class Index:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         self.unstage(name)
         self._drop(pointer.physical)
+        self._drop(pointer.keys)
         still = pointer.physical
         with _calls(WRITE_TIMEOUT_S):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
@@ -245,7 +251,11 @@ class Index:
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         chroma = self._make(pointer.physical)
-        if self._pointer(name) != pointer:  # deleted meanwhile, and perhaps just made anew by us
+        if self._pointer(name) != pointer:
+            here = pointer.physical
+            if self._registry(lambda registry: registry.get(where={"physical": here}, include=[]))["ids"]:
+                return self._reopen(name)  # switched meanwhile
+            # Deleted meanwhile, and perhaps just made anew by us.
             self._drop(pointer.physical)
             raise CollectionNotFound(f"There is no collection {name!r}.")
         # get_or_create silently keeps what another configuration made.
@@ -299,7 +309,7 @@ class Index:
                     self._server.delete_collection(physical, **place)
 
 
-class Collection:
+class Collection(Pictures):
     """A logical collection; follows its name when it is deleted and made anew, but never to another model.
 
     Every method raises CollectionNotFound once it is gone, and what Index raises.
@@ -318,6 +328,10 @@ class Collection:
         )
 
     @property
+    def _write_s(self) -> float:
+        return WRITE_TIMEOUT_S
+
+    @property
     def physical(self) -> str:
         """The name of the Chroma collection."""
         return self.pointer.physical
@@ -326,75 +340,39 @@ class Collection:
         """Raises ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
 
-    def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
-        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each."""
+    def upsert(
+        self,
+        images: Sequence[Image],
+        vectors: NDArray[np.float32],
+        owners: Sequence[str],
+        contributions: Sequence[Sequence[Contribution]] | None = None,
+    ) -> None:
+        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+
+        Records without `contributions` count as if their items had come before all others.
+        """
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
+        made = contributions or [()] * len(images)
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)
             records = {
-                image.id: to_record(image, owner)
-                for image, owner in zip(images[batch], owners[batch], strict=True)
+                image.id: to_record(image, owner, made_of)
+                for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
             }
-            self._run(partial(_write, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
-
-    def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
-
-        Returns the ids that were present.
-        """
-        copied: list[str] = []
-        ids = list(vectors)
-        for start in range(0, len(ids), BATCH):
-            records = {
-                one["id"]: dict(one) for one in self._run(partial(_records, ids=ids[start : start + BATCH]))
-            }
-            if records:
-                rows = np.stack([vectors[image_id] for image_id in records])
-                target._run(partial(_write, records=records, vectors=rows), WRITE_TIMEOUT_S)
-            copied += records
-        return copied
-
-    def records(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What lies in Chroma of those ids that are present, to be compared only."""
-        return {one["id"]: dict(one) for one in self._run(partial(_records, ids=list(ids)))}
-
-    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
-        """Owner and image of those ids that are present."""
-        found: dict[str, tuple[str, Image]] = {}
-        for start in range(0, len(ids), BATCH):
-            batch = list(ids[start : start + BATCH])
-            records = self._run(partial(_records, ids=batch))
-            found |= {record["id"]: (owner_of(record), from_record(record)) for record in records}
-        return found
-
-    def get(self, image_id: str) -> Image:
-        """Raises ImageNotFound."""
-        found = self.owners([image_id])
-        if image_id not in found:
-            raise _no_image(image_id)
-        return found[image_id][1]
+            self._run(partial(write_records, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""
         found = self.vectors([image_id])
         if image_id not in found:
-            raise _no_image(image_id)
+            raise no_image(image_id)
         return found[image_id]
 
     def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Of those ids that are present."""
         pages = self._run(lambda chroma: list(index_search.vectors(chroma, list(ids))))
         return {image_id: row for page, rows in pages for image_id, row in zip(page, rows, strict=True)}
-
-    def delete(self, ids: Sequence[str]) -> None:
-        """Ids that are not there are none the less deleted."""
-        for start in range(0, len(ids), BATCH):
-            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
-
-    def ids(self) -> Iterator[str]:
-        """Every id, once; a page at a time, so what is deleted meanwhile may or may not be among them."""
-        yield from index_search.ids(self._run)
 
     def count(self) -> int:
         return self._run(lambda chroma: chroma.count())
@@ -437,6 +415,9 @@ class Collection:
             except NotFoundError:  # the cached pointer was stale
                 return operation(self._follow(index._reopen(name)))
 
+    def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
+        return self._run(lambda _: operation(self._index._make(self.pointer.keys)), timeout_s)
+
     def _follow(self, opened: _Opened) -> ChromaCollection:
         opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)
         self.pointer = opened.pointer
@@ -450,19 +431,3 @@ def check_collection_name(name: str) -> None:
             "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "
             "a letter or digit first and last."
         )
-
-
-def _records(chroma: ChromaCollection, ids: list[str]) -> Sequence[Record]:
-    return chroma.get(ids, include=["metadatas"])["metadatas"] or []
-
-
-def _write(
-    chroma: ChromaCollection, records: dict[str, dict[str, Any]], vectors: NDArray[np.float32]
-) -> None:
-    ids = list(records)
-    gone = {old["id"]: removals(old, records[old["id"]]) for old in _records(chroma, ids)}
-    chroma.upsert(ids, vectors, [records[image_id] | gone.get(image_id, {}) for image_id in ids])
-
-
-def _no_image(image_id: str) -> ImageNotFound:
-    return ImageNotFound(f"There is no image {image_id!r} in this collection.")

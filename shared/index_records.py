@@ -1,10 +1,11 @@
 """What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
 
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
-(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_phash`, and
-`_extra`, a JSON object of the values that Chroma cannot hold or would change: empty lists, broken Unicode,
-and numbers of more than 15 digits or without end. The numbers also lie nearly right under their names, for
-ranges.
+(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
+(contributions.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
+start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that
+Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without
+end. The numbers also lie nearly right under their names, for ranges. A picture's keys are the list `key`.
 """
 
 import json
@@ -12,10 +13,12 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shared import contributions
+from shared.contributions import Contribution, StoredPicture
 from shared.errors import ModelMismatch
 from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
 from shared.models import Image, Metadata, MetadataValue
@@ -25,13 +28,19 @@ Record = Mapping[str, Any]
 _REQUIRED = ("id", "source", "format", "width", "height", "bytes", "created_at")
 _OPTIONAL = ("taken_at", "lat", "lon", "nsfw")
 _LISTS = ("tags", "colors")
+_PLACE_DIGITS = 12
+PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
 _MOST = 1e308
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What the registry says of a logical collection."""
+    """What the registry says of a logical collection.
+
+    `keys` is the Chroma collection of its keys, which stays with it when `physical` is switched: a picture's
+    id is the same whatever model encoded it.
+    """
 
     name: str
     physical: str
@@ -39,6 +48,7 @@ class Pointer:
     fingerprint: str
     dimension: int
     created_at: float
+    keys: str
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -60,10 +70,19 @@ class Pointer:
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
     """With a physical name that was never used before; Chroma forbids two dots in a row there."""
     physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
-    return Pointer(name, physical, model, fingerprint, dimension, round(time.time(), 3))
+    created_at = round(time.time(), 3)
+    return Pointer(name, physical, model, fingerprint, dimension, created_at, f"{physical}-keys")
 
 
-def to_record(image: Image, owner: str) -> dict[str, Any]:
+def place_of(image_id: str) -> int:
+    """The first 48 of the id's 256 bits: pictures in the order of their ids are in the order of these."""
+    try:
+        return int(image_id[:_PLACE_DIGITS], 16)
+    except ValueError:
+        return 0
+
+
+def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
     """Raises ValueError for a metadata name that is reserved or malformed."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
@@ -71,7 +90,13 @@ def to_record(image: Image, owner: str) -> dict[str, Any]:
     lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
     values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | lists | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
-    record["_owner"] = owner
+    version = contributions.common_version(image, made_of)
+    record["_owner"] = owner if version is None else f"{owner}@{version}"
+    if made_of and version is None:
+        record["_contributions"] = contributions.to_json(made_of)
+    record["_place"] = place_of(image.id)
+    if image.keys:
+        record["key"] = image.keys
     if image.sources:
         record["_sources"] = image.sources
     if image.phash:
@@ -86,13 +111,19 @@ def from_record(record: Record) -> Image:
     values = {**record, **json.loads(record.get("_extra", "{}"))}
     fields: dict[str, Any] = {name: values.pop(name, None) for name in (*_REQUIRED, *_OPTIONAL)}
     fields |= {name: values.pop(name, []) for name in _LISTS}
+    keys = values.pop("key", [])
     metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
     sources, phash = record.get("_sources", []), record.get("_phash")
-    return Image(**fields, sources=sources, phash=phash, metadata=metadata)
+    return Image(**fields, sources=sources, phash=phash, metadata=metadata, keys=keys)
 
 
-def owner_of(record: Record) -> str:
-    return str(record["_owner"])
+def stored_picture(record: Record) -> StoredPicture:
+    image, written = from_record(record), record.get("_contributions")
+    owner, _, version = record["_owner"].partition("@")
+    made_of = (
+        contributions.from_json(written) if written else contributions.of_image(image, int(version or 0))
+    )
+    return StoredPicture(image, owner, made_of)
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:

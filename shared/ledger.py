@@ -27,6 +27,7 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
+from shared.ledger_writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
     Chunk,
@@ -42,9 +43,9 @@ from shared.models import (
 
 PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
-WRITER_LEASE_S = 30.0
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
 INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
+MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_S = 120.0
 WORKER_SEEN_S = 20.0
 IDEMPOTENCY_TTL_S = 24 * 3600
@@ -69,7 +70,7 @@ def new_job_id() -> str:
     return secrets.token_hex(12)
 
 
-class Ledger:
+class Ledger(WriterLedger):
     """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
@@ -131,7 +132,7 @@ class Ledger:
         key, digest = idempotency or ("", "")
         answer = self._run(
             lua.CREATE, job_id, collection, total, chunk_size, callback_url or "", int(reading),
-            READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S,
+            READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S, MAX_JOB_ITEMS,
             kind, json.dumps(options or {}),
         )  # fmt: skip
         return _same_request(answer, digest)
@@ -306,31 +307,6 @@ class Ledger:
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
         ]
 
-    # The one index writer
-
-    def acquire_writer(self, token: str) -> bool:
-        return bool(self._call("set", f"{PREFIX}writer", token, nx=True, px=int(WRITER_LEASE_S * 1000)))
-
-    def renew_writer(self, token: str) -> bool:
-        return bool(self._run(lua.RENEW_WRITER, token, int(WRITER_LEASE_S * 1000)))
-
-    def release_writer(self, token: str, *, force: bool = False) -> bool:
-        """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""
-        return bool(self._run(lua.RELEASE_WRITER, token, int(force)))
-
-    def record_removal(self, collection: str, image_id: str, version: int) -> None:
-        """Remembers that `image_id` ("*": everything) was removed at `version`, see `removals`."""
-        key = f"{PREFIX}removed:{collection}"
-        self._call("hset", key, image_id, version)
-        self._call("expire", key, int(self._job_ttl_s))
-
-    def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
-        """The latest removal of each of `image_ids` that has one; older additions must be skipped."""
-        values = self._call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
-        everything, *each = [int(value or 0) for value in values]
-        latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}
-        return {image_id: version for image_id, version in latest.items() if version}
-
     # Housekeeping
 
     def abandoned_readers(self) -> list[str]:
@@ -412,9 +388,9 @@ def _check_found(answer: int, job_id: str) -> None:
 
 
 def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last, kind, options = answer
+    ref, deliveries, payload, collection, first, last, version, kind, options = answer
     return Claim(
-        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last,
+        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
         kind=JobKind(kind), options=json.loads(options),
     )  # fmt: skip
 

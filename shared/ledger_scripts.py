@@ -15,8 +15,11 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     callbacks        zset    finished jobs whose callback is to be sent, by the time of the next try
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
+    discarded        zset    <coll>/<image id> by the time at which its files were put aside
     workers          hash    worker id -> JSON of its latest heartbeat
     writer           string  the index writer's lease
+    writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
+    clock            string  the latest version that was given out, in microseconds since the epoch
     totals           hash    items a terminal state since the beginning
 """
 
@@ -27,6 +30,15 @@ local PENDING, FETCHED, FAILED, CANCELLED = '0', '1', '4', '5'
 local function now()
   local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+
+-- The first of `count` versions that nobody else gets, in microseconds since the epoch: later than all before.
+-- (Versions are nanoseconds, more than Lua's numbers hold exactly; microseconds are not.)
+local function versions(count)
+  local t = redis.call('TIME')
+  local first = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', P..'clock') or '0')) + 1)
+  redis.call('SET', P..'clock', string.format('%.0f', first + math.ceil(count / 1000)))
+  return string.format('%.0f', first)
 end
 
 local function number(value) return tonumber(value or '0') or 0 end
@@ -118,7 +130,7 @@ end
 
 local function claim(ref, stage, token, lease)
   local id, gen, num = split(ref)
-  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection', 'kind', 'options')
+  local job = redis.call('HMGET', P..'job:'..id, 'gen', 'chunk', 'total', 'collection', 'version', 'kind', 'options')
   if not job[1] or tonumber(job[1]) ~= gen then forget_chunk(ref) return nil end
   local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
   if c[1] ~= stage or c[2] == 'delayed' then return nil end
@@ -130,11 +142,12 @@ local function claim(ref, stage, token, lease)
   start(id)
   local size = tonumber(job[2])
   return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])),
-    job[5] or 'ingest', job[6] or '{}'}
+    job[5] or '0', job[6] or 'ingest', job[7] or '{}'}
 end
 """
 
-# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl kind options -> the
+# id collection total chunk_size callback reading reading_lease ttl idem_key digest idem_ttl most_items kind
+# options -> the
 # job's id, or the "<digest> <job>" that the key already stands for
 CREATE = """
 local id, collection, total, chunk, callback, reading = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
@@ -147,7 +160,8 @@ local t = now()
 redis.call('HSET', P..'job:'..id, 'collection', collection, 'total', total, 'chunk', chunk, 'gen', 0,
   'callback', callback, 'reading', reading, 'truncated', '0', 'created', t, 'started', '', 'finished', '',
   'status', reading == '1' and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', ARGV[8],
-  'kind', ARGV[12], 'options', ARGV[13],
+  'kind', ARGV[13], 'options', ARGV[14],
+  'version', versions(reading == '1' and tonumber(ARGV[12]) or total),
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)
@@ -226,7 +240,7 @@ end
 return refs
 """
 
-# ref stage token lease -> {ref, deliveries, payload, collection, first, last, kind, options}, or nothing
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options}, or nothing
 CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
 
 # stage token lease most_items -> a list of claims, oldest chunk first
@@ -373,6 +387,26 @@ redis.call('ZREM', P..'expiry', id)
 redis.call('ZREM', P..'callbacks', id)
 mark_open(id)
 return failed
+"""
+
+# -> a version for one change, in microseconds
+NEW_VERSION = "return versions(1)"
+
+# token ttl_ms -> 1 when the lease is this token's now; 0 while it is another's, or while another asks for it
+ACQUIRE_WRITER = """
+local asking = redis.call('GET', P..'writer:wanted')
+if asking and asking ~= ARGV[1] then return 0 end
+if not redis.call('SET', P..'writer', ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+if asking then redis.call('DEL', P..'writer:wanted') end
+return 1
+"""
+
+# token ttl_ms -> 1 when this token is the one that asks
+WANT_WRITER = """
+local asking = redis.call('GET', P..'writer:wanted')
+if asking and asking ~= ARGV[1] then return 0 end
+redis.call('SET', P..'writer:wanted', ARGV[1], 'PX', ARGV[2])
+return 1
 """
 
 # hold -> a job whose callback is due, for nobody else until `hold` seconds from now, or nothing

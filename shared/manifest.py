@@ -49,6 +49,7 @@ def _item_line(item: Item) -> bytes:
         "upload": item.upload,
         "metadata": item.metadata,
         "error": item.error,
+        "key": item.key,
         "skip_near": item.skip_near,
     }
     return json.dumps({name: value for name, value in fields.items() if value}).encode() + b"\n"

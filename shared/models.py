@@ -9,6 +9,7 @@ from typing import Any, Self
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
+MAX_KEY = 256
 
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
@@ -63,8 +64,9 @@ class JobStatus(StrEnum):
 class Item:
     """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
 
-    `error` is "code: detail" when the request already showed that it cannot be had. With `skip_near` the
-    picture is left out where it is a near-duplicate.
+    `error` is "code: detail" when the request already showed that it cannot be had. `key` is the user's own
+    name for the item, at most MAX_KEY characters. With `skip_near` the picture is left out where it is a
+    near-duplicate.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Item:
     upload: str | None = None
     error: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    key: str | None = None
     skip_near: bool = False
 
 
@@ -115,8 +118,8 @@ class Claim:
     """A worker's lease on a chunk at one stage.
 
     `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
-    `payload` is the blob that the stage before left for this one ("" for fetch); `kind` and `options` are
-    the job's.
+    `payload` is the blob that the stage before left for this one ("" for fetch), `version` the job's, to
+    which an item's index is added for the item's own; `kind` and `options` are the job's.
     """
 
     chunk: Chunk
@@ -127,6 +130,7 @@ class Claim:
     collection: str
     first_item: int
     last_item: int  # exclusive
+    version: int
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
 
@@ -166,6 +170,7 @@ class Job:
 class Image:
     """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
 
+    `keys` are the users' names that point at it, oldest first.
     `tags`, best first, and `nsfw`, in [0, 1], are tagging.py's; `colors`, most area first, and `phash`, 16
     hexadecimal digits, are appearance.py's. What was ingested before there were these has none of them.
     """
@@ -186,6 +191,7 @@ class Image:
     nsfw: float | None = None
     colors: list[str] = field(default_factory=list)
     phash: str | None = None
+    keys: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,24 @@
 """The only place that chooses implementations."""
 
-from contextlib import suppress
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 from celery import Celery
 
-from shared import vectorlog
-from shared.blobs import PICTURE_KINDS, Blobs, collection_prefix, log_prefix, picture_key
+from shared.blobs import Blobs, collection_prefix, discarded_prefix, log_prefix
 from shared.config import Settings
 from shared.download import Downloader
 from shared.errors import IndexUnavailable
 from shared.index import Index
 from shared.ledger import Ledger
 from shared.tasks import Dispatcher, make_celery
+
+WRITER_PATIENCE_S = 20.0  # a writer that is asked to yields after the batch it is at, in a second or two
+WRITER_POLL_S = 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -36,23 +41,43 @@ class Services:
             for fault in self.index.foreign(model, fingerprint):
                 log.warning("collection_of_another_model", detail=fault)
 
-    def remove_image(self, collection: str, image_id: str) -> None:
-        """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
-        opened = self.index.collection(collection)
-        opened.get(image_id)
-        version = vectorlog.new_version()
-        vectorlog.write_removal(self.blobs, collection, opened.info.fingerprint, image_id, version)
-        self.ledger.record_removal(collection, image_id, version)
-        opened.delete([image_id])
-        self.blobs.delete(*(picture_key(collection, image_id, kind) for kind in PICTURE_KINDS))
+    @contextmanager
+    def writing(self, patience_s: float | None = None) -> Iterator[Callable[[], None]]:
+        """The index writer's lease, for a change that is made at once.
+
+        Yields what must be called before each write: it raises IndexUnavailable once the lease is lost.
+        Raises that too when another process does not yield the lease in `patience_s` (WRITER_PATIENCE_S).
+        """
+        token, until = (
+            secrets.token_hex(8),
+            time.monotonic() + (WRITER_PATIENCE_S if patience_s is None else patience_s),
+        )
+
+        def check() -> None:
+            if not self.ledger.renew_writer(token):
+                raise IndexUnavailable("The writer lease was lost; another process writes now.")
+
+        while not self.ledger.acquire_writer(token):
+            if time.monotonic() > until:
+                raise IndexUnavailable("The index is being written to; try again in some seconds.")
+            self.ledger.want_writer(token)
+            time.sleep(WRITER_POLL_S)
+        try:
+            yield check
+        finally:
+            if not self.ledger.release_writer(token):
+                self.ledger.release_writer(token, force=True)
+                self.dispatcher.wake_writer()
 
     def remove_collection(self, collection: str) -> None:
         """Removes a collection, its pictures and its vector log. Raises CollectionNotFound."""
         self.index.collection(collection)
-        self.ledger.record_removal(collection, "*", vectorlog.new_version())
-        self.index.delete(collection)
-        self.blobs.delete_prefix(log_prefix(collection))
-        self.blobs.delete_prefix(collection_prefix(collection))
+        with self.writing() as check:
+            self.ledger.record_removal(collection, "*", self.ledger.new_version())
+            check()
+            self.index.delete(collection)
+        for prefix in (log_prefix, collection_prefix, discarded_prefix):
+            self.blobs.delete_prefix(prefix(collection))
 
 
 def build_services(settings: Settings) -> Services:

@@ -74,6 +74,13 @@ class Dispatcher:
         except (KombuError, CeleryError, OSError) as error:
             raise BrokerUnavailable("The message broker does not answer.") from error
 
+    def wake_writer(self) -> None:
+        """Lets the index writer look for ready chunks. Trouble is logged: the sweeper wakes it too."""
+        try:
+            self._celery.send_task(TASK_NAMES[Stage.INDEX], args=[""], queue=str(Stage.INDEX))
+        except (KombuError, CeleryError, OSError) as error:
+            log.warning("writer_not_woken", reason=str(error))
+
     def pump(self) -> None:
         """Enqueues every chunk that may be fetched now. Trouble is logged: the sweeper comes by again."""
         try:

@@ -1,11 +1,16 @@
-"""The vector log: every addition and removal, in the blob store, before Chroma hears of it.
+"""The vector log: every addition and change, in the blob store, before Chroma hears of it.
 
-So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file
-whose records carry an `op` (`add` with a row of `vectors`, or `delete`) and whose `version` (nanoseconds
-since the epoch) orders it: for one image the greatest version wins.
+So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
+of its records carries an `op` and a `version` (nanoseconds since the epoch, see ledger_writer.py); made in
+the order of their versions, as `Draft.replay` (draft.py) does, they end in the collection as it is:
+
+    add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
+                `attempts`; has a row of the array
+    delete      `id`: what was said of the picture until then is taken away
+    delete_key  `key`: it no longer points at what it pointed at until then
+    patch       `id`, `metadata`: merged into the picture's, where null takes a name away
 """
 
-import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,13 +25,15 @@ from shared.models import Image, JsonObject
 class Addition:
     """One encoded picture: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
 
-    With `skip_near` it is to be left out where it is a near-duplicate.
+    `version` orders items: it is the same however often the item is delivered. With `skip_near` the picture
+    is to be left out where it is a near-duplicate.
     """
 
     index: int
     attempts: int
     owner: str
     image: Image
+    version: int
     skip_near: bool = False
 
     def record(self) -> JsonObject:
@@ -40,17 +47,13 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Additions with their unit `vectors` (float32, one row each) by one model."""
+    """Additions with their unit `vectors` (float32, one row each) by one model; `version` is the first's."""
 
     version: int
     model: str
     fingerprint: str
     additions: list[Addition]
     vectors: NDArray[np.float32]
-
-
-def new_version() -> int:
-    return time.time_ns()
 
 
 def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) -> str:
@@ -79,7 +82,9 @@ def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
     blobs.put(key, pack(header, [records[place] for place in kept], vectors[kept]))
 
 
-def write_removal(blobs: Blobs, collection: str, fingerprint: str, image_id: str, version: int) -> None:
+def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> None:
+    """Stores a record that has no vector: its `op`, `version` and what the op takes."""
+    version, op = record["version"], record["op"]
     header = {"version": version, "model": "", "fingerprint": fingerprint}
-    key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-delete-{image_id}.npz"
-    blobs.put(key, pack(header, [{"op": "delete", "id": image_id}], np.empty((0, 0), np.float32)))
+    key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-{op}.npz"
+    blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))

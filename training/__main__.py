@@ -35,7 +35,7 @@ def build(folder: Path) -> None:
 
 
 @main.command()
-@click.option("--pictures", default=1_700_000, show_default=True, help="how many to look at in all")
+@click.option("--pictures", default=3_100_000, show_default=True, help="how many to look at in all")
 @click.pass_obj
 def train(folder: Path, pictures: int) -> None:
     """Train, or go on from the last checkpoint."""

@@ -108,7 +108,7 @@ def snowed(image: torch.Tensor) -> torch.Tensor:
 
 
 def contoured(image: torch.Tensor) -> torch.Tensor:
-    """Darken the edges between colours, as drawings with contours have them; a quarter is left pale inside."""
+    """Darken the edges between colours, as drawings with contours have them; a quarter is pale inside."""
     padded = F.pad(image, (0, 1, 0, 1), mode="replicate")
     fine = F.max_pool2d(padded, 2, 1) + F.max_pool2d(-padded, 2, 1)
     broad = F.max_pool2d(image, 3, 1, 1) + F.max_pool2d(-image, 3, 1, 1)

@@ -50,7 +50,6 @@ Reader = Callable[[bytes], Picture]
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     """Fetches the pending items of a claimed chunk and advances it."""
-    version = vectorlog.new_version()
     indices = services.ledger.pending(claim)
     items = dict(enumerate(_read_items(services, claim), start=claim.first_item)) if indices else {}
     reader: Reader = partial(
@@ -65,7 +64,7 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
         outcomes = pool.map(lambda i: fetch_item(services, reader, claim.collection, items[i]), indices)
         found = dict(zip(indices, outcomes, strict=True))
-    _advance(services, claim, version, items, found)
+    _advance(services, claim, items, found)
 
 
 def _read_items(services: Services, claim: Claim) -> list[Item]:
@@ -135,19 +134,18 @@ def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
         colors=picture.colors,
         phash=picture.phash,
         metadata=item.metadata,
+        keys=[] if item.key is None else [item.key],
     )
 
 
-def _advance(
-    services: Services, claim: Claim, version: int, items: dict[int, Item], outcomes: dict[int, Outcome]
-) -> None:
+def _advance(services: Services, claim: Claim, items: dict[int, Item], outcomes: dict[int, Outcome]) -> None:
     attempts = claim.chunk.attempt + 1
     fetched = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, Fetched)}
     errors = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ItemError)}
     again = {i: error for i, error in errors.items() if _worth_retrying(error, attempts)}
     failed = {i: error for i, error in errors.items() if i not in again}
 
-    payload = _write_scratch(services, claim, version, items, fetched) if fetched else ""
+    payload = _write_scratch(services, claim, items, fetched) if fetched else ""
     results = [
         ItemResult(i, items[i].source, attempts, image_id=outcome.image.id) for i, outcome in fetched.items()
     ]
@@ -171,19 +169,24 @@ def _advance(
 
 
 def _write_scratch(
-    services: Services, claim: Claim, version: int, items: dict[int, Item], fetched: dict[int, Fetched]
+    services: Services, claim: Claim, items: dict[int, Item], fetched: dict[int, Fetched]
 ) -> str:
     chunk = claim.chunk
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
     key = scratch_prefix(chunk.job_id) + name
     records = [
         vectorlog.Addition(
-            i, chunk.attempt + 1, f"{chunk.job_id}:{i}", outcome.image, skip_near=items[i].skip_near
+            i,
+            chunk.attempt + 1,
+            f"{chunk.job_id}:{i}",
+            outcome.image,
+            claim.version + i,
+            items[i].skip_near,
         ).record()
         for i, outcome in fetched.items()
     ]
     pixels = np.stack([outcome.pixels for outcome in fetched.values()])
-    services.blobs.put(key, pack({"version": version}, records, pixels))
+    services.blobs.put(key, pack({"version": claim.version + min(fetched)}, records, pixels))
     return key
 
 

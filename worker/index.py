@@ -6,8 +6,8 @@ that waits, whoever does not has nothing to do.
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -15,11 +15,13 @@ import structlog
 from numpy.typing import NDArray
 
 from shared import vectorlog
-from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch, Unavailable
+from shared.discarded import discard, restore
+from shared.draft import Draft
+from shared.errors import IndexUnavailable, ItemError, ModelMismatch
 from shared.index import Collection
 from shared.ledger import Ledger
 from shared.manifest import write_results
-from shared.models import Claim, Image, ItemResult, ItemState, JobError, JobKind, Stage
+from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
 from worker import reindex
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
@@ -27,7 +29,6 @@ from worker.near_duplicates import NearDuplicate, NearDuplicates
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
-MAX_SOURCES = 1000  # of one picture; more are not remembered
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +41,6 @@ class Arrival:
     addition: vectorlog.Addition
     vector: NDArray[np.float32]
     segment: vectorlog.Segment
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record to be written."""
-
-    image: Image
-    vector: NDArray[np.float32]
-    owner: str
-    version: int
 
 
 Outcome = ItemState | NearDuplicate | str  # a string says why the index refused the item
@@ -70,11 +61,11 @@ def drain(services: Services) -> None:
                 if not claims and ledger.release_writer(token):
                     break
                 _write_all(services, claims, token)
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or ledger.writer_wanted():
                     break
     finally:
         ledger.release_writer(token, force=True)
-    if claims:  # stopped by the clock: wakes the next, now that the lease is free
+    if claims:  # stopped by the clock or for another's change: wakes the next, now that the lease is free
         services.dispatcher.send(Stage.INDEX, claims[0].chunk)
     services.dispatcher.pump()
 
@@ -143,90 +134,51 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         )
     except ModelMismatch as mismatch:
         return [mismatch.detail] * len(arrivals)
-    ids = [arrival.addition.image.id for arrival in arrivals]
-    removals = services.ledger.removals(name, ids)
-    stored = collection.owners(list(dict.fromkeys(ids)))
-    rows, outcomes = _merge(arrivals, stored, removals, _near_duplicates(collection, arrivals, stored))
-    refused = _upsert(services.ledger, collection, list(rows.values()), token)
-    # A removal that came in between found nothing to delete, or what has now been written again.
-    late = [
-        i for i, version in services.ledger.removals(name, list(rows)).items() if version > rows[i].version
-    ]
-    if late:
-        collection.delete(late)
+    images = [arrival.addition.image for arrival in arrivals]
+    ids = list(dict.fromkeys(image.id for image in images))
+    draft = Draft(
+        collection,
+        ids=ids,
+        keys=(key for image in images for key in image.keys),
+        removals=services.ledger.removals(name, ids),
+    )
+    outcomes = _fill(draft, collection, arrivals)
+    refused, gone = draft.save(lambda: _check_lease(services.ledger, token))
+    # Fetch has written files of all of them, also of those that were replaced before they came here.
+    there = [image_id for image_id in ids if draft.picture(image_id) is not None]
+    discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    restore(services, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
-    written = [o.image_id if isinstance(o, NearDuplicate) else i for i, o in zip(ids, outcomes, strict=True)]
+    written = [
+        one.image_id if isinstance(one, NearDuplicate) else image.id
+        for image, one in zip(images, outcomes, strict=True)
+    ]
     return [refused.get(image_id, outcome) for image_id, outcome in zip(written, outcomes, strict=True)]
 
 
-def _near_duplicates(
-    collection: Collection, arrivals: list[Arrival], stored: dict[str, tuple[str, Image]]
-) -> NearDuplicates:
-    pairs = [(a.addition.image, a.vector) for a in arrivals if a.addition.skip_near]
-    return NearDuplicates(collection, [pair for pair in pairs if pair[0].id not in stored], len(arrivals))
+def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list[Outcome]:
+    """Adds the arrivals to `draft`, but for new pictures that are to be left out; each one's outcome.
 
-
-def _merge(
-    arrivals: Iterable[Arrival],
-    stored: dict[str, tuple[str, Image]],
-    removals: dict[str, int],
-    near_duplicates: NearDuplicates,
-) -> tuple[dict[str, Row], list[Outcome]]:
-    """What must be written, by image id, and each arrival's outcome.
-
-    The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
-    item is a `duplicate` that adds its source and metadata. An arrival that is older than its image's
-    removal changes nothing. One that asks for it is left out, source and all, where its image is new but
-    nearly another.
+    In the order of the items, so that what one of them replaces at once is never written.
     """
-    known = dict(stored)
-    rows: dict[str, Row] = {}
-    outcomes: list[Outcome] = []
-    for arrival in arrivals:
-        new, owner = arrival.addition.image, arrival.addition.owner
-        before_owner, before = known.get(new.id, (owner, None))
-        removed = removals.get(new.id, 0) > arrival.segment.version
-        near = None
-        if before is None and not removed and arrival.addition.skip_near:
-            near = near_duplicates.of(new, arrival.vector)
-        outcomes.append(near or (ItemState.INDEXED if before_owner == owner else ItemState.DUPLICATE))
-        if removed or near:
+    asking = [a for a in arrivals if a.addition.skip_near and draft.picture(a.addition.image.id) is None]
+    near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
+    outcomes: dict[int, Outcome] = {}
+    for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
+        addition, image = arrival.addition, arrival.addition.image
+        new = draft.picture(image.id) is None and not draft.is_removed(image.id, addition.version)
+        if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
+            outcomes[place] = repeated
             continue
-        if before is None:
-            near_duplicates.add(new, arrival.vector)
-        image = new if before is None else _merged(before, new)
-        if image != before:
-            known[new.id] = (before_owner, image)
-            rows[new.id] = Row(image, arrival.vector, before_owner, arrival.segment.version)
-    return rows, outcomes
+        outcomes[place] = draft.add(image, addition.owner, addition.version, arrival.vector)
+        if new and draft.picture(image.id) is not None:
+            near.add(image, arrival.vector)
+    return [outcomes[place] for place in range(len(arrivals))]
 
 
-def _merged(before: Image, new: Image) -> Image:
-    sources = list(dict.fromkeys([*before.sources, *new.sources]))[:MAX_SOURCES]
-    return replace(before, sources=sources, metadata=before.metadata | new.metadata)
-
-
-def _upsert(ledger: Ledger, collection: Collection, rows: list[Row], token: str) -> dict[str, str]:
-    """Writes `rows`; where Chroma refuses some, finds them by halving. Returns id -> why it was refused."""
-    if not rows:
-        return {}
+def _check_lease(ledger: Ledger, token: str) -> None:
     if not ledger.renew_writer(token):
         raise IndexUnavailable("The writer lease was lost; another process writes now.")
-    try:
-        collection.upsert(
-            [row.image for row in rows], np.stack([row.vector for row in rows]), [row.owner for row in rows]
-        )
-    except (Unavailable, CollectionNotFound):
-        raise
-    except Exception:
-        if len(rows) > 1:
-            middle = len(rows) // 2
-            return _upsert(ledger, collection, rows[:middle], token) | _upsert(
-                ledger, collection, rows[middle:], token
-            )
-        log.exception("row_refused", image_id=rows[0].image.id)
-        return {rows[0].image.id: "The index refused this picture's record; the worker's log says why."}
-    return {}
 
 
 def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:

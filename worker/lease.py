@@ -1,10 +1,8 @@
 """Holding a lease while work goes on, and giving the work back, or up, when it cannot be done."""
 
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -46,26 +44,15 @@ def renewing(renew: Callable[[], object], every_s: float = CHUNK_LEASE_S / 3) ->
 
 @contextmanager
 def writer_paused(services: Services) -> Iterator[Callable[[], None]]:
-    """Holds the index writer's lease, so that it writes nothing; it goes on by itself afterwards.
+    """`Services.writing` for long: more patient, and the lease is renewed for as long as the block runs."""
+    with services.writing(WRITER_PATIENCE_S) as check:
 
-    Yields what is to be called before each write: it raises IndexUnavailable once the lease is lost. Raises
-    that too when the writer has not yielded within WRITER_PATIENCE_S.
-    """
-    ledger, token, until = services.ledger, secrets.token_hex(8), time.monotonic() + WRITER_PATIENCE_S
+        def renew() -> None:
+            with suppress(IndexUnavailable):  # the next `check` says so where it counts
+                check()
 
-    def check() -> None:
-        if not ledger.renew_writer(token):
-            raise IndexUnavailable("The writer lease was lost; another process writes now.")
-
-    while not ledger.acquire_writer(token):
-        if time.monotonic() > until:
-            raise IndexUnavailable("The index writer is busy; try again later.")
-        time.sleep(0.05)
-    try:
-        with renewing(lambda: ledger.renew_writer(token)):
+        with renewing(renew):
             yield check
-    finally:
-        ledger.release_writer(token, force=True)
 
 
 @contextmanager

@@ -79,7 +79,6 @@ def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) ->
 
 
 def _import(services: Services, claim: Claim) -> None:
-    version = vectorlog.new_version()
     attempts = claim.chunk.attempt + 1
     rows = dict(enumerate(_rows(services, claim), claim.first_item))
     sound = {i: rows[i] for i in services.ledger.pending(claim)}
@@ -88,13 +87,14 @@ def _import(services: Services, claim: Claim) -> None:
     for row in taken.values():
         _keep(services, claim.collection, row)
     additions = [
-        vectorlog.Addition(i, attempts, f"{claim.chunk.job_id}:{i}", row.image) for i, row in taken.items()
+        vectorlog.Addition(i, attempts, f"{claim.chunk.job_id}:{i}", row.image, claim.version + i)
+        for i, row in taken.items()
     ]
     key = ""
     if taken:
         vectors = np.stack([row.vector for row in taken.values()])
         model, fingerprint = claim.options["model"], claim.options["fingerprint"]
-        segment = vectorlog.Segment(version, model, fingerprint, additions, vectors)
+        segment = vectorlog.Segment(additions[0].version, model, fingerprint, additions, vectors)
         name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
         key = vectorlog.write_segment(services.blobs, claim.collection, name, segment)
     advance(

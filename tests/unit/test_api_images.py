@@ -56,6 +56,7 @@ def test_a_picture_is_described(api: Api) -> None:
         "colors": ["blue", "white"],
         "phash": "00ff00ff00ff00ff",
         "metadata": {"shop": "north", "sizes": ["s", "m"]},
+        "keys": [],
         "thumbnail_url": f"/v1/images/{added}/thumbnail",
     }
 

@@ -59,6 +59,14 @@ def test_similar_pictures_are_within_the_limit(api: Api) -> None:
     assert [int(hit["id"], 16) for hit in results] == [2, 4]
 
 
+def test_lists_are_within_the_limit_unless_they_ask(api: Api) -> None:
+    def listed(query: str) -> list[int]:
+        return [int(one["id"], 16) for one in api.http.get(f"/v1/images?{query}").get_json()["images"]]
+
+    assert listed("") == [1, 2, 4]
+    assert listed('filters={"nsfw": {"gt": 0.4}}') == [2, 3]
+
+
 def test_a_picture_over_the_limit_is_there_for_who_names_it(api: Api) -> None:
     assert api.http.get(f"/v1/images/{image_id(3)}").get_json()["nsfw"] == 0.9
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from werkzeug.formparser import parse_form_data
 
-from api import cli
+from api import cli, cli_collections
 from api import client as client_module
 from api.client import ApiError, Client
 from api.sources import collect, typed
@@ -80,7 +80,8 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setattr(client_module, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(cli, "Client", partial(Client, transport=httpx.MockTransport(server)))
-    group = click.Group(commands={command.name or "": command for command in cli.client_commands})
+    commands = [*cli.client_commands, *cli_collections.client_commands]
+    group = click.Group(commands={command.name or "": command for command in commands})
 
     def invoke(*arguments: str, **options: Any) -> Result:
         return CliRunner().invoke(group, arguments, **options)
@@ -264,6 +265,31 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_s_key_column_becomes_the_items_keys(tmp_path: Path) -> None:
+    csv = tmp_path / "list.csv"
+    csv.write_text("key,url,sku,n\n 007 ,u1,A,1\n,u2,B,2\n", encoding="utf-8")
+    assert list(collect([str(csv)]).items({})) == [
+        {"url": "u1", "key": "007", "metadata": {"sku": "A", "n": 1}},
+        {"url": "u2", "metadata": {"sku": "B", "n": 2}},
+    ]
+    by_sku = collect([str(csv)], "sku").items({})
+    assert [item["key"] for item in by_sku] == ["A", "B"]
+    lines = tmp_path / "list.jsonl"
+    rows = [{"url": "u1", "sku": 7}, {"url": "u2", "sku": ""}, {"url": "u3", "sku": None}, {"url": "u4"}]
+    lines.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert list(collect([str(lines)], "sku").items({})) == [
+        {"url": "u1", "key": "7", "metadata": {}}, *({"url": f"u{n}", "metadata": {}} for n in (2, 3, 4)),
+    ]  # fmt: skip
+    parquet = tmp_path / "list.parquet"
+    columns = {"url": ["u1", "u2", "u3"], "key": [1.0, None, float("nan")]}
+    table = pytest.importorskip("pyarrow").table(columns)
+    pytest.importorskip("pyarrow.parquet").write_table(table, parquet)
+    assert [item.get("key") for item in collect([str(parquet)]).items({})] == ["1", None, None]
+    for path in (csv, parquet):
+        with pytest.raises(ConfigError, match="has no `article` column"):
+            collect([str(path)], "article").check()
+
+
 def test_a_text_list_skips_blank_lines_and_comments(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xef\xbb\xbfhttp://x/1\r\n\r\n# note\nhttp://x/2")
@@ -327,6 +353,36 @@ def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
     assert result.exit_code == 0, result.output
     assert server.form()[0] == {"on_near_duplicate": "skip"}
     assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
+
+
+def test_ingest_takes_keys_from_the_column_that_is_named(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("url,sku\nhttp://x/1,A1\n", encoding="utf-8")
+    server.routes["POST /v1/jobs"] = (202, job())
+    assert run("ingest", str(tmp_path / "a.csv"), "--key-column", "sku").exit_code == 0
+    assert server.lines() == [{"url": "http://x/1", "key": "A1", "metadata": {}}]
+    result = run("ingest", str(tmp_path / "a.csv"), "--key-column", "article")
+    assert (result.exit_code, len(server.requests)) == (1, 1)
+    assert "has no `article` column" in result.output
+
+
+def test_collections_are_listed_created_and_deleted(run: Callable[..., Result], server: Server) -> None:
+    cats = {"name": "cats", "count": 1234, "model": "m/one", "dimension": 4, "created_at": "2026"}
+    server.routes["GET /v1/collections"] = [{"collections": []}, {"collections": [cats]}]
+    assert run("collections", "list").output == "There are no collections.\n"
+    assert re.search(r"cats +1,234 +m/one", run("collections", "list").output)
+    assert json.loads(run("collections", "list", "--json").output) == {"collections": [cats]}
+    server.routes["POST /v1/collections"] = [
+        (201, cats), problem(409, "collection_exists", "The collection 'cats' exists already."),
+    ]  # fmt: skip
+    assert run("collections", "create", "cats").output == "cats: m/one\n"
+    assert json.loads(server.requests[-1].content) == {"name": "cats"}
+    refused = run("collections", "create", "cats")
+    assert (refused.exit_code, "exists already" in refused.output) == (1, True)
+    server.routes["DELETE /v1/collections/cats"] = (204, None)
+    assert run("collections", "delete", "cats").output == "cats is deleted.\n"
+    assert server.requests[-1].method == "DELETE"
 
 
 def test_ingest_reads_urls_from_standard_input(run: Callable[..., Result], server: Server) -> None:

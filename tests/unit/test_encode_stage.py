@@ -65,7 +65,9 @@ def encode_claim(services: StubServices) -> Callable[..., Claim]:
         job_id = services.job(len(shades))
         claim = services.claim()
         pixels = np.stack([np.full((side, side, 3), shade, np.uint8) for shade in shades])
-        records = [Addition(i, 1, f"{job_id}:{i}", image(f"id{i}")).record() for i in range(len(shades))]
+        records = [
+            Addition(i, 1, f"{job_id}:{i}", image(f"id{i}"), 7 + i).record() for i in range(len(shades))
+        ]
         key = f"scratch/{job_id}/0.npz"
         services.blobs.put(key, pack({"version": 7}, records, pixels))
         moves = [(i, FETCHED) for i in range(len(shades))]

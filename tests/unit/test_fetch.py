@@ -64,6 +64,7 @@ def test_fetched_pictures_go_to_encode_in_one_blob(services: StubServices) -> No
     assert pixels.dtype == np.uint8
     additions = [Addition.from_record(record) for record in records]
     assert [a.owner for a in additions] == [f"{job_id}:{i}" for i in range(3)]
+    assert [a.version for a in additions] == [claim.version + i for i in range(3)]
     assert [a.image.id for a in additions] == [hashlib.sha256(png(i)).hexdigest() for i in range(3)]
     assert services.blobs.exists(picture_key("images", additions[0].image.id, "thumbnail"))
     assert not services.blobs.exists(picture_key("images", additions[0].image.id, "original"))
@@ -79,6 +80,31 @@ def test_what_the_pixels_and_the_request_say_goes_along(services: StubServices) 
     assert [a.skip_near for a in additions] == [False, True]
     assert [a.image.colors for a in additions] == [["red"], ["black"]]
     assert [a.image.phash for a in additions] == ["8000000000000000", "0000000000000000"]
+
+
+def test_a_picture_has_its_item_s_key_and_a_version_that_a_retry_does_not_change(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
+    services.downloader.pages |= {"http://x/0": png(0), "http://x/1": unavailable()}
+    items = [Item(source=f"s{n}", url=f"http://x/{n}", key=f"sku-{n}") for n in range(2)]
+    services.job(items)
+    first = services.claim()
+    run(services.real, PREPROCESS, first)
+    services.downloader.pages["http://x/1"] = png(1)
+    ((stage, chunk),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
+    again = services.ledger.claim(chunk, stage)
+    assert again is not None
+    run(services.real, PREPROCESS, again)
+    found = [
+        Addition.from_record(record)
+        for key in services.blobs.list("scratch/")
+        for record in unpack(services.blobs.get(key))[1]
+    ]
+    assert sorted((a.index, a.image.keys, a.version) for a in found) == [
+        (0, ["sku-0"], first.version),
+        (1, ["sku-1"], first.version + 1),
+    ]
 
 
 def test_each_bad_item_fails_alone_with_its_code(services: StubServices) -> None:

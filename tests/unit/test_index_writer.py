@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 
+from shared.blobs import thumbnail_key
 from shared.errors import LedgerUnavailable
 from shared.index import Collection
 from shared.ledger import Ledger
 from shared.manifest import read_results
 from shared.models import ItemState, JobStatus, Stage
-from shared.vectorlog import Addition, Segment
-from tests.unit.stages import FINGERPRINT, StubServices, collection_gone, image, make_services
+from tests.unit.stages import StubServices, collection_gone, make_services
 from worker import index as writer
 from worker import lease
-from worker.index import Arrival, drain
+from worker.index import drain
 from worker.near_duplicates import NearDuplicates
 
 NONE_NEAR = NearDuplicates(cast(Collection, None), [], 0)
@@ -27,13 +26,6 @@ def services(tmp_path: Path) -> StubServices:
     return make_services(tmp_path)
 
 
-def make_arrival(services: StubServices, owner: str, image_id: str, version: int = 1) -> Arrival:
-    services.job(1)
-    segment = Segment(version, "m", FINGERPRINT, [], np.empty((0, 4), np.float32))
-    addition = Addition(0, 1, owner, image(image_id, owner))
-    return Arrival(services.claim(), addition, np.zeros(4, np.float32), segment)
-
-
 def redeliver_at_once(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
     monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
@@ -43,32 +35,6 @@ def deliver(services: StubServices, times: int) -> None:
     for _ in range(times):
         services.ledger.sweep()
         drain(services.real)
-
-
-def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_their_source(
-    services: StubServices,
-) -> None:
-    arrivals = [make_arrival(services, owner, "a") for owner in ("j:0", "j:1", "k:0")]
-    rows, outcomes = writer._merge(arrivals, {}, {}, NONE_NEAR)
-    assert outcomes == [INDEXED, DUPLICATE, DUPLICATE]
-    assert rows["a"].owner == "j:0"
-    assert rows["a"].image.sources == ["j:0", "j:1", "k:0"]
-    assert rows["a"].image.source == "j:0"
-
-
-def test_a_redelivered_owner_is_still_indexed_and_writes_nothing(services: StubServices) -> None:
-    stored = {"a": ("j:0", image("a", "j:0"))}
-    rows, outcomes = writer._merge([make_arrival(services, "j:0", "a")], stored, {}, NONE_NEAR)
-    assert outcomes == [INDEXED]
-    assert rows == {}
-
-
-def test_a_removal_beats_older_additions_and_not_newer_ones(services: StubServices) -> None:
-    arrivals = [make_arrival(services, "j:0", "a", version=4), make_arrival(services, "k:0", "a", version=6)]
-    rows, outcomes = writer._merge(arrivals, {}, {"a": 5}, NONE_NEAR)
-    assert outcomes == [INDEXED, INDEXED]
-    assert rows["a"].owner == "k:0"
-    assert rows["a"].image.sources == ["k:0"]
 
 
 def test_what_is_ready_of_several_jobs_is_one_write(services: StubServices) -> None:
@@ -84,7 +50,7 @@ def test_a_refused_row_fails_alone(services: StubServices) -> None:
     job_id = services.to_index(list("abcdefg"))
     drain(services.real)
     assert services.states(job_id) == [INDEXED, INDEXED, FAILED, INDEXED, INDEXED, INDEXED, INDEXED]
-    assert sorted(services.index.stored.rows) == list("abdefg")
+    assert sorted(services.index.stored.pictures) == list("abdefg")
     assert services.ledger.get(job_id).errors[0].code == "index_error"
     assert read_results(services.blobs, job_id, 7, 2, 3)[2].image_id == "c"
 
@@ -133,20 +99,87 @@ def test_vectors_deleted_with_their_collection_fail_at_once(services: StubServic
     assert services.ledger.get(job_id).errors[0].code == "index_error"
 
 
-def test_a_picture_removed_while_it_is_written_stays_removed(
+def test_a_removal_beats_the_items_of_jobs_that_were_made_before(services: StubServices) -> None:
+    before = services.to_index(["a", "b"])
+    services.ledger.record_removal("images", "a", services.ledger.new_version())
+    after = services.to_index(["a"])
+    drain(services.real)
+    assert [services.states(job) for job in (before, after)] == [[INDEXED, INDEXED], [INDEXED]]
+    assert services.index.stored.pictures["a"].owner == f"{after}:0"
+    assert services.index.stored.pictures["a"].image.sources == [f"{after}/0"]
+
+
+def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_their_source(
+    services: StubServices,
+) -> None:
+    first, second = services.to_index(["a", "a"]), services.to_index(["a"])
+    drain(services.real)
+    assert [services.states(job) for job in (first, second)] == [[INDEXED, DUPLICATE], [DUPLICATE]]
+    stored = services.index.stored.pictures["a"]
+    assert (stored.owner, stored.image.source) == (f"{first}:0", f"{first}/0")
+    assert stored.image.sources == [f"{first}/0", f"{first}/1", f"{second}/0"]
+
+
+def test_a_new_picture_under_a_key_replaces_the_old_one_and_its_files(services: StubServices) -> None:
+    services.to_index(["a"], keys=["sku"])
+    for image_id in "ab":
+        services.blobs.put(thumbnail_key("images", image_id), image_id.encode())
+    drain(services.real)
+    job_id = services.to_index(["b"], keys=["sku"])
+    drain(services.real)
+    assert services.states(job_id) == [INDEXED]
+    assert {i: one.image.keys for i, one in services.index.stored.pictures.items()} == {"b": ["sku"]}
+    assert not services.blobs.exists(thumbnail_key("images", "a"))
+    assert services.blobs.exists(thumbnail_key("images", "b"))
+
+
+def test_two_keys_exchange_their_pictures_which_keep_their_files(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services.to_index(["a", "b"], version=5)
+    services.to_index(["a", "b"], keys=["left", "right"])
+    for image_id in "ab":
+        services.blobs.put(thumbnail_key("images", image_id), image_id.encode())
+    drain(services.real)
+    monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
+    services.to_index(["b"], keys=["left"])
+    services.to_index(["a"], keys=["right"])
+    drain(services.real)
+    keys = {i: one.image.keys for i, one in services.index.stored.pictures.items()}
+    assert keys == {"b": ["left"], "a": ["right"]}
+    assert [services.blobs.get(thumbnail_key("images", i)) for i in "ab"] == [b"a", b"b"]
+    assert services.blobs.list("discarded/") == []
+
+
+def test_a_picture_whose_successor_the_index_refuses_stays(services: StubServices) -> None:
+    services.to_index(["a"], keys=["sku"])
+    drain(services.real)
+    services.index.stored.refused = {"b"}
+    job_id = services.to_index(["b"], keys=["sku"])
+    drain(services.real)
+    assert services.states(job_id) == [FAILED]
+    assert list(services.index.stored.pictures) == ["a"]
+
+
+def test_a_writer_yields_to_a_change_that_is_to_be_made_at_once(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
+    jobs = [services.to_index(["a"]), services.to_index(["b"])]
     upsert = services.index.stored.upsert
 
-    def removed_meanwhile(*arguments: object) -> None:
-        services.ledger.record_removal("images", "a", 6)
-        services.index.stored.delete(["a"])
+    def asked_meanwhile(*arguments: object) -> None:
+        assert not services.ledger.acquire_writer("change")
+        services.ledger.want_writer("change")
         upsert(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(services.index.stored, "upsert", removed_meanwhile)
+    monkeypatch.setattr(services.index.stored, "upsert", asked_meanwhile)
     drain(services.real)
-    assert list(services.index.stored.rows) == ["b"]
+    drain(services.real)
+    assert [services.states(job) for job in jobs] == [[INDEXED], [ItemState.FETCHED]]
+    assert services.ledger.acquire_writer("change"), "it is left to who asked for it"
+    services.ledger.release_writer("change", force=True)
+    drain(services.real)
+    assert services.states(jobs[1]) == [INDEXED]
 
 
 def test_a_collection_deleted_while_it_is_written_is_tried_again_not_row_by_row(
@@ -182,11 +215,11 @@ def test_only_the_holder_of_the_lease_writes(services: StubServices, monkeypatch
     assert services.states(job_id) == [ItemState.FETCHED]
     services.ledger.release_writer("another", force=True)
 
-    def owners_slowly(ids: object) -> dict[str, object]:
+    def stored_slowly(ids: object) -> dict[str, object]:
         services.ledger._redis.set("is:writer", "another")
         return {}
 
-    monkeypatch.setattr(services.index.stored, "owners", owners_slowly)
+    monkeypatch.setattr(services.index.stored, "stored", stored_slowly)
     drain(services.real)
     assert services.index.stored.calls == []
     assert services.ledger._redis.get("is:writer") == "another"

@@ -1,6 +1,7 @@
 import io
 import json
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -134,7 +135,10 @@ def test_an_empty_url_fails_its_item_and_not_the_request(services: Services) -> 
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"items": [{"url": "u", "key": "k"}]}, "/items/0/key"),
+        ({"items": [{"url": "u", "keys": ["k"]}]}, "/items/0/keys"),
+        ({"items": [{"url": "u", "key": ""}]}, "/items/0/key"),
+        ({"items": [{"url": "u", "key": 7}]}, "/items/0/key"),
+        ({"items": [{"url": "u"}, {"url": "u", "key": "k" * 257}]}, "/items/1/key"),
         ({"items": [{"url": "u"}, {"url": 3}]}, "/items/1/url"),
         ({"items": [{"metadata": {}}]}, "/items/0/url"),
         ({"items": [{"url": None}]}, "/items/0/url"),
@@ -194,6 +198,23 @@ def test_every_kind_of_metadata_value_is_kept(services: Services) -> None:
     body = json.dumps({"items": [{"url": "u", "metadata": metadata}]}).encode()
     _, items = items_of(services, ingest_json(services, OPTIONS, body))
     assert items[0].metadata == metadata
+
+
+def test_items_carry_their_keys(services: Services) -> None:
+    rows: list[dict[str, Any]] = [{"url": "http://a", "key": "k" * 256}, {"url": "http://b", "key": None}]
+    _, items = items_of(services, ingest_json(services, OPTIONS, json.dumps({"items": rows}).encode()))
+    assert [item.key for item in items] == ["k" * 256, None]
+    lines = b"\n".join(json.dumps(row).encode() for row in rows)
+    _, items = items_of(services, ingest_lines(services, OPTIONS, body_of(lines), "application/x-ndjson"))
+    assert [item.key for item in items] == ["k" * 256, None]
+
+
+def test_another_key_is_another_request(services: Services) -> None:
+    options = Options("images", None, "once")
+    for key in ("a", "b"):
+        body = json.dumps({"items": [{"url": "http://x", "key": key}]}).encode()
+        with pytest.raises(IdempotencyMismatch) if key == "b" else nullcontext():
+            ingest_json(services, options, body)
 
 
 def test_a_repeated_key_answers_with_the_first_job_however_the_json_is_spelled(services: Services) -> None:
@@ -287,7 +308,7 @@ def test_a_slow_stream_shows_its_progress_before_a_segment_is_full(
     ("line", "pointer"),
     [
         (b"nonsense", "/3"),
-        (b'{"url": "u", "key": "k"}', "/3/key"),
+        (b'{"url": "u", "key": ""}', "/3/key"),
         (b'{"url": 1}', "/3/url"),
         (b'{"url": "u", "metadata": {"id": 1}}', "/3/metadata/id"),
         (b'{"url": "\xff"}', "/3"),
@@ -502,6 +523,15 @@ def test_metadata_can_be_a_list_in_file_order(services: Services) -> None:
     assert [item.metadata for item in items] == [{"n": 1}, {}]
 
 
+def test_keys_are_a_list_in_file_order(services: Services) -> None:
+    data = multipart(("files", "a.jpg", b"1"), ("keys", None, b'["sku-1", null]'), ("files", "b.jpg", b"2"))
+    _, items = items_of(services, upload(services, data))
+    assert [item.key for item in items] == ["sku-1", None]
+    archive = multipart(("files", "a.zip", zipped(a=b"1", b=b"2")), ("keys", None, b'["sku-1", "sku-2"]'))
+    _, items = items_of(services, upload(services, archive))
+    assert [item.key for item in items] == ["sku-1", "sku-2"]
+
+
 def test_a_file_over_the_limit_fails_alone(services: Services) -> None:
     data = multipart(("files", "big.jpg", b"x" * 1001), ("files", "ok.jpg", b"x" * 1000))
     _, items = items_of(services, upload(services, data))
@@ -535,6 +565,10 @@ def test_an_archive_gives_an_item_for_each_picture(services: Services) -> None:
         ([("files", "a.jpg", b"x"), ("metadata", None, b"[]")], "/metadata"),
         ([("files", "a.jpg", b"x"), ("metadata", None, b'{"id": 1}')], "/metadata/id"),
         ([("files", "a.jpg", b"x"), ("metadata", None, b'[{"a": null}]')], "/metadata/0/a"),
+        ([("files", "a.jpg", b"x"), ("keys", None, b'["k"')], "/keys"),
+        ([("files", "a.jpg", b"x"), ("keys", None, b'"k"')], "/keys"),
+        ([("files", "a.jpg", b"x"), ("keys", None, b"[]")], "/keys"),
+        ([("files", "a.jpg", b"x"), ("keys", None, b'[""]')], "/keys/0"),
         ([("files", "a.jpg", b"x"), ("callback_url", None, b"http://10.0.0.1/")], "/callback_url"),
         ([("files", "a.zip", zipped(a=b"x")), ("files", "b.jpg", b"x")], "/files"),
         ([("files", "b.jpg", b"x"), ("files", "a.zip", zipped(a=b"x"))], "/files"),

@@ -19,13 +19,21 @@ def test_items_are_read_back_from_any_range_across_files(blobs: Blobs) -> None:
     writer = ManifestWriter(blobs, "job")
     count = 2 * SEGMENT_ITEMS + 10
     for number in range(count):
-        writer.add(Item(source=f"s{number}", url=f"u{number}", metadata={"n": number, "tags_": ["a\n"]}))
+        writer.add(
+            Item(
+                source=f"s{number}",
+                url=f"u{number}",
+                metadata={"n": number, "tags_": ["a\n"]},
+                key=f"k{number}",
+            )
+        )
     writer.flush()
     assert writer.count == count
     for start, stop in [(0, 3), (SEGMENT_ITEMS - 2, SEGMENT_ITEMS + 2), (count - 1, count)]:
         items = read_items(blobs, "job", start, stop)
         assert [item.source for item in items] == [f"s{n}" for n in range(start, stop)]
     assert items[0].metadata == {"n": count - 1, "tags_": ["a\n"]}
+    assert items[0].key == f"k{count - 1}"
 
 
 def test_a_file_that_was_flushed_before_it_was_full_grows(blobs: Blobs) -> None:
@@ -62,13 +70,15 @@ def test_a_pickle_in_place_of_an_array_is_refused() -> None:
         unpack(pack({}, [{}], np.array([object()])))
 
 
-def test_a_log_segment_round_trips_and_removals_stand_beside_it(blobs: Blobs) -> None:
-    image = Image("a" * 64, "s", ["s"], "png", 1, 2, 3, 4.5, metadata={"tags_": ["x"]})
-    addition = vectorlog.Addition(7, 1, "job:7", image)
+def test_a_log_segment_round_trips_and_changes_stand_beside_it(blobs: Blobs) -> None:
+    image = Image("a" * 64, "s", ["s"], "png", 1, 2, 3, 4.5, metadata={"tags_": ["x"]}, keys=["k"])
+    addition = vectorlog.Addition(7, 1, "job:7", image, 5)
     segment = vectorlog.Segment(5, "m", "f", [addition], np.ones((1, 4), np.float32))
     key = vectorlog.write_segment(blobs, "images", "chunk", segment)
     back = vectorlog.read_segment(blobs, key)
     assert back.additions == [addition]
     assert (back.version, back.model, back.fingerprint) == (5, "m", "f")
-    vectorlog.write_removal(blobs, "images", "f", image.id, 6)
+    change = {"op": "delete", "version": 6, "id": image.id}
+    vectorlog.write_change(blobs, "images", "f", change)
     assert [k.split("/")[-1][:20] for k in blobs.list("log/images/f/")] == [f"{5:020d}", f"{6:020d}"]
+    assert unpack(blobs.get(blobs.list("log/images/f/")[1]))[1] == [change]

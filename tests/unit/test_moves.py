@@ -39,7 +39,7 @@ from tests.unit.fakes import (
     with_services,
 )
 from tests.unit.stages import StubDispatcher, image
-from worker import index, moves
+from worker import index, moves, replay
 from worker.isolation import run_isolated
 
 PARQUET = "application/vnd.apache.parquet"
@@ -113,6 +113,24 @@ def test_a_collection_moves_with_everything_that_is_known_of_it(api: Api) -> Non
     assert all(here.get(one) == there.get(one) for one in ids)
     assert all(np.array_equal(here.vector(one), there.vector(one)) for one in ids)
     assert api.http.get(f"/v1/images/{image_id(3)}/thumbnail?collection=copy").data == webp()
+
+
+def test_keys_move_and_replace_what_they_pointed_at(api: Api) -> None:
+    api.add(1, axis(1), keys=["sku", "other"], sources=["https://example.com/1.jpg", "b", "c"])
+    data = exported(api)
+    job_of(api, import_(api, parquet_of([sound_row(2, keys=["sku"])])))
+    assert job_of(api, import_(api, data))["counts"]["indexed"] == 1
+    copy = api.services.index.collection("copy")
+    assert list(copy.ids()) == [image_id(1)]
+    assert copy.get(image_id(1)) == api.services.index.collection("images").get(image_id(1))
+    for key in ("sku", "other"):
+        found = api.http.get(f"/v1/images?collection=copy&key={key}").json["images"]
+        assert [one["id"] for one in found] == [image_id(1)]
+    before = copy.stored([image_id(1)])
+    replay.rebuild(api.services, "copy")
+    assert api.services.index.collection("copy").stored([image_id(1)]) == before
+    assert api.http.delete("/v1/images?collection=copy&key=sku").status_code == 204
+    assert api.services.index.collection("copy").get(image_id(1)).keys == ["other"]
 
 
 def webp() -> bytes:

@@ -47,7 +47,7 @@ def arrive(services: StubServices, *looks: Look, skip: bool = True, version: int
     found = [ItemResult(i, "", 1, image_id=one.id) for i, one in enumerate(images)]
     write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, found)
     additions = [
-        Addition(i, 1, f"{job_id}:{i}", replace(one, phash=look[1]), skip_near=skip)
+        Addition(i, 1, f"{job_id}:{i}", replace(one, phash=look[1]), version + i, skip)
         for i, (one, look) in enumerate(zip(images, looks, strict=True))
     ]
     vectors = np.stack([unit(direction) for _, _, direction in looks])
@@ -79,8 +79,10 @@ def test_a_near_duplicate_of_what_is_stored_is_left_out_and_names_it(services: S
     drain(services.real)
     assert services.states(job_id) == [DUPLICATE]
     assert image_ids(services, job_id) == ["a"]
-    assert list(services.index.stored.rows) == ["a"]
-    assert services.index.stored.rows["a"][1].sources == [services.index.stored.rows["a"][1].source]
+    assert list(services.index.stored.pictures) == ["a"]
+    assert services.index.stored.pictures["a"].image.sources == [
+        services.index.stored.pictures["a"].image.source
+    ]
     assert logged(services) == ["a"], "a rebuild from the log must not bring it back"
 
 
@@ -127,7 +129,7 @@ def test_the_same_bytes_are_a_duplicate_that_adds_its_source_as_ever(services: S
     job_id = arrive(services, A)
     drain(services.real)
     assert services.states(job_id) == [DUPLICATE]
-    assert len(services.index.stored.rows["a"][1].sources) == 2
+    assert len(services.index.stored.pictures["a"].image.sources) == 2
 
 
 def test_a_redelivery_after_the_write_changes_no_outcome(
@@ -139,12 +141,12 @@ def test_a_redelivery_after_the_write_changes_no_outcome(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "advance", crash)
         drain(services.real)
-    assert list(services.index.stored.rows) == ["a"]
+    assert list(services.index.stored.pictures) == ["a"]
     services.ledger.sweep()
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED, DUPLICATE], [DUPLICATE]]
     assert [image_ids(services, job) for job in jobs] == [["a", "a"], ["a"]]
-    assert list(services.index.stored.rows) == ["a"]
+    assert list(services.index.stored.pictures) == ["a"]
     assert logged(services) == ["a"]
 
 
@@ -184,7 +186,7 @@ def test_an_arrival_older_than_its_removal_is_neither_written_nor_a_reason_to_sk
     jobs = [arrive(services, A, version=4), arrive(services, NEAR_A, version=6)]
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED], [INDEXED]]
-    assert list(services.index.stored.rows) == ["near-a"]
+    assert list(services.index.stored.pictures) == ["near-a"]
 
 
 # The request

@@ -157,6 +157,9 @@ def test_an_optional_column_may_be_absent() -> None:
         (with_column("lat", [1.0, float("inf"), 1.0], pa.float64()), "lat"),
         (with_column("source", ["a", "b" * 9000, "c"], pa.string()), "source"),
         (with_column("sources", [["a"], [None], ["c"]], pa.list_(pa.string())), "sources"),
+        (with_column("keys", [["a"], [""], ["c"]], pa.list_(pa.string())), "keys: each must"),
+        (with_column("keys", [["a"], ["b" * 257], ["c"]], pa.list_(pa.string())), "keys: each must"),
+        (with_column("keys", [["a"], [None], ["c"]], pa.list_(pa.string())), "keys: each must"),
         (with_column("metadata", ["{}", "[]", "{}"], pa.string()), "metadata"),
         (with_column("metadata", ["{}", "{not json", "{}"], pa.string()), "JSON"),
         (

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from api import cli
 from api import moves as api_moves
 from api.client import Client
+from shared import changes, vectorlog
 from shared import index as index_module
-from shared import vectorlog
 from shared.arrays import pack
 from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
+from shared.contributions import KeyRecord
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import Collection
@@ -60,7 +61,7 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
     for number in range(start, start + count):
         added = api.add(number, axis(number % 8), metadata={"n": number})
         image = images(api).get(added)
-        addition = vectorlog.Addition(number, 1, f"job:{number}", image)
+        addition = vectorlog.Addition(number, 1, f"job:{number}", image, number)
         segment = vectorlog.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
         vectorlog.write_segment(api.services.blobs, "images", "x", segment)
         if kept:
@@ -130,6 +131,19 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert not replay.verify(api.services, "images")
 
 
+def test_keys_stay_with_the_collection(api: Api) -> None:
+    fill(api)
+    api.add(1, axis(1), keys=["sku"])
+    images(api).write_keys([KeyRecord("sku", 1, image_id(1))])
+    before = images(api).pointer
+    job_of(api)
+    made = images(api)
+    assert (made.pointer.fingerprint, made.pointer.keys) == (NEW, before.keys)
+    holder = made.by_key("sku")
+    assert holder is not None
+    assert holder.image.id == image_id(1)
+
+
 def test_a_server_of_the_old_model_says_what_to_do_after_the_switch(api: Api) -> None:
     fill(api)
     assert api.http.get("/v1/search?text=axis 1").status_code == 200
@@ -144,9 +158,10 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
 
     def meanwhile() -> None:
         fill(api, 3, start=10)
-        api.services.remove_image("images", image_id(2))
+        changes.remove_image(api.services, "images", image_id(2))
         api.add(3, axis(3), metadata={"other": "x"})
-        change = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        change: dict[str, Any] = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
+        change["version"] = 10**6
         header = {"version": 10**6, "model": "", "fingerprint": OLD}
         key = f"{log_prefix('images')}{OLD}/{10**6:020d}-patch.npz"
         api.services.blobs.put(key, pack(header, [change], np.empty((0, 0), np.float32)))
@@ -169,7 +184,7 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
         claim = api.services.ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
         moves.run(api.services, claim)
-    api.services.remove_image("images", image_id(2))
+    changes.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
     assert not replay.verify(api.services, "images")
@@ -386,7 +401,7 @@ def test_a_worker_holds_one_other_model_until_the_job_is_finished(
     monkeypatch.setattr(app, "_load_encoder", load)
     encoders = app.Encoders(api.services.settings, "stub/model")
     chunk = Chunk("job", 0, 0)
-    plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4)
+    plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4, 0)
     other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
     assert encoders.of(plain) is encoders.main
     assert encoders.of(other) is encoders.of(other)

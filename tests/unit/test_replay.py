@@ -34,7 +34,8 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
 
 def log(services: Services, version: int, numbers: Sequence[int], **fields: Any) -> None:
     additions = [
-        Addition(n, 1, f"job:{n}", replace(image(image_id(n), f"{version}/{n}"), **fields)) for n in numbers
+        Addition(n, 1, f"job:{n}", replace(image(image_id(n), f"{version}/{n}"), **fields), version)
+        for n in numbers
     ]
     vectors = np.stack([axis(n % DIMENSION) for n in numbers])
     segment = Segment(version, "stub/model", FINGERPRINT, additions, vectors)
@@ -44,7 +45,7 @@ def log(services: Services, version: int, numbers: Sequence[int], **fields: Any)
 def log_record(services: Services, version: int, **record: Any) -> None:
     header = {"version": version, "model": "", "fingerprint": FINGERPRINT}
     key = f"{log_prefix('images')}{FINGERPRINT}/{version:020d}-{record['op']}.npz"
-    services.blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))
+    services.blobs.put(key, pack(header, [{"version": version, **record}], np.empty((0, 0), np.float32)))
 
 
 def stored(services: Services, images: Sequence[Image]) -> None:
@@ -116,6 +117,47 @@ def test_a_picture_that_was_deleted_and_brought_again_is_there(services: Service
     assert services.index.collection("images").get(image_id(1)).metadata == {"new": True}
 
 
+def test_a_rebuild_knows_where_each_key_points(services: Services) -> None:
+    log(services, 1, [1], keys=["sku"])
+    log(services, 2, [2], keys=["sku"])
+    log(services, 3, [3], keys=["gone"])
+    log(services, 4, [4], keys=["other"])
+    log(services, 5, [4])
+    log_record(services, 6, op="delete_key", key="gone")
+    log_record(services, 7, op="delete_key", key="other")
+    stored(services, [image(image_id(9))])
+    before = services.index.collection("images").pointer.keys
+    replay.rebuild(services, "images")
+    made = services.index.collection("images")
+    assert sorted(made.ids()) == ids(2, 4)
+    holder = made.by_key("sku")
+    assert holder is not None
+    assert (holder.image.id, holder.key_versions("sku")) == (image_id(2), [2])
+    assert (made.by_key("gone"), made.by_key("other")) == (None, None)
+    assert made.get(image_id(4)).keys == []
+    assert made.key_records(["gone"])["gone"].floor == 6
+    assert made.pointer.keys != before
+    assert not replay.verify(services, "images")
+
+
+def test_a_key_pointed_elsewhere_through_the_old_pointer_during_the_switch_is_kept(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(services, 1, [1], keys=["sku"])
+    log(services, 2, [2])
+
+    def meanwhile() -> None:
+        log(services, 8, [2], keys=["sku"], metadata={"shop": "north"})
+
+    monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(meanwhile))
+    replay.rebuild(services, "images")
+    made = services.index.collection("images")
+    holder = made.by_key("sku")
+    assert holder is not None
+    assert (holder.image.id, holder.image.metadata) == (image_id(2), {"shop": "north"})
+    assert list(made.ids()) == ids(2)
+
+
 def test_a_collection_that_chroma_has_lost_comes_back(services: Services) -> None:
     log(services, 1, range(20))
     faults = replay.rebuild(services, "images")
@@ -148,7 +190,7 @@ def test_a_rebuild_that_died_is_made_again_from_the_start(
     log(services, 1, [1, 2])
     stored(services, [image(image_id(1))])
     with monkeypatch.context() as patch:
-        patch.setattr(index_module.Index, "switch", lambda *_: 1 / 0)
+        patch.setattr(index_module.Index, "switch", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             replay.rebuild(services, "images")
     assert services.index.collection("images").count() == 1
@@ -176,7 +218,7 @@ def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.
     monkeypatch.setattr(lease, "WRITER_PATIENCE_S", 0.0)
     log(services, 1, [1])
     assert services.ledger.acquire_writer("another")
-    with pytest.raises(IndexUnavailable, match="busy"):
+    with pytest.raises(IndexUnavailable, match="being written"):
         replay.rebuild(services, "images")
     assert services.ledger.release_writer("another", force=True)
     replay.rebuild(services, "images")

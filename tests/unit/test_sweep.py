@@ -10,12 +10,22 @@ from pathlib import Path
 import fakeredis
 import pytest
 
+from shared.blobs import discarded_key, thumbnail_key
+from shared.discarded import discard, restore
 from shared.errors import ItemError
 from shared.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
 from tests.unit.stages import StubServices, make_services
 from worker import sweep as sweeper
-from worker.sweep import CALLBACK_TRIES, ORPHAN_AGE_S, clear_away, clear_orphans, send_callbacks, sweep
+from worker.sweep import (
+    CALLBACK_TRIES,
+    ORPHAN_AGE_S,
+    clear_away,
+    clear_discarded,
+    clear_orphans,
+    send_callbacks,
+    sweep,
+)
 
 CALLBACK = "https://example.com/done"
 
@@ -165,3 +175,21 @@ def test_callbacks_outlive_a_failure_of_their_own(
     monkeypatch.setattr(sweeper, "send_callbacks", broken)
     sweeper._call_back_until(services.real, Twice())  # type: ignore[arg-type]
     assert len(calls) == 2
+
+
+def test_files_that_were_put_aside_go_in_the_end(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image_id in "ab":
+        services.blobs.put(thumbnail_key("images", image_id), b"webp")
+    discard(services.real, "images", ["a"])
+    clear_discarded(services.real)
+    assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
+    restore(services.real, "images", ["a", "b"])
+    assert services.blobs.get(thumbnail_key("images", "a")) == b"webp"
+    discard(services.real, "images", ["a"])
+    monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
+    clear_discarded(services.real)
+    restore(services.real, "images", ["a", "b"])
+    assert services.blobs.list("discarded/") == []
+    assert [services.blobs.exists(thumbnail_key("images", image_id)) for image_id in "ab"] == [False, True]

@@ -1,0 +1,84 @@
+"""Changes that are made at once, not by a job: each is written to the vector log, then to the index."""
+
+from collections.abc import Callable, Mapping
+
+from shared import vectorlog
+from shared.blobs import PICTURE_KINDS, picture_key
+from shared.discarded import delete_discarded, discard
+from shared.draft import Draft
+from shared.errors import ImageNotFound, IndexUnavailable
+from shared.models import Image, Metadata, MetadataValue
+from shared.services import Services
+
+
+def remove_image(services: Services, name: str, image_id: str) -> None:
+    """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
+    collection = services.index.collection(name)
+    collection.get(image_id)  # so that one which is not there waits for nobody
+    with services.writing() as check:
+        version = services.ledger.new_version()
+        draft = Draft(collection, ids=[image_id])
+        if not draft.remove(image_id, version):
+            raise _no_image(image_id)
+        record = {"op": "delete", "version": version, "id": image_id}
+        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        services.ledger.record_removal(name, image_id, version)
+        draft.save(check)
+        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
+        delete_discarded(services, name, image_id)
+
+
+def remove_key(services: Services, name: str, key: str) -> bool:
+    """Removes a key, and its picture unless another key or an item without one has brought that too.
+
+    Returns whether the key pointed at a picture. If it did not, items of jobs that were made before, and are
+    still on their way, do not bring it back either. Raises CollectionNotFound.
+    """
+    collection = services.index.collection(name)
+    with services.writing() as check:
+        version = services.ledger.new_version()
+        record = {"op": "delete_key", "version": version, "key": key}
+        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        draft = Draft(collection, keys=[key])
+        found = draft.remove_key(key, version)
+        _, gone = draft.save(check)
+        discard(services, name, gone)
+    return found
+
+
+def change_metadata(
+    services: Services,
+    name: str,
+    image_id: str,
+    metadata: Mapping[str, MetadataValue | None],
+    accept: Callable[[Metadata, Metadata], None],
+) -> Image:
+    """Merges `metadata` into a picture's, where None takes a name away (RFC 7396); returns the picture.
+
+    Nothing is written if `accept`, which gets the metadata before and after, raises. What an item of a job
+    made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
+    ImageNotFound.
+    """
+    collection = services.index.collection(name)
+    image = collection.get(image_id)
+    if not metadata:
+        return image
+    with services.writing() as check:
+        version = services.ledger.new_version()
+        draft = Draft(collection, ids=[image_id])
+        before = draft.picture(image_id)
+        if before is None:
+            raise _no_image(image_id)
+        accept(before.image.metadata, draft.change(image_id, version, metadata))
+        record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
+        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        refused, _ = draft.save(check)
+        if refused:
+            raise IndexUnavailable(refused[image_id])
+    changed = draft.picture(image_id)
+    assert changed is not None  # noqa: S101 - changing metadata takes no picture away
+    return changed.image
+
+
+def _no_image(image_id: str) -> ImageNotFound:
+    return ImageNotFound(f"There is no picture {image_id} in this collection.")

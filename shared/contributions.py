@@ -1,0 +1,150 @@
+"""What a picture is made of: what each item said of it, in the order of their versions.
+
+A picture has one `Contribution` for each item that brought its bytes and one for each change of its metadata.
+It is there for as long as an item's is. An item without a key stays until the picture is deleted; one with a
+key stays until the key points at another picture, or is deleted. All of it depends on versions alone, so
+whatever is delivered twice, late or out of order ends in the same state.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
+
+from shared.models import Image, Metadata, MetadataValue
+
+MAX_CONTRIBUTIONS = 1000  # of one picture; of items without a key only the latest so many are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Of the item with this `version`: its source, key and metadata. A change of metadata has no `source`.
+
+    A value of None, in a change only, takes the name away.
+    """
+
+    version: int
+    source: str | None = None
+    key: str | None = None
+    metadata: dict[str, MetadataValue | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture's record as the index keeps it. `owner`: "<job>:<index>" of the item that is `indexed`."""
+
+    image: Image
+    owner: str
+    contributions: tuple[Contribution, ...]
+
+    def key_versions(self, key: str) -> list[int]:
+        return [one.version for one in self.contributions if one.key == key]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """Where a key points.
+
+    `floor`: whatever the key pointed at up to this version, it no longer does. `image_id` is the picture
+    that it points at now ("": none), `before` those that may still say so after a crash: they are looked
+    at with it, and what their contributions and the floor say counts.
+    """
+
+    key: str
+    floor: int = 0
+    image_id: str = ""
+    before: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> list[str]:
+        return [image_id for image_id in (self.image_id, *self.before) if image_id]
+
+
+def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
+    """Of one item, or of a whole picture that was brought here: its first sources stand under its keys.
+
+    With the version 0, that of a record that was written without any, they are older than all others.
+    """
+    sources = image.sources or [image.source]
+    metadata: dict[str, MetadataValue | None] = dict(image.metadata)
+    under = zip_longest(image.keys, sources[: len(image.keys)], fillvalue=sources[-1])
+    keyed = [Contribution(version, source, key, metadata) for key, source in under]
+    plain = [Contribution(version, source) for source in sources[len(image.keys) :]]
+    return (*keyed, *(replace(one, metadata=metadata) if one is plain[-1] else one for one in plain))
+
+
+def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
+    """In order of version; the same item's takes the place of its former one."""
+    same = (new.version, new.source, new.key)
+    others = [one for one in contributions if (one.version, one.source, one.key) != same]
+    ordered = sorted([*others, new], key=lambda one: one.version)
+    return _bounded(_without_overruled_changes(ordered))
+
+
+def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
+    """The picture with the sources, keys and metadata that its contributions make; None when it is gone."""
+    items = [one for one in contributions if one.source is not None]
+    if not items:
+        return None
+    metadata: Metadata = {}
+    for one in contributions:
+        for name, value in one.metadata.items():
+            metadata.pop(name, None)
+            if value is not None:
+                metadata[name] = value
+    sources = list(dict.fromkeys(one.source for one in items if one.source is not None))
+    keys = list(dict.fromkeys(one.key for one in items if one.key is not None))
+    return replace(image, source=sources[0], sources=sources, keys=keys, metadata=metadata)
+
+
+def common_version(image: Image, contributions: Sequence[Contribution]) -> int | None:
+    """The version from which `of_image` makes just these contributions, as of nearly every picture."""
+    versions = {one.version for one in contributions}
+    if len(versions) != 1 or tuple(contributions) != of_image(image, min(versions)):
+        return None
+    return versions.pop()
+
+
+def to_json(contributions: Sequence[Contribution]) -> str:
+    rows = [[one.version, one.source, one.key, one.metadata] for one in contributions]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def from_json(text: str) -> tuple[Contribution, ...]:
+    return tuple(Contribution(*row) for row in json.loads(text))
+
+
+def key_to_record(record: KeyRecord) -> dict[str, Any]:
+    fields = asdict(record)
+    # Chroma has no empty lists, and keeps whole numbers to 64 bits.
+    return {"record": json.dumps(fields), "image_id": record.image_id}
+
+
+def key_from_record(record: Mapping[str, Any]) -> KeyRecord:
+    fields = json.loads(record["record"])
+    return KeyRecord(**{**fields, "before": tuple(fields["before"])})
+
+
+def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:
+    """Of each name that was changed, only the latest change: so a picture can be changed for ever."""
+    kept: list[Contribution] = []
+    changed: set[str] = set()
+    for one in reversed(list(ordered)):
+        if one.source is None:
+            left = {name: value for name, value in one.metadata.items() if name not in changed}
+            changed |= left.keys()
+            if left:
+                kept.append(replace(one, metadata=left))
+        else:
+            kept.append(one)
+    return kept[::-1]
+
+
+def _bounded(ordered: list[Contribution]) -> tuple[Contribution, ...]:
+    surplus = len(ordered) - MAX_CONTRIBUTIONS
+    if surplus <= 0:
+        return tuple(ordered)
+    plain = [one for one in ordered if one.source is not None and one.key is None]
+    dropped = {id(one) for one in plain[:surplus]}
+    return tuple(one for one in ordered if id(one) not in dropped)

@@ -1,0 +1,49 @@
+"""Files of pictures that a key no longer points at: put aside, out of reach, before they are deleted.
+
+An item that brings such a picture back may have been fetched, and its files written, before they were put
+aside: it then gets them back. So two keys can exchange their pictures in one job.
+"""
+
+from collections.abc import Sequence
+
+from shared.blobs import PICTURE_KINDS, Blobs, discarded_key, picture_key
+from shared.services import Services
+
+
+def discard(services: Services, collection: str, image_ids: Sequence[str]) -> None:
+    """Puts the files of pictures aside that are no longer in the index."""
+    if not image_ids:
+        return
+    services.ledger.record_discarded(collection, image_ids)
+    for image_id in image_ids:
+        for kind in PICTURE_KINDS:
+            _move(
+                services.blobs,
+                picture_key(collection, image_id, kind),
+                discarded_key(collection, image_id, kind),
+            )
+
+
+def restore(services: Services, collection: str, image_ids: Sequence[str]) -> None:
+    """Gives pictures that are in the index (again) back what was put aside."""
+    found = services.ledger.discarded(collection, image_ids) if image_ids else []
+    for image_id in found:
+        for kind in PICTURE_KINDS:
+            live = picture_key(collection, image_id, kind)
+            if not services.blobs.exists(live):
+                _move(services.blobs, discarded_key(collection, image_id, kind), live)
+    if found:
+        services.ledger.forget_discarded(collection, found)
+
+
+def delete_discarded(services: Services, collection: str, image_id: str) -> None:
+    services.blobs.delete(*(discarded_key(collection, image_id, kind) for kind in PICTURE_KINDS))
+    services.ledger.forget_discarded(collection, [image_id])
+
+
+def _move(blobs: Blobs, source: str, target: str) -> None:
+    try:
+        blobs.put(target, blobs.get(source))
+    except KeyError:
+        return
+    blobs.delete(source)
