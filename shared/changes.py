@@ -6,7 +6,8 @@ from shared import vectorlog
 from shared.blobs import PICTURE_KINDS, picture_key
 from shared.discarded import delete_discarded, discard
 from shared.draft import Draft
-from shared.errors import ImageNotFound, IndexUnavailable
+from shared.errors import IndexUnavailable
+from shared.index_pictures import no_image
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 
@@ -19,7 +20,7 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
         version = services.ledger.new_version()
         draft = Draft(collection, ids=[image_id])
         if not draft.remove(image_id, version):
-            raise _no_image(image_id)
+            raise no_image(image_id)
         record = {"op": "delete", "version": version, "id": image_id}
         vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         services.ledger.record_removal(name, image_id, version)
@@ -68,7 +69,7 @@ def change_metadata(
         draft = Draft(collection, ids=[image_id])
         before = draft.picture(image_id)
         if before is None:
-            raise _no_image(image_id)
+            raise no_image(image_id)
         accept(before.image.metadata, draft.change(image_id, version, metadata))
         record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
         vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
@@ -78,7 +79,3 @@ def change_metadata(
     changed = draft.picture(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image
-
-
-def _no_image(image_id: str) -> ImageNotFound:
-    return ImageNotFound(f"There is no picture {image_id} in this collection.")

@@ -33,6 +33,14 @@ def new_index(request: pytest.FixtureRequest, tmp_path: Path) -> NewIndex:
     return lambda: Index(url)
 
 
+@pytest.fixture
+def index(new_index: NewIndex) -> Iterator[Index]:
+    index = new_index()
+    yield index
+    for info in index.collections():
+        index.delete(info.name)
+
+
 @pytest.fixture(scope="module")
 def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:

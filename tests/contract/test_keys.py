@@ -31,14 +31,6 @@ DIMENSION = 4
 
 
 @pytest.fixture
-def index(new_index: NewIndex) -> Iterator[Index]:
-    index = new_index()
-    yield index
-    for info in index.collections():
-        index.delete(info.name)
-
-
-@pytest.fixture
 def collection(index: Index) -> Collection:
     return index.create("images", **MODEL, dimension=DIMENSION)
 

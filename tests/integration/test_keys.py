@@ -20,21 +20,9 @@ SMALL = "?w=64&h=64"
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Iterator[ImageServer]:
-    with ImageServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("keys"), CHUNK_SIZE="4") as running:
         yield running
-
-
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=60) as client:
-        yield client
 
 
 def post(http: httpx.Client, collection: str, items: list[dict[str, Any]]) -> str:

@@ -37,12 +37,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=60) as client:
-        yield client
-
-
 def ingest(http: httpx.Client, seeds: range, collection: str = "images") -> dict[str, Any]:
     files = [("files", (f"{seed}.png", png(seed))) for seed in seeds]
     data = {"collection": collection, "metadata": '{"shop": "north"}'}

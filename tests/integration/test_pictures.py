@@ -25,12 +25,6 @@ ALL = {"nsfw": {"gte": 0}}  # a condition on nsfw asks for what NSFW_MAX leaves 
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Iterator[ImageServer]:
-    with ImageServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("pictures")
     vocabulary = folder / "tags.txt"
@@ -38,12 +32,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"TAG_VOCABULARY": str(vocabulary), "TAG_MIN_SCORE": "0", "NSFW_MAX": "0", "CHUNK_SIZE": "4"}
     with Stack(folder, **settings) as running:
         yield running
-
-
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=60) as client:
-        yield client
 
 
 def upload(http: httpx.Client, files: dict[str, bytes], collection: str, **fields: str) -> dict[str, Any]:

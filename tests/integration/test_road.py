@@ -22,12 +22,6 @@ DEADLINE_S = 90.0
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Iterator[ImageServer]:
-    with ImageServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("road")
     settings = {
@@ -39,12 +33,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(folder, **settings) as running:
         yield running
-
-
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=60) as client:
-        yield client
 
 
 def eventually(check: Callable[[], Any], what: str) -> Any:
