@@ -27,7 +27,7 @@ class Plan:
         colour = torch.where(
             (chance >= 0.10) & (chance < 0.14), torch.randint(len(COLOUR_VALUES), (size,)), -1
         )
-        return cls(partner, colour, (chance >= 0.14) & (chance < 0.16))
+        return cls(partner, colour, (chance >= 0.14) & (chance < 0.19))
 
 
 def aspects(pictures: torch.Tensor) -> torch.Tensor:

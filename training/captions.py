@@ -15,7 +15,8 @@ from training.words import WordNet, withheld
 
 TEMPLATES = (
     "a {}", "the {}", "{} emoji", "{} icon", "clip art of {}", "{} clip art", "a picture of a {}",
-    "a drawing of a {}", "an image of {}", "a photo of a {}",
+    "a drawing of a {}", "an image of {}", "a photo of a {}", "a little {}", "a cartoon {}", "a funny {}",
+    "a nice {}", "a big {}", "simple {}",
 )  # fmt: skip
 COLOURS = {  # sRGB in [0, 1]: for backgrounds, and for the nearest name of a drawing's main colour
     "red": (0.86, 0.16, 0.16), "orange": (0.96, 0.55, 0.12), "yellow": (0.98, 0.82, 0.2),
@@ -108,14 +109,14 @@ class Captions:
         """A caption, and whether it names the concept (so that it fits every drawing of it)."""
         item, chance, name = self.items[index], random.random(), self.name(index)
         keywords, categories = item["keywords"], item["categories"]
-        if chance < 0.44:
+        if chance < 0.40:
             return name, True
-        if chance < 0.68 and keywords:
+        if chance < 0.64 and keywords:
             many = random.random() < 0.25 and len(keywords) > 1
             return " ".join(random.sample(keywords, 2)) if many else random.choice(keywords), False
-        if chance < 0.83 and keywords:
+        if chance < 0.79 and keywords:
             return " ".join(random.sample([name, random.choice(keywords)], 2)), True
-        if chance < 0.87 and categories:
+        if chance < 0.83 and categories:
             return (categories[0] if random.random() < 0.6 else f"{categories[0]} {name}"), False
         if chance < 0.92 and item["related"]:
             return random.choice(item["related"]), False

@@ -44,7 +44,7 @@ PICTURES = (
     Source("fluent-color", "@iconify-json/fluent-color@1.2.21", "MIT", "Microsoft", "icon", 0.7),
     Source("streamline-ultimate-color", "@iconify-json/streamline-ultimate-color@1.2.2", "CC-BY-4.0", "Streamline", "icon", 0.4),
     Source("streamline-freehand-color", "@iconify-json/streamline-freehand-color@1.2.2", "CC-BY-4.0", "Streamline", "icon", 0.4),
-    Source("openclipart", "openclipart-png", "public domain", "Openclipart's authors", "clipart", 0.7),
+    Source("openclipart", "openclipart-png", "public domain", "Openclipart's authors", "clipart", 1.2),
     Source("openmoji", "openmoji@17.0.0", "CC-BY-SA-4.0", "OpenMoji", "emoji"),
     Source("twemoji", "emoji-datasource-twitter@16.0.0", "CC-BY-4.0", "Twitter", "emoji"),
     Source("stamps", "tuxpaint-stamps-default", "GPL-2.0", "Tux Paint's authors", "photo"),

@@ -125,7 +125,7 @@ class Trainer:
                 caption, names = scene.format(words.name(index)), False
             raw.append(caption)
             names_it.append(names)
-            texts.append(random.choice(TEMPLATES).format(caption) if random.random() < 0.2 else caption)
+            texts.append(random.choice(TEMPLATES).format(caption) if random.random() < 0.25 else caption)
         fits = torch.tensor([[caption in known for caption in raw] for known in tags])
         labels = self._labels(indices, plan)
         own = torch.where(labels < 0, -1 - torch.arange(BATCH), labels)
