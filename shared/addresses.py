@@ -55,16 +55,26 @@ class AddressPolicy:
     def permits(self, host: str, address: str) -> bool:
         """Whether `host` may be reached at `address`, a numeric IPv4 or IPv6 address."""
         try:
-            candidate = unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+            candidate = _parsed(address)
         except ValueError:
             return False
         return host.lower() in self._names or self._in_networks(candidate) or is_public(candidate)
+
+    def exempts(self, host: str, addresses: Sequence[str]) -> bool:
+        """Whether `allow_hosts` names the host, or the networks of all its addresses."""
+        if host.lower() in self._names:
+            return True
+        return all(self._in_networks(_parsed(one)) for one in addresses)
 
     def permits_all(self, host: str, addresses: Iterable[str]) -> bool:
         return all(self.permits(host, address) for address in addresses)
 
     def _in_networks(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def _parsed(address: str) -> Address:
+    return unwrapped(ipaddress.ip_address(address.partition("%")[0]))
 
 
 def unwrapped(address: Address) -> Address:

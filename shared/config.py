@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     allow_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="hosts or CIDRs that URL fetching may reach although private"
     )
+    host_rate: float = Field(20.0, gt=0, le=10_000, description="requests a second a foreign host")
+    refused_robots_tags: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="X-Robots-Tag directives that keep a picture out"
+    )
     job_ttl_days: float = Field(7.0, gt=0, description="days a finished job is kept")
     keep: Literal["rendition", "original", "none"] = Field("rendition", description="pixels kept a picture")
     callback_secret: SecretStr | None = Field(None, description="HMAC key of job callbacks")
@@ -53,7 +57,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["console", "json"] = Field("console", description="log lines for people or machines")
 
-    @field_validator("allow_hosts", mode="before")
+    @field_validator("allow_hosts", "refused_robots_tags", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return (

@@ -21,6 +21,7 @@ import httpx
 
 from shared.addresses import AddressPolicy, canonical_host
 from shared.errors import ItemError
+from shared.politeness import Manners
 from shared.resolver import Resolver
 
 MAX_REDIRECTS = 5
@@ -36,6 +37,8 @@ _INFLATE_SIZE = 64 * 1024
 
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
+_DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -43,12 +46,20 @@ class Downloader:
     """Thread-safe; made after a fork, not before. `timeout_s` bounds a whole call, redirects and all.
 
     `allow_hosts` are host names, addresses or CIDRs that may be reached although they are not public. Raises
-    ConfigError for a malformed one.
+    ConfigError for a malformed one. A picture whose X-Robots-Tag has one of `refused_robots_tags` is refused.
     """
 
-    def __init__(self, *, timeout_s: float, max_bytes: int, allow_hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        allow_hosts: Sequence[str],
+        refused_robots_tags: Sequence[str] = (),
+    ) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._refused_robots_tags = {tag.lower() for tag in refused_robots_tags}
         self._policy = AddressPolicy(allow_hosts)
         self._resolver = Resolver()
         self._call = _Call()
@@ -57,16 +68,16 @@ class Downloader:
         self._pools = [_pool(backend, context) for _ in range(_POOLS)]
         self._user_agent = f"image-search/{_version()} (+bulk image ingestion)".encode()
 
-    def get(self, url: str) -> bytes:
-        """The content of `url`, never empty.
+    def get(self, url: str, manners: Manners | None = None) -> bytes:
+        """The content of `url`, never empty. `manners` are kept to at each host that is not allowed by name.
 
         Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
-        too_many_redirects, too_large or not_an_image.
+        too_many_redirects, too_large or not_an_image; and what `manners` raise.
         """
         self._call.start(self._timeout_s)
         target = _parse(url)
         for _ in range(MAX_REDIRECTS + 1):
-            with _item_errors(), self._request("GET", target) as response:
+            with self._turn(target, manners), _item_errors(), self._request("GET", target) as response:
                 location = _location(response)
                 if location is None:
                     return self._body(response)
@@ -77,9 +88,7 @@ class Downloader:
     def check(self, url: str) -> None:
         """Connects to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
         self._call.start(self._timeout_s)
-        host = _parse(url).raw_host.decode("ascii")
-        if not self._policy.permits_all(host, self._resolver.addresses(host, self._call.left())):
-            raise _blocked()
+        self._permitted(_parse(url).raw_host.decode("ascii"))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """The status that `url` answers with. Redirects are not followed. Raises ItemError as `get` does."""
@@ -92,6 +101,32 @@ class Downloader:
     def close(self) -> None:
         for pool in self._pools:
             pool.close()
+
+    @contextmanager
+    def _turn(self, url: httpx.URL, manners: Manners | None) -> Iterator[None]:
+        """The block is one request of a host. The wait for its turn is not taken off the deadline."""
+        host = url.raw_host.decode("ascii")
+        if manners is None or self._policy.exempts(host, self._permitted(host)):
+            yield
+            return
+        before = time.monotonic()
+        turn = manners.wait(host)
+        self._call.deadline += time.monotonic() - before
+        failure = None
+        try:
+            yield
+        except ItemError as error:
+            failure = error
+            raise
+        finally:
+            manners.tell(host, turn, failure)
+
+    def _permitted(self, host: str) -> list[str]:
+        """The host's addresses. Raises ItemError: dns_error or blocked_address."""
+        addresses = self._resolver.addresses(host, self._call.left())
+        if not self._policy.permits_all(host, addresses):
+            raise _blocked()
+        return addresses
 
     @contextmanager
     def _request(
@@ -129,6 +164,8 @@ class Downloader:
     def _body(self, response: httpcore.Response) -> bytes:
         if not 200 <= response.status < 300:
             raise _status_error(response)
+        if refused := self._refused_robots_tags & _robots_tags(response):
+            raise ItemError("http_status", f"the server's X-Robots-Tag says {sorted(refused)[0]}")
         length = _header(response, b"content-length")
         if length.isdigit() and int(length) > self._max_bytes:
             raise self._too_large()
@@ -291,6 +328,22 @@ def _header(response: httpcore.Response, name: bytes) -> str:
     return next(
         (value.decode("latin-1").strip() for key, value in response.headers if key.lower() == name), ""
     )
+
+
+def _robots_tags(response: httpcore.Response) -> set[str]:
+    """The directives of X-Robots-Tag that are for everybody or for us, in lower case."""
+    found = set()
+    for name, value in response.headers:
+        if name.lower() != b"x-robots-tag":
+            continue
+        agent = "*"
+        for part in value.decode("latin-1").lower().split(","):
+            before, colon, rest = part.strip().partition(":")
+            if colon and before not in _DIRECTIVES_WITH_VALUE:
+                agent, before = before, rest.strip()
+            if agent in ("*", "image-search"):
+                found.add(before)
+    return found
 
 
 def _location(response: httpcore.Response) -> str | None:

@@ -15,6 +15,7 @@ ImageSearchError
 ├── UnsupportedMediaType  415
 ├── Unavailable           503   retryable: a dependency does not answer
 │   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady
+├── HostBusy                    a foreign host's rate is used up for now (never reaches HTTP)
 └── ItemError             422   one picture cannot be had or read; `code` is one of ITEM_CODES
 """
 
@@ -212,6 +213,17 @@ class BlobsUnavailable(Unavailable):
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
     title = "Model is loading"
+
+
+class HostBusy(ImageSearchError):
+    """The host may be asked again in `wait_s` seconds. No picture fails for it."""
+
+    code = "host_busy"
+    title = "Host busy"
+
+    def __init__(self, host: str, wait_s: float) -> None:
+        super().__init__(f"{host} is not asked more often than it may be.")
+        self.wait_s = wait_s
 
 
 class ItemError(ImageSearchError):

@@ -27,6 +27,7 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
+from shared.ledger_hosts import HostLedger
 from shared.ledger_writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
@@ -70,7 +71,7 @@ def new_job_id() -> str:
     return secrets.token_hex(12)
 
 
-class Ledger(WriterLedger):
+class Ledger(WriterLedger, HostLedger):
     """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
@@ -277,21 +278,21 @@ class Ledger(WriterLedger):
         next_stage: Stage | None = None,
         payload: str = "",
         retry_delay_s: float | None = None,
+        hold_s: float = 0.0,
         result: JsonObject | None = None,
     ) -> bool:
         """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
 
-        `result` becomes the job's.
-
-        With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. Returns
-        False, having changed nothing, when the lease was lost or the job cancelled meanwhile.
+        `result` becomes the job's. With `retry_delay_s` the items still pending are fetched again, as the
+        chunk's next attempt. With `hold_s` this attempt was postponed, and the job sends no more chunks for
+        that long. Returns False, having changed nothing, when the lease was lost or the job cancelled.
         """
         coded = [(index, ITEM_STATES.index(state)) for index, state in moves]
         delay = -1 if retry_delay_s is None else retry_delay_s
         arguments = (
             claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
             json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
-            json.dumps(result) if result else "",
+            json.dumps(result) if result else "", hold_s,
         )  # fmt: skip
         return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
 
@@ -388,10 +389,10 @@ def _check_found(answer: int, job_id: str) -> None:
 
 
 def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last, version, kind, options = answer
+    ref, deliveries, payload, collection, first, last, version, kind, options, postponed = answer
     return Claim(
         Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
-        kind=JobKind(kind), options=json.loads(options),
+        kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     workers          hash    worker id -> JSON of its latest heartbeat
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
+    host:<host>      hash    a foreign host's token bucket and breaker (ledger_hosts.py)
     clock            string  the latest version that was given out, in microseconds since the epoch
     totals           hash    items a terminal state since the beginning
 """
@@ -142,7 +143,7 @@ local function claim(ref, stage, token, lease)
   start(id)
   local size = tonumber(job[2])
   return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])),
-    job[5] or '0', job[6] or 'ingest', job[7] or '{}'}
+    job[5] or '0', job[6] or 'ingest', job[7] or '{}', number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0')}
 end
 """
 
@@ -224,14 +225,20 @@ end
 local refs = {}
 if redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
   or redis.call('ZCARD', P..'stage:index') >= tonumber(ARGV[3]) then return refs end
-while #refs < tonumber(ARGV[4]) and redis.call('ZCARD', P..'stage:fetch') < tonumber(ARGV[1]) do
+local held, open = 0, redis.call('LLEN', P..'open')
+while #refs < tonumber(ARGV[4]) and held < open and redis.call('ZCARD', P..'stage:fetch') < tonumber(ARGV[1]) do
   local id = redis.call('LPOP', P..'open')
   if not id then break end
-  local ref = next_chunk(id)
+  -- A job that waits for busy hosts sends no more chunks to wait there too.
+  local busy = job_number(id, 'held') > now()
+  held = busy and held + 1 or 0
+  local ref = not busy and next_chunk(id)
   if ref then
     redis.call('RPUSH', P..'open', id)
     enter(ref, 'fetch', '', tonumber(ARGV[5]))
     refs[#refs + 1] = ref
+  elseif busy then
+    redis.call('RPUSH', P..'open', id)
   elseif redis.call('EXISTS', P..'job:'..id) == 1 then
     redis.call('HSET', P..'job:'..id, 'open', '0')
     if job_field(id, 'reading') == '0' then redis.call('HSET', P..'job:'..id, 'cursor', job_field(id, 'total')) end
@@ -240,7 +247,7 @@ end
 return refs
 """
 
-# ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options}, or nothing
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options, postponed}, or nothing
 CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
 
 # stage token lease most_items -> a list of claims, oldest chunk first
@@ -269,8 +276,9 @@ end
 return held
 """
 
-# ref token next_stage payload moves errors retry_delay resend most_errors result -> 1, or 0 when the lease was lost
+# ref token next_stage payload moves errors retry_delay resend most_errors result hold -> 1, or 0 when the lease was lost
 # `moves`: JSON [[index, state], …]; an item that is no longer open stays as it is. `result`: JSON of the job's, or ''.
+# `hold`: seconds for which the job sends no more chunks, above 0 when this attempt was postponed and does not count.
 ADVANCE = """
 local ref, token, next_stage = ARGV[1], ARGV[2], ARGV[3]
 if not holds(ref, token) then return 0 end
@@ -293,15 +301,17 @@ for _, error in ipairs(cjson.decode(ARGV[6])) do
     redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
   end
 end
+local delay, hold = tonumber(ARGV[7]), tonumber(ARGV[11])
+local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (hold > 0 and 1 or 0)
 forget_chunk(ref)
 if next_stage ~= '' then enter(ref, next_stage, ARGV[4], tonumber(ARGV[8])) end
-local delay = tonumber(ARGV[7])
 if delay >= 0 then
   local again = id..':'..gen..':'..num..':'..(attempt + 1)
   redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,
-    'payload', '', 'resends', 0)
+    'payload', '', 'resends', 0, 'postponed', postponed)
   redis.call('ZADD', P..'due', now() + delay, again)
 end
+if hold > 0 then redis.call('HSET', P..'job:'..id, 'held', now() + hold) end
 if ARGV[10] ~= '' then redis.call('HSET', P..'job:'..id, 'result', ARGV[10]) end
 if num * job_number(id, 'chunk') >= job_number(id, 'total') then redis.call('HSET', P..'job:'..id, 'finish', 'done') end
 mark_rate(id)

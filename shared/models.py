@@ -133,6 +133,7 @@ class Claim:
     version: int
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
+    postponed: int = 0  # earlier attempts that found a host busy, and do not count as tries
 
 
 @dataclass(frozen=True, slots=True)

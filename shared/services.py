@@ -98,6 +98,7 @@ def build_services(settings: Settings) -> Services:
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_bytes,
             allow_hosts=settings.allow_hosts,
+            refused_robots_tags=settings.refused_robots_tags,
         ),
         celery=celery,
         dispatcher=Dispatcher(celery, ledger),

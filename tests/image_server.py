@@ -277,6 +277,11 @@ def _serve_drop_reused(handler: _Handler) -> None:
     handler.answer(200, _photo(1, 320, 240))
 
 
+def _serve_robots(handler: _Handler) -> None:
+    """A photo whose X-Robots-Tag is `tag`."""
+    handler.answer(200, _photo(1, 320, 240), X_Robots_Tag=handler.query["tag"])
+
+
 def _constant(body: bytes, content_type: str) -> Any:
     return lambda handler: handler.answer(200, body, content_type)
 
@@ -305,6 +310,7 @@ _ROUTES: tuple[tuple[str, Any], ...] = (
     (r"/gzip-bomb", _serve_gzip_bomb),
     (r"/broken-gzip", _serve_broken_gzip),
     (r"/encoding/(\w+)", _serve_encoding),
+    (r"/robots", _serve_robots),
     (r"/garbage", _serve_garbage),
     (r"/drop-reused", _serve_drop_reused),
 )

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from shared import vectorlog
 from shared.arrays import pack
 from shared.blobs import picture_key, scratch_prefix
-from shared.errors import ItemError, Unavailable
+from shared.errors import HostBusy, ItemError, Unavailable
 from shared.images import Picture, Preprocess, decode
 from shared.manifest import read_items, write_results
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
+from shared.politeness import Manners
 from shared.services import Services
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
 
 MAX_ATTEMPTS = 4
 MAX_RETRY_AFTER_S = 300.0
+LONGEST_HOLD_S = 10.0
 DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few seconds
 
 log = structlog.get_logger(__name__)
@@ -44,7 +46,7 @@ class Fetched:
     pixels: NDArray[np.uint8]
 
 
-Outcome = Fetched | ItemError
+Outcome = Fetched | ItemError | HostBusy
 Reader = Callable[[bytes], Picture]
 
 
@@ -61,8 +63,11 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
+    manners = Manners(services.ledger, services.settings.host_rate)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        outcomes = pool.map(lambda i: fetch_item(services, reader, claim.collection, items[i]), indices)
+        outcomes = pool.map(
+            lambda i: fetch_item(services, reader, manners, claim.collection, items[i]), indices
+        )
         found = dict(zip(indices, outcomes, strict=True))
     _advance(services, claim, items, found)
 
@@ -78,13 +83,13 @@ def _decode_alone(reader: Reader, data: bytes) -> Picture:
         return picture
 
 
-def fetch_item(services: Services, reader: Reader, collection: str, item: Item) -> Outcome:
+def fetch_item(services: Services, reader: Reader, manners: Manners, collection: str, item: Item) -> Outcome:
     """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
-        data = _bytes_of(services, item)
+        data = _bytes_of(services, manners, item)
         with _decoding:
             picture = reader(data)
-    except ItemError as error:
+    except (ItemError, HostBusy) as error:
         return error
     except Unavailable:
         raise
@@ -98,12 +103,12 @@ def fetch_item(services: Services, reader: Reader, collection: str, item: Item) 
     return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
 
 
-def _bytes_of(services: Services, item: Item) -> bytes:
+def _bytes_of(services: Services, manners: Manners, item: Item) -> bytes:
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
     if item.upload is None:
-        return services.downloader.get(item.url or "")
+        return services.downloader.get(item.url or "", manners)
     try:
         return services.blobs.get(item.upload)
     except KeyError:
@@ -142,7 +147,9 @@ def _advance(services: Services, claim: Claim, items: dict[int, Item], outcomes:
     attempts = claim.chunk.attempt + 1
     fetched = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, Fetched)}
     errors = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ItemError)}
-    again = {i: error for i, error in errors.items() if _worth_retrying(error, attempts)}
+    again = {i: e for i, e in errors.items() if _worth_retrying(e, attempts - claim.postponed)}
+    busy = [outcome.wait_s for outcome in outcomes.values() if isinstance(outcome, HostBusy)]
+    delays = busy + [_retry_delay(error, attempts - claim.postponed) for error in again.values()]
     failed = {i: error for i, error in errors.items() if i not in again}
 
     payload = _write_scratch(services, claim, items, fetched) if fetched else ""
@@ -160,7 +167,8 @@ def _advance(services: Services, claim: Claim, items: dict[int, Item], outcomes:
         errors=[JobError(i, items[i].source, error.code, error.detail) for i, error in failed.items()],
         next_stage=Stage.ENCODE if fetched else None,
         payload=payload,
-        retry_delay_s=max(_retry_delay(error, attempts) for error in again.values()) if again else None,
+        retry_delay_s=max(delays, default=None),
+        hold_s=min(max(busy, default=0.0), LONGEST_HOLD_S),
     )
     if not moved and payload:
         services.blobs.delete(payload)

@@ -554,3 +554,33 @@ def test_a_job_without_a_kind_is_an_ingest(ledger: Ledger) -> None:
     claim = claim_next(ledger)
     assert (claim.kind, claim.options) == (JobKind.INGEST, {})
     assert ledger.get(job_id).kind is JobKind.INGEST
+
+
+def test_a_postponed_attempt_does_not_count_and_holds_the_job_s_next_chunks(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=8, chunk_size=4)
+    (first,) = [chunk for chunk in ledger.dispatch() if chunk.number == 0]
+    claim = ledger.claim(first, Stage.FETCH)
+    assert claim is not None
+    assert claim.postponed == 0
+    assert ledger.advance(claim, moves=[(0, INDEXED)], retry_delay_s=0.0, hold_s=60.0)
+    (again,) = [chunk for _, chunk in ledger.sweep() if chunk.number == 0]
+    assert (again.attempt, again.job_id) == (1, job_id)
+    claim = ledger.claim(again, Stage.FETCH)
+    assert claim is not None
+    assert claim.postponed == 1
+    assert ledger.advance(claim, moves=[], retry_delay_s=0.0)
+    (third,) = [chunk for _, chunk in ledger.sweep() if chunk.attempt == 2]
+    claim = ledger.claim(third, Stage.FETCH)
+    assert claim is not None
+    assert claim.postponed == 1
+
+
+def test_a_held_job_lets_others_go_on(ledger: Ledger) -> None:
+    held = make_job(ledger, total=400, chunk_size=4)
+    claim = claim_next(ledger)
+    assert ledger.advance(claim, moves=[], retry_delay_s=30.0, hold_s=30.0)
+    sent_before = ledger.dispatch()
+    other = make_job(ledger, total=4, chunk_size=4)
+    assert sent_before == []
+    assert [chunk.job_id for chunk in ledger.dispatch()] == [other]
+    assert ledger.get(held).status is JobStatus.RUNNING
