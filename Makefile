@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench eval train clean
+.PHONY: help install demo test check format bench faults eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: install ## Format and fix what can be fixed
 
 bench: install ## Run the benchmarks and print their table
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+faults: install ## Break a running stack in every way, many times (half an hour; ARGS="--injections 30 --seed 1")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 eval: install ## Measure how well a model finds pictures (MODEL=starter, a folder or a hub id)
 	$(BIN)/python -m training fetch

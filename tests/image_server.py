@@ -167,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _serve_photo(handler: _Handler, number: str) -> None:
     width, height = (int(handler.query.get(name, value)) for name, value in (("w", "640"), ("h", "480")))
+    handler.wait(int(handler.query.get("ms", "0")) / 1000)
     handler.answer(200, _photo(int(number), width, height))
 
 

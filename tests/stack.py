@@ -26,8 +26,10 @@ class Stack:
     """`with Stack(tmp_path, KEEP="none") as stack:` gives a ready stack; keywords are settings.
 
     `url` is the API's address, `data_dir` the data folder, `env` what another role needs to join the stack,
-    `output` what `up` has printed.
+    `output` what `up` has printed. `module` is what runs as `image-search`.
     """
+
+    module = "deploy.cli"
 
     def __init__(
         self, folder: Path, *, fetch_workers: int = 1, encode_workers: int = 1, **settings: str
@@ -74,9 +76,13 @@ class Stack:
         """Other settings from the next start on."""
         self._env |= {f"IMAGE_SEARCH_{name}": value for name, value in settings.items()}
 
+    def configure_process(self, **variables: str) -> None:
+        """Further environment variables from the next start on."""
+        self._env |= variables
+
     def spawn(self, *options: str) -> subprocess.Popen[bytes]:
         """Another `image-search up` on the same data folder."""
-        command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(self.data_dir), *options]
+        command = [sys.executable, "-m", self.module, "up", "--data-dir", str(self.data_dir), *options]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 command,

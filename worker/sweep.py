@@ -6,6 +6,8 @@ import json
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import structlog
 
@@ -25,6 +27,7 @@ ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and i
 DISCARDED_AGE_S = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
 CALLBACK_TRIES = 8
 CALLBACK_HOLD_S = 120.0  # longer than one try may take
+CALLBACKS_AT_ONCE = 16  # so that one receiver that hangs does not hold up the others
 
 log = structlog.get_logger(__name__)
 
@@ -108,10 +111,11 @@ def _call_back_until(services: Services, stopped: threading.Event) -> None:
 
 def send_callbacks(services: Services) -> None:
     """Sends every callback that is due, and schedules the next try of those that were not taken."""
-    while job_id := services.ledger.due_callback(CALLBACK_HOLD_S):
-        job = services.ledger.get(job_id)
-        if job.status.finished:  # a retry may have come in between
-            _call_back(services, job)
+    with ThreadPoolExecutor(CALLBACKS_AT_ONCE, "callback") as pool:
+        due = iter(lambda: services.ledger.due_callback(CALLBACK_HOLD_S), None)
+        while jobs := [services.ledger.get(job_id) for job_id in islice(due, CALLBACKS_AT_ONCE)]:
+            # A retry may have come in between.
+            list(pool.map(lambda job: _call_back(services, job), [j for j in jobs if j.status.finished]))
 
 
 def _call_back(services: Services, job: Job) -> None:

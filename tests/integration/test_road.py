@@ -260,41 +260,6 @@ def test_a_callback_gets_the_final_status_signed(http: httpx.Client, pictures: I
     assert refused.json()["errors"][0]["pointer"] == "/callback_url"
 
 
-@pytest.mark.parametrize("role", ["fetch", "encode", "index", "sweep"])
-def test_a_job_survives_kill_9_of_a_worker(
-    http: httpx.Client, stack: Stack, pictures: ImageServer, role: str
-) -> None:
-    collection = f"kill-{role}"
-    urls = [pictures.url(f"/photo/{n}.jpg?w=64&h=64&{role}") for n in range(1000, 1150)]
-    job_id = http.post("/v1/jobs", json={"urls": urls, "collection": collection}).json()["job_id"]
-    eventually(lambda: http.get(f"/v1/jobs/{job_id}").json()["started_at"], "the job starts")
-    for pid in stack.processes(role):
-        os.kill(pid, signal.SIGKILL)
-    job = finished(http, job_id)
-    assert job["status"] == "succeeded"
-    assert job["counts"]["indexed"] == 150
-    assert http.get(f"/v1/collections/{collection}").json()["count"] == 150
-
-
-def test_a_job_goes_on_after_redis_and_chroma_were_killed(
-    http: httpx.Client, stack: Stack, pictures: ImageServer
-) -> None:
-    urls = [pictures.url(f"/photo/{n}.jpg?w=64&h=64&stores") for n in range(2000, 2150)]
-    job_id = http.post("/v1/jobs", json={"urls": urls, "collection": "stores"}).json()["job_id"]
-    for role in ("redis", "chroma"):
-        for pid in stack.processes(role):
-            os.kill(pid, signal.SIGKILL)
-
-    def done() -> Any:
-        answer = http.get(f"/v1/jobs/{job_id}")
-        assert answer.status_code in (200, 503), answer.text
-        return answer.status_code == 200 and answer.json()["finished_at"] and answer.json()
-
-    job = eventually(done, "the job ends")
-    assert job["status"] == "succeeded"
-    assert job["counts"]["indexed"] == 150
-
-
 def test_search_answers_while_redis_is_down_and_jobs_are_refused_with_503(
     http: httpx.Client, stack: Stack, pictures: ImageServer
 ) -> None:

@@ -1,0 +1,133 @@
+"""The faults: each breaks one thing of a running stack, and returns when that is over."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from redis import Redis
+
+from shared.models import Chunk, Stage
+from shared.tasks import TASK_NAMES, make_celery
+from tests.faults import up
+from tests.faults.rig import LEASE_S, Rig
+from tests.stack import eventually
+
+Injection = Callable[[Rig], None]
+
+PAUSE_S = LEASE_S + 5
+OUTAGE_S = 5.0
+DELAY_S = 0.3
+FLOOD = 50  # messages a chunk
+
+
+def kill(role: str) -> Injection:
+    """`kill -9` of every process of a role; over when `up` has started it again."""
+
+    def inject(rig: Rig) -> None:
+        before = rig.stack.leader(role)
+        for pid in rig.stack.processes(role):
+            _signal(pid, signal.SIGKILL)
+        eventually(lambda: rig.stack.leader(role) not in (None, before), 60)
+
+    return inject
+
+
+def kill_child(role: str) -> Injection:
+    """`kill -9` of one pool process: the worker's parent lives on, and replaces it."""
+
+    def inject(rig: Rig) -> None:
+        children = rig.stack.processes(role)[1:]
+        if children:
+            _signal(random.choice(children), signal.SIGKILL)
+
+    return inject
+
+
+def pause(role: str) -> Injection:
+    """Stops a role for longer than its leases, and lets it go on where it was."""
+
+    def inject(rig: Rig) -> None:
+        stopped = rig.stack.processes(role)
+        for pid in stopped:
+            _signal(pid, signal.SIGSTOP)
+        try:
+            time.sleep(PAUSE_S)
+        finally:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+
+    return inject
+
+
+def restart_redis(rig: Rig) -> None:
+    """An orderly end: Redis comes back from its append-only file."""
+    before = rig.stack.leader("redis")
+    _signal(before or 0, signal.SIGTERM)
+    eventually(lambda: rig.stack.leader("redis") not in (None, before), 60)
+
+
+def cut(store: str) -> Injection:
+    """Resets all connections to Redis or Chroma, and all new ones for a while."""
+
+    def inject(rig: Rig) -> None:
+        proxy = getattr(rig, store)
+        proxy.refusing = True
+        proxy.cut()
+        time.sleep(OUTAGE_S)
+        proxy.refusing = False
+
+    return inject
+
+
+def cut_once(store: str) -> Injection:
+    return lambda rig: getattr(rig, store).cut()
+
+
+def delay(store: str) -> Injection:
+    def inject(rig: Rig) -> None:
+        proxy = getattr(rig, store)
+        proxy.delay_s = DELAY_S
+        time.sleep(2 * OUTAGE_S)
+        proxy.delay_s = 0.0
+
+    return inject
+
+
+def fill_disk(rig: Rig) -> None:
+    with rig.full_disk():
+        time.sleep(OUTAGE_S)
+
+
+def flood(rig: Rig) -> None:
+    """Every message that may be under way, many times over, and for each stage."""
+    settings = rig.services.settings
+    celery = make_celery(settings)
+    redis = Redis(unix_socket_path=str(up.redis_socket(rig.stack.data_dir)), decode_responses=True)
+    refs = {key.removeprefix("is:chunk:") for key in redis.scan_iter("is:chunk:*")}
+    for ref in sorted(refs):
+        assert Chunk.parse(ref).ref == ref
+        for stage in Stage:
+            for _ in range(FLOOD // 3):
+                celery.send_task(TASK_NAMES[stage], args=[ref], queue=str(stage))
+
+
+ROLES = ("fetch", "encode", "index", "sweep", "api", "redis", "chroma")
+INJECTIONS: dict[str, Injection] = {
+    **{f"kill {role}": kill(role) for role in ROLES},
+    **{f"kill one {role} process": kill_child(role) for role in ("fetch", "encode", "index")},
+    **{f"pause {role}": pause(role) for role in ROLES},
+    "restart redis": restart_redis,
+    **{f"cut {store} off": cut(store) for store in ("redis", "chroma")},
+    **{f"reset connections to {store}": cut_once(store) for store in ("redis", "chroma")},
+    **{f"slow {store}": delay(store) for store in ("redis", "chroma")},
+    "fill the disk": fill_disk,
+    "flood of duplicates": flood,
+}
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,237 @@
+"""A real stack whose connections, processes and disk can be broken, and the check that nothing came of it."""
+
+import contextlib
+import resource
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import numpy as np
+
+from deploy.doctor import deployment
+from shared.errors import ImageSearchError
+from shared.index import Index
+from shared.ledger import Ledger
+from shared.services import Services, build_services
+from tests.faults import up
+from tests.faults.proxy import Proxy
+from tests.image_server import ImageServer
+from tests.stack import Stack, eventually
+from worker import replay
+
+DISTINCT, REPEATED, MISSING = 150, 15, 5
+BLOB_BYTES = 64 * 2**20
+LEASE_S = 30.0
+JOB_S = 240.0  # far beyond what any injection may cost
+
+
+class ProxiedStack(Stack):
+    module = "tests.faults.up"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job that was disturbed. `seconds` counts from the end of the last fault."""
+
+    seconds: float
+    job: dict[str, Any]
+    lost: int
+    doubled: int
+    wrong: int
+    extra: int
+
+    @property
+    def sound(self) -> bool:
+        expected = {"indexed": DISTINCT, "duplicate": REPEATED, "failed": MISSING}
+        counts = {state: count for state, count in self.job["counts"].items() if count}
+        return counts == expected and not (self.lost or self.doubled or self.wrong or self.extra)
+
+
+class Rig:
+    """From `__enter__` to `__exit__` a stack behind proxies, its blob store on a small disk of its own."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))  # a socket's path is short
+        data = self._folder / "data"
+        self.redis = Proxy(lambda: _unix(up.redis_socket(data)))
+        self.chroma = Proxy(lambda: socket.create_connection(("127.0.0.1", up.chroma_port(data)), 5))
+        self.pictures = ImageServer()
+        self.stack = ProxiedStack(
+            self._folder, CHUNK_SIZE="8", FETCH_CONCURRENCY="4", HOST_RATE="1000", LOG_LEVEL="warning"
+        )
+        self.stack.configure_process(
+            **{up.REDIS_PORT: str(self.redis.port), up.CHROMA_PORT: str(self.chroma.port)}
+        )
+        self.blobs = data / "blobs"
+        self.reference: dict[str, np.ndarray] = {}
+        self._exits = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as exits:
+            exits.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self.blobs.mkdir(parents=True)
+            self._own_disk = exits.enter_context(_small_disk(self.blobs))
+            for part in (self.redis, self.chroma, self.pictures, self.stack):
+                exits.enter_context(part)
+            self._exits = exits.pop_all()
+        self._make_reference()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def submit(self, collection: str) -> str:
+        """A job of sound, repeated and missing pictures; asked for until it is taken, as clients do."""
+        photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=100") for n in range(DISTINCT)]
+        missing = [self.pictures.url(f"/status/404?n={n}") for n in range(MISSING)]
+        body = {"urls": photos + photos[:REPEATED] + missing, "collection": collection}
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        job_id = ""
+
+        def taken() -> bool:
+            nonlocal job_id
+            answer = self._request("POST", "/v1/jobs", json=body, headers=headers)
+            assert answer is None or answer.status_code in (202, 503), answer.text
+            job_id = answer.json()["job_id"] if answer is not None and answer.status_code == 202 else ""
+            return bool(job_id)
+
+        eventually(taken, JOB_S)
+        return job_id
+
+    def finished(self, job_id: str) -> dict[str, Any]:
+        """The job, once it has ended; its counts sum to its total whenever it is asked for."""
+        job: dict[str, Any] = {}
+
+        def over() -> bool:
+            answer = self._request("GET", f"/v1/jobs/{job_id}")
+            if answer is None or answer.status_code == 503:
+                return False
+            assert answer.status_code == 200, answer.text
+            job.update(answer.json())
+            assert sum(job["counts"].values()) == job["total"], job
+            return bool(job["finished_at"])
+
+        eventually(over, JOB_S)
+        return job
+
+    def outcome(self, collection: str, job: dict[str, Any], calm_at: float) -> Outcome:
+        """Compares what Chroma and the vector log have with the undisturbed reference."""
+        seconds = max(0.0, time.time() - calm_at)
+        eventually(self._at_rest, 60)
+        listed = Counter(item["image_id"] for item in self._items(job["job_id"], "indexed"))
+        opened = self.index.collection(collection)
+        there = opened.vectors(list(opened.ids()))
+        faults = replay.verify(self.services, collection)
+        return Outcome(
+            seconds=seconds,
+            job=job,
+            lost=len(self.reference.keys() - there.keys()) + len(self.reference.keys() - listed.keys()),
+            doubled=sum(count - 1 for count in listed.values()),
+            wrong=sum(
+                float(there[i] @ self.reference[i]) < 0.9999 for i in there.keys() & self.reference.keys()
+            )
+            + len(faults.wrong),
+            extra=len(there.keys() - self.reference.keys()) + len(faults.extra) + len(faults.missing),
+        )
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """No byte more can be written to the blob store, or, without a disk of its own, to any file."""
+        if self._own_disk:
+            filler = self.blobs / "filler"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(2**16))
+            yield
+            filler.unlink()
+            return
+        roles = ("api", "fetch", "encode", "index", "sweep")
+        writers = [pid for role in roles for pid in self.stack.processes(role)]
+        _limit_files(writers, 0)
+        yield
+        _limit_files(writers, resource.RLIM_INFINITY)
+
+    @property
+    def services(self) -> Services:
+        """Those of the running stack, anew: nothing cached outlives a fault."""
+        settings, _, _ = deployment(self.stack.data_dir)
+        return build_services(settings)
+
+    @property
+    def index(self) -> Index:
+        return Index(f"http://127.0.0.1:{up.chroma_port(self.stack.data_dir)}")
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(f"unix://{up.redis_socket(self.stack.data_dir)}?db=0")
+
+    def _make_reference(self) -> None:
+        job = self.finished(self.submit("reference"))
+        assert job["counts"]["indexed"] == DISTINCT, job
+        opened = self.index.collection("reference")
+        self.reference = opened.vectors(list(opened.ids()))
+        assert len(self.reference) == DISTINCT
+
+    def _at_rest(self) -> bool:
+        try:
+            return not any(n for name, n in self.ledger.gauges().items() if name.startswith("chunks_"))
+        except ImageSearchError:
+            return False
+
+    def _items(self, job_id: str, status: str) -> Iterator[dict[str, Any]]:
+        cursor = None
+        while True:
+            params = {"status": status, "limit": 500} | ({"cursor": cursor} if cursor else {})
+            answer = httpx.get(f"{self.stack.url}/v1/jobs/{job_id}/items", params=params, timeout=30)
+            page = answer.raise_for_status().json()
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response | None:
+        """None when the server is away."""
+        try:
+            return httpx.request(method, self.stack.url + path, timeout=10, **options)
+        except httpx.TransportError:
+            return None
+
+
+@contextlib.contextmanager
+def _small_disk(folder: Path) -> Iterator[bool]:
+    """A file system of BLOB_BYTES at `folder`; whether there is one: it takes root."""
+    options = ["-t", "tmpfs", "-o", f"size={BLOB_BYTES}", "tmpfs", str(folder)]
+    mounted = subprocess.run(["mount", *options], check=False, capture_output=True).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def _limit_files(pids: list[int], size: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def _unix(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection

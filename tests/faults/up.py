@@ -1,0 +1,30 @@
+"""`image-search up` whose children reach Redis and Chroma through ports that the harness holds."""
+
+import os
+from pathlib import Path
+
+from deploy import cli, embedded
+from deploy.embedded import Folder
+
+REDIS_PORT, CHROMA_PORT = "FAULTS_REDIS_PORT", "FAULTS_CHROMA_PORT"
+_environment = embedded._environment
+
+
+def redis_socket(data_dir: Path) -> Path:
+    """Where `up` has Redis listen: the folder's path must be short."""
+    return Folder(data_dir).run / "redis.sock"
+
+
+def chroma_port(data_dir: Path) -> int:
+    return int((Folder(data_dir).run / "chroma.port").read_text())
+
+
+def _through_proxies(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
+    redis = f"redis://127.0.0.1:{os.environ[REDIS_PORT]}/0"
+    chroma = f"http://127.0.0.1:{os.environ[CHROMA_PORT]}"
+    return _environment(folder, variables | {"REDIS_URL": redis, "BROKER_URL": redis, "CHROMA_URL": chroma})
+
+
+if __name__ == "__main__":
+    embedded._environment = _through_proxies
+    cli.main()
