@@ -23,6 +23,7 @@ from shared.changes import change_metadata, remove_image, remove_key
 from shared.errors import FieldError, ImageNotFound, InvalidRequest
 from shared.filters import Where, parse_where
 from shared.index import Collection
+from shared.index_pictures import no_image
 from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
 
@@ -122,11 +123,11 @@ def delete_key(query: KeyQuery) -> tuple[str, int]:
 def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
     """WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
     if not _IMAGE_ID.fullmatch(path.image_id):  # file systems choke on some names
-        raise _no_image(path.image_id)
+        raise no_image(path.image_id)
     try:
         data = services().blobs.get(thumbnail_key(query.collection, path.image_id))
     except KeyError:
-        raise _no_image(path.image_id) from None
+        raise no_image(path.image_id) from None
     response = Response(data, mimetype="image/webp")
     response.headers["Cache-Control"] = "private, max-age=86400"
     response.set_etag(path.image_id)
@@ -182,9 +183,5 @@ def _collection(name: str, image_id: str) -> Collection:
     """Raises CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
     collection = open_collection(name)
     if collection is None:
-        raise _no_image(image_id)
+        raise no_image(image_id)
     return collection
-
-
-def _no_image(image_id: str) -> ImageNotFound:
-    return ImageNotFound(f"There is no picture {image_id} in this collection.")

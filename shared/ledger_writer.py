@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared import ledger_scripts as lua
+from shared.errors import IndexUnavailable
 
 PREFIX = "is:"
 WRITER_LEASE_S = 30.0
@@ -41,6 +42,11 @@ class WriterLedger(ABC):
 
     def writer_wanted(self) -> bool:
         return bool(self._call("exists", f"{PREFIX}writer:wanted"))
+
+    def check_writer(self, token: str) -> None:
+        """Prolongs the lease, right before a write. Raises IndexUnavailable once it is lost."""
+        if not self.renew_writer(token):
+            raise IndexUnavailable("The writer lease was lost; another process writes now.")
 
     def renew_writer(self, token: str) -> bool:
         return bool(self._run(lua.RENEW_WRITER, token, int(WRITER_LEASE_S * 1000)))

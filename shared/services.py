@@ -53,17 +53,13 @@ class Services:
             time.monotonic() + (WRITER_PATIENCE_S if patience_s is None else patience_s),
         )
 
-        def check() -> None:
-            if not self.ledger.renew_writer(token):
-                raise IndexUnavailable("The writer lease was lost; another process writes now.")
-
         while not self.ledger.acquire_writer(token):
             if time.monotonic() > until:
                 raise IndexUnavailable("The index is being written to; try again in some seconds.")
             self.ledger.want_writer(token)
             time.sleep(WRITER_POLL_S)
         try:
-            yield check
+            yield lambda: self.ledger.check_writer(token)
         finally:
             if not self.ledger.release_writer(token):
                 self.ledger.release_writer(token, force=True)

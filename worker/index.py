@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from shared import vectorlog
 from shared.discarded import discard, restore
 from shared.draft import Draft
-from shared.errors import IndexUnavailable, ItemError, ModelMismatch
+from shared.errors import ItemError, ModelMismatch
 from shared.index import Collection
-from shared.ledger import Ledger
 from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
@@ -143,7 +142,7 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         removals=services.ledger.removals(name, ids),
     )
     outcomes = _fill(draft, collection, arrivals)
-    refused, gone = draft.save(lambda: _check_lease(services.ledger, token))
+    refused, gone = draft.save(lambda: services.ledger.check_writer(token))
     # Fetch has written files of all of them, also of those that were replaced before they came here.
     there = [image_id for image_id in ids if draft.picture(image_id) is not None]
     discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
@@ -174,11 +173,6 @@ def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list
         if new and draft.picture(image.id) is not None:
             near.add(image, arrival.vector)
     return [outcomes[place] for place in range(len(arrivals))]
-
-
-def _check_lease(ledger: Ledger, token: str) -> None:
-    if not ledger.renew_writer(token):
-        raise IndexUnavailable("The writer lease was lost; another process writes now.")
 
 
 def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:

@@ -30,7 +30,7 @@ from shared.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.checkpoints import resolve_model
 from shared.draft import Outcome
 from shared.encoder import Encoder
-from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
+from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.images import open_query_image
 from shared.index import Collection
 from shared.manifest import read_items
@@ -141,8 +141,7 @@ def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: s
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
     except (CollectionNotFound, ModelMismatch):
         return ["The collection was deleted or switched to another model meanwhile."] * len(arrivals)
-    if not services.ledger.renew_writer(token):
-        raise IndexUnavailable("The writer lease was lost; another process writes now.")
+    services.ledger.check_writer(token)
     old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     return [ItemState.INDEXED] * len(arrivals)
 
