@@ -100,10 +100,13 @@ def is_public(address: Address) -> bool:
 
 
 def canonical_host(host: str) -> str:
-    """The host in lower case without a final dot, odd spellings of an IPv4 address made dotted decimal."""
+    """The host in lower case without a final dot, odd spellings of an IPv4 address made dotted decimal.
+
+    Raises ValueError for a number that is no address.
+    """
     if _NUMERIC_HOST.fullmatch(host):
         try:
             return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
         except OSError:
-            pass
+            raise ValueError(f"{host} is not an IPv4 address") from None
     return host.removesuffix(".").lower()

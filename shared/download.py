@@ -312,7 +312,9 @@ def _dotted_host(url: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    return ":" in host or (len(host) <= 253 and all(map(_LABEL.fullmatch, host.split("."))))
+    if ":" in host:
+        return "%" not in host  # a zone is one machine's own name for a link
+    return len(host) <= 253 and all(map(_LABEL.fullmatch, host.split(".")))
 
 
 def _join(url: httpx.URL, location: str) -> httpx.URL:

@@ -1,7 +1,10 @@
 """What several unit tests start from."""
 
+import ipaddress
 import shutil
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,3 +23,30 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(tiny: Path, tmp_path: Path) -> Path:
     """The same, to be spoilt."""
     return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A fake DNS: name to addresses (or an exception); `lookups` counts what was asked of it."""
+    table: dict[str, Any] = {"lookups": []}
+    real = socket.getaddrinfo
+
+    def fake(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_literal(host):
+            return real(host, port, *args, **kwargs)
+        table["lookups"].append(host)
+        found = table.get(host, socket.gaierror(socket.EAI_NONAME, "unknown"))
+        if isinstance(found, Exception):
+            raise found
+        return [entry for address in found for entry in real(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", fake)
+    return table
+
+
+def _is_literal(host: object) -> bool:
+    try:
+        ipaddress.ip_address(str(host))
+    except ValueError:
+        return False
+    return True

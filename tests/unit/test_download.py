@@ -1,6 +1,5 @@
 """Downloads: which addresses may be reached, what ends a download, and what each ending is called."""
 
-import ipaddress
 import socket
 import ssl
 import subprocess
@@ -101,33 +100,6 @@ def listener() -> Iterator[socket.socket]:
     with socket.create_server(("0.0.0.0", 0)) as listening:
         listening.setblocking(False)
         yield listening
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A fake DNS: name to addresses (or an exception); `lookups` counts what was asked of it."""
-    table: dict[str, Any] = {"lookups": []}
-    real = socket.getaddrinfo
-
-    def fake(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_literal(host):
-            return real(host, port, *args, **kwargs)
-        table["lookups"].append(host)
-        found = table.get(host, socket.gaierror(socket.EAI_NONAME, "unknown"))
-        if isinstance(found, Exception):
-            raise found
-        return [entry for address in found for entry in real(address, port, *args, **kwargs)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", fake)
-    return table
-
-
-def _is_literal(host: object) -> bool:
-    try:
-        ipaddress.ip_address(str(host))
-    except ValueError:
-        return False
-    return True
 
 
 def _was_reached(listener: socket.socket) -> bool:
