@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks import api_costs, filters, ingest, parity
+from benchmarks import api_costs, filters, ingest, load, parity
 from benchmarks.photos import served, write_photos
-from benchmarks.results import show
+from benchmarks.results import show, write_json
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
+LONG = ("load",)
 
 
 @click.command(context_settings={"show_default": True})
@@ -20,14 +21,28 @@ PARITY_SAMPLE = 100
 @click.option(
     "--model", type=click.Path(path_type=Path), help="A trained checkpoint to measure parity on too."
 )
-@click.option("--only", type=click.Choice(["ingest", "parity", "api", "filters"]), help="One part.")
-def main(photos: int, pictures: int, rounds: int, model: Path | None, only: str | None) -> None:
-    """Measure ingest, parity, API costs and filters with a randomly initialised ViT-B/32."""
+@click.option("--seconds", default=60.0, help="How long `load` measures under load.")
+@click.option("--only", type=click.Choice(["ingest", "parity", "api", "filters", *LONG]), help="One part.")
+@click.option("--json", "report", type=click.Path(path_type=Path), help="A file for the results, too.")
+def main(
+    *,
+    photos: int,
+    pictures: int,
+    rounds: int,
+    model: Path | None,
+    seconds: float,
+    only: str | None,
+    report: Path | None,
+) -> None:
+    """Measure ingest, parity, API costs and filters with a randomly initialised ViT-B/32.
+
+    `load` is long, uses the starter model, and only runs when it is asked for.
+    """
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         work = Path(folder)
         checkpoint = work / "vit-b-32"
         make_random_checkpoint(checkpoint)
-        paths = [] if only in ("api", "filters") else write_photos(work / "photos", photos)
+        paths = [] if only in ("api", "filters", *LONG) else write_photos(work / "photos", photos)
         results = []
         if only in (None, "parity"):
             results += parity.measure(checkpoint, paths[:PARITY_SAMPLE], centred=True)
@@ -41,7 +56,11 @@ def main(photos: int, pictures: int, rounds: int, model: Path | None, only: str 
             with served(work / "photos") as address:
                 urls = [f"{address}/{path.name}" for path in paths]
                 results += ingest.compare(checkpoint, urls, work, rounds)
+        if only == "load":
+            results += load.measure(work / "load", seconds)
     show(results)
+    if report is not None:
+        write_json(results, report)
     raise SystemExit(0 if all(result.reached for result in results) else 1)
 
 

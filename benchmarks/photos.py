@@ -1,12 +1,13 @@
 """The pictures of every benchmark: photo-sized JPEGs, served over local HTTP by a process of their own."""
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
+from socketserver import BaseRequestHandler
 
 from tests.image_server import make_photo
 
@@ -30,9 +31,16 @@ def _write_photo(path: Path) -> None:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of a process that serves `folder`."""
+    with serving(partial(_QuietHandler, directory=str(folder))) as address:
+        yield address
+
+
+@contextmanager
+def serving(handler: Callable[..., BaseRequestHandler]) -> Iterator[str]:
+    """The address of a process that answers with `handler`, which is sent to it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, folder), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, handler), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
@@ -48,7 +56,7 @@ class _QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-def _serve(port: Connection, folder: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(folder)))
+def _serve(port: Connection, handler: Callable[..., BaseRequestHandler]) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     port.send(server.server_address[1])
     server.serve_forever()

@@ -1,6 +1,8 @@
 """What a benchmark reports: ratios of one run first, each with the figure that it must reach."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -31,3 +33,8 @@ def show(results: list[Result]) -> None:
         verdict = "" if result.goal is None else "reached" if result.reached else "MISSED"
         table.add_row(result.name, f"{result.value:.4g} {result.unit}".strip(), goal, verdict)
     Console(width=120).print(table)
+
+
+def write_json(results: list[Result], path: Path) -> None:
+    rows = [asdict(result) | {"name": result.name.strip(), "reached": result.reached} for result in results]
+    path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
