@@ -18,6 +18,7 @@ from api import (
     moves,
     openapi,
     problems,
+    rate_limits,
     search,
 )
 from api.auth import KeyRing
@@ -40,7 +41,9 @@ def create_app(
 
     problems.install(app)
     _install_metrics(app)
-    auth.install(app, keys)
+    auth.identify_callers(app, keys)
+    rate_limits.install(app, services.settings)
+    auth.require_scopes(app)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)

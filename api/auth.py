@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, current_app, request
+from flask import Flask, current_app, g, request
 from structlog.contextvars import bind_contextvars
 
 from shared.blobs import Blobs
@@ -164,7 +164,7 @@ class KeyRing:
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
-    """Declares the scope that a view needs; `install`'s hook checks it before the request's body is read."""
+    """Declares the scope that a view needs; `require_scopes` checks it before the request's body is read."""
 
     def declare(view: View) -> View:
         view.__scope__ = scope  # type: ignore[attr-defined]
@@ -181,30 +181,57 @@ def scope_of(app: Flask, endpoint: str) -> str | None:
     return None if scope is None else str(scope)
 
 
-def install(app: Flask, ring: KeyRing) -> None:
-    def check() -> None:
-        if request.endpoint is None:
+def identify_callers(app: Flask, ring: KeyRing) -> None:
+    """Looks up who asks for what needs a scope; `require_scopes` decides."""
+
+    def identify() -> None:
+        if request.endpoint is None or scope_of(current_app, request.endpoint) is None:
             return
-        scope = scope_of(current_app, request.endpoint)
+        g.is_open = not ring.keys()
+        if not g.is_open and (plain := _given_key()):
+            g.caller_key = ring.find(plain)
+            if g.caller_key:
+                bind_contextvars(key_id=g.caller_key.id)
+
+    app.before_request(identify)
+
+
+def is_open() -> bool:
+    """Whether no key exists, so that this machine, and no other, may ask for what needs a scope."""
+    return bool(g.get("is_open"))
+
+
+def caller_key() -> ApiKey | None:
+    """The key that came with this request, if it is a known one."""
+    found: ApiKey | None = g.get("caller_key")
+    return found
+
+
+def require_scopes(app: Flask) -> None:
+    def check() -> None:
+        scope = None if request.endpoint is None else scope_of(current_app, request.endpoint)
         if scope is not None:
-            _authorize(ring, scope)
+            _authorize(scope)
 
     app.before_request(check)
 
 
-def _authorize(ring: KeyRing, scope: str) -> None:
-    if not ring.keys():
+def _authorize(scope: str) -> None:
+    if is_open():
         _only_this_machine()
         return
-    kind, _, plain = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not plain:
+    key = caller_key()
+    if key is None and not _given_key():
         raise Unauthorized("This needs an API key: send it as `Authorization: Bearer KEY`.")
-    key = ring.find(plain.strip())
     if key is None:
         raise Unauthorized("This API key is not known; it may have been revoked.")
-    bind_contextvars(key_id=key.id)
     if not key.allows(scope):
         raise Forbidden(f"This API key lacks the scope `{scope}`.")
+
+
+def _given_key() -> str | None:
+    kind, _, plain = request.headers.get("Authorization", "").partition(" ")
+    return plain.strip() or None if kind.lower() == "bearer" else None
 
 
 def _only_this_machine() -> None:

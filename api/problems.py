@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.job_schemas import field_errors
-from shared.errors import ImageSearchError, InvalidRequest, Unavailable
+from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.filters import is_unicode
 
 PROBLEM_JSON = "application/problem+json"
@@ -119,7 +119,7 @@ def install(app: Flask) -> None:
     app.json = JSONProvider(app)
     app.before_request(_identify_request)
     app.after_request(_finish_response)
-    app.register_error_handler(ImageSearchError, _ours)
+    app.register_error_handler(ImageSearchError, answer)
     app.register_error_handler(HTTPException, _werkzeugs)
     app.register_error_handler(Exception, _unexpected)
 
@@ -143,12 +143,14 @@ def _finish_response(response: Response) -> Response:
     return response
 
 
-def _ours(error: ImageSearchError) -> Response:
+def answer(error: ImageSearchError) -> Response:
+    """The problem document of an error of ours."""
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(error)
     headers = {}
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | RateLimited):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unavailable):
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'

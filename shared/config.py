@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
+from limits import parse_many
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -13,6 +15,7 @@ from shared.errors import ConfigError
 
 PREFIX = "IMAGE_SEARCH_"
 CLIENT_VARIABLES = frozenset({"URL", "API_KEY"})
+NO_RATE_LIMIT = "off"
 
 
 class Settings(BaseSettings):
@@ -54,6 +57,7 @@ class Settings(BaseSettings):
     nsfw_max: float | None = Field(
         None, ge=0, le=1, description="nsfw above which results leave a picture out"
     )
+    rate_limit: str = Field("1200/minute", description="requests of an API key, or an address without one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["console", "json"] = Field("console", description="log lines for people or machines")
 
@@ -62,6 +66,18 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rate_limit(cls, value: str) -> str:
+        if value == NO_RATE_LIMIT:
+            return value
+        with suppress(ValueError):
+            if all(limit.amount > 0 for limit in parse_many(value)):
+                return value
+        raise ValueError(
+            f"{value!r} is neither `off` nor a rate such as `1200/minute` or `9/second;500/hour`"
         )
 
     @cached_property

@@ -13,6 +13,7 @@ ImageSearchError
 │   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
+├── RateLimited           429   retryable: this caller asks too often
 ├── Unavailable           503   retryable: a dependency does not answer
 │   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady
 ├── HostBusy                    a foreign host's rate is used up for now (never reaches HTTP)
@@ -178,6 +179,19 @@ class UnsupportedMediaType(ImageSearchError):
     code = "unsupported_media_type"
     status = 415
     title = "Unsupported media type"
+
+
+class RateLimited(ImageSearchError):
+    """This caller asks too often; it may go on after `retry_after_s` seconds."""
+
+    code = "rate_limited"
+    status = 429
+    title = "Too many requests"
+    retryable = True
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(ImageSearchError):

@@ -124,7 +124,8 @@ INDEX_DOWN = cast(Index, Down(IndexUnavailable("Chroma cannot be reached.")))
 
 def make_services(folder: Path, **settings: Any) -> Services:
     return Services(
-        settings=Settings(_env_file=None, **settings),
+        # Rate limits are counted in the memory of this one app.
+        settings=Settings(_env_file=None, **{"redis_url": "memory://", **settings}),
         blobs=Blobs(f"file://{folder}/blobs"),
         ledger=Ledger("", client=fakeredis.FakeRedis(decode_responses=True)),
         index=Index.in_process(folder / "chroma"),

@@ -48,6 +48,10 @@ def test_an_unknown_variable_stops_the_start_and_is_named(
         ("FETCH_TIMEOUT_S", "0"),
         ("NSFW_MAX", "1.5"),
         ("TAG_MIN_SCORE", "nan"),
+        ("RATE_LIMIT", "often"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "10/minute;0/hour"),
+        ("RATE_LIMIT", "-5/minute"),
     ],
 )
 def test_a_malformed_variable_stops_the_start_and_is_named(
@@ -57,6 +61,12 @@ def test_a_malformed_variable_stops_the_start_and_is_named(
     with pytest.raises(ConfigError, match=f"IMAGE_SEARCH_{name}") as raised:
         load_settings()
     assert "\n" not in raised.value.detail
+
+
+@pytest.mark.parametrize("value", ["off", "10/second", "10 per second;500/hour"])
+def test_a_rate_limit_is_a_rate_or_several_or_off(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_RATE_LIMIT", value)
+    assert load_settings().rate_limit == value
 
 
 def test_the_clients_variables_are_not_the_servers_business(monkeypatch: pytest.MonkeyPatch) -> None:
