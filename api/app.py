@@ -12,6 +12,7 @@ from api import (
     context,
     duplicates,
     explain,
+    headers,
     health,
     images,
     jobs,
@@ -40,6 +41,7 @@ def create_app(
     context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
 
     problems.install(app)
+    headers.install(app)
     _install_metrics(app)
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)
