@@ -21,6 +21,7 @@ from api import (
     problems,
     rate_limits,
     search,
+    slots,
 )
 from api.auth import KeyRing
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
@@ -31,15 +32,23 @@ from shared.services import Services, build_services
 
 
 def create_app(
-    settings: Settings, services: Services | None = None, *, load: LoadEncoder = load_encoder
+    settings: Settings,
+    services: Services | None = None,
+    *,
+    load: LoadEncoder = load_encoder,
+    threads: int = slots.THREADS,
 ) -> OpenAPI:
-    """The API on `services`, or on those that the settings name. The model loads in the background."""
+    """The API on `services`, or on those that the settings name. The model loads in the background.
+
+    `threads`: how many requests the server answers at once.
+    """
     services = services or build_services(settings)
     app = openapi.make_app(__name__, _version())
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
     context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
 
+    slots.install(app, threads)
     problems.install(app)
     headers.install(app)
     _install_metrics(app)

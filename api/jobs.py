@@ -1,15 +1,14 @@
 """Jobs: making them, watching them, stopping and repeating them."""
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
-from time import monotonic, sleep
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
+from api import events
 from api.auth import requires
 from api.bodies import Body
 from api.context import services
@@ -29,18 +28,14 @@ from api.job_schemas import (
 )
 from api.openapi import component
 from api.uploads import ingest_multipart
-from shared.errors import JobNotFound, Unavailable, UnsupportedMediaType
+from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.manifest import SEGMENT_ITEMS, read_items, read_results
 from shared.models import ItemState, Job
 from shared.services import Services
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
-MAX_EVENT_STREAMS = 8
-POLL_SECONDS = 0.5
-HEARTBEAT_SECONDS = 15.0
 
 blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="jobs", description="Bulk ingestion")])
-_event_streams = threading.Semaphore(MAX_EVENT_STREAMS)
 
 _BODY = {
     "required": True,
@@ -183,44 +178,12 @@ def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> l
 )
 @requires("ingest")
 def job_events(path: JobPath) -> Response:
-    """The job's status whenever it changes, until it has finished; comments keep an idle stream alive."""
-    parts = services()
-    parts.ledger.get(path.job_id)
-    # Every stream holds a server thread, so only so many are let in.
-    if not _event_streams.acquire(blocking=False):
-        raise Unavailable(f"{MAX_EVENT_STREAMS} event streams are open; poll the job's status instead.")
-    response = Response(_events(parts, path.job_id), mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"
-    # Not the generator's business: one that is closed before its first step never runs its `finally`.
-    response.call_on_close(_event_streams.release)
-    return response
+    """The job's status whenever it changes, until it has finished; comments keep an idle stream alive.
 
-
-def _events(parts: Services, job_id: str) -> Iterator[str]:
-    shown: object = None
-    sent_at = monotonic()
-    while True:
-        try:
-            job = parts.ledger.get(job_id)
-        except JobNotFound:
-            return
-        except Unavailable:
-            job = None
-        if job is not None and (state := (job.status, job.total, job.counts, job.errors)) != shown:
-            shown, sent_at = state, monotonic()
-            yield _event("status", job)
-        if job is not None and job.status.finished:
-            yield _event("end", job)
-            return
-        if monotonic() - sent_at > HEARTBEAT_SECONDS:
-            sent_at = monotonic()
-            yield ": heartbeat\n\n"
-        sleep(POLL_SECONDS)
-
-
-def _event(name: str, job: Job) -> str:
-    return f"event: {name}\ndata: {JobOut.of(job).model_dump_json()}\n\n"
+    At most a quarter of a server's threads serve streams; past that 503 with `Retry-After`. A stream ends
+    after 10 minutes, without an `end` event: connect again, as an EventSource does by itself.
+    """
+    return events.respond(services().ledger, path.job_id)
 
 
 def _accepted(job: Job) -> Response:

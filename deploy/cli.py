@@ -98,7 +98,8 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
 @main.command()
 @click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--threads", default=32, show_default=True, type=click.IntRange(1, 1024), help="At once.")
+# Fewer than four, and slow requests could hold all of them (api/slots.py).
+@click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="At once.")
 def api(host: str, port: int, threads: int) -> None:
     """Serve the HTTP API and the web page."""
     from deploy.server import serve

@@ -31,7 +31,7 @@ class Server(BaseApplication):
         from api.wsgi import make_app  # noqa: PLC0415 - after the fork
 
         try:
-            return make_app(self._settings)
+            return make_app(self._settings, threads=self._options["threads"])
         except ImageSearchError as error:
             raise AppImportError(error.detail) from None
 

@@ -1,6 +1,5 @@
 import io
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,78 +298,6 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_status(http: FlaskClient) 
 def test_malformed_parameters_are_refused(http: FlaskClient, path: str) -> None:
     document = assert_problem(http.get(path.format(make_job(http, 1))), 422, "invalid_request")
     assert document["errors"][0]["pointer"].startswith("/")
-
-
-def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
-    blocks = [
-        dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if block
-    ]
-    return [(block["event"], json.loads(block["data"])) for block in blocks if "event" in block]
-
-
-def test_events_show_each_change_and_end_with_the_job(
-    http: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = make_job(http, 2)
-    polls = 0
-
-    def work(_: float) -> None:
-        nonlocal polls
-        polls += 1
-        if polls == 3:
-            advance(services, job_id, [ItemState.INDEXED, ItemState.INDEXED])
-
-    monkeypatch.setattr(jobs, "sleep", work)
-    response = http.get(f"/v1/jobs/{job_id}/events")
-    assert response.mimetype == "text/event-stream"
-    assert response.headers["X-Accel-Buffering"] == "no"
-    events = events_of(response.text)
-    assert [(name, job["status"]) for name, job in events] == [
-        ("status", "queued"), ("status", "succeeded"), ("end", "succeeded"),
-    ]  # fmt: skip
-    assert events[-1][1] == http.get(f"/v1/jobs/{job_id}").json
-
-
-def test_an_idle_event_stream_beats_and_outlives_a_ledger_outage(
-    http: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = make_job(http, 1)
-    get = services.ledger.get
-    polls = 0
-
-    def flaky(wanted: str) -> object:
-        if 2 <= polls <= 3:
-            raise LedgerUnavailable("away")
-        return get(wanted)
-
-    def work(_: float) -> None:
-        nonlocal polls
-        polls += 1
-        if polls == 5:
-            services.ledger.cancel(job_id)
-
-    monkeypatch.setattr(jobs, "HEARTBEAT_SECONDS", -1.0)
-    monkeypatch.setattr(services.ledger, "get", flaky)
-    monkeypatch.setattr(jobs, "sleep", work)
-    text = http.get(f"/v1/jobs/{job_id}/events").text
-    assert ": heartbeat\n\n" in text
-    assert [name for name, _ in events_of(text)] == ["status", "status", "end"]
-
-
-def test_event_streams_are_capped_and_their_places_given_back(
-    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_event_streams", threading.Semaphore(2))
-    job_id = make_job(http, 1)
-    streams = [http.get(f"/v1/jobs/{job_id}/events") for _ in range(2)]
-    refused = http.get(f"/v1/jobs/{job_id}/events")
-    assert_problem(refused, 503, "unavailable")
-    assert int(refused.headers["Retry-After"]) > 0
-    streams[0].close()
-    accepted = http.get(f"/v1/jobs/{job_id}/events")
-    assert accepted.status_code == 200
-    accepted.close()
-    streams[1].close()
 
 
 def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:

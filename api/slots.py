@@ -1,0 +1,46 @@
+"""How many of the server's threads slow requests may hold at once: the rest is left for quick ones."""
+
+from collections.abc import Callable
+from threading import Lock, Semaphore
+from typing import Literal
+
+from flask import Flask, current_app
+
+from shared.errors import Unavailable
+
+THREADS = 32  # of a server that does not say
+_EXTENSION = "image_search_slots"
+# Kind of slow request: its share of the threads, and what to do when that is taken.
+_SHARES = {
+    "event streams": (4, "poll the job's status instead, or try again"),
+    "uploads": (2, "try again in some seconds"),
+}
+Kind = Literal["event streams", "uploads"]
+
+
+class _Slots:
+    def __init__(self, threads: int) -> None:
+        self.counts = {kind: max(1, threads // share) for kind, (share, _) in _SHARES.items()}
+        self.free = {kind: Semaphore(count) for kind, count in self.counts.items()}
+
+
+def install(app: Flask, threads: int = THREADS) -> None:
+    app.extensions[_EXTENSION] = _Slots(threads)
+
+
+def take(kind: Kind) -> Callable[[], None]:
+    """Takes a slot; returns what gives it back, once however often it is called.
+
+    Raises Unavailable while all are taken.
+    """
+    slots: _Slots = current_app.extensions[_EXTENSION]
+    free = slots.free[kind]
+    if not free.acquire(blocking=False):
+        raise Unavailable(f"{slots.counts[kind]} {kind} are open, the most at once: {_SHARES[kind][1]}.")
+    held = Lock()
+
+    def give_back() -> None:
+        if held.acquire(blocking=False):
+            free.release()
+
+    return give_back
