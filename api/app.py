@@ -36,7 +36,7 @@ def create_app(
     services: Services | None = None,
     *,
     load: LoadEncoder = load_encoder,
-    threads: int = slots.THREADS,
+    threads: int | None = None,
 ) -> OpenAPI:
     """The API on `services`, or on those that the settings name. The model loads in the background.
 
@@ -55,6 +55,7 @@ def create_app(
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)
     auth.require_scopes(app)
+    slots.limit_uploads(app)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)

@@ -156,7 +156,8 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
     version. A picture that is deleted before it is read is a failed item. The files expire with the job.
     """
     parts = services()
-    given = parse(ExportIn, request.get_json()) if request.content_length else ExportIn.model_validate({})
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    given = parse(ExportIn, request.get_json()) if has_body else ExportIn.model_validate({})
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["export", given.include], options)
     if job := _repeated(parts, options, digest):

@@ -14,12 +14,14 @@ from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
+from api.bodies import Body
 from api.job_schemas import field_errors
 from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.filters import is_unicode
 
 PROBLEM_JSON = "application/problem+json"
-MAX_JSON_BYTES = 2**20
+MAX_BODY_BYTES = 2**20  # where a view does not say otherwise
+MAX_FORM_PARTS = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HTTP_CODES = {413: "request_too_large", 503: "unavailable"}
 _INTERNAL = "Something went wrong on the server; its log has the details under this X-Request-ID."
@@ -82,14 +84,17 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class Request(FlaskRequest):
-    """A request whose JSON is of at most MAX_JSON_BYTES, and refused in a sentence when unreadable."""
+    """A request whose JSON is refused in a sentence when unreadable."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         if not self.is_json:
             raise UnsupportedMediaType("The body's Content-Type must be application/json.")
         if not hasattr(self, "_document"):
-            self.max_content_length = MAX_JSON_BYTES
-            self._document = load_json(self.get_data(), "The body")
+            body = Body(self.environ, MAX_BODY_BYTES)
+            data = body.read_all()
+            if body.truncated:
+                raise BadRequest("The body broke off before its end.")
+            self._document = load_json(data, "The body")
         return self._document
 
 
@@ -106,9 +111,10 @@ class JSONProvider(DefaultJSONProvider):
 
 
 def install(app: Flask) -> None:
-    """Makes every answer of `app` carry a request id, every error a problem."""
+    """Request ids, the limits of bodies, and every error as a problem."""
     app.request_class = Request
     app.json = JSONProvider(app)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=MAX_FORM_PARTS)
     app.before_request(_identify_request)
     app.after_request(_name_request)
     app.register_error_handler(ImageSearchError, answer)

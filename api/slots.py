@@ -4,11 +4,12 @@ from collections.abc import Callable
 from threading import Lock, Semaphore
 from typing import Literal
 
-from flask import Flask, current_app
+from flask import Flask, current_app, g, request
 
 from shared.errors import Unavailable
 
 THREADS = 32  # of a server that does not say
+QUICK_BYTES = 64 * 2**10  # a body up to here is no upload
 _EXTENSION = "image_search_slots"
 # Kind of slow request: its share of the threads, and what to do when that is taken.
 _SHARES = {
@@ -24,8 +25,24 @@ class _Slots:
         self.free = {kind: Semaphore(count) for kind, count in self.counts.items()}
 
 
-def install(app: Flask, threads: int = THREADS) -> None:
-    app.extensions[_EXTENSION] = _Slots(threads)
+def install(app: Flask, threads: int | None = None) -> None:
+    app.extensions[_EXTENSION] = _Slots(threads or THREADS)
+
+
+def limit_uploads(app: Flask) -> None:
+    """Lets in long bodies, and those of unknown length, only while there are slots."""
+
+    def begin() -> None:
+        long = "Transfer-Encoding" in request.headers or (request.content_length or 0) > QUICK_BYTES
+        if long and request.endpoint:
+            g.end_upload = take("uploads")
+
+    def end(_: BaseException | None) -> None:
+        if "end_upload" in g:
+            g.end_upload()
+
+    app.before_request(begin)
+    app.teardown_request(end)
 
 
 def take(kind: Kind) -> Callable[[], None]:

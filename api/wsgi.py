@@ -3,12 +3,11 @@
 from flask import Flask
 
 from api.app import create_app
-from api.slots import THREADS
 from shared.config import Settings, load_settings
 from shared.logs import configure_logging
 
 
-def make_app(settings: Settings | None = None, *, threads: int = THREADS) -> Flask:
+def make_app(settings: Settings | None = None, *, threads: int | None = None) -> Flask:
     """For a server that answers `threads` requests at once. Raises ConfigError for settings that are not."""
     settings = settings or load_settings()
     configure_logging(settings)

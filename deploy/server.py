@@ -49,6 +49,8 @@ def serve(settings: Settings, host: str, port: int, threads: int) -> None:
         "graceful_timeout": GRACE_S,
         "keepalive": 5,
         "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
         "loglevel": settings.log_level,
         "accesslog": None,
         "control_socket_disable": True,
