@@ -44,6 +44,7 @@ from shared.models import (
 
 PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
+ADVANCED_S = 600  # far beyond the time for which a worker repeats what was not answered
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
 INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
 MAX_JOB_ITEMS = 5_000_000
@@ -285,14 +286,15 @@ class Ledger(WriterLedger, HostLedger):
 
         `result` becomes the job's. With `retry_delay_s` the items still pending are fetched again, as the
         chunk's next attempt. With `hold_s` this attempt was postponed, and the job sends no more chunks for
-        that long. Returns False, having changed nothing, when the lease was lost or the job cancelled.
+        that long. Returns False, having changed nothing, when the lease was lost or the job cancelled;
+        True when this claim has ended by an earlier call, whose answer may not have come back.
         """
         coded = [(index, ITEM_STATES.index(state)) for index, state in moves]
         delay = -1 if retry_delay_s is None else retry_delay_s
         arguments = (
             claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
             json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
-            json.dumps(result) if result else "", hold_s,
+            json.dumps(result) if result else "", hold_s, ADVANCED_S,
         )  # fmt: skip
         return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
 

@@ -8,6 +8,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     jobs             zset    every job by creation time
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk on its road: stage, state (queued, running, delayed), token, deliveries, payload
+    advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     stage:<stage>    zset    chunks at a stage by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
@@ -276,12 +277,15 @@ end
 return held
 """
 
-# ref token next_stage payload moves errors retry_delay resend most_errors result hold -> 1, or 0 when the lease was lost
+# ref token next_stage payload moves errors retry_delay resend most_errors result hold repeat -> 1, or 0 when the
+# lease was lost. An answer may get lost, not the change: for `repeat` seconds the same claim is told 1 again.
 # `moves`: JSON [[index, state], …]; an item that is no longer open stays as it is. `result`: JSON of the job's, or ''.
 # `hold`: seconds for which the job sends no more chunks, above 0 when this attempt was postponed and does not count.
 ADVANCE = """
 local ref, token, next_stage = ARGV[1], ARGV[2], ARGV[3]
-if not holds(ref, token) then return 0 end
+local advanced = P..'advanced:'..ref..':'..token
+if not holds(ref, token) then return redis.call('EXISTS', advanced) end
+redis.call('SET', advanced, '', 'EX', ARGV[12])
 local id, gen, num, attempt = split(ref)
 local states = P..'states:'..id
 local failed = {}

@@ -36,12 +36,18 @@ def build(folder: Path) -> None:
 
 @main.command()
 @click.option("--pictures", default=3_100_000, show_default=True, help="how many to look at in all")
+@click.option(
+    "--start-from", type=click.Path(exists=True, path_type=Path), help="exported weights to go on from"
+)
+@click.option(
+    "--seen", default=0, help="how many pictures those weights have seen: the rate goes on from there"
+)
 @click.pass_obj
-def train(folder: Path, pictures: int) -> None:
-    """Train, or go on from the last checkpoint."""
+def train(folder: Path, pictures: int, start_from: Path | None, seen: int) -> None:
+    """Train, or go on from the last checkpoint, or without one from exported weights."""
     from training.train import Trainer
 
-    Trainer(folder, pictures).run()
+    Trainer(folder, pictures, start_from, seen).run()
 
 
 @main.command()

@@ -32,16 +32,17 @@ SAVE_EVERY_STEPS = 100
 class Trainer:
     """All that training needs; `checkpoint.pt` in the folder holds all that changes."""
 
-    def __init__(self, folder: Path, pictures: int) -> None:
+    def __init__(self, folder: Path, pictures: int, start_from: Path | None = None, seen: int = 0) -> None:
         torch.manual_seed(0)
         random.seed(0)
         self.random = np.random.default_rng(0)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.folder, self.total, self.step = folder, pictures, 0
+        self.folder, self.total = folder, pictures
+        self.step = self.first_step = 0  # first_step: where the optimizers started from nothing
         self.pictures = torch.from_numpy(np.load(folder / "pictures.npy"))
         self.aspects = aspects(self.pictures)
         self.captions = Captions(folder, main_colours(self.pictures.numpy()))
-        self.tokenizer = self._tokenizer()
+        self.tokenizer = self._tokenizer(start_from)
         clip = build_clip(self.tokenizer)
         start_vision(clip, self._plain_images(3000))
         self.master = Student(clip, len(self.captions.concepts), len(self.captions.vocabulary))
@@ -51,9 +52,14 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         if self.checkpoint.exists():
             self._load()
+        elif start_from:
+            self._start_from(start_from, seen)
 
-    def _tokenizer(self) -> CLIPTokenizer:
-        if not (self.folder / "tokenizer").exists():
+    def _tokenizer(self, start_from: Path | None) -> CLIPTokenizer:
+        saved = self.folder / "tokenizer"
+        if start_from and not saved.exists():
+            CLIPTokenizer.from_pretrained(start_from).save_pretrained(saved)
+        if not saved.exists():
             corpus = [
                 text
                 for item in self.captions.items
@@ -64,8 +70,8 @@ class Trainer:
                 for a in COLOUR_NAMES
                 for b in corpus[::40]
             ]
-            train_tokenizer(corpus + scenes).save_pretrained(self.folder / "tokenizer")
-        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+            train_tokenizer(corpus + scenes).save_pretrained(saved)
+        return CLIPTokenizer.from_pretrained(saved)
 
     def _plain_images(self, count: int) -> torch.Tensor:
         rgba = self.pictures[torch.randperm(len(self.pictures))[:count]].float() / 255
@@ -94,7 +100,7 @@ class Trainer:
         return self.step * BATCH / self.total
 
     def _learning_rates(self) -> tuple[float, float]:
-        scale = min(1, (self.step + 1) / WARM_UP_STEPS)
+        scale = min(1, (self.step - self.first_step + 1) / WARM_UP_STEPS)
         if self.progress > 1 - DECAY:
             scale *= max(FLOOR, (1 - self.progress) / DECAY)
         return LEARNING_RATE * scale, min(LEARNING_RATE * scale, ADAM_RATE)
@@ -204,9 +210,27 @@ class Trainer:
                     self._save()
         self._save()
 
+    @torch.no_grad()
+    def _start_from(self, exported: Path, seen: int) -> None:
+        """Go on from exported weights, which carry neither heads nor optimizers.
+
+        Prototypes start as the embeddings of their names, the bag of words at zero, so that neither pulls
+        the towers anywhere before it has learnt itself.
+        """
+        self.step = self.first_step = seen // BATCH
+        self.master.clip.load_state_dict(CLIPModel.from_pretrained(exported).float().state_dict())
+        names = {item["concept"]: item["names"][0] for item in self.captions.items}
+        tokens = self.tokenizer([names[c] for c in self.captions.concepts], truncation=True,
+                                max_length=MAX_TOKENS).input_ids  # fmt: skip
+        self.master.prototypes.copy_(self.master.texts(tokens, self.tokenizer.pad_token_id))
+        torch.nn.init.zeros_(self.master.bag.weight)
+        self.fast.load_state_dict(self.master.state_dict())
+        self.average.module.load_state_dict(self.master.state_dict())
+
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "first_step": self.first_step,
             "master": self.master.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -217,7 +241,7 @@ class Trainer:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
-        self.step = state["step"]
+        self.step, self.first_step = state["step"], state["first_step"]
         self.master.load_state_dict(state["master"])
         self.fast.load_state_dict(state["master"])
         self.average.load_state_dict(state["average"])
