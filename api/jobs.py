@@ -49,6 +49,18 @@ _BODY = {
         "multipart/form-data": component(blueprint, JobFormIn),
     },
 }
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": component(blueprint, JobOut)["schema"],
+        },
+    },
+}
 _ACCEPTED = {
     "description": "The job was made, or the one that this Idempotency-Key made before.",
     "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
@@ -172,7 +184,7 @@ def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> l
     responses={
         200: {
             "description": "`status` events, each with the job as JSON, then one `end` event with the last.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         }
     },
 )

@@ -18,7 +18,12 @@ from shared.errors import ITEM_CODES, ImageSearchError
 
 _REF = "#/components/schemas/{model}"
 # What the HTTP layer itself refuses, beside our own errors.
-_HTTP_ERRORS = {"bad_request": HTTPStatus.BAD_REQUEST, "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED}
+_HTTP_ERRORS = {
+    "bad_request": HTTPStatus.BAD_REQUEST,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "uri_too_long": HTTPStatus(414),
+    "request_header_fields_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+}
 _SECURITY_SCHEMES: dict[str, Any] = {
     "key": {
         "type": "http",

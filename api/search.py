@@ -122,7 +122,8 @@ def _read_request() -> tuple[SearchRequest, list[bytes]]:
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("The body's Content-Type must be application/json or multipart/form-data.")
     request.max_content_length = MAX_FORM_BYTES
-    for name in sorted({*request.files, *request.form} - {"image", "query"}):
+    names = {name or "" for name in (*request.files, *request.form)}  # a part may have none
+    for name in sorted(names - {"image", "query"}):
         raise _bad_part(name, "unknown part; a search takes `image` and `query` parts")
     if "image" in request.form:
         raise _bad_part("image", "must be a file: the part has no file name")

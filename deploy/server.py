@@ -43,7 +43,7 @@ def serve(settings: Settings, host: str, port: int, threads: int) -> None:
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": "deploy.connections.Worker",
         "threads": threads,
         "timeout": 60,
         "graceful_timeout": GRACE_S,

@@ -416,6 +416,12 @@ def test_bad_parts_are_pointed_at(shared: Api, parts: dict[str, Any], pointer: s
     assert_problem(response, 422, "invalid_request", pointer)
 
 
+def test_a_part_without_a_name_is_refused(shared: Api) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; filename="a"\r\n\r\n1\r\n--x--\r\n'
+    response = shared.http.post("/v1/search", data=body, content_type="multipart/form-data; boundary=x")
+    assert_problem(response, 422, "invalid_request", "/")
+
+
 def test_a_form_without_anything_is_empty(shared: Api) -> None:
     response = shared.http.post("/v1/search", data={}, content_type="multipart/form-data; boundary=x")
     assert "empty" in assert_problem(response, 422, "invalid_request")["detail"]
