@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared import appearance
+from shared.costly_files import is_costly
 from shared.errors import ItemError
 from shared.exif import Exif, read_exif
 from shared.preprocess import Preprocess
@@ -72,6 +74,7 @@ _REFUSED_STARTS = {
     b"\xd7\xcd\xc6\x9a": "Windows metafile",
     **{b"P%d%c" % (number, space): "Netpbm" for number in range(1, 8) for space in b"\n\r "},
 }
+_STRIP_PIXELS = 2**22  # converted at a time
 _REDUCIBLE = frozenset({"L", "RGB", "CMYK", "YCbCr", "LA", "RGBA"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -199,6 +202,10 @@ def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
 
 def _open(data: bytes) -> Image.Image:
     """Reads headers only: nothing is decoded before the pixels are counted."""
+    if is_costly(data):
+        raise ItemError(
+            "unsupported_format", "the file is packed in a way that would take far too long to read"
+        )
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except MemoryError:
@@ -255,11 +262,27 @@ def _format_name(image: Image.Image) -> str:
 
 
 def _to_rgb(image: Image.Image, shrink: int) -> Image.Image:
-    """RGB, transparency on white, `shrink` times smaller."""
+    """RGB, transparency on white, `shrink` times smaller: by strips, so as to hold one copy, not five."""
     if image.mode == "LAB":
         raise ItemError("unsupported_format", "the LAB colour space is not supported")
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bit(image)
+    white = _white_level(image) if image.mode.startswith(("I", "F")) else None
+    rows = max(1, _STRIP_PIXELS // image.width // shrink) * shrink
+    if rows >= image.height:
+        return _strip_to_rgb(image, shrink, white)
+    result = Image.new("RGB", (-(-image.width // shrink), -(-image.height // shrink)))
+    for top, strip in _strips(image, rows):
+        result.paste(_strip_to_rgb(strip, shrink, white), (0, top // shrink))
+    return result
+
+
+def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _strip_to_rgb(image: Image.Image, shrink: int, white: float | None) -> Image.Image:
+    if white is not None:
+        image = _to_8_bit(image, white)
     elif "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if shrink > 1:
@@ -275,16 +298,25 @@ def _on_white(image: Image.Image) -> Image.Image:
     return background
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Grey, from 16 or 32 bits or floats. Pillow's own conversion clips: nearly all of it would be white."""
-    values = np.asarray(image)
-    if values.dtype == np.uint16:
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-    peak = float(values.max())
+def _white_level(image: Image.Image) -> float:
+    """The value that is white: the top of the narrowest usual range that all values are in."""
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    rows = max(1, _STRIP_PIXELS // image.width)
+    peak = max(float(_finite(strip).max()) for _, strip in _strips(image, rows))
     white = next((top for top in (1.0, 255.0, 65535.0) if peak <= top), peak)
-    white = 255.0 if white == 1.0 and image.mode.startswith("I") else white
-    return Image.fromarray((np.clip(values / white, 0, 1) * 255).round().astype(np.uint8))
+    return 255.0 if white == 1.0 and image.mode.startswith("I") else white
+
+
+def _to_8_bit(image: Image.Image, white: float) -> Image.Image:
+    """Grey. Pillow's own conversion clips: nearly all of it would be white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return Image.fromarray((np.clip(_finite(image) / white, 0, 1) * 255).round().astype(np.uint8))
+
+
+def _finite(image: Image.Image) -> NDArray[np.float32]:
+    return np.nan_to_num(np.array(image, dtype=np.float32), copy=False, posinf=0, neginf=0)
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:

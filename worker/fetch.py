@@ -33,7 +33,7 @@ DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few sec
 
 log = structlog.get_logger(__name__)
 
-# Downloads wait for others, decoding uses a core and up to 3 bytes a pixel: so many of it at once.
+# Downloads wait for others, decoding uses a core and up to 16 bytes a pixel: so many of it at once.
 _decoding = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 _isolated = threading.Lock()
 

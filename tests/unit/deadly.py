@@ -20,6 +20,22 @@ def deadly_decode(data: bytes, **options: Any) -> Picture:
     return decode(data, **options)
 
 
+def deadly_outcome(data: bytes) -> str:
+    """For a DecoderProcess: the bytes say what becomes of it."""
+    if data == b"segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if data == b"zero":
+        raise ZeroDivisionError
+    if data == b"hang":
+        hang()
+    if data == b"grow":
+        return str(len(bytearray(2**33)))
+    if data == b"large":
+        return str(len(b"x" * 2**26))
+    print("to be kept out of the answer")
+    return "picture"
+
+
 def hang() -> None:
     time.sleep(60)
 

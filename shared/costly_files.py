@@ -1,0 +1,72 @@
+"""Files that would cost far more time or memory than their pixels, known by their headers alone.
+
+The limits are far above what any encoder writes. Beyond them, 50 MB of empty segments, scans or strips keep
+a core busy for minutes or hours, or take gigabytes.
+"""
+
+import re
+import struct
+
+MOST_SCANS = 64  # of a JPEG; encoders write about ten
+MOST_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
+MOST_JUNK = 64 * 1024  # bytes between a JPEG's segments
+MOST_STRIPS = 100_000  # or tiles, of a TIFF
+MOST_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
+
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_WITHOUT_LENGTH = frozenset({0x01, 0xD8, _END_OF_IMAGE})
+_STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and tiles
+_RUNS = (b"\1\0\0\0", b"\2\0\0\0")
+
+
+def is_costly(data: bytes) -> bool:
+    """Whether a JPEG, GIF, BMP or TIFF is; False for anything else. Never raises."""
+    if data.startswith(b"\xff\xd8"):
+        return _is_costly_jpeg(data)
+    if data.startswith(b"GIF8"):
+        return data.count(b"!\xfe") > MOST_SEGMENTS
+    if data.startswith(b"BM"):
+        return data[30:34] in _RUNS and _bmp_pixels(data) > MOST_RUN_PIXELS
+    try:
+        return data[:2] in (b"II", b"MM") and _most_strips(data) > MOST_STRIPS
+    except struct.error:  # cut off
+        return False
+
+
+def _is_costly_jpeg(data: bytes) -> bool:
+    position, segments, junk, scans = 2, 0, 0, 0
+    while marker := _MARKER.search(data, position):
+        code = data[marker.end() - 1]
+        if scans and code == _END_OF_IMAGE:
+            return False
+        segments += 1
+        scans += code == _START_OF_SCAN
+        junk += 0 if scans else marker.start() - position  # between scans lie the pixels
+        if segments > MOST_SEGMENTS or scans > MOST_SCANS or junk > MOST_JUNK:
+            return True
+        length = 0 if code in _WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
+        position = marker.end() + length
+    return not scans and len(data) - position > MOST_JUNK
+
+
+def _bmp_pixels(data: bytes) -> int:
+    width, height = struct.unpack_from("<ii", data, 18)
+    return abs(int(width) * int(height))
+
+
+def _most_strips(data: bytes) -> int:
+    """The most strips or tiles that the first directory of a TIFF, or BigTIFF, claims."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    head, number, entry = ("8xQ", "Q", "HHQ8x") if big else ("4xI", "H", "HHI4x")
+    (start,) = struct.unpack_from(order + head, data)
+    (entries,) = struct.unpack_from(order + number, data, start)
+    first = start + struct.calcsize(order + number)
+    most = 0
+    for place in range(min(entries, 65_535)):
+        tag, _, count = struct.unpack_from(
+            order + entry, data, first + place * struct.calcsize(order + entry)
+        )
+        most = max(most, count if tag in _STRIP_TAGS else 0)
+    return most

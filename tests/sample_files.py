@@ -1,0 +1,136 @@
+"""Sound little files of every format that is read, in many variants: what hostile files are made from."""
+
+import functools
+import io
+import struct
+import zlib
+from typing import Any
+
+import pillow_heif
+from PIL import ExifTags, Image
+
+from tests.image_server import make_photo
+
+SIZE = (64, 48)
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+pillow_heif.register_heif_opener()  # to write them, too
+
+
+def save(image: Image.Image, name: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.copy().save(buffer, name, **options)  # saving a JPEG leaves its settings on the image
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(header: tuple[int, int, int, int], *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of (width, height, bit depth, colour type) and further chunks."""
+    ihdr = (b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
+    return PNG_START + b"".join(chunk(*one) for one in (ihdr, *chunks, (b"IEND", b"")))
+
+
+def tiff(tags: dict[int, int | bytes], data: bytes = b"", counts: dict[int, int] | None = None) -> bytes:
+    """A little-endian TIFF: `data` lies at byte 8; a tag's value is a number, or four bytes."""
+    entries = b"".join(
+        struct.pack("<HHI", tag, 4, (counts or {}).get(tag, 1))
+        + (struct.pack("<I", value) if isinstance(value, int) else value)
+        for tag, value in sorted(tags.items())
+    )
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@functools.cache
+def samples() -> dict[str, bytes]:
+    """By `format` or `format, variant`; always the same."""
+    photo = Image.open(io.BytesIO(make_photo(1, *SIZE))).convert("RGB")
+    frames = [Image.open(io.BytesIO(make_photo(seed, *SIZE))).convert("RGB") for seed in (2, 3)]
+    alpha = photo.copy()
+    alpha.putalpha(Image.linear_gradient("L").resize(SIZE))
+    grey = photo.convert("L")
+    deep = grey.convert("I").point(lambda value: value * 257).convert("I;16")
+    palette = photo.quantize(32)
+    animated: dict[str, Any] = {"save_all": True, "append_images": frames, "duration": 50, "loop": 0}
+    exif = _exif()
+    return {
+        "jpeg": save(photo, "JPEG", quality=90, exif=exif),
+        "jpeg, progressive": save(photo, "JPEG", progressive=True, optimize=True),
+        "jpeg, CMYK": save(photo.convert("CMYK"), "JPEG"),
+        "jpeg, YCCK": _ycck(photo),
+        "jpeg, grey": save(grey, "JPEG", restart_marker_blocks=4),
+        "jpeg, several": save(photo, "MPO", save_all=True, append_images=[frame.copy() for frame in frames]),
+        "png": save(photo, "PNG", exif=exif),
+        "png, alpha": save(alpha, "PNG", icc_profile=bytes(300)),
+        "png, palette": save(palette, "PNG", transparency=3),
+        "png, 16 bits": save(deep, "PNG"),
+        "png, 16 bits RGB": png((4, 4, 16, 2), (b"IDAT", zlib.compress((b"\0" + bytes(range(24))) * 4))),
+        "png, one bit": save(photo.convert("1"), "PNG"),
+        "png, animated": save(photo, "PNG", **animated),
+        "webp": save(photo, "WEBP", exif=exif),
+        "webp, lossless": save(alpha, "WEBP", lossless=True),
+        "webp, alpha": save(alpha, "WEBP"),
+        "webp, animated": save(photo, "WEBP", **animated),
+        "gif": save(palette, "GIF", transparency=3, comment=b"a comment"),
+        "gif, interlaced": save(grey, "GIF", interlace=True),
+        "gif, animated": save(palette, "GIF", **animated),
+        "bmp": save(photo, "BMP"),
+        "bmp, palette": save(palette, "BMP"),
+        "bmp, runs": _bmp_of_runs(),
+        "avif": save(photo, "AVIF", exif=exif, speed=10),
+        "avif, alpha": save(alpha, "AVIF", speed=10),
+        "avif, animated": save(photo, "AVIF", speed=10, **animated),
+        "heic": save(photo, "HEIF", exif=exif),
+        "heic, alpha": save(alpha, "HEIF"),
+        "heic, several": save(photo, "HEIF", save_all=True, append_images=frames),
+        "tiff": save(photo, "TIFF", exif=exif),
+        "tiff, alpha": save(alpha, "TIFF", compression="tiff_lzw"),
+        "tiff, 16 bits": save(deep, "TIFF"),
+        "tiff, 32 bits": save(grey.convert("I"), "TIFF", compression="tiff_adobe_deflate"),
+        "tiff, floats": save(grey.convert("F"), "TIFF"),
+        "tiff, CMYK": save(photo.convert("CMYK"), "TIFF", compression="packbits"),
+        "tiff, JPEG": save(photo, "TIFF", compression="jpeg"),
+        "tiff, fax": save(photo.convert("1"), "TIFF", compression="group4"),
+        "tiff, palette": save(palette, "TIFF", compression="tiff_lzw"),
+        "tiff, big": save(photo, "TIFF", big_tiff=True),
+        "tiff, several": save(photo, "TIFF", save_all=True, append_images=frames),
+        "tiff, tiles": _tiled(),
+    }
+
+
+def _exif() -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2024:06:01 12:00:00"
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (47.0, 22.0, 30.0), 3: "E", 4: (8.0, 30.0, 0.0)})
+    return exif.tobytes()
+
+
+def _ycck(photo: Image.Image) -> bytes:
+    """As Photoshop writes it: a CMYK JPEG whose Adobe marker says that its planes are YCCK, inverted."""
+    planes = [*photo.convert("YCbCr").split(), Image.new("L", photo.size)]
+    data = save(Image.merge("CMYK", planes), "JPEG", quality=95, subsampling=0)
+    place = data.index(b"Adobe") + 11
+    return data[:place] + b"\x02" + data[place + 1 :]
+
+
+def _bmp_of_runs() -> bytes:
+    """RLE8: each row is one run of its own colour."""
+    width, height = SIZE
+    pixels = b"".join(bytes([width, row, 0, 0]) for row in range(height)) + b"\0\1"
+    colours = b"".join(bytes([level, 255 - level, 0, 0]) for level in range(256))
+    offset = 54 + len(colours)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(pixels), 2835, 2835, 256, 0)
+    return struct.pack("<2sIHHI", b"BM", offset + len(pixels), 0, 0, offset) + info + colours + pixels
+
+
+def _tiled() -> bytes:
+    """64 x 48 grey pixels in six tiles of 32 x 16."""
+    tile = zlib.compress(bytes(range(128)) * 4)
+    table = struct.pack("<12I", *([56] * 6), *([len(tile)] * 6))
+    tags: dict[int, int | bytes] = {256: 64, 257: 48, 258: 8, 259: 8, 262: 1, 277: 1, 322: 32, 323: 16}
+    return tiff(tags | {324: 8, 325: 32}, table + tile, {324: 6, 325: 6})
