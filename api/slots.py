@@ -33,8 +33,9 @@ def limit_uploads(app: Flask) -> None:
     """Lets in long bodies, and those of unknown length, only while there are slots."""
 
     def begin() -> None:
-        long = "Transfer-Encoding" in request.headers or (request.content_length or 0) > QUICK_BYTES
-        if long and request.endpoint:
+        # What a server may not have had as a whole before it gave the request a thread.
+        waited_for = "Transfer-Encoding" in request.headers or "Expect" in request.headers
+        if request.endpoint and (waited_for or (request.content_length or 0) > QUICK_BYTES):
             g.end_upload = take("uploads")
 
     def end(_: BaseException | None) -> None:
