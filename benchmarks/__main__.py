@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks import api_costs, filters, ingest, load, parity
+from benchmarks import api_costs, filters, fuzz, ingest, load, parity
 from benchmarks.photos import served, write_photos
 from benchmarks.results import show, write_json
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
-LONG = ("load",)
+LONG = ("load", "fuzz")
 
 
 @click.command(context_settings={"show_default": True})
@@ -22,6 +22,8 @@ LONG = ("load",)
     "--model", type=click.Path(path_type=Path), help="A trained checkpoint to measure parity on too."
 )
 @click.option("--seconds", default=60.0, help="How long `load` measures under load.")
+@click.option("--mutations", default=20_000, help="Damaged files that `fuzz` reads.")
+@click.option("--seed", default=0, help="The first of them: other seeds, other damage.")
 @click.option("--only", type=click.Choice(["ingest", "parity", "api", "filters", *LONG]), help="One part.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="A file for the results, too.")
 def main(
@@ -31,19 +33,23 @@ def main(
     rounds: int,
     model: Path | None,
     seconds: float,
+    mutations: int,
+    seed: int,
     only: str | None,
     report: Path | None,
 ) -> None:
     """Measure ingest, parity, API costs and filters with a randomly initialised ViT-B/32.
 
-    `load` is long, uses the starter model, and only runs when it is asked for.
+    `load` and `fuzz` are long and only run when they are asked for: `load` uses the starter model, `fuzz`
+    reads damaged files of every format.
     """
+    results = fuzz.measure(mutations, seed) if only == "fuzz" else []
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         work = Path(folder)
         checkpoint = work / "vit-b-32"
-        make_random_checkpoint(checkpoint)
+        if only != "fuzz":
+            make_random_checkpoint(checkpoint)
         paths = [] if only in ("api", "filters", *LONG) else write_photos(work / "photos", photos)
-        results = []
         if only in (None, "parity"):
             results += parity.measure(checkpoint, paths[:PARITY_SAMPLE], centred=True)
             if model is not None:

@@ -10,7 +10,7 @@ import struct
 MOST_SCANS = 64  # of a JPEG; encoders write about ten
 MOST_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
 MOST_JUNK = 64 * 1024  # bytes between a JPEG's segments
-MOST_STRIPS = 100_000  # or tiles, of a TIFF
+MOST_STRIPS = 100_000  # or tiles, or tags, of a TIFF
 MOST_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -30,7 +30,7 @@ def is_costly(data: bytes) -> bool:
         return data[30:34] in _RUNS and _bmp_pixels(data) > MOST_RUN_PIXELS
     try:
         return data[:2] in (b"II", b"MM") and _most_strips(data) > MOST_STRIPS
-    except struct.error:  # cut off
+    except (struct.error, OverflowError):  # cut off
         return False
 
 
@@ -56,17 +56,18 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _most_strips(data: bytes) -> int:
-    """The most strips or tiles that the first directory of a TIFF, or BigTIFF, claims."""
+    """The most strips, tiles or tags that the first directory of a TIFF, or BigTIFF, claims."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     head, number, entry = ("8xQ", "Q", "HHQ8x") if big else ("4xI", "H", "HHI4x")
     (start,) = struct.unpack_from(order + head, data)
     (entries,) = struct.unpack_from(order + number, data, start)
     first = start + struct.calcsize(order + number)
-    most = 0
-    for place in range(min(entries, 65_535)):
-        tag, _, count = struct.unpack_from(
-            order + entry, data, first + place * struct.calcsize(order + entry)
-        )
+    size = struct.calcsize(order + entry)
+    most: int = min(
+        entries, (len(data) - first) // size
+    )  # what a directory that is cut off has, Pillow takes
+    for place in range(min(most, MOST_STRIPS)):
+        tag, _, count = struct.unpack_from(order + entry, data, first + place * size)
         most = max(most, count if tag in _STRIP_TAGS else 0)
     return most

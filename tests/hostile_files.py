@@ -192,10 +192,21 @@ BOMBS: dict[str, Hostile] = {
     "TIFF, 32 bits": (lambda: grey_tiff(SIDE, SIDE, t258=32, t339=2), PICTURE),
     "TIFF, many strips": (lambda: tiff_of_strips(2 * MB), UNSUPPORTED),
     "TIFF, many tags": (lambda: tiff_of_tags(20_000, MB), PICTURE),
+    "TIFF, many strips, cut off": (lambda: _cut_off_directory(tiff_of_strips(2 * MB)), UNSUPPORTED),
+    "BigTIFF, many tags": (
+        lambda: b"II+\0\x08\0\0\0\x10" + bytes(7) + struct.pack("<Q", MB) + bytes(20 * MB),
+        UNSUPPORTED,
+    ),
     "TIFF, many samples": (lambda: grey_tiff(512, 512, t277=65_535), CORRUPT),
     "TIFF, no bits": (lambda: grey_tiff(512, 512, t258=0), CORRUPT),
     "TIFF, a loop": (tiff_that_loops, PICTURE),
 }
+
+
+def _cut_off_directory(data: bytes) -> bytes:
+    """Its directory, the last thing in the file, claims one tag more than it has."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    return data[:start] + bytes([data[start] + 1]) + data[start + 1 : -4]
 
 
 def _gif_of_frames(count: int) -> bytes:
@@ -278,6 +289,11 @@ LIARS: dict[str, Hostile] = {
     "WebP, 4 GB": (lambda: b"RIFF\xff\xff\xff\xff" + sample("webp")[8:], CORRUPT),
     "TIFF of no size": (lambda: grey_tiff(8, 8, t256=0), CORRUPT),
     "TIFF, a directory far away": (lambda: b"II*\0\xff\xff\xff\x7f" + bytes(99), CORRUPT),
+    "BigTIFF, a directory far away": (lambda: b"II+\0\x08\0\0\0" + b"\xff" * 99, CORRUPT),
+    "BigTIFF, 2**63 tags": (
+        lambda: b"II+\0\x08\0\0\0\x10" + bytes(14) + b"\x80" + bytes(99),
+        CORRUPT,
+    ),
     "TIFF, pixels far away": (lambda: tiff({256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 2**31}), CORRUPT),
     "AVIF of no size": (lambda: with_size(sample("avif"), b"ispe", 0, 0), CORRUPT),
     "HEIC of no size": (lambda: with_size(sample("heic"), b"ispe", 0, 0), CORRUPT),
