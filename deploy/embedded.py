@@ -42,6 +42,7 @@ OWN_SETTINGS = (
 SERVICE_START_S = 120.0
 API_START_S = 600.0  # loads the model, perhaps from a slow disk
 REDIS_GROUP, CHROMA_GROUP, ROLE_GROUP = 3, 2, 1  # ended from low to high
+WORKER_NICENESS = 5  # a third of the API's weight while both want the processor; alone, all of it
 INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer only makes them slower
 
 
@@ -141,7 +142,12 @@ def role_children(host: str, port: int, fetch_workers: int, encode_workers: int)
         "sweep": ["sweep"],
     }
     return [
-        Child(name, [sys.executable, "-m", "deploy.cli", *arguments], stop_group=ROLE_GROUP)
+        Child(
+            name,
+            [sys.executable, "-m", "deploy.cli", *arguments],
+            stop_group=ROLE_GROUP,
+            niceness=WORKER_NICENESS if name in set(Stage) else 0,
+        )
         for name, arguments in commands.items()
     ]
 

@@ -32,11 +32,15 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(eq=False)
 class Child:
-    """A command to keep running. Children of a lower `stop_group` are ended first."""
+    """A command to keep running. Children of a lower `stop_group` are ended first.
+
+    One with a `niceness` (0 to 19) leaves the processor to those with less when all want it.
+    """
 
     name: str
     argv: Sequence[str]
     stop_group: int = 0
+    niceness: int = 0
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     failures: int = 0
@@ -161,6 +165,8 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - there is one thread
             )
+        if child.niceness:
+            _give_way(child.process.pid, child.niceness)
         child.started_at = time.monotonic()
         self._record()
 
@@ -247,6 +253,21 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
             os._exit(1)
 
     return arm
+
+
+def _give_way(pid: int, niceness: int) -> None:
+    """Linux may weigh whole sessions against each other: then each child's `autogroup` counts, too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PGRP, pid, niceness)
+    for _ in range(5):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
+        except BlockingIOError:  # the kernel lets an ordinary user do it ten times a second
+            time.sleep(POLL_S)
+        except OSError:  # no autogroups here, or the child has ended
+            return
+        else:
+            return
 
 
 def _how(code: int) -> str:

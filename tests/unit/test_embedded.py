@@ -14,8 +14,10 @@ from deploy.embedded import (
     http_status,
     reachable_host,
     remembered_port,
+    role_children,
 )
 from shared.errors import ConfigError
+from shared.models import Stage
 
 
 @pytest.mark.parametrize("name", ["a folder", "ümlaut", "x" * MAX_SOCKET_PATH])
@@ -59,3 +61,8 @@ def test_a_server_that_is_not_there_has_no_status() -> None:
 )
 def test_an_address_to_listen_on_becomes_one_to_reach(bound: str, reached: str) -> None:
     assert reachable_host(bound) == reached
+
+
+def test_the_workers_of_one_machine_give_way_to_its_api() -> None:
+    children = role_children("127.0.0.1", 8000, fetch_workers=1, encode_workers=1)
+    assert {child.name for child in children if child.niceness > 0} == set(Stage)

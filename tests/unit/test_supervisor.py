@@ -60,6 +60,14 @@ def _tick_until_running(supervisor: Supervisor, child: Child, other_than: int) -
     eventually(again)
 
 
+def test_a_nice_child_gives_way_also_where_sessions_are_weighed(supervisor: Supervisor) -> None:
+    child = Child("sleeper", SLEEPER, niceness=7)
+    supervisor.start(child)
+    assert os.getpriority(os.PRIO_PROCESS, _pid(child)) == 7
+    group = Path(f"/proc/{_pid(child)}/autogroup")
+    assert not group.exists() or group.read_text().endswith("nice 7\n")
+
+
 def test_a_killed_child_is_started_again_and_the_user_is_told_why(supervisor: Supervisor) -> None:
     child = Child("sleeper", SLEEPER)
     supervisor.start(child)
