@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks import api_costs, filters, fuzz, ingest, load, parity
+from benchmarks import api_costs, filters, fuzz, ingest, load, memory, parity
 from benchmarks.photos import served, write_photos
 from benchmarks.results import show, write_json
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
-LONG = ("load", "fuzz")
+LONG = ("load", "memory", "fuzz")
 
 
 @click.command(context_settings={"show_default": True})
@@ -24,6 +24,7 @@ LONG = ("load", "fuzz")
 @click.option("--seconds", default=60.0, help="How long `load` measures under load.")
 @click.option("--mutations", default=20_000, help="Damaged files that `fuzz` reads.")
 @click.option("--seed", default=0, help="The first of them: other seeds, other damage.")
+@click.option("--items", default=200_000, help="Pictures that `memory` ingests, about 200 a second.")
 @click.option("--only", type=click.Choice(["ingest", "parity", "api", "filters", *LONG]), help="One part.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="A file for the results, too.")
 def main(
@@ -33,6 +34,7 @@ def main(
     rounds: int,
     model: Path | None,
     seconds: float,
+    items: int,
     mutations: int,
     seed: int,
     only: str | None,
@@ -40,14 +42,14 @@ def main(
 ) -> None:
     """Measure ingest, parity, API costs and filters with a randomly initialised ViT-B/32.
 
-    `load` and `fuzz` are long and only run when they are asked for: `load` uses the starter model, `fuzz`
-    reads damaged files of every format.
+    `load`, `memory` and `fuzz` are long and only run when they are asked for: the first two use the starter
+    model, `fuzz` reads damaged files of every format.
     """
     results = fuzz.measure(mutations, seed) if only == "fuzz" else []
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         work = Path(folder)
         checkpoint = work / "vit-b-32"
-        if only != "fuzz":
+        if only not in LONG:
             make_random_checkpoint(checkpoint)
         paths = [] if only in ("api", "filters", *LONG) else write_photos(work / "photos", photos)
         if only in (None, "parity"):
@@ -64,6 +66,8 @@ def main(
                 results += ingest.compare(checkpoint, urls, work, rounds)
         if only == "load":
             results += load.measure(work / "load", seconds)
+        if only == "memory":
+            results += memory.measure(work / "memory", items)
     show(results)
     if report is not None:
         write_json(results, report)

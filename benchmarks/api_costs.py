@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.processes import peak_mib, resident_mib
 from benchmarks.results import Result
 from tests.stack import Stack
 
@@ -25,9 +26,9 @@ def measure(work: Path) -> list[Result]:
         small = _post(http, SMALL)
         (api,) = [pid for pid in stack.processes("api") if pid != stack.leader("api")]
         _post(http, SMALL)
-        before = _resident_mib(api)
+        before = resident_mib(api)
         large = _post(http, LARGE)
-        grown = _peak_mib(api) - before
+        grown = peak_mib(api) - before
         most_chunks = _chunks_in_flight(http)
         times = {job: _status_times(http, job) for job in (small, large, small, large)}
         for job in (small, large):
@@ -60,18 +61,3 @@ def _status_times(http: httpx.Client, job: str) -> float:
 def _chunks_in_flight(http: httpx.Client) -> int:
     lines = http.get("/metrics").text.splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith("image_search_chunks")))
-
-
-def _resident_mib(pid: int) -> float:
-    return _status_field(pid, "VmRSS")
-
-
-def _peak_mib(pid: int) -> float:
-    return _status_field(pid, "VmHWM")
-
-
-def _status_field(pid: int, name: str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024
-    raise KeyError(name)
