@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.results import Result
+from benchmarks.synthetic import fill
 from shared.encoder import Encoder
 from shared.index import Index
-from shared.models import DEFAULT_COLLECTION, Image
+from shared.models import DEFAULT_COLLECTION
 from tests.stack import Stack
 
 PICTURES = 60_000
-CLUSTERS = 600
 TEXTS = 40
 ROUNDS = 3
-BATCH = 2_000
 # The share that a filter keeps, and the most that it may cost, in unfiltered searches.
 GOALS = {0.9: 3.0, 0.1: 3.0, 0.001: 6.0}
 
@@ -50,34 +47,14 @@ def measure(checkpoint: Path, work: Path, count: int = PICTURES) -> list[Result]
 
 def _fill(index: Index, checkpoint: Path, count: int) -> None:
     encoder = Encoder.load(str(checkpoint))
-    collection = index.ensure(
-        DEFAULT_COLLECTION,
-        model=encoder.name,
-        fingerprint=encoder.fingerprint,
-        dimension=encoder.dimension,
-    )
-    rng = np.random.default_rng(0)
-    vectors = _clustered(rng, count, encoder.dimension)
-    # Evenly spread over [0, 1) and independent of the vectors: "less than 0.1" keeps exactly a tenth.
-    draws = rng.permutation(count) / count
-    for start in range(0, count, BATCH):
-        numbers = range(start, min(start + BATCH, count))
-        images = [_image(number, float(draws[number])) for number in numbers]
-        collection.upsert(images, vectors[numbers.start : numbers.stop], ["bench:0"] * len(images))
-
-
-def _clustered(rng: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
-    """Unit vectors (count, dimension) in clusters of like subjects: the cosine within one is about 0.5."""
-    centres = rng.normal(size=(CLUSTERS, dimension))
-    vectors = centres[rng.integers(CLUSTERS, size=count)] + rng.normal(size=(count, dimension))
-    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return unit
-
-
-def _image(number: int, draw: float) -> Image:
-    source = f"http://a/{number}.jpg"
-    return Image(
-        f"{number:064x}", source, [source], "jpeg", 2048, 1536, 10**6, time.time(), metadata={"draw": draw}
+    fill(
+        index.ensure(
+            DEFAULT_COLLECTION,
+            model=encoder.name,
+            fingerprint=encoder.fingerprint,
+            dimension=encoder.dimension,
+        ),
+        count,
     )
 
 

@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 from PIL import Image
 
@@ -14,9 +17,9 @@ SIDE = 16  # pixels
 
 
 @contextmanager
-def tiny_pictures() -> Iterator[str]:
-    """An address whose every path is a picture of its own, a PNG of some 800 bytes."""
-    with serving(_Handler) as address:
+def tiny_pictures(latency_s: float = 0.0) -> Iterator[str]:
+    """An address whose every path is a picture of its own, some 800 bytes of PNG, sent after `latency_s`."""
+    with serving(partial(_Handler, latency_s)) as address:
         yield address
 
 
@@ -25,10 +28,15 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 8 * 1024  # head and body in one packet
 
+    def __init__(self, latency_s: float, *connection: Any) -> None:
+        self._latency_s = latency_s
+        super().__init__(*connection)
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
     def do_GET(self) -> None:
+        time.sleep(self._latency_s)
         body = _picture(self.path)
         self.send_response(200)
         self.send_header("Content-Type", "image/png")

