@@ -46,6 +46,7 @@ PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
 ADVANCED_S = 600  # far beyond the time for which a worker repeats what was not answered
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
+UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
 INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
 MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_S = 120.0
@@ -304,11 +305,16 @@ class Ledger(WriterLedger, HostLedger):
         self._run(lua.RELEASE, claims[0].token, delay_s, int(count_delivery), *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
-        """Chunks whose lease ran out, whose delay is over or whose message seems lost: send each again."""
-        answer = self._run(lua.SWEEP, RESEND_S, INDEX_RESEND_S, 1000)
+        """Chunks with an expired lease or delay, or a message that seems lost: send each, then say `sent`."""
+        answer = self._run(lua.SWEEP, 1000, UNSENT_S)
         return [
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
         ]
+
+    def sent(self, chunks: Sequence[Chunk]) -> None:
+        """The messages of chunks that `sweep` gave are on their way."""
+        if chunks:
+            self._run(lua.SENT, RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
 
     # Housekeeping
 

@@ -337,27 +337,37 @@ end
 return released
 """
 
-# resend index_resend most -> {stage, ref, …}: chunks whose message must be sent (again)
+# most unsent -> {stage, ref, …}: chunks whose message must be sent (again); if SENT does not follow within `unsent`
+# seconds, the answer or its reader got lost, and they are due again.
 SWEEP = """
 local t, out = now(), {}
-for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P..'due', '-inf', t, 'LIMIT', 0, tonumber(ARGV[3]))) do
+for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P..'due', '-inf', t, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local id, gen = split(ref)
   local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state')
   if not c[1] or redis.call('EXISTS', P..'job:'..id) == 0 or job_number(id, 'gen') ~= gen then
     forget_chunk(ref)
   else
-    local wait = tonumber(c[1] == 'index' and ARGV[2] or ARGV[1])
-    -- A message that only waits behind others is repeated ever more rarely.
-    local resends = 0
-    if c[2] == 'queued' then resends = redis.call('HINCRBY', P..'chunk:'..ref, 'resends', 1) end
+    if c[2] == 'queued' then redis.call('HINCRBY', P..'chunk:'..ref, 'resends', 1) end
     redis.call('HSET', P..'chunk:'..ref, 'state', 'queued', 'token', '')
     redis.call('ZADD', P..'stage:'..c[1], 'NX', t, ref)
-    redis.call('ZADD', P..'due', t + wait * 2 ^ math.min(resends, 5), ref)
+    redis.call('ZADD', P..'due', t + tonumber(ARGV[2]), ref)
     out[#out + 1] = c[1]
     out[#out + 1] = ref
   end
 end
 return out
+"""
+
+# resend index_resend ref... -> nothing: their messages were sent. One that only waits behind others is repeated
+# ever more rarely.
+SENT = """
+for i = 3, #ARGV do
+  local c = redis.call('HMGET', P..'chunk:'..ARGV[i], 'stage', 'state', 'resends')
+  if c[2] == 'queued' then
+    local wait = tonumber(c[1] == 'index' and ARGV[2] or ARGV[1])
+    redis.call('ZADD', P..'due', now() + wait * 2 ^ math.min(number(c[3]), 5), ARGV[i])
+  end
+end
 """
 
 # id -> 1, 0 when the job had ended, -1 without a job

@@ -21,6 +21,7 @@ from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
 from worker import encode, fetch, index, moves, reindex
 from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
+from worker.request import AcknowledgedRequest
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
         return deliver
 
     for stage in stages:
-        app.task(task(stage), name=TASK_NAMES[stage])
+        app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest)
     return app
 
 

@@ -59,8 +59,10 @@ def run_sweep(settings: Settings) -> None:
 
 def sweep(services: Services) -> None:
     """Sends again what waits for a message, and enqueues what may be enqueued."""
-    for stage, chunk in services.ledger.sweep():
+    due = services.ledger.sweep()
+    for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
+    services.ledger.sent([chunk for _, chunk in due])
     services.dispatcher.pump()
 
 

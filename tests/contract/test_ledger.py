@@ -145,6 +145,20 @@ def test_a_lost_message_is_sent_again_by_the_sweeper(ledger: Ledger, monkeypatch
     assert ledger.claim(chunk, Stage.FETCH) is not None
 
 
+def test_what_a_sweeper_was_given_is_due_again_until_it_has_been_sent(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one lost answer costs as long as a message that only waits behind others may."""
+    make_job(ledger, total=1)
+    monkeypatch.setattr(ledger_module, "UNSENT_S", 0.0)
+    claim = claim_next(ledger)
+    ledger.release([claim], 0.0, count_delivery=False)
+    assert ledger.sweep() == [(Stage.FETCH, claim.chunk)]
+    assert ledger.sweep() == [(Stage.FETCH, claim.chunk)]
+    ledger.sent([claim.chunk])
+    assert ledger.sweep() == []
+
+
 def test_a_released_chunk_comes_back_after_its_delay_and_counts_the_delivery_only_if_told(
     ledger: Ledger,
 ) -> None:
