@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from api.client import Client
 from api.job_schemas import JobOut
-from benchmarks.processes import proportional_mib
+from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
 from shared.ledger import PREFIX
@@ -25,8 +25,8 @@ FLAT = 10.0  # per cent of growth over the job's second half, when everything ha
 ROLES = ("api", "fetch", "encode", "index", "sweep")
 REDIS, CHROMA = "redis", "chroma"  # Chroma holds the vectors, so it must grow
 # What a finished job leaves in Redis until JOB_TTL_DAYS: a byte of state an item, for its list of items and a
-# retry, in a string that Redis lets grow by doubling.
-JOB_BYTES = 2.0
+# retry, in a string that Redis lets grow by doubling, up to the allocator's next size; and the job's own hash.
+JOB_BYTES = 2.5
 
 Series = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ class _Watch:
     def sample(self, done: int) -> None:
         self.done.append(done)
         for role in (*ROLES, CHROMA):
-            self.mib[role].append(sum(map(proportional_mib, self._stack.processes(role))))
+            self.mib[role].append(sum(map(anonymous_mib, self._stack.processes(role))))
         self.mib[REDIS].append(self._redis.info("memory")["used_memory"] / 2**20)
 
     def kept_bytes(self, job_id: str) -> int:

@@ -11,9 +11,12 @@ def peak_mib(pid: int) -> float:
     return _field(pid, "status", "VmHWM")
 
 
-def proportional_mib(pid: int) -> float:
-    """Resident, where a page that n processes share counts as 1/n: the sum over a pool is what it takes."""
-    return _field(pid, "smaps_rollup", "Pss")
+def anonymous_mib(pid: int) -> float:
+    """What the process itself allocated; a page that n forks share counts as 1/n, so that a pool adds up.
+
+    Files that are mapped are left out: who else maps them, another stack, say, would change the figure.
+    """
+    return _field(pid, "smaps_rollup", "Pss_Anon")
 
 
 def _field(pid: int, file: str, name: str) -> float:
