@@ -25,7 +25,7 @@ FLAT = 10.0  # per cent of growth over the job's second half, when everything ha
 ROLES = ("api", "fetch", "encode", "index", "sweep")
 REDIS, CHROMA = "redis", "chroma"  # Chroma holds the vectors, so it must grow
 # What a finished job leaves in Redis until JOB_TTL_DAYS: a byte of state an item, for its list of items and a
-# retry, in a string that Redis lets grow by doubling, up to the allocator's next size; and the job's own hash.
+# retry, in a string that Redis lets grow by doubling, up to the allocator's next size; and the job's hash.
 JOB_BYTES = 2.5
 
 Series = NDArray[np.float64]

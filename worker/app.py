@@ -1,5 +1,6 @@
 """The Celery worker: claims the chunk that a message names and runs its stage."""
 
+import gc
 import os
 import socket
 import threading
@@ -126,6 +127,13 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def log_as_all_roles_do(**_: Any) -> None:
         configure_logging(settings)
+
+    @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
+    def keep_heap_shared(**_: Any) -> None:
+        # A full collection in a pool process marks every object that it inherited, and so copies their pages.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:

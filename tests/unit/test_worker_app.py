@@ -1,5 +1,6 @@
 """The Celery side of a worker, in this process."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_a_process_that_could_not_start_tries_again_with_the_next_message(
     deliver("c:0:0:0")
     assert delivered == [(Stage.INDEX, "b:0:0:0"), (Stage.INDEX, "c:0:0:0")]
     assert len(started) == 3
+
+
+def test_what_the_pool_inherits_is_left_to_no_collection_that_would_copy_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals.worker_before_create_process, "receivers", [])
+    worker_app.make_worker(Settings(model="unused"), [Stage.INDEX])
+    try:
+        signals.worker_before_create_process.send(sender=None)
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_a_vocabulary_that_is_not_there_stops_the_start_of_encode_workers_only(
