@@ -44,7 +44,7 @@ from shared.models import (
 
 PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
-ADVANCED_S = 600  # far beyond the time for which a worker repeats what was not answered
+ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
 UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
 INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
