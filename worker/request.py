@@ -1,8 +1,11 @@
 """A Celery request that does not take a lost acknowledgement for a given one."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery.worker.request import Request
+from kombu import Message
 from kombu.asynchronous import get_event_loop
 
 
@@ -10,21 +13,27 @@ class AcknowledgedRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Reconnects to the broker where Celery only logs that it could not acknowledge.
 
     The message would count as unacknowledged for as long as the connection lasts, and with a prefetch of one
-    the consumer would wait for ever for it, alive and idle (celery/celery#8030 and its kin).
+    the consumer would wait for it for ever, alive and idle (celery/celery#8030 and its kin).
     """
 
-    def acknowledge(self) -> None:
-        super().acknowledge()
-        self._reconnect_unless_told()
+    def __init__(self, message: Message, *, connection_errors: tuple[type[Exception], ...], **options: Any):
+        # Celery calls these later, from the consumer's loop, and keeps what they raise to itself.
+        message.ack = _reconnecting(message.ack, connection_errors)
+        message.reject = _reconnecting(message.reject, connection_errors)
+        super().__init__(message, connection_errors=connection_errors, **options)
 
-    def reject(self, requeue: bool = False) -> None:
-        super().reject(requeue)
-        self._reconnect_unless_told()
 
-    def _reconnect_unless_told(self) -> None:
-        loop: Any = get_event_loop()
-        if loop is not None and not self.message.acknowledged:
+def _reconnecting(call: Callable[..., None], errors: tuple[type[Exception], ...]) -> Callable[..., None]:
+    @wraps(call)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            call(*arguments, **options)
+        except errors:
+            loop: Any = get_event_loop()
             loop.call_soon(_lose_connection)
+            raise
+
+    return wrapped
 
 
 def _lose_connection() -> None:

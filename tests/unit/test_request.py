@@ -52,12 +52,16 @@ def request(*, broken: bool) -> AcknowledgedRequest:
         accept={"application/json"},
     )
     assert task.Request is AcknowledgedRequest
+    later = (
+        message.ack_log_error,
+        message.reject_log_error,
+    )  # as Celery's consumer takes them, before the request
     return AcknowledgedRequest(
         message,
         app=app,
         task=task,
-        on_ack=message.ack_log_error,
-        on_reject=message.reject_log_error,
+        on_ack=later[0],
+        on_reject=later[1],
         connection_errors=(OSError,),
     )
 
