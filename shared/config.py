@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     blob_url: str = Field("file://./data/blobs", description="fsspec URL of the blob store")
     model: str = Field("auto", description="Hugging Face id, folder, `starter`, or `auto`")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="torch device")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="encoder precision")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="encoder precision"
+    )
     chunk_size: int = Field(64, ge=1, le=1024, description="items a chunk (one message)")
     batch_size: int = Field(32, ge=1, le=4096, description="pictures an encoder batch")
     fetch_concurrency: int = Field(16, ge=1, le=256, description="downloads at once a fetch process")

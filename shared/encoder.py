@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared import openvino_tower
 from shared.checkpoints import fingerprint, resolve_auto, resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
 from shared.preprocess import Preprocess
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "fingerprint", "resolve_auto", "resolve_model"]
 
-# torch has one class for a GPU's memory, but its CPU and MPS allocators raise plain RuntimeErrors.
-_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+# torch has one class for a GPU's memory; its CPU and MPS allocators and OpenVINO raise plain RuntimeErrors.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|failed to allocate|bad_alloc", re.IGNORECASE
+)
 _NORM_TOLERANCE = 1e-3
 
 log = structlog.get_logger()
@@ -37,9 +40,11 @@ class Encoder:
     """One CLIP checkpoint on one device, safe to share between threads.
 
     `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
-    one of fp32, bf16, fp16, `max_tokens` the longest text in tokens, both end marks included. The two towers
-    run in `precision`; their projections and the normalisation in fp32. `logit_scale` is what the checkpoint
-    multiplies cosines by before a softmax: its inverse temperature, 100 in the published CLIP models.
+    one of fp32, bf16, fp16, int8, `max_tokens` the longest text in tokens, both end marks included. The two
+    towers run in `precision`; their projections and the normalisation in fp32. With int8, only
+    `encode_images` is in int8, by OpenVINO; texts and patches are in what `auto` means for the device.
+    `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse temperature, 100
+    in the published CLIP models.
     """
 
     def __init__(
@@ -73,11 +78,13 @@ class Encoder:
         self.precision = precision
         self.batch_size = batch_size
         self.max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        in_torch = _choose_precision("auto", device) if precision == "int8" else precision
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
         std = torch.tensor(self.preprocess.std, device=device)
         self._scale = self.preprocess.rescale / std
         self._shift = torch.tensor(self.preprocess.mean, device=device) / std
         self._model = model.eval().to(device)
+        self._int8 = self._make_int8() if precision == "int8" else None
         self._model.vision_model.to(self._dtype)
         self._model.text_model.to(self._dtype)
         self._tokenizer = tokenizer
@@ -164,6 +171,30 @@ class Encoder:
         self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
         self.encode_texts(["a photo"])
 
+    def _make_int8(self) -> openvino_tower.Features:
+        """To be called while the model is still in fp32."""
+        import torch  # noqa: PLC0415
+
+        model = self._model
+
+        class ImageFeatures(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+
+            def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+                features: torch.Tensor = self.visual_projection(self.vision_model(pixels).pooler_output)
+                return features
+
+        return openvino_tower.int8_features(
+            ImageFeatures,
+            lambda crops: np.asarray(torch.inference_mode()(self._torch_image_features)(crops)),
+            self.preprocess,
+            self.fingerprint,
+            bf16=self._dtype is torch.bfloat16,
+            threads=torch.get_num_threads(),
+        )
+
     def _in_batches(
         self, count: int, features: Features, shape: tuple[int, ...] | None = None
     ) -> NDArray[np.float32]:
@@ -214,6 +245,13 @@ class Encoder:
         return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
 
     def _image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        if self._int8 is not None:
+            return torch.from_numpy(self._int8(crops))
+        return self._torch_image_features(crops)
+
+    def _torch_image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         pooled = self._model.vision_model(pixel_values=self._pixels(crops)).pooler_output
         features: torch.Tensor = self._model.visual_projection(pooled.float())
         return features
@@ -278,6 +316,11 @@ def _choose_precision(precision: str, device: str) -> str:
     """`auto` is bf16 where the chip computes in it, not only stores it; fp16 on older GPUs; else fp32."""
     import torch  # noqa: PLC0415
 
+    if precision == "int8" and device != "cpu":
+        raise ConfigError(
+            f"IMAGE_SEARCH_PRECISION is int8, which only a CPU computes here, but the device is {device}; "
+            "set IMAGE_SEARCH_DEVICE to cpu, or IMAGE_SEARCH_PRECISION to auto"
+        )
     if precision != "auto":
         return precision
     if device.startswith("cuda"):

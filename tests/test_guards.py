@@ -22,6 +22,8 @@ FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared":
 TOUCHED_BY = {
     "chromadb": {"shared/index.py", "shared/index_connection.py"},
     "redis": {"shared/ledger.py"},
+    "openvino": {"shared/openvino_tower.py"},
+    "nncf": {"shared/openvino_tower.py"},
     "fsspec": {"shared/blobs.py"},
     "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
