@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-from benchmarks import api_costs, filters, fuzz, index_writes, ingest, load, memory, parity, scaling
+from benchmarks import (
+    api_costs,
+    filters,
+    fuzz,
+    index_writes,
+    ingest,
+    load,
+    memory,
+    parity,
+    scaling,
+    search_costs,
+)
 from benchmarks.photos import served, write_photos
 from benchmarks.results import Result, show, write_json
 from deploy.checkpoint import make_random_checkpoint
@@ -58,6 +69,7 @@ FAST: dict[str, Part] = {
     "api": lambda bench: api_costs.measure(bench.work / "api"),
     "filters": lambda bench: filters.measure(bench.checkpoint, bench.work / "filters", bench.pictures),
     "index": lambda bench: index_writes.measure(bench.work / "index"),
+    "search": lambda bench: search_costs.measure(bench.checkpoint, bench.work / "search", bench.pictures),
     "ingest": Bench.ingest,
 }
 LONG: dict[str, Part] = {

@@ -11,7 +11,6 @@ from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from shared.encoder import Encoder
 from shared.index import Index
-from shared.models import DEFAULT_COLLECTION
 from tests.stack import Stack
 
 PICTURES = 60_000
@@ -27,7 +26,7 @@ def measure(checkpoint: Path, work: Path, count: int = PICTURES) -> list[Result]
     Every text is asked with each filter in turn, so that what else the machine does meets all alike.
     """
     with Stack(work / "stack", MODEL=str(checkpoint)) as stack:
-        _fill(Index(stack.env["IMAGE_SEARCH_CHROMA_URL"], timeout_s=60), checkpoint, count)
+        fill(Index(stack.env["IMAGE_SEARCH_CHROMA_URL"], timeout_s=60), Encoder.load(str(checkpoint)), count)
         with httpx.Client(base_url=stack.url, timeout=60) as http:
             times = _times(http, count)
     plain = statistics.median(times[None])
@@ -43,19 +42,6 @@ def measure(checkpoint: Path, work: Path, count: int = PICTURES) -> list[Result]
         ),
         Result("  search without a filter", 1000 * plain, "ms"),
     ]
-
-
-def _fill(index: Index, checkpoint: Path, count: int) -> None:
-    encoder = Encoder.load(str(checkpoint))
-    fill(
-        index.ensure(
-            DEFAULT_COLLECTION,
-            model=encoder.name,
-            fingerprint=encoder.fingerprint,
-            dimension=encoder.dimension,
-        ),
-        count,
-    )
 
 
 def _times(http: httpx.Client, count: int) -> dict[float | None, list[float]]:

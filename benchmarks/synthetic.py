@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.index import Collection
-from shared.models import Image
+from shared.encoder import Encoder
+from shared.index import Collection, Index
+from shared.models import DEFAULT_COLLECTION, Image
 
 CLUSTERS = 600
 BATCH = 2_000
@@ -40,10 +41,20 @@ def image(number: int, **metadata: float) -> Image:
     )
 
 
-def fill(collection: Collection, count: int) -> None:
-    """Pictures 0 to `count`; their `draw` is spread evenly over [0, 1), independent of the vectors."""
+def fill(index: Index, encoder: Encoder, count: int) -> Collection:
+    """The default collection with pictures 0 to `count`, as if `encoder` had made their vectors.
+
+    Their metadata `draw` is spread evenly over [0, 1), independent of the vectors.
+    """
+    collection = index.ensure(
+        DEFAULT_COLLECTION,
+        model=encoder.name,
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+    )
     rng = np.random.default_rng(0)
     draws = rng.permutation(count) / count
-    for first, vectors in batches(rng, count, collection.pointer.dimension):
+    for first, vectors in batches(rng, count, encoder.dimension):
         images = [image(first + row, draw=float(draws[first + row])) for row in range(len(vectors))]
         collection.upsert(images, vectors, ["bench:0"] * len(images))
+    return collection
