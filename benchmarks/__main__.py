@@ -11,6 +11,7 @@ import click
 
 from benchmarks import (
     api_costs,
+    encode,
     filters,
     fuzz,
     index_writes,
@@ -26,6 +27,7 @@ from benchmarks.results import Result, show, write_json
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
+ENCODE_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Bench:
         trained = [] if self.model is None else parity.measure(self.model, sample, centred=False)
         return parity.measure(self.checkpoint, sample, centred=True) + trained
 
+    def encode(self) -> list[Result]:
+        return encode.measure(self.checkpoint, self.paths[:ENCODE_SAMPLE], self.work)
+
     def ingest(self) -> list[Result]:
         with served(self.paths[0].parent) as address:
             urls = [f"{address}/{path.name}" for path in self.paths]
@@ -73,6 +78,7 @@ FAST: dict[str, Part] = {
     "ingest": Bench.ingest,
 }
 LONG: dict[str, Part] = {
+    "encode": Bench.encode,
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
