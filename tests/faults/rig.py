@@ -30,7 +30,7 @@ from tests.stack import Stack, eventually
 from worker import replay
 
 DISTINCT, REPEATED, MISSING = 150, 15, 5
-BLOB_BYTES = 64 * 2**20
+BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
 LEASE_S = 30.0
 JOB_S = 240.0  # far beyond what any injection may cost
 
