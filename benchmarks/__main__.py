@@ -38,6 +38,7 @@ class Bench:
     photos: int
     pictures: int
     rounds: int
+    precision: str
     model: Path | None
     seconds: float
     items: int
@@ -65,7 +66,7 @@ class Bench:
     def ingest(self) -> list[Result]:
         with served(self.paths[0].parent) as address:
             urls = [f"{address}/{path.name}" for path in self.paths]
-            return ingest.compare(self.checkpoint, urls, self.work, self.rounds)
+            return ingest.compare(self.checkpoint, urls, self.work, self.rounds, self.precision)
 
 
 Part = Callable[[Bench], list[Result]]
@@ -90,6 +91,7 @@ LONG: dict[str, Part] = {
 @click.option("--photos", default=300, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
 @click.option("--rounds", default=1, help="Ingest runs of each side; the medians count.")
+@click.option("--precision", default="auto", help="What `ingest` encodes in; the naive loop stays in fp32.")
 @click.option(
     "--model", type=click.Path(path_type=Path), help="A trained checkpoint to measure parity on too."
 )
@@ -102,8 +104,8 @@ LONG: dict[str, Part] = {
 def main(*, only: str | None, report: Path | None, **options: Any) -> None:
     """Measure what the pipeline, the API and the index cost, mostly with a randomly initialised ViT-B/32.
 
-    The long parts (scaling, load, memory, fuzz) only run when they are asked for: load and memory use the
-    starter model, scaling a tiny one, fuzz reads damaged files of every format.
+    The long parts (encode, scaling, load, memory, fuzz) only run when they are asked for: load and memory
+    use the starter model, scaling a tiny one, fuzz reads damaged files of every format.
     """
     parts = list(FAST.values()) if only is None else [(FAST | LONG)[only]]
     with tempfile.TemporaryDirectory(prefix="bench") as folder:

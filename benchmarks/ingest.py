@@ -23,20 +23,21 @@ from tests.stack import Stack
 CORES = len(os.sched_getaffinity(0))
 CEILING_SAMPLE = 64
 MAX_PIXELS = 100_000_000
+GOALS = {"int8": 5.0}  # times the naive loop
 
 
-def compare(checkpoint: Path, urls: list[str], work: Path, rounds: int) -> list[Result]:
+def compare(checkpoint: Path, urls: list[str], work: Path, rounds: int, precision: str) -> list[Result]:
     """Rates in pictures a second, medians of `rounds` that alternate between the two."""
     naive = Naive(checkpoint)
     naive_rates, product_rates = [], []
     for number in range(rounds):
         naive_rates.append(_naive_rate(naive, urls, work / f"naive{number}"))
-        product_rates.append(_product_rate(checkpoint, urls, work / f"stack{number}"))
-    costs = stage_costs(checkpoint, urls[:CEILING_SAMPLE], work)
+        product_rates.append(_product_rate(checkpoint, precision, urls, work / f"stack{number}"))
+    costs = stage_costs(checkpoint, precision, urls[:CEILING_SAMPLE], work)
     bound = CORES / sum(costs.values())
     product, baseline = float(np.median(product_rates)), float(np.median(naive_rates))
     return [
-        Result("ingest by URL, times the naive loop", product / baseline, goal=3.5),
+        Result("ingest by URL, times the naive loop", product / baseline, goal=GOALS.get(precision, 3.5)),
         Result("ingest by URL, share of the stages' bound", product / bound, goal=0.75),
         Result("  product", product, "pictures/s"),
         Result("  naive loop", baseline, "pictures/s"),
@@ -54,9 +55,9 @@ def _naive_rate(naive: Naive, urls: list[str], folder: Path) -> float:
         return len(urls) / (time.perf_counter() - started)
 
 
-def _product_rate(checkpoint: Path, urls: list[str], folder: Path) -> float:
+def _product_rate(checkpoint: Path, precision: str, urls: list[str], folder: Path) -> float:
     """From the POST of the job to its end: then every picture is searchable."""
-    with Stack(folder, MODEL=str(checkpoint)) as stack:
+    with Stack(folder, MODEL=str(checkpoint), PRECISION=precision) as stack:
         client = Client(stack.url)
         started = time.perf_counter()
         job_id = client.ingest_urls(urls).job_id
@@ -67,9 +68,9 @@ def _product_rate(checkpoint: Path, urls: list[str], folder: Path) -> float:
     return len(urls) / elapsed
 
 
-def stage_costs(checkpoint: Path, urls: list[str], work: Path) -> dict[str, float]:
+def stage_costs(checkpoint: Path, precision: str, urls: list[str], work: Path) -> dict[str, float]:
     """Core-seconds a picture of each stage alone, with nothing else running and all cores at hand."""
-    encoder = Encoder.load(str(checkpoint))
+    encoder = Encoder.load(str(checkpoint), precision=precision)
     encoder.warm()
     downloader = Downloader(timeout_s=30, max_bytes=50 * 2**20, allow_hosts=["127.0.0.1"])
     files: list[bytes] = []
