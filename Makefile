@@ -22,8 +22,9 @@ $(VENV)/.installed: pyproject.toml
 demo: install ## Start everything, ingest a few hundred pictures, search them (SOURCE=folder or URL list)
 	@$(BIN)/python -m deploy.demo $(if $(SOURCE),"$(SOURCE)")
 
+# Not by the number of tests a file: the longest files, which wait most, have few and would come last.
 test: install ## Run all tests (ARGS="-k name" for some)
-	$(BIN)/pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install ## Lint, format check, types
 	$(BIN)/ruff check
