@@ -186,6 +186,7 @@ class Rig:
 
     def _at_rest(self) -> bool:
         try:
+            self.index.ping()  # it may have been killed after the job's last write
             return not any(n for name, n in self.ledger.gauges().items() if name.startswith("chunks_"))
         except ImageSearchError:
             return False
