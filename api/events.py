@@ -22,7 +22,6 @@ def respond(ledger: Ledger, job_id: str) -> Response:
     ledger.get(job_id)
     give_back = slots.take("event streams")
     response = Response(_events(ledger, job_id), mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     # Not the generator's business: one that is closed before its first step never runs its `finally`.
     response.call_on_close(give_back)

@@ -2,13 +2,11 @@
 
 import math
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import Result
+from benchmarks.results import Result, wall_seconds
 from benchmarks.synthetic import batches, image
 from shared import vectorlog
 from shared.config import Settings
@@ -56,7 +54,7 @@ def _bare(work: Path) -> float:
             for images, vectors in data:
                 collection.upsert(images, vectors, ["bench:0"] * len(images))
 
-        return VECTORS / _seconds(write)
+        return VECTORS / wall_seconds(write)
 
 
 def _product(work: Path) -> float:
@@ -75,9 +73,9 @@ def _product(work: Path) -> float:
         for number in range(math.ceil(VECTORS / CHUNK)):
             chunk = Chunk(job_id, 0, number, 0)
             while (claim := services.ledger.claim(chunk, Stage.FETCH)) is None:
-                elapsed += _seconds(lambda: index.drain(services))
+                elapsed += wall_seconds(lambda: index.drain(services))
             _to_index(services, claim, rows[claim.first_item : claim.last_item])
-        elapsed += _seconds(lambda: index.drain(services))
+        elapsed += wall_seconds(lambda: index.drain(services))
         counts = services.ledger.get(job_id).counts
     if counts[ItemState.INDEXED] != VECTORS:
         raise RuntimeError(f"not every vector was indexed: {counts}")
@@ -95,9 +93,3 @@ def _to_index(services: Services, claim: Claim, vectors: np.ndarray) -> None:
     )
     moves = [(addition.index, ItemState.FETCHED) for addition in additions]
     services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started

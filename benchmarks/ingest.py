@@ -11,12 +11,13 @@ import numpy as np
 
 from api.client import Client
 from benchmarks.naive import Naive
-from benchmarks.results import Result
+from benchmarks.results import Result, wall_seconds
+from benchmarks.synthetic import image
 from shared.blobs import Blobs, picture_key
 from shared.download import Downloader
 from shared.encoder import Encoder
 from shared.images import Preprocess, decode
-from shared.models import Image, ItemState
+from shared.models import ItemState
 from tests.chroma_server import ChromaServer
 from tests.stack import Stack
 
@@ -94,7 +95,7 @@ def stage_costs(checkpoint: Path, precision: str, urls: list[str], work: Path) -
 
     writing = _cpu_seconds(write_blobs)
     crops = np.stack([picture.pixels for picture in pictures])
-    encoding = CORES * min(_wall_seconds(lambda: encoder.encode_images(crops)) for _ in range(3))
+    encoding = CORES * min(wall_seconds(lambda: encoder.encode_images(crops)) for _ in range(3))
     return {
         "download (both ends)": download / len(urls),
         "decode and resize": decoding / len(urls),
@@ -110,19 +111,10 @@ def _index_cost(dimension: int, folder: Path, count: int = 300) -> float:
 
     vectors = np.random.default_rng(0).normal(size=(count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    images = [
-        Image(f"{i:064x}", "http://a/b.jpg", ["http://a/b.jpg"], "jpeg", 2048, 1536, 10**6, time.time())
-        for i in range(count)
-    ]
+    images = [image(number) for number in range(count)]
     with ChromaServer(folder) as server:
         collection = Index(server.url).ensure("images", model="m", fingerprint="f" * 16, dimension=dimension)
-        return _wall_seconds(lambda: collection.upsert(images, vectors, [i.id for i in images])) / count
-
-
-def _wall_seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+        return wall_seconds(lambda: collection.upsert(images, vectors, [one.id for one in images])) / count
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:

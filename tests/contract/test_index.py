@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.embedded import free_port
 from shared import index as index_module
 from shared import index_pictures, index_search
 from shared.errors import (
@@ -25,7 +26,7 @@ from shared.errors import (
 from shared.filters import parse_where
 from shared.index import Collection, Index
 from shared.models import Image
-from tests.chroma_server import ChromaServer, free_port
+from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}

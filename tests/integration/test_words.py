@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from deploy.demo_pictures import Pictures, openmoji, serving
+from deploy.embedded import free_port
 from shared.checkpoints import STARTER
-from tests.stack import Stack, finished, free_port
+from tests.stack import Stack, finished
 
 GROUPS = {"food", "animals", "transport"}
 
