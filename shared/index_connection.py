@@ -5,9 +5,9 @@ import ipaddress
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import httpx
 from chromadb import errors
@@ -19,6 +19,7 @@ from shared.errors import IndexUnavailable
 CONNECT_TIMEOUT_S = 2.0
 
 _deadline: ContextVar[float] = ContextVar("chroma_deadline")
+_in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 
 
 @contextlib.contextmanager
@@ -90,8 +91,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@lru_cache
 def in_process_server(folder: Path) -> ServerAPI:
+    """One a folder, for as long as somebody holds it: each has a dozen files and threads open."""
+    return _in_process.get(folder) or _in_process.setdefault(folder, _start_in_process(folder))
+
+
+def _start_in_process(folder: Path) -> ServerAPI:
     settings = Settings(
         _env_file=None,
         anonymized_telemetry=False,

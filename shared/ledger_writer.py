@@ -40,6 +40,10 @@ class WriterLedger(ABC):
         """Asks whoever holds the lease to yield it, and others to leave it to `token`, for a moment."""
         self._run(lua.WANT_WRITER, token, int(WRITER_WANTED_S * 1000))
 
+    def writer_works(self) -> bool:
+        """Whether somebody holds the lease: chunks that come meanwhile are written, or the next one woken."""
+        return bool(self._call("exists", f"{PREFIX}writer"))
+
     def writer_wanted(self) -> bool:
         return bool(self._call("exists", f"{PREFIX}writer:wanted"))
 

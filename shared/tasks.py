@@ -68,7 +68,13 @@ class Dispatcher:
         self._ledger = ledger
 
     def send(self, stage: Stage, chunk: Chunk) -> None:
-        """Raises BrokerUnavailable; the ledger's sweeper repeats what was not sent."""
+        """Raises BrokerUnavailable; the ledger's sweeper repeats what was not sent.
+
+        A writer at work needs no waking: one task drains what hundreds of messages would ask for, which would
+        pile up in the broker for as long as a job lasts.
+        """
+        if stage is Stage.INDEX and self._ledger.writer_works():
+            return
         try:
             self._celery.send_task(TASK_NAMES[stage], args=[chunk.ref], queue=str(stage))
         except (KombuError, CeleryError, OSError) as error:

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import resource
-import select
+import selectors
 import signal
 import struct
 import subprocess
@@ -110,8 +110,9 @@ class DecoderProcess:
     def _answer(self, child: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
         """A line; b"" when the child is gone, None when it is late."""
         assert child.stdout is not None
-        ready, _, _ = select.select([child.stdout], [], [], timeout_s)
-        return child.stdout.readline() if ready else None
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            return child.stdout.readline() if selector.select(timeout_s) else None
 
     def _stop(self) -> None:
         if self._child is not None:

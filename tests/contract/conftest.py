@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fakeredis
 import pytest
 import redis
 
 from shared.index import Index
 from shared.ledger import Ledger
 from tests.chroma_server import ChromaServer
-from tests.redis_server import redis_server
+from tests.redis_server import fake_ledger, redis_server
 
 NewIndex = Callable[[], Index]
 
@@ -47,7 +46,7 @@ def real_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["fakeredis", "redis"])
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     if request.param == "fakeredis":
-        return Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
+        return fake_ledger()
     url = request.getfixturevalue("real_redis")
     redis.Redis.from_url(url).flushall()
     return Ledger(url)

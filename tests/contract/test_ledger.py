@@ -1,6 +1,5 @@
 """One suite for the ledger, on fakeredis and on a real Redis."""
 
-import fakeredis
 import pytest
 
 from shared import ledger as ledger_module
@@ -15,6 +14,7 @@ from shared.errors import (
 )
 from shared.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
+from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
 
 PENDING, FETCHED, INDEXED, FAILED = (
@@ -418,7 +418,7 @@ def test_a_callback_is_due_once_and_then_when_it_is_scheduled(ledger: Ledger) ->
 
 
 def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
-    client = fakeredis.FakeRedis(decode_responses=True)
+    client = fake_redis()
     ledger = Ledger("", client=client, job_ttl_s=-1)
     job_id = make_job(ledger)
     run_to_end(ledger)
@@ -442,7 +442,7 @@ def test_chunks_of_a_job_that_is_gone_are_dropped(ledger: Ledger) -> None:
 
 
 def test_a_job_that_is_retried_does_not_expire() -> None:
-    ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True), job_ttl_s=-1)
+    ledger = fake_ledger(job_ttl_s=-1)
     job_id = make_job(ledger, total=2)
     run_to_end(ledger, FAILED)
     assert ledger.expired_jobs() == [job_id]

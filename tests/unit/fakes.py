@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import fakeredis
 import numpy as np
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
@@ -28,6 +27,7 @@ from shared.ledger import Ledger
 from shared.models import Image
 from shared.preprocess import Preprocess
 from shared.services import Services
+from tests.redis_server import fake_ledger
 
 Vector = NDArray[np.float32]
 
@@ -127,7 +127,7 @@ def make_services(folder: Path, **settings: Any) -> Services:
         # Rate limits are counted in the memory of this one app.
         settings=Settings(_env_file=None, **{"redis_url": "memory://", **settings}),
         blobs=Blobs(f"file://{folder}/blobs"),
-        ledger=Ledger("", client=fakeredis.FakeRedis(decode_responses=True)),
+        ledger=fake_ledger(),
         index=Index.in_process(folder / "chroma"),
         downloader=cast(Any, FakeDownloader()),
         celery=cast(Any, None),

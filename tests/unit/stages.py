@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import fakeredis
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from shared.manifest import ManifestWriter, write_results
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
 from shared.vectorlog import Addition, Segment
+from tests.redis_server import fake_ledger
 
 FINGERPRINT = "5" * 16
 DIMENSION = 4
@@ -192,7 +192,7 @@ class StubServices:
 
 
 def make_services(folder: Path, **settings: Any) -> StubServices:
-    ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
+    ledger = fake_ledger()
     return StubServices(Settings(**settings), Blobs(f"file://{folder}/blobs"), ledger)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import fakeredis
 import pytest
 
 from api import bodies, intake, uploads
@@ -22,10 +21,10 @@ from shared.errors import (
     LedgerUnavailable,
     RequestTooLarge,
 )
-from shared.ledger import Ledger
 from shared.manifest import read_items
 from shared.models import Item, Job, JobStatus
 from shared.services import Services
+from tests.redis_server import fake_ledger
 
 OPTIONS = Options("images", None, None)
 NDJSON = "application/x-ndjson"
@@ -49,7 +48,7 @@ def services(tmp_path: Path) -> Services:
     stand_in = SimpleNamespace(
         settings=Settings(max_image_bytes=1000, max_upload_bytes=100_000),
         blobs=Blobs(f"file://{tmp_path}/blobs"),
-        ledger=Ledger("", client=fakeredis.FakeRedis(decode_responses=True)),
+        ledger=fake_ledger(),
         downloader=FakeDownloader(),
         dispatcher=FakeDispatcher(),
     )

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import fakeredis
 import pytest
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
@@ -16,10 +15,10 @@ from api import jobs, problems
 from shared.blobs import Blobs
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
-from shared.ledger import Ledger
 from shared.manifest import write_results
 from shared.models import ItemResult, ItemState, JobError, JobStatus, Stage
 from shared.services import Services
+from tests.redis_server import fake_ledger
 
 
 class FakeDownloader:
@@ -39,7 +38,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
     stand_in = SimpleNamespace(
         settings=Settings(max_image_bytes=1000, max_upload_bytes=10_000, chunk_size=4),
         blobs=Blobs(f"file://{tmp_path}/blobs"),
-        ledger=Ledger("", client=fakeredis.FakeRedis(decode_responses=True)),
+        ledger=fake_ledger(),
         downloader=FakeDownloader(),
         dispatcher=FakeDispatcher(),
     )

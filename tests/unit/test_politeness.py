@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 
 from shared.addresses import AddressPolicy
@@ -17,6 +16,7 @@ from shared.ledger_hosts import FAILURES_TO_OPEN, HostTurn
 from shared.models import ItemState, JobStatus, Stage
 from shared.politeness import LONGEST_PAUSE_S, LONGEST_WAIT_S, Manners
 from tests.image_server import ImageServer
+from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services, unavailable
 from tests.unit.test_fetch import PREPROCESS, png
 from worker.fetch import run
@@ -24,7 +24,7 @@ from worker.fetch import run
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger("", client=fakeredis.FakeRedis(decode_responses=True))
+    return fake_ledger()
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import os
 import time
 from pathlib import Path
 
-import fakeredis
 import pytest
 
 from shared.blobs import discarded_key, thumbnail_key
 from shared.discarded import discard, restore
 from shared.errors import ItemError
-from shared.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
+from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
 from worker import sweep as sweeper
 from worker.sweep import (
@@ -135,7 +134,7 @@ def test_scratch_goes_when_its_job_has_ended_and_leaves_no_folder(
 
 
 def test_an_expired_job_goes_with_its_files(services: StubServices) -> None:
-    services.ledger = Ledger("", client=fakeredis.FakeRedis(decode_responses=True), job_ttl_s=-1)
+    services.ledger = fake_ledger(job_ttl_s=-1)
     job_id = services.job(2)
     running = services.job(9)
     finish(services, job_id)
