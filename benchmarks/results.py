@@ -12,19 +12,34 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`goal` is the least (or, with `most`, the greatest) value that is good; None: only for reading."""
+    """`goal` is the least (or, with `most`, the greatest) value that is good; None: only for reading.
+
+    `spread` is the least and the greatest of the rounds that `value` is the median of.
+    """
 
     name: str
     value: float
     unit: str = ""
     goal: float | None = None
     most: bool = False
+    spread: tuple[float, float] | None = None
 
     @property
     def reached(self) -> bool:
         if self.goal is None:
             return True
         return self.value <= self.goal if self.most else self.value >= self.goal
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points (x, y) by the name of their line; `log` names the axes, of "x" and "y", that are logarithmic."""
+
+    title: str
+    x: str
+    y: str
+    lines: dict[str, list[tuple[float, float]]]
+    log: str = ""
 
 
 def show(results: list[Result]) -> None:
