@@ -6,10 +6,10 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench faults eval train clean
+.PHONY: help install demo test check format bench bench-full performance faults eval train clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Create or update .venv with everything
 
@@ -35,8 +35,14 @@ format: install ## Format and fix what can be fixed
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: install ## Run the benchmarks and print their table
+bench: install ## Run the fast benchmarks, print their tables, compare with the recorded ones (ARGS="--only load")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: install ## Run the long benchmarks too (hours)
+	@$(BIN)/python -m benchmarks --full $(ARGS)
+
+performance: install ## Make docs/performance.md anew from the recorded benchmarks
+	@$(BIN)/python -m benchmarks.report
 
 faults: install ## Break a running stack in every way, many times (half an hour; ARGS="--injections 30 --seed 1")
 	$(BIN)/python -m tests.faults $(ARGS)

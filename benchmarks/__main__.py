@@ -1,7 +1,8 @@
-"""`make bench`: every fast benchmark, one table, exit 1 when a goal was missed; see `--help`."""
+"""`make bench`: every fast benchmark, a table each, compared with what was recorded; see `--help`."""
 
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,13 @@ from benchmarks import (
     load,
     memory,
     parity,
+    records,
     scaling,
     search_costs,
 )
 from benchmarks.photos import served, write_photos
-from benchmarks.results import Result, show, write_json
+from benchmarks.records import Recording
+from benchmarks.results import Curve, NotHere, Result, show
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
@@ -69,7 +72,7 @@ class Bench:
             return ingest.compare(self.checkpoint, urls, self.work, self.rounds, self.precision)
 
 
-Part = Callable[[Bench], list[Result]]
+Part = Callable[[Bench], Sequence[Result | Curve]]
 FAST: dict[str, Part] = {
     "parity": Bench.parity,
     "api": lambda bench: api_costs.measure(bench.work / "api"),
@@ -88,7 +91,7 @@ LONG: dict[str, Part] = {
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--photos", default=300, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
+@click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
 @click.option("--rounds", default=1, help="Ingest runs of each side; the medians count.")
 @click.option("--precision", default="auto", help="What `ingest` encodes in; the naive loop stays in fp32.")
@@ -100,21 +103,58 @@ LONG: dict[str, Part] = {
 @click.option("--seed", default=0, help="The first of them: other seeds, other damage.")
 @click.option("--items", default=200_000, help="Pictures that `memory` ingests, about 200 a second.")
 @click.option("--only", type=click.Choice([*FAST, *LONG]), help="One part.")
-@click.option("--json", "report", type=click.Path(path_type=Path), help="A file for the results, too.")
-def main(*, only: str | None, report: Path | None, **options: Any) -> None:
+@click.option("--full", is_flag=True, help="The long parts too; some take an hour.")
+@click.option("--record", is_flag=True, help="Keep the results in benchmarks/recorded, over the last ones.")
+@click.option("--compare/--no-compare", default=True, help="Fail where a ratio is worse than its record.")
+@click.pass_context
+def main(
+    context: click.Context, /, *, only: str | None, full: bool, record: bool, compare: bool, **options: Any
+) -> None:
     """Measure what the pipeline, the API and the index cost, mostly with a randomly initialised ViT-B/32.
 
-    The long parts (encode, scaling, load, memory, fuzz) only run when they are asked for: load and memory
-    use the starter model, scaling a tiny one, fuzz reads damaged files of every format.
+    Without --only or --full the fast parts run: parity, api, filters, index, search, ingest. Exits with 1
+    when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more than a
+    fifth. After --record, `make performance` makes docs/performance.md anew: commit both.
     """
-    parts = list(FAST.values()) if only is None else [(FAST | LONG)[only]]
+    parts = {only: (FAST | LONG)[only]} if only else FAST | LONG if full else FAST
+    defaults = {str(option.name): option.get_default(context) for option in context.command.params}
+    changed = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value != defaults[name]
+    }
+    good = True
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         bench = Bench(work=Path(folder), **options)
-        results = [result for part in parts for result in part(bench)]
-    show(results)
-    if report is not None:
-        write_json(results, report)
-    raise SystemExit(0 if all(result.reached for result in results) else 1)
+        for name, part in parts.items():
+            try:
+                outcomes = part(bench)
+            except NotHere as reason:
+                click.echo(f"{name}: left out. {reason}")
+                good &= not only
+                continue
+            except Exception:
+                traceback.print_exc()
+                click.echo(f"{name}: broke, see above.")
+                good = False
+                continue
+            good &= _report(records.make(name, changed, outcomes), record, compare)
+    raise SystemExit(0 if good else 1)
+
+
+def _report(now: Recording, record: bool, compare: bool) -> bool:
+    """Shows, compares and keeps a part's run; false when it is not as good as it must be."""
+    then = records.load(now.part)
+    regressed: dict[str, float] = {}
+    if compare and then is not None and (reason := records.incomparable(now, then)):
+        click.echo(f"{now.part}: not compared, since {reason}.")
+    elif compare and then is not None:
+        regressed = records.regressions(now, then)
+    click.echo(now.command)
+    show(now.results, regressed)
+    if record:
+        click.echo(records.save(now))
+    return not regressed and all(result.reached for result in now.results)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What a benchmark reports: ratios of one run first, each with the figure that it must reach."""
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+
+
+class NotHere(Exception):
+    """This machine lacks what a part measures; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,18 @@ class Result:
             return True
         return self.value <= self.goal if self.most else self.value >= self.goal
 
+    @property
+    def shown(self) -> str:
+        return f"{_number(self.value)} {self.unit}".strip()
+
+    @property
+    def shown_spread(self) -> str:
+        return "" if self.spread is None else " to ".join(map(_number, self.spread))
+
+    @property
+    def shown_goal(self) -> str:
+        return "" if self.goal is None else f"{'≤' if self.most else '≥'} {_number(self.goal)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -42,22 +56,27 @@ class Curve:
     log: str = ""
 
 
-def show(results: list[Result]) -> None:
-    """Prints a table, the results that have a goal first."""
-    table = Table("measure", "value", "goal", "")
-    for result in sorted(results, key=lambda r: r.goal is None):
-        goal = "" if result.goal is None else f"{'≤' if result.most else '≥'} {result.goal:g}"
+def goals_first(results: Iterable[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: result.goal is None)
+
+
+def show(results: Iterable[Result], regressed: Mapping[str, float] | None = None) -> None:
+    """Prints a table; `regressed` has the recorded value of each result that is now worse, by its name."""
+    regressed = regressed or {}
+    table = Table("measure", "value", "spread", "goal", "")
+    for result in goals_first(results):
         verdict = "" if result.goal is None else "reached" if result.reached else "MISSED"
-        table.add_row(result.name, f"{result.value:.4g} {result.unit}".strip(), goal, verdict)
-    Console(width=120).print(table)
-
-
-def write_json(results: list[Result], path: Path) -> None:
-    rows = [asdict(result) | {"name": result.name.strip(), "reached": result.reached} for result in results]
-    path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        if result.name in regressed:
+            verdict = f"{verdict}, REGRESSED from {_number(regressed[result.name])}"
+        table.add_row(result.name, result.shown, result.shown_spread, result.shown_goal, verdict)
+    Console(width=140).print(table)
 
 
 def wall_seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

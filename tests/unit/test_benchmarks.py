@@ -1,0 +1,109 @@
+"""The frame of the benchmarks: what is kept of a run, what counts as worse, and the page made of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+
+from benchmarks import records, report
+from benchmarks.plots import draw, points
+from benchmarks.records import Machine, Recording
+from benchmarks.results import Curve, Result
+
+CURVE = Curve("A title", "x", "y", {"a": [(1.0, 2.0), (10.0, 3.0)], "b": [(1.0, 4.0)]}, log="x")
+RUN = Recording(
+    part="part",
+    date="2026-01-01",
+    commit="abc",
+    options={"photos": 3},
+    machine=Machine("a processor", 2, None),
+    results=[Result("ratio", 1.0, goal=0.5, spread=(0.9, 1.1)), Result("  rate", 7.0, "a second")],
+    curves=[CURVE],
+)
+
+
+def _with(result: Result) -> Recording:
+    return replace(RUN, results=[result])
+
+
+def test_a_recorded_run_is_read_back_as_it_was(tmp_path: Path) -> None:
+    assert records.load("part", tmp_path) is None
+    records.save(RUN, tmp_path)
+    assert records.load("part", tmp_path) == RUN
+    assert records.load_all(tmp_path) == {"part": RUN}
+
+
+def test_recording_says_what_it_wrote_over(tmp_path: Path) -> None:
+    records.save(RUN, tmp_path)
+    assert "2026-01-01 at abc" in records.save(RUN, tmp_path)
+
+
+def test_a_run_names_the_command_that_measures_it_again() -> None:
+    assert RUN.command == "python -m benchmarks --only part --photos 3"
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (Result("r", 0.79, goal=0.5), Result("r", 1.0, goal=0.5)),
+        (Result("r", 0.71, goal=0.5), Result("r", 1.0, goal=0.5, spread=(0.9, 1.1))),
+        (Result("r", 1.21, goal=2.0, most=True), Result("r", 1.0, goal=2.0, most=True)),
+    ],
+)
+def test_a_ratio_worse_than_its_record_has_regressed(now: Result, then: Result) -> None:
+    assert records.regressions(_with(now), _with(then)) == {"r": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (Result("r", 0.81, goal=0.5), Result("r", 1.0, goal=0.5)),
+        (Result("r", 0.73, goal=0.5), Result("r", 1.0, goal=0.5, spread=(0.9, 1.1))),
+        (Result("r", 1.19, goal=2.0, most=True), Result("r", 1.0, goal=2.0, most=True)),
+        (Result("r", 5.0, goal=0.5), Result("r", 1.0, goal=0.5)),
+        (Result("r", 0.1, "MiB", goal=0.5), Result("r", 1.0, "MiB", goal=0.5)),
+        (Result("r", 0.1), Result("r", 1.0)),
+        (Result("r", 0.1, goal=0.5), Result("another", 1.0, goal=0.5)),
+    ],
+    ids=[
+        "within",
+        "within the spread",
+        "within, at most",
+        "better",
+        "no ratio",
+        "no goal",
+        "not recorded",
+    ],
+)
+def test_what_is_no_regression(now: Result, then: Result) -> None:
+    assert records.regressions(_with(now), _with(then)) == {}
+
+
+def test_runs_of_other_machines_or_sizes_are_not_compared() -> None:
+    assert records.incomparable(RUN, RUN) is None
+    assert "4 cores" in str(records.incomparable(RUN, replace(RUN, machine=Machine("a processor", 4, None))))
+    assert "--photos 3" in str(records.incomparable(replace(RUN, options={}), RUN))
+
+
+def test_the_page_shows_a_part_that_the_template_does_not_name() -> None:
+    text = report.page({"part": RUN})
+    assert "| ratio | 1 | 0.9 to 1.1 | ≥ 0.5 | reached |" in text
+    assert "![A title: y by x](performance/part-a-title.svg)" in text
+
+
+def test_a_plot_is_the_same_file_each_time(tmp_path: Path) -> None:
+    draw(CURVE, tmp_path / "first.svg")
+    draw(CURVE, tmp_path / "second.svg")
+    assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
+
+
+def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
+    """`make performance` after `--record`, and commit both."""
+    recordings = records.load_all()
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(recordings)
+    drawn = {path: path.read_text(encoding="utf-8") for path in report.PLOTS.glob("*.svg")}
+    expected = dict(report.plots(recordings))
+    assert drawn.keys() == expected.keys()
+    for path, curve in expected.items():
+        assert escape(points(curve)) in drawn[path]
