@@ -1,6 +1,7 @@
 """`make bench`: every fast benchmark, a table each, compared with what was recorded; see `--help`."""
 
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         bench = Bench(work=Path(folder), **options)
         for name, part in parts.items():
+            started = time.perf_counter()
             try:
                 outcomes = part(bench)
             except NotHere as reason:
@@ -138,7 +140,8 @@ def main(
                 click.echo(f"{name}: broke, see above.")
                 good = False
                 continue
-            good &= _report(records.make(name, changed, outcomes), record, compare)
+            run = records.make(name, changed, time.perf_counter() - started, outcomes)
+            good &= _report(run, record, compare)
     raise SystemExit(0 if good else 1)
 
 

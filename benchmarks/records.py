@@ -29,13 +29,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One run of a part; `options` are those of the command that differ from its defaults."""
+    """One run of a part, which took `seconds`; `options` are those that differ from the command's defaults."""
 
     part: str
     date: str
     commit: str
     options: dict[str, Any]
     machine: Machine
+    seconds: float
     results: list[Result]
     curves: list[Curve]
 
@@ -46,7 +47,9 @@ class Recording:
         return " ".join(["python -m benchmarks --only", self.part, *words])
 
 
-def make(part: str, options: dict[str, Any], outcomes: Iterable[Result | Curve]) -> Recording:
+def make(
+    part: str, options: dict[str, Any], seconds: float, outcomes: Iterable[Result | Curve]
+) -> Recording:
     """Of a run that has just ended, on this machine, of this checkout."""
     found = list(outcomes)
     return Recording(
@@ -55,6 +58,7 @@ def make(part: str, options: dict[str, Any], outcomes: Iterable[Result | Curve])
         commit=_commit(),
         options=options,
         machine=this_machine(),
+        seconds=seconds,
         results=[outcome for outcome in found if isinstance(outcome, Result)],
         curves=[outcome for outcome in found if isinstance(outcome, Curve)],
     )
@@ -133,9 +137,12 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The short hash, with a + when files differ from it."""
+    """The short hash, with a + when files differ from it; "unknown" without git."""
 
     def git(*words: str) -> str:
         return subprocess.check_output(["git", *words], cwd=FOLDER.parent, text=True).strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--short", "-uno") else "")
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--short", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -18,6 +18,7 @@ RUN = Recording(
     commit="abc",
     options={"photos": 3},
     machine=Machine("a processor", 2, None),
+    seconds=5.0,
     results=[Result("ratio", 1.0, goal=0.5, spread=(0.9, 1.1)), Result("  rate", 7.0, "a second")],
     curves=[CURVE],
 )
