@@ -364,8 +364,18 @@ class Ledger(WriterLedger, HostLedger):
             self._call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]
 
+    def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
+        """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
+            pipeline.execute()
+
     def gauges(self) -> dict[str, float]:
-        """`chunks_<stage>`: chunks at a stage; `jobs_open`; `items_<state>`: a total since the beginning."""
+        """`chunks_<stage>`: chunks at a stage; `jobs_open`; totals since the beginning: `items_<state>`, and
+        the `encoder_…_seconds` of `add_encoder_seconds`.
+        """
         with _translated():
             pipeline = self._redis.pipeline(transaction=False)
             for stage in Stage:
@@ -374,8 +384,8 @@ class Ledger(WriterLedger, HostLedger):
             pipeline.hgetall(f"{PREFIX}totals")
             *depths, open_jobs, totals = pipeline.execute()
         gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
-        states = {f"items_{ITEM_STATES[int(digit)]}": float(total) for digit, total in totals.items()}
-        return gauges | {"jobs_open": float(open_jobs)} | states
+        named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
+        return gauges | {"jobs_open": float(open_jobs)} | named
 
 
 def _resend(stage: Stage | None) -> float:
@@ -397,10 +407,11 @@ def _check_found(answer: int, job_id: str) -> None:
 
 
 def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last, version, kind, options, postponed = answer
+    ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited = answer
     return Claim(
         Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
         kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
+        arrived=time.monotonic() - float(waited),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
     host:<host>      hash    a foreign host's token bucket and breaker (ledger_hosts.py)
     clock            string  the latest version that was given out, in microseconds since the epoch
-    totals           hash    items a terminal state since the beginning
+    totals           hash    since the beginning: items a terminal state, seconds of the encoders
 """
 
 PRELUDE = """
@@ -144,7 +144,8 @@ local function claim(ref, stage, token, lease)
   start(id)
   local size = tonumber(job[2])
   return {ref, deliveries, c[3], job[4], num * size, math.min((num + 1) * size, tonumber(job[3])),
-    job[5] or '0', job[6] or 'ingest', job[7] or '{}', number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0')}
+    job[5] or '0', job[6] or 'ingest', job[7] or '{}', number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0'),
+    tostring(t - number(redis.call('ZSCORE', P..'stage:'..stage, ref) or t))}
 end
 """
 
@@ -248,7 +249,7 @@ end
 return refs
 """
 
-# ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options, postponed}, or nothing
+# ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited}, or nothing
 CLAIM = "return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))"
 
 # stage token lease most_items -> a list of claims, oldest chunk first

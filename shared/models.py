@@ -119,7 +119,8 @@ class Claim:
 
     `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
     `payload` is the blob that the stage before left for this one ("" for fetch), `version` the job's, to
-    which an item's index is added for the item's own; `kind` and `options` are the job's.
+    which an item's index is added for the item's own; `kind` and `options` are the job's; `arrived` is when
+    the chunk came to the stage, on this process's monotonic clock.
     """
 
     chunk: Chunk
@@ -134,6 +135,7 @@ class Claim:
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
     postponed: int = 0  # earlier attempts that found a host busy, and do not count as tries
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

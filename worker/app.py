@@ -39,7 +39,8 @@ class Process:
         if Stage.ENCODE in stages:
             encoders = Encoders(settings, model)
             self.services.warn_of_foreign(encoders.main.name, encoders.main.fingerprint)
-            self._handlers[Stage.ENCODE] = lambda claim: self._encode(encoders, claim)
+            clock = encode.EncoderClock()
+            self._handlers[Stage.ENCODE] = lambda claim: self._encode(encoders, clock, claim)
 
     def _begin(self, preprocess: Preprocess, claim: Claim) -> None:
         if claim.kind is JobKind.INGEST:
@@ -47,7 +48,7 @@ class Process:
         else:
             moves.run(self.services, claim)
 
-    def _encode(self, encoders: "Encoders", claim: Claim) -> None:
+    def _encode(self, encoders: "Encoders", clock: encode.EncoderClock, claim: Claim) -> None:
         encoder = encoders.of(claim)
         if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
             detail = f"This worker has other weights under the name {encoder.name} than the API."
@@ -55,7 +56,7 @@ class Process:
         elif claim.payload == reindex.FINISH:
             reindex.finish(self.services, encoder, claim)
         else:
-            encode.run(self.services, encoder, claim)
+            encode.run(self.services, encoder, claim, clock)
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handles one message. A chunk that cannot be finished now is given back, never lost."""

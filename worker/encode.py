@@ -1,6 +1,8 @@
 """The encode stage: one chunk's crops through CLIP, into the vector log."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from shared import tagging, vectorlog
 from shared.arrays import unpack
 from shared.encoder import Encoder
-from shared.errors import ItemError
+from shared.errors import ItemError, LedgerUnavailable
+from shared.ledger import Ledger
 from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
@@ -23,7 +26,27 @@ Vectors = NDArray[np.float32]
 Failures = list[tuple[vectorlog.Addition, ItemError]]
 
 
-def run(services: Services, encoder: Encoder, claim: Claim) -> None:
+class EncoderClock:
+    """What one process's encoder does with its time, for the metrics; `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._free_since = clock()
+
+    @contextmanager
+    def busy(self, ledger: Ledger, claim: Claim) -> Iterator[None]:
+        """The block computes; since the encoder was free and the chunk there, it stood until now."""
+        begun = self._clock()
+        stalled = begun - max(self._free_since, claim.arrived)
+        try:
+            yield
+        finally:
+            self._free_since = self._clock()
+            with suppress(LedgerUnavailable):
+                ledger.add_encoder_seconds(busy=self._free_since - begun, stalled=stalled)
+
+
+def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
     """Encodes a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     additions = [vectorlog.Addition.from_record(record) for record in records]
@@ -31,7 +54,8 @@ def run(services: Services, encoder: Encoder, claim: Claim) -> None:
         detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."
         _advance(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
         return
-    rows = encode_halving(_encode_of(encoder, claim), pixels)
+    with clock.busy(services.ledger, claim):
+        rows = encode_halving(_encode_of(encoder, claim), pixels)
     pairs = list(zip(additions, rows, strict=True))
     sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
     vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)

@@ -1,5 +1,7 @@
 """One suite for the ledger, on fakeredis and on a real Redis."""
 
+import time
+
 import pytest
 
 from shared import ledger as ledger_module
@@ -67,6 +69,20 @@ def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger
     assert sum(job.counts.values()) == job.total == 10
     assert job.finished_at is not None
     assert ledger.gauges()["chunks_index"] == 0
+
+
+def test_a_claim_says_when_its_chunk_came_to_the_stage(ledger: Ledger) -> None:
+    make_job(ledger)
+    (chunk, *_) = ledger.dispatch()
+    fetch = ledger.claim(chunk, Stage.FETCH)
+    assert fetch is not None
+    before = time.monotonic()
+    ledger.advance(fetch, moves=[(0, FETCHED)], next_stage=Stage.ENCODE, payload="a")
+    time.sleep(0.3)
+    asked = time.monotonic()
+    claim = ledger.claim(chunk, Stage.ENCODE)
+    assert claim is not None
+    assert before - 0.01 < claim.arrived < asked
 
 
 def test_chunks_cover_the_items_in_order_and_the_last_one_is_short(ledger: Ledger) -> None:

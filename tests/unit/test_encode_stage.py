@@ -19,7 +19,7 @@ from shared.models import Claim, ItemState, Stage
 from shared.vectorlog import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker import encode as encode_stage
-from worker.encode import run
+from worker.encode import EncoderClock, run
 from worker.isolation import run_isolated
 
 FETCHED, FAILED = ItemState.FETCHED, ItemState.FAILED
@@ -85,7 +85,7 @@ def test_vectors_are_in_the_log_before_the_writer_is_woken(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(0, 2)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     (segment,) = segments(services)
     assert (segment.version, segment.fingerprint, segment.model) == (7, FINGERPRINT, "stub")
     np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[0, 2]])
@@ -97,7 +97,7 @@ def test_vectors_are_in_the_log_before_the_writer_is_woken(
 def test_what_is_encoded_has_its_tags_and_nsfw_in_the_log(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
-    run(services.real, ENCODER, encode_claim(0, 255, 2))
+    run(services.real, ENCODER, encode_claim(0, 255, 2), EncoderClock())
     (segment,) = segments(services)
     assert [addition.image.id for addition in segment.additions] == ["id0", "id2"]
     assert [addition.image.tags for addition in segment.additions] == [["cat"], []]
@@ -108,7 +108,7 @@ def test_a_crop_without_a_finite_embedding_fails_alone(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(1, 255, 3)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     (segment,) = segments(services)
     assert [addition.index for addition in segment.additions] == [0, 2]
     np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[1, 3]])
@@ -120,7 +120,7 @@ def test_a_chunk_of_nothing_sound_ends_without_vectors(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(255, 255)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     assert services.states(claim.chunk.job_id) == [FAILED, FAILED]
 
 
@@ -128,7 +128,7 @@ def test_crops_of_another_model_s_size_fail_with_what_to_do(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(0, side=3)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     (error,) = services.ledger.get(claim.chunk.job_id).errors
     assert "IMAGE_SEARCH_MODEL" in error.detail
     assert services.blobs.list("scratch/") == []
@@ -141,10 +141,10 @@ def test_the_work_of_a_lost_lease_is_thrown_away(
     services.ledger.release([claim], -1.0, count_delivery=True)
     services.ledger.sweep()
     other: Any = services.claim(Stage.ENCODE)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     assert segments(services) == []
     assert services.blobs.exists(other.payload), "the other worker still needs it"
-    run(services.real, ENCODER, other)
+    run(services.real, ENCODER, other, EncoderClock())
     assert len(segments(services)) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_chunk_that_keeps_losing_its_worker_is_halved_in_throwaway_processes(
     monkeypatch.setattr(StubEncoder, "precision", "fp32", raising=False)
     monkeypatch.setattr(StubEncoder, "batch_size", 8, raising=False)
     claim = replace(encode_claim(0, 1, 2, 3), deliveries=3)
-    run(services.real, ENCODER, claim)
+    run(services.real, ENCODER, claim, EncoderClock())
     assert batches == [4, 2, 2, 1, 1]
     job = services.ledger.get(claim.chunk.job_id)
     assert job.counts[FETCHED] == 3
@@ -179,3 +179,15 @@ def test_a_throwaway_process_gives_the_vectors_that_the_worker_would(tmp_path: P
     options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
     alone = run_isolated(encode_stage._encode_alone, *options, crops, timeout_s=120)
     np.testing.assert_allclose(alone, encoder.encode_images(crops), atol=1e-5)
+
+
+def test_the_metrics_say_how_long_the_encoder_computed_and_how_long_it_stood_while_a_chunk_waited(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    moments = iter([100.0, 110.0, 114.0, 115.0, 117.0])
+    clock = EncoderClock(lambda: next(moments))
+    run(services.real, ENCODER, replace(encode_claim(0), arrived=104.0), clock)  # waits until 110
+    run(services.real, ENCODER, replace(encode_claim(1), arrived=108.0), clock)  # waits since 114, until 115
+    gauges = services.ledger.gauges()
+    assert gauges["encoder_stalled_seconds"] == pytest.approx(6 + 1)
+    assert gauges["encoder_busy_seconds"] == pytest.approx(4 + 2)

@@ -75,7 +75,7 @@ def encoded(api: Api, claim: Claim) -> None:
         if claim.payload == reindex.FINISH:
             reindex.finish(api.services, encoder, claim)
         else:
-            encode.run(api.services, encoder, claim)
+            encode.run(api.services, encoder, claim, encode.EncoderClock())
 
 
 def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
