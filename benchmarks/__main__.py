@@ -97,7 +97,10 @@ LONG: dict[str, Part] = {
 @click.option("--rounds", default=1, help="Ingest runs of each side; the medians count.")
 @click.option("--precision", default="auto", help="What `ingest` encodes in; the naive loop stays in fp32.")
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="A trained checkpoint to measure parity on too."
+    "--model",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A trained checkpoint to measure parity on too.",
 )
 @click.option("--seconds", default=60.0, help="How long `load` measures under load.")
 @click.option("--mutations", default=20_000, help="Damaged files that `fuzz` reads.")

@@ -29,7 +29,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One run of a part, which took `seconds`; `options` are those that differ from the command's defaults."""
+    """One run of a part, which took `seconds`; `options` are those that differ from their defaults."""
 
     part: str
     date: str
@@ -47,9 +47,7 @@ class Recording:
         return " ".join(["python -m benchmarks --only", self.part, *words])
 
 
-def make(
-    part: str, options: dict[str, Any], seconds: float, outcomes: Iterable[Result | Curve]
-) -> Recording:
+def make(part: str, options: dict[str, Any], seconds: float, outcomes: Iterable[Result | Curve]) -> Recording:
     """Of a run that has just ended, on this machine, of this checkout."""
     found = list(outcomes)
     return Recording(

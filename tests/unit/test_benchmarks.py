@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 from xml.sax.saxutils import escape
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks import __main__ as command
 from benchmarks import records, report
 from benchmarks.plots import draw, points
 from benchmarks.records import Machine, Recording
-from benchmarks.results import Curve, Result
+from benchmarks.results import Curve, NotHere, Result
 
 CURVE = Curve("A title", "x", "y", {"a": [(1.0, 2.0), (10.0, 3.0)], "b": [(1.0, 4.0)]}, log="x")
 RUN = Recording(
@@ -26,6 +29,10 @@ RUN = Recording(
 
 def _with(result: Result) -> Recording:
     return replace(RUN, results=[result])
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def test_a_recorded_run_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -108,3 +115,30 @@ def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
     assert drawn.keys() == expected.keys()
     for path, curve in expected.items():
         assert escape(points(curve)) in drawn[path]
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "exit_code"), [(NotHere("No GPU."), "No GPU.", 0), (ValueError(), "broke", 1)]
+)
+def test_a_part_that_cannot_run_leaves_the_others_their_results(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str, exit_code: int
+) -> None:
+    parts = {"first": lambda _: _raise(error), "second": lambda _: [Result("what second measures", 1)]}
+    monkeypatch.setattr(command, "FAST", parts)
+    ended = CliRunner().invoke(command.main, [])
+    assert f"first: {'left out. ' if not exit_code else ''}{said}" in ended.output
+    assert "what second measures" in ended.output
+    assert ended.exit_code == exit_code
+
+
+@pytest.mark.parametrize(("options", "exit_code"), [([], 1), (["--no-compare"], 0), (["--photos", "3"], 0)])
+def test_a_regression_fails_the_run_if_it_is_compared(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], exit_code: int
+) -> None:
+    machine = records.this_machine()
+    recorded = replace(_with(Result("ratio", 2.0, goal=0.5)), options={}, machine=machine)
+    monkeypatch.setattr(command, "FAST", {"part": lambda _: [Result("ratio", 1.0, goal=0.5)]})
+    monkeypatch.setattr(records, "load", lambda _: recorded)
+    ended = CliRunner().invoke(command.main, options)
+    assert ("REGRESSED from 2" in ended.output) is bool(exit_code)
+    assert ended.exit_code == exit_code
