@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     import torch
 
     Features = Callable[[slice], torch.Tensor]
+    Rows = Callable[[], NDArray[np.float32]]
 
 __all__ = ["Encoder", "fingerprint", "resolve_auto", "resolve_model"]
 
-# torch has one class for a GPU's memory; its CPU and MPS allocators and OpenVINO raise plain RuntimeErrors.
+# torch has one class for a GPU's memory; its CPU and MPS allocators, cuBLAS and cuDNN (…_STATUS_ALLOC_FAILED)
+# and OpenVINO raise plain RuntimeErrors.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|not enough memory|can't allocate memory|failed to allocate|bad_alloc", re.IGNORECASE
+    r"out of memory|not enough memory|can't allocate memory|failed to allocate|bad_alloc|_ALLOC_FAILED",
+    re.IGNORECASE,
 )
 _NORM_TOLERANCE = 1e-3
 
@@ -74,6 +77,7 @@ class Encoder:
         self._patches = (side // model.config.vision_config.patch_size,) * 2
         self.logit_scale = float(model.logit_scale.detach().exp())
         self.device = device
+        self._cuda = device.startswith("cuda")
         self.device_name = _device_name(device)
         self.precision = precision
         self.batch_size = batch_size
@@ -201,31 +205,45 @@ class Encoder:
         """`shape` is what `features` gives of one row, (dimension,) where None."""
         vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
         start, size = 0, self.batch_size
+        started: list[tuple[slice, Rows]] = []
         while start < count:
             rows = slice(start, min(start + size, count))
-            batch = self._unit_rows(features, rows)
+            batch = self._start(features, rows)
             if batch is None:
                 size = self._halved(rows.stop - start)
                 continue
-            vectors[rows] = batch
+            # Only now is the batch before waited for: a GPU has the next one while the host reads.
+            for earlier, read in started:
+                vectors[earlier] = read()
+            started = [(rows, batch)]
             start = rows.stop
+        for last, read in started:
+            vectors[last] = read()
         norms = np.linalg.norm(vectors, axis=-1)
         if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
             raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
         return vectors
 
-    def _unit_rows(self, features: Features, rows: slice) -> NDArray[np.float32] | None:
-        """None when the device's memory does not suffice."""
+    def _start(self, features: Features, rows: slice) -> Rows | None:
+        """What waits for the unit vectors; None when the device's memory does not suffice."""
         import torch  # noqa: PLC0415
 
         try:
             with torch.inference_mode():
-                unit = torch.nn.functional.normalize(features(rows), dim=-1)
-                return np.asarray(unit.cpu(), np.float32)
+                unit = torch.nn.functional.normalize(features(rows), dim=-1).float()
+                vectors = unit.to("cpu", non_blocking=self._cuda)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
                 return None
             raise
+        copied = torch.cuda.current_stream(self.device).record_event() if self._cuda else None
+
+        def read() -> NDArray[np.float32]:
+            if copied is not None:
+                copied.synchronize()
+            return np.asarray(vectors)
+
+        return read
 
     def _halved(self, size: int) -> int:
         """The next batch size; by now the failed batch's tensors are gone, so that the cache can go too."""
@@ -233,7 +251,7 @@ class Encoder:
 
         if size == 1:
             raise Unavailable(f"The memory of {self.device_name} does not suffice to encode anything now.")
-        if self.device.startswith("cuda"):
+        if self._cuda:
             torch.cuda.empty_cache()
         log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
         return size // 2
@@ -241,7 +259,10 @@ class Encoder:
     def _pixels(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         import torch  # noqa: PLC0415
 
-        pixels = torch.tensor(crops).to(self.device).float().mul_(self._scale).sub_(self._shift)
+        # From pinned memory the GPU copies by itself; from any other the host copies once more, and waits.
+        staged = torch.empty(crops.shape, dtype=torch.uint8, pin_memory=self._cuda)
+        np.copyto(staged.numpy(), crops)
+        pixels = staged.to(self.device, non_blocking=self._cuda).float().mul_(self._scale).sub_(self._shift)
         return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
 
     def _image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:

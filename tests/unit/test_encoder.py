@@ -2,6 +2,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,7 @@ def scarce_memory(
             "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"
         ),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         MemoryError(),
     ],
 )
@@ -131,6 +133,39 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     monkeypatch.setattr(encoder, "_image_features", scarce_memory(encoder._image_features, 2, error, tried))
     np.testing.assert_allclose(encoder.encode_images(crops), expected, atol=1e-5)
     assert tried == [5, 2, 2, 1]
+
+
+def test_too_little_memory_in_a_later_batch_keeps_the_earlier_ones(
+    tiny: Path, encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = load(tiny, batch_size=2)
+    features, sizes = small._image_features, []
+
+    def scarce_after_the_first(batch: Crops) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(sizes) > 1 and len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(batch)
+
+    monkeypatch.setattr(small, "_image_features", scarce_after_the_first)
+    np.testing.assert_allclose(small.encode_images(crops), encoder.encode_images(crops), atol=1e-5)
+    assert sizes == [2, 2, 1, 1, 1]
+
+
+def test_a_batch_is_started_before_the_one_before_it_is_read(
+    tiny: Path, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = load(tiny, batch_size=2)
+    start, order = small._start, []
+
+    def watched(features: Any, rows: slice) -> Any:
+        order.append(("start", rows.start))
+        read = start(features, rows)
+        return lambda: (order.append(("read", rows.start)), read())[1]
+
+    monkeypatch.setattr(small, "_start", watched)
+    small.encode_images(crops)
+    assert order == [("start", 0), ("start", 2), ("read", 0), ("start", 4), ("read", 2), ("read", 4)]
 
 
 def test_too_little_memory_for_one_picture_is_not_the_pictures_fault(
@@ -273,7 +308,7 @@ def test_an_encoder_says_what_it_is(tiny: Path, encoder: Encoder) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_agrees_with_the_cpu(tiny: Path, encoder: Encoder, crops: Crops) -> None:
-    gpu = Encoder.load(str(tiny), device="cuda")
+    gpu = Encoder.load(str(tiny), device="cuda", batch_size=2)
     assert gpu.precision in ("bf16", "fp16")
     assert (gpu.encode_images(crops) * encoder.encode_images(crops)).sum(axis=1).min() > 0.999
     assert (gpu.encode_texts(TEXTS) * encoder.encode_texts(TEXTS)).sum(axis=1).min() > 0.999
