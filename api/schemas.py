@@ -1,5 +1,6 @@
 """What goes into and comes out of the search side's routes."""
 
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
@@ -79,6 +80,12 @@ class QueryModel(BaseModel):
     """A query string: no unknown parameter."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    @cache
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Made once: flask-openapi3 looks at it in each request, which would take longer than the check."""
+        return super().model_json_schema(*args, **kwargs)
 
 
 class FieldProblem(BaseModel):

@@ -1,8 +1,9 @@
 """The nearest pictures of one Chroma collection, filtered, without ever losing one that exists.
 
 Unfiltered queries take Chroma 3 to 4 ms and filtered ones 70 to 450 ms (60,000 x 512), so a filtered search
-first fetches more than it needs unfiltered and filters here. HNSW may also come back short, above all where
-many vectors are equal: then the missing ones are found by an exact scan.
+first fetches more than it needs unfiltered and filters here. A first page takes one call, which brings the
+records, too. HNSW may also come back short, above all where many vectors are equal: then the missing ones
+are found by an exact scan.
 
 HNSW is approximate: asked for more, it may find a picture that it missed among fewer. So a search goes up
 steps that its query alone decides, and what a step finds anew is put behind what the steps below have found.
@@ -18,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.filters import Where
-from shared.index_records import from_record
+from shared.index_records import Record, from_record
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
 _ID_PAGE = 5_000
 _OVERLAP = 1_000
 # How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
-# records are needed the steps are closer.
-_FETCHES = (256, 1_024, 4_096, 16_384)
+# records are needed the steps are closer. The first step brings them for a page that it suffices for.
+_FETCHES = (32, 256, 1_024, 4_096, 16_384)
 _FILTERED_FETCHES = (64, *(256 << step for step in range(7)))
 # A filter that leaves fewer than one in so many is left to Chroma.
 _SPARSE = 64
@@ -74,15 +75,13 @@ def search(
 ) -> list[Hit]:
     """Hits `offset` to `offset + limit` of all that match, best first, ties by id."""
     floor = -np.inf if min_score is None else min_score
-    filtered = None if where is None else _Filtered(store, vector, where, floor)
-    steps = _steps(store, vector) if filtered is None else filtered.steps()
     needed = offset + limit + (exclude is not None)
+    filtered = None if where is None else _Filtered(store, vector, where, floor)
+    plain = _Plain(store, vector, with_records=needed < _FETCHES[0])
+    steps = plain.steps() if filtered is None else filtered.steps()
     ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
     page = sorted(ranking[offset : offset + limit], key=_order)
-    if filtered is None:
-        images = {image.id: image for image in _images(store, [one.id for one in page])}
-    else:
-        images = filtered.matching
+    images = plain.images([one.id for one in page]) if filtered is None else filtered.matching
     return [Hit(images[one.id], one.score) for one in page if one.id in images]
 
 
@@ -171,17 +170,41 @@ def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]
     return list(ranking.values())
 
 
-def _steps(store: Store, vector: Vector) -> Iterator[_Step]:
-    for fetch in _FETCHES:
-        found = _query(store, vector, fetch)
-        if len(found) == fetch:
-            yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)
-        elif len(found) >= (total := store.count()) or total > _EXACT_COLLECTION:
-            yield _Step(found)
-            return
-        else:
-            yield _Step(_score(store, vector, store.get(include=[])["ids"]))
-            return
+class _Plain:
+    """One unfiltered search; `with_records`: its first step, likely the only one, asks for them, too."""
+
+    def __init__(self, store: Store, vector: Vector, *, with_records: bool) -> None:
+        self._store, self._vector = store, vector
+        self._with_records = with_records
+        self._records: dict[str, Record] = {}
+
+    def steps(self) -> Iterator[_Step]:
+        for fetch in _FETCHES:
+            found = self._query(fetch)
+            if len(found) == fetch:
+                yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)
+            elif len(found) >= (total := self._store.count()):
+                yield _Step(found)
+                return
+            elif total <= _EXACT_COLLECTION:
+                yield _Step(_score(self._store, self._vector, self._store.get(include=[])["ids"]))
+                return
+            elif fetch > _FETCHES[0]:
+                yield _Step(found)
+                return
+
+    def images(self, ids: Sequence[str]) -> dict[str, Image]:
+        """Of those that still exist."""
+        lacking = [one for one in ids if one not in self._records]
+        known = {one: from_record(self._records[one]) for one in ids if one in self._records}
+        return known | {image.id: image for image in _images(self._store, lacking)}
+
+    def _query(self, fetch: int) -> list[_Scored]:
+        if fetch > _FETCHES[0] or not self._with_records:
+            return _query(self._store, self._vector, fetch)
+        answer = _answer(self._store, self._vector, fetch, None, "metadatas")
+        self._records = dict(zip(answer["ids"][0], answer["metadatas"][0], strict=True))
+        return _scored(answer)
 
 
 class _Filtered:
@@ -215,7 +238,7 @@ class _Filtered:
 
     def _narrowed_steps(self) -> Iterator[_Step]:
         most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
-        for fetch in _FETCHES[1:]:
+        for fetch in _FETCHES[2:]:
             if fetch > most:
                 return
             found = self._query(fetch, self._narrowed)

@@ -1,12 +1,14 @@
 """Pages of one query neither repeat nor miss a picture, although HNSW is approximate and scores tie."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shared import index_search
 from shared.filters import parse_where
 from shared.index import Collection, Index
 from shared.models import Image
@@ -109,6 +111,27 @@ def test_pages_do_not_depend_on_how_the_list_is_cut(collection: Collection) -> N
     large, small = found(300), found(60)
     for start in range(0, 1_200, 300):
         assert set(large[start : start + 300]) == set(small[start : start + 300])
+
+
+def test_a_first_page_asks_chroma_once(distinct: Collection) -> None:
+    calls: list[str] = []
+
+    class Counted:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(self._store, name)
+
+    def found(limit: int) -> list[str]:
+        options: Any = {"offset": 0, "where": None, "min_score": None, "exclude": None}
+        search = partial(index_search.search, vector=query(8), limit=limit, **options)
+        return [hit.image.id for hit in distinct._run(lambda store: search(Counted(store)))]
+
+    first = found(20)
+    assert calls == ["query"]
+    assert set(first) <= set(found(200))
 
 
 def test_more_ties_than_a_fetch_holds_are_each_found_once(collection: Collection) -> None:
