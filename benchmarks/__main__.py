@@ -16,6 +16,7 @@ from benchmarks import (
     encode,
     filters,
     fuzz,
+    graphs,
     index_writes,
     ingest,
     load,
@@ -24,6 +25,7 @@ from benchmarks import (
     records,
     scaling,
     search_costs,
+    vectors,
 )
 from benchmarks.photos import served, write_photos
 from benchmarks.records import Recording
@@ -87,6 +89,8 @@ LONG: dict[str, Part] = {
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
+    "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
+    "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
     "fuzz": lambda bench: fuzz.measure(bench.mutations, bench.seed),
 }
 

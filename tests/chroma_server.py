@@ -52,6 +52,11 @@ class ChromaServer:
             self._process.kill()
             self._end()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Inside, the server hangs: it takes connections and does nothing."""
