@@ -1,5 +1,6 @@
 """What goes into and comes out of the search side's routes."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -82,10 +83,14 @@ class QueryModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
-    @cache
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Made once: flask-openapi3 looks at it in each request, which would take longer than the check."""
-        return super().model_json_schema(*args, **kwargs)
+        return _once(super().model_json_schema, *args, **kwargs)
+
+
+@cache
+def _once(make: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return make(*args, **kwargs)
 
 
 class FieldProblem(BaseModel):
