@@ -3,7 +3,8 @@
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks import (
     encode,
     filters,
     fuzz,
+    gpu,
     graphs,
     index_writes,
     ingest,
@@ -69,9 +71,13 @@ class Bench:
     def encode(self) -> list[Result]:
         return encode.measure(self.checkpoint, self.paths[:ENCODE_SAMPLE], self.work)
 
-    def ingest(self) -> list[Result]:
+    @contextmanager
+    def urls(self) -> Iterator[list[str]]:
         with served(self.paths[0].parent) as address:
-            urls = [f"{address}/{path.name}" for path in self.paths]
+            yield [f"{address}/{path.name}" for path in self.paths]
+
+    def ingest(self) -> list[Result]:
+        with self.urls() as urls:
             return ingest.compare(self.checkpoint, urls, self.work, self.rounds, self.precision)
 
 
@@ -91,6 +97,7 @@ LONG: dict[str, Part] = {
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
+    "gpu": lambda bench: gpu.measure(bench.work / "gpu", bench.urls),
     "fuzz": lambda bench: fuzz.measure(bench.mutations, bench.seed),
 }
 

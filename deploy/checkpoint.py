@@ -1,44 +1,64 @@
 """CLIP checkpoints with random weights, for tests and benchmarks where no trained model may be downloaded."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared.models import JsonObject
 
 _START = "<|startoftext|>"
 _END = "<|endoftext|>"
 
-_VIT_B_32: JsonObject = {
-    "projection_dim": 512,
-    "text_config": {"vocab_size": 49408},
-    "vision_config": {},
-}
-_TINY: JsonObject = {
-    "projection_dim": 32,
-    "text_config": {
-        "vocab_size": 514,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
+Shape = Literal["ViT-B/32", "ViT-L/14", "tiny"]
+_SHAPES: dict[Shape, JsonObject] = {
+    "ViT-B/32": {
+        "projection_dim": 512,
+        "text_config": {"vocab_size": 49408},
+        "vision_config": {},
     },
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
+    "ViT-L/14": {
+        "projection_dim": 768,
+        "text_config": {
+            "vocab_size": 49408,
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_attention_heads": 12,
+        },
+        "vision_config": {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+        },
+    },
+    "tiny": {
+        "projection_dim": 32,
+        "text_config": {
+            "vocab_size": 514,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        },
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        },
     },
 }
 
 
-def make_random_checkpoint(folder: Path, *, seed: int = 0, tiny: bool = False) -> None:
+def make_random_checkpoint(folder: Path, *, seed: int = 0, shape: Shape = "ViT-B/32") -> None:
     """Writes a standard `CLIPModel` and `CLIPProcessor` checkpoint into `folder`, which is created.
 
-    The shape is ViT-B/32 (512 dimensions, 224 px, 605 MB in fp32), or with `tiny` 32 dimensions and 32 px
-    (0.3 MB, loads in milliseconds). The same seed gives the same weights. Speed and plumbing are those of
-    a trained model; what it finds means nothing. Its tokenizer has no merges: a token a byte.
+    In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, `tiny`
+    (32 dimensions, 32 px) 0.3 MB, which load in milliseconds. The same seed gives the same weights. Speed and
+    plumbing are those of a trained model; what it finds means nothing. Its tokenizer has no merges: a token a
+    byte.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
     from transformers.utils import logging  # noqa: PLC0415
@@ -49,13 +69,13 @@ def make_random_checkpoint(folder: Path, *, seed: int = 0, tiny: bool = False) -
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor  # noqa: PLC0415
 
     tokenizer = _byte_tokenizer()
-    shape = _TINY if tiny else _VIT_B_32
+    sizes = _SHAPES[shape]
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = CLIPConfig(**{**shape, "text_config": {**shape["text_config"], **special}})
+    config = CLIPConfig(**{**sizes, "text_config": {**sizes["text_config"], **special}})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIPModel(config)

@@ -61,7 +61,7 @@ class Stack:
     def start(self) -> None:
         """Starts `up` and waits until it is ready, for the first time or again on the same data."""
         if not self._model.exists():
-            make_random_checkpoint(self._model, tiny=True)
+            make_random_checkpoint(self._model, shape="tiny")
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.process = self.spawn("--port", str(port), *self._workers)

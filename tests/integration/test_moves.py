@@ -122,7 +122,7 @@ def test_a_reindex_outlives_kills_and_latecomers_while_searches_go_on(
     stack: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    make_random_checkpoint(other, seed=1, tiny=True)
+    make_random_checkpoint(other, seed=1, shape="tiny")
     assert ingest(http, range(100, 120), "second")["status"] == "succeeded"
     answer = http.post("/v1/collections/second/reindex", json={"model": str(other)})
     for role in ("fetch", "encode", "index"):

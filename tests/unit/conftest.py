@@ -15,7 +15,7 @@ from deploy.checkpoint import make_random_checkpoint
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random checkpoint, not to be changed."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    make_random_checkpoint(folder, tiny=True)
+    make_random_checkpoint(folder, shape="tiny")
     return folder
 
 

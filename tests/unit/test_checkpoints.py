@@ -282,7 +282,7 @@ def test_the_fingerprint_follows_weights_preprocessing_and_dimension(tiny: Path,
 
 def test_another_seed_is_another_model(tiny: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        make_random_checkpoint(tmp_path / str(seed), seed=seed, tiny=True)
+        make_random_checkpoint(tmp_path / str(seed), seed=seed, shape="tiny")
     assert fingerprint(tmp_path / "0") == fingerprint(tiny)
     assert fingerprint(tmp_path / "1") != fingerprint(tiny)
 

@@ -173,7 +173,7 @@ def test_a_chunk_that_keeps_losing_its_worker_is_halved_in_throwaway_processes(
 
 
 def test_a_throwaway_process_gives_the_vectors_that_the_worker_would(tmp_path: Path) -> None:
-    make_random_checkpoint(tmp_path / "model", tiny=True)
+    make_random_checkpoint(tmp_path / "model", shape="tiny")
     encoder = Encoder.load(str(tmp_path / "model"), device="cpu", precision="fp32")
     crops = np.random.default_rng(0).integers(0, 256, (3, *encoder.preprocess.crop_shape, 3), dtype=np.uint8)
     options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)

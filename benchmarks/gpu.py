@@ -1,0 +1,235 @@
+"""The product's Encoder on one GPU, from ready crops to vectors, against matrix products of the same shapes.
+
+A picture's floating point operations are counted by torch, two a multiply-add; the ceiling is the rate at
+which the chip multiplies bf16 matrices as large as those of the tower's two widest layers, by turns with the
+encoder. Crops are in ordinary memory, as a worker reads them, so the copies to the GPU are in every rate.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from api.client import Client
+from benchmarks.results import Curve, NotHere, Result, wall_seconds
+from deploy.checkpoint import Shape, make_random_checkpoint
+from shared.encoder import Encoder
+from shared.models import ItemState
+from tests.stack import Stack
+
+GOALS: dict[Shape, float] = {"ViT-B/32": 20_000, "ViT-L/14": 2_000}  # pictures/s on an H100
+BATCHES = (32, 64, 128, 256, 512, 1024)
+CROPS = 4 * BATCHES[-1]
+ROUNDS = 5
+PRODUCTS = 20  # matrix products a round
+SECONDS = 10.0  # of several processes at once
+PROCESSES = (1, 2)
+START_S = 300.0  # of all of them
+STACK_BATCH = 256  # what docs/deployment.md suggests for a GPU
+GPU = "cuda:0"
+
+Crops = NDArray[np.uint8]
+_barrier: Barrier
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Rounds of one batch size: pictures a second, and of the chip's ceiling in the same rounds."""
+
+    rates: list[float]
+    ceilings: list[float]
+
+    @property
+    def rate(self) -> float:
+        return median(self.rates)
+
+    @property
+    def shares(self) -> list[float]:
+        return [rate / ceiling for rate, ceiling in zip(self.rates, self.ceilings, strict=True)]
+
+
+def measure(work: Path, photos: Callable[[], AbstractContextManager[Sequence[str]]]) -> list[Result | Curve]:
+    """`photos` serves them and gives their URLs. Raises NotHere without CUDA."""
+    if not torch.cuda.is_available():
+        raise NotHere("It measures a CUDA device, and torch sees none.")
+    checkpoints: dict[Shape, Path] = {shape: work / shape.replace("/", "-") for shape in GOALS}
+    results: list[Result | Curve] = []
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for shape, checkpoint in checkpoints.items():
+        make_random_checkpoint(checkpoint, shape=shape)
+        by_batch, found = _encoder(shape, checkpoint)
+        lines[shape] = [(float(size), encoding.rate) for size, encoding in by_batch.items()]
+        best = max(by_batch, key=lambda size: by_batch[size].rate)
+        results += [*found, *_processes(shape, checkpoint, best)]
+    with photos() as urls:
+        results += _road(checkpoints["ViT-B/32"], urls, work / "stack")
+    return [
+        *results,
+        *_copies(),
+        Curve("Encoding on the GPU", "pictures a batch", "pictures/s", lines, log="xy"),
+    ]
+
+
+def _encoder(shape: Shape, checkpoint: Path) -> tuple[dict[int, Encoding], list[Result]]:
+    torch.cuda.reset_peak_memory_stats()
+    encoder = _load(checkpoint)
+    side, _ = encoder.preprocess.crop_shape
+    crops = np.random.default_rng(0).integers(0, 256, (CROPS, side, side, 3), np.uint8)
+    flops = _flops(encoder, crops[:1])
+    by_batch = {size: _encoding(encoder, crops, size, flops) for size in BATCHES}
+    size, best = max(by_batch.items(), key=lambda item: item[1].rate)
+    results = [
+        Result(
+            f"{shape}: encode in bf16", best.rate, "pictures/s", goal=GOALS[shape], spread=_ends(best.rates)
+        ),
+        Result(f"{shape}: share of the chip's ceiling", median(best.shares), spread=_ends(best.shares)),
+        Result(f"  {shape}: best batch", size, "pictures"),
+        Result(f"  {shape}: ceiling", median(best.ceilings), "pictures/s", spread=_ends(best.ceilings)),
+        Result(f"  {shape}: ceiling in operations", median(best.ceilings) * flops / 1e12, "TFLOP/s"),
+        Result(f"  {shape}: a picture", flops / 1e9, "GFLOP"),
+        Result(f"  {shape}: most memory of the GPU", torch.cuda.max_memory_allocated() / 2**20, "MiB"),
+    ]
+    if importlib.util.find_spec("triton"):
+        eager = [_rate(encoder, crops) for _ in range(ROUNDS)]
+        encoder._model.vision_model.compile(dynamic=False, mode="reduce-overhead")
+        encoder.encode_images(crops)
+        ratios = [_rate(encoder, crops) / rate for rate in eager]
+        results.append(
+            Result(f"  {shape}: compiled, with CUDA graphs, times not", median(ratios), spread=_ends(ratios))
+        )
+    return by_batch, results
+
+
+def _load(checkpoint: Path) -> Encoder:
+    encoder = Encoder.load(str(checkpoint), device=GPU, precision="bf16")
+    encoder.warm()
+    return encoder
+
+
+def _encoding(encoder: Encoder, crops: Crops, size: int, flops: float) -> Encoding:
+    """By turns with the ceiling, so that the chip's clock is alike for both."""
+    encoder.batch_size = size
+    encoder.encode_images(crops[: 2 * size])
+    vision = encoder._model.config.vision_config
+    rows = size * ((vision.image_size // vision.patch_size) ** 2 + 1)
+    encoding = Encoding([], [])
+    for _ in range(ROUNDS):
+        encoding.ceilings.append(_matmul_rate(rows, vision.hidden_size, vision.intermediate_size) / flops)
+        encoding.rates.append(_rate(encoder, crops))
+    return encoding
+
+
+def _rate(encoder: Encoder, crops: Crops) -> float:
+    return len(crops) / wall_seconds(lambda: encoder.encode_images(crops))
+
+
+def _flops(encoder: Encoder, crops: Crops) -> float:
+    """Of one picture, in the tower and its projection."""
+    with FlopCounterMode(display=False) as counter:
+        encoder.encode_images(crops)
+    return float(counter.get_total_flops())
+
+
+def _matmul_rate(rows: int, narrow: int, wide: int) -> float:
+    """FLOP/s of (rows, narrow) times (narrow, wide) and back again, in bf16."""
+    states, out, back = (
+        torch.randn(shape, device=GPU, dtype=torch.bfloat16)
+        for shape in ((rows, narrow), (narrow, wide), (wide, narrow))
+    )
+
+    def products() -> None:
+        for _ in range(PRODUCTS):
+            torch.mm(torch.mm(states, out), back)
+        torch.cuda.synchronize()
+
+    products()
+    return PRODUCTS * 4 * rows * narrow * wide / wall_seconds(products)
+
+
+def _processes(shape: Shape, checkpoint: Path, batch: int) -> list[Result]:
+    rates = {count: _rate_of_processes(checkpoint, batch, count) for count in PROCESSES}
+    return [
+        Result(f"{shape}: 2 processes on the GPU, times one", rates[2] / rates[1]),
+        *(Result(f"  {shape}: {count} processes", rate, "pictures/s") for count, rate in rates.items()),
+    ]
+
+
+def _rate_of_processes(checkpoint: Path, batch: int, count: int) -> float:
+    """Pictures a second of `count` processes together, in the time that they share."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(count)
+    with ProcessPoolExecutor(count, spawn, initializer=_share, initargs=(barrier,)) as pool:
+        return sum(pool.map(_encode_for_a_while, [checkpoint] * count, [batch] * count))
+
+
+def _share(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603 - a barrier reaches a pool's process only when that starts
+    _barrier = barrier
+
+
+def _encode_for_a_while(checkpoint: Path, batch: int) -> float:
+    encoder = _load(checkpoint)
+    encoder.batch_size = batch
+    crops = np.zeros((2 * batch, *encoder.preprocess.crop_shape, 3), np.uint8)
+    encoder.encode_images(crops)
+    _barrier.wait(START_S)
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        encoder.encode_images(crops)
+        done += len(crops)
+    return done / (time.perf_counter() - started)
+
+
+def _copies() -> list[Result]:
+    """How fast crops reach the GPU, from memory that it can read itself and from any other."""
+    pinned = torch.zeros(STACK_BATCH, 224, 224, 3, dtype=torch.uint8, pin_memory=True)
+
+    def rate(crops: torch.Tensor) -> float:
+        def copy() -> None:
+            crops.to(GPU, non_blocking=True)
+            torch.cuda.synchronize()
+
+        copy()
+        return crops.nbytes / median(wall_seconds(copy) for _ in range(PRODUCTS)) / 1e9
+
+    return [
+        Result("  copy to the GPU from pinned memory", rate(pinned), "GB/s"),
+        Result("  copy to the GPU from pageable memory", rate(pinned.clone()), "GB/s"),
+    ]
+
+
+def _road(checkpoint: Path, urls: Sequence[str], folder: Path) -> list[Result]:
+    """Ingest by URL with a fetch process a core: of photos, so that decoding is what bounds it."""
+    cores = len(os.sched_getaffinity(0))
+    settings = {"DEVICE": GPU, "CHUNK_SIZE": str(STACK_BATCH), "BATCH_SIZE": str(STACK_BATCH)}
+    with (
+        Stack(folder, fetch_workers=cores, encode_workers=2, MODEL=str(checkpoint), **settings) as stack,
+        Client(stack.url) as client,
+    ):
+        rates = []
+        for name in ("warm", "measured"):
+            started = time.perf_counter()
+            job = client.wait(client.ingest_urls(urls, collection=name).job_id)
+            rates.append(len(urls) / (time.perf_counter() - started))
+            if job.counts[ItemState.INDEXED] != len(urls):
+                raise RuntimeError(f"not every picture was indexed: {job.counts}")
+    return [
+        Result("  whole road, ViT-B/32", rates[-1], "pictures/s"),
+        Result("  whole road, ViT-B/32, a core", rates[-1] / cores, "pictures/s"),
+    ]
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
