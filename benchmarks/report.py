@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks import records
+from benchmarks import on_paper, records
 from benchmarks.records import Recording
 from benchmarks.results import Curve, goals_first
 
@@ -23,9 +23,11 @@ def page(recordings: dict[str, Recording]) -> str:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    environment.filters["fixed"] = lambda value, digits: f"{value:,.{digits}f}"
     environment.filters["plot"] = plot_name
     environment.filters["goals_first"] = goals_first
-    return environment.get_template("performance.md.j2").render(recordings=recordings)
+    text = environment.get_template("performance.md.j2").render(recordings=recordings, paper=on_paper)
+    return re.sub("\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def plots(recordings: dict[str, Recording]) -> Iterator[tuple[Path, Curve]]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import records, report
+from benchmarks import on_paper, records, report
 from benchmarks.plots import draw, points
 from benchmarks.records import Machine, Recording
 from benchmarks.results import Curve, NotHere, Result
@@ -98,6 +98,19 @@ def test_the_page_shows_a_part_that_the_template_does_not_name() -> None:
     text = report.page({"part": RUN})
     assert "| ratio | 1 | 0.9 to 1.1 | ≥ 0.5 | reached |" in text
     assert "![A title: y by x](performance/part-a-title.svg)" in text
+
+
+def test_on_paper_is_the_core_time_of_the_roles_times_the_pictures() -> None:
+    roles = {"fetch": 36.0, "encode": 108.0, "photo server": 1000.0}
+    results = [
+        Result(f"  bf16: core time of the processes: {role}", value, "ms a picture")
+        for role, value in roles.items()
+    ]
+    (ingest,) = on_paper.ingests({"ingest": replace(RUN, results=results)})
+    assert ingest.without_encode == pytest.approx(0.036)
+    assert ingest.hours(1_000_000, machines=2) * 2 * on_paper.CORES == pytest.approx(40)
+    assert ingest.dollars(1_000_000) == pytest.approx(40 * on_paper.CORE_HOUR)
+    assert ingest.machines(rate=10 * on_paper.CORES / 0.144) == 10
 
 
 def test_a_plot_is_the_same_file_each_time(tmp_path: Path) -> None:
