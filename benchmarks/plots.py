@@ -1,7 +1,5 @@
 """Curves as SVG files that read on a light page and on a dark one, the same bytes for the same points."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +29,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def points(curve: Curve) -> str:
-    """What `draw` keeps in the file as its description: a plot says of itself what it was drawn from."""
-    return json.dumps(asdict(curve), sort_keys=True)
-
-
 def draw(curve: Curve, path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -49,5 +42,5 @@ def draw(curve: Curve, path: Path) -> None:
         axes.grid(color=GREY, alpha=0.3)
         if len(curve.lines) > 1:
             axes.legend(framealpha=0)
-        metadata = {"Date": None, "Creator": None, "Description": points(curve)}
+        metadata = {"Date": None, "Creator": None, "Description": curve.description}
         figure.savefig(path, transparent=True, metadata=metadata)

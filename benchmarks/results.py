@@ -1,8 +1,9 @@
 """What a benchmark reports: ratios of one run first, each with the figure that it must reach."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +55,11 @@ class Curve:
     y: str
     lines: dict[str, list[tuple[float, float]]]
     log: str = ""
+
+    @property
+    def description(self) -> str:
+        """What its plot's file keeps, so that a plot says of itself what it was drawn from."""
+        return json.dumps(asdict(self), sort_keys=True)
 
 
 def goals_first(results: Iterable[Result]) -> list[Result]:

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 import yaml
 
+from benchmarks import records, report
 from deploy.embedded import role_children
 from shared.config import PREFIX, Settings
 from shared.models import Stage
@@ -165,3 +167,14 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     for name, field in fields.items():
         default = str(field.get_default(call_default_factory=True))
         assert documented[name] == {"None": "unset", "[]": "empty"}.get(default, default)
+
+
+def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
+    """`make performance` after `--record`, and commit both."""
+    recordings = records.load_all()
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(recordings)
+    drawn = {path: path.read_text(encoding="utf-8") for path in report.PLOTS.glob("*.svg")}
+    expected = dict(report.plots(recordings))
+    assert drawn.keys() == expected.keys()
+    for path, curve in expected.items():
+        assert escape(curve.description) in drawn[path]
