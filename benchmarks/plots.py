@@ -19,6 +19,7 @@ LINES = [
     ("#c2405a", "X", "-."),
     ("#3a8f9c", "*", ":"),
 ]
+MOST_TICKS = 12
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "image-search",
     "svg.fonttype": "none",
@@ -38,6 +39,10 @@ def draw(curve: Curve, path: Path) -> None:
             axes.plot(*zip(*line, strict=True), label=name, color=colour, marker=marker, linestyle=dashes)
         axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
         axes.set_xscale("log" if "x" in curve.log else "linear")
+        measured = sorted({x for line in curve.lines.values() for x, _ in line})
+        if "x" in curve.log and len(measured) <= MOST_TICKS:
+            axes.set_xticks(measured, [f"{x:,.10g}" for x in measured])
+            axes.minorticks_off()
         axes.set_yscale("log" if "y" in curve.log else "linear")
         axes.grid(color=GREY, alpha=0.3)
         if len(curve.lines) > 1:
