@@ -1,10 +1,15 @@
-"""The process's numbers for Prometheus, in a registry of their own an app."""
+"""The server's numbers for Prometheus, in a registry of their own an app.
+
+Of several processes of one server each keeps its numbers in files that all of them read for a scrape
+(`deploy/server.py` chooses that before this module is imported).
+"""
 
 import re
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from shared.errors import Unavailable
@@ -27,7 +32,11 @@ class Metrics:
         self.seconds = self._histogram("http_request_seconds", "Time to answer a request", labels)
         self.encode_seconds = self._histogram("search_encode_seconds", "Time to encode a search's query")
         self.index_seconds = self._histogram("search_index_seconds", "Time of a search in the index")
-        self._registry.register(_LedgerGauges(ledger_gauges))
+        self._shown = self._registry
+        if values.ValueClass is not values.MutexValue:
+            self._shown = CollectorRegistry()
+            MultiProcessCollector(self._shown)  # type: ignore[no-untyped-call]
+        self._shown.register(_LedgerGauges(ledger_gauges))
 
     def _histogram(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Histogram:
         return Histogram(f"{_PREFIX}_{name}", help_text, labels, buckets=_SECONDS, registry=self._registry)
@@ -39,7 +48,7 @@ class Metrics:
         self.seconds.labels(*labels).observe(seconds)
 
     def render(self) -> bytes:
-        return generate_latest(self._registry)
+        return generate_latest(self._shown)
 
 
 class _LedgerGauges(Collector):

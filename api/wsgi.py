@@ -3,12 +3,16 @@
 from flask import Flask
 
 from api.app import create_app
+from api.context import LoadEncoder
+from api.context import load_encoder as load_own
 from shared.config import Settings, load_settings
 from shared.logs import configure_logging
 
 
-def make_app(settings: Settings | None = None, *, threads: int | None = None) -> Flask:
+def make_app(
+    settings: Settings | None = None, *, threads: int | None = None, load_encoder: LoadEncoder | None = None
+) -> Flask:
     """For a server that answers `threads` requests at once. Raises ConfigError for settings that are not."""
     settings = settings or load_settings()
     configure_logging(settings)
-    return create_app(settings, threads=threads)
+    return create_app(settings, load=load_encoder or load_own, threads=threads)

@@ -99,13 +99,20 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
 @click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 # Fewer than four, and slow requests could hold all of them (api/slots.py).
-@click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="At once.")
-def api(host: str, port: int, threads: int) -> None:
+@click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="A process.")
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="With DEVICE=cpu they share the model's memory.",
+)
+def api(host: str, port: int, threads: int, processes: int) -> None:
     """Serve the HTTP API and the web page."""
     from deploy.server import serve
     from shared.config import load_settings
 
-    serve(load_settings(), host, port, threads)
+    serve(load_settings(), host, port, threads, processes)
 
 
 def _queues(_ctx: click.Context, _option: click.Parameter, value: str) -> list[str]:

@@ -1,7 +1,12 @@
-"""The API under gunicorn: one process, since the encoder's weights and the key cache are per process."""
+"""The API under gunicorn: one process of many threads, or several that share the encoder's weights."""
 
+import gc
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -12,14 +17,21 @@ from deploy.embedded import check_port_free
 from shared.blobs import Blobs
 from shared.config import Settings
 from shared.errors import ImageSearchError
+from shared.logs import configure_logging
+
+if TYPE_CHECKING:
+    from api.context import LoadEncoder
 
 GRACE_S = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
 
 
 class Server(BaseApplication):
-    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, options: dict[str, Any], load_encoder: "LoadEncoder | None" = None
+    ) -> None:
         self._settings = settings
         self._options = options
+        self._load_encoder = load_encoder
         super().__init__()
 
     def load_config(self) -> None:
@@ -31,18 +43,21 @@ class Server(BaseApplication):
         from api.wsgi import make_app  # noqa: PLC0415 - after the fork
 
         try:
-            return make_app(self._settings, threads=self._options["threads"])
+            return make_app(self._settings, threads=self._options["threads"], load_encoder=self._load_encoder)
         except ImageSearchError as error:
             raise AppImportError(error.detail) from None
 
 
-def serve(settings: Settings, host: str, port: int, threads: int) -> None:
-    """Serves until SIGINT or SIGTERM. Raises ConfigError for an address that may not or cannot be used."""
+def serve(settings: Settings, host: str, port: int, threads: int, processes: int = 1) -> None:
+    """Serves until SIGINT or SIGTERM, with `threads` in each of `processes`.
+
+    Raises ConfigError for an address that may not or cannot be used.
+    """
     check_bind(host, Blobs(settings.blob_url))
     check_port_free(host, port)
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        "workers": 1,
+        "workers": processes,
         "worker_class": "deploy.connections.Worker",
         "threads": threads,
         "timeout": 60,
@@ -57,4 +72,40 @@ def serve(settings: Settings, host: str, port: int, threads: int) -> None:
     }
     if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file on a disk can block the worker
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
-    Server(settings, options).run()
+    encoder = None
+    if processes > 1:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the others' cores
+        folder = _share_metrics()
+        options["on_exit"] = lambda _: shutil.rmtree(folder, ignore_errors=True)
+        encoder = _encoder_to_share(settings)
+    Server(settings, options, encoder).run()
+
+
+def _share_metrics() -> str:
+    """The folder in which the processes keep their counts, so that a scrape of one gives those of all."""
+    folder = tempfile.mkdtemp(prefix="image-search-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
+    return folder
+
+
+def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
+    """On a CPU the encoder, loaded before the fork: nobody writes its weights, so they lie in memory once.
+
+    None where each process is to load its own: CUDA and OpenVINO cannot be used after a fork, and a model
+    that cannot be loaded is for each to report, and to try again.
+    """
+    if settings.device != "cpu" or settings.precision == "int8":
+        return None
+    from api.context import load_encoder  # noqa: PLC0415 - Prometheus, see above
+    from shared.services import build_services  # noqa: PLC0415
+
+    configure_logging(settings)
+    # In a thread that ends: OpenMP's helpers belong to the thread that computes, and would not be in a fork.
+    with ThreadPoolExecutor(1) as loading:
+        try:
+            encoder = loading.submit(load_encoder, build_services(settings)).result()
+        except ImageSearchError:
+            return None
+    gc.collect()
+    gc.freeze()  # else the first full collection in each process copies the heap's pages
+    return lambda _: encoder

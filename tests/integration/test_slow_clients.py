@@ -1,10 +1,6 @@
 """Slow clients against the server as `image-search api` starts it, with the fewest threads it may have."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -12,9 +8,7 @@ import httpx
 import pytest
 
 from api.slots import QUICK_BYTES
-from deploy.embedded import free_port, http_status
-from deploy.supervisor import die_with_parent
-from tests.stack import ROOT, eventually
+from tests.api_server import api_server
 
 pytestmark = pytest.mark.timeout(300)
 THREADS = 4
@@ -25,26 +19,10 @@ DEAD = "http://127.0.0.1:9"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("IMAGE_SEARCH_")}
-    own = {"REDIS_URL": "redis://127.0.0.1:9/0", "CHROMA_URL": DEAD, "MODEL": str(folder), "DEVICE": "cpu"}
-    own["BLOB_URL"] = f"file://{folder}/blobs"
-    env = clean | {f"IMAGE_SEARCH_{name}": value for name, value in own.items()} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "deploy.cli", "api", "--port", str(port), "--threads", str(THREADS)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=env,
-            cwd=folder,
-            stderr=log,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
-        )
-        try:
-            eventually(lambda: http_status(f"http://127.0.0.1:{port}/healthz") == 200, 90)
-            yield "127.0.0.1", port
-        finally:
-            process.terminate()
-            process.wait(30)
+    folder = tmp_path_factory.mktemp("server")
+    own = {"REDIS_URL": "redis://127.0.0.1:9/0", "CHROMA_URL": DEAD, "MODEL": str(folder)}
+    with api_server(folder, "--threads", str(THREADS), **own) as (url, _):
+        yield "127.0.0.1", int(url.rpartition(":")[2])
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
