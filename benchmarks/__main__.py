@@ -27,6 +27,8 @@ from benchmarks import (
     records,
     scaling,
     search_costs,
+    search_ingest,
+    search_load,
     vectors,
 )
 from benchmarks.photos import served, write_photos
@@ -94,6 +96,10 @@ LONG: dict[str, Part] = {
     "encode": Bench.encode,
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
+    "searching": lambda bench: search_load.measure(bench.checkpoint, bench.work / "searching"),
+    "search-ingest": lambda bench: search_ingest.measure(
+        bench.checkpoint, bench.paths[:ENCODE_SAMPLE], bench.work / "search-ingest"
+    ),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),

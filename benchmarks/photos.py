@@ -4,10 +4,12 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socketserver import BaseRequestHandler
+from typing import Any
+from zlib import crc32
 
 from tests.image_server import make_photo
 
@@ -36,6 +38,13 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def served_endlessly(paths: list[Path]) -> Iterator[str]:
+    """The address of a process that has a picture of its own at every path: a photo, the path at its end."""
+    with serving(partial(_Endless, [path.read_bytes() for path in paths])) as address:
+        yield address
+
+
+@contextmanager
 def serving(handler: Callable[..., BaseRequestHandler]) -> Iterator[str]:
     """The address of a process that answers with `handler`, which is sent to it."""
     context = multiprocessing.get_context("spawn")
@@ -54,6 +63,25 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+class _Endless(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, photos: list[bytes], *connection: Any) -> None:
+        self._photos = photos
+        super().__init__(*connection)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        body = self._photos[crc32(self.path.encode()) % len(self._photos)] + self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def _serve(port: Connection, handler: Callable[..., BaseRequestHandler]) -> None:

@@ -1,8 +1,8 @@
 """Many users of the API at once, in a process of their own: the interpreter under test only serves.
 
 Pollers do what the command line does: they ask for the job's status, and again POLL_S after each answer.
-Streamers ask for its event stream, and poll when that is refused. Searchers ask for words that nobody has
-asked for before, and again SEARCH_S after each answer.
+Streamers ask for its event stream, and poll when that is refused. Searchers ask for two words that
+hardly anybody has asked for together, and again `pause_s` after each answer.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ import numpy as np
 from api.client import POLL_SECONDS as POLL_S
 from shared.tagging import read_vocabulary
 
-SEARCH_S = 1.0
 TIMEOUT_S = 30.0
 NO_ANSWER = 0
 
@@ -32,12 +31,14 @@ POLL, SEARCH, STREAM = "poll", "search", "event stream"
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """How many of each kind, and the job that they watch."""
+    """How many of each kind, and the job that they watch; searchers put two of `words` words into a text."""
 
-    job_id: str
+    job_id: str = ""
     pollers: int = 0
     streamers: int = 0
     searchers: int = 0
+    pause_s: float = 1.0
+    words: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,21 +66,23 @@ def simulate(url: str, users: Users, seconds: float) -> Tally:
 def _simulate(url: str, users: Users, seconds: float) -> Tally:
     words = read_vocabulary(None)
     started, own = time.perf_counter(), time.process_time()
-    tally = asyncio.run(_Crowd(url, users.job_id, words, seconds).run(users))
+    tally = asyncio.run(_Crowd(url, users, words, seconds).run())
     tally.core_share = (time.process_time() - own) / (time.perf_counter() - started)
     return tally
 
 
 class _Crowd:
-    def __init__(self, url: str, job_id: str, words: Sequence[str], seconds: float) -> None:
+    def __init__(self, url: str, users: Users, words: Sequence[str], seconds: float) -> None:
         self._url = url
-        self._job = f"/v1/jobs/{job_id}"
+        self._users = users
+        self._job = f"/v1/jobs/{users.job_id}"
         self._words = words
         self._until = time.perf_counter() + seconds
         self._tls = ssl.create_default_context()  # one for all: making it takes longer than a request
         self._tally = Tally()
 
-    async def run(self, users: Users) -> Tally:
+    async def run(self) -> Tally:
+        users = self._users
         kinds = [
             (users.pollers, self._poll),
             (users.streamers, self._stream),
@@ -106,9 +109,9 @@ class _Crowd:
 
     async def _search(self, http: httpx.AsyncClient) -> None:
         while time.perf_counter() < self._until:
-            one, other = random.sample(self._words, 2)
+            one, other = random.sample(self._words[: self._users.words], 2)
             await self._ask(SEARCH, http, "/v1/search", text=f"a {one} beside a {other}")
-            await asyncio.sleep(SEARCH_S)
+            await asyncio.sleep(self._users.pause_s)
 
     async def _ask(self, kind: str, http: httpx.AsyncClient, path: str, **query: str) -> None:
         started = time.perf_counter()
