@@ -144,7 +144,7 @@ def main(
         for name, value in options.items()
         if value != defaults[name]
     }
-    good = True
+    good, began = True, time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         bench = Bench(work=Path(folder), **options)
         for name, part in parts.items():
@@ -162,6 +162,7 @@ def main(
                 continue
             run = records.make(name, changed, time.perf_counter() - started, outcomes)
             good &= _report(run, record, compare)
+    click.echo(f"{time.perf_counter() - began:.0f} s in all")
     raise SystemExit(0 if good else 1)
 
 

@@ -37,7 +37,7 @@ PRODUCTS = 20  # matrix products a round
 SECONDS = 10.0  # of several processes at once
 PROCESSES = (1, 2)
 START_S = 300.0  # of all of them
-STACK_BATCH = 256  # what docs/deployment.md suggests for a GPU
+STACK_BATCH, STACK_CHUNK = 256, 512  # what docs/deployment.md suggests for a GPU
 GPU = "cuda:0"
 
 Crops = NDArray[np.uint8]
@@ -213,7 +213,7 @@ def _copies() -> list[Result]:
 def _road(checkpoint: Path, urls: Sequence[str], folder: Path) -> list[Result]:
     """Ingest by URL with a fetch process a core: of photos, so that decoding is what bounds it."""
     cores = len(os.sched_getaffinity(0))
-    settings = {"DEVICE": GPU, "CHUNK_SIZE": str(STACK_BATCH), "BATCH_SIZE": str(STACK_BATCH)}
+    settings = {"DEVICE": GPU, "CHUNK_SIZE": str(STACK_CHUNK), "BATCH_SIZE": str(STACK_BATCH)}
     with (
         Stack(folder, fetch_workers=cores, encode_workers=2, MODEL=str(checkpoint), **settings) as stack,
         Client(stack.url) as client,
