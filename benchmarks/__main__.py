@@ -14,6 +14,7 @@ import click
 
 from benchmarks import (
     api_costs,
+    decode,
     encode,
     filters,
     fuzz,
@@ -37,6 +38,7 @@ from benchmarks.results import Curve, NotHere, Result, show
 from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
+DECODE_SAMPLE = 6
 ENCODE_SAMPLE = 64
 
 
@@ -80,12 +82,14 @@ class Bench:
 
     def ingest(self) -> list[Result]:
         with self.urls() as urls:
-            return ingest.compare(self.checkpoint, urls, self.work, self.rounds, self.precision)
+            precisions = self.precision.split(",")
+            return ingest.measure(self.checkpoint, urls, self.work / "ingest", precisions, self.rounds)
 
 
 Part = Callable[[Bench], Sequence[Result | Curve]]
 FAST: dict[str, Part] = {
     "parity": Bench.parity,
+    "decode": lambda bench: decode.measure(bench.checkpoint, bench.paths[:DECODE_SAMPLE]),
     "api": lambda bench: api_costs.measure(bench.work / "api"),
     "filters": lambda bench: filters.measure(bench.checkpoint, bench.work / "filters", bench.pictures),
     "index": lambda bench: index_writes.measure(bench.work / "index"),
@@ -111,8 +115,8 @@ LONG: dict[str, Part] = {
 @click.command(context_settings={"show_default": True})
 @click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
-@click.option("--rounds", default=1, help="Ingest runs of each side; the medians count.")
-@click.option("--precision", default="auto", help="What `ingest` encodes in; the naive loop stays in fp32.")
+@click.option("--rounds", default=2, help="Rounds of `ingest`.")
+@click.option("--precision", default="auto,int8", help="What `ingest` encodes in, in turn.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -133,9 +137,9 @@ def main(
 ) -> None:
     """Measure what the pipeline, the API and the index cost, mostly with a randomly initialised ViT-B/32.
 
-    Without --only or --full the fast parts run: parity, api, filters, index, search, ingest. Exits with 1
-    when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more than a
-    fifth. After --record, `make performance` makes docs/performance.md anew: commit both.
+    Without --only or --full the fast parts run: parity, decode, api, filters, index, search, ingest. Exits
+    with 1 when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more than
+    a fifth. After --record, `make performance` makes docs/performance.md anew: commit both.
     """
     parts = {only: (FAST | LONG)[only]} if only else FAST | LONG if full else FAST
     defaults = {str(option.name): option.get_default(context) for option in context.command.params}

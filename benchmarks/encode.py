@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
 from shared.encoder import Encoder
 from shared.images import decode
@@ -52,7 +53,10 @@ def _measure(checkpoint: Path, photos: list[Path]) -> list[Result]:
             Result(f"  {name}", BATCH / float(np.median(seconds[name])), "pictures/s"),
             Result(f"  {name}, times bf16", against_bf16[name]),
             Result(f"  {name}, least cosine to fp32", float(cosines.min()), goal=0.98),
-            Result(f"  {name}, mean centred cosine to fp32", _centred(vectors[name], vectors["fp32"])),
+            Result(
+                f"  {name}, mean centred cosine to fp32",
+                float(centred_cosines(vectors[name], vectors["fp32"]).mean()),
+            ),
         ]
     return [
         *results,
@@ -78,9 +82,3 @@ def _seconds(encoders: dict[str, Encoder], crops: NDArray[np.uint8]) -> dict[str
             encoder.encode_images(crops)
             taken[name].append(time.perf_counter() - started)
     return {name: np.array(seconds) for name, seconds in taken.items()}
-
-
-def _centred(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """A random checkpoint gives all pictures nearly the same vector, which would flatter."""
-    a, b = vectors - reference.mean(axis=0), reference - reference.mean(axis=0)
-    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean())

@@ -1,125 +1,170 @@
 """Ingest by URL to searchable: the product against the naive loop, and against its own stages' ceilings."""
 
-import os
-import resource
+import multiprocessing
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import chromadb
+import httpx
 import numpy as np
 
 from api.client import Client
+from benchmarks import stages
 from benchmarks.naive import Naive
-from benchmarks.results import Result, wall_seconds
-from benchmarks.synthetic import image
-from shared.blobs import Blobs, picture_key
-from shared.download import Downloader
+from benchmarks.processes import cpu_seconds
+from benchmarks.results import Result
+from benchmarks.stages import Stage
 from shared.encoder import Encoder
-from shared.images import Preprocess, decode
+from shared.images import open_query_image
 from shared.models import ItemState
 from tests.chroma_server import ChromaServer
-from tests.stack import Stack
+from tests.stack import ROLES, Stack
 
-CORES = len(os.sched_getaffinity(0))
+NAIVE_SAMPLE = 100  # pictures a round: each costs the loop the same
 CEILING_SAMPLE = 64
-MAX_PIXELS = 100_000_000
-GOALS = {"int8": 5.0}  # times the naive loop
+WARM_UP = 128
+NAIVE_GOALS = {"bf16": 4.2, "int8": 5.0}
+BOUND_GOAL = 0.9
+BUSY, STALLED = "busy", "stalled"
 
 
-def compare(checkpoint: Path, urls: list[str], work: Path, rounds: int, precision: str) -> list[Result]:
-    """Rates in pictures a second, medians of `rounds` that alternate between the two."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One job: `rate` in pictures a second; seconds that the encoders were busy or stalled, and that the
+    processes of each role took of the cores.
+    """
+
+    count: int
+    rate: float
+    encoder: dict[str, float]
+    cores: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return self.count / self.rate
+
+
+class Product:
+    """A running stack that has ingested before, so that every process has loaded what it needs."""
+
+    def __init__(self, stack: Stack, encoder: Encoder, urls: Sequence[str]) -> None:
+        self._stack = stack
+        self._client = Client(stack.url)
+        self.encoder = encoder
+        self.precision = encoder.precision
+        self._ingest(urls, "warm-up")
+
+    def run(self, urls: Sequence[str], collection: str) -> Run:
+        encoder, cores = self._encoder_seconds(), self._core_seconds()
+        rate = self._ingest(urls, collection)
+        encoder = {how: now - encoder[how] for how, now in self._encoder_seconds().items()}
+        return Run(
+            len(urls), rate, encoder, {role: now - cores[role] for role, now in self._core_seconds().items()}
+        )
+
+    def _ingest(self, urls: Sequence[str], collection: str) -> float:
+        """Pictures a second from the POST of the job to its end: then every picture is searchable."""
+        started = time.time()
+        job = self._client.wait(self._client.ingest_urls(urls, collection=collection).job_id)
+        if job.counts[ItemState.INDEXED] != len(urls) or job.finished_at is None:
+            raise RuntimeError(f"not every picture was indexed: {job.counts}")
+        return len(urls) / (datetime.fromisoformat(job.finished_at).timestamp() - started)
+
+    def _encoder_seconds(self) -> dict[str, float]:
+        lines = httpx.get(f"{self._stack.url}/metrics").raise_for_status().text.splitlines()
+        found = dict(line.split() for line in lines if not line.startswith("#"))
+        return {how: float(found[f"image_search_encoder_{how}_seconds"]) for how in (BUSY, STALLED)}
+
+    def _core_seconds(self) -> dict[str, float]:
+        pids = {role: self._stack.processes(role) for role in ROLES}
+        pids["photo server"] = [child.pid for child in multiprocessing.active_children() if child.pid]
+        return {role: sum(map(cpu_seconds, members)) for role, members in pids.items()}
+
+
+def measure(
+    checkpoint: Path, urls: Sequence[str], work: Path, precisions: Sequence[str], rounds: int
+) -> list[Result]:
+    """Medians of `rounds`; in each, the naive loop, every stage alone and the product take their turns.
+
+    The stacks of all precisions run all the time, and those whose turn it is not wait.
+    """
     naive = Naive(checkpoint)
-    naive_rates, product_rates = [], []
-    for number in range(rounds):
-        naive_rates.append(_naive_rate(naive, urls, work / f"naive{number}"))
-        product_rates.append(_product_rate(checkpoint, precision, urls, work / f"stack{number}"))
-    costs = stage_costs(checkpoint, precision, urls[:CEILING_SAMPLE], work)
-    bound = CORES / sum(costs.values())
-    product, baseline = float(np.median(product_rates)), float(np.median(naive_rates))
+    batch = stages.DEFAULTS["batch_size"]
+    # Before the stacks start: the first to load in int8 makes the model, in half a minute.
+    encoders = [Encoder.load(str(checkpoint), precision=one, batch_size=batch) for one in precisions]
+    with ExitStack() as running:
+        products = [
+            Product(
+                running.enter_context(Stack(work / one, MODEL=str(checkpoint), PRECISION=one)),
+                encoder,
+                urls[:WARM_UP],
+            )
+            for one, encoder in zip(precisions, encoders, strict=True)
+        ]
+        found = [_round(naive, products, urls, work / str(number)) for number in range(rounds)]
+    return [_median(results) for results in zip(*found, strict=True)]
+
+
+def _median(results: Sequence[Result]) -> Result:
+    values = [result.value for result in results]
+    spread = (min(values), max(values)) if len(values) > 1 else None
+    return replace(results[0], value=statistics.median(values), spread=spread)
+
+
+def _round(naive: Naive, products: Sequence[Product], urls: Sequence[str], work: Path) -> list[Result]:
+    baseline = _naive_rate(naive, urls[:NAIVE_SAMPLE], work / "naive")
+    some = products[0].encoder
+    files, common = stages.common(some.preprocess, urls[:CEILING_SAMPLE], some.dimension, work)
+    crops = np.stack(
+        [open_query_image(data, some.preprocess, stages.DEFAULTS["max_image_pixels"]) for data in files]
+    )
+    results = [Result("  naive loop", baseline, "pictures/s")]
+    for product in products:
+        ceilings = {"encode": stages.encode(product.encoder, crops), **common}
+        run = product.run(urls, work.name)
+        results += _of_precision(product.precision, baseline, ceilings, run)
+    return results
+
+
+def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], run: Run) -> list[Result]:
+    bound = stages.bound(list(ceilings.values()))
+    shares = {
+        "encoder busy": run.encoder[BUSY] / run.seconds,
+        "encoder idle while a chunk waited": run.encoder[STALLED] / run.seconds,
+        "cores at work": sum(run.cores.values()) / run.seconds / stages.CORES,
+        **{f"share of the ceiling of: {name}": run.rate / stage.ceiling for name, stage in ceilings.items()},
+    }
+    core_ms = {
+        **{f"core time of the stage alone: {name}": stage.cost for name, stage in ceilings.items()},
+        **{f"core time of the processes: {role}": spent / run.count for role, spent in run.cores.items()},
+    }
     return [
-        Result("ingest by URL, times the naive loop", product / baseline, goal=GOALS.get(precision, 3.5)),
-        Result("ingest by URL, share of the stages' bound", product / bound, goal=0.75),
-        Result("  product", product, "pictures/s"),
-        Result("  naive loop", baseline, "pictures/s"),
-        Result("  bound", bound, "pictures/s"),
-        *(Result(f"  core time: {stage}", 1000 * cost, "ms a picture") for stage, cost in costs.items()),
+        Result(
+            f"ingest in {precision}, times the naive loop",
+            run.rate / baseline,
+            goal=NAIVE_GOALS.get(precision),
+        ),
+        Result(f"ingest in {precision}, share of the stages' bound", run.rate / bound, goal=BOUND_GOAL),
+        Result(f"  {precision}: product", run.rate, "pictures/s"),
+        Result(f"  {precision}: bound", bound, "pictures/s"),
+        *(
+            Result(f"  {precision}: ceiling: {name}", stage.ceiling, "pictures/s")
+            for name, stage in ceilings.items()
+        ),
+        *(Result(f"  {precision}: {name}", share) for name, share in shares.items()),
+        *(Result(f"  {precision}: {name}", 1000 * cost, "ms a picture") for name, cost in core_ms.items()),
     ]
 
 
-def _naive_rate(naive: Naive, urls: list[str], folder: Path) -> float:
+def _naive_rate(naive: Naive, urls: Sequence[str], folder: Path) -> float:
     with ChromaServer(folder) as server:
         client = chromadb.HttpClient(host="127.0.0.1", port=server.port)
         collection = client.create_collection("naive", embedding_function=None)
         started = time.perf_counter()
         naive.ingest(urls, collection)
         return len(urls) / (time.perf_counter() - started)
-
-
-def _product_rate(checkpoint: Path, precision: str, urls: list[str], folder: Path) -> float:
-    """From the POST of the job to its end: then every picture is searchable."""
-    with Stack(folder, MODEL=str(checkpoint), PRECISION=precision) as stack:
-        client = Client(stack.url)
-        started = time.perf_counter()
-        job_id = client.ingest_urls(urls).job_id
-        job = client.wait(job_id)
-        elapsed = time.perf_counter() - started
-    if job.counts[ItemState.INDEXED] != len(urls):
-        raise RuntimeError(f"not every picture was indexed: {job.counts}")
-    return len(urls) / elapsed
-
-
-def stage_costs(checkpoint: Path, precision: str, urls: list[str], work: Path) -> dict[str, float]:
-    """Core-seconds a picture of each stage alone, with nothing else running and all cores at hand."""
-    encoder = Encoder.load(str(checkpoint), precision=precision)
-    encoder.warm()
-    downloader = Downloader(timeout_s=30, max_bytes=50 * 2**20, allow_hosts=["127.0.0.1"])
-    files: list[bytes] = []
-    # The server's share is not in this process: it is taken to cost what the client does.
-    download = 2 * _cpu_seconds(lambda: files.extend(downloader.get(url) for url in urls))
-    downloader.close()
-    pictures = [decode(files[0], encoder.preprocess, max_pixels=MAX_PIXELS, keep="rendition")]
-    pictures.clear()
-    preprocess: Preprocess = encoder.preprocess
-    decoding = _cpu_seconds(
-        lambda: pictures.extend(
-            decode(data, preprocess, max_pixels=MAX_PIXELS, keep="rendition") for data in files
-        )
-    )
-    blobs = Blobs(f"file://{work}/blobs")
-
-    def write_blobs() -> None:
-        for number, picture in enumerate(pictures):
-            blobs.put(picture_key("images", f"{number:064d}", "thumbnail"), picture.thumbnail)
-            blobs.put(picture_key("images", f"{number:064d}", "rendition"), picture.rendition or b"")
-
-    writing = _cpu_seconds(write_blobs)
-    crops = np.stack([picture.pixels for picture in pictures])
-    encoding = CORES * min(wall_seconds(lambda: encoder.encode_images(crops)) for _ in range(3))
-    return {
-        "download (both ends)": download / len(urls),
-        "decode and resize": decoding / len(urls),
-        "write renditions": writing / len(urls),
-        "encode": encoding / len(urls),
-        "index": _index_cost(encoder.dimension, work / "chroma"),
-    }
-
-
-def _index_cost(dimension: int, folder: Path, count: int = 300) -> float:
-    """Wall seconds a vector of one upsert of `count`: one actor writes, so that is core time."""
-    from shared.index import Index  # noqa: PLC0415
-
-    vectors = np.random.default_rng(0).normal(size=(count, dimension)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    images = [image(number) for number in range(count)]
-    with ChromaServer(folder) as server:
-        collection = Index(server.url).ensure("images", model="m", fingerprint="f" * 16, dimension=dimension)
-        return wall_seconds(lambda: collection.upsert(images, vectors, [one.id for one in images])) / count
-
-
-def _cpu_seconds(call: Callable[[], object]) -> float:
-    """Core time of this process and its threads."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    call()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

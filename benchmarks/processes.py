@@ -1,5 +1,6 @@
-"""What the kernel says of a process's memory."""
+"""What the kernel says of a process: its memory, and its time on the processor."""
 
+import os
 from pathlib import Path
 
 
@@ -17,6 +18,12 @@ def anonymous_mib(pid: int) -> float:
     Files that are mapped are left out: who else maps them, another stack, say, would change the figure.
     """
     return _field(pid, "smaps_rollup", "Pss_Anon")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the process's threads since its start; 10 ms is the least that is told."""
+    user, system = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _field(pid: int, file: str, name: str) -> float:
