@@ -1,9 +1,9 @@
 """A collection as Parquet: one row a picture, with all that is known of it.
 
 Columns, in any order: `id`, `vector` (a fixed-size list of float32, of length 1), every field of models.Image
-(times in seconds since the epoch; `metadata` is a JSON object as a string) and, if asked for, `thumbnail` and
-`rendition` (WebP files). A field that an Image may lack may be absent or null. The file's own metadata has,
-under HEADER, a JSON object with the fields of Header.
+(times in seconds since the epoch; `metadata` is a JSON object as a string) and, if asked for, `thumbnail` (a
+WebP file) and `rendition` (a JPEG; in earlier versions WebP). A field that an Image may lack may be absent or
+null. The file's own metadata has, under HEADER, a JSON object with the fields of Header.
 """
 
 import io
@@ -75,7 +75,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture: `vector` is float32 (dimension,), `pictures` the WebP files that travel with it."""
+    """One picture: `vector` is float32 (dimension,), `pictures` the small files that travel with it."""
 
     image: Image
     vector: NDArray[np.float32]

@@ -18,7 +18,7 @@ import numpy as np
 from shared import parquet, vectorlog
 from shared.blobs import Blobs, export_prefix, picture_key, rows_key
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
-from shared.images import RENDITION_SIDE, THUMBNAIL_SIDE, is_webp
+from shared.images import is_small_file
 from shared.manifest import read_items
 from shared.models import Claim, Image, Item, ItemState, JobKind, Stage
 from shared.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
@@ -29,7 +29,6 @@ from worker.lease import SUSPICIOUS_DELIVERIES
 from worker.outcomes import advance
 
 READ_TIMEOUT_S = 120  # of one chunk's rows in a throwaway process
-_SIDES = {"thumbnail": THUMBNAIL_SIDE, "rendition": RENDITION_SIDE}
 
 
 def run(services: Services, claim: Claim) -> None:
@@ -137,10 +136,10 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 
 
 def _keep(services: Services, collection: str, row: Row) -> None:
-    """Keeps the WebP files that came with a row; one that is none is left out, it was not asked for."""
+    """Keeps the files that came with a row; one that is none of ours is left out, it was not asked for."""
     for kind in MOVED_PICTURES:
         data = row.pictures.get(kind)
-        if data is not None and is_webp(data, _SIDES[kind]):
+        if data is not None and is_small_file(data, kind):
             services.blobs.put(picture_key(collection, row.image.id, kind), data)
 
 

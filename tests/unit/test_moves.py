@@ -22,10 +22,10 @@ from api import moves as api_moves
 from api.client import Client
 from api.job_schemas import JobOut
 from shared import vectorlog
-from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, thumbnail_key
+from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key, thumbnail_key
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage
-from shared.parquet import Header, Row, Source, joined, write_part
+from shared.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
 from tests.unit.fakes import (
     DIMENSION,
     Api,
@@ -35,7 +35,6 @@ from tests.unit.fakes import (
     image_id,
     make_api,
     make_services,
-    picture,
     with_services,
 )
 from tests.unit.stages import StubDispatcher, image
@@ -92,7 +91,7 @@ def import_(api: Api, data: bytes, collection: str = "copy", **options: Any) -> 
 
 def parquet_of(rows: list[Row], header: Header = HEADER) -> bytes:
     file = io.BytesIO()
-    write_part(file, header, rows, ["thumbnail"])
+    write_part(file, header, rows, MOVED_PICTURES)
     return file.getvalue()
 
 
@@ -133,10 +132,18 @@ def test_keys_move_and_replace_what_they_pointed_at(api: Api) -> None:
     assert api.services.index.collection("copy").get(image_id(1)).keys == ["other"]
 
 
-def webp() -> bytes:
+def small_file(format_name: str) -> bytes:
     file = io.BytesIO()
-    PillowImage.new("RGB", (20, 10), "red").save(file, "WEBP")
+    PillowImage.new("RGB", (20, 10), "red").save(file, format_name)
     return file.getvalue()
+
+
+def webp() -> bytes:
+    return small_file("WEBP")
+
+
+def jpeg() -> bytes:
+    return small_file("JPEG")
 
 
 def test_an_import_is_in_the_vector_log_and_again_is_duplicate(api: Api) -> None:
@@ -271,14 +278,19 @@ def test_bad_rows_are_failed_items_with_their_reasons(api: Api) -> None:
     assert list(api.services.index.collection("copy").ids()) == [image_id(1), image_id(4)]
 
 
-def test_a_thumbnail_that_is_no_webp_is_left_out(api: Api) -> None:
+def test_a_file_that_is_none_of_ours_is_left_out(api: Api) -> None:
     rows = [
-        replace(sound_row(1), pictures={"thumbnail": picture()}),
-        replace(sound_row(2), pictures={"thumbnail": webp()}),
+        replace(sound_row(1), pictures={"thumbnail": jpeg(), "rendition": b"no picture"}),
+        replace(sound_row(2), pictures={"thumbnail": webp(), "rendition": jpeg()}),
+        replace(sound_row(3), pictures={"rendition": webp()}),  # as earlier versions kept it
     ]
     assert job_of(api, import_(api, parquet_of(rows)))["status"] == "succeeded"
-    assert not api.services.blobs.exists(thumbnail_key("copy", image_id(1)))
-    assert api.services.blobs.exists(thumbnail_key("copy", image_id(2)))
+
+    def kept(number: int) -> list[str]:
+        keys = {kind: picture_key("copy", image_id(number), kind) for kind in MOVED_PICTURES}
+        return [kind for kind, key in keys.items() if api.services.blobs.exists(key)]
+
+    assert [kept(number) for number in (1, 2, 3)] == [[], ["thumbnail", "rendition"], ["rendition"]]
 
 
 @pytest.mark.parametrize(
