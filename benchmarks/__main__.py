@@ -107,7 +107,8 @@ LONG: dict[str, Part] = {
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
-    "gpu": lambda bench: gpu.measure(bench.work / "gpu", bench.urls),
+    "gpu": lambda bench: gpu.measure(bench.work / "gpu"),
+    "gpu-road": lambda bench: gpu.road(bench.work / "gpu-road", bench.urls),
     "fuzz": lambda bench: fuzz.measure(bench.mutations, bench.seed),
 }
 

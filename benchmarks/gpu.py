@@ -60,26 +60,56 @@ class Encoding:
         return [rate / ceiling for rate, ceiling in zip(self.rates, self.ceilings, strict=True)]
 
 
-def measure(work: Path, photos: Callable[[], AbstractContextManager[Sequence[str]]]) -> list[Result | Curve]:
-    """`photos` serves them and gives their URLs. Raises NotHere without CUDA."""
-    if not torch.cuda.is_available():
-        raise NotHere("It measures a CUDA device, and torch sees none.")
-    checkpoints: dict[Shape, Path] = {shape: work / shape.replace("/", "-") for shape in GOALS}
+def measure(work: Path) -> list[Result | Curve]:
+    """The encoder by itself. Raises NotHere without CUDA."""
+    _need_cuda()
     results: list[Result | Curve] = []
     lines: dict[str, list[tuple[float, float]]] = {}
-    for shape, checkpoint in checkpoints.items():
+    for shape in GOALS:
+        checkpoint = work / shape.replace("/", "-")
         make_random_checkpoint(checkpoint, shape=shape)
         by_batch, found = _encoder(shape, checkpoint)
         lines[shape] = [(float(size), encoding.rate) for size, encoding in by_batch.items()]
         best = max(by_batch, key=lambda size: by_batch[size].rate)
         results += [*found, *_processes(shape, checkpoint, best)]
-    with photos() as urls:
-        results += _road(checkpoints["ViT-B/32"], urls, work / "stack")
     return [
         *results,
         *_copies(),
         Curve("Encoding on the GPU", "pictures a batch", "pictures/s", lines, log="xy"),
     ]
+
+
+def road(work: Path, photos: Callable[[], AbstractContextManager[Sequence[str]]]) -> list[Result]:
+    """Ingest by URL with a fetch process a core: `photos` serves them, so that decoding is what bounds it.
+
+    Raises NotHere without CUDA.
+    """
+    _need_cuda()
+    checkpoint = work / "model"
+    make_random_checkpoint(checkpoint)
+    cores = len(os.sched_getaffinity(0))
+    settings = {"DEVICE": GPU, "CHUNK_SIZE": str(STACK_CHUNK), "BATCH_SIZE": str(STACK_BATCH)}
+    with (
+        photos() as urls,
+        Stack(work, fetch_workers=cores, encode_workers=2, MODEL=str(checkpoint), **settings) as stack,
+        Client(stack.url) as client,
+    ):
+        rates = []
+        for name in ("warm", "measured"):
+            started = time.perf_counter()
+            job = client.wait(client.ingest_urls(urls, collection=name).job_id)
+            rates.append(len(urls) / (time.perf_counter() - started))
+            if job.counts[ItemState.INDEXED] != len(urls):
+                raise RuntimeError(f"not every picture was indexed: {job.counts}")
+    return [
+        Result("  ingest by URL with ViT-B/32 on the GPU", rates[-1], "pictures/s"),
+        Result("  ingest by URL, a core", rates[-1] / cores, "pictures/s"),
+    ]
+
+
+def _need_cuda() -> None:
+    if not torch.cuda.is_available():
+        raise NotHere("It measures a CUDA device, and torch sees none.")
 
 
 def _encoder(shape: Shape, checkpoint: Path) -> tuple[dict[int, Encoding], list[Result]]:
@@ -207,27 +237,6 @@ def _copies() -> list[Result]:
     return [
         Result("  copy to the GPU from pinned memory", rate(pinned), "GB/s"),
         Result("  copy to the GPU from pageable memory", rate(pinned.clone()), "GB/s"),
-    ]
-
-
-def _road(checkpoint: Path, urls: Sequence[str], folder: Path) -> list[Result]:
-    """Ingest by URL with a fetch process a core: of photos, so that decoding is what bounds it."""
-    cores = len(os.sched_getaffinity(0))
-    settings = {"DEVICE": GPU, "CHUNK_SIZE": str(STACK_CHUNK), "BATCH_SIZE": str(STACK_BATCH)}
-    with (
-        Stack(folder, fetch_workers=cores, encode_workers=2, MODEL=str(checkpoint), **settings) as stack,
-        Client(stack.url) as client,
-    ):
-        rates = []
-        for name in ("warm", "measured"):
-            started = time.perf_counter()
-            job = client.wait(client.ingest_urls(urls, collection=name).job_id)
-            rates.append(len(urls) / (time.perf_counter() - started))
-            if job.counts[ItemState.INDEXED] != len(urls):
-                raise RuntimeError(f"not every picture was indexed: {job.counts}")
-    return [
-        Result("  whole road, ViT-B/32", rates[-1], "pictures/s"),
-        Result("  whole road, ViT-B/32, a core", rates[-1] / cores, "pictures/s"),
     ]
 
 
