@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,9 @@ import httpx
 from deploy.checkpoint import make_random_checkpoint
 from deploy.embedded import free_port, http_status
 from deploy.supervisor import die_with_parent
+from shared.config import Settings
+from shared.models import Stage
+from shared.tasks import make_celery
 
 ROOT = Path(__file__).parent.parent
 START_S = 120.0
@@ -92,6 +96,36 @@ class Stack:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
             )
+
+    @contextmanager
+    def joined(self, *arguments: str) -> Iterator[None]:
+        """Inside, another role that was started by hand, as `image-search ARGUMENTS`, is at work too."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", self.module, *arguments],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    def tasks(self, stage: Stage) -> dict[str, list[int]]:
+        """How many messages each worker of this stage alone was given since it started, by its name.
+
+        One number a pool process; those that were given none are left out.
+        """
+        app = make_celery(Settings(broker_url=self.env["IMAGE_SEARCH_BROKER_URL"]))
+        answers = app.control.inspect(timeout=5).stats() or {}
+        return {
+            name: [int(writes) for writes in answer["pool"]["writes"]["raw"].split(", ") if writes]
+            for name, answer in answers.items()
+            if name.startswith(f"{stage}-")
+        }
 
     def stop(self) -> None:
         if self.process is not None:
