@@ -16,6 +16,7 @@ from benchmarks import (
     api_costs,
     decode,
     encode,
+    encode_split,
     filters,
     fuzz,
     gpu,
@@ -25,6 +26,7 @@ from benchmarks import (
     load,
     memory,
     parity,
+    peers,
     records,
     scaling,
     search_costs,
@@ -40,6 +42,7 @@ from deploy.checkpoint import make_random_checkpoint
 PARITY_SAMPLE = 100
 DECODE_SAMPLE = 6
 ENCODE_SAMPLE = 64
+PEERS_SAMPLE = 200
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Bench:
             precisions = self.precision.split(",")
             return ingest.measure(self.checkpoint, urls, self.work / "ingest", precisions, self.rounds)
 
+    def peers(self) -> list[Result]:
+        sample = self.paths[:PEERS_SAMPLE]
+        return peers.measure(self.checkpoint, sample, self.urls, self.work / "peers", self.rounds)
+
 
 Part = Callable[[Bench], Sequence[Result | Curve]]
 FAST: dict[str, Part] = {
@@ -99,6 +106,8 @@ FAST: dict[str, Part] = {
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
+    "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
+    "peers": Bench.peers,
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
     "searching": lambda bench: search_load.measure(bench.checkpoint, bench.work / "searching"),
     "search-ingest": lambda bench: search_ingest.measure(
@@ -116,7 +125,7 @@ LONG: dict[str, Part] = {
 @click.command(context_settings={"show_default": True})
 @click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
-@click.option("--rounds", default=2, help="Rounds of `ingest`.")
+@click.option("--rounds", default=2, help="Rounds of `ingest` and `peers`.")
 @click.option("--precision", default="auto,int8", help="What `ingest` encodes in, in turn.")
 @click.option(
     "--model",

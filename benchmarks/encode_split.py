@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.client import Client
+from benchmarks.jobs import ingest_rate
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
-from shared.models import ItemState, Stage
+from shared.models import Stage
 from tests.stack import Stack
 
 CHUNK = 16
@@ -44,14 +45,14 @@ def _split(name: str, stack: Stack, address: str) -> list[Result]:
     shares, twice, rates = [], 0, []
     with Client(stack.url) as client:
         for number in range(WARM_JOBS):
-            _ingest(client, f"{address}/warm{number}", 2 * CHUNK)
+            ingest_rate(client, _urls(address, f"warm{number}", 2))
             if len(_given(stack)) == 2:
                 break
         else:
             raise RuntimeError(f"one of the two encodes nothing: {_given(stack)}")
         for number in range(ROUNDS):
             before = _given(stack)
-            rates.append(_ingest(client, f"{address}/{number}", CHUNKS * CHUNK))
+            rates.append(ingest_rate(client, _urls(address, str(number), CHUNKS)))
             given = [_given(stack)[place] - count for place, count in before.items()]
             shares.append(min(given) / sum(given))
             twice += sum(given) - CHUNKS
@@ -76,9 +77,5 @@ def _given(stack: Stack) -> dict[tuple[str, int], int]:
     }
 
 
-def _ingest(client: Client, address: str, count: int) -> float:
-    """Pictures a second."""
-    job = client.wait(client.ingest_urls([f"{address}/{number}.png" for number in range(count)]).job_id)
-    if job.counts[ItemState.INDEXED] != count:
-        raise RuntimeError(f"not every picture was indexed: {job.counts}")
-    return job.rate_per_s or 0.0
+def _urls(address: str, name: str, chunks: int) -> list[str]:
+    return [f"{address}/{name}/{number}.png" for number in range(chunks * CHUNK)]

@@ -1,13 +1,12 @@
 """How fetching grows with the workers, where waiting for slow servers is what costs."""
 
 import statistics
-import time
 from pathlib import Path
 
 from api.client import Client
+from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, Result
 from benchmarks.tiny import tiny_pictures
-from shared.models import ItemState
 from tests.stack import Stack
 
 WORKERS = (1, 2, 4, 8)
@@ -49,14 +48,8 @@ def measure(work: Path) -> list[Result | Curve]:
 
 
 def _rate(folder: Path, address: str, workers: int) -> float:
-    """From the POST to the job's end, every item a picture of its own."""
     count = round(workers * ONE * SECONDS)
     settings = {"FETCH_CONCURRENCY": str(CONCURRENCY), "CHUNK_SIZE": "16"}
     with Stack(folder, fetch_workers=workers, **settings) as stack, Client(stack.url) as client:
-        client.wait(client.ingest_urls([f"{address}/warm/{n}.png" for n in range(16 * workers)]).job_id)
-        started = time.perf_counter()
-        job = client.wait(client.ingest_urls([f"{address}/{n}.png" for n in range(count)]).job_id)
-        elapsed = time.perf_counter() - started
-    if job.counts[ItemState.INDEXED] != count:
-        raise RuntimeError(f"not every picture was indexed: {job.counts}")
-    return count / elapsed
+        ingest_rate(client, (f"{address}/warm/{n}.png" for n in range(16 * workers)))
+        return ingest_rate(client, (f"{address}/{n}.png" for n in range(count)))

@@ -1,0 +1,116 @@
+"""From photos to vectors: the product's whole road by URL against other tools that embed pictures in bulk.
+
+Each tool has an environment of its own, made from PyPI; where its pins allow, it shares the packages of this
+one, torch among them, and what it pins otherwise is installed beside. All have the same photos and the
+weights of the same checkpoint, and each is driven as its own docs say, in benchmarks/peer_drivers.py. The
+others get files, need not download, and what a call costs before its first picture is taken off; the product
+downloads, writes thumbnails, renditions and its log, and indexes: its time is from the POST to the job's end.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sysconfig
+import venv
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from api.client import Client
+from benchmarks import peer_drivers
+from benchmarks.jobs import ingest_rate
+from benchmarks.results import Result
+from tests.stack import Stack
+
+ONNX = ("onnx==1.23.2", "onnxscript==0.7.2")
+PEERS = {
+    "sentence_transformers": ("sentence-transformers==6.2.0",),
+    "fastembed": ("fastembed==0.9.1", *ONNX),
+    "rclip": ("rclip==3.3.0", *ONNX),
+    "infinity_emb": ("infinity-emb[torch,vision]==0.0.78",),
+    "clip_retrieval": ("clip-retrieval==2.45.0", "setuptools<81"),  # its clip needs pkg_resources
+}
+FEW = 16  # photos of the call that shows a call's fixed cost
+TIMEOUT_S = 600
+
+
+def measure(
+    checkpoint: Path,
+    photos: list[Path],
+    served: Callable[[], AbstractContextManager[list[str]]],
+    work: Path,
+    rounds: int,
+) -> list[Result]:
+    """Medians of `rounds` that alternate between all; a ratio is of one round."""
+    pythons = {peer: _environment(work / peer, requirements) for peer, requirements in PEERS.items()}
+    few, everything = _folder(work / "few", photos[:FEW]), _folder(work / "all", photos)
+    rates: dict[str, list[float]] = {"product": [], **{peer: [] for peer in PEERS}}
+    for number in range(rounds):
+        with served() as urls:
+            rates["product"].append(_product_rate(checkpoint, urls[: len(photos)], work / f"stack{number}"))
+        for peer, python in pythons.items():
+            rates[peer].append(_rate(peer, python, checkpoint, few, everything))
+    best = [max(rates[peer][number] for peer in PEERS) for number in range(rounds)]
+    ratios = [ours / theirs for ours, theirs in zip(rates["product"], best, strict=True)]
+    return [
+        Result(
+            "ingest by URL, times the best of the other tools",
+            statistics.median(ratios),
+            goal=1.5,
+            spread=(min(ratios), max(ratios)),
+        ),
+        *(
+            Result(
+                f"  {name.replace('_', '-')}",
+                statistics.median(values),
+                "pictures/s",
+                spread=(min(values), max(values)),
+            )
+            for name, values in rates.items()
+        ),
+    ]
+
+
+def _product_rate(checkpoint: Path, urls: list[str], folder: Path) -> float:
+    with Stack(folder, MODEL=str(checkpoint)) as stack, Client(stack.url) as client:
+        ingest_rate(client, urls[:FEW], "warm")
+        return ingest_rate(client, urls)
+
+
+def _environment(folder: Path, requirements: tuple[str, ...]) -> Path:
+    """The Python of a new environment in `folder` with a peer, on top of the packages of this one."""
+    python = folder / "venv" / "bin" / "python"
+    venv.create(folder / "venv", with_pip=True)
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
+    (own / "shared.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    command = [str(python), "-m", "pip", "install", "--quiet", *requirements]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return python
+
+
+def _folder(folder: Path, photos: list[Path]) -> Path:
+    folder.mkdir(parents=True)
+    for photo in photos:
+        shutil.copy(photo, folder)
+    return folder
+
+
+def _rate(peer: str, python: Path, checkpoint: Path, few: Path, everything: Path) -> float:
+    work = few.parent / f"{peer}-run"
+    work.mkdir()
+    command = [python, peer_drivers.__file__, peer, checkpoint, work, few, everything]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        list(map(str, command)),
+        env=os.environ | offline,
+        cwd=work,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    shutil.rmtree(work)
+    if done.returncode:
+        raise RuntimeError(f"{peer}: {done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
