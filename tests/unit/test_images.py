@@ -406,6 +406,12 @@ def test_rendition_and_thumbnail_show_the_whole_picture() -> None:
             assert difference(np.asarray(small.convert("RGB")), np.asarray(source.resize(size))) < 8
 
 
+def test_a_picture_s_comment_is_not_kept() -> None:
+    picture = read(save(photo(64, 48), format="JPEG", comment=b"taken at home"))
+    assert picture.rendition is not None
+    assert b"at home" not in picture.rendition + picture.thumbnail
+
+
 SIZES = [(640, 480), (333, 777), (1023, 769), (225, 1001), (2049, 1537), (1536, 2048), (4001, 999), (100, 70)]
 
 
