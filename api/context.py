@@ -118,7 +118,11 @@ def load_encoder(services: Services) -> Encoder:
     settings = services.settings
     model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
     encoder = Encoder.load(
-        model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
+        model,
+        device=settings.device,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        one_core_each=True,
     )
     services.warn_of_foreign(encoder.name, encoder.fingerprint)
     return encoder

@@ -31,17 +31,22 @@ class TextCache:
         self._most = most
         self._kept: OrderedDict[tuple[str, str], EncodedText] = OrderedDict()
         self._lock = threading.Lock()
-        # Of many that ask for the same new text at once, one encodes. The encoder takes one at a time anyway,
-        # and what is kept already waits for none of them.
-        self._encoding = threading.Lock()
+        # Of many that ask for the same new text at once, one encodes; nobody waits for another text.
+        self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, model: Encoder, text: str) -> EncodedText:
         """Raises as Encoder.encode_texts does, and then keeps nothing."""
         key = (model.fingerprint, text)
         if found := self._find(key):
             return found
-        with self._encoding:
-            return self._find(key) or self._keep(key, _encode(model, text))
+        with self._lock:
+            turn = self._encoding.setdefault(key, threading.Lock())
+        try:
+            with turn:
+                return self._find(key) or self._keep(key, _encode(model, text))
+        finally:
+            with self._lock:
+                self._encoding.pop(key, None)
 
     def _find(self, key: tuple[str, str]) -> EncodedText | None:
         with self._lock:

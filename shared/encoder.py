@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,6 +61,7 @@ class Encoder:
         device: str,
         precision: str,
         batch_size: int,
+        at_once: int = 1,
     ) -> None:
         """`model` is a CLIPModel in fp32 on the CPU, which this takes over; see `load`."""
         import torch  # noqa: PLC0415
@@ -88,17 +90,28 @@ class Encoder:
         self._scale = self.preprocess.rescale / std
         self._shift = torch.tensor(self.preprocess.mean, device=device) / std
         self._model = model.eval().to(device)
-        self._int8 = self._make_int8() if precision == "int8" else None
+        self._int8 = self._make_int8(at_once) if precision == "int8" else None
         self._model.vision_model.to(self._dtype)
         self._model.text_model.to(self._dtype)
         self._tokenizer = tokenizer
-        # Two batches at once would only share the same cores, and the tokenizer's truncation is shared state.
-        self._image_lock = threading.Lock()
-        self._text_lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._image_lock = threading.Lock() if self._int8 else self._turns
+        self._tokenizer_lock = threading.Lock()  # its truncation is shared state
 
     @classmethod
-    def load(cls, model: str, *, device: str = "auto", precision: str = "auto", batch_size: int = 64) -> Self:
+    def load(
+        cls,
+        model: str,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 64,
+        one_core_each: bool = False,
+    ) -> Self:
         """Loads what `resolve_model(model)` finds; only that call may use the network.
+
+        One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
+        torch then uses one a call in this whole process, however many encoders it has.
 
         Raises ModelUnavailable, and ConfigError for a device or precision that is not there.
         """
@@ -107,6 +120,7 @@ class Encoder:
         precision = _choose_precision(precision, device)
         try:
             clip, tokenizer = _read_checkpoint(folder)
+            at_once = _one_core_a_call() if one_core_each and device == "cpu" else 1
             encoder = cls(
                 clip,
                 tokenizer,
@@ -115,6 +129,7 @@ class Encoder:
                 device=device,
                 precision=precision,
                 batch_size=batch_size,
+                at_once=at_once,
             )
         except ImageSearchError:
             raise
@@ -161,12 +176,12 @@ class Encoder:
 
         Raises as `encode_images` does.
         """
-        with self._text_lock:
+        with self._turns:
             return self._in_batches(len(texts), lambda rows: self._text_features(texts[rows]))
 
     def truncated(self, text: str) -> bool:
         """Whether `encode_texts` would leave out the end of `text`."""
-        with self._text_lock:
+        with self._tokenizer_lock:
             tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
         return bool(len(tokens["input_ids"]) > self.max_tokens)
 
@@ -175,7 +190,7 @@ class Encoder:
         self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
         self.encode_texts(["a photo"])
 
-    def _make_int8(self) -> openvino_tower.Features:
+    def _make_int8(self, at_once: int) -> openvino_tower.Features:
         """To be called while the model is still in fp32."""
         import torch  # noqa: PLC0415
 
@@ -196,7 +211,7 @@ class Encoder:
             self.preprocess,
             self.fingerprint,
             bf16=self._dtype is torch.bfloat16,
-            threads=torch.get_num_threads(),
+            threads=max(at_once, torch.get_num_threads()),
         )
 
     def _in_batches(
@@ -287,13 +302,15 @@ class Encoder:
         return features.reshape(len(crops), *self._patches, self.dimension)
 
     def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
-        tokens = self._tokenizer(
-            [_encodable(text) for text in texts],
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        ).to(self.device)
+        with self._tokenizer_lock:
+            tokens = self._tokenizer(
+                [_encodable(text) for text in texts],
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
+            )
+        tokens = tokens.to(self.device)
         pooled = self._model.text_model(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         ).pooler_output
@@ -316,6 +333,20 @@ def _read_checkpoint(folder: Path) -> tuple[Any, Any]:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"its weights lack {missing[0]} and {len(missing) - 1} more")
     return model, AutoTokenizer.from_pretrained(folder, **local)
+
+
+@cache
+def _one_core_a_call() -> int:
+    """How many calls then fill the cores.
+
+    A text is hundreds of steps of microseconds: sharing each among threads costs more than it saves, and on
+    cores that others use too, each step waits for the thread that comes last.
+    """
+    import torch  # noqa: PLC0415
+
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return cores
 
 
 def _choose_device(device: str) -> str:

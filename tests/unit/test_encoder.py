@@ -2,6 +2,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,24 @@ def test_threads_share_an_encoder(encoder: Encoder) -> None:
     assert all(flag.result() for flag in flags)
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_with_one_core_each_as_many_compute_at_once_as_there_are_cores(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.encoder._one_core_a_call", lambda: 2)
+    encoder = Encoder.load(str(tiny), device="cpu", one_core_each=True)
+    both, features = Barrier(2, timeout=30), encoder._text_features
+
+    def together(texts: Any) -> Any:
+        both.wait()
+        return features(texts)
+
+    expected = [encoder.encode_texts([text]) for text in ("cat", "dog")]
+    monkeypatch.setattr(encoder, "_text_features", together)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(encoder.encode_texts, [["cat"], ["dog"]]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_loading_opens_no_connection(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

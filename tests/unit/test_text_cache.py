@@ -10,6 +10,7 @@ import pytest
 from api.texts import TextCache
 from shared.encoder import Encoder
 from shared.errors import ItemError
+from tests.stack import eventually
 from tests.unit.fakes import LONGEST_TEXT, StubEncoder, Vector, axis, image_id, make_api
 
 
@@ -99,6 +100,17 @@ def test_what_is_kept_waits_for_no_other_text() -> None:
         assert not slow.done()
         model.free.set()
     np.testing.assert_array_equal(slow.result(), axis(2))
+
+
+def test_a_new_text_waits_for_no_other() -> None:
+    cache, model = TextCache(), CountingEncoder()
+    model.free.clear()
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(get, cache, model, f"axis {n}") for n in (1, 2)]
+        eventually(lambda: sorted(model.encoded) == ["axis 1", "axis 2"])
+        model.free.set()
+    for number, one in zip((1, 2), found, strict=True):
+        np.testing.assert_array_equal(one.result(), axis(number))
 
 
 def test_threads_get_what_they_asked_for_while_texts_come_and_go() -> None:
