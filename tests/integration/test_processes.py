@@ -22,7 +22,7 @@ SEARCHES = 40
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, Path]]:
     folder = tmp_path_factory.mktemp("processes")
-    make_random_checkpoint(folder / "model", "tiny")
+    make_random_checkpoint(folder / "model", shape="tiny")
     with ChromaServer(folder / "chroma") as chroma:
         own = {"REDIS_URL": "redis://127.0.0.1:9/0", "CHROMA_URL": chroma.url, "MODEL": str(folder / "model")}
         with api_server(folder, "--processes", "2", path="/readyz", **own) as (url, pid):
