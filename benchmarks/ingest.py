@@ -19,6 +19,7 @@ from benchmarks.naive import Naive
 from benchmarks.processes import cpu_seconds
 from benchmarks.results import Result
 from benchmarks.stages import Stage
+from shared.blobs import collection_prefix, log_prefix
 from shared.encoder import Encoder
 from shared.images import open_query_image
 from shared.models import ItemState
@@ -36,13 +37,14 @@ BUSY, STALLED = "busy", "stalled"
 @dataclass(frozen=True, slots=True)
 class Run:
     """One job: `rate` in pictures a second; seconds that the encoders were busy or stalled, and that the
-    processes of each role took of the cores.
+    processes of each role took of the cores; bytes that stay of its pictures in the blob store.
     """
 
     count: int
     rate: float
     encoder: dict[str, float]
     cores: dict[str, float]
+    kept: int
 
     @property
     def seconds(self) -> float:
@@ -62,10 +64,22 @@ class Product:
     def run(self, urls: Sequence[str], collection: str) -> Run:
         encoder, cores = self._encoder_seconds(), self._core_seconds()
         rate = self._ingest(urls, collection)
-        encoder = {how: now - encoder[how] for how, now in self._encoder_seconds().items()}
         return Run(
-            len(urls), rate, encoder, {role: now - cores[role] for role, now in self._core_seconds().items()}
+            len(urls),
+            rate,
+            {how: now - encoder[how] for how, now in self._encoder_seconds().items()},
+            {role: now - cores[role] for role, now in self._core_seconds().items()},
+            self._kept_bytes(collection),
         )
+
+    def _kept_bytes(self, collection: str) -> int:
+        blobs = self._stack.data_dir / "blobs"
+        files = (
+            file
+            for prefix in (collection_prefix(collection), log_prefix(collection))
+            for file in (blobs / prefix).rglob("*.*")
+        )
+        return sum(file.stat().st_size for file in files)
 
     def _ingest(self, urls: Sequence[str], collection: str) -> float:
         """Pictures a second from the POST of the job to its end: then every picture is searchable."""
@@ -156,6 +170,7 @@ def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], r
             Result(f"  {precision}: ceiling: {name}", stage.ceiling, "pictures/s")
             for name, stage in ceilings.items()
         ),
+        Result(f"  {precision}: kept in the blob store", run.kept / run.count / 1024, "KiB a picture"),
         *(Result(f"  {precision}: {name}", share) for name, share in shares.items()),
         *(Result(f"  {precision}: {name}", 1000 * cost, "ms a picture") for name, cost in core_ms.items()),
     ]

@@ -37,10 +37,11 @@ class Index:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Core-seconds a picture of each role, as they ran together, in one precision."""
+    """Of one precision: core-seconds a picture of each role, as they ran together; bytes kept of it."""
 
     precision: str
     roles: Mapping[str, float]
+    kept: float
 
     @property
     def cost(self) -> float:
@@ -65,10 +66,14 @@ class Ingest:
 def ingests(recordings: Mapping[str, Recording]) -> list[Ingest]:
     """One a recorded precision."""
     found: dict[str, dict[str, float]] = {}
-    for name, milliseconds in _values(recordings, "ingest").items():
+    values = _values(recordings, "ingest")
+    for name, milliseconds in values.items():
         if (match := _ROLE.fullmatch(name)) and match[2] != SERVER:
             found.setdefault(match[1], {})[match[2]] = milliseconds / 1000
-    return [Ingest(precision, roles) for precision, roles in found.items()]
+    return [
+        Ingest(precision, roles, values[f"{precision}: kept in the blob store"] * 1024)
+        for precision, roles in found.items()
+    ]
 
 
 def index(recordings: Mapping[str, Recording]) -> Index | None:

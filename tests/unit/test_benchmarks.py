@@ -105,7 +105,9 @@ def test_on_paper_is_the_core_time_of_the_roles_times_the_pictures() -> None:
         Result(f"  bf16: core time of the processes: {role}", value, "ms a picture")
         for role, value in roles.items()
     ]
+    results.append(Result("  bf16: kept in the blob store", 2.0, "KiB a picture"))
     (ingest,) = on_paper.ingests({"ingest": replace(RUN, results=results)})
+    assert ingest.kept == 2048
     assert ingest.without_encode == pytest.approx(0.036)
     assert ingest.hours(1_000_000, machines=2) * 2 * on_paper.CORES == pytest.approx(40)
     assert ingest.dollars(1_000_000) == pytest.approx(40 * on_paper.CORE_HOUR)
