@@ -66,22 +66,22 @@ class Bench:
         make_random_checkpoint(self.work / "vit-b-32")
         return self.work / "vit-b-32"
 
-    @cached_property
-    def paths(self) -> list[Path]:
-        return write_photos(self.work / "photos", self.photos)
+    def first_photos(self, count: int) -> list[Path]:
+        return write_photos(self.work / "photos", min(count, self.photos))
 
     def parity(self) -> list[Result]:
-        sample = self.paths[:PARITY_SAMPLE]
+        sample = self.first_photos(PARITY_SAMPLE)
         trained = [] if self.model is None else parity.measure(self.model, sample, centred=False)
         return parity.measure(self.checkpoint, sample, centred=True) + trained
 
     def encode(self) -> list[Result]:
-        return encode.measure(self.checkpoint, self.paths[:ENCODE_SAMPLE], self.work)
+        return encode.measure(self.checkpoint, self.first_photos(ENCODE_SAMPLE), self.work)
 
     @contextmanager
     def urls(self) -> Iterator[list[str]]:
-        with served(self.paths[0].parent) as address:
-            yield [f"{address}/{path.name}" for path in self.paths]
+        paths = self.first_photos(self.photos)
+        with served(paths[0].parent) as address:
+            yield [f"{address}/{path.name}" for path in paths]
 
     def ingest(self) -> list[Result]:
         with self.urls() as urls:
@@ -89,7 +89,7 @@ class Bench:
             return ingest.measure(self.checkpoint, urls, self.work / "ingest", precisions, self.rounds)
 
     def peers(self) -> list[Result]:
-        sample = self.paths[:PEERS_SAMPLE]
+        sample = self.first_photos(PEERS_SAMPLE)
         return peers.measure(self.checkpoint, sample, self.urls, self.work / "peers", self.rounds)
 
 
