@@ -2,8 +2,8 @@
 
 Every reader decodes to no smaller a picture than fetch needs for the rendition and the crop, with whatever
 scaled decoding it has, and leaves the crop to the product. Libraries that are not installed are left out:
-`pip install 'image-search[decoders]'`. PyTurboJPEG calls the same libjpeg-turbo as simplejpeg, but one that
-the system must have; pillow-simd has no release for any Python that this package runs on.
+`pip install 'image-search[decoders]'`. PyTurboJPEG calls the libjpeg-turbo that ours has, but one that the
+system must bring; pillow-simd has no release for any Python that this package runs on.
 """
 
 import importlib
@@ -96,11 +96,8 @@ def _readers(preprocess: Preprocess) -> dict[str, Reader]:
 
     readers: dict[str, Reader] = {
         OURS: lambda data: open_query_image(data, preprocess, MAX_PIXELS),
-        "Pillow, whole": cropped(lambda data: Image.open(io.BytesIO(data)).convert("RGB")),
+        "Pillow, draft": cropped(_drafted),
     }
-    if (jpeg := _installed("simplejpeg")) is not None:
-        least = {"min_width": RENDITION_SIDE, "min_height": RENDITION_SIDE * 3 // 4}
-        readers["simplejpeg, in eighths"] = cropped(lambda data: jpeg.decode_jpeg(data, "RGB", **least))
     if (opencv := _installed("cv2")) is not None:
         readers["OpenCV, halved"] = cropped(
             lambda data: opencv.imdecode(np.frombuffer(data, np.uint8), opencv.IMREAD_REDUCED_COLOR_2)[
@@ -113,6 +110,12 @@ def _readers(preprocess: Preprocess) -> dict[str, Reader]:
             lambda data: vips.Image.thumbnail_buffer(data, RENDITION_SIDE).numpy()
         )
     return readers
+
+
+def _drafted(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (RENDITION_SIDE, RENDITION_SIDE))
+    return image.convert("RGB")
 
 
 def _installed(module: str) -> Any:

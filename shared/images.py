@@ -7,6 +7,7 @@ That size depends on the picture and the model alone, so the same bytes always g
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pillow_heif
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,8 +33,11 @@ Pixels = NDArray[np.uint8]
 RENDITION_SIDE = 768
 THUMBNAIL_SIDE = 256
 
-# Above this many source pixels a pixel of the crop, shrinking first by a whole factor costs no accuracy.
+# Above this many source pixels a pixel of the crop, shrinking first costs no accuracy.
 _CROP_MARGIN = 2
+# libjpeg-turbo decodes at any eighth of the size, Pillow's draft only at a half, a quarter and an eighth. Of
+# the other five, this one alone is as fast: a photo of 2048 pixels then takes 1.3 times less in all.
+_BETWEEN_DRAFTS = 3 / 8
 
 # As close to the picture as WebP at 78 would be, for a quarter more bytes in a quarter of the time, which was
 # a fifth of all that fetch takes for a photo.
@@ -76,6 +81,7 @@ _REFUSED_STARTS = {
     b"\xd7\xcd\xc6\x9a": "Windows metafile",
     **{b"P%d%c" % (number, space): "Netpbm" for number in range(1, 8) for space in b"\n\r "},
 }
+_JPEGS = frozenset({"JPEG", "MPO"})
 _STRIP_PIXELS = 2**22  # converted at a time
 _REDUCIBLE = frozenset({"L", "RGB", "CMYK", "YCbCr", "LA", "RGBA"})
 
@@ -112,7 +118,7 @@ class _Decoded:
     """An upright RGB `image` that is `scale` times smaller than the original of `width` by `height`."""
 
     image: Image.Image
-    scale: int
+    scale: float
     width: int
     height: int
     format: str
@@ -178,17 +184,22 @@ def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
     image = _open(data)
     width, height = image.size
     _check_pixels(image, max_pixels)
-    shrink = _shrink_factor(width, height, preprocess)
+    room = _room(width, height, preprocess)
+    shrink = max(1, int(room))
+    scale: float
     try:
-        if image.format in ("JPEG", "MPO"):
-            image.draft(None, (width // shrink, height // shrink))
-        drafted = max(1, round(width / image.width))
-        image.load()
-        if drafted == 1:  # a HEIC's header may promise another size than its pixels have
-            width, height = image.size
+        if (small := _between_drafts(data, image, room)) is not None:
+            upright, scale = small, 1 / _BETWEEN_DRAFTS
+        else:
+            if image.format in _JPEGS:
+                image.draft(None, (width // shrink, height // shrink))
+            drafted = max(1, round(width / image.width))
+            image.load()
+            if drafted == 1:  # a HEIC's header may promise another size than its pixels have
+                width, height = image.size
+            upright, scale = _to_rgb(image, shrink // drafted), drafted * max(1, shrink // drafted)
         exif = read_exif(image)
         format_name = _format_name(image)
-        upright = _to_rgb(image, shrink // drafted)
         if exif.transpose is not None:
             upright = upright.transpose(exif.transpose)
     except MemoryError:
@@ -199,8 +210,19 @@ def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
         raise ItemError("corrupt_image", "the picture is damaged or incomplete") from None
     if exif.swaps_axes:
         width, height = height, width
-    scale = drafted * max(1, shrink // drafted)
     return _Decoded(upright, scale, width, height, format_name, exif)
+
+
+def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image | None:
+    """A JPEG at _BETWEEN_DRAFTS of its size, where draft would leave more; None: it is Pillow's to read."""
+    if image.format not in _JPEGS or image.mode not in ("RGB", "L") or not 1 / _BETWEEN_DRAFTS <= room < 4:
+        return None
+    width, height = (math.ceil(side * _BETWEEN_DRAFTS) for side in image.size)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
+    except ValueError:  # of anything unusual, much of which Pillow reads
+        return None
+    return Image.fromarray(pixels)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -249,11 +271,11 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
             )
 
 
-def _shrink_factor(width: int, height: int, preprocess: Preprocess) -> int:
-    """How many times smaller, in whole numbers, the picture may be and still serve everything made of it."""
+def _room(width: int, height: int, preprocess: Preprocess) -> float:
+    """How many times smaller the picture may be and still serve everything made of it."""
     crop_height, crop_width = preprocess.resized(height, width)
-    room = min(height // (_CROP_MARGIN * crop_height), width // (_CROP_MARGIN * crop_width))
-    return max(1, min(max(width, height) // RENDITION_SIDE, room))
+    room = min(height / (_CROP_MARGIN * crop_height), width / (_CROP_MARGIN * crop_width))
+    return min(max(width, height) / RENDITION_SIDE, room)
 
 
 def _format_name(image: Image.Image) -> str:

@@ -98,7 +98,7 @@ class Preprocess:
         longer = int(self.size * long / short)
         return (longer, self.size) if width <= height else (self.size, longer)
 
-    def crop(self, image: Image.Image, scale: int, width: int, height: int) -> NDArray[np.uint8]:
+    def crop(self, image: Image.Image, scale: float, width: int, height: int) -> NDArray[np.uint8]:
         """The model's crop, uint8 (*crop_shape, 3), of an RGB image of `width` by `height` shrunk by `scale`.
 
         The whole resized picture is never made: Pillow's filters reach past the box, so the pixels are the

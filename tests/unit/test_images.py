@@ -406,6 +406,36 @@ def test_rendition_and_thumbnail_show_the_whole_picture() -> None:
             assert difference(np.asarray(small.convert("RGB")), np.asarray(source.resize(size))) < 8
 
 
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {"progressive": True}),
+        ("RGB", {"subsampling": 0, "restart_marker_blocks": 8}),
+        ("RGB", {"format": "MPO", "save_all": True, "append_images": [Image.new("RGB", (64, 64))]}),
+        ("L", {}),
+        ("CMYK", {}),  # which only Pillow reads
+    ],
+)
+def test_a_jpeg_decoded_between_the_halves_gives_the_crop_of_the_whole(
+    mode: str, options: dict[str, Any]
+) -> None:
+    image = photo(2048, 1536).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = save(image, **{"format": "JPEG", "quality": 90, "exif": exif, **options})
+    whole = Image.open(io.BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    picture = read(data)
+    assert (picture.width, picture.height) == (1536, 2048)
+    assert difference(picture.pixels, read(save(whole, format="PNG")).pixels) < 0.6
+
+
+def test_a_jpeg_decoded_between_the_halves_that_is_cut_off_is_corrupt() -> None:
+    data = make_photo(1, 2048, 1536)
+    with pytest.raises(ItemError) as refused:
+        read(data[: len(data) // 2])
+    assert refused.value.code == "corrupt_image"
+
+
 def test_a_picture_s_comment_is_not_kept() -> None:
     picture = read(save(photo(64, 48), format="JPEG", comment=b"taken at home"))
     assert picture.rendition is not None
