@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from api.client import Client
+from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
 from deploy.checkpoint import Shape, make_random_checkpoint
 from shared.encoder import Encoder
-from shared.models import ItemState
 from tests.stack import Stack
 
 GOALS: dict[Shape, float] = {"ViT-B/32": 20_000, "ViT-L/14": 2_000}  # pictures/s on an H100
@@ -94,16 +94,10 @@ def road(work: Path, photos: Callable[[], AbstractContextManager[Sequence[str]]]
         Stack(work, fetch_workers=cores, encode_workers=2, MODEL=str(checkpoint), **settings) as stack,
         Client(stack.url) as client,
     ):
-        rates = []
-        for name in ("warm", "measured"):
-            started = time.perf_counter()
-            job = client.wait(client.ingest_urls(urls, collection=name).job_id)
-            rates.append(len(urls) / (time.perf_counter() - started))
-            if job.counts[ItemState.INDEXED] != len(urls):
-                raise RuntimeError(f"not every picture was indexed: {job.counts}")
+        rate = [ingest_rate(client, urls, collection) for collection in ("warm", "measured")][-1]
     return [
-        Result("  ingest by URL with ViT-B/32 on the GPU", rates[-1], "pictures/s"),
-        Result("  ingest by URL, a core", rates[-1] / cores, "pictures/s"),
+        Result("  ingest by URL with ViT-B/32 on the GPU", rate, "pictures/s"),
+        Result("  ingest by URL, a core", rate / cores, "pictures/s"),
     ]
 
 

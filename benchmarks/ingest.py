@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 import chromadb
@@ -15,6 +14,7 @@ import numpy as np
 
 from api.client import Client
 from benchmarks import stages
+from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive
 from benchmarks.processes import cpu_seconds
 from benchmarks.results import Result
@@ -22,7 +22,6 @@ from benchmarks.stages import Stage
 from shared.blobs import collection_prefix, log_prefix
 from shared.encoder import Encoder
 from shared.images import open_query_image
-from shared.models import ItemState
 from tests.chroma_server import ChromaServer
 from tests.stack import ROLES, Stack
 
@@ -59,11 +58,11 @@ class Product:
         self._client = Client(stack.url)
         self.encoder = encoder
         self.precision = encoder.precision
-        self._ingest(urls, "warm-up")
+        ingest_rate(self._client, urls, "warm-up")
 
     def run(self, urls: Sequence[str], collection: str) -> Run:
         encoder, cores = self._encoder_seconds(), self._core_seconds()
-        rate = self._ingest(urls, collection)
+        rate = ingest_rate(self._client, urls, collection)
         return Run(
             len(urls),
             rate,
@@ -80,14 +79,6 @@ class Product:
             for file in (blobs / prefix).rglob("*.*")
         )
         return sum(file.stat().st_size for file in files)
-
-    def _ingest(self, urls: Sequence[str], collection: str) -> float:
-        """Pictures a second from the POST of the job to its end: then every picture is searchable."""
-        started = time.time()
-        job = self._client.wait(self._client.ingest_urls(urls, collection=collection).job_id)
-        if job.counts[ItemState.INDEXED] != len(urls) or job.finished_at is None:
-            raise RuntimeError(f"not every picture was indexed: {job.counts}")
-        return len(urls) / (datetime.fromisoformat(job.finished_at).timestamp() - started)
 
     def _encoder_seconds(self) -> dict[str, float]:
         lines = httpx.get(f"{self._stack.url}/metrics").raise_for_status().text.splitlines()

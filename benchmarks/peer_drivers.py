@@ -8,6 +8,7 @@ what the folder ALL has over FEW.
 import asyncio
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +41,24 @@ def infinity_emb(checkpoint: Path, work: Path) -> Embed:
         images = [Path(path).read_bytes() for path in _files(folder)]
         vectors, _ = loop.run_until_complete(engine.image_embed(images=images))
         return np.stack(vectors)
+
+    return embed
+
+
+def embed_anything(checkpoint: Path, work: Path) -> Embed:
+    """It only loads from the hub or its cache: the checkpoint is put there under a name that it knows."""
+    from embed_anything import EmbeddingModel, embed_image_directory
+
+    name = "openai/clip-vit-base-patch32"
+    cached = work / "hub" / f"models--{name.replace('/', '--')}"
+    shutil.copytree(checkpoint, cached / "snapshots" / "random")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("random")
+    os.environ["HF_HOME"] = str(work)
+    model = EmbeddingModel.from_pretrained_hf(name)
+
+    def embed(folder: Path) -> np.ndarray:
+        return np.array([one.embedding for one in embed_image_directory(str(folder), embedder=model)])
 
     return embed
 

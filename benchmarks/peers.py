@@ -28,6 +28,7 @@ PEERS = {
     "sentence_transformers": ("sentence-transformers==6.2.0",),
     "fastembed": ("fastembed==0.9.1", *ONNX),
     "rclip": ("rclip==3.3.0", *ONNX),
+    "embed_anything": ("embed-anything==0.7.1",),
     "infinity_emb": ("infinity-emb[torch,vision]==0.0.78",),
     "clip_retrieval": ("clip-retrieval==2.45.0", "setuptools<81"),  # its clip needs pkg_resources
 }
