@@ -96,7 +96,7 @@ class Bench:
 Part = Callable[[Bench], Sequence[Result | Curve]]
 FAST: dict[str, Part] = {
     "parity": Bench.parity,
-    "decode": lambda bench: decode.measure(bench.checkpoint, bench.paths[:DECODE_SAMPLE]),
+    "decode": lambda bench: decode.measure(bench.checkpoint, bench.first_photos(DECODE_SAMPLE)),
     "api": lambda bench: api_costs.measure(bench.work / "api"),
     "filters": lambda bench: filters.measure(bench.checkpoint, bench.work / "filters", bench.pictures),
     "index": lambda bench: index_writes.measure(bench.work / "index"),
@@ -111,7 +111,7 @@ LONG: dict[str, Part] = {
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
     "searching": lambda bench: search_load.measure(bench.checkpoint, bench.work / "searching"),
     "search-ingest": lambda bench: search_ingest.measure(
-        bench.checkpoint, bench.paths[:ENCODE_SAMPLE], bench.work / "search-ingest"
+        bench.checkpoint, bench.first_photos(ENCODE_SAMPLE), bench.work / "search-ingest"
     ),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
