@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.processes import resident_mib
+from benchmarks.processes import cpu_seconds, resident_mib
 from benchmarks.results import Curve, Result, wall_seconds
 from benchmarks.synthetic import batches, clustered, image, texts
 from shared.index import Collection, Index
@@ -46,6 +46,7 @@ class Filled:
     collection: Collection
     exact: Exact
     rates: list[tuple[float, float]]  # vectors written, vectors a second
+    costs: list[tuple[float, float]]  # vectors written, Chroma's core-milliseconds a vector
     slowest_s: float  # of the writes of 2,000
 
     @property
@@ -68,11 +69,16 @@ def measure(work: Path, sizes: Sequence[int] = SIZES) -> list[Result | Curve]:
                 Result(f"  first search of {size:,} after a restart", first, "s"),
                 Result(f"  disk of {size:,}", one.disk_mib, "MiB"),
                 Result(f"  written up to {size:,}", one.rates[-1][1], "vectors/s"),
+                Result(f"  Chroma's core time a vector, up to {size:,}", one.costs[-1][1], "ms"),
                 Result(f"  slowest write of a batch up to {size:,}", one.slowest_s, "s"),
             ]  # fmt: skip
     rates = {f"{size:,}": one.rates for size, one in filled.items() if len(one.rates) > 1}
-    written = Curve("Vectors written a second as a collection grows", "vectors", "vectors/s", rates)
-    return [*results, written]
+    costs = {f"{size:,}": one.costs for size, one in filled.items() if len(one.costs) > 1}
+    return [
+        *results,
+        Curve("Vectors written a second as a collection grows", "vectors", "vectors/s", rates),
+        Curve("Chroma's core time a vector as a collection grows", "vectors", "core-ms", costs),
+    ]
 
 
 def made_queries() -> Queries:
@@ -112,8 +118,9 @@ def fill(servers: ExitStack, folder: Path, size: int, queries: Queries) -> Fille
     )
     scans = {kind: _Scan(vectors) for kind, vectors in queries.items()}
     rates: list[tuple[float, float]] = []
+    costs: list[tuple[float, float]] = []
     times: list[float] = []
-    slowest = 0.0
+    slowest, before, core_s = 0.0, 0, cpu_seconds(server.pid)
     for first, vectors in batches(np.random.default_rng(SEED), size, DIMENSION):
         images = [image(first + row) for row in range(len(vectors))]
         times.append(wall_seconds(lambda: collection.upsert(images, vectors, ["bench:0"] * len(images))))  # noqa: B023
@@ -121,14 +128,18 @@ def fill(servers: ExitStack, folder: Path, size: int, queries: Queries) -> Fille
             scan.see([one.id for one in images], vectors)
         written = first + len(vectors)
         if written % REPORTED == 0 or written == size:
-            rates.append((written, (written - (rates[-1][0] if rates else 0)) / sum(times)))
+            rates.append((written, (written - before) / sum(times)))
+            costs.append((written, 1000 * (cpu_seconds(server.pid) - core_s) / (written - before)))
             slowest = max(slowest, *times)
             print(
-                f"{folder.name}: {written:,} vectors, {rates[-1][1]:,.0f}/s, {max(times):.1f} s", flush=True
+                f"{folder.name}: {written:,} vectors, {rates[-1][1]:,.0f}/s, "
+                f"{costs[-1][1]:.2f} core-ms each, a batch up to {max(times):.1f} s",
+                flush=True,
             )
             times.clear()
+            before, core_s = written, cpu_seconds(server.pid)
     exact = {kind: scan.nearest for kind, scan in scans.items()}
-    return Filled(server, folder, collection, exact, rates, slowest)
+    return Filled(server, folder, collection, exact, rates, costs, slowest)
 
 
 class _Scan:

@@ -76,6 +76,8 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
 
 def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
     """In order of version; the same item's takes the place of its former one."""
+    if not contributions and new.source is not None:  # as of nearly every picture
+        return (new,)
     same = (new.version, new.source, new.key)
     others = [one for one in contributions if (one.version, one.source, one.key) != same]
     ordered = sorted([*others, new], key=lambda one: one.version)

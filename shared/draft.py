@@ -196,6 +196,7 @@ class Draft:
             np.stack([self._vectors[one.image.id] for one in pictures]),
             [one.owner for one in pictures],
             [one.contributions for one in pictures],
+            new=True,
         )
 
     def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:

@@ -346,10 +346,13 @@ class Collection(Pictures):
         vectors: NDArray[np.float32],
         owners: Sequence[str],
         contributions: Sequence[Sequence[Contribution]] | None = None,
+        *,
+        new: bool = False,
     ) -> None:
         """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
 
-        Records without `contributions` count as if their items had come before all others.
+        Records without `contributions` count as if their items had come before all others. With `new`, for
+        a writer who has just seen that none of the ids is present, what is stored is not read first.
         """
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
@@ -360,7 +363,8 @@ class Collection(Pictures):
                 image.id: to_record(image, owner, made_of)
                 for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
             }
-            self._run(partial(write_records, records=records, vectors=vectors[batch]), WRITE_TIMEOUT_S)
+            write = partial(write_records, records=records, vectors=vectors[batch], new=new)
+            self._run(write, WRITE_TIMEOUT_S)
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""

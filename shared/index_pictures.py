@@ -155,8 +155,12 @@ def without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[An
     return [record | gone.get(image_id, {}) for image_id, record in records.items()]
 
 
-def write_records(chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32]) -> None:
-    chroma.upsert(list(records), vectors, without_forgotten(chroma, records))
+def write_records(
+    chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32], *, new: bool = False
+) -> None:
+    """With `new`, nothing is stored under these ids that would have to be forgotten."""
+    rows = list(records.values()) if new else without_forgotten(chroma, records)
+    chroma.upsert(list(records), vectors, rows)
 
 
 def _update(chroma: Any, records: Mapping[str, JsonObject]) -> None:

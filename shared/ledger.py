@@ -254,7 +254,9 @@ class Ledger(WriterLedger, HostLedger):
         return _claim(answer, stage, token) if answer else None
 
     def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
-        """Leases, all under one token, on the chunks that have waited longest, up to about `most_items`."""
+        """Leases, all under one token, on the chunks that have waited longest: one at least, as far as
+        chunks are of one size up to `most_items`.
+        """
         token = secrets.token_hex(8)
         answers = self._run(lua.CLAIM_READY, stage, token, CHUNK_LEASE_S, most_items)
         return [_claim(answer, stage, token) for answer in answers]

@@ -260,7 +260,7 @@ for _, ref in ipairs(redis.call('ZRANGE', P..'stage:'..ARGV[1], 0, -1)) do
   if c then
     claims[#claims + 1] = c
     items = items + c[6] - c[5]
-    if items >= tonumber(ARGV[4]) then break end
+    if items + c[6] - c[5] > tonumber(ARGV[4]) then break end
   end
 end
 return claims

@@ -90,7 +90,10 @@ class StubCollection:
         vectors: NDArray[np.float32],
         owners: Sequence[str],
         contributions: Sequence[tuple[Contribution, ...]],
+        *,
+        new: bool,
     ) -> None:
+        assert not new or self.pictures.keys().isdisjoint(image.id for image in images)
         self.calls.append(len(images))
         assert vectors.shape == (len(images), DIMENSION)
         if self.trouble is not None:

@@ -167,10 +167,10 @@ def test_a_writer_yields_to_a_change_that_is_to_be_made_at_once(
     jobs = [services.to_index(["a"]), services.to_index(["b"])]
     upsert = services.index.stored.upsert
 
-    def asked_meanwhile(*arguments: object) -> None:
+    def asked_meanwhile(*arguments: object, **options: object) -> None:
         assert not services.ledger.acquire_writer("change")
         services.ledger.want_writer("change")
-        upsert(*arguments)  # type: ignore[arg-type]
+        upsert(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services.index.stored, "upsert", asked_meanwhile)
     drain(services.real)
