@@ -99,6 +99,11 @@ def test_the_page_shows_a_part_that_the_template_does_not_name() -> None:
     assert "![A title: y by x](performance/part-a-title.svg)" in text
 
 
+def test_every_part_has_a_place_on_the_page() -> None:
+    text = report.page({})
+    assert not [name for name in command.FAST | command.LONG if f"--only {name} --record`" not in text]
+
+
 def test_on_paper_is_the_core_time_of_the_roles_times_the_pictures() -> None:
     roles = {"fetch": 36.0, "encode": 108.0, "photo server": 1000.0}
     results = [
