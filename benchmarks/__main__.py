@@ -90,7 +90,9 @@ class Bench:
 
     def peers(self) -> list[Result]:
         sample = self.first_photos(PEERS_SAMPLE)
-        return peers.measure(self.checkpoint, sample, self.urls, self.work / "peers", self.rounds)
+        return peers.measure(
+            self.checkpoint, sample, self.work / "peers", self.precision.split(","), self.rounds
+        )
 
 
 Part = Callable[[Bench], Sequence[Result | Curve]]
@@ -126,7 +128,7 @@ LONG: dict[str, Part] = {
 @click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
 @click.option("--rounds", default=2, help="Rounds of `ingest` and `peers`.")
-@click.option("--precision", default="auto,int8", help="What `ingest` encodes in, in turn.")
+@click.option("--precision", default="auto,int8", help="What `ingest` and `peers` encode in, in turn.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path),

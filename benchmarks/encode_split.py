@@ -1,7 +1,7 @@
 """Whether two encode workers on one machine share a job evenly, and encode no chunk twice.
 
-Once as two processes of one worker, as `up --encode-workers 2` starts them, and once as two workers that
-were started by hand. Celery counts what it gave to whom.
+Once as two processes of one worker, as `up --encode-workers 2` starts them, and once as that of `up` and a
+second one that was started by hand, of the same priority. Celery counts what it gave to whom.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from shared.models import Stage
 from tests.stack import Stack
 
 CHUNK = 16
-CHUNKS = 32  # a job: about 20 s at ViT-B/32 on two cores
+CHUNKS = 64  # a job: about 25 s at ViT-B/32 on two cores
 ROUNDS = 3
 WARM_JOBS = 30  # the most, until both have loaded the model and taken part
 

@@ -19,7 +19,7 @@ import numpy as np
 
 Embed = Callable[[Path], np.ndarray]
 CORES = len(os.sched_getaffinity(0))
-BATCH = 32
+BATCH = 16
 
 
 def sentence_transformers(checkpoint: Path, work: Path) -> Embed:
@@ -86,8 +86,8 @@ def fastembed(checkpoint: Path, work: Path) -> Embed:
 
     _export_onnx(checkpoint, work / "model.onnx", 224)
     (work / "preprocessor_config.json").write_text(json.dumps(_image_processor(checkpoint)))
-    model = ImageEmbedding("Qdrant/clip-ViT-B-32-vision", specific_model_path=str(work), threads=CORES)
-    return lambda folder: np.stack(list(model.embed(_files(folder), batch_size=BATCH)))
+    model = ImageEmbedding("Qdrant/clip-ViT-B-32-vision", specific_model_path=str(work))
+    return lambda folder: np.stack(list(model.embed(_files(folder), batch_size=BATCH, parallel=CORES)))
 
 
 def rclip(checkpoint: Path, work: Path) -> Embed:

@@ -13,13 +13,15 @@ import statistics
 import subprocess
 import sysconfig
 import venv
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from api.client import Client
 from benchmarks import peer_drivers
 from benchmarks.jobs import ingest_rate
+from benchmarks.photos import served
 from benchmarks.results import Result
 from tests.stack import Stack
 
@@ -37,44 +39,42 @@ TIMEOUT_S = 600
 
 
 def measure(
-    checkpoint: Path,
-    photos: list[Path],
-    served: Callable[[], AbstractContextManager[list[str]]],
-    work: Path,
-    rounds: int,
+    checkpoint: Path, photos: list[Path], work: Path, precisions: Sequence[str], rounds: int
 ) -> list[Result]:
     """Medians of `rounds` that alternate between all; a ratio is of one round."""
     pythons = {peer: _environment(work / peer, requirements) for peer, requirements in PEERS.items()}
     few, everything = _folder(work / "few", photos[:FEW]), _folder(work / "all", photos)
-    rates: dict[str, list[float]] = {"product": [], **{peer: [] for peer in PEERS}}
+    rates: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
-        with served() as urls:
-            rates["product"].append(_product_rate(checkpoint, urls[: len(photos)], work / f"stack{number}"))
+        for precision in precisions:
+            rate = _product_rate(checkpoint, precision, everything, work / f"{precision}{number}")
+            rates[precision].append(rate)
         for peer, python in pythons.items():
             rates[peer].append(_rate(peer, python, checkpoint, few, everything))
     best = [max(rates[peer][number] for peer in PEERS) for number in range(rounds)]
-    ratios = [ours / theirs for ours, theirs in zip(rates["product"], best, strict=True)]
     return [
-        Result(
-            "ingest by URL, times the best of the other tools",
-            statistics.median(ratios),
-            goal=1.5,
-            spread=(min(ratios), max(ratios)),
-        ),
-        *(
-            Result(
-                f"  {name.replace('_', '-')}",
-                statistics.median(values),
-                "pictures/s",
-                spread=(min(values), max(values)),
-            )
-            for name, values in rates.items()
-        ),
+        *(_times_best(precision, rates[precision], best) for precision in precisions),
+        *(_of(f"  this product, {precision}", rates[precision]) for precision in precisions),
+        *(_of(f"  {peer.replace('_', '-')}", rates[peer]) for peer in PEERS),
     ]
 
 
-def _product_rate(checkpoint: Path, urls: list[str], folder: Path) -> float:
-    with Stack(folder, MODEL=str(checkpoint)) as stack, Client(stack.url) as client:
+def _times_best(precision: str, rates: list[float], best: list[float]) -> Result:
+    ratios = [ours / theirs for ours, theirs in zip(rates, best, strict=True)]
+    return replace(_of(f"ingest by URL ({precision}), times the best other tool", ratios, ""), goal=1.5)
+
+
+def _of(name: str, values: list[float], unit: str = "pictures/s") -> Result:
+    return Result(name, statistics.median(values), unit, spread=(min(values), max(values)))
+
+
+def _product_rate(checkpoint: Path, precision: str, photos: Path, folder: Path) -> float:
+    with (
+        served(photos) as address,
+        Stack(folder, MODEL=str(checkpoint), PRECISION=precision) as stack,
+        Client(stack.url) as client,
+    ):
+        urls = [f"{address}/{photo.name}" for photo in sorted(photos.iterdir())]
         ingest_rate(client, urls[:FEW], "warm")
         return ingest_rate(client, urls)
 

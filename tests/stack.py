@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx
 
 from deploy.checkpoint import make_random_checkpoint
-from deploy.embedded import free_port, http_status
+from deploy.embedded import WORKER_NICENESS, free_port, http_status
 from deploy.supervisor import die_with_parent
 from shared.config import Settings
 from shared.models import Stage
@@ -99,10 +99,10 @@ class Stack:
 
     @contextmanager
     def joined(self, *arguments: str) -> Iterator[None]:
-        """Inside, another role that was started by hand, as `image-search ARGUMENTS`, is at work too."""
+        """Inside, `image-search ARGUMENTS` is at work too, another worker, say, as nice as those of `up`."""
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", self.module, *arguments],
+                ["nice", f"-n{WORKER_NICENESS}", sys.executable, "-m", self.module, *arguments],
                 env=self.env,
                 stdout=log,
                 stderr=log,
