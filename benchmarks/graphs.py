@@ -21,8 +21,8 @@ from shared import index
 from shared.index import Collection
 
 SIZE = 100_000
-GRAPHS = ((16, 100), (24, 128), (32, 200), (48, 200))  # max_neighbors, ef_construction
-EFS = (16, 32, 64, 128, 256, 512)
+GRAPHS = ((16, 100), (24, 128), (48, 200))  # max_neighbors, ef_construction
+EFS = (32, 64, 128, 256, 512, 1024, 2048)
 
 
 def measure(work: Path, size: int = SIZE) -> list[Curve]:

@@ -43,7 +43,7 @@ from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 T = TypeVar("T")
 
 REGISTRY = "image-search-registry"
-WRITE_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 POINTER_TTL_S = 2.0
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
