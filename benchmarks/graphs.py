@@ -2,7 +2,7 @@
 
 Of text and picture queries as in vectors.py, but of Chroma's query alone, for ten. ef_search is set before a
 restart of the server, since a loaded graph keeps its own; every query is put to each graph in turn. Our
-search asks for 256 at least, which makes ef_search 256 where it is less.
+search's first page asks for 32, so that ef_search counts as it is.
 """
 
 from collections import defaultdict

@@ -51,7 +51,7 @@ HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
         "ef_construction": 128,
-        "ef_search": 128,
+        "ef_search": 256,
         "max_neighbors": 24,
         "sync_threshold": 2_000,
     }
