@@ -7,8 +7,9 @@ that waits, whoever does not has nothing to do.
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import structlog
@@ -43,10 +44,14 @@ class Arrival:
 
 
 Outcome = ItemState | NearDuplicate | str  # a string says why the index refused the item
+Result = tuple[vectorlog.Addition, Outcome]
 
 
 def drain(services: Services) -> None:
-    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S."""
+    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S.
+
+    While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
+    """
     token = secrets.token_hex(8)
     ledger = services.ledger
     if not ledger.acquire_writer(token):
@@ -54,12 +59,14 @@ def drain(services: Services) -> None:
     deadline = time.monotonic() + DRAIN_S
     claims: list[Claim] = []
     try:
-        with renewing(lambda: ledger.renew_writer(token)):
+        with renewing(lambda: ledger.renew_writer(token)), ThreadPoolExecutor(1, "ending") as ending:
+            told: list[Future[None]] = []
             while ledger.renew_writer(token):
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
+                wait(told)  # so that none falls behind, and no lease is given up before its work is told
                 if not claims and ledger.release_writer(token):
                     break
-                _write_all(services, claims, token)
+                told = _write_all(services, claims, token, ending)
                 if time.monotonic() > deadline or ledger.writer_wanted():
                     break
     finally:
@@ -69,12 +76,14 @@ def drain(services: Services) -> None:
     services.dispatcher.pump()
 
 
-def _write_all(services: Services, claims: Sequence[Claim], token: str) -> None:
+def _write_all(
+    services: Services, claims: Sequence[Claim], token: str, ending: Executor
+) -> list[Future[None]]:
+    """What `ending` has still to tell the ledger."""
     if not claims:
-        return
+        return []
     with renewing(lambda: services.ledger.renew(claims)):
-        for batch in _batches(claims):
-            _write(services, batch, token)
+        return [told for batch in _batches(claims) for told in _write(services, batch, token, ending)]
 
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
@@ -84,12 +93,16 @@ def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
     return [fresh, *alone] if fresh else alone
 
 
-def _write(services: Services, claims: Sequence[Claim], token: str) -> None:
+def _write(services: Services, claims: Sequence[Claim], token: str, ending: Executor) -> list[Future[None]]:
+    told: list[Future[None]] = []
     with giving_back(services.ledger, claims):
         segments = [(c, s) for c in claims if (s := _segment(services, c)) is not None]
         segments.sort(key=_destination)
         for (collection, _, _), group in groupby(segments, key=_destination):
-            _write_group(services, collection, list(group), token)
+            claimed = list(group)
+            results = _write_group(services, collection, claimed, token)
+            told.append(ending.submit(_advance_all, services, [claim for claim, _ in claimed], results))
+    return told
 
 
 def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
@@ -107,7 +120,8 @@ def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
 
 def _write_group(
     services: Services, collection: str, claimed: list[tuple[Claim, vectorlog.Segment]], token: str
-) -> None:
+) -> list[list[Result]]:
+    """What became of the additions of each claim."""
     arrivals = [
         Arrival(claim, addition, vector, segment)
         for claim, segment in claimed
@@ -115,9 +129,8 @@ def _write_group(
     ]
     store = reindex.store if claimed[0][0].kind is JobKind.REINDEX else _store
     outcomes = store(services, collection, arrivals, token) if arrivals else []
-    for claim, _ in claimed:
-        pairs = zip(arrivals, outcomes, strict=True)
-        _advance(services, claim, [(a.addition, o) for a, o in pairs if a.claim is claim])
+    results = zip((arrival.addition for arrival in arrivals), outcomes, strict=True)
+    return [list(islice(results, len(segment.additions))) for _, segment in claimed]
 
 
 def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str, bool]:
@@ -175,7 +188,13 @@ def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list
     return [outcomes[place] for place in range(len(arrivals))]
 
 
-def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Addition, Outcome]]) -> None:
+def _advance_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
+    with giving_back(services.ledger, claims):
+        for claim, of_claim in zip(claims, results, strict=True):
+            _advance(services, claim, of_claim)
+
+
+def _advance(services: Services, claim: Claim, results: list[Result]) -> None:
     failed = [(a, detail) for a, detail in results if isinstance(detail, str)]
     left_out = {a.index for a, outcome in results if isinstance(outcome, NearDuplicate)}
     write_results(
@@ -197,7 +216,7 @@ def _advance(services: Services, claim: Claim, results: list[tuple[vectorlog.Add
         vectorlog.drop(services.blobs, claim.payload, left_out)
 
 
-def _image_ids(results: list[tuple[vectorlog.Addition, Outcome]]) -> list[ItemResult]:
+def _image_ids(results: list[Result]) -> list[ItemResult]:
     """Which picture stands for each item that might have been left out."""
     ids = [(a, o.image_id if isinstance(o, NearDuplicate) else a.image.id) for a, o in results if a.skip_near]
     return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]

@@ -1,7 +1,8 @@
 """The one index writer, on a stub index."""
 
+import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -223,6 +224,26 @@ def test_only_the_holder_of_the_lease_writes(services: StubServices, monkeypatch
     drain(services.real)
     assert services.index.stored.calls == []
     assert services.ledger._redis.get("is:writer") == "another"
+
+
+def test_the_lease_is_kept_until_the_ledger_knows_all_that_was_written(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = services.to_index(["a"])
+    advance, release = services.ledger.advance, services.ledger.release_writer
+
+    def slowly(*arguments: Any, **options: Any) -> bool:
+        time.sleep(0.2)
+        return advance(*arguments, **options)
+
+    def known(token: str, *, force: bool = False) -> bool:
+        assert services.states(job_id) == [INDEXED]
+        return release(token, force=force)
+
+    monkeypatch.setattr(services.ledger, "advance", slowly)
+    monkeypatch.setattr(services.ledger, "release_writer", known)
+    drain(services.real)
+    assert services.ledger.acquire_writer("next")
 
 
 def test_a_lost_ledger_does_not_escape_from_giving_back(
