@@ -1,8 +1,8 @@
 """Other tools, each driven as its own docs say for many pictures, in an environment of its own.
 
 `python peer_drivers.py PEER CHECKPOINT WORK FEW ALL` prints the pictures a second from the files of a folder
-to vectors. A call's fixed cost (loading, for those that load in each call) is taken off: the rate is that of
-what the folder ALL has over FEW.
+to vectors, and leaves those of FEW, in the order of their names, in WORK/few.npy. A call's fixed cost
+(loading, for those that load in each call) is taken off: the rate is that of what the folder ALL has over FEW.
 """
 
 import asyncio
@@ -32,7 +32,10 @@ def sentence_transformers(checkpoint: Path, work: Path) -> Embed:
 def infinity_emb(checkpoint: Path, work: Path) -> Embed:
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
-    arguments = EngineArgs(model_name_or_path=str(checkpoint), engine="torch", device="cpu", batch_size=BATCH)
+    name = str(checkpoint)
+    arguments = EngineArgs(
+        model_name_or_path=name, engine="torch", device="cpu", dtype="int8", batch_size=BATCH
+    )
     engine = AsyncEmbeddingEngine.from_args(arguments)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(engine.astart())
@@ -58,7 +61,8 @@ def embed_anything(checkpoint: Path, work: Path) -> Embed:
     model = EmbeddingModel.from_pretrained_hf(name)
 
     def embed(folder: Path) -> np.ndarray:
-        return np.array([one.embedding for one in embed_image_directory(str(folder), embedder=model)])
+        found = embed_image_directory(str(folder), embedder=model)
+        return np.array([one.embedding for one in sorted(found, key=lambda one: one.metadata["file_name"])])
 
     return embed
 
@@ -104,10 +108,10 @@ def rclip(checkpoint: Path, work: Path) -> Embed:
             (data / name).symlink_to(work / "visual.onnx")
         os.environ["RCLIP_DATADIR"] = str(data)
         index, model, database = init_rclip(str(folder), indexing_batch_size=8)
-        _, vectors = index._get_features(str(folder))
+        names, vectors = index._get_features(str(folder))
         for each in (index, model, database):
             each.close()
-        return vectors
+        return vectors[np.argsort(names)]
 
     return embed
 
@@ -151,7 +155,7 @@ def _export_onnx(checkpoint: Path, path: Path, side: int) -> None:
 def main() -> None:
     peer, (checkpoint, work, few, everything) = sys.argv[1], map(Path, sys.argv[2:])
     embed = globals()[peer](checkpoint, work)
-    embed(few)
+    np.save(work / "few.npy", embed(few))
     seconds, counts = [], []
     for folder in (few, everything):
         started = time.perf_counter()

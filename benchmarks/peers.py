@@ -18,9 +18,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from api.client import Client
 from benchmarks import peer_drivers
 from benchmarks.jobs import ingest_rate
+from benchmarks.naive import Naive
+from benchmarks.parity import centred_cosines
 from benchmarks.photos import served
 from benchmarks.results import Result
 from tests.stack import Stack
@@ -44,18 +50,27 @@ def measure(
     """Medians of `rounds` that alternate between all; a ratio is of one round."""
     pythons = {peer: _environment(work / peer, requirements) for peer, requirements in PEERS.items()}
     few, everything = _folder(work / "few", photos[:FEW]), _folder(work / "all", photos)
+    naive = Naive(checkpoint)
+    reference = np.stack([naive.embed(Image.open(photo)) for photo in sorted(few.iterdir())])
     rates: dict[str, list[float]] = defaultdict(list)
+    cosines = {}
     for number in range(rounds):
         for precision in precisions:
             rate = _product_rate(checkpoint, precision, everything, work / f"{precision}{number}")
             rates[precision].append(rate)
         for peer, python in pythons.items():
-            rates[peer].append(_rate(peer, python, checkpoint, few, everything))
+            rate, vectors = _embed(peer, python, checkpoint, few, everything)
+            rates[peer].append(rate)
+            cosines[peer] = float(centred_cosines(vectors, reference).mean())
     best = [max(rates[peer][number] for peer in PEERS) for number in range(rounds)]
     return [
         *(_times_best(precision, rates[precision], best) for precision in precisions),
         *(_of(f"  this product, {precision}", rates[precision]) for precision in precisions),
         *(_of(f"  {peer.replace('_', '-')}", rates[peer]) for peer in PEERS),
+        *(
+            Result(f"  {peer.replace('_', '-')}, mean centred cosine to the reference", cosine)
+            for peer, cosine in cosines.items()
+        ),
     ]
 
 
@@ -97,7 +112,10 @@ def _folder(folder: Path, photos: list[Path]) -> Path:
     return folder
 
 
-def _rate(peer: str, python: Path, checkpoint: Path, few: Path, everything: Path) -> float:
+def _embed(
+    peer: str, python: Path, checkpoint: Path, few: Path, everything: Path
+) -> tuple[float, NDArray[np.float32]]:
+    """Pictures a second, and the unit vectors of `few`."""
     work = few.parent / f"{peer}-run"
     work.mkdir()
     command = [python, peer_drivers.__file__, peer, checkpoint, work, few, everything]
@@ -111,7 +129,8 @@ def _rate(peer: str, python: Path, checkpoint: Path, few: Path, everything: Path
         timeout=TIMEOUT_S,
         check=False,
     )
-    shutil.rmtree(work)
     if done.returncode:
         raise RuntimeError(f"{peer}: {done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+    vectors = np.load(work / "few.npy").astype(np.float32)
+    shutil.rmtree(work)
+    return float(done.stdout.split()[-1]), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
