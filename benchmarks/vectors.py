@@ -3,13 +3,16 @@
 Every size has a Chroma server of its own, filled by the product's upserts with the made-up pictures of
 synthetic.py. All servers stay up and each query, half of them as of texts and half as of pictures, is put to
 each in turn, so that what else the machine does meets all alike. A query is the product's search for 20 with
-their records; recall@10 is the share of the ten truly nearest, by an exact scan, among its first ten.
+their records; recall@10 is the share of the ten truly nearest, by an exact scan, among its first ten. The
+curves by ef_search are of Chroma's query alone, for ten; the servers are restarted for each, since a loaded
+graph keeps its own.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.processes import cpu_seconds, resident_mib
 from benchmarks.results import Curve, Result, wall_seconds
 from benchmarks.synthetic import batches, clustered, image, texts
-from shared.index import Collection, Index
+from shared.index import WRITE_TIMEOUT_S, Collection, Index
 from shared.models import DEFAULT_COLLECTION
 from tests.chroma_server import ChromaServer
 
@@ -30,6 +33,7 @@ QUERIES = 200  # of each kind
 ROUNDS = 3
 LIMIT = 20
 NEAREST = 10  # of recall@10
+EFS = (128, 256, 512, 1024, 2048)
 REPORTED = 50_000  # vectors between two points of the build's curve
 SEED = 0
 
@@ -72,12 +76,14 @@ def measure(work: Path, sizes: Sequence[int] = SIZES) -> list[Result | Curve]:
                 Result(f"  Chroma's core time a vector, up to {size:,}", one.costs[-1][1], "ms"),
                 Result(f"  slowest write of a batch up to {size:,}", one.slowest_s, "s"),
             ]  # fmt: skip
+        curves = by_ef({f"{size:,} vectors": one for size, one in filled.items()}, queries)
     rates = {f"{size:,}": one.rates for size, one in filled.items() if len(one.rates) > 1}
     costs = {f"{size:,}": one.costs for size, one in filled.items() if len(one.costs) > 1}
     return [
         *results,
         Curve("Vectors written a second as a collection grows", "vectors", "vectors/s", rates),
         Curve("Chroma's core time a vector as a collection grows", "vectors", "core-ms", costs),
+        *curves,
     ]
 
 
@@ -107,6 +113,27 @@ def by_size(filled: Mapping[int, Filled], queries: Queries) -> list[Result]:
             Result(f"  {name} search of {size:,}", 1000 * float(np.percentile(times[size], percent)), "ms")
             for size in sizes for name, percent in (("median", 50), ("p99", 99))
         ),
+    ]  # fmt: skip
+
+
+def by_ef(filled: Mapping[str, Filled], queries: Queries) -> list[Curve]:
+    """Recall against latency of Chroma's own query, for each of EFS."""
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {kind: defaultdict(list) for kind in queries}
+    exact = {name: one.exact for name, one in filled.items()}
+    calls = {name: _nearest(one.collection) for name, one in filled.items()}
+    for ef in EFS:
+        for one in filled.values():
+            change = methodcaller("modify", configuration={"hnsw": {"ef_search": ef}})
+            one.collection._run(change, WRITE_TIMEOUT_S)
+            restart(one, queries["text"][0])
+        for kind, vectors in queries.items():
+            times, recalls = ask(calls, {kind: vectors}, exact)
+            for name in filled:
+                points[kind][name].append((1000 * median(times[name]), recalls[name, kind]))
+    return [
+        Curve(f"Recall@10 of {kind} queries by ef_search {', '.join(map(str, EFS))}",
+              "median of Chroma's query, ms", "recall@10", dict(lines), log="x")
+        for kind, lines in points.items()
     ]  # fmt: skip
 
 
@@ -164,6 +191,10 @@ class _Scan:
 
 def _search(collection: Collection) -> Callable[[Vectors], list[str]]:
     return lambda vector: [hit.image.id for hit in collection.search(vector, limit=LIMIT)]
+
+
+def _nearest(collection: Collection) -> Callable[[Vectors], list[str]]:
+    return lambda vector: [one for one, _ in collection.nearest(vector[np.newaxis], NEAREST)[0]]
 
 
 def ask(
