@@ -2,7 +2,7 @@
 
 `python peer_drivers.py PEER CHECKPOINT WORK FEW ALL` prints the pictures a second from the files of a folder
 to vectors, and leaves those of FEW, in the order of their names, in WORK/few.npy. A call's fixed cost
-(loading, for those that load in each call) is taken off: the rate is that of what the folder ALL has over FEW.
+(loading, for those that load in each call) is taken off: the rate is that of what ALL has over FEW.
 """
 
 import asyncio
