@@ -1,4 +1,4 @@
-"""Graphs built in several ways, 100,000 vectors each: recall against latency by ef_search as in vectors.py."""
+"""Graphs built in several ways, 100,000 vectors each: recall against latency by ef_search, as in vectors."""
 
 from contextlib import ExitStack
 from pathlib import Path
