@@ -47,6 +47,7 @@ WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the
 POINTER_TTL_S = 2.0
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
+# ef_search: enough for texts' nearest among 100,000; the curves of more are in docs/performance.md.
 HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
