@@ -1,6 +1,7 @@
 """Ingest by URL to searchable: the product against the naive loop, and against its own stages' ceilings."""
 
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from api.client import Client
 from benchmarks import stages
 from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive
-from benchmarks.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds, machine_seconds
 from benchmarks.results import Result
 from benchmarks.stages import Stage
 from shared.blobs import collection_prefix, log_prefix
@@ -36,7 +37,8 @@ BUSY, STALLED = "busy", "stalled"
 @dataclass(frozen=True, slots=True)
 class Run:
     """One job: `rate` in pictures a second; seconds that the encoders were busy or stalled, and that the
-    processes of each role took of the cores; bytes that stay of its pictures in the blob store.
+    processes of each role took of the cores; bytes that stay of its pictures in the blob store; and the
+    share of the cores that others took, who have no business on the machine while this runs.
     """
 
     count: int
@@ -44,6 +46,7 @@ class Run:
     encoder: dict[str, float]
     cores: dict[str, float]
     kept: int
+    others: float
 
     @property
     def seconds(self) -> float:
@@ -61,14 +64,17 @@ class Product:
         ingest_rate(self._client, urls, "warm-up")
 
     def run(self, urls: Sequence[str], collection: str) -> Run:
-        encoder, cores = self._encoder_seconds(), self._core_seconds()
+        encoder, cores, machine = self._encoder_seconds(), self._core_seconds(), machine_seconds()
         rate = ingest_rate(self._client, urls, collection)
+        worked, rested = (now - then for now, then in zip(machine_seconds(), machine, strict=True))
+        spent = {role: now - cores[role] for role, now in self._core_seconds().items()}
         return Run(
             len(urls),
             rate,
             {how: now - encoder[how] for how, now in self._encoder_seconds().items()},
-            {role: now - cores[role] for role, now in self._core_seconds().items()},
+            spent,
             self._kept_bytes(collection),
+            others=max(0.0, worked - sum(spent.values())) / (worked + rested),
         )
 
     def _kept_bytes(self, collection: str) -> int:
@@ -87,6 +93,7 @@ class Product:
 
     def _core_seconds(self) -> dict[str, float]:
         pids = {role: self._stack.processes(role) for role in ROLES}
+        pids["client"] = [os.getpid()]
         pids["photo server"] = [child.pid for child in multiprocessing.active_children() if child.pid]
         return {role: sum(map(cpu_seconds, members)) for role, members in pids.items()}
 
@@ -141,6 +148,7 @@ def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], r
     shares = {
         "encoder busy": run.encoder[BUSY] / run.seconds,
         "encoder idle while a chunk waited": run.encoder[STALLED] / run.seconds,
+        "cores taken by other processes": run.others,
         "cores at work": sum(run.cores.values()) / run.seconds / stages.CORES,
         **{f"share of the ceiling of: {name}": run.rate / stage.ceiling for name, stage in ceilings.items()},
     }

@@ -26,6 +26,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_seconds() -> tuple[float, float]:
+    """What all cores together have worked since the machine's start, whoever for, and not worked."""
+    line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+    user, nice, system, idle, waiting, *other = (
+        int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in line.split()[1:9]
+    )
+    return user + nice + system + sum(other), idle + waiting
+
+
 def _field(pid: int, file: str, name: str) -> float:
     for line in Path(f"/proc/{pid}/{file}").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
