@@ -22,6 +22,7 @@ from api import (
     rate_limits,
     search,
     slots,
+    system,
 )
 from api.auth import KeyRing
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
@@ -65,6 +66,7 @@ def create_app(
     app.register_api(collections.blueprint)
     app.register_api(moves.blueprint)
     app.register_api(health.blueprint)
+    app.register_api(system.blueprint)
     app.register_blueprint(openapi.blueprint)
 
     loader.start()

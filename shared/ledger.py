@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from shared.errors import (
     NothingToRetry,
 )
 from shared.ledger_hosts import HostLedger
+from shared.ledger_workers import WorkerLedger
 from shared.ledger_writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
@@ -50,7 +51,6 @@ UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
 INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
 MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_S = 120.0
-WORKER_SEEN_S = 20.0
 IDEMPOTENCY_TTL_S = 24 * 3600
 MAX_ERRORS = 20
 INDEX_WINDOW = 256
@@ -58,22 +58,11 @@ _SCAN_BYTES = 65_536
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker process's latest heartbeat; `slots` is how many chunks it works on at once."""
-
-    id: str
-    host: str
-    queues: list[str]
-    slots: int
-    seen_at: float
-
-
 def new_job_id() -> str:
     return secrets.token_hex(12)
 
 
-class Ledger(WriterLedger, HostLedger):
+class Ledger(WriterLedger, HostLedger, WorkerLedger):
     """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
@@ -349,22 +338,6 @@ class Ledger(WriterLedger, HostLedger):
             self._call("zrem", f"{PREFIX}callbacks", job_id)
         else:
             self._call("zadd", f"{PREFIX}callbacks", {job_id: self._now() + in_s}, xx=True)
-
-    def heartbeat(self, worker_id: str, host: str, queues: Sequence[str], slots: int) -> None:
-        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": self._now()}
-        self._call("hset", f"{PREFIX}workers", worker_id, json.dumps(row))
-
-    def forget_worker(self, worker_id: str) -> None:
-        self._call("hdel", f"{PREFIX}workers", worker_id)
-
-    def workers(self) -> list[WorkerInfo]:
-        """The workers that sent a heartbeat within WORKER_SEEN_S."""
-        rows = self._call("hgetall", f"{PREFIX}workers")
-        workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
-        oldest = self._now() - WORKER_SEEN_S
-        if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
-            self._call("hdel", f"{PREFIX}workers", *stale)
-        return [worker for worker in workers if worker.seen_at >= oldest]
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
         """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""

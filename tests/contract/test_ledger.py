@@ -5,7 +5,7 @@ import time
 import pytest
 
 from shared import ledger as ledger_module
-from shared import ledger_writer
+from shared import ledger_workers, ledger_writer
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
@@ -511,8 +511,26 @@ def test_workers_are_seen_while_their_heartbeat_is_fresh(
 ) -> None:
     ledger.heartbeat("w", "host", ["fetch", "encode"], 2)
     assert [(w.id, w.queues, w.slots) for w in ledger.workers()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(ledger_module, "WORKER_SEEN_S", -1.0)
+    monkeypatch.setattr(ledger_workers, "WORKER_SEEN_S", -1.0)
     assert ledger.workers() == []
+
+
+def test_queues_and_open_jobs_follow_a_job_to_its_end(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    chunks = ledger.dispatch()
+    held = ledger.claim(chunks[0], Stage.FETCH)
+    assert held is not None
+    assert [(q.stage, q.waiting, q.running) for q in ledger.queues()] == [
+        (Stage.FETCH, 1, 1),
+        (Stage.ENCODE, 0, 0),
+        (Stage.INDEX, 0, 0),
+    ]
+    assert ledger.open_jobs() == 1
+    for claim in (held, ledger.claim(chunks[1], Stage.FETCH)):
+        assert claim is not None
+        ledger.advance(claim, moves=[(index, FAILED) for index in ledger.pending(claim)])
+    assert all(q.waiting == q.running == 0 for q in ledger.queues())
+    assert ledger.open_jobs() == 0
 
 
 def test_redis_holds_one_byte_an_item_and_a_window_of_chunks(ledger: Ledger) -> None:

@@ -54,6 +54,9 @@ class StubEncoder:
     dimension = DIMENSION
     preprocess = PREPROCESS
     logit_scale = 1.0
+    device = "cpu"
+    device_name = "a stub"
+    precision = "fp32"
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name
