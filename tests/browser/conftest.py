@@ -1,0 +1,178 @@
+"""A real Chromium on the real stack.
+
+Plain fixtures instead of pytest-playwright's: its browser lives as long as the test session, and Playwright's
+event loop with it, in which no other test of the same process could run `asyncio`.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from api.auth import create_key
+from shared.blobs import Blobs
+from tests.browser import pictures
+from tests.browser.looks import SCREENSHOTS
+from tests.image_server import ImageServer
+from tests.stack import Stack, eventually
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever asks elsewhere is a fault
+)
+WIDE = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+WAIT_MS = 15_000  # for what a test expects: two cores run everything
+NewPage = Callable[..., Page]
+
+
+class Faults:
+    """What a page may not do: write errors to the console, as what the CSP refuses is; throw; ask in vain."""
+
+    def __init__(self) -> None:
+        self._seen: list[str] = []
+        self._expected: list[str] = []
+
+    def watch(self, page: Page) -> None:
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self._seen.append(f"thrown: {error}"))
+        page.on("requestfailed", self._on_failed)
+
+    def expect(self, pattern: str) -> None:
+        """A fault that has this regular expression in it belongs to the test: `expect("status of 404")`."""
+        self._expected.append(pattern)
+
+    @property
+    def unexpected(self) -> list[str]:
+        return [fault for fault in self._seen if not any(re.search(one, fault) for one in self._expected)]
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._seen.append(f"console: {message.text} ({message.location.get('url', '')})")
+
+    def _on_failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page, or leaving it, ended the request
+            self._seen.append(f"failed: {request.method} {request.url}: {request.failure}")
+
+
+def find_chromium() -> str:
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    pytest.fail("The browser tests need Chromium on the PATH: `apt-get install chromium`, or Google Chrome.")
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Shared by all browser tests of a process: what changes pictures does so in a collection of its own."""
+    folder = tmp_path_factory.mktemp("browser")
+    with Stack(folder, MODEL="starter") as running:
+        pictures.fill(running, folder / "openmoji")
+        yield running
+
+
+@pytest.fixture(scope="package")
+def keyed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Empty, on a tiny random model, to be used with `key`."""
+    with Stack(tmp_path_factory.mktemp("keyed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def key(keyed_stack: Stack) -> str:
+    """What every request to `keyed_stack` needs from now on; it may search and ingest."""
+    made = create_key(Blobs(keyed_stack.env["IMAGE_SEARCH_BLOB_URL"]), "browser", ["search", "ingest"])
+    eventually(lambda: httpx.get(f"{keyed_stack.url}/v1/collections").status_code == 401)
+    return made
+
+
+@pytest.fixture(scope="module")
+def image_server() -> Iterator[ImageServer]:
+    with ImageServer() as server:
+        yield server
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    seen = Faults()
+    yield seen
+    assert not seen.unexpected, "\n".join(seen.unexpected)
+
+
+@pytest.fixture
+def new_page(
+    browser: Browser, stack: Stack, faults: Faults, request: pytest.FixtureRequest
+) -> Iterator[NewPage]:
+    """`new_page(**options)` opens a window of its own; options are those of Playwright's `new_context`."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(**options: Any) -> Page:
+        context = browser.new_context(
+            **{"base_url": stack.url, "reduced_motion": "reduce", **WIDE, **options}
+        )
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        faults.watch(page)
+        return page
+
+    yield open_page
+    for number, context in enumerate(contexts):
+        if request.node.stash.get(FAILED, False):
+            for page in context.pages:
+                page.screenshot(path=SCREENSHOTS / f"failed-{request.node.name}-{number}.png")
+        context.close()
+
+
+@pytest.fixture
+def page(new_page: NewPage) -> Page:
+    return new_page(color_scheme="light")
+
+
+@pytest.fixture
+def keyed_page(new_page: NewPage, keyed_stack: Stack, key: str) -> Page:
+    """On the server that needs `key`, which it does not have yet."""
+    return new_page(base_url=keyed_stack.url)
+
+
+@pytest.fixture
+def dark_page(new_page: NewPage) -> Page:
+    return new_page(color_scheme="dark")
+
+
+@pytest.fixture
+def phone_page(new_page: NewPage) -> Page:
+    return new_page(**PHONE)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
