@@ -18,6 +18,7 @@ from api import (
     jobs,
     moves,
     openapi,
+    page,
     problems,
     rate_limits,
     search,
@@ -68,6 +69,7 @@ def create_app(
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
     app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(page.blueprint)
 
     loader.start()
     return app

@@ -41,12 +41,14 @@ PUBLIC_ENDPOINTS = frozenset(
     {
         "health.healthz",
         "health.readyz",
-        "docs.root",
         "docs.openapi_json",
         "docs.docs",
         "docs.errors",
         "docs.init",
         "docs.static",
+        "page.shell",
+        "page.manifest",
+        "page.static",
     }
 )
 _CACHE_SECONDS = 10.0

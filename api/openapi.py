@@ -5,7 +5,7 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Any, cast
 
-from flask import Blueprint, Response, current_app, jsonify, redirect, render_template, send_from_directory
+from flask import Blueprint, Response, current_app, jsonify, render_template, send_from_directory
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.schema import Schema
@@ -101,11 +101,6 @@ def _openapi_path(rule: str) -> str:
 @blueprint.get("/openapi.json")
 def openapi_json() -> Response:
     return jsonify(document(cast("OpenAPI", current_app)))
-
-
-@blueprint.get("/")
-def root() -> Response:
-    return cast("Response", redirect("/docs"))
 
 
 @blueprint.get("/docs")

@@ -35,6 +35,15 @@ TOUCHED_BY = {
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}
+# What the page's policy forbids, or what would parse text from the index as markup or code.
+UNSAFE_IN_PAGES = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|DOMParser|\beval\(|new Function"
+    r"|setTimeout\(\s*[\"'`]|setAttribute\(\s*[\"'](?:style|on)|\sstyle=|\son[a-z]+=[\"']|<style|<script>|javascript:"
+)
+# The names of XML's vocabularies are no addresses, and example.com is nobody's.
+FOREIGN_URL = re.compile(
+    r"(?:[a-z]+:)?//(?!www\.w3\.org/|example\.com)[a-z0-9-]+(?:\.[a-z0-9-]+)+", re.IGNORECASE
+)
 MOST_LINES = 480
 
 
@@ -74,8 +83,23 @@ def test_a_foreign_library_is_touched_by_its_module_only(library: str) -> None:
     assert touching <= TOUCHED_BY[library]
 
 
+def _page_sources() -> list[Path]:
+    folders = (ROOT / "api/static", ROOT / "api/templates")
+    kinds = {".js", ".css", ".html", ".svg", ".webmanifest"}
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in kinds)
+
+
+def test_the_page_is_safe_by_construction_and_asks_no_other_server() -> None:
+    assert len(_page_sources()) > 10
+    for path in _page_sources():
+        text = path.read_text(encoding="utf-8")
+        assert not (found := UNSAFE_IN_PAGES.search(text)), f"{path.name}: {found}"
+        assert not (found := FOREIGN_URL.search(text)), f"{path.name}: {found}"
+
+
 def test_no_file_outgrows_a_reader() -> None:
-    long = {path.name: n for path in _sources() if (n := len(path.read_text().splitlines())) > MOST_LINES}
+    files = _sources() + _page_sources()
+    long = {path.name: n for path in files if (n := len(path.read_text().splitlines())) > MOST_LINES}
     assert not long
 
 

@@ -32,7 +32,7 @@ def document(api: Api) -> dict[str, Any]:
 
 
 def rules(api: Api) -> list[Rule]:
-    return [rule for rule in api.app.url_map.iter_rules() if not rule.endpoint.startswith("docs.")]
+    return [rule for rule in api.app.url_map.iter_rules() if not rule.endpoint.startswith(("docs.", "page."))]
 
 
 def described_methods(operations: dict[str, Any]) -> set[str]:

@@ -1,0 +1,94 @@
+/** Elements: made without markup, so that no text from the index is ever parsed as such. */
+
+const SVG = "http://www.w3.org/2000/svg";
+const ICONS = {
+  search: "M11 4.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13M16 16l4.5 4.5",
+  picture: "M4 5.5h16v13H4zM4 16l4.5-4.5 4 4 2.5-2.5 5 4.5M15.5 9.5h.01",
+  filter: "M4 6.5h16M7 12h10M10 17.5h4",
+  plus: "M12 5v14M5 12h14",
+  minus: "M5 12h14",
+  close: "M6 6l12 12M18 6 6 18",
+  similar: "M8 8h11.5v11.5H8zM4.5 16V4.5H16",
+  previous: "M14.5 5.5 8 12l6.5 6.5",
+  next: "M9.5 5.5 16 12l-6.5 6.5",
+  trash: "M4.5 7h15M9.5 7V4.5h5V7M6.5 7l1 12.5h9l1-12.5M10 10.5v5.5M14 10.5v5.5",
+  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.700l1.4-1.4M17.3 6.700l1.4-1.4",
+  moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5",
+  half: "M12 3.5a8.5 8.5 0 1 0 0 17zM12 3.5a8.5 8.5 0 0 1 0 17",
+  keyboard: "M3 6.5h18v11H3zM6.5 10h.01M10 10h.01M13.5 10h.01M17 10h.01M8 14h8",
+  place: "M12 21c4-4.5 6.5-8 6.5-11a6.5 6.5 0 0 0-13 0c0 3 2.5 6.5 6.5 11M12 8a2 2 0 1 0 0 4 2 2 0 0 0 0-4",
+  download: "M12 4v11M7 10.5l5 5 5-5M4.5 19.5h15",
+};
+
+/**
+ * An element. Properties: `class`, `dataset` and `style` as objects, `on<event>` functions, others as
+ * attributes (`true` for one without a value; `null`, `undefined` and `false` are left out). Strings and
+ * numbers among the children become text; `null`, `undefined` and `false` nothing.
+ */
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "dataset") Object.assign(element.dataset, value);
+    else if (name === "style") Object.assign(element.style, value);
+    else if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children) {
+    if (child !== null && child !== undefined && child !== false) element.append(child);
+  }
+  return element;
+}
+
+/** A decorative line drawing; what it stands on needs a name of its own. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.classList.add("icon");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/** Says something in passing, also to screen readers. `kind`: "info", "ok" or "error", which stays longer. */
+export function notify(text, { kind = "info" } = {}) {
+  const box = document.getElementById("toasts");
+  const toast = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status" });
+  const close = h(
+    "button",
+    { class: "button quiet round", type: "button", "aria-label": "Dismiss", onclick: () => toast.remove() },
+    icon("close"),
+  );
+  box.append(toast);
+  // Into an element that is there already: screen readers speak of what changes.
+  toast.append(h("p", {}, text), close);
+  setTimeout(() => toast.remove(), kind === "error" ? 12_000 : 5_000);
+}
+
+/** Asks before what cannot be undone. False when dismissed. */
+export function confirmDialog(text, { action = "Yes" } = {}) {
+  return new Promise((resolve) => {
+    const dialog = h(
+      "dialog",
+      {
+        class: "dialog",
+        "aria-label": "Please confirm",
+        onclose: () => {
+          dialog.remove();
+          resolve(dialog.returnValue === "yes");
+        },
+      },
+      h("p", {}, text),
+      h(
+        "form",
+        { method: "dialog", class: "row end" },
+        h("button", { class: "button", value: "no", autofocus: true }, "Cancel"),
+        h("button", { class: "button primary danger", value: "yes" }, action),
+      ),
+    );
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

@@ -1,0 +1,7 @@
+// Before the first paint, so that a chosen theme does not flash; hence no module.
+try {
+  const chosen = localStorage.getItem("theme");
+  if (chosen) document.documentElement.dataset.theme = chosen;
+} catch {
+  // Without storage the system's theme holds.
+}
