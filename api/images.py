@@ -18,9 +18,9 @@ from api.query import open_collection
 from api.schemas import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.search import result_of
 from api.visibility import visible
-from shared.blobs import thumbnail_key
+from shared.blobs import PictureKind, picture_key
 from shared.changes import change_metadata, remove_image, remove_key
-from shared.errors import FieldError, ImageNotFound, InvalidRequest
+from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.filters import Where, parse_where
 from shared.index import Collection
 from shared.index_pictures import no_image
@@ -29,10 +29,13 @@ from shared.models import Image, Metadata
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
-_WEBP = {
-    "description": "The thumbnail, longest side 256 px.",
-    "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_THUMBNAIL = {"description": "The thumbnail, longest side 256 px.", "content": {"image/webp": _FILE}}
+_RENDITION = {
+    "description": "The rendition, longest side at most 768 px.",
+    "content": {"image/jpeg": _FILE, "image/webp": _FILE},
 }
+_UNCHANGED = {"description": "The `If-None-Match` still holds."}
 
 
 @blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: ImageOut})
@@ -117,20 +120,46 @@ def delete_key(query: KeyQuery) -> tuple[str, int]:
 @blueprint.get(
     "/v1/images/<image_id>/thumbnail",
     summary="A picture's thumbnail",
-    responses={200: _WEBP, 304: {"description": "The `If-None-Match` still holds."}},
+    responses={200: _THUMBNAIL, 304: _UNCHANGED},
 )
 @requires("search")
 def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
     """WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
-    if not _IMAGE_ID.fullmatch(path.image_id):  # file systems choke on some names
+    found = _kept(query.collection, path.image_id, "thumbnail")
+    if found is None:
         raise no_image(path.image_id)
+    return found
+
+
+@blueprint.get(
+    "/v1/images/<image_id>/rendition",
+    summary="A picture, larger than its thumbnail",
+    responses={200: _RENDITION, 304: _UNCHANGED},
+)
+@requires("search")
+def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
+    """JPEG or WebP, upright, kept where `KEEP` was `rendition`, the default, at ingest; without one it is
+    `404 rendition_not_kept`. Its ETag never changes.
+    """
+    found = _kept(query.collection, path.image_id, "rendition")
+    if found is None:
+        _collection(query.collection, path.image_id).get(path.image_id)
+        raise RenditionNotKept(
+            "No rendition of this picture was kept: ingest it again with IMAGE_SEARCH_KEEP set to rendition."
+        )
+    return found
+
+
+def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
+    if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
+        return None
     try:
-        data = services().blobs.get(thumbnail_key(query.collection, path.image_id))
+        data = services().blobs.get(picture_key(collection, image_id, kind))
     except KeyError:
-        raise no_image(path.image_id) from None
-    response = Response(data, mimetype="image/webp")
+        return None
+    response = Response(data, mimetype="image/webp" if data.startswith(b"RIFF") else "image/jpeg")
     response.headers["Cache-Control"] = "private, max-age=86400"
-    response.set_etag(path.image_id)
+    response.set_etag(image_id)
     response.make_conditional(request)
     return response
 

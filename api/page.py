@@ -28,7 +28,8 @@ def shell(job_id: str | None = None) -> Response:
     response.headers["Permissions-Policy"] = _PERMISSIONS
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @blueprint.get("/manifest.webmanifest")

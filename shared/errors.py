@@ -118,6 +118,11 @@ class NotFound(ImageSearchError):
     title = "Not found"
 
 
+class RenditionNotKept(NotFound):
+    code = "rendition_not_kept"
+    title = "Rendition not kept"
+
+
 class JobNotFound(NotFound):
     code = "job_not_found"
     title = "Job not found"

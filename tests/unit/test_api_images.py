@@ -69,7 +69,7 @@ def test_a_picture_is_looked_up_in_its_collection(api: Api) -> None:
     assert_problem(api.http.get(f"/v1/images/{added}?collection=a/b"), 422, "invalid_request", "/collection")
 
 
-@pytest.mark.parametrize("part", ["", "/thumbnail", "/similar", "/embedding"])
+@pytest.mark.parametrize("part", ["", "/thumbnail", "/rendition", "/similar", "/embedding"])
 def test_an_unknown_picture_is_named(api: Api, part: str) -> None:
     api.add(1, axis(0))
     document = assert_problem(api.http.get(f"/v1/images/{image_id(2)}{part}"), 404, "image_not_found")
@@ -83,7 +83,7 @@ def test_a_deleted_picture_is_gone_with_its_files(api: Api) -> None:
         api.services.blobs.put(picture_key("images", one, "rendition"), b"webp")
     response = api.http.delete(f"/v1/images/{added}")
     assert (response.status_code, response.data) == (204, b"")
-    for part in ("", "/thumbnail", "/similar", "/embedding"):
+    for part in ("", "/thumbnail", "/rendition", "/similar", "/embedding"):
         assert_problem(api.http.get(f"/v1/images/{added}{part}"), 404, "image_not_found")
         assert api.http.get(f"/v1/images/{other}").status_code == 200
     assert_problem(api.http.delete(f"/v1/images/{added}"), 404, "image_not_found")
@@ -112,6 +112,23 @@ def test_a_thumbnail_is_webp_with_an_etag(api: Api) -> None:
     assert (again.status_code, again.data) == (304, b"")
     assert again.headers["ETag"] == etag
     assert api.http.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(("data", "kind"), [(b"\xff\xd8jpeg", "image/jpeg"), (b"RIFF webp", "image/webp")])
+def test_a_rendition_has_its_own_type_and_an_etag(api: Api, data: bytes, kind: str) -> None:
+    added = api.add(1, axis(0))
+    api.services.blobs.put(picture_key("images", added, "rendition"), data)
+    url = f"/v1/images/{added}/rendition"
+    response = api.http.get(url)
+    assert (response.status_code, response.mimetype, response.data) == (200, kind, data)
+    again = api.http.get(url, headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert_problem(api.http.get(f"{url}?collection=dogs"), 404, "collection_not_found")
+
+
+def test_a_rendition_that_was_not_kept_says_how_to_have_one(api: Api) -> None:
+    response = api.http.get(f"/v1/images/{api.add(1, axis(0))}/rendition")
+    assert "IMAGE_SEARCH_KEEP" in assert_problem(response, 404, "rendition_not_kept")["detail"]
 
 
 def test_a_thumbnail_needs_the_blob_store_only(api: Api, tmp_path: Path) -> None:
