@@ -1,65 +1,99 @@
-"""A small client of the HTTP API."""
+"""Clients of the HTTP API: `Client`, and `AsyncClient` with the same methods to await.
 
-import json
-import mimetypes
-import secrets
+Both send what api/client_calls.py and api/client_jobs.py say, by the rules of api/client_core.py.
+"""
+
+import asyncio
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from api.job_schemas import ItemsOut, JobOut, JobsOut
-from shared.errors import FieldError, ImageSearchError
-from shared.models import ItemState, JobStatus, JsonObject, Metadata
+from api.client_calls import Term
+from api.client_core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work, refusal
+from api.client_jobs import JobCalls
+from api.client_uploads import PIECE_BYTES, PIECE_SECONDS
+from api.image_schemas import ImagesOut
+from api.job_handles import AsyncJobHandle, JobHandle
+from api.job_schemas import ItemOut, ItemsOut, JobOut
+from api.schemas import ImageOut
+from shared.models import ItemState
 
-BATCH_FILES = 1000
-BATCH_BYTES = 2**30
-# The answer to an upload comes when the server has stored the last byte of it.
-UPLOAD_TIMEOUT_S = 600.0
-COMPARE_TIMEOUT_S = 300.0
-MOST_GROUPS = 200  # in one answer
-POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 120.0
-_PIECE = 64 * 1024
+__all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle"]
+
+URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 30.0
+_PAGE = 500
+_TAKEN_AT_ONCE = 256
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Page = TypeVar("Page", ImagesOut, ItemsOut)
 
 
-class ApiError(ImageSearchError):
-    """What the server refused; `status` is 0 when it could not be reached at all."""
+def _sync(make: Callable[Concatenate[JobCalls, P], Flow[T]]) -> Callable[Concatenate["Client", P], T]:
+    @functools.wraps(make)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(make(self._calls, *args, **kwargs))
 
-    def __init__(self, status: int, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
-        super().__init__(detail)
-        self.http_status = status
-        self.code = code
-        self.errors = list(errors)
+    return method
 
-    @property
-    def transient(self) -> bool:
-        return self.http_status in (0, 429, 502, 503, 504)
+
+def _async(
+    make: Callable[Concatenate[JobCalls, P], Flow[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    @functools.wraps(make)
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(make(self._calls, *args, **kwargs))
+
+    return method
+
+
+def _sync_handle(
+    make: Callable[Concatenate[JobCalls, P], Flow[list[JobOut]]],
+) -> Callable[Concatenate["Client", P], JobHandle]:
+    @functools.wraps(make)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
+        return JobHandle(self, [job.job_id for job in self._run(make(self._calls, *args, **kwargs))])
+
+    return method
+
+
+def _async_handle(
+    make: Callable[Concatenate[JobCalls, P], Flow[list[JobOut]]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, AsyncJobHandle]]:
+    @functools.wraps(make)
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncJobHandle:
+        return AsyncJobHandle(
+            self, [job.job_id for job in await self._run(make(self._calls, *args, **kwargs))]
+        )
+
+    return method
 
 
 class Client:
-    """One server, one key. Every method raises ApiError. Use as a context manager, or `close` it."""
+    """One server, one key. Every method raises ApiError. Use as a context manager, or `close` it.
+
+    What can be repeated safely is sent up to `retries` times more when the connection fails or the server
+    answers 429, 502, 503 or 504.
+    """
 
     def __init__(
         self,
-        url: str,
+        url: str = URL,
         api_key: str | None = None,
-        timeout: float = 30.0,
+        timeout: float = TIMEOUT_S,
         transport: httpx.BaseTransport | None = None,
+        retries: int = RETRIES,
     ) -> None:
+        self._calls = JobCalls(retries)
         self._url = url.rstrip("/")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        try:
-            self._http = httpx.Client(
-                base_url=self._url, headers=headers, timeout=timeout, transport=transport, trust_env=False
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ApiError(0, "invalid_url", f"{url!r} is not the address of a server: {error}") from None
+        with _address(url):
+            self._http = httpx.Client(transport=transport, **_settings(self._url, api_key, timeout))
 
     def __enter__(self) -> Self:
         return self
@@ -72,283 +106,280 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def ingest_urls(
-        self,
-        items: Iterable[str | JsonObject],
-        *,
-        collection: str | None = None,
-        callback_url: str | None = None,
-        idempotency_key: str | None = None,
-        on_near_duplicate: str | None = None,
-    ) -> JobOut:
-        """One job of URLs, or of objects with `url` and `metadata`, streamed however many there are."""
-        options = {
-            "collection": collection,
-            "callback_url": callback_url,
-            "on_near_duplicate": on_near_duplicate,
-        }
-        headers = {"Content-Type": "application/x-ndjson"}
-        if idempotency_key:
-            headers["Idempotency-Key"] = idempotency_key
-        response = self._send(
-            "POST",
-            "/v1/jobs",
-            params={name: value for name, value in options.items() if value is not None},
-            headers=headers,
-            content=_ndjson(items),
-            timeout=UPLOAD_TIMEOUT_S,
-        )
-        return JobOut.model_validate_json(response.content)
+    search = _sync(JobCalls.search)
+    similar = _sync(JobCalls.similar)
+    compare = _sync(JobCalls.compare)
+    explain = _sync(JobCalls.explain)
+    duplicates = _sync(JobCalls.duplicates)
+    image = _sync(JobCalls.image)
+    images = _sync(JobCalls.images)
+    update_image = _sync(JobCalls.update_image)
+    delete_image = _sync(JobCalls.delete_image)
+    delete_key = _sync(JobCalls.delete_key)
+    thumbnail = _sync(JobCalls.thumbnail)
+    embedding = _sync(JobCalls.embedding)
+    collections = _sync(JobCalls.collections)
+    collection = _sync(JobCalls.collection)
+    create_collection = _sync(JobCalls.create_collection)
+    delete_collection = _sync(JobCalls.delete_collection)
+    ready = _sync(JobCalls.ready)
+    ingest_urls = _sync(JobCalls.ingest_urls)
+    job = _sync(JobCalls.job)
+    jobs = _sync(JobCalls.jobs)
+    items = _sync(JobCalls.items)
+    wait = _sync(JobCalls.wait)
+    wait_for = _sync(JobCalls.wait_for)
+    cancel = _sync(JobCalls.cancel)
+    retry = _sync(JobCalls.retry)
+    export = _sync(JobCalls.export)
+    download_export = _sync(JobCalls.download_export)
+    import_file = _sync(JobCalls.import_file)
+    import_export = _sync(JobCalls.import_export)
+    reindex = _sync(JobCalls.reindex)
 
-    def ingest_files(
-        self,
-        files: Iterable[tuple[Path, str]],
-        *,
-        collection: str | None = None,
-        metadata: Metadata | None = None,
-        on_near_duplicate: str | None = None,
-    ) -> Iterator[JobOut]:
-        """Uploads (path, name to show) pairs: one job for at most BATCH_FILES files and BATCH_BYTES bytes.
+    ingest = _sync_handle(JobCalls.ingest)
 
-        An archive goes alone, since the server takes it as the only file of a request.
-        """
-        fields = {
-            "collection": collection or "",
-            "metadata": json.dumps(metadata) if metadata else "",
-            "on_near_duplicate": on_near_duplicate or "",
-        }
-        for batch in _batches(files):
-            boundary = secrets.token_hex(16)
-            response = self._send(
-                "POST",
-                "/v1/jobs",
-                headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
-                content=_multipart(batch, {k: v for k, v in fields.items() if v}, boundary),
-                timeout=UPLOAD_TIMEOUT_S,
-            )
-            yield JobOut.model_validate_json(response.content)
+    def iter_items(self, job_id: str, status: ItemState | None = None) -> Iterator[ItemOut]:
+        """Every item of a job, or those in one state."""
+        for page in _pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
+            yield from page.items
 
-    def job(self, job_id: str) -> JobOut:
-        return JobOut.model_validate_json(self._send("GET", _job_path(job_id)).content)
+    def iter_images(
+        self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
+    ) -> Iterator[ImageOut]:
+        """Every picture of a collection, or those that match, in the order of their ids."""
+        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE}
+        for page in _pages(lambda cursor: self.images(cursor=cursor, **options)):
+            yield from page.images
 
-    def jobs(self, status: JobStatus | None = None, *, limit: int = 50, cursor: str | None = None) -> JobsOut:
-        params = {"status": status, "limit": limit, "cursor": cursor}
-        response = self._send("GET", "/v1/jobs", params={k: v for k, v in params.items() if v is not None})
-        return JobsOut.model_validate_json(response.content)
-
-    def items(
-        self, job_id: str, status: ItemState | None = None, *, limit: int = 100, cursor: str | None = None
-    ) -> ItemsOut:
-        params = {"status": status, "limit": limit, "cursor": cursor}
-        known = {k: v for k, v in params.items() if v is not None}
-        return ItemsOut.model_validate_json(
-            self._send("GET", _job_path(job_id) + "/items", params=known).content
-        )
-
-    def wait(self, job_id: str, progress: Callable[[JobOut], None] = lambda job: None) -> JobOut:
-        """The job once it has finished; `progress` is called with each status until then, the last included.
-
-        A server that does not answer for less than PATIENCE_SECONDS is waited for.
-        """
-        heard = time.monotonic()
-        while True:
-            try:
-                job = self.job(job_id)
-            except ApiError as error:
-                if not error.transient or time.monotonic() - heard > PATIENCE_SECONDS:
-                    raise
-            else:
-                heard = time.monotonic()
-                progress(job)
-                if job.status.finished:
-                    return job
-            time.sleep(POLL_SECONDS)
-
-    def cancel(self, job_id: str) -> JobOut:
-        return JobOut.model_validate_json(self._send("DELETE", _job_path(job_id)).content)
-
-    def retry(self, job_id: str) -> JobOut:
-        return JobOut.model_validate_json(self._send("POST", _job_path(job_id) + "/retry").content)
-
-    def export(self, collection: str, include: Sequence[str] = ()) -> JobOut:
-        body = {"include": list(include)}
-        response = self._send("POST", _move_path(collection, "export"), json=body, timeout=UPLOAD_TIMEOUT_S)
-        return JobOut.model_validate_json(response.content)
-
-    def download_export(self, job_id: str, path: Path) -> None:
-        """Writes the Parquet file of a finished export to `path`, which appears when it is whole."""
-        unfinished = path.with_name(f"{path.name}.part")
-        with self._streamed("GET", _job_path(job_id) + "/export") as response, unfinished.open("wb") as file:
-            for piece in response.iter_bytes(_PIECE):
-                file.write(piece)
-        unfinished.replace(path)
-
-    def import_file(self, path: Path, collection: str) -> JobOut:
-        response = self._send(
-            "POST",
-            _move_path(collection, "import"),
-            headers={
-                "Content-Type": "application/vnd.apache.parquet",
-                "Content-Length": str(path.stat().st_size),
-            },
-            content=_pieces(path),
-            timeout=UPLOAD_TIMEOUT_S,
-        )
-        return JobOut.model_validate_json(response.content)
-
-    def reindex(self, collection: str, model: str, *, allow_missing: bool = False) -> JobOut:
-        """The server may download the model first."""
-        body = {"model": model, "allow_missing": allow_missing}
-        path = _move_path(collection, "reindex")
-        response = self._send("POST", path, json=body, timeout=UPLOAD_TIMEOUT_S)
-        return JobOut.model_validate_json(response.content)
-
-    def search(self, query: JsonObject, images: Sequence[Path] = ()) -> JsonObject:
-        """`query` is the body of POST /v1/search; `images` are example pictures' files."""
-        if not images:
-            return self._json("POST", "/v1/search", json=query)
-        files = [("image", (path.name, path.read_bytes(), _media_type(path.name))) for path in images]
-        part = ("query", (None, json.dumps(query).encode(), "application/json"))
-        return self._json("POST", "/v1/search", files=[part, *files])
-
-    def duplicates(self, options: JsonObject, limit: int) -> JsonObject:
-        """The first `limit` groups of GET /v1/duplicates; `options` are its parameters, None left out."""
-        params = {name: value for name, value in options.items() if value is not None}
-        answer: JsonObject = {}
-        groups: list[JsonObject] = []
-        while len(groups) < limit and answer.get("next_cursor", "first"):
-            place = {"cursor": answer["next_cursor"]} if answer else {}
-            size = {"limit": min(limit - len(groups), MOST_GROUPS)}
-            answer = self._json(
-                "GET", "/v1/duplicates", params={**params, **size, **place}, timeout=COMPARE_TIMEOUT_S
-            )
-            groups += answer["groups"]
-        return {**answer, "groups": groups}
-
-    def collections(self) -> list[JsonObject]:
-        found: list[JsonObject] = self._json("GET", "/v1/collections")["collections"]
-        return found
-
-    def create_collection(self, name: str) -> JsonObject:
-        return self._json("POST", "/v1/collections", json={"name": name})
-
-    def delete_collection(self, name: str) -> None:
-        self._send("DELETE", f"/v1/collections/{quote(name, safe='')}", timeout=UPLOAD_TIMEOUT_S)
-
-    def ready(self, *, ingest: bool = False) -> tuple[bool, JsonObject]:
-        """Whether the server can search (or take jobs), and what its dependencies say."""
-        params = {"for": "ingest"} if ingest else {}
-        response = self._request("GET", "/readyz", params=params)
+    def _run(self, flow: Flow[T]) -> T:
+        answer: Any = None
+        error: ApiError | None = None
         try:
-            body: JsonObject = response.json()
-        except ValueError:
-            body = {}
-        return response.status_code == 200, body
+            while True:
+                step = flow.send(answer) if error is None else flow.throw(error)
+                answer = error = None
+                try:
+                    answer = self._do(step)
+                except ApiError as raised:
+                    error = raised
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            flow.close()
 
-    def _json(self, method: str, path: str, **options: Any) -> JsonObject:
-        body: JsonObject = self._send(method, path, **options).json()
-        return body
-
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        response = self._request(method, path, **options)
-        if response.is_success:
-            return response
-        raise _refusal(response)
-
-    @contextmanager
-    def _streamed(self, method: str, path: str) -> Iterator[httpx.Response]:
-        with self._translated(), self._http.stream(method, path) as response:
-            if not response.is_success:
+    def _do(self, step: Request | Pause | Work) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, Work):
+            return step.call()
+        content = step.body() if step.body else None
+        with _translated(self._url), self._http.stream(**_options(step), content=content) as response:
+            if step.into is None or not response.is_success:
                 response.read()
-                raise _refusal(response)
-            yield response
+            else:
+                with step.into.open("wb") as file:
+                    for piece in response.iter_bytes(PIECE_BYTES):
+                        file.write(piece)
+        return _checked(response, step)
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        with self._translated():
-            return self._http.request(method, path, **options)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+class AsyncClient:
+    """The same to await: one server, one key, every method raises ApiError.
+
+    What `ingest` is given may also be an asynchronous iterator. Files are read in threads.
+    """
+
+    def __init__(
+        self,
+        url: str = URL,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+        retries: int = RETRIES,
+    ) -> None:
+        self._calls = JobCalls(retries, synchronous=_synchronous)
+        self._url = url.rstrip("/")
+        with _address(url):
+            self._http = httpx.AsyncClient(transport=transport, **_settings(self._url, api_key, timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    search = _async(JobCalls.search)
+    similar = _async(JobCalls.similar)
+    compare = _async(JobCalls.compare)
+    explain = _async(JobCalls.explain)
+    duplicates = _async(JobCalls.duplicates)
+    image = _async(JobCalls.image)
+    images = _async(JobCalls.images)
+    update_image = _async(JobCalls.update_image)
+    delete_image = _async(JobCalls.delete_image)
+    delete_key = _async(JobCalls.delete_key)
+    thumbnail = _async(JobCalls.thumbnail)
+    embedding = _async(JobCalls.embedding)
+    collections = _async(JobCalls.collections)
+    collection = _async(JobCalls.collection)
+    create_collection = _async(JobCalls.create_collection)
+    delete_collection = _async(JobCalls.delete_collection)
+    ready = _async(JobCalls.ready)
+    ingest_urls = _async(JobCalls.ingest_urls)
+    job = _async(JobCalls.job)
+    jobs = _async(JobCalls.jobs)
+    items = _async(JobCalls.items)
+    wait = _async(JobCalls.wait)
+    wait_for = _async(JobCalls.wait_for)
+    cancel = _async(JobCalls.cancel)
+    retry = _async(JobCalls.retry)
+    export = _async(JobCalls.export)
+    download_export = _async(JobCalls.download_export)
+    import_file = _async(JobCalls.import_file)
+    import_export = _async(JobCalls.import_export)
+    reindex = _async(JobCalls.reindex)
+    ingest = _async_handle(JobCalls.ingest)
+
+    async def iter_items(self, job_id: str, status: ItemState | None = None) -> AsyncIterator[ItemOut]:
+        """Every item of a job, or those in one state."""
+        async for page in _async_pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
+            for item in page.items:
+                yield item
+
+    async def iter_images(
+        self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
+    ) -> AsyncIterator[ImageOut]:
+        """Every picture of a collection, or those that match, in the order of their ids."""
+        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE}
+        async for page in _async_pages(lambda cursor: self.images(cursor=cursor, **options)):
+            for image in page.images:
+                yield image
+
+    async def _run(self, flow: Flow[T]) -> T:
+        answer: Any = None
+        error: ApiError | None = None
         try:
-            yield
-        except httpx.TimeoutException:
-            raise ApiError(0, "timeout", f"{self._url} did not answer in time") from None
-        except httpx.ConnectError:
-            hint = "is it running? IMAGE_SEARCH_URL says where"
-            raise ApiError(0, "unreachable", f"no server answers at {self._url} ({hint})") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ApiError(0, "unreachable", f"talking to {self._url} failed: {error}") from None
+            while True:
+                step = flow.send(answer) if error is None else flow.throw(error)
+                answer = error = None
+                try:
+                    answer = await self._do(step)
+                except ApiError as raised:
+                    error = raised
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            flow.close()
+
+    async def _do(self, step: Request | Pause | Work) -> Any:
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        if isinstance(step, Work):
+            return await asyncio.to_thread(step.call)
+        content = _threaded(step.body()) if step.body else None
+        with _translated(self._url):
+            async with self._http.stream(**_options(step), content=content) as response:
+                if step.into is None or not response.is_success:
+                    await response.aread()
+                else:
+                    with step.into.open("wb") as file:
+                        async for piece in response.aiter_bytes(PIECE_BYTES):
+                            await asyncio.to_thread(file.write, piece)
+        return _checked(response, step)
 
 
-def is_archive(path: Path) -> bool:
-    return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+def _settings(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return {"base_url": url, "headers": headers, "timeout": timeout, "trust_env": False}
 
 
-def _refusal(response: httpx.Response) -> ApiError:
+@contextmanager
+def _address(url: str) -> Iterator[None]:
     try:
-        problem = response.json()
-        return ApiError(response.status_code, problem["code"], problem["detail"], problem.get("errors", ()))
-    except (ValueError, KeyError, TypeError):
-        detail = f"the server answered {response.status_code} {response.reason_phrase}"
-        return ApiError(response.status_code, "http_status", detail)
+        yield
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ApiError(0, "invalid_url", f"{url!r} is not the address of a server: {error}") from None
 
 
-def _job_path(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
+def _options(request: Request) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "method": request.method,
+        "url": request.path,
+        "params": request.params,
+        "headers": request.headers,
+        "json": request.json,
+        "files": request.files,
+    }
+    return options if request.timeout is None else {**options, "timeout": request.timeout}
 
 
-def _move_path(collection: str, move: str) -> str:
-    return f"/v1/collections/{quote(collection, safe='')}/{move}"
+def _checked(response: httpx.Response, request: Request) -> httpx.Response:
+    if response.is_success or response.status_code in request.expected:
+        return response
+    raise refusal(response)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        hint = "is it running? IMAGE_SEARCH_URL says where"
+        raise ApiError(0, UNREACHABLE, f"no server answers at {url} ({hint})") from None
+    except httpx.TimeoutException:
+        raise ApiError(0, TIMEOUT, f"{url} did not answer in time") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ApiError(0, UNREACHABLE, f"talking to {url} failed: {error}") from None
 
 
-def _ndjson(items: Iterable[str | JsonObject]) -> Iterator[bytes]:
-    piece = bytearray()
-    for item in items:
-        piece += json.dumps({"url": item} if isinstance(item, str) else item).encode() + b"\n"
-        if len(piece) >= _PIECE:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece)
+def _pages(ask: Callable[[str | None], Page]) -> Iterator[Page]:
+    page = ask(None)
+    yield page
+    while page.next_cursor is not None:
+        page = ask(page.next_cursor)
+        yield page
 
 
-def _batches(files: Iterable[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]]]:
-    batch: list[tuple[Path, str]] = []
-    size = 0
-    for path, name in files:
-        alone = is_archive(path)
-        length = path.stat().st_size
-        if batch and (alone or len(batch) == BATCH_FILES or size + length > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        if alone:
-            yield [(path, name)]
-            continue
-        batch.append((path, name))
-        size += length
-    if batch:
-        yield batch
+async def _async_pages(ask: Callable[[str | None], Coroutine[Any, Any, Page]]) -> AsyncIterator[Page]:
+    page = await ask(None)
+    yield page
+    while page.next_cursor is not None:
+        page = await ask(page.next_cursor)
+        yield page
 
 
-# httpx would open every file of a batch at once, which can be more than a process may.
-def _multipart(files: Sequence[tuple[Path, str]], fields: dict[str, str], boundary: str) -> Iterator[bytes]:
-    for name, value in fields.items():
-        yield f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-    for path, name in files:
-        shown = "".join(f"%{ord(char):02X}" if char in '"\r\n\\' else char for char in name)
-        yield (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{shown}"\r\n'
-            f"Content-Type: {_media_type(name)}\r\n\r\n"
-        ).encode(errors="replace")
-        yield from _pieces(path)
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
+async def _threaded(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Pieces that are read from files, without holding up whatever else the loop has to do."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
 
 
-def _media_type(name: str) -> str:
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+def _synchronous(items: AsyncIterable[Term]) -> Iterator[Term]:
+    """The items for a thread that reads them while the loop that they are made on goes on.
+
+    Called on that loop.
+    """
+    loop, source = asyncio.get_running_loop(), aiter(items)
+
+    async def take() -> list[Term]:
+        taken: list[Term] = []
+        begun = time.monotonic()
+        async for item in source:
+            taken.append(item)
+            if len(taken) == _TAKEN_AT_ONCE or time.monotonic() - begun > PIECE_SECONDS:
+                break
+        return taken
+
+    def each() -> Iterator[Term]:
+        while taken := asyncio.run_coroutine_threadsafe(take(), loop).result():
+            yield from taken
+
+    return each()

@@ -3,15 +3,16 @@
 import threading
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.auth import requires
+from api.duplicate_schemas import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.query import open_collection
 from api.schemas import CollectionName, QueryModel, thumbnail_url
 from shared.appearance import hash_bits
@@ -29,45 +30,6 @@ blueprint = APIBlueprint("duplicates", __name__, abp_tags=[Tag(name="images", de
 # Each takes a core for seconds, so one at a time.
 _searching = threading.Semaphore(1)
 
-_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_OTHER_ID = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
-_EXAMPLE: dict[str, Any] = {
-    "groups": [
-        {
-            "keeper": _ID,
-            "count": 2,
-            "images": [
-                {
-                    "id": _ID,
-                    "score": 1.0,
-                    "distance": 0,
-                    "source": "https://example.com/a.jpg",
-                    "thumbnail_url": f"/v1/images/{_ID}/thumbnail",
-                    "width": 3024,
-                    "height": 4032,
-                    "bytes": 2481193,
-                    "created_at": "2026-11-24T13:20:53.120Z",
-                },
-                {
-                    "id": _OTHER_ID,
-                    "score": 0.9893,
-                    "distance": 2,
-                    "source": "https://example.com/a-small.jpg",
-                    "thumbnail_url": f"/v1/images/{_OTHER_ID}/thumbnail",
-                    "width": 768,
-                    "height": 1024,
-                    "bytes": 143021,
-                    "created_at": "2026-11-24T13:20:54.301Z",
-                },
-            ],
-        }
-    ],
-    "total": 1,
-    "compared": 1000,
-    "not_compared": 0,
-    "next_cursor": None,
-}
-
 
 class DuplicatesQuery(QueryModel):
     collection: CollectionName = DEFAULT_COLLECTION
@@ -79,40 +41,6 @@ class DuplicatesQuery(QueryModel):
     )
     limit: Annotated[int, Field(ge=1, le=200)] = Field(50, description="groups in one answer")
     cursor: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="`next_cursor` of the page before")
-
-
-class DuplicateOut(BaseModel):
-    """`score` is the cosine similarity to the keeper, `distance` the Hamming distance to its hash."""
-
-    id: str
-    score: float
-    distance: int
-    source: str
-    thumbnail_url: str
-    width: int
-    height: int
-    bytes: int
-    created_at: str
-
-
-class DuplicateGroup(BaseModel):
-    """`count` pictures, of which `images` holds the first 100: the keeper, then the most alike to it."""
-
-    keeper: str
-    count: int
-    images: list[DuplicateOut]
-
-
-class DuplicatesOut(BaseModel):
-    """A page of the groups, in the order of each one's smallest id; `total` counts those of all pages."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
-
-    groups: list[DuplicateGroup]
-    total: int
-    compared: int = Field(description="pictures compared")
-    not_compared: int = Field(description="pictures without a perceptual hash: ingested before there was one")
-    next_cursor: str | None
 
 
 @blueprint.get("/v1/duplicates", summary="Groups of near-duplicates", responses={200: DuplicatesOut})

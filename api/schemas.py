@@ -18,9 +18,8 @@ from api.search_schemas import (
     FacetName,
     FacetScope,
 )
-from shared.appearance import COLORS
 from shared.job_view import rfc3339
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, CollectionInfo, Image
+from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, CollectionInfo, Image
 
 MAX_LIMIT = 500
 MAX_OFFSET = 10_000

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
+CLIENT_MODULES = ("api.cli_jobs", "api.cli_search", "api.cli_collections")
 
 
 class Commands(click.Group):
@@ -35,7 +36,7 @@ class Commands(click.Group):
         return found
 
     def _add_client_commands(self) -> None:
-        for module in ("api.cli", "api.cli_collections"):
+        for module in CLIENT_MODULES:
             for command in importlib.import_module(module).client_commands:
                 self.add_command(command)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from api.client import ApiError, Client
+from api.schemas import SearchResponse
 from deploy.demo_pictures import Pictures, openmoji, own_folder, serving
 from deploy.embedded import API_START_S, check_port_free, http_status, remembered_port
 from deploy.supervisor import die_with_parent
@@ -67,7 +68,7 @@ def _demo(given: str, *, leave: bool) -> None:
     with _stack(settings, data) as (url, stack), Client(url) as client, _served(source, data) as items:
         _ingest(client, url, items, data / "job.json")
         for text in QUERIES:
-            _show(f'"{text}"', client.search({"text": text, "limit": TOP}))
+            _show(f'"{text}"', client.search(text, limit=TOP))
         _search_by_picture(client, source)
         page = url if http_status(url) == 200 else f"{url}/docs"
         console.print(f"\nOpen [bold]{page}[/] in a browser.")
@@ -176,17 +177,17 @@ def _is_over(client: Client, job_id: str) -> bool:
 def _search_by_picture(client: Client, source: Source) -> None:
     if source.pictures is None:
         url = source.urls[0]
-        _show(f"pictures like {url}", client.search({"image_url": url, "limit": TOP}))
+        _show(f"pictures like {url}", client.search(images=[url], limit=TOP))
         return
     names = source.pictures.metadata
     name = LIKE if LIKE in names else next(iter(names))
-    _show(f"pictures like {name}", client.search({"limit": TOP}, [source.pictures.folder / name]))
+    _show(f"pictures like {name}", client.search(images=[source.pictures.folder / name], limit=TOP))
 
 
-def _show(query: str, answer: JsonObject) -> None:
-    console.print(f"\n[bold]{query}[/]  ({answer['took_ms']['total']:.0f} ms)")
-    for hit in answer["results"]:
-        console.print(f"  {hit['score']:6.3f}  {hit['metadata'].get('name') or hit['source']}")
+def _show(query: str, answer: SearchResponse) -> None:
+    console.print(f"\n[bold]{query}[/]  ({answer.took_ms.total:.0f} ms)")
+    for hit in answer.results:
+        console.print(f"  {hit.score:6.3f}  {(hit.metadata or {}).get('name') or hit.source}")
 
 
 if __name__ == "__main__":

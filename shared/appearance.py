@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.models import COLORS
+
 Pixels = NDArray[np.uint8]
 
 MOST_COLORS = 5
@@ -33,7 +35,6 @@ _TYPICAL: Mapping[str, tuple[int, ...]] = {
     "pink": (0xFFC0CB, 0xFF69B4, 0xFF1493, 0xFF00FF, 0xF4A6B8, 0xDB7093),
     "brown": (0x8B4513, 0xA0522D, 0x5C4033, 0x3D2B1F, 0x7B3F00, 0xA67B5B, 0xC19A6B, 0xD2B48C, 0xFFDBAC),
 }
-COLORS = tuple(_TYPICAL)
 
 
 def small(image: Image.Image) -> Pixels:

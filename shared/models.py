@@ -9,6 +9,8 @@ from typing import Any, Self
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
+# In the order of the table of typical colours in shared/appearance.py.
+COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MAX_KEY = 256
 
 MetadataValue = str | int | float | bool | list[str]

@@ -103,7 +103,7 @@ def test_no_file_outgrows_a_reader() -> None:
     assert not long
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.cli", "deploy.cli"])
+@pytest.mark.parametrize("module", ["api.app", "api.cli_jobs", "deploy.cli"])
 def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; sys.exit(','.join({HEAVIEST} & sys.modules.keys()) or 0)"
     found = subprocess.run(

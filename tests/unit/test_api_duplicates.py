@@ -1,14 +1,16 @@
 """GET /v1/duplicates and `image-search duplicates`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from httpx import WSGITransport
 
-from api import duplicates
-from api.cli import client_commands
+from api import cli_command, duplicates
+from api.cli_search import duplicates as command
 from api.client import Client
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 
@@ -124,21 +126,13 @@ def test_one_comparison_runs_at_a_time_and_frees_its_place(api: Api) -> None:
 
 
 def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[dict[str, Any]] = []
-
-    def answer(self: Client, method: str, path: str, **options: Any) -> Any:
-        sent.append(options["params"])
-        return get(api, **options["params"])
-
-    monkeypatch.setattr(Client, "_json", answer)
-    command = next(one for one in client_commands if one.name == "duplicates")
+    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=WSGITransport(app=api.app)))
     shown = CliRunner().invoke(command, ["--threshold", "0.9"])
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
     assert ["1", "keep", image_id(3), "400x100", "2,000", "1.0000", "https://example.com/3.jpg"] in rows
     assert sum("keep" in row for row in rows) == 2
     assert "1 pictures have no perceptual hash" in shown.output
-    assert sent == [{"threshold": 0.9, "limit": 50}]
     one = CliRunner().invoke(command, ["--limit", "1"])
     assert "1 more groups" in one.output
     printed = CliRunner().invoke(command, ["--json"])
@@ -146,6 +140,7 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_client_follows_the_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.client.MOST_GROUPS", 1)
-    monkeypatch.setattr(Client, "_json", lambda *_, params, **__: get(api, **params))
-    assert members(Client("http://x").duplicates({"collection": None}, 50)) == [[3, 2, 1], [8, 7]]
+    monkeypatch.setattr("api.client_calls.MOST_GROUPS", 1)
+    with Client("http://127.0.0.1", transport=WSGITransport(app=api.app)) as client:
+        assert members(client.duplicates().model_dump()) == [[3, 2, 1], [8, 7]]
+        assert members(client.duplicates(limit=1).model_dump()) == [[3, 2, 1]]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from shared.appearance import (
-    COLORS,
+    _TYPICAL,
     LEAST_SHARE,
     Pixels,
     dominant_colors,
@@ -17,11 +17,16 @@ from shared.appearance import (
     small,
 )
 from shared.images import decode
+from shared.models import COLORS
 from shared.near import HAMMING
 from shared.preprocess import Preprocess
 from tests.image_server import make_photo
 
 PREPROCESS = Preprocess((4, 4), None, Image.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
+
+
+def test_the_table_of_typical_colours_has_each_name_once_and_in_order() -> None:
+    assert tuple(_TYPICAL) == COLORS
 
 
 def flat(*rgb: int) -> Pixels:

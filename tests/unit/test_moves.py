@@ -17,8 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from api import cli
+from api import cli_command
 from api import moves as api_moves
+from api.cli_collections import client_commands
 from api.client import Client
 from api.job_schemas import JobOut
 from shared import vectorlog
@@ -387,9 +388,9 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         work(api)
         return client.job(job_id)
 
-    monkeypatch.setattr(cli, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
+    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
     monkeypatch.setattr(Client, "wait", wait)
-    group = click.Group(commands={command.name or "": command for command in cli.client_commands})
+    group = click.Group(commands={command.name or "": command for command in client_commands})
     return lambda *arguments: CliRunner().invoke(group, [str(one) for one in arguments])
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from api import cli
+from api import cli_command
 from api import moves as api_moves
+from api.cli_collections import reindex as reindex_command
 from api.client import Client
 from shared import changes, vectorlog
 from shared import index as index_module
@@ -24,6 +25,8 @@ from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import Collection
 from shared.models import Chunk, Claim, JobKind, Stage
+from tests.unit.client_server import Server
+from tests.unit.client_server import job as job_document
 from tests.unit.fakes import (
     PREPROCESS,
     Api,
@@ -36,8 +39,6 @@ from tests.unit.fakes import (
     picture,
 )
 from tests.unit.stages import StubDispatcher
-from tests.unit.test_client_cli import Server
-from tests.unit.test_client_cli import job as job_document
 from worker import app, encode, index, moves, reindex, replay
 from worker.lease import giving_back
 
@@ -417,8 +418,8 @@ def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatc
     result = {"switched": False, "detail": "Not switched: 2 pictures."}
     server.routes["POST /v1/collections/cats/reindex"] = (202, job_document(status="running"))
     server.routes["GET /v1/jobs/j1"] = job_document(status="partial") | {"result": result}
-    monkeypatch.setattr(cli, "Client", partial(Client, transport=httpx.MockTransport(server)))
-    done = CliRunner().invoke(cli.reindex, ["--model", "m", "-c", "cats", "--allow-missing"])
+    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    done = CliRunner().invoke(reindex_command, ["--model", "m", "-c", "cats", "--allow-missing"])
     assert done.exit_code == 3
     assert "Not switched: 2 pictures." in done.output
     assert json.loads(server.requests[0].content) == {"model": "m", "allow_missing": True}

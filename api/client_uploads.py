@@ -1,0 +1,111 @@
+"""The bodies that the client streams: lines of URLs, forms of files, one file. Memory stays flat."""
+
+import json
+import mimetypes
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+
+BATCH_FILES = 1000
+BATCH_BYTES = 2**30
+PIECE_BYTES = 64 * 1024
+PIECE_SECONDS = 1.0
+_SPOOL_BYTES = 2**20
+
+
+class Lines:
+    """NDJSON of URLs and items, which may come from an iterator that can be read only once.
+
+    What was read is kept in a temporary file, so that it can be sent again. `begun` is whether anything was
+    asked for, `whole` whether the last time the end was.
+    """
+
+    def __init__(self, items: Iterable[str | Mapping[str, object]]) -> None:
+        self._items = iter(items)
+        self._kept = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - lives as long as this
+        self.begun = self.whole = False
+
+    def __call__(self) -> Iterator[bytes]:
+        self.begun, self.whole = True, False
+        self._kept.seek(0)
+        while kept := self._kept.read(PIECE_BYTES):
+            yield kept
+        for piece in _pieces_of(self._items):
+            self._kept.write(piece)
+            yield piece
+        self.whole = True
+
+
+def _pieces_of(items: Iterator[str | Mapping[str, object]]) -> Iterator[bytes]:
+    """Pieces of about PIECE_BYTES, smaller where a slow iterator would keep the server waiting."""
+    piece, begun = bytearray(), time.monotonic()
+    for item in items:
+        piece += json.dumps({"url": item} if isinstance(item, str) else item).encode() + b"\n"
+        if len(piece) >= PIECE_BYTES or time.monotonic() - begun > PIECE_SECONDS:
+            yield bytes(piece)
+            piece, begun = bytearray(), time.monotonic()
+    if piece:
+        yield bytes(piece)
+
+
+class Form:
+    """A multipart body of files, read when they are sent.
+
+    httpx would open every file at once, which can be more than a process may.
+    """
+
+    def __init__(self, files: Sequence[tuple[Path, str]], fields: Mapping[str, str]) -> None:
+        self._files = files
+        self._fields = fields
+        self._boundary = secrets.token_hex(16)
+
+    @property
+    def content_type(self) -> str:
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    def __call__(self) -> Iterator[bytes]:
+        mark = f"--{self._boundary}\r\nContent-Disposition: form-data"
+        for name, value in self._fields.items():
+            yield f'{mark}; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for path, name in self._files:
+            shown = "".join(f"%{ord(char):02X}" if char in '"\r\n\\' else char for char in name)
+            head = f'{mark}; name="files"; filename="{shown}"\r\nContent-Type: {media_type(name)}\r\n\r\n'
+            yield head.encode(errors="replace")
+            yield from pieces(path)
+            yield b"\r\n"
+        yield f"--{self._boundary}--\r\n".encode()
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def batches(files: Iterable[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]]]:
+    """At most BATCH_FILES files and BATCH_BYTES bytes each; an archive goes alone, as the server wants it."""
+    batch: list[tuple[Path, str]] = []
+    size = 0
+    for path, name in files:
+        alone = _is_archive(path)
+        length = path.stat().st_size
+        if batch and (alone or len(batch) == BATCH_FILES or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        if alone:
+            yield [(path, name)]
+            continue
+        batch.append((path, name))
+        size += length
+    if batch:
+        yield batch
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+
+
+def media_type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
