@@ -22,6 +22,7 @@ from playwright.sync_api import (
 )
 
 from api.auth import create_key
+from deploy.demo_pictures import Pictures, openmoji
 from shared.blobs import Blobs
 from tests.browser import pictures
 from tests.browser.looks import SCREENSHOTS
@@ -92,11 +93,16 @@ def browser(playwright: Playwright) -> Browser:
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """The demo's 496 drawings as files, not to be changed; `stack` holds some dozens of them."""
+    return openmoji(tmp_path_factory.mktemp("openmoji"))
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, drawings: Pictures) -> Iterator[Stack]:
     """Shared by all browser tests of a process: what changes pictures does so in a collection of its own."""
-    folder = tmp_path_factory.mktemp("browser")
-    with Stack(folder, MODEL="starter") as running:
-        pictures.fill(running, folder / "openmoji")
+    with Stack(tmp_path_factory.mktemp("browser"), MODEL="starter") as running:
+        pictures.fill(running, drawings)
         yield running
 
 

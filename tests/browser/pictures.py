@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from PIL import ExifTags, Image
 
-from deploy.demo_pictures import openmoji
+from deploy.demo_pictures import Pictures
 from tests.image_server import make_photo
 from tests.stack import Stack, finished
 
@@ -18,13 +18,16 @@ PLACES = (("Zurich", 47.37, 8.54), ("Paris", 48.86, 2.35), ("Lisbon", 38.72, -9.
 PHOTOS = 12
 
 
-def fill(stack: Stack, folder: Path) -> int:
+def fill(stack: Stack, drawings: Pictures) -> int:
     """Ingests everything into the default collection; returns how many pictures that is.
 
     A drawing has the metadata `name` and `group` and is called after its name; `photo-N.jpg` has a `place`,
     taken in month N + 1 of 2021 to 2023 in turn.
     """
-    files = {**_drawings(folder), **{f"photo-{number}.jpg": _photo(number) for number in range(PHOTOS)}}
+    files = {
+        **_framed_drawings(drawings),
+        **{f"photo-{number}.jpg": _photo(number) for number in range(PHOTOS)},
+    }
     parts = [("files", (name, data, "application/octet-stream")) for name, (data, _) in files.items()]
     metadata = json.dumps([about for _, about in files.values()])
     with httpx.Client(base_url=stack.url, timeout=60) as http:
@@ -33,11 +36,13 @@ def fill(stack: Stack, folder: Path) -> int:
     return len(files)
 
 
-def _drawings(folder: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
-    drawn = openmoji(folder)
-    chosen = sorted({*list(drawn.metadata)[::EVERY], *(f"{name}.png" for name in NAMED)})
+def _framed_drawings(drawings: Pictures) -> dict[str, tuple[bytes, dict[str, object]]]:
+    chosen = sorted({*list(drawings.metadata)[::EVERY], *(f"{name}.png" for name in NAMED)})
     return {
-        name: (_framed(folder / name, SHAPES[number % len(SHAPES)]), dict(drawn.metadata[name]))
+        name: (
+            _framed(drawings.folder / name, SHAPES[number % len(SHAPES)]),
+            dict(drawings.metadata[name]),
+        )
         for number, name in enumerate(chosen)
     }
 
