@@ -103,6 +103,12 @@ def test_no_file_outgrows_a_reader() -> None:
     assert not long
 
 
+def test_the_benchmarks_can_be_started() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 0, found.stderr
+
+
 @pytest.mark.parametrize("module", ["api.app", "api.cli_jobs", "deploy.cli"])
 def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; sys.exit(','.join({HEAVIEST} & sys.modules.keys()) or 0)"
