@@ -1,6 +1,8 @@
 """`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
 
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 import click
@@ -39,6 +41,8 @@ def search(
     as_json: bool,
 ) -> None:
     """Find pictures by TEXT, by example pictures, or both."""
+    if show and not _can_show():
+        raise click.UsageError("--show needs a terminal: its answers are read from standard input")
     answer = client.search(
         text,
         images=images,
@@ -55,7 +59,7 @@ def search(
         console.print(f"Note: {warning}")
     if not answer.results:
         console.print("Nothing found.")
-    elif show or (show is None and console.is_terminal):
+    elif show or (show is None and _can_show()):
         from api.cli_pictures import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results))
@@ -106,6 +110,11 @@ def duplicates(
 
 
 client_commands: list[click.Command] = [search, duplicates]
+
+
+def _can_show() -> bool:
+    """Some pseudo-terminals have no size, which nothing can be fitted into."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
 
 
 def _listed(results: Sequence[Result]) -> Table:
