@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from textual_image.renderable import Image as TerminalImage
 
+from api.cli_command import printable
 from api.client import ApiError, Client
 from api.schemas import Result
 
@@ -56,9 +57,9 @@ def _said(hit: Result) -> Group:
     metadata = ", ".join(f"{name}: {value}" for name, value in (hit.metadata or {}).items())
     lines = [
         Text(f"{hit.score:.4f}", "bold green"),
-        Text(hit.source),
+        Text(printable(hit.source)),
         Text(f"{hit.width}x{hit.height}", "dim"),
-        Text(metadata),
+        Text(printable(metadata)),
         Text(hit.id, "dim"),
         Text(""),
     ]

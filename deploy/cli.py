@@ -236,7 +236,7 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
     from api.auth import list_keys
-    from api.cli_command import console_for, table_of
+    from api.cli_command import console_for, day_and_time, table_of
     from shared.job_view import rfc3339
 
     found = list_keys(_key_store(data_dir))
@@ -247,9 +247,9 @@ def keys_list(data_dir: Path | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"keys": shown}, ensure_ascii=False))
         return
-    table = table_of("id", "scopes", "name", "created")
+    table = table_of("id", "scopes", "name", "created (UTC)")
     for key in found:
-        table.add_row(key.id, ",".join(key.scopes), key.name, rfc3339(key.created_at))
+        table.add_row(key.id, ",".join(key.scopes), key.name, day_and_time(rfc3339(key.created_at)))
     console_for().print(table if found else "There are no keys.")
 
 

@@ -157,6 +157,33 @@ def expected(http: httpx.Client, sku: str) -> list[tuple[str, str]]:
     return found[:5]
 
 
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("coll", "collections"), ("search -c tab", "table"), ("status ", "{job}")]
+)
+def test_bash_completes_commands_collections_and_jobs(
+    stack: Stack, client: Client, photos: Path, typed: str, wanted: str
+) -> None:
+    job = client.ingest(photos / "a.jpg", collection="table")
+    job.wait(timeout=90)
+    words = ["image-search", *typed.split(" ")]
+    script = f"""
+        eval "$(image-search completion bash)"
+        COMP_WORDS=({" ".join(repr(word) for word in words)}) COMP_CWORD={len(words) - 1}
+        _image_search_completion image-search
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    told = subprocess.run(
+        ["bash", "-c", script],
+        env=stack.env | {"IMAGE_SEARCH_URL": stack.url, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert wanted.format(job=job.id) in told.stdout.split()
+
+
 # What a terminal answers to being asked what it is (DA1) and whether it knows Kitty's graphics.
 TERMINALS = {
     "sixel": ({b"\x1b[c": b"\x1b[?62;4c"}, rb"\x1bP[0-9;]*q"),
