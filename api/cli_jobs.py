@@ -12,7 +12,6 @@ from api.cli_command import (
     client_command,
     collection_option,
     console_for,
-    day_and_time,
     job_argument,
     print_json,
     status_text,
@@ -117,7 +116,7 @@ def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(page)
         return
-    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
+    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created")
     for job in page.jobs:
         failed = job.counts[ItemState.FAILED]
         table.add_row(
@@ -128,7 +127,7 @@ def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
             f"{job.total:,}",
             f"{job.progress:.0%}",
             Text(f"{failed:,}", "red" if failed else ""),
-            day_and_time(job.created_at),
+            job.created_at,
         )
     console_for().print(table if page.jobs else "There are no jobs.")
 

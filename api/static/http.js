@@ -27,6 +27,9 @@ const readKey = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
 
 export const hasKey = () => readKey() !== null;
 
+/** The headers that a request needs which is not made by `api`. */
+export const authorization = () => (hasKey() ? { Authorization: `Bearer ${readKey()}` } : {});
+
 /** Whether this server has asked for a key. */
 export const needsKey = () => refused;
 
@@ -130,7 +133,7 @@ async function request(path, { method = "GET", body, headers = {}, signal } = {}
       headers: {
         ...(plain && { "Content-Type": "application/json" }),
         ...headers,
-        ...(key && { Authorization: `Bearer ${key}` }),
+        ...authorization(),
       },
     });
     if (answer.ok || answer.status === 304) return answer;
@@ -254,7 +257,8 @@ async function* lines(body) {
   }
 }
 
-function pause(ms, signal) {
+/** Throws what `signal` was aborted with, as soon as it is. */
+export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     const stop = () => {

@@ -10,13 +10,13 @@ const container = document.getElementById("main");
 let shown = null;
 
 /**
- * Shows an address of this app. `replace` puts it in the place of the present one in the history. An entry's
- * state says `from` which address it was reached.
+ * Shows an address of this app. `replace` puts it in the place of the present one in the history; `state` is
+ * kept with it there.
  */
-export function navigate(path, { replace = false } = {}) {
+export function navigate(path, { replace = false, state = null } = {}) {
   const url = new URL(path, location.href);
-  if (replace) history.replaceState(history.state, "", url);
-  else history.pushState({ from: location.href }, "", url);
+  if (replace) history.replaceState(state, "", url);
+  else history.pushState(state, "", url);
   return show();
 }
 

@@ -1,0 +1,316 @@
+"""Adding pictures on the page: dropped, picked and pasted, to the end of their jobs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from tests.browser.conftest import PHONE, Faults, NewPage
+from tests.browser.gestures import drop
+from tests.browser.looks import assert_accessible, shot
+from tests.image_server import ImageServer, make_photo
+from tests.stack import eventually
+
+HOSTILE = "<img src=x onerror=window.hacked=1>"
+END_MS = 60_000  # for a job on two cores that run everything
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, one of them deeper, and two files that are left out."""
+    folder = tmp_path_factory.mktemp("pick") / "holiday"
+    (folder / "beach").mkdir(parents=True)
+    for number, name in enumerate(("one.jpg", "two.jpg", "beach/three.jpg")):
+        (folder / name).write_bytes(make_photo(900 + number, 200, 150))
+    (folder / "notes.docx").write_bytes(b"words")
+    (folder / "beach" / ".hidden.jpg").write_bytes(b"hidden")
+    return folder
+
+
+@pytest.fixture
+def ingest(page: Page) -> Page:
+    page.goto("/ingest")
+    return page
+
+
+def into(page: Page, collection: str) -> None:
+    page.get_by_label("Collection").fill(collection)
+
+
+def send(page: Page) -> None:
+    page.locator(".preview [type=submit]").click()
+
+
+def expect_status(page: Page, status: str) -> None:
+    expect(page.locator(".job .status").first).to_have_text(status, timeout=END_MS)
+
+
+def indexed(http: httpx.Client, collection: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = http.get("/v1/images", params={"collection": collection}).json()[
+        "images"
+    ]
+    return found
+
+
+def test_a_dropped_folder_is_looked_over_sent_and_there(
+    ingest: Page, http: httpx.Client, folder: Path
+) -> None:
+    shot(ingest, "ingest-empty-light")
+    assert_accessible(ingest)
+    drop(ingest.locator(".drop"), [folder])
+    expect(ingest.get_by_role("heading", name="3 pictures")).to_be_visible()
+    ingest.get_by_text("2 files left out").click()
+    expect(ingest.get_by_text("1 not pictures by their names: holiday/notes.docx")).to_be_visible()
+    expect(ingest.get_by_text("1 hidden: holiday/beach/.hidden.jpg")).to_be_visible()
+    into(ingest, "dropped")
+    shot(ingest, "ingest-chosen-light")
+    assert_accessible(ingest)
+    send(ingest)
+    expect(ingest.get_by_role("link", name="3 pictures into dropped")).to_be_visible()
+    expect_status(ingest, "Succeeded")
+    expect(ingest.locator(".job .counts")).to_have_text("3 added")
+    assert {image["source"] for image in indexed(http, "dropped")} == {
+        "holiday/one.jpg",
+        "holiday/two.jpg",
+        "holiday/beach/three.jpg",
+    }
+    shot(ingest, "ingest-done-light")
+    assert_accessible(ingest)
+    expect(ingest.get_by_role("link", name="Search these")).to_have_attribute("href", "/?collection=dropped")
+
+
+def test_a_picked_folder_is_read_to_its_depth(ingest: Page, folder: Path) -> None:
+    ingest.locator("[data-choose=folder]").set_input_files(folder)
+    expect(ingest.get_by_role("heading", name="3 pictures")).to_be_visible()
+    expect(ingest.get_by_role("img", name="holiday/beach/three.jpg")).to_be_visible()
+    ingest.get_by_role("button", name="Clear").click()
+    expect(ingest.get_by_role("heading", name="3 pictures")).to_be_hidden()
+    expect(ingest.get_by_role("button", name="Choose files")).to_be_focused()
+
+
+def test_a_dead_url_fails_with_its_reason_and_is_tried_again(ingest: Page, image_server: ImageServer) -> None:
+    dead = image_server.url("/status/404")
+    ingest.get_by_label("Or paste URLs").fill(f"{image_server.url('/photo/71.jpg?w=120&h=90')}\n{dead}\n")
+    into(ingest, "pasted")
+    send(ingest)
+    expect_status(ingest, "Partly failed")
+    card = ingest.locator(".job")
+    expect(card.get_by_role("link", name=dead)).to_have_attribute("rel", "noopener noreferrer")
+    expect(card.locator(".reason")).to_contain_text("404")
+    shot(ingest, "ingest-partly-failed-light")
+    assert_accessible(ingest)
+    assert image_server.hits["/status/404"] == 1
+    card.get_by_role("button", name="Retry failed").click()
+    eventually(lambda: image_server.hits["/status/404"] == 2)
+    expect_status(ingest, "Partly failed")
+    expect(card.locator(".counts")).to_have_text("1 added1 failed")
+
+
+def test_a_table_s_columns_can_be_filtered_by(
+    ingest: Page, http: httpx.Client, image_server: ImageServer, tmp_path: Path
+) -> None:
+    urls = [image_server.url(f"/photo/{number}.jpg?w=120&h=90") for number in (81, 82)]
+    table = (
+        "url;key;shop;price;code",
+        f'{urls[0]};sku-1;"north; ""big""";9.5;007',
+        f"{urls[1]};sku-2;south;12;1",
+    )
+    (tmp_path / "products.csv").write_text("\r\n".join(table), encoding="utf-8-sig")
+    ingest.locator("[data-choose=files]").set_input_files(tmp_path / "products.csv")
+    expect(ingest.get_by_role("heading", name="2 URLs")).to_be_visible()
+    expect(ingest.get_by_role("cell", name='north; "big"')).to_be_visible()
+    ingest.get_by_role("button", name="Add metadata").click()
+    ingest.get_by_label("Metadata name").fill("season")
+    ingest.get_by_label("Metadata value").fill("2026")
+    into(ingest, "tables")
+    send(ingest)
+    expect_status(ingest, "Succeeded")
+    asked = {"collection": "tables", "filters": '{"price": {"gt": 10}, "season": 2026}'}
+    (found,) = http.get("/v1/images", params=asked).json()["images"]
+    assert found["metadata"] == {"shop": "south", "price": 12, "code": 1, "season": 2026}
+    (first,) = http.get("/v1/images", params={"collection": "tables", "key": "sku-1"}).json()["images"]
+    assert first["metadata"] == {"shop": 'north; "big"', "price": 9.5, "code": "007", "season": 2026}
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\r\n1,2\r\n", [["a", "b"], ["1", "2"]]),
+        ('a\tb\n"x\ty"\t2', [["a", "b"], ["x\ty", "2"]]),
+        ('\ufeff"a";"b"\n"one\r\ntwo";"say ""hi"""\n', [["a", "b"], ["one\r\ntwo", 'say "hi"']]),
+        ('a,b\n\n5" disk,\n,x', [["a", "b"], ['5" disk', ""], ["", "x"]]),
+        ('"a;b",c;d\n', [["a;b", "c;d"]]),
+        ("", []),
+        ('a,"b', "line 1: a quoted field does not end with a quote"),
+        ('a,b\nx,"y"z\n', "line 2: a quoted field does not end with a quote"),
+    ],
+)
+def test_csv_is_read_as_rfc_4180_says(ingest: Page, text: str, rows: object) -> None:
+    read = """async (text) => {
+        const { parseCSV } = await import("/static/csv.js");
+        try { return parseCSV(text); } catch (error) { return error.message; }
+    }"""
+    assert ingest.evaluate(read, text) == rows
+
+
+def test_a_list_that_cannot_be_read_says_why(ingest: Page, tmp_path: Path) -> None:
+    (tmp_path / "no-url.csv").write_text("address,shop\nx,y\n")
+    (tmp_path / "latin.txt").write_bytes(b"http://example.com/\xe9.jpg\n")
+    (tmp_path / "broken.jsonl").write_text('{"url": "http://example.com/a.jpg"}\n{"url": 7}\n')
+    files = [tmp_path / name for name in ("no-url.csv", "latin.txt", "broken.jsonl")]
+    ingest.locator("[data-choose=files]").set_input_files(files)
+    expect(ingest.get_by_role("alert").get_by_role("listitem")).to_have_text(
+        [
+            "no-url.csv: it has no column `url`.",
+            "latin.txt: it is not UTF-8: save it as such.",
+            "broken.jsonl: line 2 is no object with a `url`.",
+        ]
+    )
+    expect(ingest.locator("[type=submit]")).to_be_disabled()
+
+
+def test_what_the_server_refuses_is_said_and_nothing_is_made(
+    ingest: Page, http: httpx.Client, faults: Faults
+) -> None:
+    faults.expect("status of 422")
+    ingest.get_by_label("Or paste URLs").fill("url,tags\nhttp://example.com/a.jpg,x")
+    into(ingest, "refused")
+    send(ingest)
+    fault = ingest.get_by_role("alert")
+    expect(fault).to_contain_text("tags is the name of a built-in field")
+    shot(ingest, "ingest-refused-light")
+    assert_accessible(ingest)
+    assert "refused" not in [job["collection"] for job in http.get("/v1/jobs").json()["jobs"]]
+    ingest.get_by_role("button", name="Dismiss").click()
+    expect(fault).to_be_hidden()
+
+
+def test_an_upload_that_breaks_off_is_repeated_with_its_key(
+    ingest: Page, http: httpx.Client, faults: Faults, folder: Path
+) -> None:
+    faults.expect("failed: POST|net::ERR_FAILED")
+    keys: list[str | None] = []
+
+    def break_first(route: object, request: Request) -> None:
+        keys.append(request.header_value("idempotency-key"))
+        route.abort("failed") if len(keys) == 1 else route.continue_()  # type: ignore[attr-defined]
+
+    ingest.route("**/v1/jobs", break_first)
+    ingest.locator("[data-choose=files]").set_input_files(folder / "one.jpg")
+    into(ingest, "repeated")
+    send(ingest)
+    expect_status(ingest, "Succeeded")
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    made = [job for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "repeated"]
+    assert len(made) == 1
+
+
+def test_a_running_job_can_be_cancelled(ingest: Page, image_server: ImageServer) -> None:
+    urls = "\n".join(image_server.url(f"/hang?{number}") for number in range(40))
+    ingest.get_by_label("Or paste URLs").fill(urls)
+    into(ingest, "cancelled")
+    send(ingest)
+    expect_status(ingest, "Running")
+    shot(ingest, "ingest-running-light")
+    assert_accessible(ingest)
+    ingest.locator(".job").get_by_role("button", name="Cancel").click()
+    ingest.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+    expect_status(ingest, "Cancelled")
+    expect(ingest.locator(".job .counts")).to_contain_text("cancelled")
+
+
+def test_an_upload_goes_on_while_another_view_is_shown(
+    ingest: Page, http: httpx.Client, folder: Path
+) -> None:
+    ingest.locator("[data-choose=files]").set_input_files(folder / "two.jpg")
+    into(ingest, "elsewhere")
+    send(ingest)
+    ingest.get_by_role("navigation").get_by_role("link", name="System").click()
+    eventually(lambda: bool(indexed_or_none(http, "elsewhere")), 60)
+    ingest.get_by_role("navigation").get_by_role("link", name="Add").click()
+    expect_status(ingest, "Succeeded")
+
+
+def indexed_or_none(http: httpx.Client, collection: str) -> list[object] | None:
+    images: list[object] | None = (
+        http.get("/v1/images", params={"collection": collection}).json().get("images")
+    )
+    return images
+
+
+def test_the_keyboard_suffices(ingest: Page, image_server: ImageServer) -> None:
+    expect(ingest.get_by_label("Or paste URLs")).to_be_visible()
+    keyboard = ingest.keyboard
+    for _ in range(20):
+        keyboard.press("Tab")
+        if ingest.evaluate("document.activeElement.id") == "urls":
+            break
+    keyboard.type(image_server.url("/photo/91.jpg?w=120&h=90"))
+    expect(ingest.get_by_role("heading", name="1 URL")).to_be_visible()
+    for _ in range(20):
+        keyboard.press("Tab")
+        if ingest.evaluate("document.activeElement.id") == "collection":
+            keyboard.press("ControlOrMeta+a")
+            keyboard.type("typed")
+        if ingest.evaluate("document.activeElement.type") == "submit":
+            break
+    keyboard.press("Enter")
+    expect(ingest.get_by_role("region", name="Uploads and their jobs")).to_be_focused()
+    expect_status(ingest, "Succeeded")
+    keyboard.press("Tab")
+    expect(ingest.get_by_role("link", name="1 picture into typed")).to_be_focused()
+
+
+def test_a_hostile_file_name_stays_text(ingest: Page, tmp_path: Path) -> None:
+    (tmp_path / f"{HOSTILE}.jpg").write_bytes(b"no picture")
+    ingest.locator("[data-choose=files]").set_input_files(tmp_path / f"{HOSTILE}.jpg")
+    expect(ingest.locator(".thumbs")).to_contain_text(HOSTILE)
+    into(ingest, "hostile")
+    send(ingest)
+    expect_status(ingest, "Failed")
+    expect(ingest.locator(".errors .source")).to_have_text(f"{HOSTILE}.jpg")
+    assert ingest.evaluate("window.hacked") is None
+
+
+def test_a_key_is_asked_for_once_and_sent_with_every_upload(
+    keyed_page: Page, key: str, faults: Faults, folder: Path
+) -> None:
+    faults.expect("status of 401")
+    keyed_page.goto("/ingest")
+    dialog = keyed_page.get_by_role("dialog", name="Sign in")
+    dialog.get_by_label("API key").fill(key)
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog).to_be_hidden()
+    keyed_page.locator("[data-choose=files]").set_input_files(folder / "one.jpg")
+    send(keyed_page)
+    expect_status(keyed_page, "Succeeded")
+    expect(dialog).to_be_hidden()
+
+
+@pytest.fixture(params=["dark", "phone"])
+def other_page(request: pytest.FixtureRequest, new_page: NewPage) -> Iterator[tuple[str, Page]]:
+    yield request.param, new_page(**PHONE) if request.param == "phone" else new_page(color_scheme="dark")
+
+
+def test_it_can_be_read_in_the_dark_and_on_a_phone(
+    other_page: tuple[str, Page], image_server: ImageServer, folder: Path
+) -> None:
+    name, page = other_page
+    page.goto("/ingest")
+    shot(page, f"ingest-empty-{name}")
+    page.locator("[data-choose=files]").set_input_files([folder / "one.jpg", folder / "two.jpg"])
+    page.get_by_label("Or paste URLs").fill(f"url,shop\n{image_server.url('/status/410')},north")
+    into(page, f"looks-{name}")
+    expect(page.get_by_role("heading", name="2 pictures and 1 URL")).to_be_visible()
+    page.get_by_role("heading", name="2 pictures and 1 URL").scroll_into_view_if_needed()
+    shot(page, f"ingest-chosen-{name}")
+    assert_accessible(page)
+    send(page)
+    expect(page.locator(".job .status")).to_have_text(["Failed", "Succeeded"], timeout=END_MS)
+    shot(page, f"ingest-done-{name}")
+    assert_accessible(page)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0, "it scrolls sideways"

@@ -1,0 +1,96 @@
+"""The system view: all up, and with a dependency that has stopped."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from api.auth import create_key
+from shared.blobs import Blobs
+from tests.browser.conftest import PHONE, Faults, NewPage
+from tests.browser.looks import assert_accessible, shot
+from tests.stack import Stack, finished
+
+
+@contextmanager
+def stopped(stack: Stack, role: str) -> Iterator[None]:
+    """The process is there and answers nothing."""
+    pid = stack.leader(role)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
+    job = finished(http, http.post("/v1/jobs", json={"urls": ["no address"], "collection": "system"}))
+    page.goto("/system")
+    expect(page.get_by_text("Everything works")).to_be_visible()
+    expect(page.locator(".tile .state")).to_have_text(["Works"] * 4)
+    expect(page.locator(".stages h3")).to_contain_text(["fetch", "encode", "index"])
+    expect(page.locator(".stages").get_by_text("1 worker, 1 slot")).to_have_count(3)
+    collection = page.get_by_role("row").filter(has=page.get_by_role("link", name="images", exact=True))
+    expect(collection).to_contain_text("starter")
+    expect(page.locator(".facts")).to_contain_text(["starter", "image-search"])
+    error = page.get_by_role("row").filter(has_text="no address").first
+    expect(error).to_contain_text("invalid_url")
+    shot(page, "system-light")
+    assert_accessible(page)
+    error.get_by_role("link").click()
+    expect(page).to_have_url(f"/jobs/{job['job_id']}?status=failed")
+
+
+def test_without_redis_it_says_what_still_works_and_what_to_do(page: Page, stack: Stack) -> None:
+    page.goto("/system")
+    expect(page.get_by_text("Everything works")).to_be_visible()
+    with stopped(stack, "redis"):
+        expect(page.get_by_text("Search works, new jobs cannot be taken")).to_be_visible(timeout=30_000)
+        tile = page.locator(".tile").filter(has_text="Redis")
+        expect(tile).to_contain_text("Does not work")
+        expect(tile).to_contain_text("IMAGE_SEARCH_REDIS_URL")
+        expect(page.get_by_role("link", name="images", exact=True)).to_be_visible()
+        shot(page, "system-redis-down-light")
+        assert_accessible(page)
+    expect(page.get_by_text("Everything works")).to_be_visible(timeout=30_000)
+
+
+def test_without_chroma_search_does_not_work(page: Page, stack: Stack) -> None:
+    page.goto("/system")
+    expect(page.get_by_text("Everything works")).to_be_visible()
+    with stopped(stack, "chroma"):
+        expect(page.get_by_text("Search does not work")).to_be_visible(timeout=30_000)
+        expect(page.locator(".tile").filter(has_text="Chroma")).to_contain_text("IMAGE_SEARCH_CHROMA_URL")
+        expect(page.locator(".stages h3")).to_have_count(3)
+    expect(page.get_by_text("Everything works")).to_be_visible(timeout=30_000)
+
+
+def test_a_key_that_may_only_search_is_told_so(
+    new_page: NewPage, keyed_stack: Stack, key: str, faults: Faults
+) -> None:
+    faults.expect("status of 40[13]")
+    searching = create_key(Blobs(keyed_stack.env["IMAGE_SEARCH_BLOB_URL"]), "searching", ["search"])
+    page = new_page(base_url=keyed_stack.url)
+    page.goto("/system")
+    dialog = page.get_by_role("dialog", name="Sign in")
+    dialog.get_by_label("API key").fill(key)
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("Everything works")).to_be_visible()
+    page.evaluate("key => sessionStorage.setItem('image-search-key', key)", searching)
+    expect(page.get_by_text("This API key lacks the scope `ingest`.")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["dark", "phone"])
+def test_it_can_be_read_in_the_dark_and_on_a_phone(name: str, new_page: NewPage) -> None:
+    page = new_page(**PHONE) if name == "phone" else new_page(color_scheme="dark")
+    page.goto("/system")
+    expect(page.locator(".tile")).to_have_count(4)
+    shot(page, f"system-{name}")
+    assert_accessible(page)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0, "it scrolls sideways"
