@@ -9,6 +9,7 @@ from api.cli_command import (
     client_command,
     collection_option,
     console_for,
+    day_and_time,
     print_json,
     table_of,
 )
@@ -31,9 +32,9 @@ def list_(client: Client, *, as_json: bool) -> None:
     if as_json:
         print_json(CollectionsOut(collections=found))
         return
-    table = table_of("name", "pictures", "model", "created")
+    table = table_of("name", "pictures", "model", "created (UTC)")
     for one in found:
-        table.add_row(one.name, f"{one.count:,}", one.model, one.created_at)
+        table.add_row(one.name, f"{one.count:,}", one.model, day_and_time(one.created_at))
     console_for().print(table if found else "There are no collections.")
 
 

@@ -3,13 +3,14 @@
 import functools
 import json
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,8 @@ from api.client import URL, ApiError, Client
 from shared.errors import ImageSearchError
 from shared.models import JobStatus
 
-NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group"})
+NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size"})
+WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {
     JobStatus.SUCCEEDED: "green",
     JobStatus.PARTIAL: "yellow",
@@ -25,7 +27,8 @@ STATUS_STYLES = {
     JobStatus.CANCELLED: "dim",
 }
 _COMPLETION_SECONDS = 1.0
-_WIDE = 200
+WIDE = 200
+ROOMY = 120
 
 
 def client_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +57,7 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _fail(detail: str) -> NoReturn:
-    click.echo(f"error: {' '.join(detail.split())}", err=True)
+    click.echo(f"error: {printable(' '.join(detail.split()))}", err=True)
     sys.exit(1)
 
 
@@ -106,24 +109,65 @@ def print_json(document: BaseModel | dict[str, Any]) -> None:
     click.echo(json.dumps(document, ensure_ascii=False))
 
 
+def printable(text: str) -> str:
+    """File names and metadata are anybody's: control characters would reach the terminal as commands."""
+    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+
+
+def _printable(cell: RenderableType | None) -> RenderableType | None:
+    return "\n".join(map(printable, cell.split("\n"))) if isinstance(cell, str) else cell
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(_printable, objects), **options)
+
+
+class _Table(Table):
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*map(_printable, cells), **options)
+
+
 def console_for(as_json: bool = False) -> Console:
     """Where people read: standard output, or standard error where that is for JSON."""
-    console = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
+    console = _Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = _WIDE  # a table in a log or a pipe is not to be folded at 80
+        console.width = WIDE  # a table in a log or a pipe is not to be folded at 80
     return console
 
 
 def table_of(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(
             heading,
             overflow="fold",
-            no_wrap=heading in ("job", "id"),
+            no_wrap=heading in WHOLE,
             justify="right" if heading in NUMBERS else "left",
         )
     return table
+
+
+def picture_table(console: Console, *headings: str) -> tuple[Table, Callable[..., None]]:
+    """A table that ends with each picture's id and source, and what adds a row to it.
+
+    Where it is narrow the long id is under the source, so that the others are not folded to a few letters.
+    """
+    if console.width >= ROOMY:
+        table = table_of(*headings, "id", "source")
+        return table, table.add_row
+    table = table_of(*headings, "picture")
+
+    def add(*cells: RenderableType) -> None:
+        *others, image_id, source = cells
+        picture = Text(printable(str(source))).append(f"\n{image_id}", "dim")
+        table.add_row(*others, picture)
+
+    return table, add
+
+
+def day_and_time(rfc3339: str) -> str:
+    return rfc3339[:16].replace("T", " ")
 
 
 def status_text(status: JobStatus) -> Text:

@@ -12,6 +12,7 @@ from api.cli_command import (
     client_command,
     collection_option,
     console_for,
+    day_and_time,
     job_argument,
     print_json,
     status_text,
@@ -116,7 +117,7 @@ def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(page)
         return
-    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created")
+    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
     for job in page.jobs:
         failed = job.counts[ItemState.FAILED]
         table.add_row(
@@ -127,7 +128,7 @@ def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
             f"{job.total:,}",
             f"{job.progress:.0%}",
             Text(f"{failed:,}", "red" if failed else ""),
-            job.created_at,
+            day_and_time(job.created_at),
         )
     console_for().print(table if page.jobs else "There are no jobs.")
 

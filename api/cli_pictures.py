@@ -4,6 +4,7 @@ textual-image asks the terminal when it is imported: Sixel, Kitty's graphics, or
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
@@ -12,13 +13,15 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from textual_image.renderable import HalfcellImage, UnicodeImage
 from textual_image.renderable import Image as TerminalImage
 
+from api.cli_command import printable
 from api.client import ApiError, Client
 from api.schemas import Result
 
 COLUMNS, ROWS = 24, 9
+# A terminal that does not tell the size of its cells is no news, least of all with a stack trace.
+logging.getLogger("textual_image").setLevel(logging.ERROR)
 _AT_ONCE = 8
 
 
@@ -46,17 +49,17 @@ def _fitted(picture: Image.Image) -> RenderableType:
     """As large as fits into the cell; a cell of a terminal is about twice as high as it is wide."""
     picture = picture.convert("RGB")
     wide = picture.width * ROWS * 2 > picture.height * COLUMNS
-    kind = HalfcellImage if TerminalImage is UnicodeImage else TerminalImage  # no terminal: it was asked for
-    return kind(picture, width=COLUMNS, height="auto") if wide else kind(picture, width="auto", height=ROWS)
+    width, height = (COLUMNS, "auto") if wide else ("auto", ROWS)
+    return TerminalImage(picture, width=width, height=height)
 
 
 def _said(hit: Result) -> Group:
     metadata = ", ".join(f"{name}: {value}" for name, value in (hit.metadata or {}).items())
     lines = [
         Text(f"{hit.score:.4f}", "bold green"),
-        Text(hit.source),
+        Text(printable(hit.source)),
         Text(f"{hit.width}x{hit.height}", "dim"),
-        Text(metadata),
+        Text(printable(metadata)),
         Text(hit.id, "dim"),
         Text(""),
     ]

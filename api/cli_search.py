@@ -1,13 +1,16 @@
 """`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
 
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 import click
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from api.cli_command import client_command, collection_option, console_for, print_json, table_of
+from api.cli_command import client_command, collection_option, console_for, picture_table, print_json
 from api.client import Client
 from api.schemas import Result
 from api.sources import typed
@@ -39,6 +42,8 @@ def search(
     as_json: bool,
 ) -> None:
     """Find pictures by TEXT, by example pictures, or both."""
+    if show and not _can_show():
+        raise click.UsageError("--show needs a terminal: its answers are read from standard input")
     answer = client.search(
         text,
         images=images,
@@ -55,12 +60,12 @@ def search(
         console.print(f"Note: {warning}")
     if not answer.results:
         console.print("Nothing found.")
-    elif show or (show is None and console.is_terminal):
+    elif show or (show is None and _can_show()):
         from api.cli_pictures import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results))
     else:
-        console.print(_listed(answer.results))
+        console.print(_listed(answer.results, console))
 
 
 @click.command()
@@ -91,13 +96,13 @@ def duplicates(
     if as_json:
         print_json(answer)
         return
-    table = table_of("group", "", "id", "size", "bytes", "score", "source")
+    console = console_for()
+    table, add = picture_table(console, "group", "", "size", "bytes", "score")
     for number, group in enumerate(answer.groups, 1):
         for one in group.images:
             mark = Text("keep", "green") if one.id == group.keeper else ""
             size = f"{one.width}x{one.height}"
-            table.add_row(str(number), mark, one.id, size, f"{one.bytes:,}", f"{one.score:.4f}", one.source)
-    console = console_for()
+            add(str(number), mark, size, f"{one.bytes:,}", f"{one.score:.4f}", one.id, one.source)
     console.print(table if answer.groups else "No near-duplicates.")
     if answer.total > len(answer.groups):
         console.print(f"{answer.total - len(answer.groups):,} more groups: --limit")
@@ -108,10 +113,15 @@ def duplicates(
 client_commands: list[click.Command] = [search, duplicates]
 
 
-def _listed(results: Sequence[Result]) -> Table:
-    table = table_of("score", "id", "source")
+def _can_show() -> bool:
+    """Some pseudo-terminals have no size, which nothing can be fitted into."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
+
+
+def _listed(results: Sequence[Result], console: Console) -> Table:
+    table, add = picture_table(console, "score")
     for hit in results:
-        table.add_row(f"{hit.score:.4f}", hit.id, hit.source)
+        add(f"{hit.score:.4f}", hit.id, hit.source)
     return table
 
 

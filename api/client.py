@@ -21,7 +21,6 @@ from api.image_schemas import ImagesOut
 from api.job_handles import AsyncJobHandle, JobHandle
 from api.job_schemas import ItemOut, ItemsOut, JobOut
 from api.schemas import ImageOut
-from shared.models import ItemState
 
 __all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle"]
 
@@ -117,12 +116,14 @@ class Client:
     delete_image = _sync(JobCalls.delete_image)
     delete_key = _sync(JobCalls.delete_key)
     thumbnail = _sync(JobCalls.thumbnail)
+    rendition = _sync(JobCalls.rendition)
     embedding = _sync(JobCalls.embedding)
     collections = _sync(JobCalls.collections)
     collection = _sync(JobCalls.collection)
     create_collection = _sync(JobCalls.create_collection)
     delete_collection = _sync(JobCalls.delete_collection)
     ready = _sync(JobCalls.ready)
+    system = _sync(JobCalls.system)
     ingest_urls = _sync(JobCalls.ingest_urls)
     job = _sync(JobCalls.job)
     jobs = _sync(JobCalls.jobs)
@@ -139,7 +140,7 @@ class Client:
 
     ingest = _sync_handle(JobCalls.ingest)
 
-    def iter_items(self, job_id: str, status: ItemState | None = None) -> Iterator[ItemOut]:
+    def iter_items(self, job_id: str, status: str | None = None) -> Iterator[ItemOut]:
         """Every item of a job, or those in one state."""
         for page in _pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
             yield from page.items
@@ -226,12 +227,14 @@ class AsyncClient:
     delete_image = _async(JobCalls.delete_image)
     delete_key = _async(JobCalls.delete_key)
     thumbnail = _async(JobCalls.thumbnail)
+    rendition = _async(JobCalls.rendition)
     embedding = _async(JobCalls.embedding)
     collections = _async(JobCalls.collections)
     collection = _async(JobCalls.collection)
     create_collection = _async(JobCalls.create_collection)
     delete_collection = _async(JobCalls.delete_collection)
     ready = _async(JobCalls.ready)
+    system = _async(JobCalls.system)
     ingest_urls = _async(JobCalls.ingest_urls)
     job = _async(JobCalls.job)
     jobs = _async(JobCalls.jobs)
@@ -247,7 +250,7 @@ class AsyncClient:
     reindex = _async(JobCalls.reindex)
     ingest = _async_handle(JobCalls.ingest)
 
-    async def iter_items(self, job_id: str, status: ItemState | None = None) -> AsyncIterator[ItemOut]:
+    async def iter_items(self, job_id: str, status: str | None = None) -> AsyncIterator[ItemOut]:
         """Every item of a job, or those in one state."""
         async for page in _async_pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
             for item in page.items:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from api.client_core import Core, Flow, Request
+from api.client_core import Core, Flow, Request, refusal
 from api.client_uploads import media_type
 from api.duplicate_schemas import DuplicatesOut
+from api.health_schemas import Readiness
 from api.image_schemas import ImagesOut
 from api.schemas import (
     CollectionOut,
@@ -20,6 +21,7 @@ from api.schemas import (
     SearchResponse,
     SimilarResponse,
 )
+from api.system_schemas import SystemOut
 from shared.models import JsonObject, Metadata
 
 if TYPE_CHECKING:
@@ -155,6 +157,10 @@ class Calls(Core):
         """A WebP, longest side 256 px."""
         return (yield from self._bytes(_image(image_id, "thumbnail"), _given({"collection": collection})))
 
+    def rendition(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
+        """A JPEG or WebP, longest side 768 px, where one was kept."""
+        return (yield from self._bytes(_image(image_id, "rendition"), _given({"collection": collection})))
+
     def embedding(self, image_id: str, *, collection: str | None = None) -> Flow[EmbeddingOut]:
         """The picture's unit vector, as the index holds it."""
         params = _given({"collection": collection})
@@ -173,16 +179,19 @@ class Calls(Core):
     def delete_collection(self, name: str) -> Flow[None]:
         yield from self.send(Request("DELETE", collection_path(name), timeout=DELETE_TIMEOUT_S))
 
-    def ready(self, *, ingest: bool = False) -> Flow[tuple[bool, JsonObject]]:
+    def ready(self, *, ingest: bool = False) -> Flow[Readiness]:
         """Whether the server can search (or take jobs), and what its dependencies say."""
         params = {"for": "ingest"} if ingest else {}
         request = Request("GET", "/readyz", params, expected=frozenset({503}))
         answer: httpx.Response = yield from self.send(request)
         try:
-            body: JsonObject = answer.json()
+            return Readiness.model_validate(answer.json())
         except ValueError:
-            body = {}
-        return answer.status_code == 200, body
+            raise refusal(answer) from None
+
+    def system(self) -> Flow[SystemOut]:
+        """Readiness, model, collections, queues, workers and the last errors, as far as they can be had."""
+        return self.ask(SystemOut, Request("GET", "/v1/system"))
 
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
         answer: httpx.Response = yield from self.send(Request("GET", path, params))

@@ -16,7 +16,7 @@ from api.client_uploads import Form, Lines, batches, pieces
 from api.job_progress import Progress, combined, showing
 from api.job_schemas import ItemsOut, JobOut, JobsOut
 from api.sources import Sources, collect
-from shared.models import ItemState, JobStatus, Metadata
+from shared.models import Metadata
 
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_S = 600.0
@@ -92,14 +92,12 @@ class JobCalls(Calls):
     def job(self, job_id: str) -> Flow[JobOut]:
         return self.ask(JobOut, Request("GET", _job(job_id)))
 
-    def jobs(
-        self, status: JobStatus | None = None, *, limit: int = 50, cursor: str | None = None
-    ) -> Flow[JobsOut]:
+    def jobs(self, status: str | None = None, *, limit: int = 50, cursor: str | None = None) -> Flow[JobsOut]:
         """One page of the jobs, newest first."""
         return self.ask(JobsOut, Request("GET", "/v1/jobs", _page(status, limit, cursor)))
 
     def items(
-        self, job_id: str, status: ItemState | None = None, *, limit: int = 100, cursor: str | None = None
+        self, job_id: str, status: str | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Flow[ItemsOut]:
         """One page of a job's items."""
         return self.ask(ItemsOut, Request("GET", _job(job_id, "items"), _page(status, limit, cursor)))

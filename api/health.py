@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import requires
 from api.context import context, services
+from api.health_schemas import Dependency, Readiness, Workers
 from api.metrics import CONTENT_TYPE
 from api.problems import problem
 from api.schemas import QueryModel
@@ -35,28 +36,6 @@ class ReadyQuery(QueryModel):
 
 class Alive(BaseModel):
     status: Literal["ok"] = "ok"
-
-
-class Dependency(BaseModel):
-    ok: bool
-    detail: str | None = Field(None, description="what is wrong")
-
-
-class Workers(BaseModel):
-    """Worker slots that were seen in the last 20 s, a queue."""
-
-    fetch: int = 0
-    encode: int = 0
-    index: int = 0
-
-
-class Readiness(BaseModel):
-    ready: bool
-    redis: Dependency
-    chroma: Dependency
-    blobs: Dependency
-    model: Dependency
-    workers: Workers
 
 
 class Probe:

@@ -157,7 +157,8 @@ def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
         data = services().blobs.get(picture_key(collection, image_id, kind))
     except KeyError:
         return None
-    response = Response(data, mimetype="image/webp" if data.startswith(b"RIFF") else "image/jpeg")
+    is_webp = kind == "thumbnail" or data.startswith(b"RIFF")
+    response = Response(data, mimetype="image/webp" if is_webp else "image/jpeg")
     response.headers["Cache-Control"] = "private, max-age=86400"
     response.set_etag(image_id)
     response.make_conditional(request)

@@ -31,7 +31,7 @@ class JobHandle:
         """The status at the end. `progress`: True shows a bar; a function is given each status."""
         return self._client.wait_for(self.ids, progress, timeout)
 
-    def items(self, status: ItemState | None = None) -> Iterator[ItemOut]:
+    def items(self, status: str | None = None) -> Iterator[ItemOut]:
         """Every item with what became of it, or those in one state."""
         for job_id in self.ids:
             yield from self._client.iter_items(job_id, status)
@@ -65,7 +65,7 @@ class AsyncJobHandle:
         """The status at the end. `progress`: True shows a bar; a function is given each status."""
         return await self._client.wait_for(self.ids, progress, timeout)
 
-    async def items(self, status: ItemState | None = None) -> AsyncIterator[ItemOut]:
+    async def items(self, status: str | None = None) -> AsyncIterator[ItemOut]:
         """Every item with what became of it, or those in one state."""
         for job_id in self.ids:
             async for item in self._client.iter_items(job_id, status):

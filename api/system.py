@@ -11,21 +11,26 @@ from typing import TypeVar
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
 
 from api.auth import requires
 from api.context import context, encoder, services
-from api.health import Dependency, Readiness
-from api.job_schemas import JobErrorOut
+from api.health_schemas import Dependency
 from api.schemas import CollectionOut, QueryModel
+from api.system_schemas import (
+    ERRORS_A_JOB,
+    MAX_ERRORS,
+    NEWEST_JOBS,
+    JobsState,
+    LastError,
+    LoadedModel,
+    Queue,
+    SystemOut,
+    Worker,
+)
 from shared.errors import ImageSearchError
 from shared.job_view import job_document, rfc3339
 from shared.ledger import Ledger
-from shared.models import Stage
 
-NEWEST_JOBS = 20  # that are looked through for errors
-MAX_ERRORS = 20
-ERRORS_A_JOB = 5  # so that one bad job does not hide the others'
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
 T = TypeVar("T")
 
@@ -34,56 +39,6 @@ blueprint = APIBlueprint("system", __name__, abp_tags=[Tag(name="operations", de
 
 class SystemQuery(QueryModel):
     """It has none."""
-
-
-class LoadedModel(BaseModel):
-    name: str
-    fingerprint: str
-    dimension: int
-    device: str = Field(description="of this API process, which encodes the queries")
-    device_name: str
-    precision: str
-
-
-class Queue(BaseModel):
-    """Chunks of a job's items at one stage."""
-
-    stage: Stage
-    waiting: int
-    running: int = Field(description="held by a worker")
-
-
-class Worker(BaseModel):
-    id: str
-    host: str
-    queues: list[str]
-    slots: int = Field(description="how many chunks it works on at once")
-    seen_at: str
-
-
-class JobsState(BaseModel):
-    open: int = Field(description="jobs that have not finished")
-    queues: list[Queue]
-    workers: list[Worker] = Field(description="seen in the last 20 s")
-
-
-class LastError(JobErrorOut):
-    job_id: str
-    created_at: str = Field(description="of the job")
-
-
-class SystemOut(BaseModel):
-    """What cannot be told now is null, and `missing` has the reason under its name."""
-
-    readiness: Readiness
-    model: LoadedModel | None
-    collections: list[CollectionOut] | None
-    jobs: JobsState | None
-    errors: list[LastError] | None = Field(
-        description=f"the first {ERRORS_A_JOB} of each of the {NEWEST_JOBS} newest jobs, newest job first"
-    )
-    versions: dict[str, str]
-    missing: dict[str, str]
 
 
 @blueprint.get("/v1/system", summary="The state of the system", responses={200: SystemOut})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -69,6 +70,9 @@ data_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of `image-search up`; ~/.local/share/image-search by default.",
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _cpus() -> int:
@@ -147,39 +151,59 @@ def sweep() -> None:
 @main.command()
 @data_dir_option
 @click.option("--this-worker", is_flag=True, help="Only: is this host's worker alive?")
-def doctor(data_dir: Path | None, this_worker: bool) -> None:
+@json_option
+def doctor(data_dir: Path | None, this_worker: bool, as_json: bool) -> None:
     """Say what is reachable, which model and device are in use, and what to fix."""
-    from deploy.doctor import examine, this_worker_is_seen
+    from deploy.doctor import examine, examine_this_worker
 
-    if not (this_worker_is_seen() if this_worker else examine(data_dir)):
+    if not (examine_this_worker(as_json) if this_worker else examine(data_dir, as_json)):
         raise click.exceptions.Exit(1)
 
 
 @main.command()
 @data_dir_option
 @click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
-def verify(data_dir: Path | None, collection: str) -> None:
+@json_option
+def verify(data_dir: Path | None, collection: str, as_json: bool) -> None:
     """Compare a collection in Chroma with its vector log.
 
     The exit status is 0 if they are alike, 3 if not. Pictures of jobs that are running may count as missing.
     """
     from deploy.maintenance import verify
 
-    if not verify(data_dir, collection):
+    if not verify(data_dir, collection, as_json):
         raise click.exceptions.Exit(3)
 
 
 @main.command()
 @data_dir_option
 @click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
-def rebuild(data_dir: Path | None, collection: str) -> None:
+@json_option
+def rebuild(data_dir: Path | None, collection: str, as_json: bool) -> None:
     """Make a collection in Chroma anew from its vector log, and switch to it.
 
     Nothing is encoded. Searches go on; jobs wait until it is done.
     """
     from deploy.maintenance import rebuild
 
-    rebuild(data_dir, collection)
+    rebuild(data_dir, collection, as_json)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that completes commands, options, collections and jobs.
+
+    \b
+    bash: eval "$(image-search completion bash)"           in ~/.bashrc
+    zsh:  eval "$(image-search completion zsh)"            in ~/.zshrc, after compinit
+    fish: image-search completion fish > ~/.config/fish/completions/image-search.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has all three
+    click.echo(kind(main, {}, "image-search", "_IMAGE_SEARCH_COMPLETE").source())
 
 
 @main.group()
@@ -197,32 +221,49 @@ def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
     "--scope", "scopes", multiple=True, required=True, callback=_scopes, help="search, ingest, admin."
 )
 @click.option("--name", default="", help="To recognise it in the list.")
-def keys_create(data_dir: Path | None, scopes: list[str], name: str) -> None:
+@json_option
+def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bool) -> None:
     """Make a key. It is shown this once."""
     from api.auth import create_key
 
-    click.echo(create_key(_key_store(data_dir), name, scopes))
+    key = create_key(_key_store(data_dir), name, scopes)
+    click.echo(json.dumps({"key": key, "name": name, "scopes": scopes}) if as_json else key)
 
 
 @keys.command("list")
 @data_dir_option
-def keys_list(data_dir: Path | None) -> None:
+@json_option
+def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
     from api.auth import list_keys
+    from api.cli_command import console_for, day_and_time, table_of
+    from shared.job_view import rfc3339
 
-    for key in list_keys(_key_store(data_dir)):
-        click.echo(f"{key.id}  {','.join(key.scopes):<20}  {key.name}".rstrip())
+    found = list_keys(_key_store(data_dir))
+    if as_json:
+        shown = [
+            {"id": key.id, "name": key.name, "scopes": key.scopes, "created_at": rfc3339(key.created_at)}
+            for key in found
+        ]
+        click.echo(json.dumps({"keys": shown}, ensure_ascii=False))
+        return
+    table = table_of("id", "scopes", "name", "created (UTC)")
+    for key in found:
+        table.add_row(key.id, ",".join(key.scopes), key.name, day_and_time(rfc3339(key.created_at)))
+    console_for().print(table if found else "There are no keys.")
 
 
 @keys.command("revoke")
 @data_dir_option
 @click.argument("key_id")
-def keys_revoke(data_dir: Path | None, key_id: str) -> None:
+@json_option
+def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
     """Revoke a key by its id."""
     from api.auth import revoke_key
 
     revoke_key(_key_store(data_dir), key_id)
-    click.echo(f"revoked {key_id}; servers forget it within seconds")
+    words = f"revoked {key_id}; servers forget it within seconds"
+    click.echo(json.dumps({"revoked": key_id}) if as_json else words)
 
 
 def _key_store(data_dir: Path | None) -> Blobs:

@@ -1,12 +1,13 @@
 """`image-search doctor`: what is reachable, which model and device are in use, and what to fix."""
 
+import json
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ class Finding:
     detail: str
 
 
-def examine(data_dir: Path | None) -> bool:
-    """Prints a table of findings. False when something is broken."""
+def examine(data_dir: Path | None, as_json: bool = False) -> bool:
+    """Prints the findings. False when something is broken."""
     settings, source, url = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     checks: list[tuple[str, Callable[[], str], float]] = [
@@ -55,6 +56,10 @@ def examine(data_dir: Path | None) -> bool:
         ("model", lambda: _model(settings), MODEL_DEADLINE_S),
     ]
     findings = [Finding("settings", "ok", source), *_run(checks)]
+    healthy = all(finding.state != "broken" for finding in findings)
+    if as_json:
+        print(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}))
+        return healthy
     table = Table.grid("", "", Column(overflow="fold"), padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(finding.subject, MARKS[finding.state], finding.detail)
@@ -62,13 +67,16 @@ def examine(data_dir: Path | None) -> bool:
     if not console.is_terminal:
         console.width = 200  # a log is not to be folded at 80
     console.print(table)
-    return all(finding.state != "broken" for finding in findings)
+    return healthy
 
 
-def this_worker_is_seen() -> bool:
+def examine_this_worker(as_json: bool = False) -> bool:
     """Whether a worker of this host (a container) sent a heartbeat of late: for container health checks."""
     settings = load_settings()
-    return any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers())
+    seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers())
+    if as_json:
+        print(json.dumps({"healthy": seen}))
+    return seen
 
 
 def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:

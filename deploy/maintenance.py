@@ -1,5 +1,8 @@
 """`image-search verify` and `rebuild`: a collection in Chroma and its vector log."""
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -19,25 +22,32 @@ _MEANINGS = {
 }
 
 
-def verify(data_dir: Path | None, collection: str) -> bool:
+def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
     """Prints what differs. Whether nothing does."""
     faults = replay.verify(_services(data_dir), collection)
+    if as_json:
+        print(json.dumps({"collection": collection, **asdict(faults)}))
+        return not faults
     _show(collection, faults)
     if faults:
         print(f"Make it anew from the log: image-search rebuild --collection {collection}")
     return not faults
 
 
-def rebuild(data_dir: Path | None, collection: str) -> None:
+def rebuild(data_dir: Path | None, collection: str, as_json: bool = False) -> None:
     """Makes the collection anew and prints what was wrong with the one before."""
-    _show(collection, replay.rebuild(_services(data_dir), collection))
+    faults = replay.rebuild(_services(data_dir), collection)
+    if as_json:
+        print(json.dumps({"collection": collection, **asdict(faults)}))
+        return
+    _show(collection, faults)
     print(f"{collection}: made anew from its vector log")
 
 
 def _services(data_dir: Path | None) -> Services:
     settings, source, _ = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
-    print(source)
+    print(source, file=sys.stderr)
     return build_services(settings)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+import click
 import pytest
 import yaml
 
 from benchmarks import records, report
+from deploy.cli import main
 from deploy.embedded import role_children
 from shared.config import PREFIX, Settings
 from shared.models import Stage
@@ -103,6 +105,12 @@ def test_no_file_outgrows_a_reader() -> None:
     assert not long
 
 
+def test_the_benchmarks_can_be_started() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 0, found.stderr
+
+
 @pytest.mark.parametrize("module", ["api.app", "api.cli_jobs", "deploy.cli"])
 def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; sys.exit(','.join({HEAVIEST} & sys.modules.keys()) or 0)"
@@ -123,6 +131,32 @@ def test_the_help_imports_no_heavy_library() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert found.returncode == 0, found.stderr
+
+
+def _commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _commands(command, *path, name)
+        else:
+            yield " ".join([*path, name]), command
+
+
+def test_every_command_can_print_json() -> None:
+    plain = {
+        name
+        for name, command in _commands(main)
+        if "--json" not in {o for p in command.params for o in p.opts}
+    }
+    assert plain == {"up", "api", "worker", "sweep", "completion"}  # the roles, and a shell's script
+
+
+def test_every_command_is_in_the_readme() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Commands")[2]
+    for name, _ in _commands(main):
+        assert re.search(rf"`[^`]*\b{name.split()[-1]}\b", table), name
 
 
 def _compose() -> dict[str, Any]:

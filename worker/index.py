@@ -195,7 +195,7 @@ def _advance_all(services: Services, claims: Sequence[Claim], results: Sequence[
 
 
 def _advance(services: Services, claim: Claim, results: list[Result]) -> None:
-    failed = [(a, detail) for a, detail in results if isinstance(detail, str)]
+    failed = [(a, str(outcome)) for a, outcome in results if _state(outcome) is ItemState.FAILED]
     left_out = {a.index for a, outcome in results if isinstance(outcome, NearDuplicate)}
     write_results(
         services.blobs,

@@ -10,13 +10,13 @@ const container = document.getElementById("main");
 let shown = null;
 
 /**
- * Shows an address of this app. `replace` puts it in the place of the present one in the history; `state` is
- * kept with it there.
+ * Shows an address of this app. `replace` puts it in the place of the present one in the history. An entry's
+ * state says `from` which address it was reached.
  */
-export function navigate(path, { replace = false, state = null } = {}) {
+export function navigate(path, { replace = false } = {}) {
   const url = new URL(path, location.href);
-  if (replace) history.replaceState(state, "", url);
-  else history.pushState(state, "", url);
+  if (replace) history.replaceState(history.state, "", url);
+  else history.pushState({ from: location.href }, "", url);
   return show();
 }
 

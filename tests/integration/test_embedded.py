@@ -45,6 +45,9 @@ def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:
     eventually(lambda: _run(stack, "doctor", "--data-dir", str(stack.data_dir)).returncode == 0, 60)
     told = _run(stack, "doctor", "--data-dir", str(stack.data_dir)).stdout
     assert "fetch 1, encode 1, index 1" in " ".join(told.split())
+    found = json.loads(_run(stack, "doctor", "--data-dir", str(stack.data_dir), "--json").stdout)
+    assert found["healthy"] is True
+    assert {finding["subject"]: finding["state"] for finding in found["findings"]}["workers"] == "ok"
 
 
 def test_a_second_up_on_the_folder_is_refused_in_one_line_that_names_the_first(stack: Stack) -> None:

@@ -130,7 +130,7 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
     shown = CliRunner().invoke(command, ["--threshold", "0.9"])
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
-    assert ["1", "keep", image_id(3), "400x100", "2,000", "1.0000", "https://example.com/3.jpg"] in rows
+    assert ["1", "keep", "400x100", "2,000", "1.0000", image_id(3), "https://example.com/3.jpg"] in rows
     assert sum("keep" in row for row in rows) == 2
     assert "1 pictures have no perceptual hash" in shown.output
     one = CliRunner().invoke(command, ["--limit", "1"])

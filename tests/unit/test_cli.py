@@ -242,3 +242,36 @@ def test_a_malformed_filter_is_a_usage_error(run: Callable[..., Result]) -> None
     result = run("search", "x", "--filter", "nonsense")
     assert result.exit_code == 2
     assert "is not NAME=VALUE" in result.stderr
+
+
+def test_pictures_need_a_terminal(run: Callable[..., Result], server: Server) -> None:
+    result = run("search", "x", "--show")
+    assert (result.exit_code, server.requests) == (2, [])
+    assert "--show needs a terminal" in result.stderr
+
+
+def test_what_others_wrote_cannot_command_the_terminal(run: Callable[..., Result], server: Server) -> None:
+    hostile = "\x1b]0;title\x07\x9b2J\rgone"
+    answer = found("ab" * 32)
+    answer["results"][0]["source"] = hostile
+    server.routes["POST /v1/search"] = answer
+    server.routes["GET /v1/jobs/j1"] = problem(404, "job_not_found", hostile)
+    server.routes["GET /v1/jobs/j2"] = job("j2", "failed", 1, failed=1)
+    item = {"index": 0, "source": hostile, "status": "failed", "code": "internal", "detail": hostile}
+    server.routes["GET /v1/jobs/j2/items"] = {"items": [item], "next_cursor": None}
+    for arguments in (("search", "x"), ("status", "j1"), ("status", "j2")):
+        output = run(*arguments).output
+        assert "gone" in output
+        assert not set(output) & set("\x1b\x07\x9b\r")
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.ConnectError("refused"), (401, {}), {"jobs": [], "next_cursor": None}]
+)
+def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answer: Any) -> None:
+    server.routes["GET /v1/jobs"] = answer
+    ctx = click.Context(click.Command("status"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+        assert cli_command._jobs(ctx, click.Argument(["job_id"]), "") == []
+    assert len(server.requests) == 1

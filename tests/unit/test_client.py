@@ -197,10 +197,16 @@ def test_an_id_cannot_change_the_path(server: Server, client: Client) -> None:
 
 
 def test_readiness_tells_what_is_missing(server: Server, client: Client) -> None:
-    server.routes["GET /readyz"] = (503, {"redis": "down"})
-    assert client.ready(ingest=True) == (False, {"redis": "down"})
+    well, down = {"ok": True, "detail": None}, {"ok": False, "detail": "refused"}
+    body = {"ready": False, "redis": down, "chroma": well, "blobs": well, "model": well, "workers": {}}
+    server.routes["GET /readyz"] = problem(503, "not_ready", "no", **body)
+    found = client.ready(ingest=True)
+    assert (found.ready, found.redis.detail) == (False, "refused")
     assert dict(server.requests[0].url.params) == {"for": "ingest"}
     assert len(server.requests) == 1
+    server.routes["GET /readyz"] = (503, "a proxy's words")
+    with pytest.raises(ApiError, match="503 Service Unavailable"):
+        client.ready()
 
 
 # Errors

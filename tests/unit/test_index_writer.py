@@ -54,6 +54,8 @@ def test_a_refused_row_fails_alone(services: StubServices) -> None:
     assert sorted(services.index.stored.pictures) == list("abdefg")
     assert services.ledger.get(job_id).errors[0].code == "index_error"
     assert read_results(services.blobs, job_id, 7, 2, 3)[2].image_id == "c"
+    said = read_results(services.blobs, job_id, 7, 0, 7)
+    assert {index for index, result in said.items() if result.code} == {2}
 
 
 def test_another_model_s_vectors_fail_with_the_sentence_that_says_reindex(services: StubServices) -> None:

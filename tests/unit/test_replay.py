@@ -1,5 +1,6 @@
 """The vector log against Chroma: what it finds, and a collection made anew from it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,7 +236,11 @@ def test_the_commands_print_a_table_and_tell_by_their_exit_status(
     assert found.exit_code == 3
     assert f"missing {image_id(2)}" in found.output
     assert "image-search rebuild --collection images" in found.output
+    told = json.loads(CliRunner().invoke(main, ["verify", "--json"]).stdout)
+    assert told["missing"] == [image_id(2)]
     made = CliRunner().invoke(main, ["rebuild", "--collection", "images"])
     assert made.exit_code == 0, made.output
     assert CliRunner().invoke(main, ["verify"]).exit_code == 0
+    again = json.loads(CliRunner().invoke(main, ["rebuild", "--json"]).stdout)
+    assert (again["collection"], again["missing"]) == ("images", [])
     assert CliRunner().invoke(main, ["verify", "-c", "none"]).exit_code == 1

@@ -1,0 +1,136 @@
+/** A query: what it is in the address bar, and what is sent to the server for it. */
+
+const DEFAULT_COLLECTION = "images";
+// docs/search.md: with more, a negative also takes away what it has in common with what is wanted.
+const NEGATIVE_WEIGHT = 0.5;
+const SURE = 0.9;
+const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
+
+/** Pictures that were dropped, pasted or picked: they live as long as the page does, under random names. */
+const pictures = new Map();
+
+export function keepPicture(file) {
+  const name = Math.random().toString(36).slice(2, 10);
+  pictures.set(name, file);
+  return name;
+}
+
+export const pictureOf = (name) => pictures.get(name);
+
+/** The state of the search view that an address stands for; throws an Error whose message is for people. */
+export function parse(params) {
+  const words = [params.get("q") ?? "", ...params.getAll("not").map(minus)];
+  return {
+    q: words.filter(Boolean).join(" "),
+    urls: params.getAll("image_url"),
+    pictures: params.getAll("picture"),
+    more: params.getAll("more"),
+    less: params.getAll("less"),
+    filters: parseFilters(params.get("f")),
+    sure: params.has("sure"),
+    collection: params.get("collection") || DEFAULT_COLLECTION,
+    image: params.get("image"),
+  };
+}
+
+function parseFilters(text) {
+  if (!text) return {};
+  let filters = null;
+  try {
+    filters = JSON.parse(text);
+  } catch {
+    // said below
+  }
+  if (filters === null || typeof filters !== "object" || Array.isArray(filters)) {
+    throw new Error("The filters in this link (f=…) cannot be read, so it is shown without them.");
+  }
+  return filters;
+}
+
+/** The address of a state; what is as usual is left out. */
+export function format(state) {
+  const params = new URLSearchParams();
+  if (state.q) params.set("q", state.q);
+  for (const url of state.urls) params.append("image_url", url);
+  for (const name of state.pictures) params.append("picture", name);
+  for (const id of state.more) params.append("more", id);
+  for (const id of state.less) params.append("less", id);
+  if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
+  if (state.sure) params.set("sure", "1");
+  if (state.collection !== DEFAULT_COLLECTION) params.set("collection", state.collection);
+  if (state.image) params.set("image", state.image);
+  const text = params.toString();
+  return text ? `/?${text}` : "/";
+}
+
+/** The words of a query, and those with a leading minus: `boat -people -"red sail"`. */
+export function split(q) {
+  const not = [...q.matchAll(MINUS)].map(([, , quoted, bare]) => quoted ?? bare);
+  return { words: q.replace(MINUS, " ").replace(/\s+/g, " ").trim(), not };
+}
+
+/** `q` without its words, or without one of those with a minus. */
+export function without(q, { words = false, not = null }) {
+  const parts = split(q);
+  const kept = parts.not.filter((word) => word !== not).map(minus);
+  return [words ? "" : parts.words, ...kept].filter(Boolean).join(" ");
+}
+
+function minus(word) {
+  return /\s/.test(word) ? `-"${word}"` : `-${word}`;
+}
+
+/** Whether anything is asked for, so that results have scores; else pictures are only listed. */
+export function hasTerms(state) {
+  const { words, not } = split(state.q);
+  return Boolean(words) || [not, state.urls, state.pictures, state.more, state.less].some((part) => part.length);
+}
+
+/** The same query with another picture asked for, or taken away; asked again it changes nothing. */
+export function moreLike(state, id) {
+  const less = state.less.filter((one) => one !== id);
+  return { ...state, more: [...new Set([...state.more, id])], less, image: null };
+}
+
+export function lessLike(state, id) {
+  const more = state.more.filter((one) => one !== id);
+  return { ...state, less: [...new Set([...state.less, id])], more, image: null };
+}
+
+export function similarTo(state, id) {
+  return { ...state, q: "", urls: [], pictures: [], more: [id], less: [], image: null };
+}
+
+/** The body of a search, JSON or with the pictures as parts. `page`: what is asked of this one request. */
+export function body(state, page) {
+  const { words, not } = split(state.q);
+  const query = {
+    ...(words && { text: words }),
+    positive: [
+      ...state.urls.map((url) => ({ image_url: url })),
+      ...state.more.map((id) => ({ image_id: id })),
+    ],
+    negative: [
+      ...not.map((text) => ({ text, weight: NEGATIVE_WEIGHT })),
+      ...state.less.map((id) => ({ image_id: id, weight: NEGATIVE_WEIGHT })),
+    ],
+    ...(Object.keys(state.filters).length && { filters: state.filters }),
+    ...(state.sure && { min_confidence: SURE }),
+    collection: state.collection,
+    ...page,
+  };
+  const files = state.pictures.map(pictureOf).filter(Boolean);
+  if (!files.length) return query;
+  const form = new FormData();
+  form.append("query", JSON.stringify(query));
+  for (const file of files) form.append("image", file, file.name || "picture");
+  return form;
+}
+
+/** A path of the server with the state's collection and other parameters. */
+export function dataPath(path, state, params = {}) {
+  const search = new URLSearchParams(params);
+  if (state.collection !== DEFAULT_COLLECTION) search.set("collection", state.collection);
+  const text = search.toString();
+  return text ? `${path}?${text}` : path;
+}

@@ -1,0 +1,235 @@
+"""The Python client, its page of documentation, the example and a terminal's pictures on the real stack."""
+
+import asyncio
+import csv
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.client import ApiError, AsyncClient, Client
+from shared.models import ItemState
+from tests.image_server import ImageServer, make_photo
+from tests.stack import ROOT, Stack
+
+PHOTOS = 6
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("client")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files") / "photos"
+    folder.mkdir()
+    for seed, name in enumerate("abcdef"[:PHOTOS]):
+        (folder / f"{name}.jpg").write_bytes(make_photo(seed, 320, 240))
+    return folder
+
+
+def blocks() -> list[str]:
+    text = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_blocks_of_the_documentation_run(
+    stack: Stack, pictures: ImageServer, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    base = pictures.url("").rstrip("/")
+    Path("products.csv").write_text(f"url,sku,price\n{base}/photo/1.jpg,A1,9.5\n", encoding="utf-8")
+    names: dict[str, object] = {"__name__": "docs"}
+    found = blocks()
+    assert len(found) == 6
+    for block in found:
+        code = block.replace("http://127.0.0.1:8000", stack.url).replace("https://example.com", base)
+        exec(compile(code, "docs/client.md", "exec"), names)
+    assert Path("why.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("shop.parquet").read_bytes().startswith(b"PAR1")
+
+
+def test_an_iterator_ends_as_a_job_with_every_item_told(client: Client, pictures: ImageServer) -> None:
+    urls = [pictures.url(f"/photo/{number}.jpg") for number in range(20, 30)]
+    seen: list[float] = []
+    job = client.ingest(iter([*urls, pictures.url("/status/404")]), collection="told")
+    done = job.wait(lambda status: seen.append(status.progress), timeout=90)
+    assert (done.status, done.counts[ItemState.INDEXED], seen[-1]) == ("partial", 10, 1.0)
+    (failed,) = job.items("failed")
+    assert (failed.index, failed.code) == (10, "http_status")
+    assert {item.source for item in job.items()} == {*urls, failed.source}
+    assert {image.source for image in client.iter_images(collection="told")} == set(urls)
+    assert client.system().errors
+    with pytest.raises(ApiError, match="There is no"):
+        client.image("0" * 64, collection="told")
+
+
+def test_the_async_client_does_the_same_at_once(stack: Stack, pictures: ImageServer, photos: Path) -> None:
+    async def urls() -> AsyncIterator[str]:
+        for number in range(40, 50):
+            yield pictures.url(f"/photo/{number}.jpg")
+
+    async def use() -> None:
+        async with AsyncClient(stack.url) as client:
+            jobs = await asyncio.gather(
+                client.ingest(urls(), collection="both"), client.ingest(photos, collection="both")
+            )
+            done = await asyncio.gather(*(job.wait(timeout=90) for job in jobs))
+            assert [one.counts[ItemState.INDEXED] for one in done] == [10, PHOTOS]
+            images = [image async for image in client.iter_images(collection="both")]
+            assert len(images) == 10 + PHOTOS
+            searches = (client.search(images=[image.id], collection="both") for image in images)
+            answers = await asyncio.gather(*searches)
+            assert [answer.results[0].id for answer in answers] == [image.id for image in images]
+            again = await client.ingest(photos / "a.jpg", collection="both")
+            assert (await again.wait(timeout=90)).counts[ItemState.DUPLICATE] == 1
+            assert (await client.ready()).ready
+
+    asyncio.run(use())
+
+
+def test_a_key_that_is_sent_twice_is_one_job(client: Client, photos: Path) -> None:
+    jobs = [client.ingest(photos, collection="twice", idempotency_key="once") for _ in range(2)]
+    assert jobs[0].ids == jobs[1].ids
+    urls = [client.ingest(iter(["http://127.0.0.1:9/x"]), idempotency_key="lines") for _ in range(2)]
+    assert urls[0].ids == urls[1].ids
+
+
+def test_the_example_writes_each_product_s_five_nearest(
+    stack: Stack, pictures: ImageServer, tmp_path: Path
+) -> None:
+    numbers = {f"sku-{number}": number for number in range(60, 70)} | {"sku-twin": 60}
+    with (tmp_path / "products.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sku", "url", "title", "price"])
+        for sku, number in numbers.items():
+            writer.writerow([sku, pictures.url(f"/photo/{number}.jpg"), f"Number {number}", "9.50"])
+        writer.writerow(["sku-gone", pictures.url("/status/404"), "Gone", "1"])
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "products.py"), str(tmp_path / "products.csv")],
+        env=stack.env | {"IMAGE_SEARCH_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "row 12: " in told.stdout
+    assert "11 products" in told.stdout
+    with (tmp_path / "nearest.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * len(numbers)
+    with httpx.Client(base_url=stack.url) as http:
+        for sku, number in numbers.items():
+            own = [row for row in rows if row["sku"] == sku]
+            assert [row["rank"] for row in own] == ["1", "2", "3", "4", "5"]
+            assert {row["title"] for row in own} == {f"Number {number}"}
+            assert [(row["nearest"], row["score"]) for row in own] == expected(http, sku)
+
+
+def expected(http: httpx.Client, sku: str) -> list[tuple[str, str]]:
+    """By /similar alone; a product with the same picture comes first."""
+    collection = {"collection": "products"}
+    (image,) = http.get("/v1/images", params={"key": sku, **collection}).json()["images"]
+    found = [(key, "1.000000") for key in image["keys"] if key != sku]
+    for hit in http.get(f"/v1/images/{image['id']}/similar", params=collection).json()["results"]:
+        keys = http.get(f"/v1/images/{hit['id']}", params=collection).json()["keys"]
+        found += [(key, f"{hit['score']:.6f}") for key in keys]
+    return found[:5]
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("coll", "collections"), ("search -c tab", "table"), ("status ", "{job}")]
+)
+def test_bash_completes_commands_collections_and_jobs(
+    stack: Stack, client: Client, photos: Path, typed: str, wanted: str
+) -> None:
+    job = client.ingest(photos / "a.jpg", collection="table")
+    job.wait(timeout=90)
+    words = ["image-search", *typed.split(" ")]
+    script = f"""
+        eval "$(image-search completion bash)"
+        COMP_WORDS=({" ".join(repr(word) for word in words)}) COMP_CWORD={len(words) - 1}
+        _image_search_completion image-search
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    told = subprocess.run(
+        ["bash", "-c", script],
+        env=stack.env | {"IMAGE_SEARCH_URL": stack.url, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert wanted.format(job=job.id) in told.stdout.split()
+
+
+# What a terminal answers to being asked what it is (DA1) and whether it knows Kitty's graphics.
+TERMINALS = {
+    "sixel": ({b"\x1b[c": b"\x1b[?62;4c"}, rb"\x1bP[0-9;]*q"),
+    "kitty": ({b"\x1b[c": b"\x1b[?62c", b"a=q": b"\x1b_Gi=1;OK\x1b\\"}, rb"\x1b_Gi=\d+,m=[01],f=100"),
+    "neither": ({}, "\x1b\\[38;2;[0-9;]+m▀".encode()),
+}
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+def test_a_terminal_is_shown_the_pictures_by_what_it_can(
+    stack: Stack, client: Client, photos: Path, terminal: str
+) -> None:
+    client.ingest(photos, collection="shown").wait(timeout=90)
+    answers, drawn = TERMINALS[terminal]
+    output = in_terminal(stack, answers, "search", "anything", "-c", "shown", "--limit", "2")
+    assert re.search(drawn, output), output[:3000]
+    assert re.search(rb"photos/[a-f]\.jpg", output)
+    for other, (_, theirs) in TERMINALS.items():
+        assert other == terminal or not re.search(theirs, output)
+    assert b"Traceback" not in output
+    plain = in_terminal(stack, answers, "search", "anything", "-c", "shown", "--no-show")
+    assert not any(re.search(theirs, plain) for _, theirs in TERMINALS.values())
+    assert re.search(rb"photos/[a-f]\.jpg", plain)
+
+
+def in_terminal(stack: Stack, answers: dict[bytes, bytes], *arguments: str) -> bytes:
+    """What `image-search ARGUMENTS` writes to a terminal that gives these answers."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = stack.env | {"IMAGE_SEARCH_URL": stack.url, "TERM": "xterm-256color"}
+    environment |= {"COLORTERM": "truecolor"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.cli", *arguments],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    output, waiting, deadline = b"", dict(answers), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not select.select([ours], [], [], 0.1)[0]:
+            continue
+        try:
+            output += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        for question in [one for one in waiting if one in output]:
+            os.write(ours, waiting.pop(question))
+    os.close(ours)
+    assert process.wait(20) == 0, output
+    return output
