@@ -18,6 +18,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
+    expect,
     sync_playwright,
 )
 
@@ -41,7 +42,8 @@ ARGUMENTS = (
 )
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-WAIT_MS = 15_000  # for what a test expects: two cores run everything
+WAIT_MS = 20_000  # for what a test expects: two cores run everything
+expect.set_options(timeout=WAIT_MS)
 NewPage = Callable[..., Page]
 
 

@@ -6,11 +6,16 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"  # git-ignored; kept by CI
+LOADED = """() => [...document.images].every((image) => {
+    const { top, bottom } = image.getBoundingClientRect();
+    return bottom <= 0 || top >= innerHeight || image.hidden || image.naturalWidth;
+})"""
 GRAVE = {"serious", "critical"}
 
 
 def shot(page: Page, name: str) -> None:
-    """Saves what the window shows as `screenshots/NAME.png`."""
+    """Saves what the window shows, its pictures loaded, as `screenshots/NAME.png`."""
+    page.wait_for_function(LOADED)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 

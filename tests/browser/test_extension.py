@@ -3,6 +3,7 @@
 A menu is the browser's own, so its entries are chosen by sending the service worker Chromium's event.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_an_added_picture_is_in_the_collection(
             job["job_id"] for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "clipped"
         ]
     assert image["source"] == url
-    assert extension.notified == [f"job:{job_id}"]
+    eventually(lambda: extension.notified == [f"job:{job_id}"])
 
 
 def test_a_picture_that_cannot_be_had_is_told(
@@ -90,7 +91,7 @@ def test_a_picture_that_cannot_be_had_is_told(
     extension.says("Saved. The server answers")
     extension.choose("add", image_server.url("/status/404"))
     extension.shows_badge("!")
-    assert [name.partition(":")[0] for name in extension.notified] == ["job"]
+    eventually(lambda: [name.partition(":")[0] for name in extension.notified] == ["job"])
 
 
 def test_a_server_without_keys_takes_no_picture(
@@ -101,7 +102,7 @@ def test_a_server_without_keys_takes_no_picture(
     extension.says("Saved. The server answers")
     extension.choose("add", image_server.url(f"/photo/502.jpg{SMALL}"))
     extension.shows_badge("!")
-    assert extension.notified
+    eventually(lambda: extension.notified)
     assert "from-nobody" not in {known["name"] for known in http.get("/v1/collections").json()["collections"]}
 
 
@@ -112,7 +113,10 @@ def test_search_similar_opens_the_page_with_the_picture(
     extension.says("Saved. The server answers")
     with extension.context.expect_page() as opened:
         extension.choose("search", image_server.url("/photo/3.jpg?w=600&h=900"))
-    opened.value.wait_for_url(f"{stack.url}/?image_url=*")
+    assert opened.value.url.startswith(f"{stack.url}/?image_url=")
+    expect(opened.value.locator(".cell a.open").first).to_have_attribute(
+        "aria-label", re.compile("^photo-3.jpg")
+    )
 
 
 @pytest.mark.parametrize(
