@@ -18,7 +18,7 @@ from api.client import URL, ApiError, Client
 from shared.errors import ImageSearchError
 from shared.models import JobStatus
 
-NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size"})
+NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {
     JobStatus.SUCCEEDED: "green",

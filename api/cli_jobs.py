@@ -200,8 +200,8 @@ def print_jobs(
 
 def _describe(client: Client, job: JobOut, console: Console) -> None:
     cut = " The body broke off before its end." if job.truncated else ""
-    state = status_text(job.status) + f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}"
-    console.print(Text(f"Job {job.job_id}: ") + state)
+    done = f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}"
+    console.print(Text.assemble(f"Job {job.job_id}: ", status_text(job.status), done))
     if not job.status.finished and (rate := pace(job)):
         console.print(rate)
     failed = job.counts[ItemState.FAILED]
@@ -226,4 +226,4 @@ def _counts(job: JobOut) -> str:
 
 
 def _line(job: JobOut) -> Text:
-    return Text(f"Job {job.job_id}: ") + status_text(job.status) + f". {_counts(job)}"
+    return Text.assemble(f"Job {job.job_id}: ", status_text(job.status), f". {_counts(job)}")

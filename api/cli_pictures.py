@@ -15,25 +15,30 @@ from rich.table import Table
 from rich.text import Text
 from textual_image.renderable import Image as TerminalImage
 
-from api.cli_command import printable
 from api.client import ApiError, Client
 from api.schemas import Result
 
-COLUMNS, ROWS = 24, 9
+COLUMNS, ROWS = 18, 9  # of one picture; a cell is about twice as high as it is wide
+_GAP = 2
 # A terminal that does not tell the size of its cells is no news, least of all with a stack trace.
 logging.getLogger("textual_image").setLevel(logging.ERROR)
 _AT_ONCE = 8
 
 
-def gallery(client: Client, results: Sequence[Result]) -> Table:
-    """A row for each: the picture, and beside it the score, source, id, tags and metadata."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(width=COLUMNS, no_wrap=True)
-    table.add_column(overflow="fold")
+def gallery(client: Client, results: Sequence[Result], width: int) -> Table:
+    """The pictures side by side, each over its number and score."""
+    across = max(1, (width + _GAP) // (COLUMNS + _GAP))
+    table = Table.grid(padding=(0, _GAP, 1, 0))
+    for _ in range(across):
+        table.add_column(width=COLUMNS, vertical="bottom", no_wrap=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        thumbnails = pool.map(lambda hit: _thumbnail(client, hit), results)
-        for hit, picture in zip(results, thumbnails, strict=True):
-            table.add_row(_fitted(picture) if picture else Text("no thumbnail", "dim"), _said(hit))
+        pictures = pool.map(lambda hit: _thumbnail(client, hit), results)
+        cells = [
+            Group(_fitted(picture), Text.assemble((f"{number}", "bold"), f"  {hit.score:.4f}\n"))
+            for number, (hit, picture) in enumerate(zip(results, pictures, strict=True), 1)
+        ]
+    for start in range(0, len(cells), across):
+        table.add_row(*cells[start : start + across])
     return table
 
 
@@ -45,22 +50,10 @@ def _thumbnail(client: Client, hit: Result) -> Image.Image | None:
         return None
 
 
-def _fitted(picture: Image.Image) -> RenderableType:
-    """As large as fits into the cell; a cell of a terminal is about twice as high as it is wide."""
+def _fitted(picture: Image.Image | None) -> RenderableType:
+    if picture is None:
+        return Text("no thumbnail", "dim")
     picture = picture.convert("RGB")
     wide = picture.width * ROWS * 2 > picture.height * COLUMNS
     width, height = (COLUMNS, "auto") if wide else ("auto", ROWS)
     return TerminalImage(picture, width=width, height=height)
-
-
-def _said(hit: Result) -> Group:
-    metadata = ", ".join(f"{name}: {value}" for name, value in (hit.metadata or {}).items())
-    lines = [
-        Text(f"{hit.score:.4f}", "bold green"),
-        Text(printable(hit.source)),
-        Text(f"{hit.width}x{hit.height}", "dim"),
-        Text(printable(metadata)),
-        Text(hit.id, "dim"),
-        Text(""),
-    ]
-    return Group(*(line for line in lines if line.plain or line is lines[-1]))

@@ -3,16 +3,12 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from api.cli_command import client_command, collection_option, console_for, picture_table, print_json
 from api.client import Client
-from api.schemas import Result
 from api.sources import typed
 from shared.models import JsonObject
 
@@ -60,12 +56,15 @@ def search(
         console.print(f"Note: {warning}")
     if not answer.results:
         console.print("Nothing found.")
-    elif show or (show is None and _can_show()):
+        return
+    if show or (show is None and _can_show()):
         from api.cli_pictures import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
-        console.print(gallery(client, answer.results))
-    else:
-        console.print(_listed(answer.results, console))
+        console.print(gallery(client, answer.results, console.width))
+    table, add = picture_table(console, "#", "score")
+    for number, hit in enumerate(answer.results, 1):
+        add(f"{number}", f"{hit.score:.4f}", hit.id, hit.source)
+    console.print(table)
 
 
 @click.command()
@@ -116,13 +115,6 @@ client_commands: list[click.Command] = [search, duplicates]
 def _can_show() -> bool:
     """Some pseudo-terminals have no size, which nothing can be fitted into."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
-
-
-def _listed(results: Sequence[Result], console: Console) -> Table:
-    table, add = picture_table(console, "score")
-    for hit in results:
-        add(f"{hit.score:.4f}", hit.id, hit.source)
-    return table
 
 
 def _filters(conditions: tuple[str, ...]) -> dict[str, JsonObject]:

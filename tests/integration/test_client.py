@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import socket
 import struct
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import termios
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from api.client import ApiError, AsyncClient, Client
 from shared.models import ItemState
+from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer, make_photo
 from tests.stack import ROOT, Stack
 
@@ -112,6 +115,30 @@ def test_a_key_that_is_sent_twice_is_one_job(client: Client, photos: Path) -> No
     assert jobs[0].ids == jobs[1].ids
     urls = [client.ingest(iter(["http://127.0.0.1:9/x"]), idempotency_key="lines") for _ in range(2)]
     assert urls[0].ids == urls[1].ids
+
+
+def test_a_connection_that_is_cut_in_the_middle_of_a_stream_loses_nothing(stack: Stack) -> None:
+    address = urlsplit(stack.url)
+
+    def connect() -> socket.socket:
+        return socket.create_connection((address.hostname or "", address.port or 0))
+
+    with Proxy(connect) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as through:
+        cuts: list[int] = []
+
+        def items() -> Iterator[str]:
+            for number in range(6000):
+                if number == 4500:
+                    time.sleep(2.5)  # the server makes a job of what it has
+                    cuts.append(proxy.cut())
+                yield f"ftp://{number}/{'x' * 200}"
+
+        job = through.ingest(items(), collection="cut")
+        done = job.wait(timeout=90)
+        assert cuts == [1]
+        assert (done.total, done.counts[ItemState.FAILED], done.truncated) == (6000, 6000, False)
+        others = [one for one in through.jobs().jobs if one.collection == "cut" and one.job_id != job.id]
+        assert [one.truncated for one in others] == [True]
 
 
 def test_the_example_writes_each_product_s_five_nearest(

@@ -103,11 +103,11 @@ def test_search_results(run: Run, server: Server) -> None:
     assert run("search", "a red car") == table(
         """
         Note: /text: the end was left out
-          score  picture
-         0.3123  https://example.com/a.jpg
-                 9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
-        -0.0200  trip/[b] \\x1b[31mé.jpg
-                 0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        #    score  picture
+        1   0.3123  https://example.com/a.jpg
+                    9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
+        2  -0.0200  trip/[b] \\x1b[31mé.jpg
+                    0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
         """
     )
 
