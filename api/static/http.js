@@ -22,6 +22,7 @@ const keyListeners = new Set();
 let asking = null;
 
 let refused = false;
+let declinedAt = -1;
 
 const readKey = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
 
@@ -59,6 +60,7 @@ export function signIn(why = "An API key opens this server.") {
   asking ??= new Promise((resolve) => {
     const dialog = signInDialog(why, () => {
       asking = null;
+      if (dialog.returnValue !== "given") declinedAt = performance.now();
       resolve(dialog.returnValue === "given");
     });
     document.body.append(dialog);
@@ -123,6 +125,7 @@ function signInDialog(why, closed) {
 /** The raw answer, once it is a success; asks for a key on 401 and waits where a GET is asked to. */
 async function request(path, { method = "GET", body, headers = {}, signal } = {}) {
   const plain = body !== null && typeof body === "object" && Object.getPrototypeOf(body) === Object.prototype;
+  const startedAt = performance.now();
   for (let tries = 1; ; tries++) {
     if (asking && !(await asking)) throw new ApiError(401, { code: "unauthorized", detail: UNAUTHORIZED });
     const key = readKey();
@@ -142,7 +145,7 @@ async function request(path, { method = "GET", body, headers = {}, signal } = {}
       refused = true;
       tellListeners();
       const isNew = readKey() !== key; // given meanwhile, by another request's dialog
-      if (isNew || (await signIn(error.detail))) continue;
+      if (isNew || (startedAt > declinedAt && (await signIn(error.detail)))) continue;
     }
     const wait = Number(answer.headers.get("Retry-After"));
     const patient = method === "GET" && [429, 503].includes(answer.status) && wait > 0 && wait <= MOST_WAIT_S;

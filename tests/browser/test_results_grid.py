@@ -1,0 +1,143 @@
+"""The grid of results: many of them, hostile ones, and none that moves."""
+
+import json
+import re
+from itertools import pairwise
+
+import httpx
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.search_page import cells, detail, search
+from tests.image_server import make_photo
+from tests.stack import eventually, finished
+
+MANY = 10_000
+MOST_CELLS = 300
+THUMBNAIL = make_photo(1, 64, 48)
+SHAPES = ((640, 480), (480, 640), (600, 600), (1600, 500))
+
+
+def answer_many(route: Route) -> None:
+    """MANY results of several shapes, as the server pages them."""
+    asked = route.request.post_data_json
+    places = range(asked["offset"], min(asked["offset"] + asked["limit"], MANY))
+    results = [
+        {
+            "id": f"{place:064x}",
+            "score": 1 - place / MANY,
+            "source": f"https://example.com/{place}.jpg",
+            "thumbnail_url": f"/v1/images/{place:064x}/thumbnail",
+            "width": SHAPES[place % len(SHAPES)][0],
+            "height": SHAPES[place % len(SHAPES)][1],
+            "tags": [],
+        }
+        for place in places
+    ]
+    took = {"encode": 1, "index": 1, "total": 2}
+    route.fulfill(json={"results": results, "took_ms": took, "model": "none"})
+
+
+def test_ten_thousand_results_scroll_with_few_cells(page: Page) -> None:
+    page.route("**/v1/search", answer_many)
+    page.route("**/thumbnail", lambda route: route.fulfill(body=THUMBNAIL, content_type="image/jpeg"))
+    page.goto("/?q=anything")
+    expect(cells(page).first).to_be_visible()
+    most = 0
+    last = cells(page).filter(has=page.locator(f'[href*="{MANY - 1:064x}"]'))
+    for _ in range(2 * MANY // 200):
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        eventually(lambda: cells(page).count())
+        most = max(most, cells(page).count())
+        if last.count():
+            break
+        page.wait_for_timeout(30)
+    expect(last).to_have_count(1)
+    expect(last).to_have_attribute("aria-posinset", str(MANY))
+    assert 0 < most < MOST_CELLS
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
+    places = "[...document.querySelectorAll('.cell')].map(cell => Number(cell.dataset.index))"
+    eventually(
+        lambda: page.evaluate(f"{places}.some(place => place > {MANY // 3} && place < {2 * MANY // 3})")
+    )
+    indexes = page.evaluate(places)
+    assert indexes == sorted(indexes), "in the document they are in order"
+    assert len(indexes) < MOST_CELLS
+
+
+def test_rows_fill_the_width_and_nothing_moves_when_pictures_come(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/thumbnail", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+    page.goto("/?q=animal")
+    expect(cells(page).nth(15)).to_be_visible()
+    before = boxes(page)
+    eventually(lambda: page.evaluate("document.querySelectorAll('.cell img').length > 15"))
+    for route in held:
+        route.continue_()
+    page.unroute("**/thumbnail")
+    expect(page.locator(".cell img.loaded").nth(15)).to_be_visible()
+    assert boxes(page) == before
+    rows: dict[float, list[dict[str, float]]] = {}
+    for place in before:
+        rows.setdefault(place["y"], []).append(place)
+    grid = page.locator(".grid").bounding_box()
+    assert grid is not None
+    first, second = list(rows.values())[:2]
+    for row in (first, second):
+        assert len({place["height"] for place in row}) == 1
+        end = max(place["x"] + place["width"] for place in row)
+        assert abs(end - grid["x"] - grid["width"]) < 1
+        for left, right in pairwise(row):
+            assert right["x"] > left["x"] + left["width"]
+
+
+def boxes(page: Page) -> list[dict[str, float]]:
+    return [dict(one.bounding_box() or {}) for one in cells(page).all()[:16]]
+
+
+def test_back_returns_to_where_one_was(page: Page) -> None:
+    page.set_viewport_size({"width": 800, "height": 500})
+    page.goto("/?q=animal")
+    expect(cells(page).first).to_be_visible()
+    page.evaluate("scrollTo(0, 900)")
+    eventually(lambda: page.evaluate("history.state?.scroll === 900"))
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.get_by_role("heading", name="Jobs").first).to_be_visible()
+    page.go_back()
+    expect(cells(page).first).to_be_visible()
+    eventually(lambda: page.evaluate("scrollY === 900"))
+    page.reload()
+    eventually(lambda: page.evaluate("scrollY === 900"))
+
+
+def test_text_from_the_index_is_never_markup(page: Page, http: httpx.Client) -> None:
+    evil = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    scheme = "javascript:window.hacked=1"
+    files = [
+        ("files", (name, make_photo(70 + n, 90, 60), "image/jpeg")) for n, name in enumerate((evil, scheme))
+    ]
+    form = {"collection": "hostile", "metadata": json.dumps([{"note": evil}, {"note": scheme}])}
+    job = finished(http, http.post("/v1/jobs", files=files, data=form))
+    assert job["counts"]["indexed"] == 2
+
+    def with_evil_tags(route: Route) -> None:
+        answer = route.fetch()
+        document = answer.json()
+        for image in document.get("images", []) or document.get("results", []) or [document]:
+            image["tags"] = [evil]
+        route.fulfill(response=answer, json=document)
+
+    page.route(re.compile(r"/v1/(search|images(/[0-9a-f]{64})?)(\?|$)"), with_evil_tags)
+    page.goto("/?collection=hostile")
+    expect(cells(page)).to_have_count(2)
+    expect(page.locator(".examples a")).to_have_text([evil])
+    search(page, evil)
+    page.goto("/?collection=hostile&f=" + httpx.QueryParams({"f": json.dumps({"note": evil})})["f"])
+    expect(cells(page)).to_have_count(1)
+    cells(page).first.get_by_role("link").click()
+    expect(detail(page).locator(".pairs .chip")).to_have_text([evil])
+    page.goto("/?collection=hostile")
+    page.locator(".cell", has=page.locator(f'[title="{scheme}"]')).get_by_role("link").click()
+    expect(detail(page).locator(".source")).to_have_text(scheme)
+    assert detail(page).locator("a[href^='javascript']").count() == 0
+    assert page.locator("main script, dialog script, [onerror]").count() == 0
+    assert page.evaluate("window.hacked") is None
