@@ -222,7 +222,8 @@ def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | Non
 def _hits(
     asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
 ) -> list[Hit]:
-    search = partial(collection.search, query.vector, where=where, min_score=floor)
+    of_text = any(term.text is not None for term in query.terms)
+    search = partial(collection.search, query.vector, where=where, min_score=floor, of_text=of_text)
     first = query.terms[0]
     asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
     if asked_for is None:

@@ -45,14 +45,15 @@ T = TypeVar("T")
 REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 POINTER_TTL_S = 2.0
+SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
-# ef_search: enough for texts' nearest among 100,000; the curves of more are in docs/performance.md.
+EF_SEARCH = 256  # enough for texts' nearest among 100,000; index_search.py asks for more where there are more
 HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
         "ef_construction": 128,
-        "ef_search": 256,
+        "ef_search": EF_SEARCH,
         "max_neighbors": 24,
         "sync_threshold": 2_000,
     }
@@ -89,6 +90,7 @@ class Index:
         self._timeout_s = timeout_s
         self._registry_collection: ChromaCollection | None = None
         self._cache: dict[str, _Opened] = {}
+        self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
 
     @classmethod
     def in_process(cls, folder: Path) -> "Index":
@@ -265,6 +267,14 @@ class Index:
         self._cache[name] = _Opened(pointer, chroma, read_at)
         return self._cache[name]
 
+    def _size(self, chroma: ChromaCollection) -> int:
+        """How many there are, or were a while ago."""
+        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_S, 0))
+        if time.monotonic() - counted_at >= SIZE_TTL_S:
+            size = chroma.count()
+            self._sizes[chroma.name] = time.monotonic(), size
+        return size
+
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))
         return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
@@ -395,10 +405,22 @@ class Collection(Pictures):
         where: Where | None = None,
         min_score: float | None = None,
         exclude: str | None = None,
+        of_text: bool = False,
     ) -> list[Hit]:
-        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out."""
-        which = partial(index_search.search, where=where, min_score=min_score, exclude=exclude)
-        return self._run(lambda chroma: which(chroma, vector, limit=limit, offset=offset))
+        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out.
+
+        `of_text`: the vector is far from all pictures', and HNSW looks at more of a large collection.
+        """
+        which = partial(
+            index_search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
+            exclude=exclude,
+        )  # fmt: skip
+
+        def run(chroma: ChromaCollection) -> list[Hit]:
+            size = self._index._size(chroma) if of_text else 0
+            return which(chroma, candidates=index_search.candidates_for(size, EF_SEARCH))
+
+        return self._run(run)
 
     def matching(
         self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int

@@ -35,6 +35,11 @@ _SPARSE = 64
 _EXACT_CANDIDATES = 1_000
 _EXACT_COLLECTION = 20_000
 _SURE = 4
+# HNSW looks at no fewer candidates than results are asked for. How many find the nearest of a text, whose
+# vector is far from all pictures', grows with the collection: some 200 among 100,000, 2,000 in a million
+# (docs/performance.md).
+_PICTURES_A_CANDIDATE = 500
+_MOST_CANDIDATES = 4_096
 _SAMPLE_PAGES = 25
 
 Vector = NDArray[np.float32]
@@ -63,6 +68,12 @@ class _Step:
     fetch: float = np.inf
 
 
+def candidates_for(count: int, ef_search: int) -> int:
+    """How many to ask for at least, to find a text's nearest among `count`; 0 where `ef_search` suffices."""
+    candidates = min(count // _PICTURES_A_CANDIDATE, _MOST_CANDIDATES)
+    return candidates if candidates > ef_search else 0
+
+
 def search(
     store: Store,
     vector: Vector,
@@ -72,12 +83,17 @@ def search(
     where: Where | None,
     min_score: float | None,
     exclude: str | None,
+    candidates: int = 0,
 ) -> list[Hit]:
-    """Hits `offset` to `offset + limit` of all that match, best first, ties by id."""
+    """Hits `offset` to `offset + limit` of all that match, best first, ties by id.
+
+    `candidates`: how many HNSW is asked for at least.
+    """
     floor = -np.inf if min_score is None else min_score
     needed = offset + limit + (exclude is not None)
-    filtered = None if where is None else _Filtered(store, vector, where, floor)
-    plain = _Plain(store, vector, with_records=needed < _FETCHES[0])
+    nearest = _Nearest(store, vector, candidates)
+    filtered = None if where is None else _Filtered(store, nearest, where, floor)
+    plain = _Plain(store, nearest, with_records=needed < _FETCHES[0])
     steps = plain.steps() if filtered is None else filtered.steps()
     ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
     page = sorted(ranking[offset : offset + limit], key=_order)
@@ -170,11 +186,34 @@ def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]
     return list(ranking.values())
 
 
+class _Nearest:
+    """What HNSW finds nearest to `vector` among at least so many `candidates`."""
+
+    def __init__(self, store: Store, vector: Vector, candidates: int) -> None:
+        self._store, self.vector = store, vector
+        self._candidates = candidates
+        self._asked = 0
+        self._found: list[_Scored] = []
+
+    def first(self, fetch: int) -> list[_Scored]:
+        if fetch > self._asked:
+            self._asked = max(fetch, self._candidates)
+            self._found = _query(self._store, self.vector, self._asked)
+        return self._found[:fetch]
+
+    def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
+        """In one call, where that does not bring records that nobody wants; else none are found."""
+        if self._candidates > fetch:
+            return self.first(fetch), []
+        answer = _answer(self._store, self.vector, fetch, None, "metadatas")
+        return _scored(answer), answer["metadatas"][0]
+
+
 class _Plain:
     """One unfiltered search; `with_records`: its first step, likely the only one, asks for them, too."""
 
-    def __init__(self, store: Store, vector: Vector, *, with_records: bool) -> None:
-        self._store, self._vector = store, vector
+    def __init__(self, store: Store, nearest: _Nearest, *, with_records: bool) -> None:
+        self._store, self._nearest = store, nearest
         self._with_records = with_records
         self._records: dict[str, Record] = {}
 
@@ -187,7 +226,7 @@ class _Plain:
                 yield _Step(found)
                 return
             elif total <= _EXACT_COLLECTION:
-                yield _Step(_score(self._store, self._vector, self._store.get(include=[])["ids"]))
+                yield _Step(_score(self._store, self._nearest.vector, self._store.get(include=[])["ids"]))
                 return
             elif fetch > _FETCHES[0]:
                 yield _Step(found)
@@ -201,10 +240,10 @@ class _Plain:
 
     def _query(self, fetch: int) -> list[_Scored]:
         if fetch > _FETCHES[0] or not self._with_records:
-            return _query(self._store, self._vector, fetch)
-        answer = _answer(self._store, self._vector, fetch, None, "metadatas")
-        self._records = dict(zip(answer["ids"][0], answer["metadatas"][0], strict=True))
-        return _scored(answer)
+            return self._nearest.first(fetch)
+        found, records = self._nearest.with_records(fetch)
+        self._records = {record["id"]: record for record in records}
+        return found
 
 
 class _Filtered:
@@ -213,15 +252,15 @@ class _Filtered:
     What scores less than `floor` need not be looked at.
     """
 
-    def __init__(self, store: Store, vector: Vector, where: Where, floor: float) -> None:
-        self._store, self._vector, self._where, self._floor = store, vector, where, floor
+    def __init__(self, store: Store, nearest: _Nearest, where: Where, floor: float) -> None:
+        self._store, self._nearest, self._where, self._floor = store, nearest, where, floor
         self._narrowed = where.to_chroma()
         self._seen: set[str] = set()
         self.matching: dict[str, Image] = {}
 
     def steps(self) -> Iterator[_Step]:
         for fetch in _FILTERED_FETCHES:
-            found = self._query(fetch, None)
+            found = self._query(fetch)
             matching = [one for one in found if one.id in self.matching]
             if len(found) < fetch and len(found) >= self._store.count():
                 yield _Step(matching)
@@ -234,27 +273,31 @@ class _Filtered:
         if len(candidates) > _EXACT_CANDIDATES:
             yield from self._narrowed_steps()
         self._see(_scan(self._store, self._narrowed))
-        yield _Step(_score(self._store, self._vector, list(self.matching)))
+        yield _Step(_score(self._store, self._nearest.vector, list(self.matching)))
 
     def _narrowed_steps(self) -> Iterator[_Step]:
         most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
         for fetch in _FETCHES[2:]:
             if fetch > most:
                 return
-            found = self._query(fetch, self._narrowed)
+            found = _query(self._store, self._nearest.vector, fetch, self._narrowed)
+            self._see_fresh(found)
             yield _cut_off(found, [one for one in found if one.id in self.matching], fetch)
             if len(found) < fetch:
                 return
 
-    def _query(self, fetch: int, narrowed: JsonObject | None) -> list[_Scored]:
-        if not self._seen:  # one call for both
-            answer = _answer(self._store, self._vector, fetch, narrowed, "metadatas")
-            self._see(map(from_record, answer["metadatas"][0]))
-            return _scored(answer)
-        found = _query(self._store, self._vector, fetch, narrowed)
+    def _query(self, fetch: int) -> list[_Scored]:
+        if self._seen:
+            found = self._nearest.first(fetch)
+        else:
+            found, records = self._nearest.with_records(fetch)
+            self._see(map(from_record, records))
+        self._see_fresh(found)
+        return found
+
+    def _see_fresh(self, found: Sequence[_Scored]) -> None:
         fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
         self._see(_images(self._store, fresh))
-        return found
 
     def _see(self, images: Iterable[Image]) -> None:
         for image in images:

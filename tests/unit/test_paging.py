@@ -168,3 +168,40 @@ def test_a_page_of_a_query_by_id_that_no_longer_fits_is_of_others_only(tmp_path:
         for at in (0, 2, 4)
     ]
     assert found == [[image_id(1), image_id(2)], [image_id(3)], []]
+
+
+def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
+    distinct: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    answer = index_search._answer
+
+    def watched(store: Any, vector: Vector, count: int, *rest: Any) -> Any:
+        asked.append(count)
+        return answer(store, vector, count, *rest)
+
+    monkeypatch.setattr(index_search, "_answer", watched)
+    monkeypatch.setattr(index_search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
+    few = [hit.image.id for hit in distinct.search(query(8), limit=20)]
+    assert asked == [32], "a picture's vector: one call with the records"
+    found = [hit.image.id for hit in distinct.search(query(8), limit=20, of_text=True)]
+    assert asked == [32, 1_000]
+    assert len(found) == len(set(found) | set(few)) == 20
+    for where in (None, parse_where({"half": 1})):
+        options = {"of_text": True, "where": where}
+        whole = [hit.image.id for hit in distinct.search(query(8), limit=500, **options)]
+        paged = [one for page in pages(distinct, query(8), 7, 50, **options) for one in page][:500]
+        assert paged == whole
+
+
+def test_a_collection_is_counted_now_and_then_only(
+    distinct: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[str] = []
+    kind = type(distinct._run(lambda chroma: chroma))
+    count = kind.count
+    monkeypatch.setattr(kind, "count", lambda self: counts.append(self.name) or count(self))
+    distinct._index._sizes.clear()
+    for _ in range(3):
+        distinct.search(query(9), limit=1, of_text=True)
+    assert counts == [distinct.physical]
