@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-full performance faults eval train clean
+.PHONY: help install demo test check format bench bench-full performance screenshots faults eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-full: install ## Run the long benchmarks too (hours)
 
 performance: install ## Make docs/performance.md anew from the recorded benchmarks
 	@$(BIN)/python -m benchmarks.report
+
+screenshots: install ## Make the README's pictures of the page anew
+	@$(BIN)/python -m tests.browser.readme_pictures
 
 faults: install ## Break a running stack in every way, many times (half an hour; ARGS="--injections 30 --seed 1")
 	$(BIN)/python -m tests.faults $(ARGS)

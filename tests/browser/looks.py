@@ -15,8 +15,13 @@ GRAVE = {"serious", "critical"}
 
 def shot(page: Page, name: str) -> None:
     """Saves what the window shows, its pictures loaded, as `screenshots/NAME.png`."""
-    page.wait_for_function(LOADED)
+    wait_for_pictures(page)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def wait_for_pictures(page: Page) -> None:
+    """Until those in the window are loaded."""
+    page.wait_for_function(LOADED)
 
 
 def assert_accessible(page: Page) -> None:

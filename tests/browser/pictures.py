@@ -11,33 +11,37 @@ from deploy.demo_pictures import Pictures
 from tests.image_server import make_photo
 from tests.stack import Stack, finished
 
-EVERY = 9  # of the demo's 496 drawings, besides those that tests name
+EVERY = 9  # of the demo's 496 drawings
 NAMED = ("automobile", "red-apple", "grinning-face", "rowboat", "bicycle", "elephant", "cat-face", "rainbow")
 SHAPES = ((320, 320), (480, 320), (320, 420), (560, 320))
 PLACES = (("Zurich", 47.37, 8.54), ("Paris", 48.86, 2.35), ("Lisbon", 38.72, -9.14))
 PHOTOS = 12
 
 
-def fill(stack: Stack, drawings: Pictures) -> int:
-    """Ingests everything into the default collection; returns how many pictures that is.
+File = tuple[bytes, dict[str, object]]  # and its metadata
+
+
+def fill(stack: Stack, drawings: Pictures) -> None:
+    """Ingests everything into the default collection.
 
     A drawing has the metadata `name` and `group` and is called after its name; `photo-N.jpg` has a `place`,
     taken in month N + 1 of 2021 to 2023 in turn.
     """
-    files = {
-        **_framed_drawings(drawings),
-        **{f"photo-{number}.jpg": _photo(number) for number in range(PHOTOS)},
-    }
+    photos = {f"photo-{number}.jpg": _photo(number) for number in range(PHOTOS)}
+    ingest(stack, {**framed(drawings, EVERY), **photos})
+
+
+def ingest(stack: Stack, files: dict[str, File]) -> None:
     parts = [("files", (name, data, "application/octet-stream")) for name, (data, _) in files.items()]
     metadata = json.dumps([about for _, about in files.values()])
     with httpx.Client(base_url=stack.url, timeout=60) as http:
         job = finished(http, http.post("/v1/jobs", files=parts, data={"metadata": metadata}))
     assert job["status"] == "succeeded", job
-    return len(files)
 
 
-def _framed_drawings(drawings: Pictures) -> dict[str, tuple[bytes, dict[str, object]]]:
-    chosen = sorted({*list(drawings.metadata)[::EVERY], *(f"{name}.png" for name in NAMED)})
+def framed(drawings: Pictures, every: int) -> dict[str, File]:
+    """Each `every`-th drawing, besides those that tests name, in frames of several shapes."""
+    chosen = sorted({*list(drawings.metadata)[::every], *(f"{name}.png" for name in NAMED)})
     return {
         name: (
             _framed(drawings.folder / name, SHAPES[number % len(SHAPES)]),
@@ -57,7 +61,7 @@ def _framed(path: Path, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def _photo(number: int) -> tuple[bytes, dict[str, object]]:
+def _photo(number: int) -> File:
     place, lat, lon = PLACES[number % len(PLACES)]
     exif = Image.Exif()
     taken = f"{2021 + number % 3}:{number + 1:02}:15 12:00:00"
