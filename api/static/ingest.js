@@ -29,11 +29,11 @@ export function show(container, params, signal) {
 
   /** What is chosen, with what is typed. */
   function everything() {
-    const all = Object.assign(new Selection(), selection, { items: [...selection.items], faults: [...selection.faults] });
+    const all = Object.assign(new Selection(), selection);
     try {
-      all.items.push(...itemsOfText(typing.value));
+      all.items = selection.items.concat(itemsOfText(typing.value));
     } catch (error) {
-      all.faults.push(`What you pasted: ${error.message}.`);
+      all.faults = [...selection.faults, `What you pasted: ${error.message}.`];
     }
     return all;
   }
@@ -68,14 +68,22 @@ export function show(container, params, signal) {
     event.preventDefault();
     const all = everything();
     if (all.isEmpty || busy) return;
-    const transfer = start(describe(all), all, options.read());
+    const draft = { ...selection, typed: typing.value };
+    const transfer = start(describe(all), all, options.read(), draft);
     selection.clear();
     typing.value = "";
     refresh();
-    showTransfer(sent, transfer, signal);
+    showTransfer(sent, transfer, { signal, edit });
     sent.tabIndex = -1;
     sent.focus();
     sent.scrollIntoView({ block: "nearest" });
+  }
+
+  function edit({ typed, ...chosen }) {
+    Object.assign(selection, chosen);
+    typing.value = typed;
+    refresh();
+    (typed ? typing : zone.querySelector("button")).focus();
   }
 
   let timer;
@@ -116,7 +124,7 @@ export function show(container, params, signal) {
       sent,
     ),
   );
-  for (const transfer of transfers) showTransfer(sent, transfer, signal);
+  for (const transfer of transfers) showTransfer(sent, transfer, { signal, edit });
   options.offer(api("/v1/collections", { signal }));
   refresh();
 }
@@ -153,7 +161,8 @@ function dropZone(add) {
     "div",
     { class: "drop" },
     icon("upload"),
-    h("p", { class: "lead" }, "Drop pictures or folders here"),
+    h("p", { class: "lead mouse" }, "Drop pictures or folders here"),
+    h("p", { class: "lead touch" }, "Add pictures from this device"),
     h("div", { class: "row" }, button("Choose files", "picture", files, "primary"), button("Choose a folder", "folder", folder, "")),
     h(
       "p",

@@ -4,6 +4,8 @@ import { confirmDialog, h, icon, notify } from "./dom.js";
 import { follow, isFinished } from "./follow.js";
 import { duration, number, plural, rate } from "./format.js";
 import { api } from "./http.js";
+import { forgetResults } from "./results.js";
+import { webURL } from "./sources.js";
 
 const STATUSES = {
   queued: "Queued",
@@ -49,11 +51,9 @@ export function countsList(job) {
   return h("ul", { class: "counts numbers" }, ...counts);
 }
 
-const isWebAddress = (text) => /^https?:/i.test(text);
-
 /** A source is shown as a link only where it is a web address. */
 export function sourceOf(source) {
-  if (!isWebAddress(source)) return h("bdi", { class: "source" }, source);
+  if (!webURL(source)) return h("bdi", { class: "source" }, source);
   return h("a", { class: "source", href: source, target: "_blank", rel: "noopener noreferrer" }, source);
 }
 
@@ -134,6 +134,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
 
   function announce(job, title) {
     const ended = isFinished(job) && shown && !isFinished(shown);
+    if (ended) forgetResults();
     if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED)) return;
     announced = job.progress;
     const counts = countsOf(job).map(([, words, count]) => `${number(count)} ${words}`);
@@ -150,7 +151,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     return [
       found && h("a", { class: "button", href: search }, icon("search"), "Search these"),
       failed && h("button", { class: "button", type: "button", onclick: retry }, icon("retry"), "Retry failed"),
-      !isFinished(job) && h("button", { class: "button quiet", type: "button", onclick: cancel }, "Cancel"),
+      !isFinished(job) && h("button", { class: "button", type: "button", onclick: cancel }, "Cancel"),
     ].filter(Boolean);
   }
 

@@ -56,7 +56,8 @@ export class Selection {
   }
 
   #leaveOut(reason, path) {
-    this.leftOut.set(reason, [...(this.leftOut.get(reason) ?? []), path]);
+    if (!this.leftOut.has(reason)) this.leftOut.set(reason, []);
+    this.leftOut.get(reason).push(path);
   }
 }
 
@@ -81,12 +82,12 @@ async function filesOfEntry(entry) {
   const path = entry.fullPath.replace(/^\//, "");
   if (entry.isFile) return [{ file: await asPromise(entry, "file"), path }];
   const reader = entry.createReader();
-  const found = [];
+  const inner = [];
   // A reader gives some entries at a time, and none at the end.
   for (let some = await readEntries(reader); some.length; some = await readEntries(reader)) {
-    for (const inner of some) found.push(...(await filesOfEntry(inner)));
+    for (const one of some) inner.push(await filesOfEntry(one));
   }
-  return found;
+  return inner.flat();
 }
 
 const asPromise = (entry, method) => new Promise((resolve, reject) => entry[method](resolve, reject));

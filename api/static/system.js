@@ -7,6 +7,7 @@ import { api } from "./http.js";
 import { jobPath, sourceOf } from "./job_card.js";
 
 const EVERY_MS = 4000;
+const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
   ["model", "Model", "CLIP", "Nothing can be searched. If it is not just loading, IMAGE_SEARCH_MODEL names the model."],
@@ -36,16 +37,16 @@ export function show(container, _params, signal) {
   async function look() {
     try {
       const found = await api("/v1/system", { signal });
-      say(verdictOf(found.readiness), found.readiness.ready ? "ok" : "down");
+      say(verdictOf(found.readiness));
       for (const [name, section] of Object.entries(sections)) section.show(found);
     } catch (error) {
-      if (!signal.aborted) say(error.detail ?? error.message, "down");
+      if (!signal.aborted) say(error.detail ?? error.message);
     }
   }
 
-  function say(text, state) {
+  function say(text) {
     if (verdict.textContent !== text) verdict.textContent = text;
-    verdict.dataset.state = state;
+    verdict.dataset.state = text === ALL_WELL ? "ok" : "down";
   }
 
   poll(look, EVERY_MS, signal);
@@ -53,7 +54,7 @@ export function show(container, _params, signal) {
 
 function verdictOf({ ready, redis, blobs }) {
   if (!ready) return "Search does not work";
-  return redis.ok && blobs.ok ? "Everything works" : "Search works, new jobs cannot be taken";
+  return redis.ok && blobs.ok ? ALL_WELL : "Search works, new jobs cannot be taken";
 }
 
 /** A section that is painted anew only where what it shows has changed, so that focus and selection stay. */
@@ -70,7 +71,7 @@ function sectionOf(name, title) {
     const text = JSON.stringify([read, reason]);
     if (text === shown) return;
     shown = text;
-    body.replaceChildren(...(reason ? [h("p", { class: "empty" }, reason)] : [paint(read)].flat()));
+    body.replaceChildren(...(reason ? [h("p", { class: "empty" }, `This cannot be told now: ${reason}`)] : [paint(read)].flat()));
   }
   return { element, show };
 }

@@ -12,8 +12,8 @@ const TITLES = {
   sent: "Uploaded",
 };
 
-/** Shows `transfer` in `list` until the signal, or until it is dismissed. */
-export function showTransfer(list, transfer, signal) {
+/** Shows `transfer` in `list` until the signal, or until it is dismissed; `edit` takes what it was made of back. */
+export function showTransfer(list, transfer, { signal, edit }) {
   const view = {
     title: h("h3", {}),
     bar: h("progress", { class: "bar", max: "1", "aria-label": `Upload of ${transfer.label}` }),
@@ -38,9 +38,14 @@ export function showTransfer(list, transfer, signal) {
     if (shown.state !== state) {
       view.title.textContent = `${TITLES[state]}: ${transfer.label}`;
       view.fault.replaceChildren(...faultOf(transfer));
-      view.actions.replaceChildren(...actionsOf(transfer, () => element.remove()));
+      view.actions.replaceChildren(...actionsOf(transfer, dismiss, edit));
       shown.state = state;
     }
+  }
+
+  function dismiss() {
+    transfer.dismiss();
+    element.remove();
   }
 
   list.prepend(element);
@@ -59,25 +64,33 @@ function paceOf({ isOpen, bytes, sent, startedAt, partsLeft }) {
 
 function faultOf({ state, error }) {
   if (state !== "waiting" && state !== "stopped") return [];
-  const where = (error.errors ?? []).map(({ pointer, message }) => `${pointer.replace(/^\//, "")}: ${message}`);
+  const where = [...Map.groupBy(error.errors ?? [], ({ message }) => message).values()].map(placesOf);
   const again = state === "waiting" ? " It is tried again." : "";
   return [
     h("p", {}, `${error.detail ?? error.message}${again}`),
-    where.length > 0 && h("ul", {}, ...[...new Set(where)].map((line) => h("li", {}, line))),
+    where.length > 0 && h("ul", {}, ...where.map((line) => h("li", {}, line))),
   ].filter(Boolean);
 }
 
-function actionsOf(transfer, remove) {
+/** Where one fault is: a table has the same one in each of its rows. */
+function placesOf([{ pointer, message }, ...others]) {
+  const [first, ...path] = pointer.split("/").slice(1);
+  const place = [/^\d+$/.test(first) ? `row ${first}` : first, ...path].join(", ");
+  return `${place}${others.length ? ` and ${plural(others.length, "other place")}` : ""}: ${message}`;
+}
+
+function actionsOf(transfer, dismiss, edit) {
   const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
-  if (transfer.isOpen) return [button("Cancel the upload", () => transfer.cancel(), "quiet")];
+  if (transfer.isOpen) return [button("Cancel the upload", () => transfer.cancel())];
   if (transfer.state === "sent") return [];
-  const dismiss = () => {
-    transfer.dismiss();
-    remove();
-  };
   if (transfer.state === "cancelled") return [button("Dismiss", dismiss, "quiet")];
+  const change = () => {
+    dismiss();
+    edit(transfer.draft);
+  };
+  const isRefused = transfer.error.status >= 400 && transfer.error.status < 500;
   return [
-    button("Try again", () => transfer.run(), "primary"),
+    isRefused ? button("Change it", change, "primary") : button("Try again", () => transfer.run(), "primary"),
     transfer.partsLeft > 1 && button("Leave this part out", () => transfer.skip()),
     button("Dismiss", dismiss, "quiet"),
   ].filter(Boolean);

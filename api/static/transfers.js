@@ -9,9 +9,9 @@ const WAITS_S = [1, 2, 4, 8, 15];
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
 export const transfers = [];
 
-/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`). */
-export function start(label, selection, options) {
-  const transfer = new Transfer(label, [...parts(selection, options)]);
+/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `draft` is kept for its form. */
+export function start(label, selection, options, draft) {
+  const transfer = new Transfer(label, [...parts(selection, options)], draft);
   transfers.push(transfer);
   transfer.run();
   return transfer;
@@ -70,9 +70,9 @@ export class Transfer extends EventTarget {
   #sentOfPart = 0;
   #abort;
 
-  constructor(label, parts) {
+  constructor(label, parts, draft) {
     super();
-    Object.assign(this, { label, jobs: [], state: "sending", error: null, startedAt: Date.now() });
+    Object.assign(this, { label, draft, jobs: [], state: "sending", error: null, startedAt: Date.now() });
     this.#parts = parts;
   }
 

@@ -179,12 +179,16 @@ def test_what_the_server_refuses_is_said_and_nothing_is_made(
     into(ingest, "refused")
     send(ingest)
     fault = ingest.get_by_role("alert")
-    expect(fault).to_contain_text("tags is the name of a built-in field")
+    expect(fault).to_contain_text("row 1, metadata, tags: tags is the name of a built-in field")
     shot(ingest, "ingest-refused-light")
     assert_accessible(ingest)
     assert "refused" not in [job["collection"] for job in http.get("/v1/jobs").json()["jobs"]]
-    ingest.get_by_role("button", name="Dismiss").click()
+    ingest.get_by_role("button", name="Change it").click()
     expect(fault).to_be_hidden()
+    ingest.get_by_label("Or paste URLs").fill("url,label\nno address,x")
+    expect(ingest.get_by_role("columnheader", name="label")).to_be_visible()
+    send(ingest)
+    expect_status(ingest, "Failed")
 
 
 def test_an_upload_that_breaks_off_is_repeated_with_its_key(
