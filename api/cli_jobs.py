@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import click
 from rich.console import Console
@@ -20,7 +19,7 @@ from api.cli_command import (
 )
 from api.client import Client
 from api.client_uploads import BATCH_FILES
-from api.job_progress import pace, showing
+from api.job_progress import pace, sending, showing
 from api.job_schemas import JobOut
 from api.sources import collect, typed
 from shared.models import ItemState, JobStatus, Metadata
@@ -78,13 +77,14 @@ def ingest(
         jobs.append(job)
         console.print(f"Job {job.job_id}: {job.total:,} pictures")
 
-    with console.status("Sending...") if console.is_terminal else nullcontext():
+    with sending(console, sum(path.stat().st_size for path, _ in collected.files)) as on_sent:
         client.ingest(
             collected,
             collection=collection,
             metadata=given,
             on_near_duplicate=on_near_duplicate,
             on_job=show,
+            on_sent=on_sent,
         )
     if wait:
         jobs = [follow(client, job.job_id, console) for job in jobs]

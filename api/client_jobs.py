@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,11 +52,13 @@ class JobCalls(Calls):
         callback_url: str | None = None,
         idempotency_key: str | None = None,
         on_job: Callable[[JobOut], None] = lambda job: None,
+        on_sent: Callable[[int], None] = lambda count: None,
     ) -> Flow[list[JobOut]]:
         """Brings pictures in: files and archives are uploaded, URLs and items sent in one streamed request.
 
-        More files than one request takes make several jobs; `on_job` is called as each is made. With an
-        `idempotency_key` of your own, a stream that breaks off is not sent again: that needs another key.
+        More files than one request takes make several jobs; `on_job` is called as each is made, `on_sent`
+        with the bytes of files as they go (less than none where they go again). With an `idempotency_key` of
+        your own, a stream that breaks off is not sent again: that needs another key.
         """
         options = _options(collection, on_near_duplicate, callback_url)
         if isinstance(source, AsyncIterable):
@@ -64,10 +66,11 @@ class JobCalls(Calls):
                 raise TypeError("an asynchronous source is for AsyncClient")
             source = self._synchronous(source)
         collected: Sources | None = yield Work(partial(_collected, source, key_column))
-        forms = self._ingest_forms(collected.files if collected else [], options, metadata, idempotency_key)
+        fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
         jobs: list[JobOut] = []
-        for upload in forms:
-            jobs.append((yield from upload))
+        for batch in batches(collected.files if collected else []):
+            key = idempotency_key and _numbered(idempotency_key, len(jobs))
+            jobs.append((yield from self._ingest_form(Form(batch, fields, on_sent), key)))
             on_job(jobs[-1])
         items = collected.items(metadata or {}) if collected else with_metadata(source, metadata or {})  # type: ignore[arg-type]
         if collected is None or collected.has_urls:
@@ -170,20 +173,10 @@ class JobCalls(Calls):
         path = collection_path(collection, move)
         return self.ask(JobOut, Request("POST", path, headers=keyed, timeout=UPLOAD_TIMEOUT_S, **body))
 
-    def _ingest_forms(
-        self,
-        files: Iterable[tuple[Path, str]],
-        options: Mapping[str, str],
-        metadata: Metadata | None,
-        idempotency_key: str | None,
-    ) -> Iterator[Flow[JobOut]]:
-        fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
-        for number, batch in enumerate(batches(files)):
-            form = Form(batch, fields)
-            key = _numbered(idempotency_key, number) if idempotency_key else _new_key()
-            headers = {"Content-Type": form.content_type, "Idempotency-Key": key}
-            request = Request("POST", "/v1/jobs", headers=headers, body=form, timeout=UPLOAD_TIMEOUT_S)
-            yield self.ask(JobOut, request)
+    def _ingest_form(self, form: Form, idempotency_key: str | None) -> Flow[JobOut]:
+        headers = {"Content-Type": form.content_type, "Idempotency-Key": idempotency_key or _new_key()}
+        request = Request("POST", "/v1/jobs", headers=headers, body=form, timeout=UPLOAD_TIMEOUT_S)
+        return self.ask(JobOut, request)
 
     def _ingest_lines(
         self, items: Iterable[Term], options: Mapping[str, str], idempotency_key: str | None

@@ -4,7 +4,7 @@ import json
 import mimetypes
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
@@ -51,14 +51,18 @@ def _pieces_of(items: Iterator[str | Mapping[str, object]]) -> Iterator[bytes]:
 
 
 class Form:
-    """A multipart body of files, read when they are sent.
+    """A multipart body of files, read when they are sent; `on_sent` is told the bytes of each piece.
 
     httpx would open every file at once, which can be more than a process may.
     """
 
-    def __init__(self, files: Sequence[tuple[Path, str]], fields: Mapping[str, str]) -> None:
+    def __init__(
+        self, files: Sequence[tuple[Path, str]], fields: Mapping[str, str], on_sent: Callable[[int], None]
+    ) -> None:
         self._files = files
         self._fields = fields
+        self._on_sent = on_sent
+        self._sent = 0
         self._boundary = secrets.token_hex(16)
 
     @property
@@ -66,6 +70,7 @@ class Form:
         return f"multipart/form-data; boundary={self._boundary}"
 
     def __call__(self) -> Iterator[bytes]:
+        self._tell(-self._sent)  # it is sent again
         mark = f"--{self._boundary}\r\nContent-Disposition: form-data"
         for name, value in self._fields.items():
             yield f'{mark}; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -73,9 +78,15 @@ class Form:
             shown = "".join(f"%{ord(char):02X}" if char in '"\r\n\\' else char for char in name)
             head = f'{mark}; name="files"; filename="{shown}"\r\nContent-Type: {media_type(name)}\r\n\r\n'
             yield head.encode(errors="replace")
-            yield from pieces(path)
+            for piece in pieces(path):
+                yield piece
+                self._tell(len(piece))
             yield b"\r\n"
         yield f"--{self._boundary}--\r\n".encode()
+
+    def _tell(self, count: int) -> None:
+        self._sent += count
+        self._on_sent(count)
 
 
 def pieces(path: Path) -> Iterator[bytes]:

@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
 
 from api.job_schemas import MAX_ERRORS, JobOut
@@ -13,6 +21,20 @@ from shared.models import ItemState, JobStatus
 
 Show = Callable[[JobOut], None]
 Progress = bool | Show
+
+
+@contextmanager
+def sending(console: Console, count: int) -> Iterator[Callable[[int], None]]:
+    """What to call with the bytes that were sent, of `count`: a bar on a terminal, and nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda sent: None
+        return
+    columns = (
+        TextColumn("Sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=count or None)
+        yield lambda sent: bar.advance(task, sent)
 
 
 @contextmanager

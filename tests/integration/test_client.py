@@ -236,6 +236,15 @@ def test_a_terminal_is_shown_the_pictures_by_what_it_can(
     assert re.search(rb"photos/[a-f]\.jpg", plain)
 
 
+def test_a_terminal_is_shown_what_is_sent_and_how_far_the_job_is(stack: Stack, photos: Path) -> None:
+    colored = in_terminal(stack, {}, "ingest", str(photos), "-c", "followed", "--wait")
+    output = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", colored)
+    size = sum(path.stat().st_size for path in photos.iterdir())
+    assert re.search(rb"Sending.*/%s kB" % f"{size / 1000:.1f}".encode(), output), output
+    assert re.search(rb"Job [0-9a-f]{8}.*100% .*6/6", output)
+    assert re.search(rb"succeeded.*100% of 6\. 6 indexed", output)
+
+
 def in_terminal(stack: Stack, answers: dict[bytes, bytes], *arguments: str) -> bytes:
     """What `image-search ARGUMENTS` writes to a terminal that gives these answers."""
     ours, theirs = pty.openpty()

@@ -351,7 +351,9 @@ def test_an_upload_is_repeated_under_one_key_of_its_own(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"JPEG")
     server.routes["POST /v1/jobs"] = [AWAY, httpx.ReadError("reset"), (202, job())]
-    client.ingest(tmp_path)
+    sent: list[int] = []
+    client.ingest(tmp_path, on_sent=sent.append)
+    assert sum(sent) == len(b"JPEG")
     assert len(set(keys(server))) == 1
     assert len(keys(server)[0]) == 32
     assert [server.form(i)[1] for i in range(3)] == [[(f"{tmp_path.name}/a.jpg", b"JPEG")]] * 3
