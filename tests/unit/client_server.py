@@ -54,3 +54,8 @@ class Server:
 
 def problem(status: int, code: str, detail: str, **more: Any) -> tuple[int, dict[str, Any]]:
     return status, {"title": "x", "status": status, "code": code, "detail": detail, **more}
+
+
+def keys(server: Server) -> list[str]:
+    """The Idempotency-Key of each request."""
+    return [request.headers["idempotency-key"] for request in server.requests]
