@@ -19,7 +19,7 @@ const NEAR_KM = 5;
 export function openDetail(id, state, actions) {
   const leaving = new AbortController();
   const picture = h("div", { class: "stage" });
-  const facts = h("div", { class: "facts" }, h("p", { class: "muted" }, "Loading…"));
+  const facts = h("div", { class: "facts" }, h("p", { class: "muted loading" }, "Loading…"));
   const dialog = h(
     "dialog",
     { class: "detail", "aria-label": "Picture" },
@@ -78,6 +78,7 @@ async function fill(view) {
     await showNeighbours(view, image);
   } catch (error) {
     if (signal.aborted) return;
+    facts.querySelector(".loading")?.remove();
     facts.append(h("p", { role: "alert" }, error.message));
   }
 }

@@ -161,7 +161,7 @@ export function createGrid({ hrefOf, act, needMore, leave, signal }) {
       ),
       h(
         "div",
-        { class: "caption" },
+        { class: "caption", "aria-hidden": "true" }, // the link's name says it all
         h("span", { class: "name", title: item.source }, name),
         score && h("span", { class: "score numbers", title: explainScore(item.score) }, score),
         h("span", { class: "tags" }, tags),

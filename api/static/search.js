@@ -218,7 +218,8 @@ class SearchView {
   }
 
   async loadMore() {
-    if (this.loading || this.results.done || this.grid.element.hasAttribute("aria-busy")) return;
+    const { items, done } = this.results;
+    if (this.loading || done || !items.length || this.grid.element.hasAttribute("aria-busy")) return;
     this.loading = true;
     const { results } = this;
     const { signal } = this.running;
@@ -334,7 +335,7 @@ class SearchView {
         "div",
         { class: "empty", role: "alert" },
         h("h2", {}, "That did not work"),
-        h("p", { class: "muted" }, error.message),
+        ...faultsOf(error).map((fault) => h("p", { class: "muted" }, fault)),
         h("button", { class: "button", type: "button", onclick: again }, "Try again"),
       ),
     );
@@ -422,6 +423,11 @@ class SearchView {
       },
     };
   }
+}
+
+/** Without the places in the request, which the server names for programs. */
+function faultsOf({ message, errors }) {
+  return errors?.length ? [...new Set(errors.map((fault) => fault.message))] : [message];
 }
 
 function frequentTags(items) {

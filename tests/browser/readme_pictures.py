@@ -13,16 +13,14 @@ from tests.browser.conftest import ARGUMENTS, PHONE, WIDE, find_chromium
 from tests.browser.looks import wait_for_pictures
 from tests.stack import ROOT, Stack
 
-LIGHT = (
-    "page-light.png",
-    '/?q=something+to+eat+-face&f={"colors":{"in":["red"]}}',
-    {**WIDE, "color_scheme": "light"},
-)
-PHONE_DARK = (
-    "page-phone.png",
-    "/?q=a+boat+on+the+water",
-    {**PHONE, "color_scheme": "dark", "device_scale_factor": 1.5},
-)
+STILL = {"reduced_motion": "reduce"}
+SHOWN = {
+    "page-light.png": ("/?q=fruit+-banana", {**STILL, **WIDE, "color_scheme": "light"}),
+    "page-phone.png": (
+        "/?q=a+red+car",
+        {**STILL, **PHONE, "color_scheme": "dark", "device_scale_factor": 1.5},
+    ),
+}
 
 
 def main() -> None:
@@ -32,7 +30,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         with Stack(folder, MODEL="starter") as stack:
             pictures.ingest(stack, pictures.framed(drawings, every=1))
-            for picture, query, look in (LIGHT, PHONE_DARK):
+            for picture, (query, look) in SHOWN.items():
                 (ROOT / "docs" / picture).write_bytes(_small(_taken(browser, stack.url + query, look)))
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from deploy.demo_pictures import Pictures
-from tests.browser.conftest import PHONE, NewPage
+from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
 from tests.browser.looks import assert_accessible, shot
 from tests.image_server import ImageServer
@@ -234,3 +234,25 @@ def test_every_view_is_accessible_fits_and_asks_nobody_else(
     (job,) = [job for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "images"]
     views(page, look, job["job_id"])
     assert not [url for url in asked if not url.startswith((stack.url, "blob:", "data:"))]
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("/?image_url=http%3A%2F%2F127.0.0.1%3A1%2Fa.jpg", "the connection was refused"),
+        ("/?image_url=javascript%3Aalert(1)", "the URL's scheme is not http or https"),
+        ("/?f=%7B%22<img src=x onerror=alert(1)>%22%3A1%7D", "A field name is 1 to 63 letters"),
+        ("/?more=..%2F..%2Fhealthz", "there is no picture '../../healthz' in this collection"),
+        ("/?image=<img src=x onerror=alert(1)>", "There is no image '<img src=x onerror=alert(1)>'"),
+        ("/jobs/<img src=x onerror=alert(1)>", "There is no job '<img src=x onerror=alert(1)>'"),
+    ],
+)
+def test_a_bad_link_says_once_what_is_wrong(page: Page, faults: Faults, link: str, reason: str) -> None:
+    """And runs nothing: what the CSP would refuse is a fault, too."""
+    faults.expect("status of 4(04|22)")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.goto(link)
+    expect(page.get_by_role("alert")).to_contain_text(reason)
+    page.wait_for_load_state("networkidle")
+    assert len(asked) <= 1
