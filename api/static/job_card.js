@@ -33,6 +33,11 @@ export function jobTitle(job) {
   return `${job.kind === "export" ? "Export" : "Reindex"} of ${job.collection}`;
 }
 
+export function searchLink(collection) {
+  const href = `/?${new URLSearchParams({ collection })}`;
+  return h("a", { class: "button", href }, icon("search"), "Search these");
+}
+
 export function statusBadge(status) {
   return h("span", { class: "status", dataset: { status } }, STATUSES[status] ?? status);
 }
@@ -44,6 +49,7 @@ export function countsOf(job) {
     .map(([state, words]) => [state, words, job.counts[state]]);
 }
 
+/** Of a job, or of what `sum` makes of several. */
 export function countsList(job) {
   const counts = countsOf(job).map(([state, words, count]) =>
     h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${words}`),
@@ -55,6 +61,11 @@ export function countsList(job) {
 export function sourceOf(source) {
   if (!webURL(source)) return h("bdi", { class: "source" }, source);
   return h("a", { class: "source", href: source, target: "_blank", rel: "noopener noreferrer" }, source);
+}
+
+/** "240 of 312 · 85 a second · about 12 s left" */
+export function paceOf(job) {
+  return pace(job).filter(Boolean).join(" · ");
 }
 
 function pace(job) {
@@ -79,7 +90,8 @@ function errorList(job) {
 }
 
 /**
- * The card of a job, which follows it until the signal. `onChange` is called with the job as it is now;
+ * The card of a job, which follows it until the signal. `onChange` is called with the job as it is now, also
+ * before this returns; `retry` and `cancel` do what its buttons do, unasked;
  * `heading` is the tag of its title, `isPage` leaves out the link to the job's own page.
  */
 export function jobCard(first, { signal, onChange = () => {}, heading = "h3", isPage = false }) {
@@ -121,7 +133,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     }
     view.bar.value = job.progress;
     view.bar.hidden = isFinished(job);
-    view.pace.textContent = pace(job).filter(Boolean).join(" · ");
+    view.pace.textContent = paceOf(job);
     view.counts.replaceChildren(countsList(job));
     view.note.textContent = noteOf(job);
     view.note.hidden = !view.note.textContent;
@@ -147,11 +159,10 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     const failed = job.counts.failed > 0 && isFinished(job);
     const into = job.kind === "ingest" || job.kind === "import";
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
-    const search = `/?${new URLSearchParams({ collection: job.collection })}`;
     return [
-      found && h("a", { class: "button", href: search }, icon("search"), "Search these"),
-      failed && h("button", { class: "button", type: "button", onclick: retry }, icon("retry"), "Retry failed"),
-      !isFinished(job) && h("button", { class: "button", type: "button", onclick: cancel }, "Cancel"),
+      found && searchLink(job.collection),
+      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focus) }, icon("retry"), "Retry failed"),
+      !isFinished(job) && h("button", { class: "button", type: "button", onclick: ask }, "Cancel"),
     ].filter(Boolean);
   }
 
@@ -159,9 +170,18 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
   }
 
-  async function cancel() {
+  async function ask() {
     const question = "Cancel this job? What is not yet indexed is left out.";
-    if (!(await confirmDialog(question, { action: "Cancel the job" }))) return;
+    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focus);
+  }
+
+  // The button that had it is gone.
+  function focus() {
+    element.tabIndex = -1;
+    element.focus();
+  }
+
+  async function cancel() {
     await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
   }
 
@@ -169,8 +189,6 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     try {
       const wasFinished = isFinished(shown);
       update(await change());
-      element.tabIndex = -1;
-      element.focus(); // the button that had it is gone
       if (wasFinished) watch();
     } catch (error) {
       notify(error.detail ?? error.message, { kind: "error" });
@@ -188,7 +206,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
 
   update(first);
   watch();
-  return { element, update };
+  return { element, retry, cancel };
 }
 
 function noteOf(job) {

@@ -85,7 +85,7 @@ async function filesOfEntry(entry) {
   const inner = [];
   // A reader gives some entries at a time, and none at the end.
   for (let some = await readEntries(reader); some.length; some = await readEntries(reader)) {
-    for (const one of some) inner.push(await filesOfEntry(one));
+    inner.push(...(await Promise.all(some.map(filesOfEntry))));
   }
   return inner.flat();
 }

@@ -1,8 +1,12 @@
 /** One upload as it goes, and the jobs that it has made. */
 
 import { h } from "./dom.js";
+import { isFinished } from "./follow.js";
 import { duration, plural, size } from "./format.js";
-import { jobCard } from "./job_card.js";
+import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "./job_card.js";
+import { sum } from "./job_sum.js";
+
+const MOST_CARDS = 3; // that are shown without being asked for
 
 const TITLES = {
   sending: "Uploading",
@@ -21,26 +25,38 @@ export function showTransfer(list, transfer, { signal, edit }) {
     fault: h("div", { class: "fault", role: "alert" }),
     actions: h("div", { class: "row" }),
     jobs: h("div", { class: "stack" }),
+    together: h("div", {}),
   };
   const upload = h("article", { class: "card upload" }, view.title, view.bar, view.pace, view.fault, view.actions);
-  const element = h("section", { class: "stack", "aria-label": transfer.label }, upload, view.jobs);
+  const element = h("section", { class: "stack", "aria-label": transfer.label }, upload, view.together, view.jobs);
+  const isLarge = transfer.parts > MOST_CARDS;
+  const together = isLarge ? jobsTogether(view.together, view.jobs) : null;
   const shown = { state: null, jobs: 0 };
 
   function update() {
     const { state, bytes, sent, jobs } = transfer;
-    for (; shown.jobs < jobs.length; shown.jobs++) {
-      view.jobs.prepend(jobCard(jobs[shown.jobs], { signal }).element);
-    }
+    for (; shown.jobs < jobs.length; shown.jobs++) addJob(jobs[shown.jobs]);
     upload.hidden = state === "sent";
     view.bar.value = bytes ? sent / bytes : 0;
     view.bar.hidden = !transfer.isOpen;
-    view.pace.textContent = paceOf(transfer);
+    view.pace.textContent = uploadPace(transfer);
     if (shown.state !== state) {
       view.title.textContent = `${TITLES[state]}: ${transfer.label}`;
       view.fault.replaceChildren(...faultOf(transfer));
       view.actions.replaceChildren(...actionsOf(transfer, dismiss, edit));
       shown.state = state;
     }
+  }
+
+  function addJob(job) {
+    const card = { now: job };
+    const onChange = (now) => {
+      card.now = now;
+      together?.update();
+    };
+    together?.add(card);
+    Object.assign(card, jobCard(job, { signal, onChange }));
+    view.jobs.prepend(card.element);
   }
 
   function dismiss() {
@@ -53,7 +69,66 @@ export function showTransfer(list, transfer, { signal, edit }) {
   update();
 }
 
-function paceOf({ isOpen, bytes, sent, startedAt, partsLeft }) {
+/** One card in `element` for many jobs, whose own, `cards`, it puts behind a disclosure. */
+function jobsTogether(element, cards) {
+  const view = {
+    title: h("h3", {}),
+    status: h("span", {}),
+    bar: h("progress", { class: "bar", max: "1", "aria-label": "All jobs of this upload" }),
+    counts: h("div", {}),
+    pace: h("p", { class: "muted small numbers" }),
+    actions: h("div", { class: "row" }),
+    summary: h("summary", {}),
+  };
+  const jobs = [];
+  let shown = "";
+
+  function update() {
+    const all = sum(jobs.map(({ now }) => now));
+    view.title.textContent = jobTitle(all);
+    view.bar.value = all.progress;
+    view.bar.hidden = isFinished(all);
+    view.counts.replaceChildren(countsList(all));
+    view.pace.textContent = paceOf(all);
+    view.summary.textContent = plural(jobs.length, "job");
+    if (shown === all.status) return;
+    shown = all.status;
+    view.status.replaceChildren(statusBadge(all.status));
+    view.actions.replaceChildren(...actions(all));
+  }
+
+  function actions(all) {
+    const act = (wanted, name) => () => jobs.filter(({ now }) => wanted(now)).forEach((job) => job[name]());
+    const button = (text, onclick) => h("button", { class: "button", type: "button", onclick }, text);
+    if (!isFinished(all)) return [button("Cancel all", act((now) => !isFinished(now), "cancel"))];
+    return [
+      all.counts.indexed + all.counts.duplicate > 0 && searchLink(all.collection),
+      all.counts.failed > 0 && button("Retry all failed", act((now) => now.counts.failed > 0, "retry")),
+    ].filter(Boolean);
+  }
+
+  function add(card) {
+    if (!jobs.length) {
+      element.append(
+        h(
+          "article",
+          { class: "card job" },
+          h("header", { class: "row" }, view.title, view.status),
+          view.bar,
+          h("div", { class: "row between" }, view.counts, view.pace),
+          view.actions,
+          h("details", {}, view.summary, cards),
+        ),
+      );
+    }
+    jobs.push(card);
+    update();
+  }
+
+  return { add, update };
+}
+
+function uploadPace({ isOpen, bytes, sent, startedAt, partsLeft }) {
   if (!isOpen) return "";
   const seconds = (Date.now() - startedAt) / 1000;
   const rate = sent / seconds;

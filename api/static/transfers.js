@@ -38,20 +38,25 @@ function* batches(files) {
   if (batch.length) yield batch;
 }
 
-function filesPart(files, { collection, metadata, skipNear }) {
+function filesPart(files, options) {
+  const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
+  return part("/v1/jobs", () => form(files, options), bytes);
+}
+
+function form(files, { collection, metadata, skipNear }) {
   const body = new FormData();
   body.append("collection", collection);
   body.append("metadata", JSON.stringify(metadata));
   if (skipNear) body.append("on_near_duplicate", "skip");
   for (const { file, path } of files) body.append("files", file, path);
-  return part("/v1/jobs", body, files.reduce((sum, { file }) => sum + file.size, 0));
+  return body;
 }
 
 function itemsPart(items, { collection, metadata, skipNear }) {
   const lines = items.map((item) => JSON.stringify({ ...item, metadata: { ...metadata, ...item.metadata } }));
   const body = new Blob([lines.join("\n")], { type: "application/x-ndjson" });
   const query = new URLSearchParams({ collection, ...(skipNear && { on_near_duplicate: "skip" }) });
-  return part(`/v1/jobs?${query}`, body, body.size);
+  return part(`/v1/jobs?${query}`, () => body, body.size);
 }
 
 // One key for all tries: a part that arrived although its answer did not makes no second job.
@@ -83,6 +88,10 @@ export class Transfer extends EventTarget {
   get sent() {
     const done = this.#parts.slice(0, this.#at).reduce((sum, { bytes }) => sum + bytes, 0);
     return done + Math.min(this.#sentOfPart, this.#parts[this.#at]?.bytes ?? 0);
+  }
+
+  get parts() {
+    return this.#parts.length;
   }
 
   get partsLeft() {
@@ -167,7 +176,7 @@ function post({ path, body, key }, signal, onProgress) {
       request.abort();
       reject(signal.reason);
     });
-    request.send(body);
+    request.send(body());
   });
 }
 

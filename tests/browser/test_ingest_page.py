@@ -318,3 +318,25 @@ def test_it_can_be_read_in_the_dark_and_on_a_phone(
     assert_accessible(page)
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide == 0, "it scrolls sideways"
+
+
+def test_many_jobs_of_one_upload_are_shown_as_one(ingest: Page, http: httpx.Client, tmp_path: Path) -> None:
+    for number in range(601):
+        (tmp_path / f"{number:03}.jpg").write_bytes(b"no picture, number %d" % number)
+    (tmp_path / "000.jpg").write_bytes(make_photo(990, 120, 90))
+    ingest.locator("[data-choose=files]").set_input_files(sorted(tmp_path.iterdir()))
+    into(ingest, "together")
+    send(ingest)
+    expect(ingest.get_by_role("heading", name="601 pictures into together")).to_be_visible()
+    together = ingest.locator(".job").first
+    expect(together.locator(".status").first).to_have_text("Partly failed", timeout=END_MS)
+    expect(together.locator(".counts").first).to_have_text("1 added600 failed")
+    shot(ingest, "ingest-many-jobs-light")
+    assert_accessible(ingest)
+    ingest.get_by_text("4 jobs").click()
+    expect(ingest.get_by_role("link", name="200 pictures into together")).to_have_count(3)
+    ingest.get_by_role("button", name="Retry all failed").click()
+    expect(together.locator(".status").first).to_have_text("Running")
+    expect(together.locator(".status").first).to_have_text("Partly failed", timeout=END_MS)
+    jobs = [job for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "together"]
+    assert sorted(job["total"] for job in jobs) == [1, 200, 200, 200]
