@@ -176,6 +176,19 @@ class Stack:
             return []
         return sorted(group_members(leader), key=lambda pid: (pid != leader, pid))
 
+    @contextmanager
+    def paused(self, role: str) -> Iterator[None]:
+        """Every process of a role is there and does nothing."""
+        stopped = self.processes(role)
+        assert stopped
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
     def mine(self) -> list[int]:
         """Every process whose environment or command names this data folder, `up` itself included."""
         marks = (str(self.data_dir).encode(), str(self._model).encode())

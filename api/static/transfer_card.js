@@ -1,6 +1,6 @@
 /** One upload as it goes, and the jobs that it has made. */
 
-import { h } from "./dom.js";
+import { confirmDialog, h } from "./dom.js";
 import { isFinished } from "./follow.js";
 import { duration, plural, size } from "./format.js";
 import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "./job_card.js";
@@ -98,13 +98,22 @@ function jobsTogether(element, cards) {
   }
 
   function actions(all) {
-    const act = (wanted, name) => () => jobs.filter(({ now }) => wanted(now)).forEach((job) => job[name]());
     const button = (text, onclick) => h("button", { class: "button", type: "button", onclick }, text);
-    if (!isFinished(all)) return [button("Cancel all", act((now) => !isFinished(now), "cancel"))];
+    if (!isFinished(all)) return [button("Cancel all", ask)];
     return [
       all.counts.indexed + all.counts.duplicate > 0 && searchLink(all.collection),
-      all.counts.failed > 0 && button("Retry all failed", act((now) => now.counts.failed > 0, "retry")),
+      all.counts.failed > 0 && button("Retry all failed", retryAll),
     ].filter(Boolean);
+  }
+
+  function retryAll() {
+    for (const job of jobs) if (job.now.counts.failed) job.retry();
+  }
+
+  async function ask() {
+    const question = "Cancel all of these jobs? What is not yet indexed is left out.";
+    if (!(await confirmDialog(question, { action: "Cancel the jobs" }))) return;
+    for (const job of jobs) if (!isFinished(job.now)) job.cancel();
   }
 
   function add(card) {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
 from tests.browser.looks import assert_accessible, shot
 from tests.image_server import ImageServer, make_photo
-from tests.stack import eventually
+from tests.stack import Stack, eventually
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 END_MS = 60_000  # for a job on two cores that run everything
@@ -197,9 +197,12 @@ def test_an_upload_that_breaks_off_is_repeated_with_its_key(
     faults.expect("failed: POST|net::ERR_FAILED")
     keys: list[str | None] = []
 
-    def break_first(route: object, request: Request) -> None:
-        keys.append(request.header_value("idempotency-key"))
-        route.abort("failed") if len(keys) == 1 else route.continue_()  # type: ignore[attr-defined]
+    def break_first(route: Route) -> None:
+        keys.append(route.request.header_value("idempotency-key"))
+        if len(keys) == 1:
+            route.abort("failed")
+        else:
+            route.continue_()
 
     ingest.route("**/v1/jobs", break_first)
     ingest.locator("[data-choose=files]").set_input_files(folder / "one.jpg")
@@ -340,3 +343,34 @@ def test_many_jobs_of_one_upload_are_shown_as_one(ingest: Page, http: httpx.Clie
     expect(together.locator(".status").first).to_have_text("Partly failed", timeout=END_MS)
     jobs = [job for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "together"]
     assert sorted(job["total"] for job in jobs) == [1, 200, 200, 200]
+
+
+def test_an_upload_and_all_its_jobs_can_be_cancelled(
+    ingest: Page, stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    for number in range(601):
+        (tmp_path / f"{number:03}.jpg").write_bytes(b"no picture, number %d" % number)
+    posts: list[Route] = []
+
+    def hold_the_third(route: Route) -> None:
+        posts.append(route)
+        if len(posts) != 3:
+            route.continue_()
+
+    ingest.route("**/v1/jobs", hold_the_third)
+    with stack.paused("fetch"):
+        ingest.locator("[data-choose=files]").set_input_files(sorted(tmp_path.iterdir()))
+        into(ingest, "all-cancelled")
+        send(ingest)
+        expect(ingest.get_by_text("2 jobs")).to_be_visible()
+        shot(ingest, "ingest-uploading-light")
+        ingest.get_by_role("button", name="Cancel the upload").click()
+        expect(ingest.get_by_role("heading", name="Cancelled: 601 pictures")).to_be_visible()
+        ingest.get_by_role("button", name="Cancel all").click()
+        ingest.get_by_role("dialog").get_by_role("button", name="Cancel the jobs").click()
+        expect(ingest.locator(".job .status").first).to_have_text("Cancelled")
+    expect(ingest.locator(".job .counts").first).to_have_text("400 cancelled")
+    ingest.get_by_role("button", name="Dismiss").click()
+    expect(ingest.locator(".sent article")).to_have_count(0)
+    made = [job for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "all-cancelled"]
+    assert [job["status"] for job in made] == ["cancelled", "cancelled"]

@@ -1,10 +1,5 @@
 """The system view: all up, and with a dependency that has stopped."""
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,18 +9,6 @@ from shared.blobs import Blobs
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.looks import assert_accessible, shot
 from tests.stack import Stack, finished
-
-
-@contextmanager
-def stopped(stack: Stack, role: str) -> Iterator[None]:
-    """The process is there and answers nothing."""
-    pid = stack.leader(role)
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
@@ -49,7 +32,7 @@ def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
 def test_without_redis_it_says_what_still_works_and_what_to_do(page: Page, stack: Stack) -> None:
     page.goto("/system")
     expect(page.get_by_text("Everything works")).to_be_visible()
-    with stopped(stack, "redis"):
+    with stack.paused("redis"):
         expect(page.get_by_text("Search works, new jobs cannot be taken")).to_be_visible(timeout=30_000)
         tile = page.locator(".tile").filter(has_text="Redis")
         expect(tile).to_contain_text("Does not work")
@@ -63,7 +46,7 @@ def test_without_redis_it_says_what_still_works_and_what_to_do(page: Page, stack
 def test_without_chroma_search_does_not_work(page: Page, stack: Stack) -> None:
     page.goto("/system")
     expect(page.get_by_text("Everything works")).to_be_visible()
-    with stopped(stack, "chroma"):
+    with stack.paused("chroma"):
         expect(page.get_by_text("Search does not work")).to_be_visible(timeout=30_000)
         expect(page.locator(".tile").filter(has_text="Chroma")).to_contain_text("IMAGE_SEARCH_CHROMA_URL")
         expect(page.locator(".stages h3")).to_have_count(3)
