@@ -110,7 +110,7 @@ function onKey(event) {
     showHelp();
   } else if (event.key === "/" && location.pathname !== "/") {
     event.preventDefault();
-    navigate("/");
+    navigate("/").then(() => document.querySelector("input[type=search]")?.focus());
   }
   goes = event.key === "g";
 }

@@ -33,11 +33,12 @@ export async function show() {
   const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? VIEWS[0];
   const params = new URLSearchParams(location.search);
   const id = view.path.exec(location.pathname)?.[1];
-  if (id) params.set("id", decodeURIComponent(id));
+  if (id) params.set("id", decoded(id));
   if (shown?.name === view.name && shown.handle?.update) {
     shown.handle.update(params);
     return;
   }
+  const isFirst = shown === null;
   shown?.leaving.abort();
   const showing = { name: view.name, leaving: new AbortController(), handle: null };
   shown = showing;
@@ -51,7 +52,16 @@ export async function show() {
   const { show: showView } = await import(`./${view.name}.js`);
   if (shown !== showing) return;
   scrollTo(0, 0);
+  if (!isFirst) container.focus(); // so that Tab goes on there, and screen readers say where one is
   showing.handle = (await showView(container, params, showing.leaving.signal)) ?? null;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 addEventListener("popstate", () => show());

@@ -158,6 +158,7 @@ def test_by_keyboard_alone(page: Page, image_server: ImageServer) -> None:
 
     tab_to(page, page.get_by_role("link", name="Add", exact=True))
     page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
     tab_to(page, page.get_by_label("Or paste URLs of pictures"))
     page.keyboard.type(image_server.url("/photo/601.jpg?w=96&h=72"))
     tab_to(page, page.get_by_label("Collection, an existing or a new one"))
@@ -169,6 +170,11 @@ def test_by_keyboard_alone(page: Page, image_server: ImageServer) -> None:
     tab_to(page, page.get_by_role("link", name="Search these"))
     page.keyboard.press("Enter")
     begins_with(page, "601.jpg")
+    page.keyboard.press("g")
+    page.keyboard.press("j")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
 
 
 def test_on_a_phone(phone_page: Page) -> None:
@@ -244,6 +250,7 @@ def test_every_view_is_accessible_fits_and_asks_nobody_else(
         ("/?f=%7B%22<img src=x onerror=alert(1)>%22%3A1%7D", "A field name is 1 to 63 letters"),
         ("/?more=..%2F..%2Fhealthz", "there is no picture '../../healthz' in this collection"),
         ("/?image=<img src=x onerror=alert(1)>", "There is no image '<img src=x onerror=alert(1)>'"),
+        ("/jobs/%E0%A4%A", "There is no job"),
         ("/jobs/<img src=x onerror=alert(1)>", "There is no job '<img src=x onerror=alert(1)>'"),
     ],
 )
