@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ingest(page: Page) -> Page:
     page.goto("/ingest")
+    expect(page.get_by_role("button", name="Choose files")).to_be_visible()
     return page
 
 
@@ -307,6 +308,7 @@ def test_it_can_be_read_in_the_dark_and_on_a_phone(
 ) -> None:
     name, page = other_page
     page.goto("/ingest")
+    expect(page.get_by_role("button", name="Choose files")).to_be_visible()
     shot(page, f"ingest-empty-{name}")
     page.locator("[data-choose=files]").set_input_files([folder / "one.jpg", folder / "two.jpg"])
     page.get_by_label("Or paste URLs").fill(f"url,shop\n{image_server.url('/status/410')},north")
