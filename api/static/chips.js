@@ -34,7 +34,7 @@ function chip(text, kind, remove, { picture, title } = {}) {
   return h(
     "button",
     {
-      class: `chip part${taking ? " taking" : ""}`,
+      class: `chip removable${taking ? " taking" : ""}`,
       type: "button",
       title: title ?? "",
       "aria-label": `Remove ${[kind, text].filter(Boolean).join(" ")}`,

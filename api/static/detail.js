@@ -4,12 +4,14 @@ import { confirmDialog, h, icon, notify } from "./dom.js";
 import { api, blob, pictureURL } from "./http.js";
 import { dataPath, split } from "./query.js";
 import { sourceName, webURL } from "./sources.js";
+import { explainScore } from "./why.js";
 
 // What docs/pictures.md calls near-duplicates.
 const NEAR_SCORE = 0.95;
 const NEAR_BITS = 8;
 const SIMILAR = 24;
 const NEAR_KM = 5;
+const MOST_ENLARGED = 2;
 
 /**
  * Opens the picture `id`. `actions`: `close()`, `step(by)` to a neighbour, `like(name, id)` for "more", "less"
@@ -19,7 +21,7 @@ const NEAR_KM = 5;
 export function openDetail(id, state, actions) {
   const leaving = new AbortController();
   const picture = h("div", { class: "stage" });
-  const facts = h("div", { class: "facts" }, h("p", { class: "muted loading" }, "Loading…"));
+  const facts = h("div", { class: "known" }, h("p", { class: "muted loading" }, "Loading…"));
   const dialog = h(
     "dialog",
     { class: "detail", "aria-label": "Picture" },
@@ -75,7 +77,7 @@ async function fill(view) {
     dialog.setAttribute("aria-label", sourceName(image.source));
     showPicture(view, image);
     showFacts(view, image);
-    await showNeighbours(view, image);
+    await Promise.all([explainScore(facts.querySelector(".why"), state, id, signal), showNeighbours(view, image)]);
   } catch (error) {
     if (signal.aborted) return;
     facts.querySelector(".loading")?.remove();
@@ -87,6 +89,9 @@ function showPicture({ state, picture, signal }, image) {
   const small = h("img", { alt: "", width: image.width, height: image.height });
   const large = h("img", { class: "large", alt: altText(image), width: image.width, height: image.height });
   picture.replaceChildren(small);
+  // What is small is shown larger, but not until it blurs.
+  picture.style.setProperty("--most-width", `${image.width * MOST_ENLARGED}px`);
+  picture.style.setProperty("--most-height", `${image.height * MOST_ENLARGED}px`);
   pictureURL(image.thumbnail_url).then((url) => {
     small.src = url;
   }, () => {});
@@ -123,6 +128,7 @@ function showFacts(view, image) {
     ),
     ...heatMap(view, image),
     list(known(image)),
+    h("section", { class: "why", hidden: true }),
     section("Tags", image.tags.length && h("div", { class: "row" }, ...image.tags.map((tag) => filterChip(view, tag, "tags", { in: [tag] })))),
     section(
       "Colours",
@@ -210,7 +216,7 @@ function placeOf({ actions }, image) {
 
 function sourceItem(source) {
   const url = webURL(source);
-  const text = h("span", { class: "source" }, source);
+  const text = h("span", { class: "origin" }, source);
   return h("li", {}, url ? h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer" }, text) : text);
 }
 

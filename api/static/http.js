@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const KEY = "image-search-key";
 const UNAUTHORIZED = "This needs an API key: sign in.";
-const MOST_WAIT_S = 15;
+const MOST_WAIT_S = 60;
 const MOST_TRIES = 4;
 const MOST_PICTURES = 600;
 
@@ -156,7 +156,7 @@ async function request(path, { method = "GET", body, headers = {}, signal } = {}
 
 async function fetchOnce(path, options) {
   try {
-    return await fetch(path, { ...options, credentials: "omit" });
+    return await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { detail: "The server cannot be reached." });

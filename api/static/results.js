@@ -10,10 +10,13 @@ const REMEMBERED = 12;
 
 const remembered = new Map();
 
-/** The results of a state: `{items, done, tookMs, warnings, more(signal)}`. `more` appends the next page. */
-export function resultsOf(state) {
+/**
+ * The results of a state: `{items, done, tookMs, warnings, more(signal)}`. `more` appends the next page.
+ * `again`: whether what was found when it was last asked for will do.
+ */
+export function resultsOf(state, { again }) {
   const key = format({ ...state, image: null });
-  const known = remembered.get(key);
+  const known = again ? remembered.get(key) : undefined;
   remembered.delete(key);
   const results = known ?? { items: [], offset: 0, done: false, tookMs: null, warnings: [], cutOff: false };
   remembered.set(key, results);

@@ -15,7 +15,7 @@ let shown = null;
  */
 export function navigate(path, { replace = false } = {}) {
   const url = new URL(path, location.href);
-  if (replace) history.replaceState(history.state, "", url);
+  if (replace) history.replaceState({ from: history.state?.from }, "", url);
   else history.pushState({ from: location.href }, "", url);
   return show();
 }

@@ -6,6 +6,7 @@ import { h, icon, notify } from "./dom.js";
 import { createFilters, withCondition } from "./filters.js";
 import { createGrid } from "./grid.js";
 import { api } from "./http.js";
+import { failed, noPictures, nothingFits } from "./messages.js";
 import { acceptPictures } from "./pictures.js";
 import { format, hasTerms, lessLike, moreLike, parse, similarTo, split } from "./query.js";
 import { countTags, forgetResults, resultsOf } from "./results.js";
@@ -61,8 +62,9 @@ class SearchView {
     this.chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
     this.examples = h("div", { class: "chips examples", hidden: true });
     this.filters = createFilters({ change: (patch) => this.change(patch) });
-    this.status = h("p", { class: "status muted small numbers", role: "status" });
-    this.message = h("div", { class: "message" });
+    this.status = h("p", { class: "found muted small numbers", role: "status" });
+    this.message = h("div");
+    this.end = h("div", { class: "end" });
     this.grid = createGrid({
       hrefOf: (item) => format({ ...this.state, image: item.id }),
       act: (name, item) => this.like(name, item.id),
@@ -70,7 +72,7 @@ class SearchView {
       leave: () => this.box.focus(),
       signal: this.signal,
     });
-    const results = h("div", { class: "results" }, this.status, this.message, this.grid.element);
+    const results = h("div", { class: "results" }, this.status, this.message, this.grid.element, this.end);
     const layout = h("div", { class: "layout" }, this.filters.element, results);
     container.append(this.hero, this.form, this.chips, this.examples, layout);
   }
@@ -190,17 +192,19 @@ class SearchView {
     this.loading = false;
     const { signal } = this.running;
     const hadFocus = this.grid.element.contains(document.activeElement);
-    this.results = resultsOf(state);
+    // An entry of the history that was seen before has a place to scroll to; any other is asked for anew.
+    const scroll = history.state?.scroll;
+    this.results = resultsOf(state, { again: scroll !== undefined });
     this.paintQuery();
     try {
       if (!this.results.items.length && !this.results.done) {
         this.grid.element.setAttribute("aria-busy", "true");
         await this.results.more(signal);
       }
-      const scroll = history.state?.scroll ?? 0;
       this.paintResults();
       await this.loadDownTo(scroll, signal);
-      scrollTo(0, scroll);
+      scrollTo(0, scroll ?? 0);
+      this.rememberScroll();
       this.grid.render();
       if (hadFocus) this.grid.focus(0);
       await this.countResults(signal);
@@ -229,8 +233,15 @@ class SearchView {
       this.grid.grow();
       this.paintStatus();
     } catch (error) {
-      if (!signal.aborted) notify(error.message, { kind: "error" });
+      // Not again by itself: the end stays in view.
+      if (!signal.aborted) this.end.replaceChildren(failed(error, () => this.loadAgain()));
     }
+  }
+
+  loadAgain() {
+    this.loading = false;
+    this.end.replaceChildren();
+    this.loadMore();
   }
 
   get isFiltered() {
@@ -297,6 +308,7 @@ class SearchView {
   paintResults() {
     this.grid.element.removeAttribute("aria-busy");
     this.message.replaceChildren();
+    this.end.replaceChildren();
     this.grid.set(this.results.items);
     if (!this.results.items.length) this.message.append(this.nothing());
     for (const warning of this.results.warnings) notify(warning);
@@ -304,51 +316,26 @@ class SearchView {
   }
 
   nothing() {
-    if (hasTerms(this.state) || this.isFiltered) {
-      const clear = () => this.change({ filters: {}, sure: false });
-      return h(
-        "div",
-        { class: "empty" },
-        h("h2", {}, "Nothing fits"),
-        h("p", { class: "muted" }, this.isFiltered ? "No picture passes the filters." : "This collection is empty."),
-        this.isFiltered
-          ? h("button", { class: "button", type: "button", onclick: clear }, "Clear the filters")
-          : h("a", { class: "button primary", href: "/ingest" }, icon("plus"), "Add pictures"),
-      );
-    }
-    return h(
-      "div",
-      { class: "empty" },
-      h("h2", {}, "No pictures yet"),
-      h("p", { class: "muted" }, "Drop a folder, or paste addresses of pictures: a minute later they can be searched."),
-      h("a", { class: "button primary", href: "/ingest" }, icon("plus"), "Add pictures"),
-    );
+    if (!hasTerms(this.state) && !this.isFiltered) return noPictures();
+    return nothingFits(this.isFiltered ? () => this.change({ filters: {}, sure: false }) : null);
   }
 
   paintError(error) {
     this.grid.element.removeAttribute("aria-busy");
     this.grid.set([]);
     this.status.textContent = "";
-    const again = () => this.run();
-    this.message.replaceChildren(
-      h(
-        "div",
-        { class: "empty", role: "alert" },
-        h("h2", {}, "That did not work"),
-        ...faultsOf(error).map((fault) => h("p", { class: "muted" }, fault)),
-        h("button", { class: "button", type: "button", onclick: again }, "Try again"),
-      ),
-    );
+    this.message.replaceChildren(failed(error, () => this.run()));
   }
 
   paintStatus() {
     const { results, state } = this;
     if (!results || this.grid.element.hasAttribute("aria-busy")) return;
     const count = this.countOf(results);
+    const where = this.collections.length > 1 ? ` in ${state.collection}` : "";
     const order = hasTerms(state) ? ", best first" : "";
     const took = results.tookMs === null ? "" : ` · ${Math.max(1, Math.round(results.tookMs))} ms`;
     const end = results.cutOff ? " · only the first 10,000 are shown: narrow the search with filters" : "";
-    this.status.textContent = results.items.length ? `${count}${order}${took}${end}` : "";
+    this.status.textContent = results.items.length ? `${count}${where}${order}${took}${end}` : "";
   }
 
   countOf(results) {
@@ -423,11 +410,6 @@ class SearchView {
       },
     };
   }
-}
-
-/** Without the places in the request, which the server names for programs. */
-function faultsOf({ message, errors }) {
-  return errors?.length ? [...new Set(errors.map((fault) => fault.message))] : [message];
 }
 
 function frequentTags(items) {

@@ -85,6 +85,20 @@ def test_like_and_filter_buttons_lead_back_to_a_query(page: Page) -> None:
     expect(page.get_by_role("button", name=f"Remove group = {name}")).to_be_visible()
 
 
+def test_the_score_is_explained_term_by_term(page: Page, http: httpx.Client) -> None:
+    page.goto("/")
+    answer = search(page, "face -cat")
+    asked = {"text": "face", "negative": [{"text": "cat", "weight": 0.5}], "include": ["contributions"]}
+    best = http.post("/v1/search", json=asked).json()["results"][0]
+    assert best["id"] == answer["results"][0]["id"]
+    cells(page).first.get_by_role("link").click()
+    why = detail(page).locator(".why")
+    expect(why.get_by_role("heading")).to_have_text(f"Score {best['score']:.2f}")
+    expect(why.locator("dt")).to_have_text(["face", "not cat"])
+    shown = [text.replace("−", "-") for text in why.locator("dd").all_inner_texts()]  # noqa: RUF001
+    assert shown == [f"{term['share']:+.2f}" for term in best["contributions"]]
+
+
 def test_near_duplicates_are_told_from_similar_pictures_and_one_is_deleted(
     page: Page, http: httpx.Client, drawings: Pictures
 ) -> None:

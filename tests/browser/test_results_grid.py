@@ -7,7 +7,8 @@ from itertools import pairwise
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.search_page import cells, detail, search
+from tests.browser.conftest import Faults
+from tests.browser.search_page import box, cells, detail, search
 from tests.image_server import make_photo
 from tests.stack import eventually, finished
 
@@ -109,6 +110,46 @@ def test_back_returns_to_where_one_was(page: Page) -> None:
     eventually(lambda: page.evaluate("scrollY === 900"))
 
 
+def test_a_page_that_cannot_be_had_is_asked_for_again_on_demand(page: Page, faults: Faults) -> None:
+    page.route("**/v1/search", answer_many)
+    page.route("**/thumbnail", lambda route: route.fulfill(body=THUMBNAIL, content_type="image/jpeg"))
+    page.goto("/?q=anything")
+    expect(cells(page).first).to_be_visible()
+    faults.expect("status of 503")
+    problem = {"status": 503, "code": "index_unavailable", "detail": "Chroma cannot be reached."}
+    page.unroute("**/v1/search")
+    page.route("**/v1/search", lambda route: route.fulfill(status=503, json=problem))
+    more = page.get_by_role("main").get_by_role("alert")
+    for _ in range(20):
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        if more.count():
+            break
+        page.wait_for_timeout(100)
+    expect(more).to_contain_text("Chroma cannot be reached.")
+    page.unroute("**/v1/search")
+    page.route("**/v1/search", answer_many)
+    before = page.evaluate("document.documentElement.scrollHeight")
+    more.get_by_role("button", name="Try again").click()
+    expect(more).to_have_count(0)
+    eventually(lambda: page.evaluate("document.documentElement.scrollHeight") > before)
+
+
+def test_pictures_that_were_added_meanwhile_are_found_by_a_new_search(page: Page, http: httpx.Client) -> None:
+    def add(number: int) -> None:
+        files = [("files", (f"{number}.jpg", make_photo(number, 90, 60), "image/jpeg"))]
+        finished(http, http.post("/v1/jobs", files=files, data={"collection": "growing"}))
+
+    add(91)
+    page.goto("/?collection=growing")
+    expect(cells(page)).to_have_count(1)
+    add(92)
+    box(page).fill("photo")
+    expect(cells(page).locator(".score")).to_have_count(2)
+    box(page).fill("")
+    expect(cells(page).locator(".score")).to_have_count(0)
+    expect(cells(page)).to_have_count(2)
+
+
 def test_text_from_the_index_is_never_markup(page: Page, http: httpx.Client) -> None:
     evil = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
     scheme = "javascript:window.hacked=1"
@@ -137,7 +178,7 @@ def test_text_from_the_index_is_never_markup(page: Page, http: httpx.Client) -> 
     expect(detail(page).locator(".pairs .chip")).to_have_text([evil])
     page.goto("/?collection=hostile")
     page.locator(".cell", has=page.locator(f'[title="{scheme}"]')).get_by_role("link").click()
-    expect(detail(page).locator(".source")).to_have_text(scheme)
+    expect(detail(page).locator(".origin")).to_have_text(scheme)
     assert detail(page).locator("a[href^='javascript']").count() == 0
     assert page.locator("main script, dialog script, [onerror]").count() == 0
     assert page.evaluate("window.hacked") is None

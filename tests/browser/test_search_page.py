@@ -95,7 +95,8 @@ def test_more_and_less_like_this_build_a_query_of_chips(page: Page, new_page: Ne
     answer = search(page, "face")
     first, second = answer["results"][0], answer["results"][1]
     cells(page).first.hover()
-    cells(page).first.get_by_role("button", name=re.compile("^More like")).click()
+    with page.expect_response(lambda response: is_search(response.request)):
+        cells(page).first.get_by_role("button", name=re.compile("^More like")).click()
     expect(page).to_have_url(re.compile(f"more={first['id']}"))
     expect(chips(page)).to_have_count(2)
     target = cell(page, second["source"])
