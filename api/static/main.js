@@ -93,7 +93,7 @@ export function isTyping(event) {
     event.ctrlKey ||
     event.metaKey ||
     event.altKey ||
-    event.target.closest?.("input, textarea, select, [contenteditable], dialog") != null
+    event.target.closest?.("input, textarea, select, [contenteditable], dialog[open]") != null
   );
 }
 

@@ -122,7 +122,7 @@ class SearchView {
   }
 
   onKey(event) {
-    const busy = event.target.closest?.("input, textarea, select, dialog") || event.ctrlKey || event.metaKey;
+    const busy = event.target.closest?.("input, textarea, select, dialog[open]") || event.ctrlKey || event.metaKey;
     if (event.key !== "/" || busy) return;
     event.preventDefault();
     this.box.focus();
