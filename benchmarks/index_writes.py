@@ -22,7 +22,7 @@ from worker import index
 VECTORS = 10_000
 DIMENSION = 512
 CHUNK = 64
-ROUNDS = 3
+ROUNDS = 5
 MODEL, FINGERPRINT = "bench", "b" * 16
 
 
