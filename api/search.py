@@ -264,4 +264,8 @@ def _ms(seconds: float) -> float:
 
 def _json(answer: BaseModel) -> Response:
     # Optional parts (warnings, metadata that was not asked for) are left out instead of null.
-    return jsonify(answer.model_dump(exclude_none=True))
+    try:
+        text = answer.model_dump_json(exclude_none=True)
+    except ValueError:  # half a surrogate pair in some metadata, which is no UTF-8
+        return jsonify(answer.model_dump(exclude_none=True))
+    return Response(text, mimetype="application/json")
