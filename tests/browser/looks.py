@@ -35,3 +35,9 @@ def assert_accessible(page: Page) -> None:
         for node in violation["nodes"]
     ]
     assert not found, "\n".join(found)
+
+
+def assert_fits(page: Page) -> None:
+    """Nothing sticks out at the side."""
+    root = "document.documentElement"
+    assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), f"{page.url} scrolls sideways"

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from deploy.demo_pictures import Pictures
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
-from tests.browser.looks import assert_accessible, shot
+from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.image_server import ImageServer
 from tests.stack import Stack
 
@@ -235,7 +235,7 @@ def test_every_view_is_accessible_fits_and_asks_nobody_else(
     def look(name: str) -> None:
         shot(page, f"{name}-{theme}")
         assert_accessible(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        assert_fits(page)
 
     newest = http.get("/v1/jobs?status=succeeded").json()["jobs"][0]
     views(page, look, newest["job_id"])

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Request, expect
 from deploy.demo_pictures import Pictures
 from tests.browser.conftest import Faults, NewPage
 from tests.browser.gestures import drop
-from tests.browser.looks import assert_accessible, shot
+from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.browser.search_page import box, cell, cells, chips, filters, search, shows
 from tests.image_server import ImageServer
 
@@ -313,7 +313,7 @@ def test_dark_and_phone_are_readable_and_fit(dark_page: Page, phone_page: Page) 
         filters(page)
         shot(page, f"search-filters-{name}")
         assert_accessible(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+        assert_fits(page)
     targets = phone_page.locator("button:visible, nav a:visible, .cell a:visible")
     for target in targets.all():
         size = target.bounding_box() or {}
