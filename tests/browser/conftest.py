@@ -103,7 +103,8 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, drawings: Pictures) -> Iterator[Stack]:
     """Shared by all browser tests of a process: what changes pictures does so in a collection of its own."""
-    with Stack(tmp_path_factory.mktemp("browser"), MODEL="starter") as running:
+    # A cancelled job's downloads go on until they time out, and the one fetch worker does nothing else.
+    with Stack(tmp_path_factory.mktemp("browser"), MODEL="starter", FETCH_TIMEOUT_S="10") as running:
         pictures.fill(running, drawings)
         yield running
 

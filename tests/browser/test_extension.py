@@ -5,11 +5,12 @@ A menu is the browser's own, so its entries are chosen by sending the service wo
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page, Playwright, Worker, expect
+from playwright.sync_api import BrowserContext, Error, Page, Playwright, Worker, expect
 
 from deploy.embedded import free_port
 from tests.browser.conftest import ARGUMENTS, WAIT_MS, WIDE, Faults, find_chromium
@@ -28,7 +29,10 @@ class Extension:
         self.context = context
         self.worker: Worker = (context.service_workers or [context.wait_for_event("serviceworker")])[0]
         self.options: Page = context.new_page()
-        self.options.goto(self.worker.url.replace("background.js", "options.html"))
+        address = self.worker.url.replace("background.js", "options.html")
+        with suppress(Error):  # the extension opens it itself when it is installed, perhaps in this empty tab
+            self.options.goto(address)
+        self.options.wait_for_url(address)
 
     def configure(self, server: str, key: str = "", collection: str = "images") -> None:
         for label, value in (("Server", server), ("API key", key), ("Collection", collection)):
