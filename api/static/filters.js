@@ -86,6 +86,10 @@ export function createFilters({ change }) {
   element.addEventListener("keydown", (event) => {
     if (event.key === "Escape") element.close();
   });
+  element.addEventListener("input", (event) => (edited = event.target), { capture: true });
+  for (const end of ["change", "focusout"]) {
+    element.addEventListener(end, () => (edited = null), { capture: true });
+  }
   return {
     element,
     sync(state, tags, collections) {
@@ -93,6 +97,12 @@ export function createFilters({ change }) {
       for (const part of parts) part.sync(state, tags, collections);
     },
   };
+}
+
+let edited = null; // what somebody is typing into: an answer that arrives meanwhile leaves it alone
+
+function assign(input, value) {
+  if (input !== edited) input.value = value;
 }
 
 function group(title, ...children) {
@@ -110,8 +120,8 @@ function dates(set) {
   return {
     element: group("Taken", h("div", { class: "span" }, h("label", {}, "From", from), h("label", {}, "Until", to))),
     sync({ filters }) {
-      from.value = filters.taken_at?.gte ?? "";
-      to.value = filters.taken_at?.lt ? lastDay(filters.taken_at.lt) : "";
+      assign(from, filters.taken_at?.gte ?? "");
+      assign(to, filters.taken_at?.lt ? lastDay(filters.taken_at.lt) : "");
     },
   };
 }
@@ -181,7 +191,7 @@ function sizes(set) {
   return {
     element: group("At least, in pixels", h("div", { class: "pair" }, ...inputs.map(([, input]) => input))),
     sync({ filters }) {
-      for (const [field, input] of inputs) input.value = filters[field]?.gte ?? "";
+      for (const [field, input] of inputs) assign(input, filters[field]?.gte ?? "");
     },
   };
 }
@@ -219,9 +229,9 @@ function place(set) {
         h("button", { class: "button", type: "button", onclick: locate }, icon("place"), "Use my position"),
     ),
     sync({ filters }) {
-      lat.value = filters.near?.lat ?? "";
-      lon.value = filters.near?.lon ?? "";
-      radius.value = filters.near?.radius_km ?? "";
+      assign(lat, filters.near?.lat ?? "");
+      assign(lon, filters.near?.lon ?? "");
+      assign(radius, filters.near?.radius_km ?? "");
     },
   };
 }

@@ -145,7 +145,7 @@ async function request(path, { method = "GET", body, headers = {}, signal } = {}
       refused = true;
       tellListeners();
       const isNew = readKey() !== key; // given meanwhile, by another request's dialog
-      if (isNew || (startedAt > declinedAt && (await signIn(error.detail)))) continue;
+      if (isNew || (startedAt > declinedAt && (await signIn(key ? error.detail : undefined)))) continue;
     }
     const wait = Number(answer.headers.get("Retry-After"));
     const patient = method === "GET" && [429, 503].includes(answer.status) && wait > 0 && wait <= MOST_WAIT_S;

@@ -64,7 +64,7 @@ class SearchView {
     this.filters = createFilters({ change: (patch) => this.change(patch) });
     this.status = h("p", { class: "found muted small numbers", role: "status" });
     this.message = h("div");
-    this.end = h("div", { class: "end" });
+    this.end = h("div", { class: "results-end" });
     this.grid = createGrid({
       hrefOf: (item) => format({ ...this.state, image: item.id }),
       act: (name, item) => this.like(name, item.id),
@@ -206,7 +206,7 @@ class SearchView {
       scrollTo(0, scroll ?? 0);
       this.rememberScroll();
       this.grid.render();
-      if (hadFocus) this.grid.focus(0);
+      if (hadFocus && !this.hasFocusElsewhere) this.grid.focus(0);
       await this.countResults(signal);
     } catch (error) {
       if (!signal.aborted) this.paintError(error);
@@ -242,6 +242,12 @@ class SearchView {
     this.loading = false;
     this.end.replaceChildren();
     this.loadMore();
+  }
+
+  /** Whoever went somewhere else while results were on their way stays there. */
+  get hasFocusElsewhere() {
+    const { activeElement } = document;
+    return activeElement !== document.body && !this.grid.element.contains(activeElement);
   }
 
   get isFiltered() {
