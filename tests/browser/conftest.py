@@ -132,12 +132,6 @@ def image_server() -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=60) as client:
-        yield client
-
-
-@pytest.fixture
 def faults() -> Iterator[Faults]:
     seen = Faults()
     yield seen
