@@ -71,10 +71,6 @@ def discarded_key(collection: str, image_id: str, kind: PictureKind) -> str:
     return f"discarded/{collection}/{image_id[:2]}/{image_id}.{kind}"
 
 
-def thumbnail_key(collection: str, image_id: str) -> str:
-    return picture_key(collection, image_id, "thumbnail")
-
-
 class Blobs:
     """Whole-file reads and atomic whole-file writes under one root.
 

@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.ledger_hosts import HostLedger
 from shared.ledger_workers import WorkerLedger
-from shared.ledger_writer import WriterLedger
+from shared.ledger_writer import PREFIX, WriterLedger
 from shared.models import (
     ITEM_STATES,
     Chunk,
@@ -43,7 +43,6 @@ from shared.models import (
     Stage,
 )
 
-PREFIX = "is:"
 CHUNK_LEASE_S = 30.0
 ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time

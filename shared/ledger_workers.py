@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared import ledger_scripts as lua
+from shared.ledger_writer import PREFIX
 from shared.models import Stage
 
-PREFIX = "is:"
 WORKER_SEEN_S = 20.0
 
 

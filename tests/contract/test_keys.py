@@ -11,7 +11,7 @@ import pytest
 from shared import changes, vectorlog
 from shared import index as index_module
 from shared.arrays import unpack
-from shared.blobs import Blobs, thumbnail_key
+from shared.blobs import Blobs, picture_key
 from shared.config import Settings
 from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
 from shared.draft import Draft
@@ -308,7 +308,7 @@ def test_the_later_job_s_picture_wins_in_whatever_order_its_chunks_arrive(
         "three": [image(1, "l", "three/0"), image(5, "n", "three/1")],
     }
     for number in range(1, 6):
-        services.blobs.put(thumbnail_key("images", image_id(number)), b"webp")
+        services.blobs.put(picture_key("images", image_id(number), "thumbnail"), b"webp")
     for job_id, pictures in jobs.items():
         make_job(services, job_id, len(pictures))
     chunks = {chunk.job_id: chunk for chunk in ledger.dispatch()}
@@ -324,7 +324,11 @@ def test_the_later_job_s_picture_wins_in_whatever_order_its_chunks_arrive(
         image_id(4): (["two/2"], ["k"]),
         image_id(5): (["one/2", "three/1"], ["n"]),
     }
-    kept = {image_id(n) for n in range(1, 6) if services.blobs.exists(thumbnail_key("images", image_id(n)))}
+    kept = {
+        image_id(n)
+        for n in range(1, 6)
+        if services.blobs.exists(picture_key("images", image_id(n), "thumbnail"))
+    }
     assert kept == found.keys()
     for job_id, pictures in jobs.items():
         job = ledger.get(job_id)

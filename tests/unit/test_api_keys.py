@@ -9,7 +9,7 @@ import pytest
 
 from shared import services as services_module
 from shared.arrays import unpack
-from shared.blobs import thumbnail_key
+from shared.blobs import picture_key
 from shared.draft import Draft
 from shared.models import Image, ItemState, MetadataValue, Stage
 from tests.unit.fakes import (
@@ -52,7 +52,7 @@ def store(
     order = version or api.services.ledger.new_version()
     assert isinstance(draft.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
     draft.save(lambda: None)
-    api.services.blobs.put(thumbnail_key(collection, image.id), b"webp")
+    api.services.blobs.put(picture_key(collection, image.id, "thumbnail"), b"webp")
     return image.id
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.blobs import thumbnail_key
+from shared.blobs import picture_key
 from shared.errors import LedgerUnavailable
 from shared.index import Collection
 from shared.ledger import Ledger
@@ -126,14 +126,14 @@ def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_thei
 def test_a_new_picture_under_a_key_replaces_the_old_one_and_its_files(services: StubServices) -> None:
     services.to_index(["a"], keys=["sku"])
     for image_id in "ab":
-        services.blobs.put(thumbnail_key("images", image_id), image_id.encode())
+        services.blobs.put(picture_key("images", image_id, "thumbnail"), image_id.encode())
     drain(services.real)
     job_id = services.to_index(["b"], keys=["sku"])
     drain(services.real)
     assert services.states(job_id) == [INDEXED]
     assert {i: one.image.keys for i, one in services.index.stored.pictures.items()} == {"b": ["sku"]}
-    assert not services.blobs.exists(thumbnail_key("images", "a"))
-    assert services.blobs.exists(thumbnail_key("images", "b"))
+    assert not services.blobs.exists(picture_key("images", "a", "thumbnail"))
+    assert services.blobs.exists(picture_key("images", "b", "thumbnail"))
 
 
 def test_two_keys_exchange_their_pictures_which_keep_their_files(
@@ -141,7 +141,7 @@ def test_two_keys_exchange_their_pictures_which_keep_their_files(
 ) -> None:
     services.to_index(["a", "b"], keys=["left", "right"])
     for image_id in "ab":
-        services.blobs.put(thumbnail_key("images", image_id), image_id.encode())
+        services.blobs.put(picture_key("images", image_id, "thumbnail"), image_id.encode())
     drain(services.real)
     monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
     services.to_index(["b"], keys=["left"])
@@ -149,7 +149,7 @@ def test_two_keys_exchange_their_pictures_which_keep_their_files(
     drain(services.real)
     keys = {i: one.image.keys for i, one in services.index.stored.pictures.items()}
     assert keys == {"b": ["left"], "a": ["right"]}
-    assert [services.blobs.get(thumbnail_key("images", i)) for i in "ab"] == [b"a", b"b"]
+    assert [services.blobs.get(picture_key("images", i, "thumbnail")) for i in "ab"] == [b"a", b"b"]
     assert services.blobs.list("discarded/") == []
 
 

@@ -23,7 +23,7 @@ from api.cli_collections import client_commands
 from api.client import Client
 from api.job_schemas import JobOut
 from shared import vectorlog
-from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key, thumbnail_key
+from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage
 from shared.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
@@ -102,7 +102,7 @@ def sound_row(number: int = 1, **fields: Any) -> Row:
 
 def test_a_collection_moves_with_everything_that_is_known_of_it(api: Api) -> None:
     fill(api)
-    api.services.blobs.put(thumbnail_key("images", image_id(3)), webp())
+    api.services.blobs.put(picture_key("images", image_id(3), "thumbnail"), webp())
     data = exported(api, include=["thumbnail"])
     job = job_of(api, import_(api, data))
     assert (job["status"], job["kind"], job["collection"]) == ("succeeded", "import", "copy")

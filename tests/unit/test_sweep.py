@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.blobs import discarded_key, thumbnail_key
+from shared.blobs import discarded_key, picture_key
 from shared.discarded import discard, restore
 from shared.errors import ItemError
 from shared.models import ItemState, JobStatus, Stage
@@ -180,15 +180,18 @@ def test_files_that_were_put_aside_go_in_the_end(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for image_id in "ab":
-        services.blobs.put(thumbnail_key("images", image_id), b"webp")
+        services.blobs.put(picture_key("images", image_id, "thumbnail"), b"webp")
     discard(services.real, "images", ["a"])
     clear_discarded(services.real)
     assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
     restore(services.real, "images", ["a", "b"])
-    assert services.blobs.get(thumbnail_key("images", "a")) == b"webp"
+    assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
     discard(services.real, "images", ["a"])
     monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
     clear_discarded(services.real)
     restore(services.real, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []
-    assert [services.blobs.exists(thumbnail_key("images", image_id)) for image_id in "ab"] == [False, True]
+    assert [services.blobs.exists(picture_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
+        False,
+        True,
+    ]
