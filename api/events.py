@@ -8,7 +8,7 @@ from flask import Response
 from api import slots
 from api.job_schemas import JobOut
 from shared.errors import JobNotFound, Unavailable
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.models import Job
 
 POLL_SECONDS = 0.5

@@ -26,7 +26,7 @@ from shared.errors import (
     LedgerUnavailable,
     Unavailable,
 )
-from shared.ledger import new_job_id
+from shared.ledger.ledger import new_job_id
 from shared.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.metadata import metadata_faults
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject

@@ -34,7 +34,7 @@ from shared.errors import (
     NotFound,
     UnsupportedMediaType,
 )
-from shared.ledger import new_job_id
+from shared.ledger.ledger import new_job_id
 from shared.models import Item, Job, JobKind, JobStatus
 from shared.parquet import Header, MovedPicture, Source
 from shared.services import Services

@@ -29,7 +29,7 @@ from api.system_schemas import (
 )
 from shared.errors import ImageSearchError
 from shared.job_view import job_document, rfc3339
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from api.intake import Options, check_options, digest_of, discard, launch, refus
 from api.job_schemas import MAX_ITEMS, Key, field_errors
 from shared.blobs import upload_key
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
-from shared.ledger import new_job_id
+from shared.ledger.ledger import new_job_id
 from shared.metadata import metadata_faults
 from shared.models import Item
 from shared.services import Services

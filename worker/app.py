@@ -15,7 +15,7 @@ from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
 from shared.errors import ItemError, LedgerUnavailable
 from shared.images import Preprocess
-from shared.ledger_workers import WORKER_SEEN_S
+from shared.ledger.workers import WORKER_SEEN_S
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services

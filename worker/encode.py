@@ -12,7 +12,7 @@ from shared import tagging, vectorlog
 from shared.arrays import unpack
 from shared.encoder import Encoder
 from shared.errors import ItemError, LedgerUnavailable
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services

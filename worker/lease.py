@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable, Unavailable
-from shared.ledger import CHUNK_LEASE_S, Ledger
+from shared.ledger.ledger import CHUNK_LEASE_S, Ledger
 from shared.manifest import read_results, write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services

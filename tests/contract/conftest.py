@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from shared.index import Index
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from tests.chroma_server import ChromaServer
 from tests.redis_server import fake_ledger, redis_server
 

@@ -18,7 +18,7 @@ from shared.draft import Draft
 from shared.errors import CollectionNotFound
 from shared.filters import parse_where
 from shared.index import Collection, Index
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.manifest import ManifestWriter
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services

@@ -4,8 +4,6 @@ import time
 
 import pytest
 
-from shared import ledger as ledger_module
-from shared import ledger_workers, ledger_writer
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
@@ -14,7 +12,9 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
-from shared.ledger import Ledger, new_job_id
+from shared.ledger import ledger as ledger_module
+from shared.ledger import workers, writer
+from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
 from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
@@ -397,7 +397,7 @@ def test_who_wants_the_writer_s_lease_gets_it_next(ledger: Ledger) -> None:
 def test_who_asks_for_the_lease_and_goes_away_holds_nobody_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_writer, "WRITER_WANTED_S", 0.001)
+    monkeypatch.setattr(writer, "WRITER_WANTED_S", 0.001)
     ledger.want_writer("gone")
     eventually(lambda: ledger.acquire_writer("busy"))
 
@@ -511,7 +511,7 @@ def test_workers_are_seen_while_their_heartbeat_is_fresh(
 ) -> None:
     ledger.heartbeat("w", "host", ["fetch", "encode"], 2)
     assert [(w.id, w.queues, w.slots) for w in ledger.workers()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(ledger_workers, "WORKER_SEEN_S", -1.0)
+    monkeypatch.setattr(workers, "WORKER_SEEN_S", -1.0)
     assert ledger.workers() == []
 
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from api.auth import create_key
-from shared.ledger_writer import PREFIX
+from shared.ledger.writer import PREFIX
 from tests.unit.fakes import Api, make_api, make_services
 
 

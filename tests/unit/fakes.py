@@ -23,7 +23,7 @@ from shared.config import Settings
 from shared.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
 from shared.index import Index
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.models import Image
 from shared.preprocess import Preprocess
 from shared.services import Services

@@ -13,7 +13,7 @@ from shared.blobs import Blobs
 from shared.config import Settings
 from shared.contributions import Contribution, KeyRecord, StoredPicture
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
-from shared.ledger import Ledger, new_job_id
+from shared.ledger.ledger import Ledger, new_job_id
 from shared.manifest import ManifestWriter, write_results
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services

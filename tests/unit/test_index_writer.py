@@ -9,7 +9,7 @@ import pytest
 from shared.blobs import picture_key
 from shared.errors import LedgerUnavailable
 from shared.index import Collection
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.manifest import read_results
 from shared.models import ItemState, JobStatus, Stage
 from tests.unit.stages import StubServices, collection_gone, make_services

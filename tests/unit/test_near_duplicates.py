@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared import vectorlog
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.manifest import read_results, write_results
 from shared.models import ItemResult, ItemState, Stage
 from shared.vectorlog import Addition, Segment

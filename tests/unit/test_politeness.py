@@ -11,8 +11,8 @@ import pytest
 from shared.addresses import AddressPolicy
 from shared.download import Downloader
 from shared.errors import HostBusy, ItemError
-from shared.ledger import Ledger
-from shared.ledger_hosts import FAILURES_TO_OPEN, HostTurn
+from shared.ledger.hosts import FAILURES_TO_OPEN, HostTurn
+from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
 from shared.politeness import LONGEST_PAUSE_S, LONGEST_WAIT_S, Manners
 from tests.image_server import ImageServer

@@ -101,7 +101,7 @@ def test_a_job_retried_while_its_callback_was_due_sends_none_until_it_ends(
 
 
 def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.ledger.RESEND_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.RESEND_S", -1.0)
     services.job(1)
     (chunk,) = services.ledger.dispatch()
     sweep(services.real)
@@ -111,7 +111,7 @@ def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytes
 def test_a_body_whose_reader_is_gone_ends_truncated(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.ledger.READING_LEASE_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_S", -1.0)
     job_id = services.job(2, reading=True)
     clear_away(services.real)
     finish(services, job_id)

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.ledger import Chunk, Ledger
+from shared.ledger.ledger import Chunk, Ledger
 from shared.models import Stage
 from shared.tasks import Dispatcher
 from tests.redis_server import fake_ledger

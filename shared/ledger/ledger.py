@@ -18,7 +18,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import ledger_scripts as lua
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
@@ -27,9 +26,10 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
-from shared.ledger_hosts import HostLedger
-from shared.ledger_workers import WorkerLedger
-from shared.ledger_writer import PREFIX, WriterLedger
+from shared.ledger import scripts as lua
+from shared.ledger.hosts import HostLedger
+from shared.ledger.workers import WorkerLedger
+from shared.ledger.writer import PREFIX, WriterLedger
 from shared.models import (
     ITEM_STATES,
     Chunk,

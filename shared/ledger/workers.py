@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared import ledger_scripts as lua
-from shared.ledger_writer import PREFIX
+from shared.ledger import scripts as lua
+from shared.ledger.writer import PREFIX
 from shared.models import Stage
 
 WORKER_SEEN_S = 20.0

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from shared import ledger_scripts as lua
 from shared.errors import IndexUnavailable
+from shared.ledger import scripts as lua
 
 PREFIX = "is:"
 WRITER_LEASE_S = 30.0
