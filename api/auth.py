@@ -23,7 +23,6 @@ import structlog
 from flask import Flask, current_app, g, request
 from structlog.contextvars import bind_contextvars
 
-from shared.blobs import Blobs
 from shared.errors import (
     BlobsUnavailable,
     ConfigError,
@@ -33,6 +32,7 @@ from shared.errors import (
     NotFound,
     Unauthorized,
 )
+from shared.storage.blobs import Blobs
 
 Scope = Literal["search", "ingest", "admin"]
 SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")

@@ -18,7 +18,6 @@ from api.query import open_collection
 from api.schemas import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.search import result_of
 from api.visibility import visible
-from shared.blobs import PictureKind, picture_key
 from shared.changes import change_metadata, remove_image, remove_key
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.filters import Where, parse_where
@@ -26,6 +25,7 @@ from shared.index import Collection
 from shared.index_pictures import no_image
 from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
+from shared.storage.blobs import PictureKind, picture_key
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")

@@ -17,7 +17,6 @@ from api.job_schemas import (
     JobIn,
     field_errors,
 )
-from shared.blobs import job_prefix
 from shared.errors import (
     FieldError,
     InvalidRequest,
@@ -27,10 +26,11 @@ from shared.errors import (
     Unavailable,
 )
 from shared.ledger.ledger import new_job_id
-from shared.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.metadata import metadata_faults
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject
 from shared.services import Services
+from shared.storage.blobs import job_prefix
+from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000

@@ -29,9 +29,9 @@ from api.job_schemas import (
 from api.openapi import component
 from api.uploads import ingest_multipart
 from shared.errors import JobNotFound, UnsupportedMediaType
-from shared.manifest import SEGMENT_ITEMS, read_items, read_results
 from shared.models import ItemState, Job
 from shared.services import Services
+from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
 

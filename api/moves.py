@@ -21,8 +21,6 @@ from api.job_schemas import JobHeaders, JobOut, JobPath
 from api.openapi import component
 from api.problems import parse
 from api.schemas import CollectionPath
-from shared import parquet
-from shared.blobs import export_prefix, rows_key, upload_key
 from shared.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
@@ -36,8 +34,10 @@ from shared.errors import (
 )
 from shared.ledger.ledger import new_job_id
 from shared.models import Item, Job, JobKind, JobStatus
-from shared.parquet import Header, MovedPicture, Source
 from shared.services import Services
+from shared.storage import parquet
+from shared.storage.blobs import export_prefix, rows_key, upload_key
+from shared.storage.parquet import Header, MovedPicture, Source
 
 PARQUET = "application/vnd.apache.parquet"
 # Items a chunk: a part of an export, and what an import hands to the writer at once.

@@ -15,12 +15,12 @@ from api.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, 
 from api.bodies import Body
 from api.intake import Options, check_options, digest_of, discard, launch, refuse
 from api.job_schemas import MAX_ITEMS, Key, field_errors
-from shared.blobs import upload_key
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
 from shared.metadata import metadata_faults
 from shared.models import Item
 from shared.services import Services
+from shared.storage.blobs import upload_key
 
 FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate")
 _KEYS = TypeAdapter(list[Key | None])

@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks.results import Result, wall_seconds
 from benchmarks.synthetic import batches, image
-from shared import vectorlog
 from shared.config import Settings
 from shared.index import Index
 from shared.ledger.ledger import new_job_id
 from shared.models import Chunk, Claim, ItemState, Stage
 from shared.services import Services, build_services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.vector_log import Addition, Segment
 from tests.chroma_server import ChromaServer
 from tests.redis_server import redis_server
 from worker import index
@@ -91,7 +91,7 @@ def _to_index(services: Services, claim: Claim, vectors: np.ndarray) -> None:
         for i in range(claim.first_item, claim.last_item)
     ]
     segment = Segment(claim.version, MODEL, FINGERPRINT, additions, vectors)
-    key = vectorlog.write_segment(
+    key = vector_log.write_segment(
         services.blobs, claim.collection, claim.chunk.ref.replace(":", "."), segment
     )
     moves = [(addition.index, ItemState.FETCHED) for addition in additions]

@@ -16,7 +16,7 @@ from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
 
 if TYPE_CHECKING:
-    from shared.blobs import Blobs
+    from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
 CLIENT_MODULES = ("api.cli_jobs", "api.cli_search", "api.cli_collections")
@@ -269,8 +269,8 @@ def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
 def _key_store(data_dir: Path | None) -> Blobs:
     """Keys live in the blob store: the one set, else that of `up`'s data folder."""
     from deploy.embedded import data_folder
-    from shared.blobs import Blobs
     from shared.config import load_settings
+    from shared.storage.blobs import Blobs
 
     settings = load_settings()
     own = data_dir is not None or "blob_url" not in settings.model_fields_set

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from deploy.embedded import Folder, data_folder, http_status
-from shared.blobs import Blobs
 from shared.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.config import PREFIX, Settings, load_settings
 from shared.errors import ConfigError, ImageSearchError
 from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
 from shared.models import Stage
+from shared.storage.blobs import Blobs
 
 DEADLINE_S = 10.0
 MODEL_DEADLINE_S = 180.0  # imports torch and reads the weights

@@ -208,8 +208,8 @@ def _chroma() -> str:
 
 def _decide_model(settings: Settings) -> str:
     """The model that every child shall load, looked up (or downloaded) once, here."""
-    from shared.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
     from shared.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
+    from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
 
     name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model
     resolve_model(name)
@@ -224,7 +224,7 @@ def _check_vocabulary(settings: Settings) -> None:
 
 def _check_bind(host: str, settings: Settings) -> None:
     from api.auth import check_bind  # noqa: PLC0415 - Flask
-    from shared.blobs import Blobs  # noqa: PLC0415
+    from shared.storage.blobs import Blobs  # noqa: PLC0415
 
     check_bind(host, Blobs(settings.blob_url))
 

@@ -14,10 +14,10 @@ from gunicorn.errors import AppImportError
 
 from api.auth import check_bind
 from deploy.embedded import check_port_free
-from shared.blobs import Blobs
 from shared.config import Settings
 from shared.errors import ImageSearchError
 from shared.logs import configure_logging
+from shared.storage.blobs import Blobs
 
 if TYPE_CHECKING:
     from api.context import LoadEncoder

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from shared import vectorlog
-from shared.blobs import PICTURE_KINDS, picture_key
-from shared.discarded import delete_discarded, discard
 from shared.draft import Draft
 from shared.errors import IndexUnavailable
 from shared.index_pictures import no_image
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.blobs import PICTURE_KINDS, picture_key
+from shared.storage.trash import delete_discarded, discard
 
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
@@ -22,7 +22,7 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
         if not draft.remove(image_id, version):
             raise no_image(image_id)
         record = {"op": "delete", "version": version, "id": image_id}
-        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         services.ledger.record_removal(name, image_id, version)
         draft.save(check)
         services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
@@ -39,7 +39,7 @@ def remove_key(services: Services, name: str, key: str) -> bool:
     with services.writing() as check:
         version = services.ledger.new_version()
         record = {"op": "delete_key", "version": version, "key": key}
-        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         draft = Draft(collection, keys=[key])
         found = draft.remove_key(key, version)
         _, gone = draft.save(check)
@@ -72,7 +72,7 @@ def change_metadata(
             raise no_image(image_id)
         accept(before.image.metadata, draft.change(image_id, version, metadata))
         record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
-        vectorlog.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         refused, _ = draft.save(check)
         if refused:
             raise IndexUnavailable(refused[image_id])

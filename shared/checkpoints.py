@@ -22,7 +22,7 @@ from shared.models import JsonObject
 from shared.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from shared.blobs import Blobs
+    from shared.storage.blobs import Blobs
 
 AUTO = "auto"
 STARTER = "starter"

@@ -24,7 +24,7 @@ from shared.contributions import (
 from shared.errors import CollectionNotFound, Unavailable
 from shared.index import Collection
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
-from shared.vectorlog import Addition
+from shared.storage.vector_log import Addition
 
 Vector = NDArray[np.float32]
 Outcome = ItemState | str  # a string says why the index refused the item

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import structlog
 from celery import Celery
 
-from shared.blobs import Blobs, collection_prefix, discarded_prefix, log_prefix
 from shared.config import Settings
 from shared.download import Downloader
 from shared.errors import IndexUnavailable
 from shared.index import Index
 from shared.ledger.ledger import Ledger
+from shared.storage.blobs import Blobs, collection_prefix, discarded_prefix, log_prefix
 from shared.tasks import Dispatcher, make_celery
 
 WRITER_PATIENCE_S = 20.0  # a writer that is asked to yields after the batch it is at, in a second or two

@@ -28,12 +28,12 @@ TOUCHED_BY = {
     "redis": {"shared/ledger/ledger.py"},
     "openvino": {"shared/openvino_tower.py"},
     "nncf": {"shared/openvino_tower.py"},
-    "fsspec": {"shared/blobs.py"},
+    "fsspec": {"shared/storage/blobs.py"},
     "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download.py", "api/client.py", "shared/index_connection.py"},
-    "pyarrow": {"shared/parquet.py", "api/sources.py"},
+    "pyarrow": {"shared/storage/parquet.py", "api/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}

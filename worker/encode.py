@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import tagging, vectorlog
-from shared.arrays import unpack
+from shared import tagging
 from shared.encoder import Encoder
 from shared.errors import ItemError, LedgerUnavailable
 from shared.ledger.ledger import Ledger
-from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import unpack
+from shared.storage.manifest import write_results
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
 
@@ -23,7 +24,7 @@ ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads t
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
-Failures = list[tuple[vectorlog.Addition, ItemError]]
+Failures = list[tuple[vector_log.Addition, ItemError]]
 
 
 class EncoderClock:
@@ -49,7 +50,7 @@ class EncoderClock:
 def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
     """Encodes a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
     header, records, pixels = unpack(services.blobs.get(claim.payload))
-    additions = [vectorlog.Addition.from_record(record) for record in records]
+    additions = [vector_log.Addition.from_record(record) for record in records]
     if pixels.shape[1:3] != encoder.preprocess.crop_shape:
         detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."
         _advance(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
@@ -60,7 +61,7 @@ def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock)
     sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
     vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)
     images = tagging.describe(encoder, services.settings, [addition.image for addition, _ in sound], vectors)
-    segment = vectorlog.Segment(
+    segment = vector_log.Segment(
         version=header["version"],
         model=encoder.name,
         fingerprint=encoder.fingerprint,
@@ -70,7 +71,7 @@ def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock)
         vectors=vectors,
     )
     name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
-    key = vectorlog.write_segment(services.blobs, claim.collection, name, segment)
+    key = vector_log.write_segment(services.blobs, claim.collection, name, segment)
     _advance(services, claim, [(a, row) for a, row in pairs if isinstance(row, ItemError)], key)
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.arrays import pack
-from shared.blobs import picture_key, scratch_prefix
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.images import Picture, Preprocess, decode
-from shared.manifest import read_items, write_results
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
 from shared.politeness import Manners
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import picture_key, scratch_prefix
+from shared.storage.manifest import read_items, write_results
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
 
@@ -183,7 +183,7 @@ def _write_scratch(
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
     key = scratch_prefix(chunk.job_id) + name
     records = [
-        vectorlog.Addition(
+        vector_log.Addition(
             i,
             chunk.attempt + 1,
             f"{chunk.job_id}:{i}",

@@ -15,14 +15,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.discarded import discard, restore
 from shared.draft import Draft
 from shared.errors import ItemError, ModelMismatch
 from shared.index import Collection
-from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.manifest import write_results
+from shared.storage.trash import discard, restore
 from worker import reindex
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
 from worker.near_duplicates import NearDuplicate, NearDuplicates
@@ -38,13 +38,13 @@ class Arrival:
     """One addition on its way into the index, and the claim and log segment that it came with."""
 
     claim: Claim
-    addition: vectorlog.Addition
+    addition: vector_log.Addition
     vector: NDArray[np.float32]
-    segment: vectorlog.Segment
+    segment: vector_log.Segment
 
 
 Outcome = ItemState | NearDuplicate | str  # a string says why the index refused the item
-Result = tuple[vectorlog.Addition, Outcome]
+Result = tuple[vector_log.Addition, Outcome]
 
 
 def drain(services: Services) -> None:
@@ -105,13 +105,13 @@ def _write(services: Services, claims: Sequence[Claim], token: str, ending: Exec
     return told
 
 
-def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
+def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     """What encode left for the claim; None when there is nothing to be had and the claim is over."""
     if claim.deliveries > MAX_DELIVERIES:
         give_up(services, claim, exhausted(claim))
         return None
     try:
-        return vectorlog.read_segment(services.blobs, claim.payload)
+        return vector_log.read_segment(services.blobs, claim.payload)
     except KeyError:
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
         give_up(services, claim, error)
@@ -119,7 +119,7 @@ def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
 
 
 def _write_group(
-    services: Services, collection: str, claimed: list[tuple[Claim, vectorlog.Segment]], token: str
+    services: Services, collection: str, claimed: list[tuple[Claim, vector_log.Segment]], token: str
 ) -> list[list[Result]]:
     """What became of the additions of each claim."""
     arrivals = [
@@ -133,7 +133,7 @@ def _write_group(
     return [list(islice(results, len(segment.additions))) for _, segment in claimed]
 
 
-def _destination(claimed: tuple[Claim, vectorlog.Segment]) -> tuple[str, str, bool]:
+def _destination(claimed: tuple[Claim, vector_log.Segment]) -> tuple[str, str, bool]:
     return claimed[0].collection, claimed[1].fingerprint, claimed[0].kind is JobKind.REINDEX
 
 
@@ -213,7 +213,7 @@ def _advance(services: Services, claim: Claim, results: list[Result]) -> None:
     )
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:
-        vectorlog.drop(services.blobs, claim.payload, left_out)
+        vector_log.drop(services.blobs, claim.payload, left_out)
 
 
 def _image_ids(results: list[Result]) -> list[ItemResult]:

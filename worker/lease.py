@@ -8,9 +8,9 @@ import structlog
 
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable, Unavailable
 from shared.ledger.ledger import CHUNK_LEASE_S, Ledger
-from shared.manifest import read_results, write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
+from shared.storage.manifest import read_results, write_results
 
 SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
 MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault

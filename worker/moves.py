@@ -15,14 +15,14 @@ from contextlib import suppress
 
 import numpy as np
 
-from shared import parquet, vectorlog
-from shared.blobs import Blobs, export_prefix, picture_key, rows_key
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.images import is_small_file
-from shared.manifest import read_items
 from shared.models import Claim, Image, Item, ItemState, JobKind, Stage
-from shared.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
 from shared.services import Services
+from shared.storage import parquet, vector_log
+from shared.storage.blobs import Blobs, export_prefix, picture_key, rows_key
+from shared.storage.manifest import read_items
+from shared.storage.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
 from worker import reindex
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
@@ -86,16 +86,16 @@ def _import(services: Services, claim: Claim) -> None:
     for row in taken.values():
         _keep(services, claim.collection, row)
     additions = [
-        vectorlog.Addition(i, attempts, f"{claim.chunk.job_id}:{i}", row.image, claim.version + i)
+        vector_log.Addition(i, attempts, f"{claim.chunk.job_id}:{i}", row.image, claim.version + i)
         for i, row in taken.items()
     ]
     key = ""
     if taken:
         vectors = np.stack([row.vector for row in taken.values()])
         model, fingerprint = claim.options["model"], claim.options["fingerprint"]
-        segment = vectorlog.Segment(additions[0].version, model, fingerprint, additions, vectors)
+        segment = vector_log.Segment(additions[0].version, model, fingerprint, additions, vectors)
         name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
-        key = vectorlog.write_segment(services.blobs, claim.collection, name, segment)
+        key = vector_log.write_segment(services.blobs, claim.collection, name, segment)
     advance(
         services,
         claim,

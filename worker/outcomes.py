@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from shared.errors import ItemError
-from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
+from shared.storage.manifest import write_results
 
 
 def advance(

@@ -24,19 +24,19 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.arrays import pack, unpack
-from shared.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.checkpoints import resolve_model
 from shared.draft import Outcome
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.images import open_query_image
 from shared.index import Collection
-from shared.manifest import read_items
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.preprocess import Preprocess
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import pack, unpack
+from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
+from shared.storage.manifest import read_items
 from worker.encode import encode_halving
 from worker.lease import writer_paused
 from worker.outcomes import advance
@@ -112,8 +112,8 @@ def begin(services: Services, claim: Claim) -> None:
     )
 
 
-def _addition(claim: Claim, index: int, owner: str, image: Image) -> vectorlog.Addition:
-    return vectorlog.Addition(index, claim.chunk.attempt + 1, owner, image, claim.version + index)
+def _addition(claim: Claim, index: int, owner: str, image: Image) -> vector_log.Addition:
+    return vector_log.Addition(index, claim.chunk.attempt + 1, owner, image, claim.version + index)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """A collection as its vector log tells it: compared with what is in Chroma, and made anew.
 
-The records are described in shared/vectorlog.py, and made by the writer's own `Draft`: so what is rebuilt has
+The records are described in shared/storage/vector_log.py, and made by the writer's own `Draft`: so what is rebuilt has
 the keys, sources and metadata that the writer gave it.
 """
 
@@ -13,8 +13,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import unpack
-from shared.blobs import Blobs, log_prefix
 from shared.contributions import KeyRecord, StoredPicture
 from shared.draft import Draft
 from shared.errors import CollectionNotFound, ConfigError
@@ -22,6 +20,8 @@ from shared.index import Collection, Index
 from shared.index_pictures import BATCH
 from shared.models import JsonObject
 from shared.services import Services
+from shared.storage.arrays import unpack
+from shared.storage.blobs import Blobs, log_prefix
 from worker.lease import writer_paused
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1

@@ -11,14 +11,14 @@ from itertools import islice
 
 import structlog
 
-from shared.blobs import job_prefix, scratch_prefix
 from shared.config import Settings
-from shared.discarded import delete_discarded
 from shared.errors import ImageSearchError, ItemError, JobNotFound
 from shared.job_view import job_document
 from shared.logs import configure_logging
 from shared.models import Job
 from shared.services import Services, build_services
+from shared.storage.blobs import job_prefix, scratch_prefix
+from shared.storage.trash import delete_discarded
 
 TICK_S = 1.0
 HOUSEKEEPING_S = 30.0

@@ -25,7 +25,7 @@ from playwright.sync_api import (
 
 from api.auth import create_key
 from deploy.demo_pictures import Pictures, openmoji
-from shared.blobs import Blobs
+from shared.storage.blobs import Blobs
 from tests.browser import pictures
 from tests.browser.looks import SCREENSHOTS
 from tests.image_server import ImageServer

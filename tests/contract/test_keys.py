@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import changes, vectorlog
+from shared import changes
 from shared import index as index_module
-from shared.arrays import unpack
-from shared.blobs import Blobs, picture_key
 from shared.config import Settings
 from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
 from shared.draft import Draft
@@ -19,9 +17,12 @@ from shared.errors import CollectionNotFound
 from shared.filters import parse_where
 from shared.index import Collection, Index
 from shared.ledger.ledger import Ledger
-from shared.manifest import ManifestWriter
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import unpack
+from shared.storage.blobs import Blobs, picture_key
+from shared.storage.manifest import ManifestWriter
 from tests.contract.conftest import NewIndex
 from tests.unit.stages import StubDispatcher, StubDownloader
 from worker.index import drain
@@ -280,11 +281,11 @@ def to_index(services: Services, chunk: Chunk, pictures: Sequence[Image]) -> Non
     claim = services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     additions = [
-        vectorlog.Addition(i, 1, f"{job_id}:{i}", one, claim.version + i) for i, one in enumerate(pictures)
+        vector_log.Addition(i, 1, f"{job_id}:{i}", one, claim.version + i) for i, one in enumerate(pictures)
     ]
     vectors = np.stack([vector(i) for i in range(len(pictures))])
-    segment = vectorlog.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
-    key = vectorlog.write_segment(services.blobs, "images", claim.token, segment)
+    segment = vector_log.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
+    key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
     moves = [(i, ItemState.FETCHED) for i in range(len(pictures))]
     assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
 

@@ -18,7 +18,6 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.context import Context
-from shared.blobs import Blobs
 from shared.config import Settings
 from shared.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
@@ -27,6 +26,7 @@ from shared.ledger.ledger import Ledger
 from shared.models import Image
 from shared.preprocess import Preprocess
 from shared.services import Services
+from shared.storage.blobs import Blobs
 from tests.redis_server import fake_ledger
 
 Vector = NDArray[np.float32]

@@ -8,16 +8,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.blobs import Blobs
 from shared.config import Settings
 from shared.contributions import Contribution, KeyRecord, StoredPicture
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.ledger.ledger import Ledger, new_job_id
-from shared.manifest import ManifestWriter, write_results
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import ManifestWriter, write_results
+from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
 
 FINGERPRINT = "5" * 16
@@ -185,7 +185,7 @@ class StubServices:
         ]
         vectors = np.eye(DIMENSION, dtype=np.float32)[np.arange(len(ids)) % DIMENSION]
         segment = Segment(claim.version, "stub", fingerprint, additions, vectors)
-        key = vectorlog.write_segment(self.blobs, "images", claim.token, segment)
+        key = vector_log.write_segment(self.blobs, "images", claim.token, segment)
         moves = [(i, ItemState.FETCHED) for i in range(len(ids))]
         assert self.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
         return job_id

@@ -7,8 +7,8 @@ import pytest
 
 from api import auth
 from api.auth import KeyRing, check_bind, create_key, is_loopback, list_keys, revoke_key
-from shared.blobs import Blobs
 from shared.errors import BlobsUnavailable, ConfigError, InvalidRequest, NotFound
+from shared.storage.blobs import Blobs
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 ANOTHER_MACHINE = {"REMOTE_ADDR": "203.0.113.5"}

@@ -5,7 +5,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.headers import HEADERS
-from shared.blobs import picture_key
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import Api, axis, make_api, picture
 
 PAGES = ("/", "/docs", "/docs/errors")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.blobs import picture_key
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,

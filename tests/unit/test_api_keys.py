@@ -8,10 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from shared import services as services_module
-from shared.arrays import unpack
-from shared.blobs import picture_key
 from shared.draft import Draft
 from shared.models import Image, ItemState, MetadataValue, Stage
+from shared.storage.arrays import unpack
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import (
     DIMENSION,
     INDEX_DOWN,

@@ -6,8 +6,8 @@ from werkzeug.test import TestResponse
 
 from api.auth import create_key
 from deploy.embedded import free_port
-from shared.blobs import Blobs
 from shared.errors import BlobsUnavailable
+from shared.storage.blobs import Blobs
 from tests.unit.fakes import LEDGER_DOWN, Api, assert_problem, make_api, make_services, with_services
 
 ADDRESS = "203.0.113.5"

@@ -14,9 +14,9 @@ import pytest
 
 from deploy.checkpoint import make_random_checkpoint
 from shared import checkpoints
-from shared.blobs import Blobs
 from shared.checkpoints import DEFAULT_MODEL, RECORD_KEY, STARTER, fingerprint, resolve_auto, resolve_model
 from shared.errors import ConfigError, ModelUnavailable
+from shared.storage.blobs import Blobs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -14,7 +14,7 @@ from shared.draft import Draft, Outcome
 from shared.errors import IndexUnavailable
 from shared.index import Collection
 from shared.models import ItemState
-from shared.vectorlog import Addition
+from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, StubCollection, image
 
 INDEXED, DUPLICATE = ItemState.INDEXED, ItemState.DUPLICATE

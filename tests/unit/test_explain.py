@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from shared.blobs import picture_key
 from shared.encoder import Encoder
 from shared.heatmap import heat, overlay
 from shared.preprocess import Preprocess
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)

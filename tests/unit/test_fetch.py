@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from shared.arrays import unpack
-from shared.blobs import picture_key
 from shared.errors import BlobsUnavailable, ItemError
-from shared.manifest import read_results
 from shared.models import Item, ItemState, JobStatus, Stage
 from shared.preprocess import Preprocess
-from shared.vectorlog import Addition
+from shared.storage.arrays import unpack
+from shared.storage.blobs import picture_key
+from shared.storage.manifest import read_results
+from shared.storage.vector_log import Addition
 from tests.unit.deadly import deadly_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
 from worker import fetch

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.arrays import unpack
 from shared.costly_files import MOST_SCANS, MOST_SEGMENTS, is_costly
 from shared.errors import ItemError
 from shared.images import decode
 from shared.models import Item, ItemState
-from shared.vectorlog import Addition
+from shared.storage.arrays import unpack
+from shared.storage.vector_log import Addition
 from tests.decoder_process import CLIP, DecoderProcess
 from tests.hostile_files import (
     BOMBS,

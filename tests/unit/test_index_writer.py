@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from shared.blobs import picture_key
 from shared.errors import LedgerUnavailable
 from shared.index import Collection
 from shared.ledger.ledger import Ledger
-from shared.manifest import read_results
 from shared.models import ItemState, JobStatus, Stage
+from shared.storage.blobs import picture_key
+from shared.storage.manifest import read_results
 from tests.unit.stages import StubServices, collection_gone, make_services
 from worker import index as writer
 from worker import lease

@@ -12,7 +12,6 @@ from api import bodies, intake, uploads
 from api.bodies import MAX_LINE_BYTES, Body, read_lines
 from api.intake import Options, check_options, ingest_json, ingest_lines
 from api.uploads import ingest_multipart
-from shared.blobs import Blobs
 from shared.config import Settings
 from shared.errors import (
     IdempotencyMismatch,
@@ -21,9 +20,10 @@ from shared.errors import (
     LedgerUnavailable,
     RequestTooLarge,
 )
-from shared.manifest import read_items
 from shared.models import Item, Job, JobStatus
 from shared.services import Services
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import read_items
 from tests.redis_server import fake_ledger
 
 OPTIONS = Options("images", None, None)

@@ -22,11 +22,11 @@ from api import moves as api_moves
 from api.cli_collections import client_commands
 from api.client import Client
 from api.job_schemas import JobOut
-from shared import vectorlog
-from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage
-from shared.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
+from shared.storage import vector_log
+from shared.storage.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
+from shared.storage.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
 from tests.unit.fakes import (
     DIMENSION,
     Api,
@@ -152,7 +152,7 @@ def test_an_import_is_in_the_vector_log_and_again_is_duplicate(api: Api) -> None
     data = exported(api)
     job_of(api, import_(api, data))
     keys = api.services.blobs.list(log_prefix("copy"))
-    logged = [a.image.id for key in keys for a in vectorlog.read_segment(api.services.blobs, key).additions]
+    logged = [a.image.id for key in keys for a in vector_log.read_segment(api.services.blobs, key).additions]
     assert sorted(logged) == [image_id(n) for n in range(10)]
     assert job_of(api, import_(api, data))["counts"]["duplicate"] == 10
 

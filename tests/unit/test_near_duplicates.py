@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared import vectorlog
 from shared.ledger.ledger import Ledger
-from shared.manifest import read_results, write_results
 from shared.models import ItemResult, ItemState, Stage
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.manifest import read_results, write_results
+from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker import lease
@@ -52,7 +52,7 @@ def arrive(services: StubServices, *looks: Look, skip: bool = True, version: int
     ]
     vectors = np.stack([unit(direction) for _, _, direction in looks])
     segment = Segment(version, "stub", FINGERPRINT, additions, vectors)
-    key = vectorlog.write_segment(services.blobs, "images", claim.token, segment)
+    key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
     moves = [(i, ItemState.FETCHED) for i in range(len(looks))]
     assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
     return job_id
@@ -64,7 +64,7 @@ def image_ids(services: StubServices, job_id: str) -> list[str | None]:
 
 
 def logged(services: StubServices) -> list[str]:
-    segments = (vectorlog.read_segment(services.blobs, key) for key in services.blobs.list("log/images/"))
+    segments = (vector_log.read_segment(services.blobs, key) for key in services.blobs.list("log/images/"))
     return sorted(addition.image.id for segment in segments for addition in segment.additions)
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as arrow_parquet
 
-from shared import parquet
 from shared.errors import InvalidRequest
-from shared.parquet import Header, Row, Source, joined, write_part
+from shared.storage import parquet
+from shared.storage.parquet import Header, Row, Source, joined, write_part
 from tests.unit.stages import image
 
 HEADER = Header("images", "m/one", "1" * 16, 4)

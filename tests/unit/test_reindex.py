@@ -16,15 +16,16 @@ from api import cli_command
 from api import moves as api_moves
 from api.cli_collections import reindex as reindex_command
 from api.client import Client
-from shared import changes, vectorlog
+from shared import changes
 from shared import index as index_module
-from shared.arrays import pack
-from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
 from shared.contributions import KeyRecord
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import Collection
 from shared.models import Chunk, Claim, JobKind, Stage
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key
 from tests.unit.client_server import Server
 from tests.unit.client_server import job as job_document
 from tests.unit.fakes import (
@@ -62,9 +63,9 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
     for number in range(start, start + count):
         added = api.add(number, axis(number % 8), metadata={"n": number})
         image = images(api).get(added)
-        addition = vectorlog.Addition(number, 1, f"job:{number}", image, number)
-        segment = vectorlog.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
-        vectorlog.write_segment(api.services.blobs, "images", "x", segment)
+        addition = vector_log.Addition(number, 1, f"job:{number}", image, number)
+        segment = vector_log.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
+        vector_log.write_segment(api.services.blobs, "images", "x", segment)
         if kept:
             key = picture_key("images", image_id(number), "rendition")
             api.services.blobs.put(key, picture((number, 0, 0)))
@@ -385,7 +386,7 @@ def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
     job_of(api)
     keys = api.services.blobs.list(log_prefix("images"))
     assert [key.rpartition("/")[2] for key in keys] == [f"{number:020d}-x.npz" for number in range(5)]
-    segments = [vectorlog.read_segment(api.services.blobs, key) for key in keys]
+    segments = [vector_log.read_segment(api.services.blobs, key) for key in keys]
     assert {(one.model, one.fingerprint) for one in segments} == {("big/model", NEW)}
     assert all(np.allclose(one.vectors[0], vector_of(n), atol=1e-6) for n, one in enumerate(segments))
 

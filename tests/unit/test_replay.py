@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from deploy import maintenance
 from deploy.cli import main
 from shared import index as index_module
-from shared import vectorlog
-from shared.arrays import pack
-from shared.blobs import log_prefix
 from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
 from shared.models import Image
 from shared.services import Services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import log_prefix
+from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import DIMENSION, axis, image_id, make_services
 from tests.unit.stages import StubDispatcher, image
 from worker import lease, replay
@@ -40,7 +40,7 @@ def log(services: Services, version: int, numbers: Sequence[int], **fields: Any)
     ]
     vectors = np.stack([axis(n % DIMENSION) for n in numbers])
     segment = Segment(version, "stub/model", FINGERPRINT, additions, vectors)
-    vectorlog.write_segment(services.blobs, "images", "x", segment)
+    vector_log.write_segment(services.blobs, "images", "x", segment)
 
 
 def log_record(services: Services, version: int, **record: Any) -> None:

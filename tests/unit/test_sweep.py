@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.blobs import discarded_key, picture_key
-from shared.discarded import discard, restore
 from shared.errors import ItemError
 from shared.models import ItemState, JobStatus, Stage
+from shared.storage.blobs import discarded_key, picture_key
+from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
 from worker import sweep as sweeper

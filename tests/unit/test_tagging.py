@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared import vectorlog
 from shared.config import Settings
 from shared.encoder import Encoder
 from shared.errors import ConfigError
 from shared.models import Image
+from shared.storage import vector_log
 from shared.tagging import EXPLICIT, MOST_TAGS, describe, read_vocabulary
 from tests.unit.stages import image
 
@@ -153,7 +153,7 @@ def test_a_vocabulary_that_is_none_is_one_line_that_names_the_setting(
 
 
 def test_a_log_record_of_before_there_were_these_fields_still_reads() -> None:
-    record = vectorlog.Addition(0, 1, "j:0", image("a"), 1).record()
+    record = vector_log.Addition(0, 1, "j:0", image("a"), 1).record()
     for name in ("tags", "nsfw", "colors", "phash"):
         del record["image"][name]
-    assert vectorlog.Addition.from_record(record).image == image("a")
+    assert vector_log.Addition.from_record(record).image == image("a")

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 
-from shared.blobs import Blobs, job_prefix
 from shared.models import Chunk, Item, ItemResult, JsonObject, Stage
+from shared.storage.blobs import Blobs, job_prefix
 
 SEGMENT_ITEMS = 1024
 

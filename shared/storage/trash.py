@@ -6,8 +6,8 @@ aside: it then gets them back. So two keys can exchange their pictures in one jo
 
 from collections.abc import Sequence
 
-from shared.blobs import PICTURE_KINDS, Blobs, discarded_key, picture_key
 from shared.services import Services
+from shared.storage.blobs import PICTURE_KINDS, Blobs, discarded_key, picture_key
 
 
 def discard(services: Services, collection: str, image_ids: Sequence[str]) -> None:

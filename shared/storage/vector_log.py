@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import pack, unpack
-from shared.blobs import Blobs, log_prefix
 from shared.models import Image, JsonObject
+from shared.storage.arrays import pack, unpack
+from shared.storage.blobs import Blobs, log_prefix
 
 
 @dataclass(frozen=True, slots=True)
