@@ -17,10 +17,10 @@ from api.query import open_collection
 from api.schemas import CollectionName, QueryModel, thumbnail_url
 from shared.appearance import hash_bits
 from shared.errors import InvalidRequest, Unavailable
-from shared.index import Collection
+from shared.index.index import Collection
+from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
 from shared.job_view import rfc3339
 from shared.models import DEFAULT_COLLECTION, Image
-from shared.near import COSINE, HAMMING, Places, Vectors, groups
 
 MAX_PICTURES = 100_000
 MAX_SHOWN = 100  # pictures of one group

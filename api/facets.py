@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from api.search_schemas import MAX_FACET_VALUES, FacetCount, FacetName
-from shared.filters import FIELDS, Kind, Scalar, values_of
+from shared.index.filters import FIELDS, Kind, Scalar, values_of
 from shared.job_view import rfc3339
 from shared.models import Image
 

@@ -20,9 +20,9 @@ from api.search import result_of
 from api.visibility import visible
 from shared.changes import change_metadata, remove_image, remove_key
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
-from shared.filters import Where, parse_where
-from shared.index import Collection
-from shared.index_pictures import no_image
+from shared.index.filters import Where, parse_where
+from shared.index.images import no_image
+from shared.index.index import Collection
 from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key

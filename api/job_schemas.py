@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.errors import FieldError
-from shared.filters import METADATA_NAME
+from shared.index.filters import METADATA_NAME
+from shared.index.near_duplicates import COSINE, HAMMING
 from shared.job_view import job_document
 from shared.metadata import MAX_METADATA, pointer
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus
-from shared.near import COSINE, HAMMING
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20

@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 from api.bodies import Body
 from api.job_schemas import field_errors
 from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
-from shared.filters import is_unicode
+from shared.index.filters import is_unicode
 
 PROBLEM_JSON = "application/problem+json"
 MAX_BODY_BYTES = 2**20  # where a view does not say otherwise

@@ -41,8 +41,8 @@ from api.schemas import (
 from api.search_schemas import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
-from shared.filters import Where, parse_where
-from shared.index import Collection
+from shared.index.filters import Where, parse_where
+from shared.index.index import Collection
 from shared.metadata import pointer
 from shared.models import Hit, Image
 

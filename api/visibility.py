@@ -1,7 +1,7 @@
 """What NSFW_MAX leaves out of searches and listings that do not ask for it."""
 
 from api.context import services
-from shared.filters import And, In, Not, Or, Range, Where
+from shared.index.filters import And, In, Not, Or, Range, Where
 
 
 def visible(where: Where | None) -> Where | None:

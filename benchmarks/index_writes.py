@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.results import Result, wall_seconds
 from benchmarks.synthetic import batches, image
 from shared.config import Settings
-from shared.index import Index
+from shared.index.index import Index
 from shared.ledger.ledger import new_job_id
 from shared.models import Chunk, Claim, ItemState, Stage
 from shared.services import Services, build_services

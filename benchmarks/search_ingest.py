@@ -16,7 +16,7 @@ from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Users, simulate
 from shared.encoder import Encoder
-from shared.index import Index
+from shared.index.index import Index
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 

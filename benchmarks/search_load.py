@@ -18,7 +18,7 @@ from benchmarks.results import Curve, Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Tally, Users, simulate
 from shared.encoder import Encoder
-from shared.index import Index
+from shared.index.index import Index
 from tests.api_server import api_server, children
 from tests.chroma_server import ChromaServer
 

@@ -18,7 +18,7 @@ from shared.config import Settings
 from shared.download import Downloader
 from shared.encoder import Encoder
 from shared.images import Picture, Preprocess, decode
-from shared.index import Index
+from shared.index.index import Index
 from shared.storage.blobs import Blobs, picture_key
 from shared.storage.vector_log import Addition, Segment, read_segment, write_segment
 from tests.chroma_server import ChromaServer

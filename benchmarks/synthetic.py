@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.encoder import Encoder
-from shared.index import Collection, Index
+from shared.index.index import Collection, Index
 from shared.models import DEFAULT_COLLECTION, Image
 
 CLUSTERS = 600

@@ -152,7 +152,7 @@ def _broker(settings: Settings) -> str:
 
 
 def _chroma(settings: Settings) -> str:
-    from shared.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
+    from shared.index.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
 
     token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
     index = Index(

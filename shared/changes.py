@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from shared.draft import Draft
 from shared.errors import IndexUnavailable
-from shared.index_pictures import no_image
+from shared.index.images import no_image
+from shared.index.write_batch import Draft
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 from shared.storage import vector_log

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import FieldError
-from shared.filters import METADATA_NAME, RESERVED_NAMES
+from shared.index.filters import METADATA_NAME, RESERVED_NAMES
 
 MAX_METADATA = 32
 

@@ -12,7 +12,7 @@ from celery import Celery
 from shared.config import Settings
 from shared.download import Downloader
 from shared.errors import IndexUnavailable
-from shared.index import Index
+from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.storage.blobs import Blobs, collection_prefix, discarded_prefix, log_prefix
 from shared.tasks import Dispatcher, make_celery

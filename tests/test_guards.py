@@ -24,7 +24,7 @@ PACKAGES = ("api", "worker", "shared", "deploy")
 FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared": {"api", "worker", "deploy"}}
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
-    "chromadb": {"shared/index.py", "shared/index_connection.py"},
+    "chromadb": {"shared/index/index.py", "shared/index/connection.py"},
     "redis": {"shared/ledger/ledger.py"},
     "openvino": {"shared/openvino_tower.py"},
     "nncf": {"shared/openvino_tower.py"},
@@ -32,7 +32,7 @@ TOUCHED_BY = {
     "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download.py", "api/client.py", "shared/index_connection.py"},
+    "httpx": {"shared/download.py", "api/client.py", "shared/index/connection.py"},
     "pyarrow": {"shared/storage/parquet.py", "api/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }

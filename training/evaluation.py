@@ -24,7 +24,7 @@ from benchmarks.results import Result
 from shared.encoder import Encoder
 from shared.errors import ItemError
 from shared.images import open_query_image
-from shared.index import Collection, Index
+from shared.index.index import Collection, Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from training.pictures import Item, collect, cropped, render

@@ -15,9 +15,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.draft import Draft
 from shared.errors import ItemError, ModelMismatch
-from shared.index import Collection
+from shared.index.index import Collection
+from shared.index.write_batch import Draft
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.appearance import hash_bits
-from shared.index import Collection
+from shared.index.index import Collection
+from shared.index.near_duplicates import COSINE, HAMMING
 from shared.models import Image
-from shared.near import COSINE, HAMMING
 
 _QUERIES = 100  # at once
 _NEAREST = 32  # of each; were more of them near by vector alone, a near-duplicate behind them would be kept

@@ -25,11 +25,11 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.checkpoints import resolve_model
-from shared.draft import Outcome
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.images import open_query_image
-from shared.index import Collection
+from shared.index.index import Collection
+from shared.index.write_batch import Outcome
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.preprocess import Preprocess
 from shared.services import Services

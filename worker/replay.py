@@ -13,11 +13,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contributions import KeyRecord, StoredPicture
-from shared.draft import Draft
 from shared.errors import CollectionNotFound, ConfigError
-from shared.index import Collection, Index
-from shared.index_pictures import BATCH
+from shared.index.images import BATCH
+from shared.index.index import Collection, Index
+from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.write_batch import Draft
 from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack

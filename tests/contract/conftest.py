@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.index import Index
+from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from tests.chroma_server import ChromaServer
 from tests.redis_server import fake_ledger, redis_server

@@ -13,8 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.embedded import free_port
-from shared import index as index_module
-from shared import index_pictures, index_search
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -23,8 +21,10 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
-from shared.filters import parse_where
-from shared.index import Collection, Index
+from shared.index import images, search
+from shared.index import index as index_module
+from shared.index.filters import parse_where
+from shared.index.index import Collection, Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
@@ -177,8 +177,8 @@ def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) ->
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_pictures, "PAGE", 7)
-    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
+    monkeypatch.setattr(images, "PAGE", 7)
+    monkeypatch.setattr(images, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     assert list(collection.ids()) == ids
 
@@ -186,8 +186,8 @@ def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
 def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_pictures, "PAGE", 7)
-    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
+    monkeypatch.setattr(images, "PAGE", 7)
+    monkeypatch.setattr(images, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     listed = []
     for number, image_id in enumerate(collection.ids()):
@@ -539,7 +539,7 @@ def test_a_search_that_comes_back_short_is_scored_exactly(
     vectors = unit_rows(40)
     fill(collection, vectors)
     nothing = {"ids": [[]], "distances": [[]], "metadatas": [[]]}
-    monkeypatch.setattr(index_search, "_answer", lambda *args, **kwargs: nothing)
+    monkeypatch.setattr(search, "_answer", lambda *args, **kwargs: nothing)
     hits = collection.search(vectors[7], limit=40)
     assert [hit.image.id for hit in hits] == exact(vectors, vectors[7])
     where = parse_where({"width": {"gt": 0}})
@@ -685,8 +685,8 @@ def _answer_all(server: socket.socket, answer: bytes, seen: list[bytes] | None =
 
 
 def test_every_id_comes_once_over_pages(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_search, "_ID_PAGE", 5)
-    monkeypatch.setattr(index_search, "_OVERLAP", 2)
+    monkeypatch.setattr(search, "_ID_PAGE", 5)
+    monkeypatch.setattr(search, "_OVERLAP", 2)
     assert list(collection.ids()) == []
     for count in (5, 13):
         images = [image(n) for n in range(count)]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from shared import changes
-from shared import index as index_module
 from shared.config import Settings
-from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
-from shared.draft import Draft
 from shared.errors import CollectionNotFound
-from shared.filters import parse_where
-from shared.index import Collection, Index
+from shared.index import index as index_module
+from shared.index.filters import parse_where
+from shared.index.index import Collection, Index
+from shared.index.provenance import Contribution, KeyRecord, StoredPicture, assembled, of_image
+from shared.index.write_batch import Draft
 from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services

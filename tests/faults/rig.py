@@ -20,7 +20,7 @@ import numpy as np
 
 from deploy.doctor import deployment
 from shared.errors import ImageSearchError
-from shared.index import Index
+from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.services import Services, build_services
 from tests.faults import up

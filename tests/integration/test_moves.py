@@ -16,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from deploy.checkpoint import make_random_checkpoint
-from shared.index import Index
+from shared.index.index import Index
 from tests.stack import ROOT, Stack, eventually, finished
 
 PICTURES = 30

@@ -21,7 +21,7 @@ from api.context import Context
 from shared.config import Settings
 from shared.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
-from shared.index import Index
+from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.models import Image
 from shared.preprocess import Preprocess

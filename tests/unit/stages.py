@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.config import Settings
-from shared.contributions import Contribution, KeyRecord, StoredPicture
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
+from shared.index.provenance import Contribution, KeyRecord, StoredPicture
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from shared import services as services_module
-from shared.draft import Draft
+from shared.index.write_batch import Draft
 from shared.models import Image, ItemState, MetadataValue, Stage
 from shared.storage.arrays import unpack
 from shared.storage.blobs import picture_key

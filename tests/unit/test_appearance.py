@@ -17,8 +17,8 @@ from shared.appearance import (
     small,
 )
 from shared.images import decode
+from shared.index.near_duplicates import HAMMING
 from shared.models import COLORS
-from shared.near import HAMMING
 from shared.preprocess import Preprocess
 from tests.image_server import make_photo
 

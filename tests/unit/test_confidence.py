@@ -8,7 +8,7 @@ import pytest
 
 from api import confidence
 from api.confidence import LEAST_PICTURES, Backgrounds, Calibration
-from shared.index import Collection, Index
+from shared.index.index import Collection, Index
 from shared.models import Image
 from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, make_api, unit
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contributions import MAX_CONTRIBUTIONS, KeyRecord, StoredPicture
-from shared.draft import Draft, Outcome
 from shared.errors import IndexUnavailable
-from shared.index import Collection
+from shared.index.index import Collection
+from shared.index.provenance import MAX_CONTRIBUTIONS, KeyRecord, StoredPicture
+from shared.index.write_batch import Draft, Outcome
 from shared.models import ItemState
 from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, StubCollection, image

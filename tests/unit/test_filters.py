@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import filters
-from shared import index as index_module
 from shared.errors import InvalidRequest
-from shared.filters import Where, parse_where
-from shared.index import Collection, Index
+from shared.index import filters
+from shared.index import index as index_module
+from shared.index.filters import Where, parse_where
+from shared.index.index import Collection, Index
 from shared.models import Image
 
 PICTURE = Image(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import index_search
-from shared.filters import parse_where
-from shared.index import Collection, Index
+from shared.index import search
+from shared.index.filters import parse_where
+from shared.index.index import Collection, Index
 from shared.models import Image
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 
@@ -126,7 +126,7 @@ def test_a_first_page_asks_chroma_once(distinct: Collection) -> None:
 
     def found(limit: int) -> list[str]:
         options: Any = {"offset": 0, "where": None, "min_score": None, "exclude": None}
-        search = partial(index_search.search, vector=query(8), limit=limit, **options)
+        search = partial(search.search, vector=query(8), limit=limit, **options)
         return [hit.image.id for hit in distinct._run(lambda store: search(Counted(store)))]
 
     first = found(20)
@@ -174,14 +174,14 @@ def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
     distinct: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    answer = index_search._answer
+    answer = search._answer
 
     def watched(store: Any, vector: Vector, count: int, *rest: Any) -> Any:
         asked.append(count)
         return answer(store, vector, count, *rest)
 
-    monkeypatch.setattr(index_search, "_answer", watched)
-    monkeypatch.setattr(index_search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
+    monkeypatch.setattr(search, "_answer", watched)
+    monkeypatch.setattr(search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
     few = [hit.image.id for hit in distinct.search(query(8), limit=20)]
     assert asked == [32], "a picture's vector: one call with the records"
     found = [hit.image.id for hit in distinct.search(query(8), limit=20, of_text=True)]

@@ -17,11 +17,11 @@ from api import moves as api_moves
 from api.cli_collections import reindex as reindex_command
 from api.client import Client
 from shared import changes
-from shared import index as index_module
-from shared.contributions import KeyRecord
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
-from shared.index import Collection
+from shared.index import index as index_module
+from shared.index.index import Collection
+from shared.index.provenance import KeyRecord
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack

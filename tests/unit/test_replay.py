@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from deploy import maintenance
 from deploy.cli import main
-from shared import index as index_module
 from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
+from shared.index import index as index_module
 from shared.models import Image
 from shared.services import Services
 from shared.storage import vector_log

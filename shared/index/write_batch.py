@@ -12,7 +12,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.contributions import (
+from shared.errors import CollectionNotFound, Unavailable
+from shared.index.index import Collection
+from shared.index.provenance import (
     MAX_CONTRIBUTIONS,
     Contribution,
     KeyRecord,
@@ -21,8 +23,6 @@ from shared.contributions import (
     of_image,
     with_contribution,
 )
-from shared.errors import CollectionNotFound, Unavailable
-from shared.index import Collection
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
 

@@ -24,8 +24,6 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
-from shared import index_search
-from shared.contributions import Contribution
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -33,11 +31,13 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
-from shared.filters import Where
-from shared.index_connection import calls as _calls
-from shared.index_connection import http_server, in_process_server
-from shared.index_pictures import BATCH, Pictures, no_image, write_records
-from shared.index_records import Pointer, new_pointer, to_record
+from shared.index import search
+from shared.index.connection import calls as _calls
+from shared.index.connection import http_server, in_process_server
+from shared.index.filters import Where
+from shared.index.images import BATCH, Pictures, no_image, write_records
+from shared.index.provenance import Contribution
+from shared.index.records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ POINTER_TTL_S = 2.0
 SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
-EF_SEARCH = 256  # enough for texts' nearest among 100,000; index_search.py asks for more where there are more
+EF_SEARCH = 256  # enough for texts' nearest among 100,000; search.py asks for more where there are more
 HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
@@ -386,7 +386,7 @@ class Collection(Pictures):
 
     def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Of those ids that are present."""
-        pages = self._run(lambda chroma: list(index_search.vectors(chroma, list(ids))))
+        pages = self._run(lambda chroma: list(search.vectors(chroma, list(ids))))
         return {image_id: row for page, rows in pages for image_id, row in zip(page, rows, strict=True)}
 
     def count(self) -> int:
@@ -394,7 +394,7 @@ class Collection(Pictures):
 
     def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
         """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
-        return self._run(lambda chroma: index_search.nearest(chroma, vectors, count))
+        return self._run(lambda chroma: search.nearest(chroma, vectors, count))
 
     def search(
         self,
@@ -412,13 +412,13 @@ class Collection(Pictures):
         `of_text`: the vector is far from all pictures', and HNSW looks at more of a large collection.
         """
         which = partial(
-            index_search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
+            search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
             exclude=exclude,
         )  # fmt: skip
 
         def run(chroma: ChromaCollection) -> list[Hit]:
             size = self._index._size(chroma) if of_text else 0
-            return which(chroma, candidates=index_search.candidates_for(size, EF_SEARCH))
+            return which(chroma, candidates=search.candidates_for(size, EF_SEARCH))
 
         return self._run(run)
 
@@ -426,12 +426,12 @@ class Collection(Pictures):
         self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
     ) -> tuple[list[Image], bool]:
         """Of the `most` nearest those that match, in no order; and whether no other one does."""
-        which = partial(index_search.matching, where=where, min_score=min_score, most=most)
+        which = partial(search.matching, where=where, min_score=min_score, most=most)
         return self._run(lambda chroma: which(chroma, vector))
 
     def sample(self, count: int) -> NDArray[np.float32]:
         """Vectors (n, dimension) of about `count` pictures spread over the collection, or of all of fewer."""
-        return self._run(partial(index_search.sample, count=count))
+        return self._run(partial(search.sample, count=count))
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         index, name = self._index, self.pointer.name

@@ -2,7 +2,7 @@
 
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
 (filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
-(contributions.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
+(provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
 start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that
 Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without
 end. The numbers also lie nearly right under their names, for ranges. A picture's keys are the list `key`.
@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared import contributions
-from shared.contributions import Contribution, StoredPicture
 from shared.errors import ModelMismatch
-from shared.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
+from shared.index import provenance
+from shared.index.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
+from shared.index.provenance import Contribution, StoredPicture
 from shared.models import Image, Metadata, MetadataValue
 
 Record = Mapping[str, Any]
@@ -90,10 +90,10 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
     values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | lists | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
-    version = contributions.common_version(image, made_of)
+    version = provenance.common_version(image, made_of)
     record["_owner"] = owner if version is None else f"{owner}@{version}"
     if made_of and version is None:
-        record["_contributions"] = contributions.to_json(made_of)
+        record["_contributions"] = provenance.to_json(made_of)
     record["_place"] = place_of(image.id)
     if image.keys:
         record["key"] = image.keys
@@ -120,9 +120,7 @@ def from_record(record: Record) -> Image:
 def stored_picture(record: Record) -> StoredPicture:
     image, written = from_record(record), record.get("_contributions")
     owner, _, version = record["_owner"].partition("@")
-    made_of = (
-        contributions.from_json(written) if written else contributions.of_image(image, int(version or 0))
-    )
+    made_of = provenance.from_json(written) if written else provenance.of_image(image, int(version or 0))
     return StoredPicture(image, owner, made_of)
 
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import contributions
-from shared.contributions import KeyRecord, StoredPicture
 from shared.errors import ImageNotFound
-from shared.filters import Where
-from shared.index_records import PLACES, Record, from_record, place_of, removals, stored_picture, to_record
+from shared.index import provenance
+from shared.index.filters import Where
+from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.records import PLACES, Record, from_record, place_of, removals, stored_picture, to_record
 from shared.models import Image, JsonObject
 
 T = TypeVar("T")
@@ -116,14 +116,14 @@ class Pictures(ABC):
         for start in range(0, len(keys), BATCH):
             ids = [_key_id(key) for key in keys[start : start + BATCH]]
             records = self._beside(partial(read_records, ids=ids))
-            found |= {(one := contributions.key_from_record(record)).key: one for record in records}
+            found |= {(one := provenance.key_from_record(record)).key: one for record in records}
         return found
 
     def write_keys(self, records: Sequence[KeyRecord]) -> None:
         for start in range(0, len(records), BATCH):
             batch = records[start : start + BATCH]
             ids = [_key_id(record.key) for record in batch]
-            rows = [contributions.key_to_record(record) for record in batch]
+            rows = [provenance.key_to_record(record) for record in batch]
             self._beside(methodcaller("upsert", ids, _spread(ids), rows), self._write_s)
 
     def by_key(self, key: str) -> StoredPicture | None:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.filters import Where
-from shared.index_records import Record, from_record
+from shared.index.filters import Where
+from shared.index.records import Record, from_record
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
