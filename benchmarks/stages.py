@@ -15,7 +15,7 @@ from benchmarks.processes import cpu_seconds
 from benchmarks.results import wall_seconds
 from benchmarks.synthetic import image
 from shared.config import Settings
-from shared.download import Downloader
+from shared.download.downloader import Downloader
 from shared.encoder import Encoder
 from shared.images import Picture, Preprocess, decode
 from shared.index.index import Index

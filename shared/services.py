@@ -10,7 +10,7 @@ import structlog
 from celery import Celery
 
 from shared.config import Settings
-from shared.download import Downloader
+from shared.download.downloader import Downloader
 from shared.errors import IndexUnavailable
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger

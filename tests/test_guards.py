@@ -32,7 +32,7 @@ TOUCHED_BY = {
     "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download.py", "api/client.py", "shared/index/connection.py"},
+    "httpx": {"shared/download/downloader.py", "api/client.py", "shared/index/connection.py"},
     "pyarrow": {"shared/storage/parquet.py", "api/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }

@@ -14,10 +14,10 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.download.host_limits import Manners
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.images import Picture, Preprocess, decode
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
-from shared.politeness import Manners
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack

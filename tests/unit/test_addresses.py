@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from api.intake import check_options
-from shared import resolver
-from shared.download import Downloader
+from shared.download import resolver
+from shared.download.downloader import Downloader
+from shared.download.host_limits import Manners
 from shared.errors import InvalidRequest, ItemError
-from shared.politeness import Manners
 from tests.image_server import ImageServer
 
 PUBLIC = "93.184.216.34"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from shared.addresses import AddressPolicy
-from shared.download import Downloader
+from shared.download.addresses import AddressPolicy
+from shared.download.downloader import Downloader
+from shared.download.host_limits import LONGEST_PAUSE_S, LONGEST_WAIT_S, Manners
 from shared.errors import HostBusy, ItemError
 from shared.ledger.hosts import FAILURES_TO_OPEN, HostTurn
 from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
-from shared.politeness import LONGEST_PAUSE_S, LONGEST_WAIT_S, Manners
 from tests.image_server import ImageServer
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services, unavailable

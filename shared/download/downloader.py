@@ -19,10 +19,10 @@ from http import HTTPStatus
 import httpcore
 import httpx
 
-from shared.addresses import AddressPolicy, canonical_host
+from shared.download.addresses import AddressPolicy, canonical_host
+from shared.download.host_limits import Manners
+from shared.download.resolver import Resolver
 from shared.errors import ItemError
-from shared.politeness import Manners
-from shared.resolver import Resolver
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
