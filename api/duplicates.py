@@ -15,8 +15,8 @@ from api.auth import requires
 from api.duplicate_schemas import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.query import open_collection
 from api.schemas import CollectionName, QueryModel, thumbnail_url
-from shared.appearance import hash_bits
 from shared.errors import InvalidRequest, Unavailable
+from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection
 from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
 from shared.job_view import rfc3339

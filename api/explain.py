@@ -10,7 +10,7 @@ from api.query import Term, open_collection, refuse_blank
 from api.schemas import ExplainQuery
 from shared.errors import ImageNotFound, PixelsNotKept
 from shared.heatmap import heat, overlay
-from shared.images import open_stored
+from shared.imaging.decode import open_stored
 from shared.storage.blobs import Blobs, PictureKind, picture_key
 
 _KEPT: tuple[PictureKind, ...] = ("rendition", "original")

@@ -23,7 +23,7 @@ from shared.errors import (
     InvalidRequest,
     ItemError,
 )
-from shared.images import open_query_image
+from shared.imaging.decode import open_query_image
 from shared.index.index import Collection
 from shared.models import DEFAULT_COLLECTION
 from shared.services import Services

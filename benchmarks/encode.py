@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
 from shared.encoder import Encoder
-from shared.images import decode
+from shared.imaging.decode import decode
 
 ROUNDS = 15
 BATCH = 32

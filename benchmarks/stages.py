@@ -17,7 +17,7 @@ from benchmarks.synthetic import image
 from shared.config import Settings
 from shared.download.downloader import Downloader
 from shared.encoder import Encoder
-from shared.images import Picture, Preprocess, decode
+from shared.imaging.decode import Picture, Preprocess, decode
 from shared.index.index import Index
 from shared.storage.blobs import Blobs, picture_key
 from shared.storage.vector_log import Addition, Segment, read_segment, write_segment

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from shared.errors import ConfigError, ModelUnavailable
+from shared.imaging.preprocess import Preprocess
 from shared.models import JsonObject
-from shared.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from shared.storage.blobs import Blobs

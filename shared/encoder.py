@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shared import openvino_tower
 from shared.checkpoints import fingerprint, resolve_auto, resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
-from shared.preprocess import Preprocess
+from shared.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
-# In the order of the table of typical colours in shared/appearance.py.
+# In the order of the table of typical colours in shared/imaging/colors_and_hash.py.
 COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MAX_KEY = 256
 

@@ -28,7 +28,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.errors import ConfigError
-from shared.preprocess import Preprocess
+from shared.imaging.preprocess import Preprocess
 
 Pixels = NDArray[np.uint8]
 Features = Callable[[Pixels], NDArray[np.float32]]

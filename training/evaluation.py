@@ -23,7 +23,7 @@ from benchmarks.photos import write_photos
 from benchmarks.results import Result
 from shared.encoder import Encoder
 from shared.errors import ItemError
-from shared.images import open_query_image
+from shared.imaging.decode import open_query_image
 from shared.index.index import Collection, Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer

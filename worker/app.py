@@ -14,7 +14,7 @@ from shared import tagging
 from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
 from shared.errors import ItemError, LedgerUnavailable
-from shared.images import Preprocess
+from shared.imaging.decode import Preprocess
 from shared.ledger.workers import WORKER_SEEN_S
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, JobKind, Stage

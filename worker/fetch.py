@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.download.host_limits import Manners
 from shared.errors import HostBusy, ItemError, Unavailable
-from shared.images import Picture, Preprocess, decode
+from shared.imaging.decode import Picture, Preprocess, decode
 from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
 from shared.services import Services
 from shared.storage import vector_log

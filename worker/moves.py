@@ -16,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
-from shared.images import is_small_file
+from shared.imaging.decode import is_small_file
 from shared.models import Claim, Image, Item, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import parquet, vector_log

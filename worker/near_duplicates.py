@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.appearance import hash_bits
+from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.models import Image

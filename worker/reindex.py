@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from shared.checkpoints import resolve_model
 from shared.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
-from shared.images import open_query_image
+from shared.imaging.decode import open_query_image
+from shared.imaging.preprocess import Preprocess
 from shared.index.index import Collection
 from shared.index.write_batch import Outcome
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
-from shared.preprocess import Preprocess
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack

@@ -21,10 +21,10 @@ from api.context import Context
 from shared.config import Settings
 from shared.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
+from shared.imaging.preprocess import Preprocess
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.models import Image
-from shared.preprocess import Preprocess
 from shared.services import Services
 from shared.storage.blobs import Blobs
 from tests.redis_server import fake_ledger

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from shared.encoder import Encoder
 from shared.heatmap import heat, overlay
-from shared.preprocess import Preprocess
+from shared.imaging.preprocess import Preprocess
 from shared.storage.blobs import picture_key
 from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api
 

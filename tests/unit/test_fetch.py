@@ -10,8 +10,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from shared.errors import BlobsUnavailable, ItemError
+from shared.imaging.preprocess import Preprocess
 from shared.models import Item, ItemState, JobStatus, Stage
-from shared.preprocess import Preprocess
 from shared.storage.arrays import unpack
 from shared.storage.blobs import picture_key
 from shared.storage.manifest import read_results

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from shared.errors import ItemError, ModelUnavailable
-from shared.exif import read_exif
-from shared.images import Picture, Preprocess, decode, open_query_image
+from shared.imaging.decode import Picture, Preprocess, decode, open_query_image
+from shared.imaging.exif import read_exif
 from tests.image_server import make_photo
 
 # Pillow warns of the damage that these tests do on purpose.

@@ -19,11 +19,11 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared import appearance
-from shared.costly_files import is_costly
 from shared.errors import ItemError
-from shared.exif import Exif, read_exif
-from shared.preprocess import Preprocess
+from shared.imaging import colors_and_hash
+from shared.imaging.decompression_bombs import is_costly
+from shared.imaging.exif import Exif, read_exif
+from shared.imaging.preprocess import Preprocess
 
 __all__ = ["Picture", "Preprocess", "decode", "open_query_image"]
 
@@ -97,7 +97,7 @@ class Picture:
 
     `pixels` is the model's crop, uint8 (height, width, 3); `thumbnail` is a WebP file, `rendition` a JPEG.
     `taken_at` is seconds since the epoch, `lat` and `lon` are degrees; `colors` and `phash` are those of
-    appearance.py.
+    colors_and_hash.py.
     """
 
     format: str
@@ -132,7 +132,7 @@ def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) 
         pixels = preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
         rendition = _fit(decoded.image, RENDITION_SIDE)
         thumbnail = _fit(rendition, THUMBNAIL_SIDE)
-        small = appearance.small(thumbnail)
+        small = colors_and_hash.small(thumbnail)
         return Picture(
             format=decoded.format,
             width=decoded.width,
@@ -140,8 +140,8 @@ def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) 
             taken_at=decoded.exif.taken_at,
             lat=decoded.exif.lat,
             lon=decoded.exif.lon,
-            colors=appearance.dominant_colors(small),
-            phash=appearance.perceptual_hash(small),
+            colors=colors_and_hash.dominant_colors(small),
+            phash=colors_and_hash.perceptual_hash(small),
             pixels=pixels,
             thumbnail=_saved(thumbnail, "WEBP", _THUMBNAIL_WEBP),
             rendition=_saved(rendition, "JPEG", _RENDITION_JPEG) if keep == "rendition" else None,
