@@ -59,7 +59,7 @@ train: install ## Train the starter model anew, or go on (two CPU hours; see tra
 	$(BIN)/python -m training fetch
 	test -f data/training/items.json || $(BIN)/python -m training build
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m training train $(ARGS)
-	$(BIN)/python -m training export shared/starter
+	$(BIN)/python -m training export shared/embedding/starter
 
 clean: ## Remove .venv and caches (the data stays)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,7 +12,7 @@ from api.auth import KeyRing
 from api.confidence import Backgrounds
 from api.metrics import Metrics
 from api.texts import EncodedText, TextCache
-from shared.encoder import Encoder, resolve_auto
+from shared.embedding.encoder import Encoder, resolve_auto
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
 

@@ -8,8 +8,8 @@ from api.auth import requires
 from api.context import encoded_text, encoder, services
 from api.query import Term, open_collection, refuse_blank
 from api.schemas import ExplainQuery
+from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, PixelsNotKept
-from shared.heatmap import heat, overlay
 from shared.imaging.decode import open_stored
 from shared.storage.blobs import Blobs, PictureKind, picture_key
 

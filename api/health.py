@@ -18,7 +18,7 @@ from api.health_schemas import Dependency, Readiness, Workers
 from api.metrics import CONTENT_TYPE
 from api.problems import problem
 from api.schemas import QueryModel
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 
 CHECK_TIMEOUT_S = 4.0

@@ -21,7 +21,7 @@ from api.job_schemas import JobHeaders, JobOut, JobPath
 from api.openapi import component
 from api.problems import parse
 from api.schemas import CollectionPath
-from shared.checkpoints import dimension, fingerprint, resolve_model
+from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
     Conflict,

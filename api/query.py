@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder, services
 from api.schemas import MAX_PICTURES, SearchRequest, Subject
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import (
     CollectionNotFound,
     FieldError,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 
 MOST = 4_096
 

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.naive import Naive
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.imaging.decode import RENDITION_SIDE, open_query_image
 from shared.imaging.preprocess import Preprocess
 

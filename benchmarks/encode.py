@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.imaging.decode import decode
 
 ROUNDS = 15

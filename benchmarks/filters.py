@@ -9,7 +9,7 @@ import httpx
 
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.stack import Stack
 

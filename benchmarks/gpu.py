@@ -26,7 +26,7 @@ from api.client import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
 from deploy.checkpoint import Shape, make_random_checkpoint
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from tests.stack import Stack
 
 GOALS: dict[Shape, float] = {"ViT-B/32": 20_000, "ViT-L/14": 2_000}  # pictures/s on an H100

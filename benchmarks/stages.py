@@ -16,7 +16,7 @@ from benchmarks.results import wall_seconds
 from benchmarks.synthetic import image
 from shared.config import Settings
 from shared.download.downloader import Downloader
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.imaging.decode import Picture, Preprocess, decode
 from shared.index.index import Index
 from shared.storage.blobs import Blobs, picture_key

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.index.index import Collection, Index
 from shared.models import DEFAULT_COLLECTION, Image
 

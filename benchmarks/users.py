@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 
 from api.client_jobs import POLL_SECONDS as POLL_S
-from shared.tagging import read_vocabulary
+from shared.embedding.tagging import read_vocabulary
 
 TIMEOUT_S = 30.0
 NO_ANSWER = 0

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from deploy.embedded import Folder, data_folder, http_status
-from shared.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.config import PREFIX, Settings, load_settings
+from shared.embedding.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.errors import ConfigError, ImageSearchError
 from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
@@ -199,7 +199,7 @@ def _api(url: str) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from shared.encoder import Encoder  # noqa: PLC0415
+    from shared.embedding.encoder import Encoder  # noqa: PLC0415
 
     name = settings.model
     if name == AUTO:

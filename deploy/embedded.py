@@ -208,7 +208,7 @@ def _chroma() -> str:
 
 def _decide_model(settings: Settings) -> str:
     """The model that every child shall load, looked up (or downloaded) once, here."""
-    from shared.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
+    from shared.embedding.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
     from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
 
     name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model
@@ -217,7 +217,7 @@ def _decide_model(settings: Settings) -> str:
 
 
 def _check_vocabulary(settings: Settings) -> None:
-    from shared.tagging import read_vocabulary  # noqa: PLC0415 - numpy
+    from shared.embedding.tagging import read_vocabulary  # noqa: PLC0415 - numpy
 
     read_vocabulary(settings.tag_vocabulary)
 

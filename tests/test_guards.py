@@ -26,11 +26,11 @@ FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared":
 TOUCHED_BY = {
     "chromadb": {"shared/index/index.py", "shared/index/connection.py"},
     "redis": {"shared/ledger/ledger.py"},
-    "openvino": {"shared/openvino_tower.py"},
-    "nncf": {"shared/openvino_tower.py"},
+    "openvino": {"shared/embedding/openvino_int8.py"},
+    "nncf": {"shared/embedding/openvino_int8.py"},
     "fsspec": {"shared/storage/blobs.py"},
-    "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
-    "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
+    "torch": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
+    "transformers": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download/downloader.py", "api/client.py", "shared/index/connection.py"},
     "pyarrow": {"shared/storage/parquet.py", "api/sources.py"},

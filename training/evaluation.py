@@ -21,7 +21,7 @@ from rich.progress import track
 from benchmarks import parity
 from benchmarks.photos import write_photos
 from benchmarks.results import Result
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
 from shared.index.index import Collection, Index

@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
-from shared import tagging
-from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
+from shared.embedding import tagging
+from shared.embedding.checkpoints import resolve_auto, resolve_model
 from shared.errors import ItemError, LedgerUnavailable
 from shared.imaging.decode import Preprocess
 from shared.ledger.workers import WORKER_SEEN_S
@@ -98,7 +98,7 @@ class Encoders:
 
 
 def _load_encoder(settings: Settings, model: str) -> Any:
-    from shared.encoder import Encoder  # noqa: PLC0415 - imports torch, which fetch workers do without
+    from shared.embedding.encoder import Encoder  # noqa: PLC0415 - imports torch, which fetch workers do without
 
     encoder = Encoder.load(
         model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import tagging
-from shared.encoder import Encoder
+from shared.embedding import tagging
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError, LedgerUnavailable
 from shared.ledger.ledger import Ledger
 from shared.models import Claim, ItemResult, ItemState, JobError, Stage

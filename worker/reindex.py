@@ -24,8 +24,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.checkpoints import resolve_model
-from shared.encoder import Encoder
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
 from shared.imaging.preprocess import Preprocess

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.demo_pictures import Pictures, openmoji, serving
 from deploy.embedded import free_port
-from shared.checkpoints import STARTER
+from shared.embedding.checkpoints import STARTER
 from tests.stack import Stack, finished
 
 GROUPS = {"food", "animals", "transport"}

@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.context import Context
 from shared.config import Settings
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
 from shared.imaging.preprocess import Preprocess
 from shared.index.index import Index

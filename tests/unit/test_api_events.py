@@ -7,7 +7,7 @@ import pytest
 
 from api import events
 from api.app import create_app
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import LedgerUnavailable
 from tests.unit.fakes import Api, assert_problem, make_api
 

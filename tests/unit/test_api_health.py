@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from api import health
 from api.app import create_app
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import BlobsUnavailable, ImageSearchError, ModelUnavailable
 from shared.services import Services
 from tests.unit.fakes import (

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.checkpoint import make_random_checkpoint
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.models import Claim, ItemState, Stage
 from shared.storage import vector_log

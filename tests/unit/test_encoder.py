@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
 
 Crops = NDArray[np.uint8]
@@ -224,7 +224,7 @@ def test_threads_share_an_encoder(encoder: Encoder) -> None:
 def test_with_one_core_each_as_many_compute_at_once_as_there_are_cores(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.encoder._one_core_a_call", lambda: 2)
+    monkeypatch.setattr("shared.embedding.encoder._one_core_a_call", lambda: 2)
     encoder = Encoder.load(str(tiny), device="cpu", one_core_each=True)
     both, features = Barrier(2, timeout=30), encoder._text_features
 

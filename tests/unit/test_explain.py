@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from shared.encoder import Encoder
-from shared.heatmap import heat, overlay
+from shared.embedding.encoder import Encoder
+from shared.embedding.heatmap import heat, overlay
 from shared.imaging.preprocess import Preprocess
 from shared.storage.blobs import picture_key
 from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from shared import openvino_tower
-from shared.encoder import Encoder, resolve_model
+from shared.embedding import openvino_int8
+from shared.embedding.encoder import Encoder, resolve_model
 from shared.errors import ConfigError, ItemError, Unavailable
 
 TEXTS = ["a red car", "a cat on a roof", "", "two people who look at a map of the town"]
@@ -82,7 +82,7 @@ def test_the_pictures_really_go_through_int8(tiny: Path) -> None:
 def _model_of(tiny: Path) -> Any:
     encoder = load(tiny)
     (path,) = (Path.home() / ".cache/image-search/int8").glob(f"{encoder.fingerprint}-*/model.xml")
-    return openvino_tower._imported("openvino").Core().read_model(path)
+    return openvino_int8._imported("openvino").Core().read_model(path)
 
 
 def test_the_collection_of_a_model_is_that_of_its_int8_form(tiny: Path) -> None:
@@ -158,7 +158,7 @@ def test_int8_on_another_device_is_refused(tiny: Path, monkeypatch: pytest.Monke
 def test_a_model_that_int8_takes_too_much_from_is_refused_and_not_kept(
     tiny: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_tower, "_LEAST_COSINE", 1.0)
+    monkeypatch.setattr(openvino_int8, "_LEAST_COSINE", 1.0)
     with pytest.raises(ConfigError, match="int8 takes too much"):
         load(tiny)
     assert not list(empty_home.rglob("model.xml"))

@@ -17,7 +17,7 @@ from api import moves as api_moves
 from api.cli_collections import reindex as reindex_command
 from api.client import Client
 from shared import changes
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
 from shared.index.index import Collection

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.config import Settings
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
+from shared.embedding.tagging import EXPLICIT, MOST_TAGS, describe, read_vocabulary
 from shared.errors import ConfigError
 from shared.models import Image
 from shared.storage import vector_log
-from shared.tagging import EXPLICIT, MOST_TAGS, describe, read_vocabulary
 from tests.unit.stages import image
 
 Vectors = NDArray[np.float32]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 
 Heat = NDArray[np.float32]
 

@@ -16,8 +16,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared import openvino_tower
-from shared.checkpoints import fingerprint, resolve_auto, resolve_model
+from shared.embedding import openvino_int8
+from shared.embedding.checkpoints import fingerprint, resolve_auto, resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 
@@ -190,7 +190,7 @@ class Encoder:
         self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
         self.encode_texts(["a photo"])
 
-    def _make_int8(self, at_once: int) -> openvino_tower.Features:
+    def _make_int8(self, at_once: int) -> openvino_int8.Features:
         """To be called while the model is still in fp32."""
         import torch  # noqa: PLC0415
 
@@ -205,7 +205,7 @@ class Encoder:
                 features: torch.Tensor = self.visual_projection(self.vision_model(pixels).pooler_output)
                 return features
 
-        return openvino_tower.int8_features(
+        return openvino_int8.int8_features(
             ImageFeatures,
             lambda crops: np.asarray(torch.inference_mode()(self._torch_image_features)(crops)),
             self.preprocess,
