@@ -1,7 +1,7 @@
 """A collection as its vector log tells it: compared with what is in Chroma, and made anew.
 
-The records are described in shared/storage/vector_log.py, and made by the writer's own `Draft`: so what is rebuilt has
-the keys, sources and metadata that the writer gave it.
+The records are described in shared/storage/vector_log.py, and made by the writer's own `Draft`: so what is
+rebuilt has the keys, sources and metadata that the writer gave it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -86,7 +86,7 @@ def read_vocabulary(path: Path | None) -> tuple[str, ...]:
     Raises ConfigError, in one line that names the setting, for a file that cannot be that.
     """
     if path is None:
-        text = resources.files("shared").joinpath("vocabulary.txt").read_text(encoding="utf-8")
+        text = resources.files("shared.embedding").joinpath("vocabulary.txt").read_text(encoding="utf-8")
     else:
         try:
             text = path.read_text(encoding="utf-8-sig")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.index import search
+from shared.index import search as index_search
 from shared.index.filters import parse_where
 from shared.index.index import Collection, Index
 from shared.models import Image
@@ -126,7 +126,7 @@ def test_a_first_page_asks_chroma_once(distinct: Collection) -> None:
 
     def found(limit: int) -> list[str]:
         options: Any = {"offset": 0, "where": None, "min_score": None, "exclude": None}
-        search = partial(search.search, vector=query(8), limit=limit, **options)
+        search = partial(index_search.search, vector=query(8), limit=limit, **options)
         return [hit.image.id for hit in distinct._run(lambda store: search(Counted(store)))]
 
     first = found(20)
@@ -174,7 +174,7 @@ def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
     distinct: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    answer = search._answer
+    answer = index_search._answer
 
     def watched(store: Any, vector: Vector, count: int, *rest: Any) -> Any:
         asked.append(count)
