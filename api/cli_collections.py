@@ -15,7 +15,7 @@ from api.cli_command import (
 )
 from api.cli_jobs import follow, print_jobs
 from api.client import Client
-from api.schemas import CollectionsOut
+from api.models.base import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState
 
 

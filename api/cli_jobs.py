@@ -20,7 +20,7 @@ from api.cli_command import (
 from api.client import Client
 from api.client_uploads import BATCH_FILES
 from api.job_progress import pace, sending, showing
-from api.job_schemas import JobOut
+from api.models.jobs import JobOut
 from api.sources import collect, typed
 from shared.models import ItemState, JobStatus, Metadata
 

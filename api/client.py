@@ -17,10 +17,10 @@ from api.client_calls import Term
 from api.client_core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work, refusal
 from api.client_jobs import JobCalls
 from api.client_uploads import PIECE_BYTES, PIECE_SECONDS
-from api.image_schemas import ImagesOut
 from api.job_handles import AsyncJobHandle, JobHandle
-from api.job_schemas import ItemOut, ItemsOut, JobOut
-from api.schemas import ImageOut
+from api.models.base import ImageOut
+from api.models.images import ImagesOut
+from api.models.jobs import ItemOut, ItemsOut, JobOut
 
 __all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle"]
 

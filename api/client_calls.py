@@ -9,10 +9,7 @@ from urllib.parse import quote
 
 from api.client_core import Core, Flow, Request, refusal
 from api.client_uploads import media_type
-from api.duplicate_schemas import DuplicatesOut
-from api.health_schemas import Readiness
-from api.image_schemas import ImagesOut
-from api.schemas import (
+from api.models.base import (
     CollectionOut,
     CollectionsOut,
     CompareResponse,
@@ -21,7 +18,10 @@ from api.schemas import (
     SearchResponse,
     SimilarResponse,
 )
-from api.system_schemas import SystemOut
+from api.models.duplicates import DuplicatesOut
+from api.models.health import Readiness
+from api.models.images import ImagesOut
+from api.models.system import SystemOut
 from shared.models import JsonObject, Metadata
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from api.client_calls import Calls, Term, collection_path, with_metadata
 from api.client_core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work
 from api.client_uploads import Form, Lines, batches, pieces
 from api.job_progress import Progress, combined, showing
-from api.job_schemas import ItemsOut, JobOut, JobsOut
+from api.models.jobs import ItemsOut, JobOut, JobsOut
 from api.sources import Sources, collect
 from shared.models import Metadata
 

@@ -12,9 +12,9 @@ from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
 from api.auth import requires
-from api.duplicate_schemas import DuplicateGroup, DuplicateOut, DuplicatesOut
+from api.models.base import CollectionName, QueryModel, thumbnail_url
+from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.query import open_collection
-from api.schemas import CollectionName, QueryModel, thumbnail_url
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection

@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from flask import Response
 
 from api import slots
-from api.job_schemas import JobOut
+from api.models.jobs import JobOut
 from shared.errors import JobNotFound, Unavailable
 from shared.ledger.ledger import Ledger
 from shared.models import Job

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from api.search_schemas import MAX_FACET_VALUES, FacetCount, FacetName
+from api.models.search import MAX_FACET_VALUES, FacetCount, FacetName
 from shared.index.filters import FIELDS, Kind, Scalar, values_of
 from shared.job_view import rfc3339
 from shared.models import Image

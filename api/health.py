@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field
 
 from api.auth import requires
 from api.context import context, services
-from api.health_schemas import Dependency, Readiness, Workers
 from api.metrics import CONTENT_TYPE
+from api.models.base import QueryModel
+from api.models.health import Dependency, Readiness, Workers
 from api.problems import problem
-from api.schemas import QueryModel
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 

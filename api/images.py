@@ -11,11 +11,11 @@ from werkzeug.exceptions import BadRequest
 
 from api.auth import requires
 from api.context import services
-from api.image_schemas import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.intake import refuse
+from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
+from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.problems import load_json
 from api.query import open_collection
-from api.schemas import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.search import result_of
 from api.visibility import visible
 from shared.changes import change_metadata, remove_image, remove_key

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from api.bodies import MAX_LINE_BYTES, Body, read_lines
-from api.job_schemas import (
+from api.models.jobs import (
     MAX_ERRORS,
     ItemIn,
     JobIn,

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from api.job_progress import Progress, combined
-from api.job_schemas import ItemOut, JobOut
+from api.models.jobs import ItemOut, JobOut
 from shared.models import ItemState
 
 if TYPE_CHECKING:

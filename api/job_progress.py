@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from api.job_schemas import MAX_ERRORS, JobOut
+from api.models.jobs import MAX_ERRORS, JobOut
 from shared.models import ItemState, JobStatus
 
 Show = Callable[[JobOut], None]

@@ -13,7 +13,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.context import services
 from api.intake import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
-from api.job_schemas import (
+from api.models.jobs import (
     ItemOut,
     ItemsOut,
     ItemsQuery,

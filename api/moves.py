@@ -17,10 +17,10 @@ from api.auth import requires
 from api.bodies import Body
 from api.context import encoder, services
 from api.intake import Options, check_options, digest_of, discard, launch
-from api.job_schemas import JobHeaders, JobOut, JobPath
+from api.models.base import CollectionPath
+from api.models.jobs import JobHeaders, JobOut, JobPath
 from api.openapi import component
 from api.problems import parse
-from api.schemas import CollectionPath
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,

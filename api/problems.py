@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.bodies import Body
-from api.job_schemas import field_errors
+from api.models.jobs import field_errors
 from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.index.filters import is_unicode
 

@@ -16,6 +16,18 @@ from api.auth import requires
 from api.confidence import LEAST_PICTURES, Calibration
 from api.context import context, encoder, metrics
 from api.facets import Facets, count_values
+from api.models.base import (
+    CompareRequest,
+    CompareResponse,
+    Result,
+    SearchForm,
+    SearchQuery,
+    SearchRequest,
+    SearchResponse,
+    Took,
+    thumbnail_url,
+)
+from api.models.search import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from api.openapi import component
 from api.problems import load_json, parse
 from api.query import (
@@ -27,18 +39,6 @@ from api.query import (
     terms_of,
     unit_vectors,
 )
-from api.schemas import (
-    CompareRequest,
-    CompareResponse,
-    Result,
-    SearchForm,
-    SearchQuery,
-    SearchRequest,
-    SearchResponse,
-    Took,
-    thumbnail_url,
-)
-from api.search_schemas import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.filters import Where, parse_where

@@ -14,9 +14,9 @@ from flask_openapi3.models.tag import Tag
 
 from api.auth import requires
 from api.context import context, encoder, services
-from api.health_schemas import Dependency
-from api.schemas import CollectionOut, QueryModel
-from api.system_schemas import (
+from api.models.base import CollectionOut, QueryModel
+from api.models.health import Dependency
+from api.models.system import (
     ERRORS_A_JOB,
     MAX_ERRORS,
     NEWEST_JOBS,

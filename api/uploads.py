@@ -14,7 +14,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 from api.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.bodies import Body
 from api.intake import Options, check_options, digest_of, discard, launch, refuse
-from api.job_schemas import MAX_ITEMS, Key, field_errors
+from api.models.jobs import MAX_ITEMS, Key, field_errors
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
 from shared.metadata import metadata_faults

@@ -8,7 +8,7 @@ import redis
 from numpy.typing import NDArray
 
 from api.client import Client
-from api.job_schemas import JobOut
+from api.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures

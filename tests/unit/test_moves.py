@@ -21,7 +21,7 @@ from api import cli_command
 from api import moves as api_moves
 from api.cli_collections import client_commands
 from api.client import Client
-from api.job_schemas import JobOut
+from api.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage
 from shared.storage import vector_log

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.search_schemas import (
+from api.models.search import (
     FACET_BOUND,
     MAX_FACET_VALUES,
     MAX_FACETS,

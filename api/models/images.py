@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.job_schemas import METADATA_VALUES, Key
-from api.schemas import IMAGE_EXAMPLE, MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
+from api.models.base import IMAGE_EXAMPLE, MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
+from api.models.jobs import METADATA_VALUES, Key
 from shared.metadata import MAX_METADATA
 from shared.models import DEFAULT_COLLECTION
 

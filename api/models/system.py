@@ -2,9 +2,9 @@
 
 from pydantic import BaseModel, Field
 
-from api.health_schemas import Readiness
-from api.job_schemas import JobErrorOut
-from api.schemas import CollectionOut
+from api.models.base import CollectionOut
+from api.models.health import Readiness
+from api.models.jobs import JobErrorOut
 from shared.models import Stage
 
 NEWEST_JOBS = 20  # that are looked through for errors
