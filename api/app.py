@@ -6,29 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import (
-    auth,
-    collections,
-    context,
-    duplicates,
-    explain,
-    headers,
-    health,
-    images,
-    jobs,
-    moves,
-    openapi,
-    page,
-    problems,
-    rate_limits,
-    search,
-    slots,
-    system,
-)
-from api.auth import KeyRing
+from api import collections, context, duplicates, explain, health, images, jobs, moves, page, search, system
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
 from api.health import Probe
-from api.metrics import Metrics
+from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
+from api.http.auth import KeyRing
+from api.http.metrics import Metrics
 from shared.config import Settings
 from shared.services import Services, build_services
 
@@ -50,14 +33,14 @@ def create_app(
     keys = KeyRing(services.blobs)
     context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
 
-    slots.install(app, threads)
+    concurrency.install(app, threads)
     problems.install(app)
-    headers.install(app)
+    security_headers.install(app)
     _install_metrics(app)
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)
     auth.require_scopes(app)
-    slots.limit_uploads(app)
+    concurrency.limit_uploads(app)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)

@@ -4,8 +4,8 @@ from flask import Response, jsonify, make_response, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.auth import requires
 from api.context import encoder, services
+from api.http.auth import requires
 from api.models.base import CollectionIn, CollectionOut, CollectionPath, CollectionsOut
 
 blueprint = APIBlueprint(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 from flask import Flask, current_app
 
-from api.auth import KeyRing
 from api.confidence import Backgrounds
-from api.metrics import Metrics
+from api.http.auth import KeyRing
+from api.http.metrics import Metrics
 from api.texts import EncodedText, TextCache
 from shared.embedding.encoder import Encoder, resolve_auto
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable

@@ -11,7 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
-from api.auth import requires
+from api.http.auth import requires
 from api.models.base import CollectionName, QueryModel, thumbnail_url
 from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.query import open_collection

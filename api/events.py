@@ -5,7 +5,7 @@ from time import monotonic, sleep
 
 from flask import Response
 
-from api import slots
+from api.http import concurrency
 from api.models.jobs import JobOut
 from shared.errors import JobNotFound, Unavailable
 from shared.ledger.ledger import Ledger
@@ -20,7 +20,7 @@ RECONNECT_MS = 2000
 def respond(ledger: Ledger, job_id: str) -> Response:
     """The stream of a job's changes. Raises JobNotFound, and Unavailable when too many streams are open."""
     ledger.get(job_id)
-    give_back = slots.take("event streams")
+    give_back = concurrency.take("event streams")
     response = Response(_events(ledger, job_id), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     # Not the generator's business: one that is closed before its first step never runs its `finally`.

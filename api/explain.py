@@ -4,8 +4,8 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.auth import requires
 from api.context import encoded_text, encoder, services
+from api.http.auth import requires
 from api.models.base import ExplainQuery
 from api.query import Term, open_collection, refuse_blank
 from shared.embedding.heatmap import heat, overlay

@@ -12,12 +12,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from api.auth import requires
 from api.context import context, services
-from api.metrics import CONTENT_TYPE
+from api.http.auth import requires
+from api.http.metrics import CONTENT_TYPE
+from api.http.problems import problem
 from api.models.base import QueryModel
 from api.models.health import Dependency, Readiness, Workers
-from api.problems import problem
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 

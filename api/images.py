@@ -9,12 +9,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
-from api.auth import requires
 from api.context import services
+from api.http.auth import requires
+from api.http.problems import load_json
 from api.intake import refuse
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
-from api.problems import load_json
 from api.query import open_collection
 from api.search import result_of
 from api.visibility import visible

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.bodies import MAX_LINE_BYTES, Body, read_lines
+from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
 from api.models.jobs import (
     MAX_ERRORS,
     ItemIn,

@@ -9,9 +9,10 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
 from api import events
-from api.auth import requires
-from api.bodies import Body
 from api.context import services
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.request_body import Body
 from api.intake import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
 from api.models.jobs import (
     ItemOut,
@@ -26,7 +27,6 @@ from api.models.jobs import (
     JobsOut,
     JobsQuery,
 )
-from api.openapi import component
 from api.uploads import ingest_multipart
 from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.models import ItemState, Job

@@ -13,14 +13,14 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import requires
-from api.bodies import Body
 from api.context import encoder, services
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.problems import parse
+from api.http.request_body import Body
 from api.intake import Options, check_options, digest_of, discard, launch
 from api.models.base import CollectionPath
 from api.models.jobs import JobHeaders, JobOut, JobPath
-from api.openapi import component
-from api.problems import parse
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,

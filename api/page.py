@@ -8,7 +8,7 @@ from importlib import resources
 
 from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
 
-from api.headers import HEADERS
+from api.http.security_headers import HEADERS
 
 # The search view asks where the visitor is, when he wants what lies near; no other page may.
 _PERMISSIONS = HEADERS["Permissions-Policy"].replace("geolocation=()", "geolocation=(self)")

@@ -12,10 +12,12 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.auth import requires
 from api.confidence import LEAST_PICTURES, Calibration
 from api.context import context, encoder, metrics
 from api.facets import Facets, count_values
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.problems import load_json, parse
 from api.models.base import (
     CompareRequest,
     CompareResponse,
@@ -28,8 +30,6 @@ from api.models.base import (
     thumbnail_url,
 )
 from api.models.search import FACET_BOUND, SEARCHES, Contribution, FacetScope
-from api.openapi import component
-from api.problems import load_json, parse
 from api.query import (
     Query,
     Term,

@@ -12,8 +12,8 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.auth import requires
 from api.context import context, encoder, services
+from api.http.auth import requires
 from api.models.base import CollectionOut, QueryModel
 from api.models.health import Dependency
 from api.models.system import (

@@ -12,7 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
 from api.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
-from api.bodies import Body
+from api.http.request_body import Body
 from api.intake import Options, check_options, digest_of, discard, launch, refuse
 from api.models.jobs import MAX_ITEMS, Key, field_errors
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge

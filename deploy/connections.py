@@ -3,7 +3,7 @@
 gunicorn gives a thread to a connection at its first byte, and waits in it, without a limit, for the rest of
 the request; and its one loop that accepts connections waits up to 2 s for a client to close its side. Here
 the loop reads whole requests, and a thread gets those that are there. Long bodies, and those of unknown
-length, are read by threads: `api.slots` leaves enough of these for others.
+length, are read by threads: `api.http.concurrency` leaves enough of these for others.
 """
 
 import re
@@ -20,9 +20,9 @@ from uuid import uuid4
 from gunicorn import http, util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from api.headers import DATA_POLICY, HEADERS
-from api.problems import problem
-from api.slots import QUICK_BYTES
+from api.http.concurrency import QUICK_BYTES
+from api.http.problems import problem
+from api.http.security_headers import DATA_POLICY, HEADERS
 
 REQUEST_S = 10.0  # for a request's head and, up to QUICK_BYTES, its body to arrive
 RECEIVE_S, SEND_S = 60, 30  # without a byte from, or to, a client that a thread waits for

@@ -12,7 +12,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
-from api.auth import check_bind
+from api.http.auth import check_bind
 from deploy.embedded import check_port_free
 from shared.config import Settings
 from shared.errors import ImageSearchError

@@ -23,7 +23,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from api.auth import create_key
+from api.http.auth import create_key
 from deploy.demo_pictures import Pictures, openmoji
 from shared.storage.blobs import Blobs
 from tests.browser import pictures

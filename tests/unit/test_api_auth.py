@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api import auth
-from api.auth import KeyRing, check_bind, create_key, is_loopback, list_keys, revoke_key
+from api.http import auth
+from api.http.auth import KeyRing, check_bind, create_key, is_loopback, list_keys, revoke_key
 from shared.errors import BlobsUnavailable, ConfigError, InvalidRequest, NotFound
 from shared.storage.blobs import Blobs
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
@@ -156,7 +156,7 @@ def test_only_a_hash_is_stored(blobs: Blobs) -> None:
 
 def test_keys_are_listed_oldest_first(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     for moment, name in enumerate(["one", "two", "three"]):
-        monkeypatch.setattr("api.auth.time.time", lambda moment=moment: 1e9 + moment)
+        monkeypatch.setattr("api.http.auth.time.time", lambda moment=moment: 1e9 + moment)
         create_key(blobs, name, ["search", "ingest", "search"])
     listed = list_keys(blobs)
     assert [key.name for key in listed] == ["one", "two", "three"]

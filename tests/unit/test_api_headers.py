@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from api.headers import HEADERS
+from api.http.security_headers import HEADERS
 from shared.storage.blobs import picture_key
 from tests.unit.fakes import Api, axis, make_api, picture
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.routing import Rule
 
-from api import auth
+from api.http import auth
 from shared import errors
 from shared.errors import ITEM_CODES, ImageSearchError
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from api import auth, cli_command
+from api import cli_command
 from api.client import Client
+from api.http import auth
 from deploy.cli import main
 from tests.unit.client_server import Server, job
 

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from api import bodies, intake, uploads
-from api.bodies import MAX_LINE_BYTES, Body, read_lines
+from api import intake, uploads
+from api.http import request_body
+from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
 from api.intake import Options, check_options, ingest_json, ingest_lines
 from api.uploads import ingest_multipart
 from shared.config import Settings
@@ -493,7 +494,7 @@ def test_a_refused_body_is_drained_within_bounds(monkeypatch: pytest.MonkeyPatch
     body.drain()
     assert stream.tell() == 300_000
     stream.seek(0)
-    monkeypatch.setattr(bodies, "_DRAIN_BYTES", 100_000)
+    monkeypatch.setattr(request_body, "_DRAIN_BYTES", 100_000)
     body.drain()
     assert stream.tell() < 300_000
 

@@ -13,7 +13,7 @@ from flask_limiter import ApplicationLimit, Limiter, RequestLimit
 from flask_limiter.errors import RateLimitExceeded
 from limits import RateLimitItem
 
-from api import auth, problems
+from api.http import auth, problems
 from shared.config import NO_RATE_LIMIT, Settings
 from shared.errors import RateLimited
 from shared.ledger.writer import PREFIX

@@ -12,8 +12,8 @@ from flask_openapi3.models.schema import Schema
 from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
+from api.http.problems import PROBLEM_JSON, refuse_invalid
 from api.models.base import Problem
-from api.problems import PROBLEM_JSON, refuse_invalid
 from shared.errors import ITEM_CODES, ImageSearchError
 
 _REF = "#/components/schemas/{model}"

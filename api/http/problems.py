@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
-from api.bodies import Body
+from api.http.request_body import Body
 from api.models.jobs import field_errors
 from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.index.filters import is_unicode
