@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import structlog
 from flask import Flask, current_app
 
-from api.confidence import Backgrounds
+from api.encoding.calibration import Backgrounds
+from api.encoding.text_cache import EncodedText, TextCache
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
-from api.texts import EncodedText, TextCache
 from shared.embedding.encoder import Encoder, resolve_auto
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services

@@ -12,8 +12,8 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.confidence import LEAST_PICTURES, Calibration
 from api.context import context, encoder, metrics
+from api.encoding.calibration import LEAST_PICTURES, Calibration
 from api.facets import Facets, count_values
 from api.http.auth import requires
 from api.http.openapi import component

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from api.texts import TextCache
+from api.encoding.text_cache import TextCache
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from tests.stack import eventually
