@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from api.context import services
 from api.http.auth import requires
 from api.http.problems import load_json
-from api.intake import refuse
+from api.jobs.ingest import refuse
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.query import open_collection

@@ -18,7 +18,7 @@ from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import parse
 from api.http.request_body import Body
-from api.intake import Options, check_options, digest_of, discard, launch
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.models.base import CollectionPath
 from api.models.jobs import JobHeaders, JobOut, JobPath
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from api.intake import check_options
+from api.jobs.ingest import check_options
 from shared.download import resolver
 from shared.download.downloader import Downloader
 from shared.download.host_limits import Manners

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from api import events
 from api.app import create_app
+from api.jobs import events
 from shared.embedding.encoder import Encoder
 from shared.errors import LedgerUnavailable
 from tests.unit.fakes import Api, assert_problem, make_api

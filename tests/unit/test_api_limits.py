@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api import jobs, search
+from api import search
 from api.http import concurrency, problems
+from api.jobs import routes as jobs
 from tests.unit.fakes import Api, assert_problem, make_api, make_services, picture
 
 URLS = {"urls": ["https://example.com/1.jpg"]}
@@ -95,7 +96,7 @@ def test_a_search_form_of_unknown_length_is_bounded(api: Api, monkeypatch: pytes
 
 
 def test_a_job_form_has_bounded_fields(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.uploads.MAX_FIELD_BYTES", 100)
+    monkeypatch.setattr("api.jobs.multipart.MAX_FIELD_BYTES", 100)
     form = {"files": (io.BytesIO(picture()), "a.png"), "metadata": json.dumps({"note": "x" * 200})}
     document = assert_problem(api.http.post("/v1/jobs", data=form), 413, "request_too_large")
     assert "metadata" in document["detail"]

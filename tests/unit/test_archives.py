@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from api import archives
-from api.archives import HEAD_BYTES, ArchiveKind, ArchiveLimits, archive_kind, display_name, read_archive
+from api.jobs import archives
+from api.jobs.archives import HEAD_BYTES, ArchiveKind, ArchiveLimits, archive_kind, display_name, read_archive
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
 
 LIMITS = ArchiveLimits(entry_bytes=1000, total_bytes=100_000)

@@ -11,8 +11,8 @@ from flask_openapi3.openapi import OpenAPI
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
-from api import jobs
 from api.http import problems
+from api.jobs import routes as jobs
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
 from shared.models import ItemResult, ItemState, JobError, JobStatus, Stage

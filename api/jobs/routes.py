@@ -8,12 +8,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
-from api import events
 from api.context import services
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.request_body import Body
-from api.intake import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
+from api.jobs import events
+from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
+from api.jobs.multipart import ingest_multipart
 from api.models.jobs import (
     ItemOut,
     ItemsOut,
@@ -27,7 +28,6 @@ from api.models.jobs import (
     JobsOut,
     JobsQuery,
 )
-from api.uploads import ingest_multipart
 from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.models import ItemState, Job
 from shared.services import Services

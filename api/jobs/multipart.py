@@ -11,9 +11,9 @@ from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
-from api.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.http.request_body import Body
-from api.intake import Options, check_options, digest_of, discard, launch, refuse
+from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch, refuse
 from api.models.jobs import MAX_ITEMS, Key, field_errors
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
