@@ -15,9 +15,9 @@ from api.http.problems import load_json
 from api.jobs.ingest import refuse
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
-from api.query import open_collection
-from api.search import result_of
-from api.visibility import visible
+from api.search.nsfw_filter import visible
+from api.search.query import open_collection
+from api.search.routes import result_of
 from shared.changes import change_metadata, remove_image, remove_key
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.filters import Where, parse_where

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api import search
 from api.http import concurrency, problems
 from api.jobs import routes as jobs
+from api.search import routes as search
 from tests.unit.fakes import Api, assert_problem, make_api, make_services, picture
 
 URLS = {"urls": ["https://example.com/1.jpg"]}

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from api.facets import count_values
 from api.models.base import SearchRequest, SearchResponse
 from api.models.search import FACET_BOUND, MAX_FACET_VALUES
+from api.search.facets import count_values
 from shared.index import search as index_search
 from shared.models import Image
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, unit

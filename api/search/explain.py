@@ -7,7 +7,7 @@ from flask_openapi3.models.tag import Tag
 from api.context import encoded_text, encoder, services
 from api.http.auth import requires
 from api.models.base import ExplainQuery
-from api.query import Term, open_collection, refuse_blank
+from api.search.query import Term, open_collection, refuse_blank
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, PixelsNotKept
 from shared.imaging.decode import open_stored

@@ -14,7 +14,6 @@ from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics
 from api.encoding.calibration import LEAST_PICTURES, Calibration
-from api.facets import Facets, count_values
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
@@ -30,7 +29,9 @@ from api.models.base import (
     thumbnail_url,
 )
 from api.models.search import FACET_BOUND, SEARCHES, Contribution, FacetScope
-from api.query import (
+from api.search.facets import Facets, count_values
+from api.search.nsfw_filter import visible
+from api.search.query import (
     Query,
     Term,
     cut_off,
@@ -39,7 +40,6 @@ from api.query import (
     terms_of,
     unit_vectors,
 )
-from api.visibility import visible
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.filters import Where, parse_where
 from shared.index.index import Collection
