@@ -6,12 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import collections, context, duplicates, health, images, moves, page, system
+from api import collections, context, health, moves, page, system
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
 from api.health import Probe
 from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
+from api.images import duplicates
+from api.images import routes as images
 from api.jobs import routes as jobs
 from api.search import explain
 from api.search import routes as search

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import changes
+from api.images import edits
 from shared.config import Settings
 from shared.errors import CollectionNotFound
 from shared.index import index as index_module
@@ -370,10 +370,10 @@ def test_the_vector_log_says_all_that_the_collection_is(tmp_path: Path, index: I
         (chunk,) = ledger.dispatch()
         to_index(services, chunk, pictures)
         drain(services)
-        changes.change_metadata(services, "images", image_id(2), {"n": number, "yes": None}, lambda *_: None)
-    changes.remove_key(services, "images", "l")
-    changes.remove_image(services, "images", image_id(3))
-    changes.remove_key(services, "images", "m")
+        edits.change_metadata(services, "images", image_id(2), {"n": number, "yes": None}, lambda *_: None)
+    edits.remove_key(services, "images", "l")
+    edits.remove_image(services, "images", image_id(3))
+    edits.remove_key(services, "images", "m")
     collection = index.collection("images")
     everything = [image_id(n) for n in range(1, 6)]
     assert {i: one.image.keys for i, one in collection.stored(everything).items()} == {

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from httpx import WSGITransport
 
-from api import cli_command, duplicates
+from api import cli_command
 from api.cli_search import duplicates as command
 from api.client import Client
+from api.images import duplicates
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 
 HASH = "00000000000000ff"

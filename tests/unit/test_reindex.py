@@ -16,7 +16,7 @@ from api import cli_command
 from api import moves as api_moves
 from api.cli_collections import reindex as reindex_command
 from api.client import Client
-from shared import changes
+from api.images import edits
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
@@ -160,7 +160,7 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
 
     def meanwhile() -> None:
         fill(api, 3, start=10)
-        changes.remove_image(api.services, "images", image_id(2))
+        edits.remove_image(api.services, "images", image_id(2))
         api.add(3, axis(3), metadata={"other": "x"})
         change: dict[str, Any] = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
         change["version"] = 10**6
@@ -186,7 +186,7 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
         claim = api.services.ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
         moves.run(api.services, claim)
-    changes.remove_image(api.services, "images", image_id(2))
+    edits.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
     assert not replay.verify(api.services, "images")

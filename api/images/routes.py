@@ -12,13 +12,13 @@ from werkzeug.exceptions import BadRequest
 from api.context import services
 from api.http.auth import requires
 from api.http.problems import load_json
+from api.images.edits import change_metadata, remove_image, remove_key
 from api.jobs.ingest import refuse
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.search.nsfw_filter import visible
 from api.search.query import open_collection
 from api.search.routes import result_of
-from shared.changes import change_metadata, remove_image, remove_key
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.filters import Where, parse_where
 from shared.index.images import no_image
