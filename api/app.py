@@ -6,7 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import collections, context, health, moves, page, system
+from api import context, health, page, system
+from api.collections import routes as collections
+from api.collections import transfers
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
 from api.health import Probe
 from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
@@ -53,7 +55,7 @@ def create_app(
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)
-    app.register_api(moves.blueprint)
+    app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
     app.register_blueprint(openapi.blueprint)

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
 from api import cli_command
-from api import moves as api_moves
 from api.cli_collections import client_commands
 from api.client import Client
+from api.collections import transfers as api_moves
 from api.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
 from shared.models import ItemState, Stage

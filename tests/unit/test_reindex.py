@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from api import cli_command
-from api import moves as api_moves
 from api.cli_collections import reindex as reindex_command
 from api.client import Client
+from api.collections import transfers as api_moves
 from api.images import edits
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable

@@ -1,0 +1,1 @@
+"""Collections: making, deleting, export, import, reindex. Imports `http`, `models`, `jobs`."""
