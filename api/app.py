@@ -6,17 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import context, health, page, system
+from api import context, page
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
-from api.health import Probe
 from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.images import duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
+from api.operations import health, system
+from api.operations.health import Probe
 from api.search import explain
 from api.search import routes as search
 from shared.config import Settings

@@ -17,7 +17,7 @@ from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Una
 from shared.services import Services
 
 if TYPE_CHECKING:
-    from api.health import Probe
+    from api.operations.health import Probe
 
 _EXTENSION = "image_search"
 _RETRY_SECONDS = 30.0

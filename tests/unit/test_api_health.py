@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api import health
 from api.app import create_app
+from api.operations import health
 from shared.embedding.encoder import Encoder
 from shared.errors import BlobsUnavailable, ImageSearchError, ModelUnavailable
 from shared.services import Services
