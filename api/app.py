@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import context, page
+from api import context
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
@@ -20,6 +20,7 @@ from api.operations import health, system
 from api.operations.health import Probe
 from api.search import explain
 from api.search import routes as search
+from api.web import routes as page
 from shared.config import Settings
 from shared.services import Services, build_services
 
