@@ -14,7 +14,7 @@ from api.cli_command import (
     table_of,
 )
 from api.cli_jobs import follow, print_jobs
-from api.client import Client
+from api.client.client import Client
 from api.models.base import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState
 

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.client import URL, ApiError, Client
+from api.client.client import URL, ApiError, Client
 from shared.errors import ImageSearchError
 from shared.models import JobStatus
 

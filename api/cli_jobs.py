@@ -17,11 +17,11 @@ from api.cli_command import (
     status_text,
     table_of,
 )
-from api.client import Client
-from api.client_uploads import BATCH_FILES
-from api.job_progress import pace, sending, showing
+from api.client.bodies import BATCH_FILES
+from api.client.client import Client
+from api.client.progress import pace, sending, showing
+from api.client.sources import collect, typed
 from api.models.jobs import JobOut
-from api.sources import collect, typed
 from shared.models import ItemState, JobStatus, Metadata
 
 SHOWN_FAILURES = 20

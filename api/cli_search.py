@@ -8,8 +8,8 @@ import click
 from rich.text import Text
 
 from api.cli_command import client_command, collection_option, console_for, picture_table, print_json
-from api.client import Client
-from api.sources import typed
+from api.client.client import Client
+from api.client.sources import typed
 from shared.models import JsonObject
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}

@@ -32,8 +32,8 @@ TOUCHED_BY = {
     "torch": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
     "transformers": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download/downloader.py", "api/client.py", "shared/index/connection.py"},
-    "pyarrow": {"shared/storage/parquet.py", "api/sources.py"},
+    "httpx": {"shared/download/downloader.py", "api/client/client.py", "shared/index/connection.py"},
+    "pyarrow": {"shared/storage/parquet.py", "api/client/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from api import cli_command, client_core, client_jobs
-from api.client import Client
+from api import cli_command
+from api.client import core, job_operations
+from api.client.client import Client
 from deploy.cli import CLIENT_MODULES
 from tests.unit.client_server import Server, job, problem
 
@@ -24,8 +25,8 @@ def server() -> Server:
 
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr(client_jobs, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(client_core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
     commands = [command for module in CLIENT_MODULES for command in import_module(module).client_commands]
     group = click.Group(commands={command.name or "": command for command in commands})

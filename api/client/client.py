@@ -1,6 +1,6 @@
 """Clients of the HTTP API: `Client`, and `AsyncClient` with the same methods to await.
 
-Both send what api/client_calls.py and api/client_jobs.py say, by the rules of api/client_core.py.
+Both send what api/client/operations.py and api/client/job_operations.py say, by the rules of api/client/core.py.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from api.client_calls import Term
-from api.client_core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work, refusal
-from api.client_jobs import JobCalls
-from api.client_uploads import PIECE_BYTES, PIECE_SECONDS
-from api.job_handles import AsyncJobHandle, JobHandle
+from api.client.bodies import PIECE_BYTES, PIECE_SECONDS
+from api.client.core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work, refusal
+from api.client.handles import AsyncJobHandle, JobHandle
+from api.client.job_operations import JobCalls
+from api.client.operations import Term
 from api.models.base import ImageOut
 from api.models.images import ImagesOut
 from api.models.jobs import ItemOut, ItemsOut, JobOut

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from api.client_core import Core, Flow, Request, refusal
-from api.client_uploads import media_type
+from api.client.bodies import media_type
+from api.client.core import Core, Flow, Request, refusal
 from api.models.base import (
     CollectionOut,
     CollectionsOut,

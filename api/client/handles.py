@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from api.job_progress import Progress, combined
+from api.client.progress import Progress, combined
 from api.models.jobs import ItemOut, JobOut
 from shared.models import ItemState
 
 if TYPE_CHECKING:
-    from api.client import AsyncClient, Client
+    from api.client.client import AsyncClient, Client
 
 
 class JobHandle:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from api.client_calls import Calls, Term, collection_path, with_metadata
-from api.client_core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work
-from api.client_uploads import Form, Lines, batches, pieces
-from api.job_progress import Progress, combined, showing
+from api.client.bodies import Form, Lines, batches, pieces
+from api.client.core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work
+from api.client.operations import Calls, Term, collection_path, with_metadata
+from api.client.progress import Progress, combined, showing
+from api.client.sources import Sources, collect
 from api.models.jobs import ItemsOut, JobOut, JobsOut
-from api.sources import Sources, collect
 from shared.models import Metadata
 
 # The answer to an upload comes when the server has stored the last byte of it.
