@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = ("api.cli_jobs", "api.cli_search", "api.cli_collections")
+CLIENT_MODULES = ("api.cli.jobs", "api.cli.search", "api.cli.collections")
 
 
 class Commands(click.Group):
@@ -235,7 +235,7 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 @json_option
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
-    from api.cli_command import console_for, day_and_time, table_of
+    from api.cli.common import console_for, day_and_time, table_of
     from api.http.auth import list_keys
     from shared.job_view import rfc3339
 

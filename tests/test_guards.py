@@ -111,7 +111,7 @@ def test_the_benchmarks_can_be_started() -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.cli_jobs", "deploy.cli"])
+@pytest.mark.parametrize("module", ["api.app", "api.cli.jobs", "deploy.cli"])
 def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; sys.exit(','.join({HEAVIEST} & sys.modules.keys()) or 0)"
     found = subprocess.run(

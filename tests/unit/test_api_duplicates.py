@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from httpx import WSGITransport
 
-from api import cli_command
-from api.cli_search import duplicates as command
+from api.cli import common
+from api.cli.search import duplicates as command
 from api.client.client import Client
 from api.images import duplicates
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
@@ -127,7 +127,7 @@ def test_one_comparison_runs_at_a_time_and_frees_its_place(api: Api) -> None:
 
 
 def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=WSGITransport(app=api.app)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=WSGITransport(app=api.app)))
     shown = CliRunner().invoke(command, ["--threshold", "0.9"])
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]

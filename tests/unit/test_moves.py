@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from api import cli_command
-from api.cli_collections import client_commands
+from api.cli import common
+from api.cli.collections import client_commands
 from api.client.client import Client
 from api.collections import transfers as api_moves
 from api.models.jobs import JobOut
@@ -388,7 +388,7 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         work(api)
         return client.job(job_id)
 
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
     monkeypatch.setattr(Client, "wait", wait)
     group = click.Group(commands={command.name or "": command for command in client_commands})
     return lambda *arguments: CliRunner().invoke(group, [str(one) for one in arguments])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from api import cli_command
-from api.cli_collections import reindex as reindex_command
+from api.cli import common
+from api.cli.collections import reindex as reindex_command
 from api.client.client import Client
 from api.collections import transfers as api_moves
 from api.images import edits
@@ -419,7 +419,7 @@ def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatc
     result = {"switched": False, "detail": "Not switched: 2 pictures."}
     server.routes["POST /v1/collections/cats/reindex"] = (202, job_document(status="running"))
     server.routes["GET /v1/jobs/j1"] = job_document(status="partial") | {"result": result}
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
     done = CliRunner().invoke(reindex_command, ["--model", "m", "-c", "cats", "--allow-missing"])
     assert done.exit_code == 3
     assert "Not switched: 2 pictures." in done.output

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from api.cli_command import (
+from api.cli.common import (
     client_command,
     collection_option,
     console_for,
@@ -13,7 +13,7 @@ from api.cli_command import (
     print_json,
     table_of,
 )
-from api.cli_jobs import follow, print_jobs
+from api.cli.jobs import follow, print_jobs
 from api.client.client import Client
 from api.models.base import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState

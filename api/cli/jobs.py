@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from api.cli_command import (
+from api.cli.common import (
     client_command,
     collection_option,
     console_for,

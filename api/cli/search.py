@@ -7,7 +7,7 @@ import sys
 import click
 from rich.text import Text
 
-from api.cli_command import client_command, collection_option, console_for, picture_table, print_json
+from api.cli.common import client_command, collection_option, console_for, picture_table, print_json
 from api.client.client import Client
 from api.client.sources import typed
 from shared.models import JsonObject
@@ -58,7 +58,7 @@ def search(
         console.print("Nothing found.")
         return
     if show or (show is None and _can_show()):
-        from api.cli_pictures import gallery  # noqa: PLC0415 - it asks the terminal what it can show
+        from api.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results, console.width))
     table, add = picture_table(console, "#", "score")
