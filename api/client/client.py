@@ -1,6 +1,6 @@
 """Clients of the HTTP API: `Client`, and `AsyncClient` with the same methods to await.
 
-Both send what api/client/operations.py and api/client/job_operations.py say, by the rules of api/client/core.py.
+Both send what operations.py and job_operations.py say, by the rules of core.py.
 """
 
 import asyncio

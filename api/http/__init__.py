@@ -1,1 +1,1 @@
-"""What holds for every request: who may ask, how much, how bodies are read and errors told. Imports `models`."""
+"""What holds for every request: who may ask, how often, bodies, errors. Imports `models`."""

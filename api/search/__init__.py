@@ -1,1 +1,1 @@
-"""Search: a request's terms, one query vector, results, facets, heat maps. Imports `http`, `models`, `encoding`."""
+"""Search: from terms to one query vector, results, facets. Imports `http`, `models`, `encoding`."""

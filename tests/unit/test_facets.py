@@ -7,7 +7,6 @@ import pytest
 from api.models.base import SearchRequest, SearchResponse
 from api.models.search import FACET_BOUND, MAX_FACET_VALUES
 from api.search.facets import count_values
-from shared.index import search as index_search
 from shared.models import Image
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, unit
 
@@ -115,7 +114,7 @@ def test_a_bad_name_is_pointed_at(api: Api, facets: Any, pointer: str) -> None:
 def test_past_the_bound_the_nearest_are_counted_and_the_answer_says_so(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.index_search.FACET_BOUND", 2)
+    monkeypatch.setattr("api.search.routes.FACET_BOUND", 2)
     document = search(api, facets=["shop"])
     assert document["facets"]["shop"] == [{"value": "north", "count": 1}, {"value": "south", "count": 1}]
     assert document["facet_scope"] == {"pictures": 2, "complete": False, "bound": 2, "cut_off": []}

@@ -10,7 +10,8 @@ import pytest
 
 from api.http import request_body
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from api.jobs import ingest, multipart
+from api.jobs import ingest
+from api.jobs import multipart as multipart_module
 from api.jobs.ingest import Options, check_options, ingest_json, ingest_lines
 from api.jobs.multipart import ingest_multipart
 from shared.config import Settings
@@ -631,13 +632,13 @@ def test_the_same_files_under_the_same_key_are_the_same_job(services: Services) 
 def test_a_form_does_not_depend_on_how_its_bytes_arrive(
     services: Services, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(multipart, "_READ_BYTES", size)
+    monkeypatch.setattr(multipart_module, "_READ_BYTES", size)
     content = b"\r\n--B not quite\r\n-\r\n--" + bytes(range(256))
     _, items = items_of(services, upload(services, multipart(("files", "a.jpg", content))))
     assert services.blobs.get(items[0].upload or "") == content
 
 
 def test_a_form_field_is_bounded(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "MAX_FIELD_BYTES", 100)
+    monkeypatch.setattr(multipart_module, "MAX_FIELD_BYTES", 100)
     with pytest.raises(RequestTooLarge):
         upload(services, multipart(("metadata", None, b" " * 101)))

@@ -180,8 +180,8 @@ def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
         asked.append(count)
         return answer(store, vector, count, *rest)
 
-    monkeypatch.setattr(search, "_answer", watched)
-    monkeypatch.setattr(search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
+    monkeypatch.setattr(index_search, "_answer", watched)
+    monkeypatch.setattr(index_search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
     few = [hit.image.id for hit in distinct.search(query(8), limit=20)]
     assert asked == [32], "a picture's vector: one call with the records"
     found = [hit.image.id for hit in distinct.search(query(8), limit=20, of_text=True)]
