@@ -17,7 +17,7 @@ from shared.storage import vector_log
 from shared.storage.vector_log import Addition, Segment
 from tests.chroma_server import ChromaServer
 from tests.redis_server import redis_server
-from worker import index
+from worker.stages import index
 
 VECTORS = 10_000
 DIMENSION = 512

@@ -20,9 +20,9 @@ from shared.logs import configure_logging
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker import encode, fetch, index, moves, reindex
 from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
 from worker.request import AcknowledgedRequest
+from worker.stages import encode, fetch, index, reindex, transfers
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Process:
         if claim.kind is JobKind.INGEST:
             fetch.run(self.services, preprocess, claim)
         else:
-            moves.run(self.services, claim)
+            transfers.run(self.services, claim)
 
     def _encode(self, encoders: "Encoders", clock: encode.EncoderClock, claim: Claim) -> None:
         encoder = encoders.of(claim)

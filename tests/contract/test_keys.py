@@ -25,7 +25,7 @@ from shared.storage.blobs import Blobs, picture_key
 from shared.storage.manifest import ManifestWriter
 from tests.contract.conftest import NewIndex
 from tests.unit.stages import StubDispatcher, StubDownloader
-from worker.index import drain
+from worker.stages.index import drain
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 DIMENSION = 4

@@ -18,10 +18,10 @@ from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.deadly import deadly_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
-from worker import fetch
-from worker.fetch import run
 from worker.isolation import run_isolated
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up
+from worker.stages import fetch
+from worker.stages.fetch import run
 
 PENDING, FETCHED, FAILED = ItemState.PENDING, ItemState.FETCHED, ItemState.FAILED
 PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)

@@ -39,7 +39,7 @@ from tests.mutations import mutated
 from tests.sample_files import png, samples, save
 from tests.unit.stages import make_services
 from tests.unit.test_fetch import PREPROCESS
-from worker.fetch import run
+from worker.stages.fetch import run
 
 # Pillow warns of the damage that these tests do on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -13,10 +13,10 @@ from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import picture_key
 from shared.storage.manifest import read_results
 from tests.unit.stages import StubServices, collection_gone, make_services
-from worker import index as writer
 from worker import lease
-from worker.index import drain
-from worker.near_duplicates import NearDuplicates
+from worker.stages import index as writer
+from worker.stages.deduplication import NearDuplicates
+from worker.stages.index import drain
 
 NONE_NEAR = NearDuplicates(cast(Collection, None), [], 0)
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED

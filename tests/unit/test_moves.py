@@ -39,8 +39,9 @@ from tests.unit.fakes import (
     with_services,
 )
 from tests.unit.stages import StubDispatcher, image
-from worker import index, moves, replay
+from worker import replay
 from worker.isolation import run_isolated
+from worker.stages import index, transfers
 
 PARQUET = "application/vnd.apache.parquet"
 HEADER = Header("images", "stub/model", "5" * 16, DIMENSION)
@@ -64,7 +65,7 @@ def work(api: Api) -> None:
         for chunk in chunks:
             claim = api.services.ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            moves.run(api.services, claim)
+            transfers.run(api.services, claim)
     index.drain(api.services)
 
 
@@ -173,9 +174,9 @@ def test_a_chunk_that_is_delivered_twice_changes_nothing(api: Api) -> None:
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, claim)
+    transfers.run(api.services, claim)
     before = api.http.get(response.headers["Location"]).json
-    moves.run(api.services, claim)  # by a worker that has lost its lease and does not know
+    transfers.run(api.services, claim)  # by a worker that has lost its lease and does not know
     assert api.http.get(response.headers["Location"]).json == before
     assert before["counts"]["indexed"] == 4
     assert len(api.services.blobs.list(export_prefix(before["job_id"]))) == 1
@@ -328,12 +329,12 @@ def test_a_file_that_kills_its_reader_is_read_apart_and_fails_alone(
     def dies(*_: Any, **__: Any) -> None:
         raise ItemError("internal", "died twice")
 
-    monkeypatch.setattr(moves, "run_isolated", dies)
+    monkeypatch.setattr(transfers, "run_isolated", dies)
     response = import_(api, parquet_of([sound_row()]))
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, replace(claim, deliveries=moves.SUSPICIOUS_DELIVERIES))
+    transfers.run(api.services, replace(claim, deliveries=transfers.SUSPICIOUS_DELIVERIES))
     job = api.http.get(response.headers["Location"]).json
     assert job["status"] == "failed"
     assert "ended the process" in job["errors"][0]["detail"]
@@ -361,7 +362,7 @@ def test_trouble_of_the_blob_store_is_not_taken_for_a_bad_file(api: Api) -> None
     assert claim is not None
     down = replace(api.services, blobs=cast(Any, Down(BlobsUnavailable("The blob store failed."))))
     with pytest.raises(BlobsUnavailable):
-        moves.run(down, claim)
+        transfers.run(down, claim)
     assert api.services.ledger.get(chunk.job_id).counts[ItemState.PENDING] == 1
 
 
@@ -376,7 +377,7 @@ def test_the_parts_of_an_export_are_a_documented_place(api: Api) -> None:
 
 def test_rows_can_be_read_in_a_process_of_their_own(api: Api) -> None:
     job_id = import_(api, parquet_of([sound_row(1), sound_row(2)])).json["job_id"]
-    rows = run_isolated(moves.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
+    rows = run_isolated(transfers.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
     assert [row.image.id for row in rows] == [image_id(2)]
 
 

@@ -19,7 +19,7 @@ from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker import lease
-from worker.index import drain
+from worker.stages.index import drain
 
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
 HASH, NEAR_HASH, FAR_HASH = "00000000000000ff", "000000000000000f", "ffffffffffffff00"

@@ -19,7 +19,7 @@ from tests.image_server import ImageServer
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services, unavailable
 from tests.unit.test_fetch import PREPROCESS, png
-from worker.fetch import run
+from worker.stages.fetch import run
 
 
 @pytest.fixture

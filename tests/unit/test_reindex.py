@@ -40,8 +40,9 @@ from tests.unit.fakes import (
     picture,
 )
 from tests.unit.stages import StubDispatcher
-from worker import app, encode, index, moves, reindex, replay
+from worker import app, replay
 from worker.lease import giving_back
+from worker.stages import encode, index, reindex, transfers
 
 OLD, NEW = "5" * 16, "6" * 16
 MODEL = {"model": "big/model"}
@@ -87,7 +88,7 @@ def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
         for chunk in chunks:
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            moves.run(api.services, claim)
+            transfers.run(api.services, claim)
     while claims := ledger.claim_ready(Stage.ENCODE, 1):
         if claims[0].payload == reindex.FINISH:
             before_finish()
@@ -185,7 +186,7 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
     for chunk in api.services.ledger.dispatch():
         claim = api.services.ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
-        moves.run(api.services, claim)
+        transfers.run(api.services, claim)
     edits.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
@@ -256,7 +257,7 @@ def test_a_cancelled_reindex_changes_nothing_and_the_next_goes_on(api: Api) -> N
     (first, *_) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(first, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, claim)
+    transfers.run(api.services, claim)
     assert api.http.delete(response.headers["Location"]).json["status"] == "cancelled"
     work(api)
     assert api.http.get(response.headers["Location"]).json["status"] == "cancelled"

@@ -23,10 +23,10 @@ from shared.storage import parquet, vector_log
 from shared.storage.blobs import Blobs, export_prefix, picture_key, rows_key
 from shared.storage.manifest import read_items
 from shared.storage.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
-from worker import reindex
 from worker.isolation import run_isolated
 from worker.lease import SUSPICIOUS_DELIVERIES
-from worker.outcomes import advance
+from worker.stages import reindex
+from worker.stages.transition import advance
 
 READ_TIMEOUT_S = 120  # of one chunk's rows in a throwaway process
 

@@ -23,9 +23,9 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from worker import reindex
 from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
-from worker.near_duplicates import NearDuplicate, NearDuplicates
+from worker.stages import reindex
+from worker.stages.deduplication import NearDuplicate, NearDuplicates
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into

@@ -37,12 +37,12 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.storage.manifest import read_items
-from worker.encode import encode_halving
 from worker.lease import writer_paused
-from worker.outcomes import advance
+from worker.stages.encode import encode_halving
+from worker.stages.transition import advance
 
 if TYPE_CHECKING:
-    from worker.index import Arrival
+    from worker.stages.index import Arrival
 
 FINISH = "finish"  # the payload of the chunk beyond the items
 FEW = 256  # pictures that may be left for when the writer waits
