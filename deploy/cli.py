@@ -143,7 +143,7 @@ def worker(queues: list[str], concurrency: int) -> None:
 def sweep() -> None:
     """Send what was abandoned round again; delete what has expired."""
     from shared.config import load_settings
-    from worker.sweep import run_sweep
+    from worker.recovery.sweep import run_sweep
 
     run_sweep(load_settings())
 

@@ -20,7 +20,7 @@ from shared.logs import configure_logging
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
 from worker.request import AcknowledgedRequest
 from worker.stages import encode, fetch, index, reindex, transfers
 

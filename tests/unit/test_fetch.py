@@ -18,8 +18,8 @@ from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.deadly import deadly_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
-from worker.isolation import run_isolated
-from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up
 from worker.stages import fetch
 from worker.stages.fetch import run
 

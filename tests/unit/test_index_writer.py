@@ -13,7 +13,7 @@ from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import picture_key
 from shared.storage.manifest import read_results
 from tests.unit.stages import StubServices, collection_gone, make_services
-from worker import lease
+from worker.recovery import lease
 from worker.stages import index as writer
 from worker.stages.deduplication import NearDuplicates
 from worker.stages.index import drain

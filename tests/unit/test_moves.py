@@ -39,8 +39,8 @@ from tests.unit.fakes import (
     with_services,
 )
 from tests.unit.stages import StubDispatcher, image
-from worker import replay
-from worker.isolation import run_isolated
+from worker.recovery import rebuild
+from worker.recovery.isolation import run_isolated
 from worker.stages import index, transfers
 
 PARQUET = "application/vnd.apache.parquet"
@@ -128,7 +128,7 @@ def test_keys_move_and_replace_what_they_pointed_at(api: Api) -> None:
         found = api.http.get(f"/v1/images?collection=copy&key={key}").json["images"]
         assert [one["id"] for one in found] == [image_id(1)]
     before = copy.stored([image_id(1)])
-    replay.rebuild(api.services, "copy")
+    rebuild.rebuild(api.services, "copy")
     assert api.services.index.collection("copy").stored([image_id(1)]) == before
     assert api.http.delete("/v1/images?collection=copy&key=sku").status_code == 204
     assert api.services.index.collection("copy").get(image_id(1)).keys == ["other"]

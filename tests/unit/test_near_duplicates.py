@@ -18,7 +18,7 @@ from shared.storage.manifest import read_results, write_results
 from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
-from worker import lease
+from worker.recovery import lease
 from worker.stages.index import drain
 
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED

@@ -40,8 +40,9 @@ from tests.unit.fakes import (
     picture,
 )
 from tests.unit.stages import StubDispatcher
-from worker import app, replay
-from worker.lease import giving_back
+from worker import app
+from worker.recovery import rebuild
+from worker.recovery.lease import giving_back
 from worker.stages import encode, index, reindex, transfers
 
 OLD, NEW = "5" * 16, "6" * 16
@@ -131,7 +132,7 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert all(np.allclose(made.vector(image_id(n)), vector_of(n), atol=1e-6) for n in range(6))
     assert [info.name for info in api.services.index.collections()] == ["images"]
     assert api.services.blobs.folders(log_prefix("images")) == [NEW]
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_keys_stay_with_the_collection(api: Api) -> None:
@@ -174,8 +175,8 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
     assert sorted(made.ids()) == [image_id(n) for n in (0, 1, 3, 4, 5, 10, 11, 12)]
     assert made.get(image_id(3)).metadata == {"other": "x"}
     assert np.allclose(made.vector(image_id(11)), vector_of(11), atol=1e-6)
-    assert not replay.verify(api.services, "images")
-    replay.rebuild(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
+    rebuild.rebuild(api.services, "images")
     assert images(api).get(image_id(3)).metadata == {"other": "x"}
     assert images(api).count() == 8
 
@@ -190,7 +191,7 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
     edits.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_a_change_through_a_pointer_from_before_the_switch_is_carried_over(
@@ -283,7 +284,7 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
         work(api)
     assert images(api).pointer.fingerprint == NEW
     ledger = api.services.ledger
-    monkeypatch.setattr("worker.lease.ERROR_DELAY_S", 0.0)
+    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_S", 0.0)
     for ref in ledger._redis.zrange("is:due", 0, -1):  # its delay is over
         ledger._redis.zadd("is:due", {ref: 0})
     ledger.sweep()
@@ -313,7 +314,7 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
             break
     assert job["status"] == "succeeded"
     assert images(api).count() == 15
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:

@@ -15,8 +15,8 @@ from shared.storage.blobs import discarded_key, picture_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
-from worker import sweep as sweeper
-from worker.sweep import (
+from worker.recovery import sweep as sweeper
+from worker.recovery.sweep import (
     CALLBACK_TRIES,
     ORPHAN_AGE_S,
     clear_away,

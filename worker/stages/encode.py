@@ -17,8 +17,8 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import unpack
 from shared.storage.manifest import write_results
-from worker.isolation import run_isolated
-from worker.lease import SUSPICIOUS_DELIVERIES
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 
 ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads the model first
 

@@ -23,8 +23,8 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import picture_key, scratch_prefix
 from shared.storage.manifest import read_items, write_results
-from worker.isolation import run_isolated
-from worker.lease import SUSPICIOUS_DELIVERIES
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 
 MAX_ATTEMPTS = 4
 MAX_RETRY_AFTER_S = 300.0

@@ -23,7 +23,14 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
+from worker.recovery.lease import (
+    MAX_DELIVERIES,
+    SUSPICIOUS_DELIVERIES,
+    exhausted,
+    give_up,
+    giving_back,
+    renewing,
+)
 from worker.stages import reindex
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 

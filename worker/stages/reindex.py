@@ -37,7 +37,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.storage.manifest import read_items
-from worker.lease import writer_paused
+from worker.recovery.lease import writer_paused
 from worker.stages.encode import encode_halving
 from worker.stages.transition import advance
 

@@ -23,8 +23,8 @@ from shared.storage import parquet, vector_log
 from shared.storage.blobs import Blobs, export_prefix, picture_key, rows_key
 from shared.storage.manifest import read_items
 from shared.storage.parquet import MOVED_PICTURES, Header, MovedPicture, Row, Source
-from worker.isolation import run_isolated
-from worker.lease import SUSPICIOUS_DELIVERIES
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import reindex
 from worker.stages.transition import advance
 

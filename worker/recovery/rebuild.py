@@ -22,7 +22,7 @@ from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack
 from shared.storage.blobs import Blobs, log_prefix
-from worker.lease import writer_paused
+from worker.recovery.lease import writer_paused
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
 
