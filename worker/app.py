@@ -20,8 +20,8 @@ from shared.logs import configure_logging
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
+from worker.celery_request import AcknowledgedRequest
 from worker.recovery.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
-from worker.request import AcknowledgedRequest
 from worker.stages import encode, fetch, index, reindex, transfers
 
 log = structlog.get_logger(__name__)
