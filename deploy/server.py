@@ -58,7 +58,7 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": processes,
-        "worker_class": "deploy.connections.Worker",
+        "worker_class": "deploy.gunicorn_worker.Worker",
         "threads": threads,
         "timeout": 60,
         "graceful_timeout": GRACE_S,
