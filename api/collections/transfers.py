@@ -1,4 +1,4 @@
-"""Moving collections: exports, their download, imports, other models. worker/stages/transfers.py does the work."""
+"""Moving collections: exports, their download, imports, other models. The workers do the work."""
 
 import hashlib
 import json

@@ -12,7 +12,7 @@ from api.http.security_headers import HEADERS
 
 # The search view asks where the visitor is, when he wants what lies near; no other page may.
 _PERMISSIONS = HEADERS["Permissions-Policy"].replace("geolocation=()", "geolocation=(self)")
-_FOLDER = str(resources.files("api") / "static")
+_FOLDER = str(resources.files("api.web") / "static")
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 

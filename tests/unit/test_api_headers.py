@@ -16,7 +16,7 @@ DATA = (
     "/metrics",
     "/docs/init.js",
     "/static/main.js",
-    "/static/icon.svg",
+    "/static/icons/icon.svg",
     "/manifest.webmanifest",
     "/v1/none",
     "/v1/images/none",

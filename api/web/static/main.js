@@ -1,8 +1,8 @@
 /** The shell around the views: links, theme, sign-in and the help on shortcuts. */
 
-import { h, icon } from "./dom.js";
-import { hasKey, needsKey, onKeyChange, signIn, signOut } from "./http.js";
-import { isView, navigate, show } from "./router.js";
+import { h, icon } from "./lib/dom.js";
+import { hasKey, needsKey, onKeyChange, signIn, signOut } from "./lib/http.js";
+import { isView, navigate, show } from "./lib/router.js";
 
 export { navigate };
 

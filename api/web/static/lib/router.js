@@ -49,7 +49,7 @@ export async function show() {
     else link.removeAttribute("aria-current");
   }
   container.replaceChildren();
-  const { show: showView } = await import(`./${view.name}.js`);
+  const { show: showView } = await import(`../${view.name}/${view.name}.js`);
   if (shown !== showing) return;
   scrollTo(0, 0);
   if (!isFirst) container.focus(); // so that Tab goes on there, and screen readers say where one is

@@ -1,6 +1,6 @@
 /** What the search view says in the place of results. */
 
-import { h, icon } from "./dom.js";
+import { h, icon } from "../lib/dom.js";
 
 const addPictures = () => h("a", { class: "button primary", href: "/ingest" }, icon("plus"), "Add pictures");
 

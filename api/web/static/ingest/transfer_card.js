@@ -1,10 +1,10 @@
 /** One upload as it goes, and the jobs that it has made. */
 
-import { confirmDialog, h } from "./dom.js";
-import { isFinished } from "./follow.js";
-import { duration, plural, size } from "./format.js";
-import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "./job_card.js";
-import { sum } from "./job_sum.js";
+import { confirmDialog, h } from "../lib/dom.js";
+import { isFinished } from "../lib/follow.js";
+import { duration, plural, size } from "../lib/format.js";
+import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "../jobs/job_card.js";
+import { sum } from "../jobs/job_sum.js";
 
 const MOST_CARDS = 3; // that are shown without being asked for
 

@@ -1,7 +1,7 @@
 /** What a selection holds, before it is sent. */
 
-import { h } from "./dom.js";
-import { number, plural, size } from "./format.js";
+import { h } from "../lib/dom.js";
+import { number, plural, size } from "../lib/format.js";
 
 const SHOWN_PICTURES = 12;
 const SHOWN_ROWS = 5;

@@ -1,10 +1,10 @@
 /** The state of the system: what works, what waits, who works on it, what failed last. */
 
-import { h, icon } from "./dom.js";
-import { poll } from "./follow.js";
-import { number, plural, timeExact } from "./format.js";
-import { api } from "./http.js";
-import { jobPath, sourceOf } from "./job_card.js";
+import { h, icon } from "../lib/dom.js";
+import { poll } from "../lib/follow.js";
+import { number, plural, timeExact } from "../lib/format.js";
+import { api } from "../lib/http.js";
+import { jobPath, sourceOf } from "../jobs/job_card.js";
 
 const EVERY_MS = 4000;
 const ALL_WELL = "Everything works";

@@ -1,6 +1,6 @@
 /** The filters of a query: the panel that sets them and the words that describe them. */
 
-import { h, icon, notify } from "./dom.js";
+import { h, icon, notify } from "../lib/dom.js";
 
 const COLORS = ["black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"];
 const OPERATORS = { eq: "=", ne: "≠", gte: "≥", lte: "≤", gt: ">", lt: "<", in: "one of", nin: "none of" };

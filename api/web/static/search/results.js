@@ -1,6 +1,6 @@
 /** What a query finds, page by page; the last few are remembered, so that "back" shows them at once. */
 
-import { api } from "./http.js";
+import { api } from "../lib/http.js";
 import { body, dataPath, format, hasTerms } from "./query.js";
 
 const FIRST_PAGE = 80;

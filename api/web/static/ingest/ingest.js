@@ -1,11 +1,11 @@
 /** The view in which pictures are added: choose, look it over, send, watch. */
 
-import { h, icon, notify } from "./dom.js";
-import { plural } from "./format.js";
-import { api } from "./http.js";
+import { h, icon, notify } from "../lib/dom.js";
+import { plural } from "../lib/format.js";
+import { api } from "../lib/http.js";
 import { itemsOfText } from "./lists.js";
-import { optionFields } from "./ingest_options.js";
-import { preview } from "./ingest_preview.js";
+import { optionFields } from "./options.js";
+import { preview } from "./preview.js";
 import { ACCEPTED, Selection, filesOfInput, filesOfTransfer } from "./selection.js";
 import { showTransfer } from "./transfer_card.js";
 import { start, transfers } from "./transfers.js";

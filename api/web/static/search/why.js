@@ -1,7 +1,7 @@
 /** Why a picture has its score: what each term of the query adds to it, or takes from it. */
 
-import { h } from "./dom.js";
-import { api } from "./http.js";
+import { h } from "../lib/dom.js";
+import { api } from "../lib/http.js";
 import { body, hasTerms, split } from "./query.js";
 
 /** Fills `section`, which stays hidden where nothing was asked for or the picture passes no filter. */

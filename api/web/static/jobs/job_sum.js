@@ -1,6 +1,6 @@
 /** Several jobs as one. */
 
-import { isFinished } from "./follow.js";
+import { isFinished } from "../lib/follow.js";
 
 /** A job that says of `jobs`, at least one and all of one kind and collection, what each says of itself. */
 export function sum(jobs) {

@@ -3,9 +3,9 @@
  * load, and only the rows near the window are in the document, so that thousands scroll smoothly.
  */
 
-import { h, icon } from "./dom.js";
-import { pictureURL } from "./http.js";
-import { sourceName } from "./sources.js";
+import { h, icon } from "../lib/dom.js";
+import { pictureURL } from "../lib/http.js";
+import { sourceName } from "../lib/sources.js";
 
 const GAP = 12;
 const CAPTION = 46; // as .cell figcaption has it

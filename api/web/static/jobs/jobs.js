@@ -1,12 +1,12 @@
 /** Past and present jobs: all of them, or one. */
 
-import { h } from "./dom.js";
-import { isFinished, poll } from "./follow.js";
-import { number, timeAgo } from "./format.js";
-import { api } from "./http.js";
+import { h } from "../lib/dom.js";
+import { isFinished, poll } from "../lib/follow.js";
+import { number, timeAgo } from "../lib/format.js";
+import { api } from "../lib/http.js";
 import { showJob } from "./job.js";
 import { countsList, jobPath, jobTitle, statusBadge } from "./job_card.js";
-import { navigate } from "./router.js";
+import { navigate } from "../lib/router.js";
 
 const PAGE = 50;
 const EVERY_MS = 3000;

@@ -1,11 +1,11 @@
 /** One job as it goes: bar, counts, rate, what failed, and what can be done about it. */
 
-import { confirmDialog, h, icon, notify } from "./dom.js";
-import { follow, isFinished } from "./follow.js";
-import { duration, number, plural, rate } from "./format.js";
-import { api } from "./http.js";
-import { forgetResults } from "./results.js";
-import { webURL } from "./sources.js";
+import { confirmDialog, h, icon, notify } from "../lib/dom.js";
+import { follow, isFinished } from "../lib/follow.js";
+import { duration, number, plural, rate } from "../lib/format.js";
+import { api } from "../lib/http.js";
+import { forgetResults } from "../search/results.js";
+import { webURL } from "../lib/sources.js";
 
 const STATUSES = {
   queued: "Queued",

@@ -2,15 +2,15 @@
 
 import { showChips } from "./chips.js";
 import { openDetail } from "./detail.js";
-import { h, icon, notify } from "./dom.js";
+import { h, icon, notify } from "../lib/dom.js";
 import { createFilters, withCondition } from "./filters.js";
 import { createGrid } from "./grid.js";
-import { api } from "./http.js";
+import { api } from "../lib/http.js";
 import { failed, noPictures, nothingFits } from "./messages.js";
 import { acceptPictures } from "./pictures.js";
 import { format, hasTerms, lessLike, moreLike, parse, similarTo, split } from "./query.js";
 import { countTags, forgetResults, resultsOf } from "./results.js";
-import { navigate } from "./router.js";
+import { navigate } from "../lib/router.js";
 
 const TYPING_MS = 300;
 const SCROLLED_MS = 150;

@@ -1,6 +1,6 @@
 /** Uploads on their way. They go on while another view is shown. */
 
-import { ApiError, authorization, pause, signIn } from "./http.js";
+import { ApiError, authorization, pause, signIn } from "../lib/http.js";
 
 const BATCH_FILES = 200;
 const BATCH_BYTES = 64 * 2 ** 20;

@@ -1,10 +1,10 @@
 /** The parts of a query as chips, each of which can be taken away. */
 
-import { h, icon } from "./dom.js";
+import { h, icon } from "../lib/dom.js";
 import { describe, withCondition } from "./filters.js";
-import { pictureURL } from "./http.js";
+import { pictureURL } from "../lib/http.js";
 import { dataPath, pictureOf, split, without } from "./query.js";
-import { sourceName } from "./sources.js";
+import { sourceName } from "../lib/sources.js";
 
 const GONE = "The picture that was dropped is no longer here: drop it again.";
 

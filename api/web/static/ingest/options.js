@@ -1,6 +1,6 @@
 /** What holds for all pictures that are added at once: their collection, their metadata. */
 
-import { h, icon } from "./dom.js";
+import { h, icon } from "../lib/dom.js";
 import { typed } from "./lists.js";
 
 const COLLECTION = "[A-Za-z0-9]([A-Za-z0-9._\\-]{0,61}[A-Za-z0-9])?";

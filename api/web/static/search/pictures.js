@@ -1,9 +1,9 @@
 /** Pictures as a query: dropped, pasted or picked, as files or by their addresses. */
 
-import { h, notify } from "./dom.js";
+import { h, notify } from "../lib/dom.js";
 import { keepPicture } from "./query.js";
-import { isView } from "./router.js";
-import { webURL } from "./sources.js";
+import { isView } from "../lib/router.js";
+import { webURL } from "../lib/sources.js";
 
 const MOST = 8; // of one query, the server's
 

@@ -1,9 +1,9 @@
 /** One picture, large, with all that is known of it. */
 
-import { confirmDialog, h, icon, notify } from "./dom.js";
-import { api, blob, pictureURL } from "./http.js";
+import { confirmDialog, h, icon, notify } from "../lib/dom.js";
+import { api, blob, pictureURL } from "../lib/http.js";
 import { dataPath, split } from "./query.js";
-import { sourceName, webURL } from "./sources.js";
+import { sourceName, webURL } from "../lib/sources.js";
 import { explainScore } from "./why.js";
 
 // What docs/pictures.md calls near-duplicates.

@@ -1,9 +1,9 @@
 /** One job: its card, its times, its items. */
 
-import { h, icon, notify } from "./dom.js";
-import { isFinished, poll } from "./follow.js";
-import { number, timeAgo, timeExact } from "./format.js";
-import { api, pictureURL } from "./http.js";
+import { h, icon, notify } from "../lib/dom.js";
+import { isFinished, poll } from "../lib/follow.js";
+import { number, timeAgo, timeExact } from "../lib/format.js";
+import { api, pictureURL } from "../lib/http.js";
 import { jobCard, sourceOf } from "./job_card.js";
 
 const PAGE = 50;
