@@ -240,6 +240,7 @@ def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
 
 def test_the_views_styles_do_not_meet() -> None:
     """All of a page's styles hold in all views, so a class of two views is named with where it is."""
-    styles = ((ROOT / "api/web/static" / name).read_text("utf-8") for name in ("search/search.css", "desk.css"))
+    names = ("search/search.css", "desk.css")
+    styles = ((ROOT / "api/web/static" / name).read_text("utf-8") for name in names)
     ours, others = ({match[1] for match in re.finditer(r"^ *\.([\w-]+)[^{]*{", css, re.M)} for css in styles)
     assert not ours & others

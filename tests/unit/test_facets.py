@@ -129,7 +129,7 @@ def test_past_the_bound_the_nearest_are_counted_and_the_answer_says_so(
 
 def test_what_hnsw_does_not_find_is_counted_all_the_same(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = {"ids": [[]], "distances": [[]], "metadatas": [[]]}
-    monkeypatch.setattr(search, "_answer", lambda *args: nothing)
+    monkeypatch.setattr("shared.index.search._answer", lambda *args: nothing)
     assert facet(api, "shop") == [("north", 2), ("south", 2)]
     assert facet(api, "shop", min_score=0.6) == [("north", 1), ("south", 1)]
 
