@@ -124,5 +124,5 @@ def load_encoder(services: Services) -> Encoder:
         batch_size=settings.batch_size,
         one_core_each=True,
     )
-    services.warn_of_foreign(encoder.name, encoder.fingerprint)
+    services.index.warn_of_foreign(encoder.name, encoder.fingerprint)
     return encoder

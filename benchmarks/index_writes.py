@@ -17,6 +17,7 @@ from shared.storage import vector_log
 from shared.storage.vector_log import Addition, Segment
 from tests.chroma_server import ChromaServer
 from tests.redis_server import redis_server
+from worker.pipelines import store_of
 from worker.stages import index
 
 VECTORS = 10_000
@@ -69,16 +70,16 @@ def _product(work: Path) -> float:
             [vectors for _, vectors in batches(np.random.default_rng(0), VECTORS, DIMENSION)]
         )
         # Else the window of a stack without workers lets in four chunks at a time: no writer would be behind.
-        services.ledger.heartbeat("bench", "bench", [Stage.FETCH], math.ceil(VECTORS / CHUNK))
+        services.ledger.workers.heartbeat("bench", "bench", [Stage.FETCH], math.ceil(VECTORS / CHUNK))
         services.index.ensure("images", model=MODEL, fingerprint=FINGERPRINT, dimension=DIMENSION)
         elapsed = 0.0
         for number in range(math.ceil(VECTORS / CHUNK)):
             chunk = Chunk(job_id, 0, number, 0)
             while (claim := services.ledger.claim(chunk, Stage.FETCH)) is None:
                 if not services.ledger.dispatch():  # as much waits as may: the stage lets in more
-                    elapsed += wall_seconds(lambda: index.drain(services))
+                    elapsed += wall_seconds(lambda: index.drain(services, store_of))
             _to_index(services, claim, rows[claim.first_item : claim.last_item])
-        elapsed += wall_seconds(lambda: index.drain(services))
+        elapsed += wall_seconds(lambda: index.drain(services, store_of))
         counts = services.ledger.get(job_id).counts
     if counts[ItemState.INDEXED] != VECTORS:
         raise RuntimeError(f"not every vector was indexed: {counts}")

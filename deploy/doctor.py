@@ -73,7 +73,7 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
 def examine_this_worker(as_json: bool = False) -> bool:
     """Whether a worker of this host (a container) sent a heartbeat of late: for container health checks."""
     settings = load_settings()
-    seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers())
+    seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers.seen())
     if as_json:
         print(json.dumps({"healthy": seen}))
     return seen
@@ -180,7 +180,7 @@ def _blobs(settings: Settings) -> str:
 
 
 def _workers(settings: Settings) -> str:
-    workers = Ledger(settings.redis_url).workers()
+    workers = Ledger(settings.redis_url).workers.seen()
     idle = [stage for stage in Stage if not any(stage in worker.queues for worker in workers)]
     if idle:
         raise ConfigError(

@@ -1,1 +1,1 @@
-"""What API and workers share: the nouns, the settings, and one room for each foreign library. Imports no other package."""
+"""What API and workers share: nouns, settings, a room for each foreign library. Imports no other package."""

@@ -6,6 +6,7 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import encoder, services
 from api.http.auth import requires
+from api.images.edits import remove_collection
 from api.models.base import CollectionIn, CollectionOut, CollectionPath, CollectionsOut
 
 blueprint = APIBlueprint(
@@ -45,5 +46,5 @@ def get_collection(path: CollectionPath) -> Response:
 @requires("admin")
 def delete_collection(path: CollectionPath) -> tuple[str, int]:
     """Deletes a collection with its pictures. Jobs that are still running into it make it anew."""
-    services().remove_collection(path.name)
+    remove_collection(services(), path.name)
     return "", 204

@@ -33,7 +33,7 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.ledger.ledger import new_job_id
-from shared.models import Item, Job, JobKind, JobStatus
+from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
 from shared.storage import parquet
 from shared.storage.blobs import export_prefix, rows_key, upload_key
@@ -342,6 +342,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
         digest=digest,
         kind=JobKind.REINDEX,
         job_options={"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing},
+        final_stage=Stage.ENCODE,
     )
     return _accepted(parts.ledger.get(job_id))
 

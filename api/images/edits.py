@@ -8,22 +8,29 @@ from shared.index.write_batch import Draft
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import PICTURE_KINDS, picture_key
+from shared.storage.blobs import (
+    PICTURE_KINDS,
+    collection_prefix,
+    discarded_prefix,
+    log_prefix,
+    picture_key,
+)
 from shared.storage.trash import delete_discarded, discard
+from shared.writer_lease import writing
 
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
     """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
     collection = services.index.collection(name)
     collection.get(image_id)  # so that one which is not there waits for nobody
-    with services.writing() as check:
-        version = services.ledger.new_version()
+    with writing(services) as check:
+        version = services.ledger.writer.new_version()
         draft = Draft(collection, ids=[image_id])
         if not draft.remove(image_id, version):
             raise no_image(image_id)
         record = {"op": "delete", "version": version, "id": image_id}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
-        services.ledger.record_removal(name, image_id, version)
+        services.ledger.writer.record_removal(name, image_id, version)
         draft.save(check)
         services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
         delete_discarded(services, name, image_id)
@@ -36,8 +43,8 @@ def remove_key(services: Services, name: str, key: str) -> bool:
     still on their way, do not bring it back either. Raises CollectionNotFound.
     """
     collection = services.index.collection(name)
-    with services.writing() as check:
-        version = services.ledger.new_version()
+    with writing(services) as check:
+        version = services.ledger.writer.new_version()
         record = {"op": "delete_key", "version": version, "key": key}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         draft = Draft(collection, keys=[key])
@@ -64,8 +71,8 @@ def change_metadata(
     image = collection.get(image_id)
     if not metadata:
         return image
-    with services.writing() as check:
-        version = services.ledger.new_version()
+    with writing(services) as check:
+        version = services.ledger.writer.new_version()
         draft = Draft(collection, ids=[image_id])
         before = draft.picture(image_id)
         if before is None:
@@ -79,3 +86,14 @@ def change_metadata(
     changed = draft.picture(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image
+
+
+def remove_collection(services: Services, name: str) -> None:
+    """Removes a collection, its pictures and its vector log. Raises CollectionNotFound."""
+    services.index.collection(name)
+    with writing(services) as check:
+        services.ledger.writer.record_removal(name, "*", services.ledger.writer.new_version())
+        check()
+        services.index.delete(name)
+    for prefix in (log_prefix, collection_prefix, discarded_prefix):
+        services.blobs.delete_prefix(prefix(name))

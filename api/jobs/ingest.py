@@ -27,7 +27,7 @@ from shared.errors import (
 )
 from shared.ledger.ledger import new_job_id
 from shared.metadata import metadata_faults
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
@@ -152,6 +152,7 @@ def launch(
     chunk_size: int | None = None,
     kind: JobKind = JobKind.INGEST,
     job_options: JsonObject | None = None,
+    final_stage: Stage | None = None,
 ) -> str:
     """Writes the manifest, creates the job and starts it.
 
@@ -174,6 +175,7 @@ def launch(
             idempotency=(key, digest) if key else None,
             kind=kind,
             options=job_options,
+            final_stage=final_stage,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)

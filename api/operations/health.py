@@ -63,7 +63,7 @@ class Probe:
             "chroma": parts.index.ping,
             "blobs": lambda: parts.blobs.exists("deployment/model.json"),
             "model": lambda: self._prove_encode(loader.get()),
-            "workers": parts.ledger.workers,
+            "workers": parts.ledger.workers.seen,
         }
         for name, check in checks.items():
             # A check that hangs is not started again: it would take the others' threads.

@@ -81,8 +81,8 @@ def _model() -> LoadedModel:
 
 def _jobs(ledger: Ledger) -> JobsState:
     return JobsState(
-        open=ledger.open_jobs(),
-        queues=[Queue.model_validate(queue, from_attributes=True) for queue in ledger.queues()],
+        open=ledger.workers.open_jobs(),
+        queues=[Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()],
         workers=[
             Worker(
                 id=worker.id,
@@ -91,7 +91,7 @@ def _jobs(ledger: Ledger) -> JobsState:
                 slots=worker.slots,
                 seen_at=rfc3339(worker.seen_at),
             )
-            for worker in sorted(ledger.workers(), key=lambda worker: worker.id)
+            for worker in sorted(ledger.workers.seen(), key=lambda worker: worker.id)
         ],
     )
 

@@ -22,7 +22,7 @@ class Manners:
         Raises HostBusy when that is more than LONGEST_WAIT_S away, ItemError when the host keeps failing,
         and LedgerUnavailable.
         """
-        turn = self._hosts.host_turn(host, self._rate_per_s, LONGEST_WAIT_S)
+        turn = self._hosts.turn(host, self._rate_per_s, LONGEST_WAIT_S)
         if turn.refusal is not None:
             turn.refusal.retry_after_s = turn.wait_s
             raise turn.refusal
@@ -35,6 +35,6 @@ class Manners:
         """What came of it: `error` is None for an answer, of whatever kind. Raises LedgerUnavailable."""
         if error is not None and error.transient:
             pause_s = min(error.retry_after_s or 0.0, LONGEST_PAUSE_S)
-            self._hosts.host_failed(host, error, pause_s)
+            self._hosts.failed(host, error, pause_s)
         elif turn.failures:
-            self._hosts.host_answered(host)
+            self._hosts.answered(host)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import structlog
 from chromadb import errors
 from chromadb.api import ServerAPI
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
@@ -41,6 +42,7 @@ from shared.index.records import Pointer, new_pointer, to_record
 from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
 WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
@@ -142,6 +144,12 @@ class Index:
                 pointer = self._reopen(name).pointer
         pointer.check_model(model, fingerprint)
         return Collection(self, pointer)
+
+    def warn_of_foreign(self, model: str, fingerprint: str) -> None:
+        """Logs, at a start, which collections this model cannot read, and what to do."""
+        with contextlib.suppress(IndexUnavailable):  # then each request says it
+            for fault in self.foreign(model, fingerprint):
+                log.warning("collection_of_another_model", detail=fault)
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
         """What is to be said of each collection that this model did not write and cannot read."""

@@ -1,4 +1,4 @@
-"""The ledger: what every job, item and chunk is doing, in Redis. ledger_scripts.py has the keys and the Lua.
+"""The ledger: what every job, item and chunk is doing, in Redis. scripts.py lists the keys.
 
 A chunk waits at a stage (`queued`) until a delivered message claims it (`running`, under a lease), and
 leaves it by `advance`; what neither moves on nor renews its lease is found by `sweep` and sent again. So a
@@ -8,28 +8,21 @@ message may be lost, doubled or late without an item being lost or counted twice
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
-from typing import Any, TypeVar
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import Any
 
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
     JobNotFound,
     JobRunning,
-    LedgerUnavailable,
     NothingToRetry,
 )
-from shared.ledger import scripts as lua
+from shared.ledger.connection import PREFIX, Connection, persistently
 from shared.ledger.hosts import HostLedger
 from shared.ledger.workers import WorkerLedger
-from shared.ledger.writer import PREFIX, WriterLedger
+from shared.ledger.writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
     Chunk,
@@ -53,52 +46,29 @@ READING_LEASE_S = 120.0
 IDEMPOTENCY_TTL_S = 24 * 3600
 MAX_ERRORS = 20
 INDEX_WINDOW = 256
+FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
-T = TypeVar("T")
 
 
 def new_job_id() -> str:
     return secrets.token_hex(12)
 
 
-class Ledger(WriterLedger, HostLedger, WorkerLedger):
-    """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
+class Ledger:
+    """Jobs and their chunks; `hosts`, `workers` and `writer` are the ledger's other parts.
+
+    All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
+    """
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
-        self._url = url
         self._job_ttl_s = job_ttl_s
-        self._given_client = client
-        self._scripts: dict[str, Any] = {}
-
-    @cached_property
-    def _redis(self) -> Any:
-        return self._given_client or redis.Redis.from_url(
-            self._url,
-            decode_responses=True,
-            socket_timeout=5,
-            socket_connect_timeout=2,
-            health_check_interval=15,
-            retry=Retry(NoBackoff(), 0),
-        )
-
-    def _run(self, script: str, *args: str | float) -> Any:
-        registered = self._scripts.get(script)
-        if registered is None:
-            registered = self._scripts[script] = self._redis.register_script(lua.PRELUDE + script)
-        with _translated():
-            return registered(keys=[], args=args)
-
-    def _call(self, command: str, *args: Any, **options: Any) -> Any:
-        with _translated():
-            return getattr(self._redis, command)(*args, **options)
-
-    def _now(self) -> float:
-        """Redis's clock: those of the machines around it may differ."""
-        seconds, microseconds = self._call("time")
-        return float(seconds) + float(microseconds) / 1e6
+        self._redis = Connection(url, client)
+        self.hosts = HostLedger(self._redis)
+        self.workers = WorkerLedger(self._redis)
+        self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)
 
     def ping(self) -> None:
-        self._call("ping")
+        self._redis.call("ping")
 
     # Jobs
 
@@ -114,23 +84,40 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         idempotency: tuple[str, str] | None = None,
         kind: JobKind = JobKind.INGEST,
         options: JsonObject | None = None,
+        final_stage: Stage | None = None,
     ) -> str:
         """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+
+        With `final_stage` it has one more chunk, beyond its items and at that stage, once no item is open:
+        its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
 
         `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
         the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
         """
         key, digest = idempotency or ("", "")
-        answer = self._run(
-            lua.CREATE, job_id, collection, total, chunk_size, callback_url or "", int(reading),
-            READING_LEASE_S, self._job_ttl_s, key, digest, IDEMPOTENCY_TTL_S, MAX_JOB_ITEMS,
-            kind, json.dumps(options or {}),
-        )  # fmt: skip
+        job = {
+            "id": job_id,
+            "collection": collection,
+            "total": total,
+            "chunk_size": chunk_size,
+            "callback": callback_url or "",
+            "reading": reading,
+            "reading_lease": READING_LEASE_S,
+            "ttl": self._job_ttl_s,
+            "idempotency_key": key,
+            "digest": digest,
+            "idempotency_ttl": IDEMPOTENCY_TTL_S,
+            "most_items": MAX_JOB_ITEMS,
+            "kind": kind,
+            "options": json.dumps(options or {}),
+            "final_stage": final_stage or "",
+        }
+        answer = self._redis.run("create", json.dumps(job))
         return _same_request(answer, digest)
 
     def idempotent_job(self, key: str, digest: str) -> str | None:
         """The job that `key` made, if any. Raises IdempotencyMismatch when it was made by another request."""
-        answer = self._call("get", f"{PREFIX}idem:{key}")
+        answer = self._redis.call("get", f"{PREFIX}idem:{key}")
         return None if answer is None else _same_request(answer, digest)
 
     def extend(self, job_id: str, count: int) -> None:
@@ -138,18 +125,17 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
 
         Raises JobFinished when the job was cancelled or its reader given up for lost.
         """
-        answer = self._run(lua.EXTEND, job_id, count, READING_LEASE_S)
+        answer = self._redis.run("extend", job_id, count, READING_LEASE_S)
         if answer == 0:
             raise JobFinished(f"Job {job_id} takes no more items: it was cancelled or its body timed out.")
         _check_found(answer, job_id)
 
     def close(self, job_id: str, *, truncated: bool) -> None:
         """The body of a streamed job was read to its end, or broke off (`truncated`)."""
-        _check_found(self._run(lua.CLOSE, job_id, int(truncated)), job_id)
+        _check_found(self._redis.run("close", job_id, int(truncated)), job_id)
 
     def get(self, job_id: str) -> Job:
-        with _translated():
-            pipeline = self._redis.pipeline(transaction=True)
+        with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hgetall(f"{PREFIX}job:{job_id}")
             pipeline.lrange(f"{PREFIX}errors:{job_id}", 0, MAX_ERRORS - 1)
             fields, errors = pipeline.execute()
@@ -164,7 +150,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
         while True:
-            ids = self._call(
+            ids = self._redis.call(
                 "zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True
             )
             for job_id, created in ids:
@@ -182,7 +168,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
 
     def cancel(self, job_id: str) -> Job:
         """Every open item becomes cancelled. Raises JobFinished when there is nothing left to cancel."""
-        answer = self._run(lua.CANCEL, job_id)
+        answer = self._redis.run("cancel", job_id)
         _check_found(answer, job_id)
         job = self.get(job_id)
         if answer == 0 and job.status is not JobStatus.CANCELLED:
@@ -191,7 +177,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
 
     def retry(self, job_id: str) -> Job:
         """The failed items of a finished job become pending again. Raises JobRunning, NothingToRetry."""
-        answer = self._run(lua.RETRY, job_id)
+        answer = self._redis.run("retry", job_id)
         _check_found(answer, job_id)
         if answer == -2:
             raise JobRunning(f"Job {job_id} is still running; retry it when it has finished.")
@@ -207,7 +193,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         found: list[tuple[int, ItemState]] = []
         at = start
         while at < total:
-            block = self._call("getrange", f"{PREFIX}states:{job_id}", at, at + _SCAN_BYTES - 1)
+            block = self._redis.call("getrange", f"{PREFIX}states:{job_id}", at, at + _SCAN_BYTES - 1)
             for offset, digit in enumerate(block):
                 state = ITEM_STATES[int(digit)]
                 if status in (None, state):
@@ -228,17 +214,17 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         chunks a slot behind, so that a new job waits behind seconds of work, whatever was queued before it.
         """
         slots = dict.fromkeys(Stage, 0)
-        for worker in self.workers():
+        for worker in self.workers.seen():
             for queue in worker.queues:
                 slots[Stage(queue)] += worker.slots
         fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
-        refs = self._run(lua.DISPATCH, fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
+        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
         return [Chunk.parse(ref) for ref in refs]
 
     def claim(self, chunk: Chunk, stage: Stage) -> Claim | None:
         """A lease of CHUNK_LEASE_S on a chunk that waits at `stage`; None when there is nothing to do."""
         token = secrets.token_hex(8)
-        answer = self._run(lua.CLAIM, chunk.ref, stage, token, CHUNK_LEASE_S)
+        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_S)
         return _claim(answer, stage, token) if answer else None
 
     def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
@@ -246,12 +232,12 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         chunks are of one size up to `most_items`.
         """
         token = secrets.token_hex(8)
-        answers = self._run(lua.CLAIM_READY, stage, token, CHUNK_LEASE_S, most_items)
+        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_S, most_items)
         return [_claim(answer, stage, token) for answer in answers]
 
     def pending(self, claim: Claim) -> list[int]:
         """The indices of the claim's items that are still to be fetched."""
-        block = self._call(
+        block = self._redis.call(
             "getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1
         )
         return [claim.first_item + offset for offset, digit in enumerate(block) if digit == "0"]
@@ -259,7 +245,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
     def renew(self, claims: Sequence[Claim]) -> int:
         """Prolongs leases of one token; returns how many are still held."""
         refs = [claim.chunk.ref for claim in claims]
-        return int(self._run(lua.RENEW, claims[0].token, CHUNK_LEASE_S, *refs))
+        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_S, *refs))
 
     def advance(
         self,
@@ -272,31 +258,42 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         retry_delay_s: float | None = None,
         hold_s: float = 0.0,
         result: JsonObject | None = None,
+        complete: bool = False,
     ) -> bool:
         """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
 
-        `result` becomes the job's. With `retry_delay_s` the items still pending are fetched again, as the
-        chunk's next attempt. With `hold_s` this attempt was postponed, and the job sends no more chunks for
-        that long. Returns False, having changed nothing, when the lease was lost or the job cancelled;
-        True when this claim has ended by an earlier call, whose answer may not have come back.
+        With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. With
+        `hold_s` this attempt was postponed, and the job sends no more chunks for that long. `result` becomes
+        the job's; `complete` says that its final chunk did all that it was to do.
+
+        Returns False, having changed nothing, when the lease was lost or the job cancelled; True when this
+        claim has ended by an earlier call, whose answer may not have come back.
         """
-        coded = [(index, ITEM_STATES.index(state)) for index, state in moves]
-        delay = -1 if retry_delay_s is None else retry_delay_s
-        arguments = (
-            claim.chunk.ref, claim.token, next_stage or "", payload, json.dumps(coded),
-            json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
-            json.dumps(result) if result else "", hold_s, ADVANCED_S,
-        )  # fmt: skip
-        return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
+        end = {
+            "ref": claim.chunk.ref,
+            "token": claim.token,
+            "next_stage": next_stage or "",
+            "payload": payload,
+            "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
+            "errors": [asdict(error) for error in errors],
+            "retry_delay": -1 if retry_delay_s is None else retry_delay_s,
+            "resend": INDEX_RESEND_S if next_stage is Stage.INDEX else RESEND_S,
+            "most_errors": MAX_ERRORS,
+            "result": json.dumps(result) if result else "",
+            "complete": complete,
+            "hold": hold_s,
+            "repeat_s": ADVANCED_S,
+        }
+        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end))))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
         """Gives claims of one token back, to be delivered again after `delay_s`."""
         refs = [claim.chunk.ref for claim in claims]
-        self._run(lua.RELEASE, claims[0].token, delay_s, int(count_delivery), *refs)
+        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
         """Chunks with an expired lease or delay, or a message that seems lost: send each, then say `sent`."""
-        answer = self._run(lua.SWEEP, 1000, UNSENT_S)
+        answer = self._redis.run("sweep", 1000, UNSENT_S)
         return [
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
         ]
@@ -304,44 +301,45 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
     def sent(self, chunks: Sequence[Chunk]) -> None:
         """The messages of chunks that `sweep` gave are on their way."""
         if chunks:
-            self._run(lua.SENT, RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
+            self._redis.run("sent", RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
 
     # Housekeeping
 
     def abandoned_readers(self) -> list[str]:
         """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
-        return list(self._call("zrangebyscore", f"{PREFIX}reading", "-inf", self._now()))
+        return list(self._redis.call("zrangebyscore", f"{PREFIX}reading", "-inf", self._redis.now()))
 
     def expired_jobs(self) -> list[str]:
-        return list(self._call("zrangebyscore", f"{PREFIX}expiry", "-inf", self._now(), start=0, num=100))
+        return list(
+            self._redis.call("zrangebyscore", f"{PREFIX}expiry", "-inf", self._redis.now(), start=0, num=100)
+        )
 
     def forget_job(self, job_id: str) -> bool:
         """Forgets an expired job; returns False, having done nothing, when a retry revived it."""
-        return bool(self._run(lua.FORGET_JOB, job_id))
+        return bool(self._redis.run("forget_job", job_id))
 
     def exists(self, job_id: str) -> bool:
-        return bool(self._call("exists", f"{PREFIX}job:{job_id}"))
+        return bool(self._redis.call("exists", f"{PREFIX}job:{job_id}"))
 
     def due_callback(self, hold_s: float) -> str | None:
         """A finished job whose callback is due, if any; it is not due again, for anybody, for `hold_s`."""
-        job_id: str | None = self._run(lua.DUE_CALLBACK, hold_s)
+        job_id: str | None = self._redis.run("due_callback", hold_s)
         return job_id
 
     def callback_tried(self, job_id: str) -> int:
         """Counts one try; returns how many were made."""
-        return int(self._call("hincrby", f"{PREFIX}job:{job_id}", "callback_tries", 1))
+        return int(self._redis.call("hincrby", f"{PREFIX}job:{job_id}", "callback_tries", 1))
 
     def schedule_callback(self, job_id: str, in_s: float | None) -> None:
         """Sets the next try; None: there is to be none."""
         if in_s is None:
-            self._call("zrem", f"{PREFIX}callbacks", job_id)
+            self._redis.call("zrem", f"{PREFIX}callbacks", job_id)
         else:
-            self._call("zadd", f"{PREFIX}callbacks", {job_id: self._now() + in_s}, xx=True)
+            self._redis.call("zadd", f"{PREFIX}callbacks", {job_id: self._redis.now() + in_s}, xx=True)
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
         """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""
-        with _translated():
-            pipeline = self._redis.pipeline(transaction=False)
+        with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
             pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
             pipeline.execute()
@@ -350,8 +348,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         """`chunks_<stage>`: chunks at a stage; `jobs_open`; totals since the beginning: `items_<state>`, and
         the `encoder_…_seconds` of `add_encoder_seconds`.
         """
-        with _translated():
-            pipeline = self._redis.pipeline(transaction=False)
+        with self._redis.pipeline(transaction=False) as pipeline:
             for stage in Stage:
                 pipeline.zcard(f"{PREFIX}stage:{stage}")
             pipeline.llen(f"{PREFIX}open")
@@ -360,10 +357,6 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
         gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
         named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
         return gauges | {"jobs_open": float(open_jobs)} | named
-
-
-def _resend(stage: Stage | None) -> float:
-    return INDEX_RESEND_S if stage is Stage.INDEX else RESEND_S
 
 
 def _same_request(answer: str, digest: str) -> str:
@@ -429,21 +422,3 @@ def _rate(fields: dict[str, str], done: int, started: float | None, finished: fl
         since, before = float(fields["prev_t"]), int(fields["prev_n"])
     elapsed = (finished or time.time()) - since
     return (done - before) / elapsed if elapsed > 0 else None
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise LedgerUnavailable("The job ledger (Redis) does not answer.") from error
-
-
-def _persistently(call: Callable[[], T]) -> T:
-    """Repeats an idempotent call for some seconds while Redis is away: finished work is not redone."""
-    for delay in (0.2, 0.5, 1.0, 2.0, 4.0):
-        try:
-            return call()
-        except LedgerUnavailable:
-            time.sleep(delay)
-    return call()

@@ -1,13 +1,10 @@
 """The ledger's part of the work: who is seen at it, and what waits for them."""
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from shared.ledger import scripts as lua
-from shared.ledger.writer import PREFIX
+from shared.ledger.connection import PREFIX, Connection
 from shared.models import Stage
 
 WORKER_SEEN_S = 20.0
@@ -33,39 +30,37 @@ class QueueInfo:
     running: int
 
 
-class WorkerLedger(ABC):
-    @abstractmethod
-    def _now(self) -> float: ...
+class WorkerLedger:
+    """The workers and what waits for them."""
 
-    @abstractmethod
-    def _run(self, script: str, *args: str | float) -> Any: ...
-
-    @abstractmethod
-    def _call(self, command: str, *args: Any, **options: Any) -> Any: ...
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
 
     def heartbeat(self, worker_id: str, host: str, queues: Sequence[str], slots: int) -> None:
-        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": self._now()}
-        self._call("hset", f"{PREFIX}workers", worker_id, json.dumps(row))
+        row = {"host": host, "queues": list(queues), "slots": slots, "seen_at": self._redis.now()}
+        self._redis.call("hset", f"{PREFIX}workers", worker_id, json.dumps(row))
 
-    def forget_worker(self, worker_id: str) -> None:
-        self._call("hdel", f"{PREFIX}workers", worker_id)
+    def forget(self, worker_id: str) -> None:
+        self._redis.call("hdel", f"{PREFIX}workers", worker_id)
 
-    def workers(self) -> list[WorkerInfo]:
+    def seen(self) -> list[WorkerInfo]:
         """The workers that sent a heartbeat within WORKER_SEEN_S."""
-        rows = self._call("hgetall", f"{PREFIX}workers")
+        rows = self._redis.call("hgetall", f"{PREFIX}workers")
         workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
-        oldest = self._now() - WORKER_SEEN_S
+        oldest = self._redis.now() - WORKER_SEEN_S
         if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
-            self._call("hdel", f"{PREFIX}workers", *stale)
+            self._redis.call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]
 
     def open_jobs(self) -> int:
         """How many jobs have not finished."""
-        return int(self._call("zcard", f"{PREFIX}jobs")) - int(self._call("zcard", f"{PREFIX}expiry"))
+        return int(self._redis.call("zcard", f"{PREFIX}jobs")) - int(
+            self._redis.call("zcard", f"{PREFIX}expiry")
+        )
 
     def queues(self) -> list[QueueInfo]:
         """In the order in which a chunk passes them."""
-        counts = (self._run(lua.QUEUE, stage) for stage in Stage)
+        counts = (self._redis.run("queue", stage) for stage in Stage)
         return [
             QueueInfo(stage, waiting, running)
             for stage, (waiting, running) in zip(Stage, counts, strict=True)

@@ -14,7 +14,7 @@ def discard(services: Services, collection: str, image_ids: Sequence[str]) -> No
     """Puts the files of pictures aside that are no longer in the index."""
     if not image_ids:
         return
-    services.ledger.record_discarded(collection, image_ids)
+    services.ledger.writer.record_discarded(collection, image_ids)
     for image_id in image_ids:
         for kind in PICTURE_KINDS:
             _move(
@@ -26,19 +26,19 @@ def discard(services: Services, collection: str, image_ids: Sequence[str]) -> No
 
 def restore(services: Services, collection: str, image_ids: Sequence[str]) -> None:
     """Gives pictures that are in the index (again) back what was put aside."""
-    found = services.ledger.discarded(collection, image_ids) if image_ids else []
+    found = services.ledger.writer.discarded(collection, image_ids) if image_ids else []
     for image_id in found:
         for kind in PICTURE_KINDS:
             live = picture_key(collection, image_id, kind)
             if not services.blobs.exists(live):
                 _move(services.blobs, discarded_key(collection, image_id, kind), live)
     if found:
-        services.ledger.forget_discarded(collection, found)
+        services.ledger.writer.forget_discarded(collection, found)
 
 
 def delete_discarded(services: Services, collection: str, image_id: str) -> None:
     services.blobs.delete(*(discarded_key(collection, image_id, kind) for kind in PICTURE_KINDS))
-    services.ledger.forget_discarded(collection, [image_id])
+    services.ledger.writer.forget_discarded(collection, [image_id])
 
 
 def _move(blobs: Blobs, source: str, target: str) -> None:

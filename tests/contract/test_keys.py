@@ -24,8 +24,7 @@ from shared.storage.arrays import unpack
 from shared.storage.blobs import Blobs, picture_key
 from shared.storage.manifest import ManifestWriter
 from tests.contract.conftest import NewIndex
-from tests.unit.stages import StubDispatcher, StubDownloader
-from worker.stages.index import drain
+from tests.unit.stages import StubDispatcher, StubDownloader, drain
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 DIMENSION = 4

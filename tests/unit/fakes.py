@@ -109,16 +109,16 @@ class FakeDispatcher:
 
 
 class Down:
-    """A service of which every method raises `error`."""
+    """A service of which every method, and every method of its parts, raises `error`."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        def fail(*_args: object, **_options: object) -> NoReturn:
-            raise self._error
+    def __getattr__(self, name: str) -> "Down":
+        return self
 
-        return fail
+    def __call__(self, *_args: object, **_options: object) -> NoReturn:
+        raise self._error
 
 
 LEDGER_DOWN = cast(Ledger, Down(LedgerUnavailable("The job ledger (Redis) does not answer.")))

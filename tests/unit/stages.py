@@ -19,6 +19,8 @@ from shared.storage.blobs import Blobs
 from shared.storage.manifest import ManifestWriter, write_results
 from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
+from worker.pipelines import store_of
+from worker.stages import index
 
 FINGERPRINT = "5" * 16
 DIMENSION = 4
@@ -192,6 +194,11 @@ class StubServices:
 
     def states(self, job_id: str) -> list[ItemState]:
         return [state for _, state in self.ledger.items(job_id, None, 0, 10_000)[0]]
+
+
+def drain(services: Services) -> None:
+    """What the index worker does for a message."""
+    index.drain(services, store_of)
 
 
 def make_services(folder: Path, **settings: Any) -> StubServices:

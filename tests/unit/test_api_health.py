@@ -44,8 +44,8 @@ def test_the_process_is_alive_whatever_is_down(api: Api, tmp_path: Path) -> None
 
 
 def test_everything_up_is_ready(api: Api) -> None:
-    api.services.ledger.heartbeat("a", "host", ["fetch"], 2)
-    api.services.ledger.heartbeat("b", "host", ["fetch", "encode", "a queue of tomorrow"], 3)
+    api.services.ledger.workers.heartbeat("a", "host", ["fetch"], 2)
+    api.services.ledger.workers.heartbeat("b", "host", ["fetch", "encode", "a queue of tomorrow"], 3)
     for purpose in ("", "?for=search", "?for=ingest"):
         response = api.http.get(f"/readyz{purpose}")
         assert response.status_code == 200
@@ -97,11 +97,11 @@ def test_a_dependency_that_hangs_is_not_waited_for(
 
     class Hanging:
         def __getattr__(self, name: str) -> Any:
-            def hang() -> None:
-                calls.append(name)
-                released.wait(30)
+            return self
 
-            return hang
+        def __call__(self) -> None:
+            calls.append("")
+            released.wait(30)
 
     slow = with_services(api, tmp_path, ledger=Hanging())
     try:

@@ -18,9 +18,10 @@ from shared.storage.arrays import pack
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
+from worker.encoders import EncoderClock
 from worker.recovery.isolation import run_isolated
 from worker.stages import encode as encode_stage
-from worker.stages.encode import EncoderClock, run
+from worker.stages.encode import run
 
 FETCHED, FAILED = ItemState.FETCHED, ItemState.FAILED
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
@@ -21,9 +22,10 @@ from api.cli import common
 from api.cli.collections import client_commands
 from api.client.client import Client
 from api.collections import transfers as api_moves
+from api.images.edits import remove_collection
 from api.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
-from shared.models import ItemState, Stage
+from shared.models import Claim, ItemState, Stage
 from shared.storage import vector_log
 from shared.storage.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
 from shared.storage.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
@@ -38,10 +40,12 @@ from tests.unit.fakes import (
     make_services,
     with_services,
 )
-from tests.unit.stages import StubDispatcher, image
+from tests.unit.stages import StubDispatcher, drain, image
+from worker.pipelines import handler_of
 from worker.recovery import rebuild
 from worker.recovery.isolation import run_isolated
-from worker.stages import index, transfers
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages import import_ as import_module
 
 PARQUET = "application/vnd.apache.parquet"
 HEADER = Header("images", "stub/model", "5" * 16, DIMENSION)
@@ -59,14 +63,18 @@ def fill(api: Api, count: int = 10) -> None:
         api.add(number, axis(number % DIMENSION), metadata={"n": number})
 
 
+def fetch(api: Api, claim: Claim) -> None:
+    handler_of(claim)(cast(Any, SimpleNamespace(services=api.services)), claim)
+
+
 def work(api: Api) -> None:
     """What the workers do until nothing is left to be done."""
     while chunks := api.services.ledger.dispatch():
         for chunk in chunks:
             claim = api.services.ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            transfers.run(api.services, claim)
-    index.drain(api.services)
+            fetch(api, claim)
+    drain(api.services)
 
 
 def job_of(api: Api, response: Any) -> dict[str, Any]:
@@ -174,9 +182,9 @@ def test_a_chunk_that_is_delivered_twice_changes_nothing(api: Api) -> None:
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    transfers.run(api.services, claim)
+    fetch(api, claim)
     before = api.http.get(response.headers["Location"]).json
-    transfers.run(api.services, claim)  # by a worker that has lost its lease and does not know
+    fetch(api, claim)  # by a worker that has lost its lease and does not know
     assert api.http.get(response.headers["Location"]).json == before
     assert before["counts"]["indexed"] == 4
     assert len(api.services.blobs.list(export_prefix(before["job_id"]))) == 1
@@ -196,7 +204,7 @@ def test_a_picture_deleted_before_it_is_read_is_a_failed_item(api: Api) -> None:
 def test_a_collection_that_goes_away_fails_its_export(api: Api) -> None:
     fill(api, 6)
     response = api.http.post("/v1/collections/images/export")
-    api.services.remove_collection("images")
+    remove_collection(api.services, "images")
     job = job_of(api, response)
     assert job["status"] == "failed"
     assert_problem(api.http.get(f"/v1/jobs/{job['job_id']}/export"), 409, "conflict")
@@ -329,12 +337,12 @@ def test_a_file_that_kills_its_reader_is_read_apart_and_fails_alone(
     def dies(*_: Any, **__: Any) -> None:
         raise ItemError("internal", "died twice")
 
-    monkeypatch.setattr(transfers, "run_isolated", dies)
+    monkeypatch.setattr(import_module, "run_isolated", dies)
     response = import_(api, parquet_of([sound_row()]))
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    transfers.run(api.services, replace(claim, deliveries=transfers.SUSPICIOUS_DELIVERIES))
+    import_module.run(api.services, replace(claim, deliveries=SUSPICIOUS_DELIVERIES))
     job = api.http.get(response.headers["Location"]).json
     assert job["status"] == "failed"
     assert "ended the process" in job["errors"][0]["detail"]
@@ -362,7 +370,7 @@ def test_trouble_of_the_blob_store_is_not_taken_for_a_bad_file(api: Api) -> None
     assert claim is not None
     down = replace(api.services, blobs=cast(Any, Down(BlobsUnavailable("The blob store failed."))))
     with pytest.raises(BlobsUnavailable):
-        transfers.run(down, claim)
+        import_module.run(down, claim)
     assert api.services.ledger.get(chunk.job_id).counts[ItemState.PENDING] == 1
 
 
@@ -377,7 +385,7 @@ def test_the_parts_of_an_export_are_a_documented_place(api: Api) -> None:
 
 def test_rows_can_be_read_in_a_process_of_their_own(api: Api) -> None:
     job_id = import_(api, parquet_of([sound_row(1), sound_row(2)])).json["job_id"]
-    rows = run_isolated(transfers.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
+    rows = run_isolated(import_module.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
     assert [row.image.id for row in rows] == [image_id(2)]
 
 

@@ -17,9 +17,8 @@ from shared.storage import vector_log
 from shared.storage.manifest import read_results, write_results
 from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
-from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
+from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, drain, image, make_services
 from worker.recovery import lease
-from worker.stages.index import drain
 
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
 HASH, NEAR_HASH, FAR_HASH = "00000000000000ff", "000000000000000f", "ffffffffffffff00"
@@ -182,7 +181,7 @@ def test_what_was_left_out_for_a_picture_that_is_refused_fails_with_it_and_can_b
 def test_an_arrival_older_than_its_removal_is_neither_written_nor_a_reason_to_skip(
     services: StubServices,
 ) -> None:
-    services.ledger.record_removal("images", "a", 5)
+    services.ledger.writer.record_removal("images", "a", 5)
     jobs = [arrive(services, A, version=4), arrive(services, NEAR_A, version=6)]
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED], [INDEXED]]

@@ -50,14 +50,14 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    def host_turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
+    def turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
         self.told.append(("turn", host))
         return HostTurn(0.0, 1, None)
 
-    def host_answered(self, host: str) -> None:
+    def answered(self, host: str) -> None:
         self.told.append(("answered", host))
 
-    def host_failed(self, host: str, error: ItemError, pause_s: float) -> None:
+    def failed(self, host: str, error: ItemError, pause_s: float) -> None:
         self.told.append((f"failed {error.http_status} {pause_s}", host))
 
 
@@ -97,7 +97,7 @@ def test_the_fleet_keeps_to_the_rate_of_a_foreign_host(
     ledger: Ledger, foreign: Downloader, pictures: ImageServer
 ) -> None:
     """Two workers' manners, one bucket: a fifth request within the second would wait beyond all patience."""
-    manners = [Manners(ledger, 0.01), Manners(ledger, 0.01)]
+    manners = [Manners(ledger.hosts, 0.01), Manners(ledger.hosts, 0.01)]
     foreign.get(pictures.url("/photo/1.jpg"), manners[0])
     with pytest.raises(HostBusy) as busy:
         foreign.get(pictures.url("/photo/1.jpg"), manners[1])
@@ -110,12 +110,12 @@ def test_the_wait_for_a_turn_is_not_part_of_the_download_s_time(
 ) -> None:
     monkeypatch.setattr(AddressPolicy, "exempts", lambda *_: False)
     hurried = Downloader(timeout_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
-    manners = Manners(ledger, 1.0)
+    manners = Manners(ledger.hosts, 1.0)
     assert all(hurried.get(pictures.url("/photo/1.jpg"), manners) for _ in range(2))
 
 
 def test_a_failing_host_is_left_alone(ledger: Ledger, foreign: Downloader, pictures: ImageServer) -> None:
-    manners = Manners(ledger, 1000.0)
+    manners = Manners(ledger.hosts, 1000.0)
     for _ in range(FAILURES_TO_OPEN + 5):
         with pytest.raises(ItemError) as failure:
             foreign.get(pictures.url("/status/503"), manners)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -17,11 +18,13 @@ from api.cli.collections import reindex as reindex_command
 from api.client.client import Client
 from api.collections import transfers as api_moves
 from api.images import edits
+from api.images.edits import remove_collection
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
 from shared.index.index import Collection
 from shared.index.provenance import KeyRecord
+from shared.ledger.ledger import FINAL
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack
@@ -39,11 +42,13 @@ from tests.unit.fakes import (
     make_services,
     picture,
 )
-from tests.unit.stages import StubDispatcher
-from worker import app
+from tests.unit.stages import StubDispatcher, drain
+from worker import encoders as encoders_module
+from worker.encoders import EncoderClock
+from worker.pipelines import handler_of
 from worker.recovery import rebuild
 from worker.recovery.lease import giving_back
-from worker.stages import encode, index, reindex, transfers
+from worker.stages import reindex
 
 OLD, NEW = "5" * 16, "6" * 16
 MODEL = {"model": "big/model"}
@@ -75,11 +80,10 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
 
 def encoded(api: Api, claim: Claim) -> None:
     encoder = cast(Encoder, StubEncoder("big/model", NEW))
+    encoders = SimpleNamespace(of=lambda _: encoder)
+    tools = SimpleNamespace(services=api.services, encoders=encoders, clock=EncoderClock())
     with giving_back(api.services.ledger, [claim]):
-        if claim.payload == reindex.FINISH:
-            reindex.finish(api.services, encoder, claim)
-        else:
-            encode.run(api.services, encoder, claim, encode.EncoderClock())
+        handler_of(claim)(cast(Any, tools), claim)
 
 
 def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
@@ -89,13 +93,13 @@ def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
         for chunk in chunks:
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            transfers.run(api.services, claim)
+            reindex.begin(api.services, claim)
     while claims := ledger.claim_ready(Stage.ENCODE, 1):
-        if claims[0].payload == reindex.FINISH:
+        if claims[0].payload == FINAL:
             before_finish()
         encoded(api, claims[0])
-        index.drain(api.services)
-    index.drain(api.services)
+        drain(api.services)
+    drain(api.services)
     for claim in ledger.claim_ready(Stage.ENCODE, 1):
         before_finish()
         encoded(api, claim)
@@ -187,7 +191,7 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
     for chunk in api.services.ledger.dispatch():
         claim = api.services.ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
-        transfers.run(api.services, claim)
+        reindex.begin(api.services, claim)
     edits.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
@@ -230,7 +234,7 @@ def test_with_allow_missing_they_are_left_out_and_nothing_is_encoded_twice(
     fill(api, 2, start=4, kept=False)
     api.services.blobs.put(picture_key("images", image_id(5), "thumbnail"), b"x")
     job_of(api)
-    monkeypatch.setattr(encode, "run", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr("worker.stages.encode.run", lambda *_: pytest.fail("encoded again"))
     job = job_of(api, allow_missing=True)
     assert (job["status"], job["result"]["switched"]) == ("partial", True)
     assert "2 pictures were left out" in job["result"]["detail"]
@@ -258,7 +262,7 @@ def test_a_cancelled_reindex_changes_nothing_and_the_next_goes_on(api: Api) -> N
     (first, *_) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(first, Stage.FETCH)
     assert claim is not None
-    transfers.run(api.services, claim)
+    reindex.begin(api.services, claim)
     assert api.http.delete(response.headers["Location"]).json["status"] == "cancelled"
     work(api)
     assert api.http.get(response.headers["Location"]).json["status"] == "cancelled"
@@ -285,8 +289,8 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
     assert images(api).pointer.fingerprint == NEW
     ledger = api.services.ledger
     monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_S", 0.0)
-    for ref in ledger._redis.zrange("is:due", 0, -1):  # its delay is over
-        ledger._redis.zadd("is:due", {ref: 0})
+    for ref in ledger._redis.client.zrange("is:due", 0, -1):  # its delay is over
+        ledger._redis.client.zadd("is:due", {ref: 0})
     ledger.sweep()
     work(api)
     job = api.http.get(response.headers["Location"]).json
@@ -320,7 +324,7 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
 def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:
     fill(api)
     response = api.http.post(PATH, json=MODEL)
-    api.services.remove_collection("images")
+    remove_collection(api.services, "images")
     work(api)
     job = api.http.get(response.headers["Location"]).json
     assert (job["status"], job["result"]["switched"]) == ("failed", False)
@@ -402,8 +406,8 @@ def test_a_worker_holds_one_other_model_until_the_job_is_finished(
         loaded.append(model)
         return StubEncoder(model)
 
-    monkeypatch.setattr(app, "_load_encoder", load)
-    encoders = app.Encoders(api.services.settings, "stub/model")
+    monkeypatch.setattr(encoders_module, "_load_encoder", load)
+    encoders = encoders_module.Encoders(api.services.settings, "stub/model")
     chunk = Chunk("job", 0, 0)
     plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4, 0)
     other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
@@ -411,7 +415,7 @@ def test_a_worker_holds_one_other_model_until_the_job_is_finished(
     assert encoders.of(other) is encoders.of(other)
     assert encoders.of(replace(other, options={"model": "stub/model"})) is encoders.main
     encoders.of(replace(other, options={"model": "b"}))
-    encoders.of(replace(other, options={"model": "b"}, payload=reindex.FINISH))
+    encoders.of(replace(other, options={"model": "b"}, payload=FINAL))
     assert encoders._other is None
     assert loaded == ["stub/model", "a", "b"]
 

@@ -22,7 +22,7 @@ from shared.storage.blobs import log_prefix
 from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import DIMENSION, axis, image_id, make_services
 from tests.unit.stages import StubDispatcher, image
-from worker.recovery import lease, rebuild
+from worker.recovery import rebuild
 
 FINGERPRINT = "5" * 16
 
@@ -216,14 +216,14 @@ def test_records_of_a_later_version_are_not_guessed_at(services: Services) -> No
 
 
 def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "WRITER_PATIENCE_S", 0.0)
+    monkeypatch.setattr("shared.writer_lease.PATIENCE_S", 0.0)
     log(services, 1, [1])
-    assert services.ledger.acquire_writer("another")
+    assert services.ledger.writer.acquire("another")
     with pytest.raises(IndexUnavailable, match="being written"):
         rebuild.rebuild(services, "images")
-    assert services.ledger.release_writer("another", force=True)
+    assert services.ledger.writer.release("another", force=True)
     rebuild.rebuild(services, "images")
-    assert services.ledger.acquire_writer("free again")
+    assert services.ledger.writer.acquire("free again")
 
 
 def test_the_commands_print_a_table_and_tell_by_their_exit_status(

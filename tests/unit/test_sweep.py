@@ -41,7 +41,7 @@ def finish(services: StubServices, job_id: str, state: ItemState = ItemState.IND
 
 
 def next_try_in(services: StubServices, job_id: str) -> float | None:
-    due = services.ledger._redis.zscore("is:callbacks", job_id)
+    due = services.ledger._redis.client.zscore("is:callbacks", job_id)
     return None if due is None else due - time.time()
 
 

@@ -22,7 +22,7 @@ from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack
 from shared.storage.blobs import Blobs, log_prefix
-from worker.recovery.lease import writer_paused
+from shared.writer_lease import writing
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
 
@@ -187,7 +187,7 @@ def rebuild(services: Services, collection: str) -> Faults:
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """
     fingerprint = fingerprint_of(services, collection)
-    with writer_paused(services) as check:
+    with writing(services) as check:
         log = read_log(services.blobs, collection, fingerprint)
         before = _before(services, collection, log)
         services.index.unstage(collection)

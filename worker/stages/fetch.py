@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from shared.download.host_limits import Manners
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import Picture, Preprocess, decode
-from shared.models import Claim, Image, Item, ItemResult, ItemState, JobError, Stage
+from shared.models import Claim, Image, Item, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import picture_key, scratch_prefix
-from shared.storage.manifest import read_items, write_results
+from shared.storage.manifest import read_items
 from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
 MAX_RETRY_AFTER_S = 300.0
@@ -46,7 +47,7 @@ class Fetched:
     pixels: NDArray[np.uint8]
 
 
-Outcome = Fetched | ItemError | HostBusy
+Attempt = Fetched | ItemError | HostBusy
 Reader = Callable[[bytes], Picture]
 
 
@@ -63,13 +64,13 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
-    manners = Manners(services.ledger, services.settings.host_rate)
+    manners = Manners(services.ledger.hosts, services.settings.host_rate)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        outcomes = pool.map(
+        attempts = pool.map(
             lambda i: fetch_item(services, reader, manners, claim.collection, items[i]), indices
         )
-        found = dict(zip(indices, outcomes, strict=True))
-    _advance(services, claim, items, found)
+        found = dict(zip(indices, attempts, strict=True))
+    _end(services, claim, items, found)
 
 
 def _read_items(services: Services, claim: Claim) -> list[Item]:
@@ -83,7 +84,7 @@ def _decode_alone(reader: Reader, data: bytes) -> Picture:
         return picture
 
 
-def fetch_item(services: Services, reader: Reader, manners: Manners, collection: str, item: Item) -> Outcome:
+def fetch_item(services: Services, reader: Reader, manners: Manners, collection: str, item: Item) -> Attempt:
     """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
         data = _bytes_of(services, manners, item)
@@ -143,37 +144,26 @@ def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
     )
 
 
-def _advance(services: Services, claim: Claim, items: dict[int, Item], outcomes: dict[int, Outcome]) -> None:
-    attempts = claim.chunk.attempt + 1
-    fetched = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, Fetched)}
-    errors = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ItemError)}
-    again = {i: e for i, e in errors.items() if _worth_retrying(e, attempts - claim.postponed)}
-    busy = [outcome.wait_s for outcome in outcomes.values() if isinstance(outcome, HostBusy)]
-    delays = busy + [_retry_delay(error, attempts - claim.postponed) for error in again.values()]
-    failed = {i: error for i, error in errors.items() if i not in again}
-
-    payload = _write_scratch(services, claim, items, fetched) if fetched else ""
-    results = [
-        ItemResult(i, items[i].source, attempts, image_id=outcome.image.id) for i, outcome in fetched.items()
+def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[int, Attempt]) -> None:
+    tries = claim.chunk.attempt + 1 - claim.postponed
+    fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
+    errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
+    again = {i: error for i, error in errors.items() if _worth_retrying(error, tries)}
+    busy = [one.wait_s for one in found.values() if isinstance(one, HostBusy)]
+    delays = busy + [_retry_delay(error, tries) for error in again.values()]
+    outcomes = [
+        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id) for i, one in fetched.items()
     ]
-    results += [
-        ItemResult(i, items[i].source, attempts, code=error.code, detail=error.detail)
-        for i, error in failed.items()
-    ]
-    write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, results)
-    moved = services.ledger.advance(
+    outcomes += [Outcome(i, items[i].source, error=error) for i, error in errors.items() if i not in again]
+    end_chunk(
+        services,
         claim,
-        moves=[(i, ItemState.FETCHED) for i in fetched] + [(i, ItemState.FAILED) for i in failed],
-        errors=[JobError(i, items[i].source, error.code, error.detail) for i, error in failed.items()],
+        outcomes,
         next_stage=Stage.ENCODE if fetched else None,
-        payload=payload,
+        payload=_write_scratch(services, claim, items, fetched) if fetched else "",
         retry_delay_s=max(delays, default=None),
         hold_s=min(max(busy, default=0.0), LONGEST_HOLD_S),
     )
-    if not moved and payload:
-        services.blobs.delete(payload)
-    elif fetched:
-        services.dispatcher.send(Stage.ENCODE, claim.chunk)
 
 
 def _write_scratch(

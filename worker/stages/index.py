@@ -4,12 +4,12 @@ At most one process holds the writer lease. A message is only a wake-up: whoever
 that waits, whoever does not has nothing to do.
 """
 
-import secrets
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 
 import numpy as np
 import structlog
@@ -18,21 +18,18 @@ from numpy.typing import NDArray
 from shared.errors import ItemError, ModelMismatch
 from shared.index.index import Collection
 from shared.index.write_batch import Draft
-from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
+from shared.ledger.leases import renewing
+from shared.ledger.ledger import CHUNK_LEASE_S
+from shared.ledger.writer import WRITER_LEASE_S
+from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from worker.recovery.lease import (
-    MAX_DELIVERIES,
-    SUSPICIOUS_DELIVERIES,
-    exhausted,
-    give_up,
-    giving_back,
-    renewing,
-)
-from worker.stages import reindex
+from shared.writer_lease import WriterLease
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
+from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
@@ -50,47 +47,83 @@ class Arrival:
     segment: vector_log.Segment
 
 
-Outcome = ItemState | NearDuplicate | str  # a string says why the index refused the item
-Result = tuple[vector_log.Addition, Outcome]
+Stored = ItemState | NearDuplicate | str  # a string says why the index refused the item
+Result = tuple[vector_log.Addition, Stored]
+# Writes arrivals of one model into one collection, calling the last argument before each write to Chroma.
+Store = Callable[[Services, str, list[Arrival], Callable[[], None]], Sequence[Stored]]
+StoreOf = Callable[[JobKind], Store]
 
 
-def drain(services: Services) -> None:
+def drain(services: Services, store_of: StoreOf) -> None:
     """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S.
 
     While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
     """
-    token = secrets.token_hex(8)
-    ledger = services.ledger
-    if not ledger.acquire_writer(token):
+    ledger, lease = services.ledger, WriterLease(services.ledger.writer)
+    if not lease.acquire():
         return
+    writer = Writer(services, store_of, lease.check)
     deadline = time.monotonic() + DRAIN_S
     claims: list[Claim] = []
     try:
-        with renewing(lambda: ledger.renew_writer(token)), ThreadPoolExecutor(1, "ending") as ending:
+        with renewing(lease.renew, WRITER_LEASE_S), ThreadPoolExecutor(1, "ending") as ending:
             told: list[Future[None]] = []
-            while ledger.renew_writer(token):
+            while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
                 wait(told)  # so that none falls behind, and no lease is given up before its work is told
-                if not claims and ledger.release_writer(token):
+                if not claims and lease.release():
                     break
-                told = _write_all(services, claims, token, ending)
-                if time.monotonic() > deadline or ledger.writer_wanted():
+                told = writer.write_all(claims, ending)
+                if time.monotonic() > deadline or ledger.writer.is_wanted():
                     break
     finally:
-        ledger.release_writer(token, force=True)
+        lease.release(force=True)
     if claims:  # stopped by the clock or for another's change: wakes the next, now that the lease is free
         services.dispatcher.send(Stage.INDEX, claims[0].chunk)
     services.dispatcher.pump()
 
 
-def _write_all(
-    services: Services, claims: Sequence[Claim], token: str, ending: Executor
-) -> list[Future[None]]:
-    """What `ending` has still to tell the ledger."""
-    if not claims:
-        return []
-    with renewing(lambda: services.ledger.renew(claims)):
-        return [told for batch in _batches(claims) for told in _write(services, batch, token, ending)]
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes claimed chunks; `check` is called before each write and raises once the lease is lost."""
+
+    services: Services
+    store_of: StoreOf
+    check: Callable[[], None]
+
+    def write_all(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
+        """Returns what `ending` has still to tell the ledger."""
+        if not claims:
+            return []
+        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_S):
+            return [told for batch in _batches(claims) for told in self._write(batch, ending)]
+
+    def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
+        told: list[Future[None]] = []
+        with giving_back(self.services.ledger, claims):
+            groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
+            for claim in claims:
+                if (segment := _segment(self.services, claim)) is not None:
+                    key = (claim.collection, segment.fingerprint, self.store_of(claim.kind))
+                    groups[key].append((claim, segment))
+            for (collection, _, store), claimed in groups.items():
+                results = self._write_group(store, collection, claimed)
+                of_group = [claim for claim, _ in claimed]
+                told.append(ending.submit(_end_all, self.services, of_group, results))
+        return told
+
+    def _write_group(
+        self, store: Store, collection: str, claimed: list[tuple[Claim, vector_log.Segment]]
+    ) -> list[list[Result]]:
+        """Returns what became of the additions of each claim."""
+        arrivals = [
+            Arrival(claim, addition, vector, segment)
+            for claim, segment in claimed
+            for addition, vector in zip(segment.additions, segment.vectors, strict=True)
+        ]
+        stored = store(self.services, collection, arrivals, self.check) if arrivals else []
+        results = zip((arrival.addition for arrival in arrivals), stored, strict=True)
+        return [list(islice(results, len(segment.additions))) for _, segment in claimed]
 
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
@@ -100,52 +133,21 @@ def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
     return [fresh, *alone] if fresh else alone
 
 
-def _write(services: Services, claims: Sequence[Claim], token: str, ending: Executor) -> list[Future[None]]:
-    told: list[Future[None]] = []
-    with giving_back(services.ledger, claims):
-        segments = [(c, s) for c in claims if (s := _segment(services, c)) is not None]
-        segments.sort(key=_destination)
-        for (collection, _, _), group in groupby(segments, key=_destination):
-            claimed = list(group)
-            results = _write_group(services, collection, claimed, token)
-            told.append(ending.submit(_advance_all, services, [claim for claim, _ in claimed], results))
-    return told
-
-
 def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     """What encode left for the claim; None when there is nothing to be had and the claim is over."""
     if claim.deliveries > MAX_DELIVERIES:
-        give_up(services, claim, exhausted(claim))
+        fail_chunk(services, claim, exhausted(claim))
         return None
     try:
         return vector_log.read_segment(services.blobs, claim.payload)
     except KeyError:
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
-        give_up(services, claim, error)
+        fail_chunk(services, claim, error)
         return None
 
 
-def _write_group(
-    services: Services, collection: str, claimed: list[tuple[Claim, vector_log.Segment]], token: str
-) -> list[list[Result]]:
-    """What became of the additions of each claim."""
-    arrivals = [
-        Arrival(claim, addition, vector, segment)
-        for claim, segment in claimed
-        for addition, vector in zip(segment.additions, segment.vectors, strict=True)
-    ]
-    store = reindex.store if claimed[0][0].kind is JobKind.REINDEX else _store
-    outcomes = store(services, collection, arrivals, token) if arrivals else []
-    results = zip((arrival.addition for arrival in arrivals), outcomes, strict=True)
-    return [list(islice(results, len(segment.additions))) for _, segment in claimed]
-
-
-def _destination(claimed: tuple[Claim, vector_log.Segment]) -> tuple[str, str, bool]:
-    return claimed[0].collection, claimed[1].fingerprint, claimed[0].kind is JobKind.REINDEX
-
-
-def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -> list[Outcome]:
-    """Writes arrivals of one model into one collection; their outcomes, in order."""
+def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
+    """Writes arrivals of one model into one collection; what became of each, in order."""
     segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
     try:
         collection = services.index.ensure(
@@ -159,10 +161,10 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         collection,
         ids=ids,
         keys=(key for image in images for key in image.keys),
-        removals=services.ledger.removals(name, ids),
+        removals=services.ledger.writer.removals(name, ids),
     )
-    outcomes = _fill(draft, collection, arrivals)
-    refused, gone = draft.save(lambda: services.ledger.check_writer(token))
+    stored = _fill(draft, collection, arrivals)
+    refused, gone = draft.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
     there = [image_id for image_id in ids if draft.picture(image_id) is not None]
     discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
@@ -170,54 +172,42 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
     written = [
         one.image_id if isinstance(one, NearDuplicate) else image.id
-        for image, one in zip(images, outcomes, strict=True)
+        for image, one in zip(images, stored, strict=True)
     ]
-    return [refused.get(image_id, outcome) for image_id, outcome in zip(written, outcomes, strict=True)]
+    return [refused.get(image_id, one) for image_id, one in zip(written, stored, strict=True)]
 
 
-def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list[Outcome]:
-    """Adds the arrivals to `draft`, but for new pictures that are to be left out; each one's outcome.
+def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
+    """Adds the arrivals to `draft`, but for new pictures that are to be left out; what became of each.
 
     In the order of the items, so that what one of them replaces at once is never written.
     """
     asking = [a for a in arrivals if a.addition.skip_near and draft.picture(a.addition.image.id) is None]
     near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
-    outcomes: dict[int, Outcome] = {}
+    stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
         new = draft.picture(image.id) is None and not draft.is_removed(image.id, addition.version)
         if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
-            outcomes[place] = repeated
+            stored[place] = repeated
             continue
-        outcomes[place] = draft.add(image, addition.owner, addition.version, arrival.vector)
+        stored[place] = draft.add(image, addition.owner, addition.version, arrival.vector)
         if new and draft.picture(image.id) is not None:
             near.add(image, arrival.vector)
-    return [outcomes[place] for place in range(len(arrivals))]
+    return [stored[place] for place in range(len(arrivals))]
 
 
-def _advance_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
+def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
     with giving_back(services.ledger, claims):
         for claim, of_claim in zip(claims, results, strict=True):
-            _advance(services, claim, of_claim)
+            _end(services, claim, of_claim)
 
 
-def _advance(services: Services, claim: Claim, results: list[Result]) -> None:
-    failed = [(a, str(outcome)) for a, outcome in results if _state(outcome) is ItemState.FAILED]
-    left_out = {a.index for a, outcome in results if isinstance(outcome, NearDuplicate)}
-    write_results(
-        services.blobs,
-        claim.chunk,
-        Stage.INDEX,
-        claim.token,
-        [ItemResult(a.index, a.image.source, a.attempts, code="index_error", detail=d) for a, d in failed],
-    )
+def _end(services: Services, claim: Claim, results: list[Result]) -> None:
     # Under one name, so that a redelivery that comes to another end says so in its place.
     write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
-    moved = services.ledger.advance(
-        claim,
-        moves=[(a.index, _state(outcome)) for a, outcome in results],
-        errors=[JobError(a.index, a.image.source, "index_error", detail) for a, detail in failed],
-    )
+    moved = end_chunk(services, claim, [_outcome(addition, stored) for addition, stored in results])
+    left_out = {a.index for a, stored in results if isinstance(stored, NearDuplicate)}
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:
         vector_log.drop(services.blobs, claim.payload, left_out)
@@ -229,7 +219,10 @@ def _image_ids(results: list[Result]) -> list[ItemResult]:
     return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]
 
 
-def _state(outcome: Outcome) -> ItemState:
-    if isinstance(outcome, NearDuplicate):
-        return ItemState.DUPLICATE
-    return outcome if isinstance(outcome, ItemState) else ItemState.FAILED
+def _outcome(addition: vector_log.Addition, stored: Stored) -> Outcome:
+    index, source = addition.index, addition.image.source
+    if isinstance(stored, NearDuplicate):
+        return Outcome(index, source, ItemState.DUPLICATE)
+    if isinstance(stored, ItemState):
+        return Outcome(index, source, stored)
+    return Outcome(index, source, error=ItemError("index_error", stored))

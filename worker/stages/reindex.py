@@ -13,12 +13,11 @@ again and goes on with what is staged.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -30,24 +29,21 @@ from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
 from shared.imaging.preprocess import Preprocess
 from shared.index.index import Collection
-from shared.index.write_batch import Outcome
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.storage.manifest import read_items
-from worker.recovery.lease import writer_paused
+from shared.writer_lease import writing
 from worker.stages.encode import encode_halving
-from worker.stages.transition import advance
+from worker.stages.index import Arrival, Stored
+from worker.stages.transition import Outcome, end_chunk
 
-if TYPE_CHECKING:
-    from worker.stages.index import Arrival
-
-FINISH = "finish"  # the payload of the chunk beyond the items
 FEW = 256  # pictures that may be left for when the writer waits
 PASSES_S = 300.0  # of one delivery, well inside a task's time limit
 PAGE = 1_000
+GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
 
 log = structlog.get_logger(__name__)
@@ -78,38 +74,29 @@ def begin(services: Services, claim: Claim) -> None:
         )
         images = old.owners([*sources.values()])
     except (CollectionNotFound, ModelMismatch):
-        fault = ItemError("index_error", "The collection was deleted or switched to another model meanwhile.")
-        advance(services, claim, sources=sources, done={}, failed=dict.fromkeys(sources, fault))
+        fault = ItemError("index_error", GONE)
+        end_chunk(services, claim, [Outcome(i, source, error=fault) for i, source in sources.items()])
         return
     # Nothing is left to be done for what is there already, or was deleted since the job was made.
     todo = {i: image_id for i, image_id in sources.items() if image_id in images and image_id not in there}
     preprocess = _preprocess(claim.options["model"])
     with ThreadPoolExecutor(4, "reindex") as pool:
-        outcomes = dict(
-            zip(
-                todo,
-                pool.map(lambda i: crop_of(services, claim.collection, i, preprocess), todo.values()),
-                strict=True,
-            )
-        )
-    failed = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ItemError)}
-    crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
+        found = pool.map(lambda i: crop_of(services, claim.collection, i, preprocess), todo.values())
+        cropped = dict(zip(todo, found, strict=True))
+    failed = {i: crop for i, crop in cropped.items() if isinstance(crop, ItemError)}
+    crops = {i: crop for i, crop in cropped.items() if not isinstance(crop, ItemError)}
     payload = ""
     if crops:
         payload = f"{scratch_prefix(claim.chunk.job_id)}{claim.chunk.ref.replace(':', '.')}.{claim.token}.npz"
         records = [_addition(claim, i, *images[todo[i]]).record() for i in crops]
         header = {"version": claim.version + claim.first_item}
         services.blobs.put(payload, pack(header, records, np.stack(list(crops.values()))))
-    states = {i: ItemState.FETCHED if i in crops else ItemState.INDEXED for i in sources if i not in failed}
-    advance(
-        services,
-        claim,
-        sources=sources,
-        done={i: (sources[i], state) for i, state in states.items()},
-        failed=failed,
-        next_stage=Stage.ENCODE if crops else None,
-        payload=payload,
-    )
+    outcomes = [Outcome(i, sources[i], error=error) for i, error in failed.items()]
+    for i in (one for one in sources if one not in failed):
+        state = ItemState.FETCHED if i in crops else ItemState.INDEXED
+        outcomes.append(Outcome(i, sources[i], state, image_id=sources[i]))
+    stage = Stage.ENCODE if crops else None
+    end_chunk(services, claim, outcomes, next_stage=stage, payload=payload)
 
 
 def _addition(claim: Claim, index: int, owner: str, image: Image) -> vector_log.Addition:
@@ -134,14 +121,14 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
     return ItemError("encode_error", NOTHING_KEPT)
 
 
-def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: str) -> list[Outcome]:
+def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
     """The index stage: new vectors with the old collection's records, into what is staged."""
     try:
         old = services.index.collection(name)
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
     except (CollectionNotFound, ModelMismatch):
-        return ["The collection was deleted or switched to another model meanwhile."] * len(arrivals)
-    services.ledger.check_writer(token)
+        return [GONE] * len(arrivals)
+    check()
     old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     return [ItemState.INDEXED] * len(arrivals)
 
@@ -161,12 +148,9 @@ def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
                 return
             result = found
     except (CollectionNotFound, ModelMismatch):
-        result = {
-            "switched": False,
-            "detail": "The collection was deleted or switched to another model meanwhile.",
-        }
+        result = {"switched": False, "detail": GONE}
     log.info("reindex_finished", collection=name, **result)
-    services.ledger.advance(claim, moves=[], result=result)
+    end_chunk(services, claim, [], result=result, complete=bool(result["switched"]))
 
 
 def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
@@ -184,7 +168,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
         return None
-    with writer_paused(services) as check:
+    with writing(services) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
             detail = (

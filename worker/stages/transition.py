@@ -1,39 +1,77 @@
-"""How a chunk of a job that moves a collection leaves the fetch stage."""
+"""How a chunk leaves a stage. Every claim that is not given back ends here, in one order.
 
-from collections.abc import Mapping
+Results are written, then the ledger advances, then the next stage is sent its message: whoever dies in
+between leaves a chunk that is delivered again, and results that say the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from shared.errors import ItemError
-from shared.models import Claim, ItemResult, ItemState, JobError, Stage
+from shared.models import Claim, ItemResult, ItemState, JobError, JsonObject, Stage
 from shared.services import Services
-from shared.storage.manifest import write_results
+from shared.storage.manifest import read_results, write_results
 
 
-def advance(
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an item at a stage: its `state`, and its image's id or the error that failed it."""
+
+    index: int
+    source: str
+    state: ItemState = ItemState.FAILED
+    image_id: str | None = None
+    error: ItemError | None = None
+
+
+def end_chunk(
     services: Services,
     claim: Claim,
+    outcomes: Sequence[Outcome],
     *,
-    sources: Mapping[int, str],
-    done: Mapping[int, tuple[str, ItemState]],
-    failed: Mapping[int, ItemError],
     next_stage: Stage | None = None,
     payload: str = "",
-) -> None:
-    """Moves a claim's items, by index: `sources` name them, `done` have an image's id and what they are now.
+    retry_delay_s: float | None = None,
+    hold_s: float = 0.0,
+    result: JsonObject | None = None,
+    complete: bool = False,
+) -> bool:
+    """Ends a claim: its chunk goes on to `next_stage` with the blob `payload`. Ledger.advance has the rest.
 
-    The chunk goes on to `next_stage` with the blob `payload`, which is deleted if the lease was lost.
+    Returns False, and deletes `payload`, when the lease was lost or the job cancelled.
     """
-    attempts = claim.chunk.attempt + 1
-    results = [ItemResult(i, sources[i], attempts, image_id=image_id) for i, (image_id, _) in done.items()]
-    results += [ItemResult(i, sources[i], attempts, code=e.code, detail=e.detail) for i, e in failed.items()]
-    write_results(services.blobs, claim.chunk, Stage.FETCH, claim.token, results)
+    chunk, attempts = claim.chunk, claim.chunk.attempt + 1
+    failed = [(one, one.error) for one in outcomes if one.error is not None]
+    results = [ItemResult(one.index, one.source, attempts, one.image_id) for one in outcomes if one.image_id]
+    results += [ItemResult(o.index, o.source, attempts, code=e.code, detail=e.detail) for o, e in failed]
+    write_results(services.blobs, chunk, claim.stage, claim.token, results)
     moved = services.ledger.advance(
         claim,
-        moves=[*((i, state) for i, (_, state) in done.items()), *((i, ItemState.FAILED) for i in failed)],
-        errors=[JobError(i, sources[i], e.code, e.detail) for i, e in failed.items()],
+        moves=[(one.index, one.state) for one in outcomes],
+        errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
         next_stage=next_stage,
         payload=payload,
+        retry_delay_s=retry_delay_s,
+        hold_s=hold_s,
+        result=result,
+        complete=complete,
     )
-    if next_stage is not None and moved:
-        services.dispatcher.send(next_stage, claim.chunk)
-    elif next_stage is not None:
+    if moved and next_stage is not None:
+        services.dispatcher.send(next_stage, chunk)
+    elif not moved and payload:
         services.blobs.delete(payload)
+    return moved
+
+
+def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
+    """Fails what the claim still holds, and nothing that another attempt of its chunk is working on."""
+    ledger, chunk, attempt = services.ledger, claim.chunk, claim.chunk.attempt + 1
+    states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
+    if claim.stage is Stage.FETCH:
+        lost = [i for i, state in states if state is ItemState.PENDING]
+    else:
+        size = ledger.get(chunk.job_id).chunk_size
+        results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
+        carried = {i for i, result in results.items() if result.attempts == attempt}
+        lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
+    end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost])
