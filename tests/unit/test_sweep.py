@@ -15,16 +15,10 @@ from shared.storage.blobs import discarded_key, picture_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
+from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
-from worker.recovery.sweep import (
-    CALLBACK_TRIES,
-    ORPHAN_AGE_S,
-    clear_away,
-    clear_discarded,
-    clear_orphans,
-    send_callbacks,
-    sweep,
-)
+from worker.recovery.callbacks import CALLBACK_TRIES, send_callbacks
+from worker.recovery.sweep import ORPHAN_AGE_S, clear_away, clear_discarded, clear_orphans, sweep
 
 CALLBACK = "https://example.com/done"
 
@@ -171,8 +165,8 @@ def test_callbacks_outlive_a_failure_of_their_own(
         calls.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sweeper, "send_callbacks", broken)
-    sweeper._call_back_until(services.real, Twice())  # type: ignore[arg-type]
+    monkeypatch.setattr(callbacks, "send_callbacks", broken)
+    callbacks.send_callbacks_until(services.real, Twice())  # type: ignore[arg-type]
     assert len(calls) == 2
 
 
