@@ -224,7 +224,7 @@ def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
 @json_option
 def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bool) -> None:
     """Make a key. It is shown this once."""
-    from api.http.auth import create_key
+    from shared.api_keys import create_key
 
     key = create_key(_key_store(data_dir), name, scopes)
     click.echo(json.dumps({"key": key, "name": name, "scopes": scopes}) if as_json else key)
@@ -236,7 +236,7 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
     from api.cli.common import console_for, day_and_time, table_of
-    from api.http.auth import list_keys
+    from shared.api_keys import list_keys
     from shared.job_view import rfc3339
 
     found = list_keys(_key_store(data_dir))
@@ -259,7 +259,7 @@ def keys_list(data_dir: Path | None, as_json: bool) -> None:
 @json_option
 def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
     """Revoke a key by its id."""
-    from api.http.auth import revoke_key
+    from shared.api_keys import revoke_key
 
     revoke_key(_key_store(data_dir), key_id)
     words = f"revoked {key_id}; servers forget it within seconds"

@@ -12,8 +12,8 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
-from api.http.auth import check_bind
 from deploy.embedded import check_port_free
+from shared.api_keys import check_bind
 from shared.config import Settings
 from shared.errors import ImageSearchError
 from shared.logs import configure_logging
