@@ -9,7 +9,8 @@ from flask_openapi3.openapi import OpenAPI
 from api import context
 from api.collections import routes as collections
 from api.collections import transfers
-from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
+from api.context import Context
+from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
 from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
@@ -17,7 +18,7 @@ from api.images import duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
-from api.operations.health import Probe
+from api.readiness import Probe
 from api.search import explain
 from api.search import routes as search
 from api.web import routes as page
@@ -40,7 +41,8 @@ def create_app(
     app = openapi.make_app(__name__, _version())
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
+    probe = Probe(services, loader)
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe))
 
     concurrency.install(app, threads)
     problems.install(app)
