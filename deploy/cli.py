@@ -237,7 +237,7 @@ def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
     from api.cli.common import console_for, day_and_time, table_of
     from shared.api_keys import list_keys
-    from shared.job_view import rfc3339
+    from shared.rfc3339 import rfc3339
 
     found = list_keys(_key_store(data_dir))
     if as_json:

@@ -19,8 +19,8 @@ from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection
 from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
-from shared.job_view import rfc3339
 from shared.models import DEFAULT_COLLECTION, Image
+from shared.rfc3339 import rfc3339
 
 MAX_PICTURES = 100_000
 MAX_SHOWN = 100  # pictures of one group

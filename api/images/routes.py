@@ -11,9 +11,8 @@ from werkzeug.exceptions import BadRequest
 
 from api.context import services
 from api.http.auth import requires
-from api.http.problems import load_json
+from api.http.problems import load_json, refuse
 from api.images.edits import change_metadata, remove_image, remove_key
-from api.jobs.ingest import refuse
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.search.nsfw_filter import visible
@@ -23,9 +22,9 @@ from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNo
 from shared.index.filters import Where, parse_where
 from shared.index.images import no_image
 from shared.index.index import Collection
-from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key
+from shared.validation import metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")

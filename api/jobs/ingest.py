@@ -1,4 +1,4 @@
-"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in uploads.py."""
+"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in multipart.py."""
 
 import hashlib
 import json
@@ -10,13 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from api.models.jobs import (
-    MAX_ERRORS,
-    ItemIn,
-    JobIn,
-    field_errors,
-)
+from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
 from shared.errors import (
     FieldError,
     InvalidRequest,
@@ -26,11 +22,11 @@ from shared.errors import (
     Unavailable,
 )
 from shared.ledger.ledger import new_job_id
-from shared.metadata import metadata_faults
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.validation import metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
@@ -357,10 +353,3 @@ def _parse_line(line: bytes, number: int, *, as_json: bool) -> Item | list[Field
     return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(
         item.url, item.metadata, item.key
     )
-
-
-def refuse(detail: str, faults: Iterable[FieldError]) -> None:
-    """Raises InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
-    shown = [fault for fault, _ in zip(faults, range(MAX_ERRORS), strict=False)]
-    if shown:
-        raise InvalidRequest(detail, shown)

@@ -18,8 +18,8 @@ from api.models.search import (
     FacetName,
     FacetScope,
 )
-from shared.job_view import rfc3339
 from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, CollectionInfo, Image
+from shared.rfc3339 import rfc3339
 
 MAX_LIMIT = 500
 MAX_OFFSET = 10_000

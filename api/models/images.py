@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api.models.base import IMAGE_EXAMPLE, MAX_LIMIT, BodyModel, CollectionName, ImageOut, QueryModel
 from api.models.jobs import METADATA_VALUES, Key
-from shared.metadata import MAX_METADATA
 from shared.models import DEFAULT_COLLECTION
+from shared.validation import MAX_METADATA
 
 _PATCH = {
     "type": "object",

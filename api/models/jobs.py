@@ -2,14 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from shared.errors import FieldError
-from shared.index.filters import METADATA_NAME
 from shared.index.near_duplicates import COSINE, HAMMING
-from shared.job_view import job_document
-from shared.metadata import MAX_METADATA, pointer
+from shared.job_document import job_document
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus
+from shared.validation import MAX_METADATA, METADATA_NAME
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
@@ -227,23 +225,3 @@ class ItemOut(BaseModel):
 class ItemsOut(BaseModel):
     items: list[ItemOut]
     next_cursor: str | None
-
-
-def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
-    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
-    return [
-        {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
-    ]
-
-
-def _message(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field"
-    if kind in ("model_type", "dict_type"):
-        return "must be a JSON object"
-    if kind == "missing":
-        return "required field is missing"
-    if kind == "too_long" and f"at most {MAX_ITEMS}" in message:
-        return f"has too many items; at most {MAX_ITEMS:,} are allowed in one request: stream them as NDJSON"
-    return message

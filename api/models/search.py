@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from shared.index.filters import FIELDS, METADATA_NAME, RESERVED_NAMES
+from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
 
 MAX_FACETS = 16
 MAX_FACET_VALUES = 100

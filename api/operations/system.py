@@ -28,8 +28,9 @@ from api.models.system import (
     Worker,
 )
 from shared.errors import ImageSearchError
-from shared.job_view import job_document, rfc3339
+from shared.job_document import job_document
 from shared.ledger.ledger import Ledger
+from shared.rfc3339 import rfc3339
 
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
 T = TypeVar("T")

@@ -43,8 +43,8 @@ from api.search.query import (
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.filters import Where, parse_where
 from shared.index.index import Collection
-from shared.metadata import pointer
 from shared.models import Hit, Image
+from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
 

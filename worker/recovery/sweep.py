@@ -13,7 +13,7 @@ import structlog
 
 from shared.config import Settings
 from shared.errors import ImageSearchError, ItemError, JobNotFound
-from shared.job_view import job_document
+from shared.job_document import job_document
 from shared.logs import configure_logging
 from shared.models import Job
 from shared.services import Services, build_services
