@@ -1,7 +1,6 @@
 """The application: `create_app` is the contents page."""
 
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
@@ -24,6 +23,7 @@ from api.search import routes as search
 from api.web import routes as page
 from shared.config import Settings
 from shared.services import Services, build_services
+from shared.version import VERSION
 
 
 def create_app(
@@ -38,7 +38,7 @@ def create_app(
     `threads`: how many requests the server answers at once.
     """
     services = services or build_services(settings)
-    app = openapi.make_app(__name__, _version())
+    app = openapi.make_app(__name__, VERSION)
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
     probe = Probe(services, loader)
@@ -81,10 +81,3 @@ def _install_metrics(app: Flask) -> None:
 
     app.before_request(start)
     app.after_request(finish)
-
-
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "0"

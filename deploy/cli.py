@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
+from shared.version import VERSION
 
 if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
@@ -52,15 +52,8 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="image-search")
+@click.version_option(VERSION, prog_name="image-search")
 def main() -> None:
     """Search pictures with words and pictures; ingest them in bulk."""
 
