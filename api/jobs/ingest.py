@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,10 +18,10 @@ from shared.errors import (
     InvalidRequest,
     ItemError,
     JobFinished,
-    LedgerUnavailable,
     Unavailable,
 )
 from shared.ledger.ledger import new_job_id
+from shared.ledger.patience import persistently
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject
 from shared.services import Services
 from shared.storage.blobs import job_prefix
@@ -31,8 +31,7 @@ from shared.validation import metadata_faults
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
-LEDGER_PATIENCE_SECONDS = 30.0
-LEDGER_RETRY_SECONDS = 0.5
+LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemIn)
 
@@ -226,7 +225,7 @@ class _GrowingJob:
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            self._persistently(self._extend)
+            persistently(self._extend, LEDGER_PATIENCE_S)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -250,7 +249,8 @@ class _GrowingJob:
         if self.count > self._committed and not self.over:
             self.commit()
         if self.started:
-            self._persistently(lambda: self._services.ledger.close(self.job_id, truncated=truncated))
+            ledger = self._services.ledger
+            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:
@@ -262,18 +262,6 @@ class _GrowingJob:
             self._services.ledger.extend(self.job_id, missing)
         except JobFinished:
             self.over = True
-
-    @staticmethod
-    def _persistently(call: Callable[[], None]) -> None:
-        """Repeats an idempotent call while Redis restarts: a long upload should not be lost to that."""
-        deadline = monotonic() + LEDGER_PATIENCE_SECONDS
-        while True:
-            try:
-                return call()
-            except LedgerUnavailable:
-                if monotonic() > deadline:
-                    raise
-                sleep(LEDGER_RETRY_SECONDS)
 
     def abandon(self, error: BaseException) -> None:
         """After a failure: what was handed over stays a job, marked as truncated; the rest is deleted."""

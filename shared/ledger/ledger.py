@@ -8,11 +8,11 @@ message may be lost, doubled or late without an item being lost or counted twice
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -28,6 +28,7 @@ from shared.errors import (
 )
 from shared.ledger import scripts as lua
 from shared.ledger.hosts import HostLedger
+from shared.ledger.patience import persistently
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import PREFIX, WriterLedger
 from shared.models import (
@@ -52,9 +53,9 @@ MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_S = 120.0
 IDEMPOTENCY_TTL_S = 24 * 3600
 MAX_ERRORS = 20
+ADVANCE_PATIENCE_S = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 _SCAN_BYTES = 65_536
-T = TypeVar("T")
 
 
 def new_job_id() -> str:
@@ -287,7 +288,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
             json.dumps([asdict(error) for error in errors]), delay, _resend(next_stage), MAX_ERRORS,
             json.dumps(result) if result else "", hold_s, ADVANCED_S,
         )  # fmt: skip
-        return bool(_persistently(lambda: self._run(lua.ADVANCE, *arguments)))
+        return bool(persistently(lambda: self._run(lua.ADVANCE, *arguments), ADVANCE_PATIENCE_S))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
         """Gives claims of one token back, to be delivered again after `delay_s`."""
@@ -437,13 +438,3 @@ def _translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise LedgerUnavailable("The job ledger (Redis) does not answer.") from error
-
-
-def _persistently(call: Callable[[], T]) -> T:
-    """Repeats an idempotent call for some seconds while Redis is away: finished work is not redone."""
-    for delay in (0.2, 0.5, 1.0, 2.0, 4.0):
-        try:
-            return call()
-        except LedgerUnavailable:
-            time.sleep(delay)
-    return call()
