@@ -11,6 +11,9 @@ from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.readiness import Probe
 from shared.embedding.encoder import Encoder
+from shared.errors import CollectionNotFound
+from shared.index.index import Collection
+from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
 _EXTENSION = "image_search"
@@ -50,6 +53,16 @@ def encoder() -> Encoder:
 def encoded_text(text: str) -> EncodedText:
     """Of the loaded encoder; raises as `encoder` and Encoder.encode_texts do."""
     return context().texts.get(encoder(), text)
+
+
+def open_collection(name: str) -> Collection | None:
+    """None for the default collection before anything was put into it. Raises CollectionNotFound."""
+    try:
+        return services().index.collection(name)
+    except CollectionNotFound as error:
+        if name == DEFAULT_COLLECTION:
+            return None
+        raise error.at("/collection") from None
 
 
 def metrics() -> Metrics:

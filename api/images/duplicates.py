@@ -11,10 +11,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
+from api.context import open_collection
 from api.http.auth import requires
 from api.models.base import CollectionName, QueryModel, thumbnail_url
 from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
-from api.search.query import open_collection
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection

@@ -9,14 +9,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
-from api.context import services
+from api.context import open_collection, services
 from api.http.auth import requires
 from api.http.problems import load_json, refuse
 from api.images.edits import change_metadata, remove_image, remove_key
 from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
 from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
 from api.search.nsfw_filter import visible
-from api.search.query import open_collection
 from api.search.routes import result_of
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.filters import Where, parse_where

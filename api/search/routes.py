@@ -12,7 +12,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.context import context, encoder, metrics
+from api.context import context, encoder, metrics, open_collection
 from api.encoding.calibration import LEAST_PICTURES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
@@ -35,7 +35,6 @@ from api.search.query import (
     Query,
     Term,
     cut_off,
-    open_collection,
     refuse_blank,
     terms_of,
     unit_vectors,
