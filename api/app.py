@@ -20,6 +20,7 @@ from api.operations import health, system
 from api.readiness import Probe
 from api.search import explain
 from api.search import routes as search
+from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
 from shared.services import Services, build_services
@@ -62,7 +63,7 @@ def create_app(
     app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
-    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
 
     loader.start()
