@@ -15,7 +15,7 @@ from api.cli.common import (
 )
 from api.cli.jobs import follow, print_jobs
 from api.client.client import Client
-from api.models.base import CollectionsOut
+from api.models.collections import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from textual_image.renderable import Image as TerminalImage
 
 from api.client.client import ApiError, Client
-from api.models.base import Result
+from api.models.search import Result
 
 COLUMNS, ROWS = 18, 9  # of one picture; a cell is about twice as high as it is wide
 _GAP = 2

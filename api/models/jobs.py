@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from api.models.base import BodyModel, QueryModel
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.job_document import job_document
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus
@@ -48,11 +49,7 @@ _JOB_EXAMPLES: list[Any] = [
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ItemIn(_Strict):
+class ItemIn(BodyModel):
     """One picture to fetch. A malformed `url` fails this item, not the request.
 
     A new picture under a `key` replaces the old one, which goes unless another key or an item without one has
@@ -84,7 +81,7 @@ OnNearDuplicate = Annotated[
 ]
 
 
-class JobIn(_Strict):
+class JobIn(BodyModel):
     """Exactly one of `items` and `urls`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": _JOB_EXAMPLES})
@@ -113,10 +110,8 @@ class JobFormIn(BaseModel):
     on_near_duplicate: OnNearDuplicate = "keep"
 
 
-class JobQuery(BaseModel):
+class JobQuery(QueryModel):
     """Options of a streamed body; of another one where the body itself does not say."""
-
-    model_config = ConfigDict(extra="forbid")
 
     collection: Collection | None = None
     callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
@@ -138,17 +133,13 @@ class JobPath(BaseModel):
     job_id: str
 
 
-class ItemsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ItemsQuery(QueryModel):
     status: ItemState | None = None
     limit: int = Field(100, ge=1, le=1000)
     cursor: str | None = Field(None, pattern=r"^[0-9]{1,9}$", description="`next_cursor` of the page before")
 
 
-class JobsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class JobsQuery(QueryModel):
     status: JobStatus | None = None
     limit: int = Field(50, ge=1, le=1000)
     cursor: str | None = Field(

@@ -14,7 +14,8 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import context, encoder, services
 from api.http.auth import requires
-from api.models.base import CollectionOut, QueryModel
+from api.models.base import QueryModel
+from api.models.collections import CollectionOut
 from api.models.health import Dependency
 from api.models.system import (
     ERRORS_A_JOB,

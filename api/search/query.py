@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder, services
-from api.models.base import MAX_PICTURES, SearchRequest, Subject
+from api.models.search import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
 from shared.errors import (
     FieldError,

@@ -17,18 +17,20 @@ from api.encoding.calibration import LEAST_PICTURES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
-from api.models.base import (
+from api.models.search import (
+    FACET_BOUND,
+    SEARCHES,
     CompareRequest,
     CompareResponse,
+    Contribution,
+    FacetScope,
     Result,
     SearchForm,
     SearchQuery,
     SearchRequest,
     SearchResponse,
     Took,
-    thumbnail_url,
 )
-from api.models.search import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import (
@@ -101,20 +103,6 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def result_of(hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Result:
-    image = hit.image
-    return Result(
-        id=image.id,
-        score=hit.score,
-        source=image.source,
-        thumbnail_url=thumbnail_url(collection, image.id),
-        width=image.width,
-        height=image.height,
-        metadata=image.metadata if metadata else None,
-        tags=image.tags if tags else None,
-    )
-
-
 def _read_request() -> tuple[SearchRequest, list[bytes]]:
     if request.mimetype == "application/json":
         return parse(SearchRequest, request.get_json()), []
@@ -183,7 +171,7 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     floor = _floor(asked, calibration)
     hits = _hits(asked, query, where, floor, collection)
     shown = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [result_of(hit, asked.collection, **shown) for hit in hits]
+    found.results = [Result.of(hit, asked.collection, **shown) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
