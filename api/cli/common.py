@@ -14,7 +14,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.client.client import URL, ApiError, Client
+from api.client import ApiError, Client
+from api.client.client import URL
 from shared.errors import ImageSearchError
 from shared.models import JobStatus
 

@@ -21,8 +21,6 @@ from api.client.operations import Term
 from api.models.images import ImageOut, ImagesOut
 from api.models.jobs import ItemOut, ItemsOut, JobOut
 
-__all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle"]
-
 URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30.0
 _PAGE = 500
