@@ -72,10 +72,6 @@ def job_argument(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
 
 
-def collection_argument(function: Callable[..., None]) -> Callable[..., None]:
-    return click.argument("name", shell_complete=_collections)(function)
-
-
 def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.collections())
     return [
