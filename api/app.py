@@ -1,7 +1,6 @@
 """The application: `create_app` is the contents page."""
 
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
@@ -9,7 +8,8 @@ from flask_openapi3.openapi import OpenAPI
 from api import context
 from api.collections import routes as collections
 from api.collections import transfers
-from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
+from api.context import Context
+from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
 from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
@@ -17,12 +17,14 @@ from api.images import duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
-from api.operations.health import Probe
+from api.readiness import Probe
 from api.search import explain
 from api.search import routes as search
+from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
 from shared.services import Services, build_services
+from shared.version import VERSION
 
 
 def create_app(
@@ -37,10 +39,11 @@ def create_app(
     `threads`: how many requests the server answers at once.
     """
     services = services or build_services(settings)
-    app = openapi.make_app(__name__, _version())
+    app = openapi.make_app(__name__, VERSION)
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
+    probe = Probe(services, loader)
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe))
 
     concurrency.install(app, threads)
     problems.install(app)
@@ -60,7 +63,7 @@ def create_app(
     app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
-    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
 
     loader.start()
@@ -79,10 +82,3 @@ def _install_metrics(app: Flask) -> None:
 
     app.before_request(start)
     app.after_request(finish)
-
-
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "0"

@@ -7,7 +7,7 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from api.client.client import Client
+from api.client import Client
 from api.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result

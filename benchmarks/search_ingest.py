@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from api.client.client import Client
+from api.client import Client
 from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
+from shared.version import VERSION
 
 if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
@@ -52,15 +52,8 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="image-search")
+@click.version_option(VERSION, prog_name="image-search")
 def main() -> None:
     """Search pictures with words and pictures; ingest them in bulk."""
 
@@ -224,7 +217,7 @@ def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
 @json_option
 def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bool) -> None:
     """Make a key. It is shown this once."""
-    from api.http.auth import create_key
+    from shared.api_keys import create_key
 
     key = create_key(_key_store(data_dir), name, scopes)
     click.echo(json.dumps({"key": key, "name": name, "scopes": scopes}) if as_json else key)
@@ -236,8 +229,8 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
     from api.cli.common import console_for, day_and_time, table_of
-    from api.http.auth import list_keys
-    from shared.job_view import rfc3339
+    from shared.api_keys import list_keys
+    from shared.rfc3339 import rfc3339
 
     found = list_keys(_key_store(data_dir))
     if as_json:
@@ -259,7 +252,7 @@ def keys_list(data_dir: Path | None, as_json: bool) -> None:
 @json_option
 def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
     """Revoke a key by its id."""
-    from api.http.auth import revoke_key
+    from shared.api_keys import revoke_key
 
     revoke_key(_key_store(data_dir), key_id)
     words = f"revoked {key_id}; servers forget it within seconds"

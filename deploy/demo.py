@@ -18,8 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api.client.client import ApiError, Client
-from api.models.base import SearchResponse
+from api.client import ApiError, Client
+from api.models.search import SearchResponse
 from deploy.demo_pictures import Pictures, openmoji, own_folder, serving
 from deploy.embedded import API_START_S, check_port_free, http_status, remembered_port
 from deploy.supervisor import die_with_parent

@@ -223,7 +223,7 @@ def _check_vocabulary(settings: Settings) -> None:
 
 
 def _check_bind(host: str, settings: Settings) -> None:
-    from api.http.auth import check_bind  # noqa: PLC0415 - Flask
+    from shared.api_keys import check_bind  # noqa: PLC0415
     from shared.storage.blobs import Blobs  # noqa: PLC0415
 
     check_bind(host, Blobs(settings.blob_url))

@@ -14,8 +14,8 @@ from api.cli.common import (
     table_of,
 )
 from api.cli.jobs import follow, print_jobs
-from api.client.client import Client
-from api.models.base import CollectionsOut
+from api.client import Client
+from api.models.collections import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState
 
 

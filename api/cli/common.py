@@ -14,7 +14,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.client.client import URL, ApiError, Client
+from api.client import ApiError, Client
+from api.client.client import URL
 from shared.errors import ImageSearchError
 from shared.models import JobStatus
 
@@ -69,10 +70,6 @@ def collection_option(default: str | None = None, *, help: str | None = None) ->
 
 def job_argument(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
-
-
-def collection_argument(function: Callable[..., None]) -> Callable[..., None]:
-    return click.argument("name", shell_complete=_collections)(function)
 
 
 def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

@@ -17,8 +17,8 @@ from api.cli.common import (
     status_text,
     table_of,
 )
+from api.client import Client
 from api.client.bodies import BATCH_FILES
-from api.client.client import Client
 from api.client.progress import pace, sending, showing
 from api.client.sources import collect, typed
 from api.models.jobs import JobOut

@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from api.cli.common import client_command, collection_option, console_for, picture_table, print_json
-from api.client.client import Client
+from api.client import Client
 from api.client.sources import typed
 from shared.models import JsonObject
 

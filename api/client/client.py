@@ -18,11 +18,8 @@ from api.client.core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause
 from api.client.handles import AsyncJobHandle, JobHandle
 from api.client.job_operations import JobCalls
 from api.client.operations import Term
-from api.models.base import ImageOut
-from api.models.images import ImagesOut
+from api.models.images import ImageOut, ImagesOut
 from api.models.jobs import ItemOut, ItemsOut, JobOut
-
-__all__ = ["ApiError", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle"]
 
 URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30.0

@@ -1,20 +1,39 @@
 """What `ingest` gives back: the jobs that it has made, to be watched, stopped and repeated."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from api.client.progress import Progress, combined
 from api.models.jobs import ItemOut, JobOut
 from shared.models import ItemState
 
-if TYPE_CHECKING:
-    from api.client.client import AsyncClient, Client
+
+class Jobs(Protocol):
+    """What a handle needs of its client."""
+
+    def job(self, job_id: str, /) -> JobOut: ...
+    def wait_for(self, job_ids: Sequence[str], progress: Progress, timeout: float | None, /) -> JobOut: ...
+    def iter_items(self, job_id: str, status: str | None, /) -> Iterator[ItemOut]: ...
+    def cancel(self, job_id: str, /) -> JobOut: ...
+    def retry(self, job_id: str, /) -> JobOut: ...
+
+
+class AsyncJobs(Protocol):
+    """The same to await."""
+
+    async def job(self, job_id: str, /) -> JobOut: ...
+    async def wait_for(
+        self, job_ids: Sequence[str], progress: Progress, timeout: float | None, /
+    ) -> JobOut: ...
+    def iter_items(self, job_id: str, status: str | None, /) -> AsyncIterator[ItemOut]: ...
+    async def cancel(self, job_id: str, /) -> JobOut: ...
+    async def retry(self, job_id: str, /) -> JobOut: ...
 
 
 class JobHandle:
     """What one `ingest` has made: one job, or several where there were more files than one request takes."""
 
-    def __init__(self, client: "Client", job_ids: Sequence[str]) -> None:
+    def __init__(self, client: Jobs, job_ids: Sequence[str]) -> None:
         self._client = client
         self.ids = tuple(job_ids)
 
@@ -48,7 +67,7 @@ class JobHandle:
 class AsyncJobHandle:
     """What one `ingest` has made: one job, or several where there were more files than one request takes."""
 
-    def __init__(self, client: "AsyncClient", job_ids: Sequence[str]) -> None:
+    def __init__(self, client: AsyncJobs, job_ids: Sequence[str]) -> None:
         self._client = client
         self.ids = tuple(job_ids)
 

@@ -9,18 +9,11 @@ from urllib.parse import quote
 
 from api.client.bodies import media_type
 from api.client.core import Core, Flow, Request, refusal
-from api.models.base import (
-    CollectionOut,
-    CollectionsOut,
-    CompareResponse,
-    EmbeddingOut,
-    ImageOut,
-    SearchResponse,
-    SimilarResponse,
-)
+from api.models.collections import CollectionOut, CollectionsOut
 from api.models.duplicates import DuplicatesOut
 from api.models.health import Readiness
-from api.models.images import ImagesOut
+from api.models.images import EmbeddingOut, ImageOut, ImagesOut
+from api.models.search import CompareResponse, SearchResponse, SimilarResponse
 from api.models.system import SystemOut
 from shared.models import JsonObject, Metadata
 

@@ -1,41 +1,20 @@
-"""API keys and who may do what.
+"""Who asks, and what he may do. While no key exists, only this machine is served."""
 
-A key reads `isk_<id>_<secret>`; its secret is 256 random bits, so one SHA-256 of the whole key is as good as
-any slow hash. Stored is `keys/<id>.json` in the blob store, which holds the hash and never the key. While no
-key exists, only this machine is served.
-"""
-
-import hashlib
-import hmac
-import ipaddress
-import json
-import re
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 from flask import Flask, current_app, g, request
 from structlog.contextvars import bind_contextvars
 
-from shared.errors import (
-    BlobsUnavailable,
-    ConfigError,
-    FieldError,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    Unauthorized,
-)
+from shared.api_keys import ApiKey, Scope, find_key, read_keys
+from shared.download.addresses import is_loopback
+from shared.errors import BlobsUnavailable, Forbidden, Unauthorized
 from shared.storage.blobs import Blobs
 
-Scope = Literal["search", "ingest", "admin"]
-SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")
 # Endpoints that anybody may call. Everything else declares a scope or is refused.
 PUBLIC_ENDPOINTS = frozenset(
     {
@@ -52,72 +31,9 @@ PUBLIC_ENDPOINTS = frozenset(
     }
 )
 _CACHE_SECONDS = 10.0
-_KEY = re.compile(r"isk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 View = TypeVar("View", bound=Callable[..., Any])
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """`created_at` in seconds since the epoch; `hash` the SHA-256 of the key, in hex."""
-
-    id: str
-    name: str
-    scopes: list[str]
-    hash: str
-    created_at: float
-
-    def allows(self, scope: str) -> bool:
-        return scope in self.scopes or "admin" in self.scopes
-
-
-def create_key(blobs: Blobs, name: str, scopes: Iterable[str]) -> str:
-    """Stores a new key and returns it; it cannot be had again. Raises InvalidRequest for an unknown scope."""
-    chosen = sorted(set(scopes))
-    if unknown := [scope for scope in chosen if scope not in SCOPES]:
-        fault: FieldError = {"pointer": "/scopes", "message": f"{unknown[0]} is not a scope"}
-        raise InvalidRequest(f"Unknown scope {unknown[0]}; scopes are {', '.join(SCOPES)}.", [fault])
-    if not chosen:
-        raise InvalidRequest(f"A key needs a scope; scopes are {', '.join(SCOPES)}.")
-    key_id = secrets.token_hex(6)
-    plain = f"isk_{key_id}_{secrets.token_urlsafe(32)}"
-    key = ApiKey(key_id, name, chosen, _digest(plain), time.time())
-    blobs.put(_blob(key_id), json.dumps(asdict(key)).encode())
-    return plain
-
-
-def list_keys(blobs: Blobs) -> list[ApiKey]:
-    """All keys, oldest first."""
-    return sorted(_read_keys(blobs).values(), key=lambda key: key.created_at)
-
-
-def revoke_key(blobs: Blobs, key_id: str) -> None:
-    """Servers forget the key within 10 s. Raises NotFound."""
-    if not re.fullmatch(r"[0-9a-f]{12}", key_id) or not blobs.exists(_blob(key_id)):
-        raise NotFound(f"There is no key {key_id}.")
-    blobs.delete(_blob(key_id))
-
-
-def check_bind(host: str, blobs: Blobs) -> None:
-    """Raises ConfigError when `host` can be reached from elsewhere although no key exists."""
-    if not is_loopback(host) and not list_keys(blobs):
-        raise ConfigError(
-            f"No API key exists, so {host or 'every address'} will not be served: create a key with "
-            "`image-search keys create --scope search,ingest [--name NAME]`, or serve on 127.0.0.1"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address, without a port, is this machine's own."""
-    name = host.strip("[]").lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class KeyRing:
@@ -152,7 +68,7 @@ class KeyRing:
 
     def _refresh(self) -> None:
         try:
-            self._keys = _read_keys(self._blobs)
+            self._keys = read_keys(self._blobs)
         except BlobsUnavailable:
             if self._keys is None:
                 raise
@@ -160,9 +76,7 @@ class KeyRing:
         self._read_at = time.monotonic()
 
     def find(self, plain: str) -> ApiKey | None:
-        match = _KEY.fullmatch(plain)
-        key = self.keys().get(match[1]) if match else None
-        return key if key and hmac.compare_digest(key.hash, _digest(plain)) else None
+        return find_key(self.keys(), plain)
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
@@ -254,26 +168,3 @@ def _host_name(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _blob(key_id: str) -> str:
-    return f"keys/{key_id}.json"
-
-
-def _digest(plain: str) -> str:
-    return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def _read_keys(blobs: Blobs) -> dict[str, ApiKey]:
-    keys = {}
-    for blob in blobs.list("keys/"):
-        try:
-            key = ApiKey(**json.loads(blobs.get(blob)))
-        except KeyError:
-            continue  # revoked since it was listed
-        except (TypeError, ValueError):
-            log.error("this API key cannot be read and opens nothing", blob=blob)  # noqa: TRY400
-            # It still counts: were it the only one, leaving it out would let everybody on this machine in.
-            key = ApiKey(PurePosixPath(blob).stem, "unreadable", [], "", 0.0)
-        keys[key.id] = key
-    return keys

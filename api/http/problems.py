@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -15,9 +16,9 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.http.request_body import Body
-from api.models.jobs import field_errors
-from shared.errors import ImageSearchError, InvalidRequest, RateLimited, Unavailable
-from shared.index.filters import is_unicode
+from api.models.jobs import MAX_ERRORS, MAX_ITEMS
+from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
+from shared.validation import is_unicode, pointer
 
 PROBLEM_JSON = "application/problem+json"
 MAX_BODY_BYTES = 2**20  # where a view does not say otherwise
@@ -53,12 +54,27 @@ def problem(
     return Response(body, status, headers, content_type=PROBLEM_JSON)
 
 
+def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
+    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
+    return [
+        {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
+    ]
+
+
 def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
     """A pydantic error as ours; its pointers start with `prefix`."""
     errors = field_errors(error, *prefix)
     first = errors[0]
     detail = f"{first['pointer'] or 'The request'}: {first['message']}"
     return InvalidRequest(detail if len(errors) == 1 else f"{detail} (and {len(errors) - 1} more)", errors)
+
+
+def refuse(detail: str, faults: Iterable[FieldError]) -> None:
+    """Raises InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
+    shown = [fault for fault, _ in zip(faults, range(MAX_ERRORS), strict=False)]
+    if shown:
+        raise InvalidRequest(detail, shown)
 
 
 def parse(model: type[Model], document: object) -> Model:
@@ -77,6 +93,18 @@ def load_json(text: str | bytes, what: str) -> Any:
         raise BadRequest(f"{what} is nested too deeply.") from None
     except ValueError as error:
         raise BadRequest(f"{what} is not valid JSON: {error}.") from None
+
+
+def _message(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind in ("model_type", "dict_type"):
+        return "must be a JSON object"
+    if kind == "missing":
+        return "required field is missing"
+    if kind == "too_long" and f"at most {MAX_ITEMS}" in message:
+        return f"has too many items; at most {MAX_ITEMS:,} are allowed in one request: stream them as NDJSON"
+    return message
 
 
 def _refuse_constant(name: str) -> NoReturn:

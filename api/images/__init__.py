@@ -1,1 +1,1 @@
-"""Images one by one: reading, changing, deleting, near-duplicates. Imports `http`, `models`, `search`."""
+"""Images: reading, changing, deleting, near-duplicates. Imports `context`, `http`, `models` and `search`."""

@@ -11,16 +11,17 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
+from api.context import open_collection
 from api.http.auth import requires
-from api.models.base import CollectionName, QueryModel, thumbnail_url
+from api.models.base import CollectionName, QueryModel
 from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
-from api.search.query import open_collection
+from api.models.images import thumbnail_url
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.index import Collection
 from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
-from shared.job_view import rfc3339
 from shared.models import DEFAULT_COLLECTION, Image
+from shared.rfc3339 import rfc3339
 
 MAX_PICTURES = 100_000
 MAX_SHOWN = 100  # pictures of one group

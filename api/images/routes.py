@@ -9,23 +9,29 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
-from api.context import services
+from api.context import open_collection, services
 from api.http.auth import requires
-from api.http.problems import load_json
+from api.http.problems import load_json, refuse
 from api.images.edits import change_metadata, remove_image, remove_key
-from api.jobs.ingest import refuse
-from api.models.base import CollectionQuery, EmbeddingOut, ImageOut, ImagePath, SimilarQuery, SimilarResponse
-from api.models.images import ImagePatch, ImagesOut, ImagesQuery, KeyQuery
+from api.models.images import (
+    CollectionQuery,
+    EmbeddingOut,
+    ImageOut,
+    ImagePatch,
+    ImagePath,
+    ImagesOut,
+    ImagesQuery,
+    KeyQuery,
+)
+from api.models.search import Result, SimilarQuery, SimilarResponse
 from api.search.nsfw_filter import visible
-from api.search.query import open_collection
-from api.search.routes import result_of
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.filters import Where, parse_where
 from shared.index.images import no_image
 from shared.index.index import Collection
-from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key
+from shared.validation import metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -178,7 +184,7 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
         min_score=query.min_score,
         exclude=path.image_id,
     )
-    return jsonify(results=[result_of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
+    return jsonify(results=[Result.of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
 
 
 @blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})

@@ -1,42 +1,37 @@
-"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in uploads.py."""
+"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in multipart.py."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from api.models.jobs import (
-    MAX_ERRORS,
-    ItemIn,
-    JobIn,
-    field_errors,
-)
+from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
 from shared.errors import (
     FieldError,
     InvalidRequest,
     ItemError,
     JobFinished,
-    LedgerUnavailable,
     Unavailable,
 )
 from shared.ledger.ledger import new_job_id
-from shared.metadata import metadata_faults
+from shared.ledger.patience import persistently
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.validation import metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
-LEDGER_PATIENCE_SECONDS = 30.0
-LEDGER_RETRY_SECONDS = 0.5
+LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemIn)
 
@@ -232,7 +227,7 @@ class _GrowingJob:
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            self._persistently(self._extend)
+            persistently(self._extend, LEDGER_PATIENCE_S)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -256,7 +251,8 @@ class _GrowingJob:
         if self.count > self._committed and not self.over:
             self.commit()
         if self.started:
-            self._persistently(lambda: self._services.ledger.close(self.job_id, truncated=truncated))
+            ledger = self._services.ledger
+            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:
@@ -268,18 +264,6 @@ class _GrowingJob:
             self._services.ledger.extend(self.job_id, missing)
         except JobFinished:
             self.over = True
-
-    @staticmethod
-    def _persistently(call: Callable[[], None]) -> None:
-        """Repeats an idempotent call while Redis restarts: a long upload should not be lost to that."""
-        deadline = monotonic() + LEDGER_PATIENCE_SECONDS
-        while True:
-            try:
-                return call()
-            except LedgerUnavailable:
-                if monotonic() > deadline:
-                    raise
-                sleep(LEDGER_RETRY_SECONDS)
 
     def abandon(self, error: BaseException) -> None:
         """After a failure: what was handed over stays a job, marked as truncated; the rest is deleted."""
@@ -359,10 +343,3 @@ def _parse_line(line: bytes, number: int, *, as_json: bool) -> Item | list[Field
     return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(
         item.url, item.metadata, item.key
     )
-
-
-def refuse(detail: str, faults: Iterable[FieldError]) -> None:
-    """Raises InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
-    shown = [fault for fault, _ in zip(faults, range(MAX_ERRORS), strict=False)]
-    if shown:
-        raise InvalidRequest(detail, shown)

@@ -11,16 +11,17 @@ from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
+from api.http.problems import field_errors, refuse
 from api.http.request_body import Body
 from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
-from api.jobs.ingest import Options, check_options, digest_of, discard, launch, refuse
-from api.models.jobs import MAX_ITEMS, Key, field_errors
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.models.jobs import MAX_ITEMS, Key
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
-from shared.metadata import metadata_faults
 from shared.models import Item
 from shared.services import Services
 from shared.storage.blobs import upload_key
+from shared.validation import metadata_faults
 
 FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate")
 _KEYS = TypeAdapter(list[Key | None])

@@ -2,14 +2,13 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from shared.errors import FieldError
-from shared.index.filters import METADATA_NAME
+from api.models.base import BodyModel, QueryModel
 from shared.index.near_duplicates import COSINE, HAMMING
-from shared.job_view import job_document
-from shared.metadata import MAX_METADATA, pointer
+from shared.job_document import job_document
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus
+from shared.validation import MAX_METADATA, METADATA_NAME
 
 MAX_ITEMS = 100_000
 MAX_ERRORS = 20
@@ -50,11 +49,7 @@ _JOB_EXAMPLES: list[Any] = [
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ItemIn(_Strict):
+class ItemIn(BodyModel):
     """One picture to fetch. A malformed `url` fails this item, not the request.
 
     A new picture under a `key` replaces the old one, which goes unless another key or an item without one has
@@ -86,7 +81,7 @@ OnNearDuplicate = Annotated[
 ]
 
 
-class JobIn(_Strict):
+class JobIn(BodyModel):
     """Exactly one of `items` and `urls`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": _JOB_EXAMPLES})
@@ -115,10 +110,8 @@ class JobFormIn(BaseModel):
     on_near_duplicate: OnNearDuplicate = "keep"
 
 
-class JobQuery(BaseModel):
+class JobQuery(QueryModel):
     """Options of a streamed body; of another one where the body itself does not say."""
-
-    model_config = ConfigDict(extra="forbid")
 
     collection: Collection | None = None
     callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
@@ -140,17 +133,13 @@ class JobPath(BaseModel):
     job_id: str
 
 
-class ItemsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ItemsQuery(QueryModel):
     status: ItemState | None = None
     limit: int = Field(100, ge=1, le=1000)
     cursor: str | None = Field(None, pattern=r"^[0-9]{1,9}$", description="`next_cursor` of the page before")
 
 
-class JobsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class JobsQuery(QueryModel):
     status: JobStatus | None = None
     limit: int = Field(50, ge=1, le=1000)
     cursor: str | None = Field(
@@ -227,23 +216,3 @@ class ItemOut(BaseModel):
 class ItemsOut(BaseModel):
     items: list[ItemOut]
     next_cursor: str | None
-
-
-def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
-    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
-    return [
-        {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
-    ]
-
-
-def _message(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field"
-    if kind in ("model_type", "dict_type"):
-        return "must be a JSON object"
-    if kind == "missing":
-        return "required field is missing"
-    if kind == "too_long" and f"at most {MAX_ITEMS}" in message:
-        return f"has too many items; at most {MAX_ITEMS:,} are allowed in one request: stream them as NDJSON"
-    return message

@@ -1,12 +1,30 @@
-"""What a search's answer says beside the pictures themselves, and the examples of the documentation."""
+"""What goes into and comes out of the routes that compare pictures and texts: search, compare, explain."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.index.filters import FIELDS, METADATA_NAME, RESERVED_NAMES
+from api.models.base import (
+    MAX_TEXT,
+    BodyModel,
+    CollectionName,
+    Confidence,
+    ImageId,
+    ImageUrl,
+    Limit,
+    Offset,
+    QueryModel,
+    Score,
+    Text,
+    Weight,
+)
+from api.models.images import thumbnail_url
+from shared.models import DEFAULT_COLLECTION, Hit
+from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
 
+MAX_TERMS = 32
+MAX_PICTURES = 8
 MAX_FACETS = 16
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
@@ -96,3 +114,185 @@ SEARCH_ANSWER: dict[str, Any] = {
     "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
     "model": "openai/clip-vit-base-patch32",
 }
+
+
+class Subject(BodyModel):
+    """Exactly one of `text`, `image_url` and `image_id`."""
+
+    text: Text | None = None
+    image_url: ImageUrl | None = None
+    image_id: ImageId | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if [self.text, self.image_url, self.image_id].count(None) != 2:
+            raise PydanticCustomError("one_of", "needs exactly one of text, image_url and image_id")
+        return self
+
+
+class WeightedSubject(Subject):
+    """Exactly one of `text`, `image_url` and `image_id`, and how much it counts."""
+
+    weight: Weight = 1.0
+
+
+Filters = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": (
+                "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` "
+                "take lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, "
+                "`nin` and `not` also match pictures that lack the field."
+            ),
+        }
+    ),
+]
+
+
+class SearchRequest(BodyModel):
+    """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
+
+    text: Text | None = None
+    image_url: ImageUrl | None = None
+    image_id: ImageId | None = None
+    positive: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
+    negative: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
+    filters: Filters | None = None
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    offset: Offset = 0
+    min_score: Score | None = Field(None, description="leaves out what scores less")
+    min_confidence: Confidence | None = Field(
+        None, description="leaves out what is less sure to fit; then no result is an answer, too"
+    )
+    include: list[Literal["metadata", "tags", "contributions", "confidence"]] = Field(
+        ["metadata"],
+        max_length=8,
+        description=(
+            "what each result carries beside the basics; `contributions`: its score, term by term; "
+            "`confidence`: how sure it is that it fits"
+        ),
+    )
+    facets: list[FacetName] = Field(
+        [],
+        max_length=MAX_FACETS,
+        description=(
+            "built-in fields or metadata names whose values are counted, over all pictures that match the "
+            f"query's filters and bounds, up to the {FACET_BOUND:,} nearest"
+        ),
+    )
+
+
+class SearchForm(BaseModel):
+    """The parts of a multipart search (documentation only: the parts are read one by one)."""
+
+    query: SearchRequest | None = Field(None, description="the same object as in a JSON body")
+    image: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
+        [], max_length=MAX_PICTURES, description="pictures, each with weight 1"
+    )
+
+
+class SearchQuery(QueryModel):
+    text: Text
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    offset: Offset = 0
+    min_score: Score | None = None
+    min_confidence: Confidence | None = None
+
+
+class Result(BaseModel):
+    """`score` is the cosine similarity to the query, in [-1, 1]."""
+
+    id: str
+    score: float
+    source: str
+    thumbnail_url: str
+    width: int
+    height: int
+    metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    tags: list[str] | None = Field(None, description="best first; only where `include` names it")
+    contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
+    confidence: float | None = Field(
+        None,
+        description=(
+            "only where `include` names it: the chance, in [0, 1], that the best of as many pictures as the "
+            "collection has, none of which fits, scores less"
+        ),
+    )
+
+    @classmethod
+    def of(cls, hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Self:
+        image = hit.image
+        return cls(
+            id=image.id,
+            score=hit.score,
+            source=image.source,
+            thumbnail_url=thumbnail_url(collection, image.id),
+            width=image.width,
+            height=image.height,
+            metadata=image.metadata if metadata else None,
+            tags=image.tags if tags else None,
+        )
+
+
+class Took(BaseModel):
+    """Milliseconds. `encode` includes getting the query's pictures."""
+
+    encode: float
+    index: float
+    total: float
+
+
+class SearchResponse(BaseModel):
+    """`results` best first, ties by id."""
+
+    model_config = {"openapi_extra": {"example": SEARCH_ANSWER}}  # type: ignore[typeddict-unknown-key]
+
+    results: list[Result]
+    took_ms: Took
+    model: str
+    facets: dict[str, list[FacetCount]] | None = Field(
+        None,
+        description=(
+            f"the {MAX_FACET_VALUES} most frequent values of each name asked for, ties by value; times in "
+            "RFC 3339"
+        ),
+    )
+    facet_scope: FacetScope | None = Field(None, description="only with facets")
+    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+
+
+class SimilarQuery(QueryModel):
+    collection: CollectionName = DEFAULT_COLLECTION
+    limit: Limit = 20
+    min_score: Score | None = None
+
+
+class SimilarResponse(BaseModel):
+    results: list[Result]
+
+
+class ExplainQuery(QueryModel):
+    image_id: ImageId
+    text: Annotated[
+        str,
+        Field(
+            max_length=MAX_TEXT, description="what to look for", json_schema_extra={"example": "a red car"}
+        ),
+    ]
+    collection: CollectionName = DEFAULT_COLLECTION
+
+
+class CompareRequest(BodyModel):
+    a: Subject
+    b: Subject
+    collection: CollectionName = Field(DEFAULT_COLLECTION, description="where an `image_id` is looked up")
+
+
+class CompareResponse(BaseModel):
+    """`score` is the cosine similarity, in [-1, 1]."""
+
+    score: float

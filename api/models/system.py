@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from api.models.base import CollectionOut
+from api.models.collections import CollectionOut
 from api.models.health import Readiness
 from api.models.jobs import JobErrorOut
 from shared.models import Stage

@@ -14,7 +14,8 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import context, encoder, services
 from api.http.auth import requires
-from api.models.base import CollectionOut, QueryModel
+from api.models.base import QueryModel
+from api.models.collections import CollectionOut
 from api.models.health import Dependency
 from api.models.system import (
     ERRORS_A_JOB,
@@ -28,8 +29,9 @@ from api.models.system import (
     Worker,
 )
 from shared.errors import ImageSearchError
-from shared.job_view import job_document, rfc3339
+from shared.job_document import job_document
 from shared.ledger.ledger import Ledger
+from shared.rfc3339 import rfc3339
 
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
 T = TypeVar("T")

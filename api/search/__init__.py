@@ -1,1 +1,1 @@
-"""Search: from terms to one query vector, results, facets. Imports `http`, `models`, `encoding`."""
+"""Search: terms to a query vector, results, facets. Imports `context`, `encoding`, `http` and `models`."""

@@ -4,10 +4,10 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api.context import encoded_text, encoder, services
+from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
-from api.models.base import ExplainQuery
-from api.search.query import Term, open_collection, refuse_blank
+from api.models.search import ExplainQuery
+from api.search.query import Term, refuse_blank
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, PixelsNotKept
 from shared.imaging.decode import open_stored

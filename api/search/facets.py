@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from api.models.search import MAX_FACET_VALUES, FacetCount, FacetName
-from shared.index.filters import FIELDS, Kind, Scalar, values_of
-from shared.job_view import rfc3339
+from shared.index.filters import Scalar, values_of
 from shared.models import Image
+from shared.rfc3339 import rfc3339
+from shared.validation import FIELDS, Kind
 
 Facets = dict[FacetName, list[FacetCount]]
 

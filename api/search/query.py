@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder, services
-from api.models.base import MAX_PICTURES, SearchRequest, Subject
+from api.models.search import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
 from shared.errors import (
-    CollectionNotFound,
     FieldError,
     ImageNotFound,
     InvalidRequest,
@@ -25,7 +24,6 @@ from shared.errors import (
 )
 from shared.imaging.decode import open_query_image
 from shared.index.index import Collection
-from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
 Vector = NDArray[np.float32]
@@ -96,16 +94,6 @@ def _empty(term: Term) -> bool:
     if term.pointer == "/text" and term.text is not None:
         return not term.text.strip()
     return all(part is None for part in (term.text, term.image_url, term.image_id, term.data))
-
-
-def open_collection(name: str) -> Collection | None:
-    """None for the default collection before anything was put into it. Raises CollectionNotFound."""
-    try:
-        return services().index.collection(name)
-    except CollectionNotFound as error:
-        if name == DEFAULT_COLLECTION:
-            return None
-        raise error.at("/collection") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,30 +12,31 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.context import context, encoder, metrics
+from api.context import context, encoder, metrics, open_collection
 from api.encoding.calibration import LEAST_PICTURES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
-from api.models.base import (
+from api.models.search import (
+    FACET_BOUND,
+    SEARCHES,
     CompareRequest,
     CompareResponse,
+    Contribution,
+    FacetScope,
     Result,
     SearchForm,
     SearchQuery,
     SearchRequest,
     SearchResponse,
     Took,
-    thumbnail_url,
 )
-from api.models.search import FACET_BOUND, SEARCHES, Contribution, FacetScope
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import (
     Query,
     Term,
     cut_off,
-    open_collection,
     refuse_blank,
     terms_of,
     unit_vectors,
@@ -43,8 +44,8 @@ from api.search.query import (
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.filters import Where, parse_where
 from shared.index.index import Collection
-from shared.metadata import pointer
 from shared.models import Hit, Image
+from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
 
@@ -100,20 +101,6 @@ def compare(body: CompareRequest) -> Response:
     first, second = unit_vectors(terms, open_collection(body.collection))
     score = min(1.0, max(-1.0, float(first @ second)))
     return _json(CompareResponse(score=score))
-
-
-def result_of(hit: Hit, collection: str, *, metadata: bool = True, tags: bool = False) -> Result:
-    image = hit.image
-    return Result(
-        id=image.id,
-        score=hit.score,
-        source=image.source,
-        thumbnail_url=thumbnail_url(collection, image.id),
-        width=image.width,
-        height=image.height,
-        metadata=image.metadata if metadata else None,
-        tags=image.tags if tags else None,
-    )
 
 
 def _read_request() -> tuple[SearchRequest, list[bytes]]:
@@ -184,7 +171,7 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     floor = _floor(asked, calibration)
     hits = _hits(asked, query, where, floor, collection)
     shown = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [result_of(hit, asked.collection, **shown) for hit in hits]
+    found.results = [Result.of(hit, asked.collection, **shown) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:

@@ -99,6 +99,18 @@ def is_public(address: Address) -> bool:
     return not any(address in network for network in _REFUSED)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, without a port, is this machine's own."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def canonical_host(host: str) -> str:
     """The host in lower case without a final dot, odd spellings of an IPv4 address made dotted decimal.
 

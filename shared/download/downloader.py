@@ -6,7 +6,6 @@ checked the same way.
 """
 
 import email.utils
-import importlib.metadata
 import re
 import ssl
 import threading
@@ -23,6 +22,7 @@ from shared.download.addresses import AddressPolicy, canonical_host
 from shared.download.host_limits import Manners
 from shared.download.resolver import Resolver
 from shared.errors import ItemError
+from shared.version import VERSION
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -66,7 +66,7 @@ class Downloader:
         backend = _CheckedBackend(self._policy, self._resolver, self._call)
         context = httpx.create_ssl_context()
         self._pools = [_pool(backend, context) for _ in range(_POOLS)]
-        self._user_agent = f"image-search/{_version()} (+bulk image ingestion)".encode()
+        self._user_agent = f"image-search/{VERSION} (+bulk image ingestion)".encode()
 
     def get(self, url: str, manners: Manners | None = None) -> bytes:
         """The content of `url`, never empty. `manners` are kept to at each host that is not allowed by name.
@@ -279,13 +279,6 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
         keepalive_expiry=_KEEPALIVE_S,
         network_backend=backend,
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("image-search")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def _parse(url: str) -> httpx.URL:

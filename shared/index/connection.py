@@ -1,7 +1,6 @@
 """The connection to Chroma: made without a request, calls under a deadline, failures turned into ours."""
 
 import contextlib
-import ipaddress
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from chromadb import errors
 from chromadb.api import ServerAPI
 from chromadb.config import Settings, System
 
+from shared.download.addresses import is_loopback
 from shared.errors import IndexUnavailable
 
 CONNECT_TIMEOUT_S = 2.0
@@ -71,7 +71,7 @@ def http_server(url: str, token: str | None) -> ServerAPI:
     server._session = httpx.Client(  # type: ignore[attr-defined]
         headers=session.headers,
         event_hooks={"request": [_give_time_left]},
-        trust_env=not _is_loopback(address.hostname or ""),
+        trust_env=not is_loopback(address.hostname or ""),
     )
     session.close()
     return server
@@ -82,13 +82,6 @@ def _give_time_left(request: httpx.Request) -> None:
     if left <= 0:
         raise httpx.ReadTimeout("no time left", request=request)
     request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def in_process_server(folder: Path) -> ServerAPI:

@@ -6,52 +6,22 @@ selects, but not the other way round, since Chroma 1.5 cannot say all of this (s
 
 import math
 import operator
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum, auto
 from functools import cached_property
 
 from shared.errors import FieldError, InvalidRequest
 from shared.models import Image, JsonObject
+from shared.rfc3339 import parse_rfc3339
+from shared.validation import FIELDS, METADATA_NAME, Kind, is_unicode
+from shared.validation import pointer as pointer_to
 
 Scalar = str | bool | int | float
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 100
 MAX_VALUES = 1_000
-METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-
-
-class Kind(Enum):
-    """What a field holds, so which values and operators make sense for it."""
-
-    TEXT = auto()
-    TEXTS = auto()
-    NUMBER = auto()
-    TIME = auto()
-    ANY = auto()
-
-
-FIELDS: Mapping[str, Kind] = {
-    "id": Kind.TEXT,
-    "key": Kind.TEXT,
-    "source": Kind.TEXTS,
-    "format": Kind.TEXT,
-    "width": Kind.NUMBER,
-    "height": Kind.NUMBER,
-    "bytes": Kind.NUMBER,
-    "taken_at": Kind.TIME,
-    "lat": Kind.NUMBER,
-    "lon": Kind.NUMBER,
-    "tags": Kind.TEXTS,
-    "nsfw": Kind.NUMBER,
-    "colors": Kind.TEXTS,
-    "created_at": Kind.TIME,
-}
-RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
 _RANGE: Mapping[str, Callable[[Scalar, Scalar], bool]] = {
     "gt": operator.gt,
@@ -60,9 +30,6 @@ _RANGE: Mapping[str, Callable[[Scalar, Scalar], bool]] = {
     "lte": operator.le,
 }
 _OPERATORS = ("eq", "ne", *_RANGE, "in", "nin")
-_DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
-)
 _EARTH_RADIUS_KM = 6_371.0088
 # Whole numbers up to here are the same as int and as float, in 15 digits too.
 _EXACT = 10**15
@@ -284,7 +251,7 @@ class _Parser:
         if self._conditions > MAX_CONDITIONS:
             return self._fault(pointer, f"A filter holds at most {MAX_CONDITIONS} conditions.")
         parts = [
-            self._member(str(name), value, f"{pointer}/{_escape(str(name))}", depth)
+            self._member(str(name), value, f"{pointer}{pointer_to(name)}", depth)
             for name, value in obj.items()
         ]
         return parts[0] if len(parts) == 1 else And(tuple(parts))
@@ -312,7 +279,7 @@ class _Parser:
         if not value:
             return self._fault(pointer, f"A condition needs an operator: {', '.join(_OPERATORS)}.")
         parts = tuple(
-            self._comparison(name, str(op), operand, f"{pointer}/{_escape(str(op))}")
+            self._comparison(name, str(op), operand, f"{pointer}{pointer_to(op)}")
             for op, operand in value.items()
         )
         return parts[0] if len(parts) == 1 else And(parts)
@@ -349,7 +316,7 @@ class _Parser:
         if isinstance(value, float) and not math.isfinite(value):
             self._fault(pointer, "A number must be finite.")
         elif kind is Kind.TIME:
-            if isinstance(value, str) and (seconds := _epoch_seconds(value)) is not None:
+            if isinstance(value, str) and (seconds := parse_rfc3339(value)) is not None:
                 return seconds
             self._fault(pointer, "Not a date or date-time of RFC 3339, such as 2024-01-31T12:00:00Z.")
         elif kind is Kind.NUMBER and not is_number:
@@ -370,7 +337,7 @@ class _Parser:
         limits = {"lat": (-90, 90), "lon": (-180, 180), "radius_km": (0, math.inf)}
         numbers: dict[str, float] = {}
         for name in (*limits, *(str(other) for other in value if other not in limits)):
-            at, number = f"{pointer}/{_escape(name)}", value.get(name)
+            at, number = f"{pointer}{pointer_to(name)}", value.get(name)
             if name not in limits:
                 self._fault(at, "Unknown; `near` takes lat, lon and radius_km.")
             elif name not in value:
@@ -412,33 +379,6 @@ def _type(value: Scalar) -> type:
 
 def _typed(value: Scalar) -> tuple[type, Scalar]:
     return _type(value), value
-
-
-def _epoch_seconds(text: str) -> float | None:
-    found = _DATE_TIME.fullmatch(text)
-    if found is None:
-        return None
-    date, time, fraction, offset = found.groups()
-    clock = f"{time or '00:00:00'}.{(fraction or '0').ljust(6, '0')}"
-    zone = "+00:00" if offset is None or offset in "Zz" else offset
-    try:
-        moment = datetime.fromisoformat(f"{date}T{clock}{zone}")
-    except ValueError:
-        return None
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-
-
-def is_unicode(text: str) -> bool:
-    """False with a lone surrogate, which JSON can say and UTF-8, so Chroma, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _all_of(parts: Iterable[JsonObject | None]) -> JsonObject | None:

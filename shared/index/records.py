@@ -1,7 +1,7 @@
 """What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
 
 A picture's built-in fields and metadata keep the names under which users filter; they never collide
-(filters.RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
+(RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
 (provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
 start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that
 Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without
@@ -19,9 +19,10 @@ from typing import Any
 
 from shared.errors import ModelMismatch
 from shared.index import provenance
-from shared.index.filters import METADATA_NAME, RESERVED_NAMES, is_unicode, survives_chroma
+from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredPicture
 from shared.models import Image, Metadata, MetadataValue
+from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode
 
 Record = Mapping[str, Any]
 

@@ -1,10 +1,9 @@
 """The one module that speaks to Redis, and turns its exceptions into ours."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,7 +13,6 @@ from shared.errors import LedgerUnavailable
 from shared.ledger import scripts
 
 PREFIX = "is:"
-T = TypeVar("T")
 
 
 class Connection:
@@ -64,13 +62,3 @@ def _translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise LedgerUnavailable("The job ledger (Redis) does not answer.") from error
-
-
-def persistently(call: Callable[[], T]) -> T:
-    """Repeats an idempotent call for some seconds while Redis is away: finished work is not redone."""
-    for delay in (0.2, 0.5, 1.0, 2.0, 4.0):
-        try:
-            return call()
-        except LedgerUnavailable:
-            time.sleep(delay)
-    return call()

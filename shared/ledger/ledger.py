@@ -19,8 +19,9 @@ from shared.errors import (
     JobRunning,
     NothingToRetry,
 )
-from shared.ledger.connection import PREFIX, Connection, persistently
+from shared.ledger.connection import PREFIX, Connection
 from shared.ledger.hosts import HostLedger
+from shared.ledger.patience import persistently
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
 from shared.models import (
@@ -45,6 +46,7 @@ MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_S = 120.0
 IDEMPOTENCY_TTL_S = 24 * 3600
 MAX_ERRORS = 20
+ADVANCE_PATIENCE_S = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
@@ -284,7 +286,7 @@ class Ledger:
             "hold": hold_s,
             "repeat_s": ADVANCED_S,
         }
-        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end))))
+        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end)), ADVANCE_PATIENCE_S))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
         """Gives claims of one token back, to be delivered again after `delay_s`."""

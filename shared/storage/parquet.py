@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from shared.errors import FieldError, InvalidRequest
-from shared.metadata import metadata_faults
 from shared.models import MAX_KEY, Image, JsonObject
+from shared.validation import metadata_faults
 
 HEADER = b"image_search"
 FORMAT = 1

@@ -23,8 +23,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from api.http.auth import create_key
 from deploy.demo_pictures import Pictures, openmoji
+from shared.api_keys import create_key
 from shared.storage.blobs import Blobs
 from tests.browser import pictures
 from tests.browser.looks import SCREENSHOTS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.http.auth import create_key
+from shared.api_keys import create_key
 from shared.ledger.writer import PREFIX
 from tests.unit.fakes import Api, make_api, make_services
 

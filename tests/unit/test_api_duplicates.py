@@ -11,7 +11,7 @@ from httpx import WSGITransport
 
 from api.cli import common
 from api.cli.search import duplicates as command
-from api.client.client import Client
+from api.client import Client
 from api.images import duplicates
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 

@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import common
-from api.client import core, job_operations
-from api.client.client import Client
+from api.client import Client, core, job_operations
 from deploy.cli import CLIENT_MODULES
 from tests.unit.client_server import Server, job, problem
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.cli import common
-from api.client.client import Client
+from api.client import Client
 from api.http import auth
 from deploy.cli import main
 from tests.unit.client_server import Server, job

@@ -11,9 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import bodies, core, job_operations, operations
-from api.client.client import ApiError, AsyncClient, Client
-from api.client.handles import AsyncJobHandle, JobHandle
+from api.client import (
+    ApiError,
+    AsyncClient,
+    AsyncJobHandle,
+    Client,
+    JobHandle,
+    bodies,
+    core,
+    job_operations,
+    operations,
+)
 from shared.models import ItemState
 from tests.unit.client_server import Server, job, keys, problem
 from tests.unit.fakes import make_api

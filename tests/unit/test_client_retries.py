@@ -7,8 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.client import core
-from api.client.client import ApiError, Client
+from api.client import ApiError, Client, core
 from tests.unit.client_server import Server, job, keys, problem
 
 AWAY = problem(503, "ledger_unavailable", "away")

@@ -20,7 +20,7 @@ from PIL import Image as PillowImage
 
 from api.cli import common
 from api.cli.collections import client_commands
-from api.client.client import Client
+from api.client import Client
 from api.collections import transfers as api_moves
 from api.images.edits import remove_collection
 from api.models.jobs import JobOut

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from api.cli import common
 from api.cli.collections import reindex as reindex_command
-from api.client.client import Client
+from api.client import Client
 from api.collections import transfers as api_moves
 from api.images import edits
 from api.images.edits import remove_collection

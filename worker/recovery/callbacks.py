@@ -11,7 +11,7 @@ from itertools import islice
 import structlog
 
 from shared.errors import ImageSearchError, ItemError
-from shared.job_view import job_document
+from shared.job_document import job_document
 from shared.models import Job
 from shared.services import Services
 

@@ -1,13 +1,44 @@
-"""The contract's rules for metadata, the same for whatever brings it: a request, or a row of a file."""
+"""The rules for fields, metadata and text, the same whether a request or a row of a file brings them."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
 from typing import Any
 
 from shared.errors import FieldError
-from shared.index.filters import METADATA_NAME, RESERVED_NAMES
 
 MAX_METADATA = 32
+METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+
+
+class Kind(Enum):
+    """What a field holds, so which values and operators make sense for it."""
+
+    TEXT = auto()
+    TEXTS = auto()
+    NUMBER = auto()
+    TIME = auto()
+    ANY = auto()
+
+
+FIELDS: Mapping[str, Kind] = {
+    "id": Kind.TEXT,
+    "key": Kind.TEXT,
+    "source": Kind.TEXTS,
+    "format": Kind.TEXT,
+    "width": Kind.NUMBER,
+    "height": Kind.NUMBER,
+    "bytes": Kind.NUMBER,
+    "taken_at": Kind.TIME,
+    "lat": Kind.NUMBER,
+    "lon": Kind.NUMBER,
+    "tags": Kind.TEXTS,
+    "nsfw": Kind.NUMBER,
+    "colors": Kind.TEXTS,
+    "created_at": Kind.TIME,
+}
+RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
 
 def pointer(*parts: object) -> str:
@@ -45,3 +76,12 @@ def _value_fault(value: object) -> str | None:
         case list() if all(isinstance(member, str) for member in value):
             return None
     return "must be a string, a number, a boolean or a list of strings"
+
+
+def is_unicode(text: str) -> bool:
+    """False with a lone surrogate, which JSON can say and UTF-8, so Chroma, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,12 +1,7 @@
 """A job as its status shows it, the same in HTTP answers, event streams and callbacks."""
 
-from datetime import UTC, datetime
-
 from shared.models import ItemState, Job, JsonObject
-
-
-def rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from shared.rfc3339 import rfc3339
 
 
 def job_document(job: Job) -> JsonObject:
