@@ -24,7 +24,7 @@ PACKAGES = ("api", "worker", "shared", "deploy")
 FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared": {"api", "worker", "deploy"}}
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
-    "chromadb": {"shared/index/index.py", "shared/index/connection.py"},
+    "chromadb": {f"shared/index/{name}.py" for name in ("index", "collection", "connection")},
     "redis": {"shared/ledger/ledger.py"},
     "openvino": {"shared/embedding/openvino_int8.py"},
     "nncf": {"shared/embedding/openvino_int8.py"},

@@ -17,7 +17,7 @@ from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.search.query import open_collection
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
 from shared.job_view import rfc3339
 from shared.models import DEFAULT_COLLECTION, Image

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from shared.errors import IndexUnavailable
-from shared.index.images import no_image
+from shared.index.collection import no_image
 from shared.index.write_batch import Draft
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services

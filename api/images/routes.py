@@ -20,9 +20,8 @@ from api.search.nsfw_filter import visible
 from api.search.query import open_collection
 from api.search.routes import result_of
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
+from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
-from shared.index.images import no_image
-from shared.index.index import Collection
 from shared.metadata import metadata_faults
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key

@@ -24,7 +24,7 @@ from shared.errors import (
     ItemError,
 )
 from shared.imaging.decode import open_query_image
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 

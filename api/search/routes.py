@@ -41,8 +41,8 @@ from api.search.query import (
     unit_vectors,
 )
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.index.collection import Collection
 from shared.index.filters import Where, parse_where
-from shared.index.index import Collection
 from shared.metadata import pointer
 from shared.models import Hit, Image
 

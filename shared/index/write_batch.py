@@ -13,7 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, Unavailable
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import (
     MAX_CONTRIBUTIONS,
     Contribution,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import IndexUnavailable
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import MAX_CONTRIBUTIONS, KeyRecord, StoredPicture
 from shared.index.write_batch import Draft, Outcome
 from shared.models import ItemState

@@ -20,7 +20,7 @@ from api.images import edits
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import KeyRecord
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.storage import vector_log

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, ConfigError
-from shared.index.images import BATCH
-from shared.index.index import Collection, Index
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.records import BATCH
 from shared.index.write_batch import Draft
 from shared.models import JsonObject
 from shared.services import Services

@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.errors import ItemError, ModelMismatch
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.write_batch import Draft
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
