@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import ItemError, ModelMismatch
 from shared.index.collection import Collection
-from shared.index.write_batch import Draft
+from shared.index.write_batch import WriteBatch
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -155,7 +155,7 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
         return [mismatch.detail] * len(arrivals)
     images = [arrival.addition.image for arrival in arrivals]
     ids = list(dict.fromkeys(image.id for image in images))
-    draft = Draft(
+    draft = WriteBatch(
         collection,
         ids=ids,
         keys=(key for image in images for key in image.keys),
@@ -165,8 +165,8 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
     refused, gone = draft.save(lambda: services.ledger.check_writer(token))
     # Fetch has written files of all of them, also of those that were replaced before they came here.
     there = [image_id for image_id in ids if draft.picture(image_id) is not None]
-    discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
-    restore(services, name, there)
+    discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    restore(services.ledger, services.blobs, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
     written = [
         one.image_id if isinstance(one, NearDuplicate) else image.id
@@ -175,7 +175,7 @@ def _store(services: Services, name: str, arrivals: list[Arrival], token: str) -
     return [refused.get(image_id, outcome) for image_id, outcome in zip(written, outcomes, strict=True)]
 
 
-def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list[Outcome]:
+def _fill(draft: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Outcome]:
     """Adds the arrivals to `draft`, but for new pictures that are to be left out; each one's outcome.
 
     In the order of the items, so that what one of them replaces at once is never written.
