@@ -1,4 +1,4 @@
-"""Limits on what is asked of hosts that are not ours: a rate and a circuit breaker per host, over all workers."""
+"""Limits on what is asked of hosts that are not ours: a rate and a circuit breaker each, over all workers."""
 
 import time
 
