@@ -12,7 +12,7 @@ from api.http.metrics import Metrics
 from api.readiness import Probe
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 

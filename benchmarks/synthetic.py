@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedding.encoder import Encoder
-from shared.index.index import Collection, Index
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import DEFAULT_COLLECTION, Image
 
 CLUSTERS = 600

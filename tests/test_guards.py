@@ -27,7 +27,7 @@ PACKAGES = ("api", "worker", "shared", "deploy")
 FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared": {"api", "worker", "deploy"}}
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
-    "chromadb": {"shared/index/index.py", "shared/index/connection.py"},
+    "chromadb": {f"shared/index/{name}.py" for name in ("index", "collection", "connection")},
     "redis": {"shared/ledger/ledger.py"},
     "openvino": {"shared/embedding/openvino_int8.py"},
     "nncf": {"shared/embedding/openvino_int8.py"},
@@ -41,8 +41,8 @@ TOUCHED_BY = {
 }
 HEAVIEST = {"torch", "transformers"}
 HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
-# What each room imports of its package: a module beside the rooms is a room of its own. A package with one row has
-# one for each of its rooms, and no circle.
+# What each room imports of its package: a module beside the rooms is a room of its own. A package with one row
+# has one for each of its rooms, and no circle.
 ROOMS: dict[str, set[str]] = {
     "api.app": {
         "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",

@@ -24,7 +24,8 @@ from benchmarks.results import Result
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
-from shared.index.index import Collection, Index
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from training.pictures import Item, collect, cropped, render

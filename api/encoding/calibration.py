@@ -23,7 +23,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.index.index import Collection
+from shared.index.collection import Collection
 
 LEAST_PICTURES = 30
 _SAMPLE = 400

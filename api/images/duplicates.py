@@ -18,7 +18,7 @@ from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
 from api.models.images import thumbnail_url
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.near_duplicates import COSINE, HAMMING, Places, Vectors, groups
 from shared.models import DEFAULT_COLLECTION, Image
 from shared.rfc3339 import rfc3339

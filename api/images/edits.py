@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from shared.errors import IndexUnavailable
-from shared.index.images import no_image
-from shared.index.write_batch import Draft
+from shared.index.collection import no_image
+from shared.index.write_batch import WriteBatch
 from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 from shared.storage import vector_log
@@ -25,15 +25,15 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
     collection.get(image_id)  # so that one which is not there waits for nobody
     with writing(services) as check:
         version = services.ledger.writer.new_version()
-        draft = Draft(collection, ids=[image_id])
-        if not draft.remove(image_id, version):
+        batch = WriteBatch(collection, ids=[image_id])
+        if not batch.remove(image_id, version):
             raise no_image(image_id)
         record = {"op": "delete", "version": version, "id": image_id}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         services.ledger.writer.record_removal(name, image_id, version)
-        draft.save(check)
+        batch.save(check)
         services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
-        delete_discarded(services, name, image_id)
+        delete_discarded(services.ledger, services.blobs, name, image_id)
 
 
 def remove_key(services: Services, name: str, key: str) -> bool:
@@ -47,10 +47,10 @@ def remove_key(services: Services, name: str, key: str) -> bool:
         version = services.ledger.writer.new_version()
         record = {"op": "delete_key", "version": version, "key": key}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
-        draft = Draft(collection, keys=[key])
-        found = draft.remove_key(key, version)
-        _, gone = draft.save(check)
-        discard(services, name, gone)
+        batch = WriteBatch(collection, keys=[key])
+        found = batch.remove_key(key, version)
+        _, gone = batch.save(check)
+        discard(services.ledger, services.blobs, name, gone)
     return found
 
 
@@ -73,17 +73,17 @@ def change_metadata(
         return image
     with writing(services) as check:
         version = services.ledger.writer.new_version()
-        draft = Draft(collection, ids=[image_id])
-        before = draft.picture(image_id)
+        batch = WriteBatch(collection, ids=[image_id])
+        before = batch.picture(image_id)
         if before is None:
             raise no_image(image_id)
-        accept(before.image.metadata, draft.change(image_id, version, metadata))
+        accept(before.image.metadata, batch.change(image_id, version, metadata))
         record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
-        refused, _ = draft.save(check)
+        refused, _ = batch.save(check)
         if refused:
             raise IndexUnavailable(refused[image_id])
-    changed = draft.picture(image_id)
+    changed = batch.picture(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image
 

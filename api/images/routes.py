@@ -26,9 +26,8 @@ from api.models.images import (
 from api.models.search import Result, SimilarQuery, SimilarResponse
 from api.search.nsfw_filter import visible
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
+from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
-from shared.index.images import no_image
-from shared.index.index import Collection
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key
 from shared.validation import metadata_faults

@@ -23,7 +23,7 @@ from shared.errors import (
     ItemError,
 )
 from shared.imaging.decode import open_query_image
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.services import Services
 
 Vector = NDArray[np.float32]

@@ -42,8 +42,8 @@ from api.search.query import (
     unit_vectors,
 )
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.index.collection import Collection
 from shared.index.filters import Where, parse_where
-from shared.index.index import Collection
 from shared.models import Hit, Image
 from shared.validation import pointer
 

@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from shared.download.addresses import AddressPolicy, canonical_host
-from shared.download.host_limits import Manners
+from shared.download.host_limits import HostLimits
 from shared.download.resolver import Resolver
 from shared.errors import ItemError
 from shared.version import VERSION
@@ -68,16 +68,16 @@ class Downloader:
         self._pools = [_pool(backend, context) for _ in range(_POOLS)]
         self._user_agent = f"image-search/{VERSION} (+bulk image ingestion)".encode()
 
-    def get(self, url: str, manners: Manners | None = None) -> bytes:
-        """The content of `url`, never empty. `manners` are kept to at each host that is not allowed by name.
+    def get(self, url: str, limits: HostLimits | None = None) -> bytes:
+        """The content of `url`, never empty. `limits` are kept to at each host that is not allowed by name.
 
         Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
-        too_many_redirects, too_large or not_an_image; and what `manners` raise.
+        too_many_redirects, too_large or not_an_image; and what `limits` raise.
         """
         self._call.start(self._timeout_s)
         target = _parse(url)
         for _ in range(MAX_REDIRECTS + 1):
-            with self._turn(target, manners), _item_errors(), self._request("GET", target) as response:
+            with self._turn(target, limits), _item_errors(), self._request("GET", target) as response:
                 location = _location(response)
                 if location is None:
                     return self._body(response)
@@ -103,14 +103,14 @@ class Downloader:
             pool.close()
 
     @contextmanager
-    def _turn(self, url: httpx.URL, manners: Manners | None) -> Iterator[None]:
+    def _turn(self, url: httpx.URL, limits: HostLimits | None) -> Iterator[None]:
         """The block is one request of a host. The wait for its turn is not taken off the deadline."""
         host = url.raw_host.decode("ascii")
-        if manners is None or self._policy.exempts(host, self._permitted(host)):
+        if limits is None or self._policy.exempts(host, self._permitted(host)):
             yield
             return
         before = time.monotonic()
-        turn = manners.wait(host)
+        turn = limits.wait(host)
         self._call.deadline += time.monotonic() - before
         failure = None
         try:
@@ -119,7 +119,7 @@ class Downloader:
             failure = error
             raise
         finally:
-            manners.tell(host, turn, failure)
+            limits.tell(host, turn, failure)
 
     def _permitted(self, host: str) -> list[str]:
         """The host's addresses. Raises ItemError: dns_error or blocked_address."""

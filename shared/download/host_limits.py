@@ -1,4 +1,4 @@
-"""Manners towards hosts that are not ours: a request rate and a circuit breaker a host, over all workers."""
+"""Limits on what is asked of hosts that are not ours: a rate and a circuit breaker each, over all workers."""
 
 import time
 
@@ -9,7 +9,7 @@ LONGEST_WAIT_S = 10.0  # longer, and the download's place is better given to ano
 LONGEST_PAUSE_S = 300.0
 
 
-class Manners:
+class HostLimits:
     """Says when a host may be asked. `rate_per_s` is in requests a second and host, over all workers."""
 
     def __init__(self, hosts: HostLedger, rate_per_s: float) -> None:

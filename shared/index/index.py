@@ -1,4 +1,4 @@
-"""Vectors and picture records in Chroma; beside index_connection.py the only module that imports chromadb.
+"""The collections of one Chroma database, by name.
 
 A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
 holds its vectors. So a name can be switched to another physical collection in one write, and the search
@@ -9,12 +9,12 @@ being made beside another, and that nobody sees.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import structlog
@@ -32,25 +32,20 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
-from shared.index import search
+from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
 from shared.index.connection import calls as _calls
 from shared.index.connection import http_server, in_process_server
-from shared.index.filters import Where
-from shared.index.images import BATCH, Pictures, no_image, write_records
-from shared.index.provenance import Contribution
-from shared.index.records import Pointer, new_pointer, to_record
-from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
+from shared.index.records import BATCH, Pointer, new_pointer
+from shared.index.search import EF_SEARCH
+from shared.models import COLLECTION_NAME, CollectionInfo
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
-WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 POINTER_TTL_S = 2.0
 SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
-EF_SEARCH = 256  # enough for texts' nearest among 100,000; search.py asks for more where there are more
 HNSW = CreateCollectionConfiguration(
     hnsw={
         "space": "cosine",
@@ -62,13 +57,6 @@ HNSW = CreateCollectionConfiguration(
 )
 
 _NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    pointer: Pointer
-    chroma: ChromaCollection
-    read_at: float
 
 
 class Index:
@@ -89,9 +77,9 @@ class Index:
     ) -> None:
         self._connect = partial(http_server, url, token)
         self._tenant, self._database = tenant, database
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._registry_collection: ChromaCollection | None = None
-        self._cache: dict[str, _Opened] = {}
+        self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
 
     @classmethod
@@ -102,11 +90,11 @@ class Index:
         return index
 
     def ping(self) -> None:
-        with _calls(self._timeout_s):
+        with _calls(self.timeout_s):
             self._server.heartbeat()
 
     def collections(self) -> list[CollectionInfo]:
-        with _calls(self._timeout_s):
+        with _calls(self.timeout_s):
             found = self._registry(lambda registry: registry.get(include=["metadatas"]))
             infos = []
             for name in sorted(name for name in found["ids"] if _STAGED not in name):
@@ -114,14 +102,14 @@ class Index:
                     infos.append(self.collection(name).info)
             return infos
 
-    def collection(self, name: str) -> "Collection":
+    def collection(self, name: str) -> Collection:
         """Raises CollectionNotFound."""
         if _STAGED in name:
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        with _calls(self._timeout_s):
-            return Collection(self, self._open(name).pointer)
+        with _calls(self.timeout_s):
+            return Collection(self, self.open(name).pointer)
 
-    def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+    def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
         check_collection_name(name)
         with _calls(WRITE_TIMEOUT_S):
@@ -131,17 +119,17 @@ class Index:
             winner = self._propose(proposed)
             if winner is None or winner.physical != proposed.physical:
                 raise CollectionExists(f"The collection {name!r} exists already.")
-            return Collection(self, self._reopen(name).pointer)
+            return Collection(self, self.reopen(name).pointer)
 
-    def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+    def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
         check_collection_name(name)
         with _calls(WRITE_TIMEOUT_S):
             try:
-                pointer = self._open(name).pointer
+                pointer = self.open(name).pointer
             except CollectionNotFound:
                 self._propose(new_pointer(name, model, fingerprint, dimension))
-                pointer = self._reopen(name).pointer
+                pointer = self.reopen(name).pointer
         pointer.check_model(model, fingerprint)
         return Collection(self, pointer)
 
@@ -153,7 +141,7 @@ class Index:
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
         """What is to be said of each collection that this model did not write and cannot read."""
-        with _calls(self._timeout_s):
+        with _calls(self.timeout_s):
             pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
         faults = []
         for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
@@ -165,20 +153,20 @@ class Index:
                 faults.append(mismatch.detail)
         return faults
 
-    def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> "Collection":
+    def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
         with _calls(WRITE_TIMEOUT_S):
             if self._pointer(staged) is None:
                 self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
-            return Collection(self, self._reopen(staged).pointer)
+            return Collection(self, self.reopen(staged).pointer)
 
-    def staged(self, name: str, fingerprint: str) -> "Collection":
+    def staged(self, name: str, fingerprint: str) -> Collection:
         """What `stage` has made. Raises CollectionNotFound."""
-        with _calls(self._timeout_s):
-            return Collection(self, self._reopen(f"{name}{_STAGED}{fingerprint}").pointer)
+        with _calls(self.timeout_s):
+            return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
-    def switch(self, name: str, staged: "Collection", *, new_keys: bool = False) -> "Collection":
+    def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
         """Lets `name`, made if it is none, point at what is staged, in one write.
 
         Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
@@ -198,7 +186,7 @@ class Index:
             vectors = np.repeat(_NO_VECTOR, len(names), axis=0)
             self._registry(lambda registry: registry.upsert(names, vectors, fields))
             self._cache.pop(name, None)
-            return Collection(self, self._reopen(aside.name).pointer)
+            return Collection(self, self.reopen(aside.name).pointer)
 
     @staticmethod
     def wait_for_pointers() -> None:
@@ -241,42 +229,43 @@ class Index:
     def _server(self) -> ServerAPI:
         return self._connect()
 
-    def _open(self, name: str) -> _Opened:
+    def open(self, name: str) -> Opened:
+        """Raises CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < POINTER_TTL_S:
             return cached
         read_at = time.monotonic()
         pointer = self._pointer(name)
         if cached is not None and cached.pointer == pointer:
-            opened = _Opened(cached.pointer, cached.chroma, read_at)
+            opened = Opened(cached.pointer, cached.chroma, read_at)
         else:
-            opened = self._reopen(name)
+            opened = self.reopen(name)
         self._cache[name] = opened
         return opened
 
-    def _reopen(self, name: str) -> _Opened:
+    def reopen(self, name: str) -> Opened:
         """Follows the pointer whatever the cache says. Raises CollectionNotFound."""
         self._cache.pop(name, None)
         read_at = time.monotonic()
         pointer = self._pointer(name)
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        chroma = self._make(pointer.physical)
+        chroma = self.make(pointer.physical)
         if self._pointer(name) != pointer:
             here = pointer.physical
             if self._registry(lambda registry: registry.get(where={"physical": here}, include=[]))["ids"]:
-                return self._reopen(name)  # switched meanwhile
+                return self.reopen(name)  # switched meanwhile
             # Deleted meanwhile, and perhaps just made anew by us.
             self._drop(pointer.physical)
             raise CollectionNotFound(f"There is no collection {name!r}.")
         # get_or_create silently keeps what another configuration made.
         if (chroma.configuration_json.get("hnsw") or {}).get("space") != "cosine":
             raise IndexUnavailable(f"The collection {name!r} was not made for cosine similarity.")
-        self._cache[name] = _Opened(pointer, chroma, read_at)
+        self._cache[name] = Opened(pointer, chroma, read_at)
         return self._cache[name]
 
-    def _size(self, chroma: ChromaCollection) -> int:
-        """How many there are, or were a while ago."""
+    def size(self, chroma: ChromaCollection) -> int:
+        """Counts the pictures, or says how many there were a while ago."""
         counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_S, 0))
         if time.monotonic() - counted_at >= SIZE_TTL_S:
             size = chroma.count()
@@ -297,10 +286,11 @@ class Index:
         if self._registry_collection is not None:
             with contextlib.suppress(NotFoundError):  # Chroma lost its data since
                 return operation(self._registry_collection)
-        self._registry_collection = self._make(REGISTRY)
+        self._registry_collection = self.make(REGISTRY)
         return operation(self._registry_collection)
 
-    def _make(self, physical: str) -> ChromaCollection:
+    def make(self, physical: str) -> ChromaCollection:
+        """Opens a physical collection, and makes it if there is none."""
         place = (self._tenant, self._database)
         try:
             model = self._server.create_collection(physical, None, HNSW, None, True, *place)
@@ -326,137 +316,6 @@ class Index:
                     more = True
                 else:
                     self._server.delete_collection(physical, **place)
-
-
-class Collection(Pictures):
-    """A logical collection; follows its name when it is deleted and made anew, but never to another model.
-
-    Every method raises CollectionNotFound once it is gone, and what Index raises.
-    """
-
-    def __init__(self, index: Index, pointer: Pointer) -> None:
-        self._index = index
-        self.pointer = pointer
-
-    @property
-    def info(self) -> CollectionInfo:
-        """Asks Chroma for the count; what the pointer says is free."""
-        count, pointer = self.count(), self.pointer
-        return CollectionInfo(
-            pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
-        )
-
-    @property
-    def _write_s(self) -> float:
-        return WRITE_TIMEOUT_S
-
-    @property
-    def physical(self) -> str:
-        """The name of the Chroma collection."""
-        return self.pointer.physical
-
-    def check_model(self, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch unless the collection's vectors are this model's."""
-        self.pointer.check_model(model, fingerprint)
-
-    def upsert(
-        self,
-        images: Sequence[Image],
-        vectors: NDArray[np.float32],
-        owners: Sequence[str],
-        contributions: Sequence[Sequence[Contribution]] | None = None,
-        *,
-        new: bool = False,
-    ) -> None:
-        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
-
-        Records without `contributions` count as if their items had come before all others. With `new`, for
-        a writer who has just seen that none of the ids is present, what is stored is not read first.
-        """
-        if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
-            raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
-        made = contributions or [()] * len(images)
-        for start in range(0, len(images), BATCH):
-            batch = slice(start, start + BATCH)
-            records = {
-                image.id: to_record(image, owner, made_of)
-                for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
-            }
-            write = partial(write_records, records=records, vectors=vectors[batch], new=new)
-            self._run(write, WRITE_TIMEOUT_S)
-
-    def vector(self, image_id: str) -> NDArray[np.float32]:
-        """Shape (dimension,). Raises ImageNotFound."""
-        found = self.vectors([image_id])
-        if image_id not in found:
-            raise no_image(image_id)
-        return found[image_id]
-
-    def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Of those ids that are present."""
-        pages = self._run(lambda chroma: list(search.vectors(chroma, list(ids))))
-        return {image_id: row for page, rows in pages for image_id, row in zip(page, rows, strict=True)}
-
-    def count(self) -> int:
-        return self._run(lambda chroma: chroma.count())
-
-    def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
-        """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
-        return self._run(lambda chroma: search.nearest(chroma, vectors, count))
-
-    def search(
-        self,
-        vector: NDArray[np.float32],
-        *,
-        limit: int,
-        offset: int = 0,
-        where: Where | None = None,
-        min_score: float | None = None,
-        exclude: str | None = None,
-        of_text: bool = False,
-    ) -> list[Hit]:
-        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out.
-
-        `of_text`: the vector is far from all pictures', and HNSW looks at more of a large collection.
-        """
-        which = partial(
-            search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
-            exclude=exclude,
-        )  # fmt: skip
-
-        def run(chroma: ChromaCollection) -> list[Hit]:
-            size = self._index._size(chroma) if of_text else 0
-            return which(chroma, candidates=search.candidates_for(size, EF_SEARCH))
-
-        return self._run(run)
-
-    def matching(
-        self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
-    ) -> tuple[list[Image], bool]:
-        """Of the `most` nearest those that match, in no order; and whether no other one does."""
-        which = partial(search.matching, where=where, min_score=min_score, most=most)
-        return self._run(lambda chroma: which(chroma, vector))
-
-    def sample(self, count: int) -> NDArray[np.float32]:
-        """Vectors (n, dimension) of about `count` pictures spread over the collection, or of all of fewer."""
-        return self._run(partial(search.sample, count=count))
-
-    def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
-        index, name = self._index, self.pointer.name
-        with _calls(timeout_s or index._timeout_s):
-            opened = index._open(name)
-            try:
-                return operation(self._follow(opened))
-            except NotFoundError:  # the cached pointer was stale
-                return operation(self._follow(index._reopen(name)))
-
-    def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
-        return self._run(lambda _: operation(self._index._make(self.pointer.keys)), timeout_s)
-
-    def _follow(self, opened: _Opened) -> ChromaCollection:
-        opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)
-        self.pointer = opened.pointer
-        return opened.chroma
 
 
 def check_collection_name(name: str) -> None:

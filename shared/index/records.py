@@ -17,11 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.errors import ModelMismatch
 from shared.index import provenance
 from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredPicture
-from shared.models import Image, Metadata, MetadataValue
+from shared.models import Image, JsonObject, Metadata, MetadataValue
 from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode
 
 Record = Mapping[str, Any]
@@ -33,6 +36,8 @@ _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
 _MOST = 1e308
+# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
+BATCH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,29 @@ def stored_picture(record: Record) -> StoredPicture:
 def removals(before: Record, after: Record) -> dict[str, None]:
     """What to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
     return dict.fromkeys(before.keys() - after.keys())
+
+
+def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
+    found: Sequence[Record] = chroma.get(ids, include=["metadatas"])["metadatas"] or []
+    return found
+
+
+def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[Any]:
+    """`records`, by id, so that Chroma forgets what is stored under names that they lack: it merges them."""
+    gone = {old["id"]: removals(old, records[old["id"]]) for old in read_records(chroma, list(records))}
+    return [record | gone.get(image_id, {}) for image_id, record in records.items()]
+
+
+def write_records(
+    chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32], *, new: bool = False
+) -> None:
+    """With `new`, nothing is stored under these ids that would have to be forgotten."""
+    rows = list(records.values()) if new else _without_forgotten(chroma, records)
+    chroma.upsert(list(records), vectors, rows)
+
+
+def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
+    chroma.update(list(records), metadatas=_without_forgotten(chroma, records))
 
 
 def _survives(value: MetadataValue) -> bool:

@@ -10,9 +10,8 @@ steps that its query alone decides, and what a step finds anew is put behind wha
 Every page is then cut from the same list: pages neither repeat nor miss a picture.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,8 +22,6 @@ from shared.index.records import Record, from_record
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
-_ID_PAGE = 5_000
-_OVERLAP = 1_000
 # How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
 # records are needed the steps are closer. The first step brings them for a page that it suffices for.
 _FETCHES = (32, 256, 1_024, 4_096, 16_384)
@@ -38,6 +35,7 @@ _SURE = 4
 # HNSW looks at no fewer candidates than results are asked for. How many find the nearest of a text, whose
 # vector is far from all pictures', grows with the collection: some 200 among 100,000, 2,000 in a million
 # (docs/performance.md).
+EF_SEARCH = 256  # of every collection's HNSW: enough among 100,000
 _PICTURES_A_CANDIDATE = 500
 _MOST_CANDIDATES = 4_096
 _SAMPLE_PAGES = 25
@@ -68,10 +66,10 @@ class _Step:
     fetch: float = np.inf
 
 
-def candidates_for(count: int, ef_search: int) -> int:
-    """How many to ask for at least, to find a text's nearest among `count`; 0 where `ef_search` suffices."""
+def candidates_for(count: int) -> int:
+    """How many to ask for at least, to find a text's nearest among `count`; 0 where EF_SEARCH suffices."""
     candidates = min(count // _PICTURES_A_CANDIDATE, _MOST_CANDIDATES)
-    return candidates if candidates > ef_search else 0
+    return candidates if candidates > EF_SEARCH else 0
 
 
 def search(
@@ -144,21 +142,6 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
         if answer["ids"]:
             yield answer["ids"], np.asarray(answer["embeddings"], dtype=np.float32)
-
-
-def ids(run: Callable[[Callable[[Any], Any]], Any]) -> Iterator[str]:
-    """Every id of the store that `run` calls its argument with, once for each page.
-
-    Each page begins well before the end of the one before: what is deleted meanwhile moves the rest forward,
-    and up to _OVERLAP deletions between two pages leave nothing out.
-    """
-    start, before = 0, frozenset[str]()
-    while True:
-        page: list[str] = run(methodcaller("get", limit=_ID_PAGE, offset=start, include=[]))["ids"]
-        yield from (one for one in page if one not in before)
-        if len(page) < _ID_PAGE:
-            return
-        start, before = start + len(page) - _OVERLAP, frozenset(page)
 
 
 def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:

@@ -13,7 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, Unavailable
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import (
     MAX_CONTRIBUTIONS,
     Contribution,
@@ -34,7 +34,7 @@ _NO_VECTOR: Vector = np.empty(0, np.float32)
 log = structlog.get_logger(__name__)
 
 
-class Draft:
+class WriteBatch:
     """Some pictures and keys of a collection.
 
     What is to be added must be among `ids` and its key among `keys`. `removals`: versions at which pictures

@@ -6,39 +6,36 @@ aside: it then gets them back. So two keys can exchange their pictures in one jo
 
 from collections.abc import Sequence
 
-from shared.services import Services
+from shared.ledger.ledger import Ledger
 from shared.storage.blobs import PICTURE_KINDS, Blobs, discarded_key, picture_key
 
 
-def discard(services: Services, collection: str, image_ids: Sequence[str]) -> None:
+def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
     """Puts the files of pictures aside that are no longer in the index."""
     if not image_ids:
         return
-    services.ledger.writer.record_discarded(collection, image_ids)
+    ledger.writer.record_discarded(collection, image_ids)
     for image_id in image_ids:
         for kind in PICTURE_KINDS:
-            _move(
-                services.blobs,
-                picture_key(collection, image_id, kind),
-                discarded_key(collection, image_id, kind),
-            )
+            live, aside = (key(collection, image_id, kind) for key in (picture_key, discarded_key))
+            _move(blobs, live, aside)
 
 
-def restore(services: Services, collection: str, image_ids: Sequence[str]) -> None:
+def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
     """Gives pictures that are in the index (again) back what was put aside."""
-    found = services.ledger.writer.discarded(collection, image_ids) if image_ids else []
+    found = ledger.writer.discarded(collection, image_ids) if image_ids else []
     for image_id in found:
         for kind in PICTURE_KINDS:
             live = picture_key(collection, image_id, kind)
-            if not services.blobs.exists(live):
-                _move(services.blobs, discarded_key(collection, image_id, kind), live)
+            if not blobs.exists(live):
+                _move(blobs, discarded_key(collection, image_id, kind), live)
     if found:
-        services.ledger.writer.forget_discarded(collection, found)
+        ledger.writer.forget_discarded(collection, found)
 
 
-def delete_discarded(services: Services, collection: str, image_id: str) -> None:
-    services.blobs.delete(*(discarded_key(collection, image_id, kind) for kind in PICTURE_KINDS))
-    services.ledger.writer.forget_discarded(collection, [image_id])
+def delete_discarded(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
+    blobs.delete(*(discarded_key(collection, image_id, kind) for kind in PICTURE_KINDS))
+    ledger.writer.forget_discarded(collection, [image_id])
 
 
 def _move(blobs: Blobs, source: str, target: str) -> None:

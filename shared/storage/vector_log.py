@@ -1,8 +1,9 @@
 """The vector log: every addition and change, in the blob store, before Chroma hears of it.
 
 So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
-of its records carries an `op` and a `version` (nanoseconds since the epoch, see ledger_writer.py); made in
-the order of their versions, as `Draft.replay` (draft.py) does, they end in the collection as it is:
+of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py);
+made in the order of their versions, as WriteBatch.replay (shared/index/write_batch.py) does, they end in the
+collection as it is:
 
     add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
                 `attempts`; has a row of the array

@@ -21,10 +21,12 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
-from shared.index import images, search
+from shared.index import collection as collection_module
 from shared.index import index as index_module
+from shared.index import search
+from shared.index.collection import Collection
 from shared.index.filters import parse_where
-from shared.index.index import Collection, Index
+from shared.index.index import Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
@@ -177,8 +179,8 @@ def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) ->
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "PAGE", 7)
-    monkeypatch.setattr(images, "_OVERLAP", 3)
+    monkeypatch.setattr(collection_module, "_PAGE", 7)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     assert list(collection.ids()) == ids
 
@@ -186,8 +188,8 @@ def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
 def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "PAGE", 7)
-    monkeypatch.setattr(images, "_OVERLAP", 3)
+    monkeypatch.setattr(collection_module, "_PAGE", 7)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     listed = []
     for number, image_id in enumerate(collection.ids()):
@@ -255,7 +257,7 @@ def test_a_pointer_without_its_physical_collection_heals(
 
 def test_vectors_are_compared_by_cosine_and_stored_often_enough(collection: Collection) -> None:
     with index_module._calls(5.0):
-        configuration = collection._index._open("images").chroma.configuration_json["hnsw"]
+        configuration = collection._index.open("images").chroma.configuration_json["hnsw"]
     assert configuration["space"] == "cosine"
     assert configuration["sync_threshold"] <= 2_000
 
@@ -524,7 +526,7 @@ def test_nothing_is_lost_among_many_equal_vectors(index: Index) -> None:
     vectors[100:700] = vectors[0]
     fill(made, vectors, third=lambda number: number % 3 == 0)
     with index_module._calls(5.0):
-        chroma = made._index._open("equal").chroma
+        chroma = made._index.open("equal").chroma
         short = len(chroma.query(query_embeddings=[vectors[1]], n_results=2_000, include=[])["ids"][0])
     hits = made.search(vectors[1], limit=2_000)
     assert len({hit.image.id for hit in hits}) == 2_000
@@ -593,7 +595,7 @@ def test_every_call_gives_up_on_a_server_that_hangs(silent: str, monkeypatch: py
 def test_a_write_gives_up_when_chroma_hangs_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(collection_module, "WRITE_TIMEOUT_S", 1.0)
     with ChromaServer(tmp_path / "chroma") as server:
         made = Index(server.url, timeout_s=1.0).create("images", **MODEL, dimension=512)
         with server.paused():
@@ -685,8 +687,8 @@ def _answer_all(server: socket.socket, answer: bytes, seen: list[bytes] | None =
 
 
 def test_every_id_comes_once_over_pages(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_ID_PAGE", 5)
-    monkeypatch.setattr(search, "_OVERLAP", 2)
+    monkeypatch.setattr(collection_module, "_PAGE", 5)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 2)
     assert list(collection.ids()) == []
     for count in (5, 13):
         images = [image(n) for n in range(count)]

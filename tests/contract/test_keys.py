@@ -12,10 +12,11 @@ from api.images import edits
 from shared.config import Settings
 from shared.errors import CollectionNotFound
 from shared.index import index as index_module
+from shared.index.collection import Collection
 from shared.index.filters import parse_where
-from shared.index.index import Collection, Index
+from shared.index.index import Index
 from shared.index.provenance import Contribution, KeyRecord, StoredPicture, assembled, of_image
-from shared.index.write_batch import Draft
+from shared.index.write_batch import WriteBatch
 from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services
@@ -62,12 +63,12 @@ def vector(number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def add(collection: Collection, *items: tuple[int, Image]) -> None:
     """One batch of the writer: (version, picture)."""
-    draft = Draft(
+    batch = WriteBatch(
         collection, ids=[one.id for _, one in items], keys=[k for _, one in items for k in one.keys]
     )
     for version, one in items:
-        draft.add(one, f"job:{version}", version, vector(version))
-    draft.save(lambda: None)
+        batch.add(one, f"job:{version}", version, vector(version))
+    batch.save(lambda: None)
 
 
 # --- records -------------------------------------------------------------------------------------------
@@ -193,9 +194,9 @@ def test_keys_stay_with_a_collection_that_is_switched_to_another_physical_one(
         index._registry(lambda registry: registry.upsert(["images"], np.ones((1, 1), np.float32), [fields]))
     switched = new_index().collection("images")
     assert switched.by_key("l") == stored[image_id(2)]
-    draft = Draft(switched, ids=[image_id(3)], keys=["k"])
-    draft.add(image(3, "k"), "job:3", 3, np.ones(2, np.float32))
-    draft.save(lambda: None)
+    batch = WriteBatch(switched, ids=[image_id(3)], keys=["k"])
+    batch.add(image(3, "k"), "job:3", 3, np.ones(2, np.float32))
+    batch.save(lambda: None)
     assert {one.id for one in switched.page("", 9, None)} == {image_id(2), image_id(3)}
 
 
@@ -340,7 +341,7 @@ def rebuild(services: Services, name: str) -> Collection:
     """A new collection of what the vector log of `images` says."""
     blobs, vectors = services.blobs, {}
     made = services.index.create(name, **MODEL, dimension=DIMENSION)
-    whole = Draft(made)
+    whole = WriteBatch(made)
     for key in sorted(blobs.list("log/images/"), key=lambda key: key.rpartition("/")[2]):
         _, records, rows = unpack(blobs.get(key))
         for place, record in enumerate(records):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from shared.index.write_batch import Draft
+from shared.index.write_batch import WriteBatch
 from shared.models import Image, ItemState, MetadataValue, Stage
 from shared.storage.arrays import unpack
 from shared.storage.blobs import picture_key
@@ -47,10 +47,10 @@ def store(
         bytes=1234, created_at=1_700_000_000.25, metadata=metadata, keys=[key] if key else [],
     )  # fmt: skip
     removals = api.services.ledger.writer.removals(collection, [image.id])
-    draft = Draft(opened, ids=[image.id], keys=image.keys, removals=removals)
+    batch = WriteBatch(opened, ids=[image.id], keys=image.keys, removals=removals)
     order = version or api.services.ledger.writer.new_version()
-    assert isinstance(draft.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
-    draft.save(lambda: None)
+    assert isinstance(batch.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
+    batch.save(lambda: None)
     api.services.blobs.put(picture_key(collection, image.id, "thumbnail"), b"webp")
     return image.id
 

@@ -8,7 +8,8 @@ import pytest
 
 from api.encoding import calibration as calibration_module
 from api.encoding.calibration import LEAST_PICTURES, Backgrounds, Calibration
-from shared.index.index import Collection, Index
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import Image
 from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, make_api, unit
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from shared.errors import LedgerUnavailable
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import picture_key

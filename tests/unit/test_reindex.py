@@ -22,7 +22,7 @@ from api.images.edits import remove_collection
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import KeyRecord
 from shared.ledger.ledger import FINAL
 from shared.models import Chunk, Claim, JobKind, Stage

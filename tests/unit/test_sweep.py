@@ -175,15 +175,15 @@ def test_files_that_were_put_aside_go_in_the_end(
 ) -> None:
     for image_id in "ab":
         services.blobs.put(picture_key("images", image_id, "thumbnail"), b"webp")
-    discard(services.real, "images", ["a"])
+    discard(services.real.ledger, services.blobs, "images", ["a"])
     clear_discarded(services.real)
     assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
-    restore(services.real, "images", ["a", "b"])
+    restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
-    discard(services.real, "images", ["a"])
+    discard(services.real.ledger, services.blobs, "images", ["a"])
     monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
     clear_discarded(services.real)
-    restore(services.real, "images", ["a", "b"])
+    restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []
     assert [services.blobs.exists(picture_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
         False,

@@ -1,7 +1,7 @@
 """A collection as its vector log tells it: compared with what is in Chroma, and made anew.
 
-The records are described in shared/storage/vector_log.py, and made by the writer's own `Draft`: so what is
-rebuilt has the keys, sources and metadata that the writer gave it.
+The records are described in shared/storage/vector_log.py, and made by the writer's own `WriteBatch`: so what
+is rebuilt has the keys, sources and metadata that the writer gave it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, ConfigError
-from shared.index.images import BATCH
-from shared.index.index import Collection, Index
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.index.provenance import KeyRecord, StoredPicture
-from shared.index.write_batch import Draft
+from shared.index.records import BATCH
+from shared.index.write_batch import WriteBatch
 from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack
@@ -78,7 +79,7 @@ def fingerprint_of(services: Services, collection: str) -> str:
 
 def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
     """Reads the whole log once, a segment in memory at a time."""
-    log, draft = Log(), Draft(cast(Any, _Empty()))
+    log, batch = Log(), WriteBatch(cast(Any, _Empty()))
     rows: dict[str, tuple[str, int]] = {}
     # A segment's name begins with its version, and the versions of two jobs' segments do not overlap.
     for key in blobs.list(f"{log_prefix(collection)}{fingerprint}/"):
@@ -88,23 +89,23 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
         if len(vectors):
             log.dimension = vectors.shape[1]
         for row, record in enumerate(records):
-            _make(draft, record)
+            _make(batch, record)
             if record["op"] == "add":
                 rows[record["image"]["id"]] = (key, row)
-    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in draft.pictures.items()}
-    log.keys = list(draft.keys.values())
+    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in batch.pictures.items()}
+    log.keys = list(batch.keys.values())
     return log
 
 
-def _make(draft: Draft, record: JsonObject) -> None:
+def _make(batch: WriteBatch, record: JsonObject) -> None:
     try:
-        draft.replay(record)
+        batch.replay(record)
     except ValueError as error:
         raise ConfigError(f"{error} Use that version.") from None
 
 
 class _Empty:
-    """The collection that a log begins with, as a Draft loads from it."""
+    """The collection that a log begins with, as a WriteBatch loads from it."""
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         return {}

@@ -72,7 +72,7 @@ def clear_away(services: Services) -> None:
 def clear_discarded(services: Services) -> None:
     """Deletes the files of pictures that were replaced long enough ago."""
     for collection, image_id in services.ledger.writer.discarded_before(time.time() - DISCARDED_AGE_S):
-        delete_discarded(services, collection, image_id)
+        delete_discarded(services.ledger, services.blobs, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:

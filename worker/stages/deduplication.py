@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.imaging.colors_and_hash import hash_bits
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.models import Image
 

@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.download.host_limits import Manners
+from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import Picture, Preprocess, decode
 from shared.models import Claim, Image, Item, ItemState, Stage
@@ -64,10 +64,10 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
-    manners = Manners(services.ledger.hosts, services.settings.host_rate)
+    limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
         attempts = pool.map(
-            lambda i: fetch_item(services, reader, manners, claim.collection, items[i]), indices
+            lambda i: fetch_item(services, reader, limits, claim.collection, items[i]), indices
         )
         found = dict(zip(indices, attempts, strict=True))
     _end(services, claim, items, found)
@@ -84,10 +84,12 @@ def _decode_alone(reader: Reader, data: bytes) -> Picture:
         return picture
 
 
-def fetch_item(services: Services, reader: Reader, manners: Manners, collection: str, item: Item) -> Attempt:
+def fetch_item(
+    services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
+) -> Attempt:
     """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
-        data = _bytes_of(services, manners, item)
+        data = _bytes_of(services, limits, item)
         with _decoding:
             picture = reader(data)
     except (ItemError, HostBusy) as error:
@@ -104,12 +106,12 @@ def fetch_item(services: Services, reader: Reader, manners: Manners, collection:
     return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
 
 
-def _bytes_of(services: Services, manners: Manners, item: Item) -> bytes:
+def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
     if item.upload is None:
-        return services.downloader.get(item.url or "", manners)
+        return services.downloader.get(item.url or "", limits)
     try:
         return services.blobs.get(item.upload)
     except KeyError:

@@ -16,8 +16,8 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.errors import ItemError, ModelMismatch
-from shared.index.index import Collection
-from shared.index.write_batch import Draft
+from shared.index.collection import Collection
+from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_S
 from shared.ledger.writer import WRITER_LEASE_S
@@ -157,18 +157,18 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
         return [mismatch.detail] * len(arrivals)
     images = [arrival.addition.image for arrival in arrivals]
     ids = list(dict.fromkeys(image.id for image in images))
-    draft = Draft(
+    batch = WriteBatch(
         collection,
         ids=ids,
         keys=(key for image in images for key in image.keys),
         removals=services.ledger.writer.removals(name, ids),
     )
-    stored = _fill(draft, collection, arrivals)
-    refused, gone = draft.save(check)
+    stored = _fill(batch, collection, arrivals)
+    refused, gone = batch.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
-    there = [image_id for image_id in ids if draft.picture(image_id) is not None]
-    discard(services, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
-    restore(services, name, there)
+    there = [image_id for image_id in ids if batch.picture(image_id) is not None]
+    discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    restore(services.ledger, services.blobs, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
     written = [
         one.image_id if isinstance(one, NearDuplicate) else image.id
@@ -177,22 +177,22 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     return [refused.get(image_id, one) for image_id, one in zip(written, stored, strict=True)]
 
 
-def _fill(draft: Draft, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
-    """Adds the arrivals to `draft`, but for new pictures that are to be left out; what became of each.
+def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
+    """Adds the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
 
     In the order of the items, so that what one of them replaces at once is never written.
     """
-    asking = [a for a in arrivals if a.addition.skip_near and draft.picture(a.addition.image.id) is None]
+    asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
     near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
-        new = draft.picture(image.id) is None and not draft.is_removed(image.id, addition.version)
+        new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
         if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
             stored[place] = repeated
             continue
-        stored[place] = draft.add(image, addition.owner, addition.version, arrival.vector)
-        if new and draft.picture(image.id) is not None:
+        stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
+        if new and batch.picture(image.id) is not None:
             near.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]
 

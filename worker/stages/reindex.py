@@ -28,7 +28,7 @@ from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
 from shared.imaging.preprocess import Preprocess
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import IndexUnavailable
-from shared.index.index import Collection
+from shared.index.collection import Collection
 from shared.index.provenance import MAX_CONTRIBUTIONS, KeyRecord, StoredPicture
-from shared.index.write_batch import Draft, Outcome
+from shared.index.write_batch import Outcome, WriteBatch
 from shared.models import ItemState
 from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, StubCollection, image
@@ -45,14 +45,14 @@ class Stored:
             if change.op == "delete":
                 before = self.removals.get(change.image_id, 0)
                 self.removals[change.image_id] = max(before, change.version)
-        draft = Draft(
+        batch = WriteBatch(
             cast(Collection, self.collection),
             ids=[change.image_id for change in changes if change.image_id],
             keys=[change.key for change in changes if change.key],
             removals=self.removals,
         )
-        outcomes = [one for change in changes if (one := _make(draft, change)) is not None]
-        draft.save(check)
+        outcomes = [one for change in changes if (one := _make(batch, change)) is not None]
+        batch.save(check)
         return outcomes
 
     @property
@@ -65,15 +65,15 @@ class Stored:
         return {one.id: (one.sources, sorted(one.keys), one.metadata) for one in images}
 
 
-def _make(draft: Draft, change: Change) -> Outcome | None:
+def _make(batch: WriteBatch, change: Change) -> Outcome | None:
     if change.op == "delete":
-        draft.remove(change.image_id, change.version)
+        batch.remove(change.image_id, change.version)
     elif change.op == "delete_key":
-        draft.remove_key(change.key or "", change.version)
+        batch.remove_key(change.key or "", change.version)
     else:
         metadata = {"colour": change.colour} if change.colour else {}
         new = image(change.image_id, f"s{change.version}", change.key, **metadata)
-        return draft.add(new, f"job:{change.version}", change.version, VECTOR)
+        return batch.add(new, f"job:{change.version}", change.version, VECTOR)
     return None
 
 
@@ -159,7 +159,7 @@ def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_deli
 @given(st.lists(OPS, min_size=1, max_size=8), st.randoms())
 def test_a_log_that_is_replayed_ends_in_the_same_state(ops: list[Any], random: Any) -> None:
     changes = [Change(op, n, i, k, c) for n, (op, i, k, c) in enumerate(ops, start=1)]
-    stored, whole = Stored(), Draft(cast(Collection, StubCollection()))
+    stored, whole = Stored(), WriteBatch(cast(Collection, StubCollection()))
     for change in random.sample(changes, len(changes)):
         stored.deliver([change])
     for change in changes:
@@ -177,7 +177,7 @@ def _record(change: Change) -> dict[str, Any]:
 
 def test_a_record_that_a_later_version_wrote_is_an_error() -> None:
     with pytest.raises(ValueError, match="later version"):
-        Draft(cast(Collection, StubCollection())).replay({"op": "merge", "version": 1})
+        WriteBatch(cast(Collection, StubCollection())).replay({"op": "merge", "version": 1})
 
 
 @settings(max_examples=300, deadline=None)
@@ -241,9 +241,9 @@ def test_what_a_key_said_of_a_picture_goes_with_it() -> None:
 
 
 def changed(stored: Stored, version: int, metadata: dict[str, Any]) -> dict[str, Any]:
-    draft = Draft(cast(Collection, stored.collection), ids=["a"])
-    draft.change("a", version, metadata)
-    draft.save(lambda: None)
+    batch = WriteBatch(cast(Collection, stored.collection), ids=["a"])
+    batch.change("a", version, metadata)
+    batch.save(lambda: None)
     return stored.pictures["a"].image.metadata
 
 
@@ -280,9 +280,9 @@ def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:
     stored = Stored()
     stored.deliver([add(1, "b", "l")])
     whole = replace(image("a", "s1", shop="x"), sources=["s1", "s2", "s3"], keys=["k", "l"])
-    draft = Draft(cast(Collection, stored.collection), ids=["a"], keys=["k", "l"])
-    assert draft.add(whole, "job:5", 5, VECTOR) is INDEXED
-    draft.save(lambda: None)
+    batch = WriteBatch(cast(Collection, stored.collection), ids=["a"], keys=["k", "l"])
+    assert batch.add(whole, "job:5", 5, VECTOR) is INDEXED
+    batch.save(lambda: None)
     assert stored.state == {"a": (["s1", "s2", "s3"], ["k", "l"], {"shop": "x"})}
     stored.deliver([Change("delete_key", 6, key="k"), Change("delete_key", 7, key="l")])
     assert stored.state == {"a": (["s3"], [], {"shop": "x"})}
