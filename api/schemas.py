@@ -276,7 +276,7 @@ class ImageOut(BaseModel):
     width: int
     height: int
     bytes: int
-    created_at: str
+    created_at: str | None
     taken_at: str | None
     lat: float | None
     lon: float | None
@@ -301,7 +301,7 @@ class ImageOut(BaseModel):
             width=image.width,
             height=image.height,
             bytes=image.bytes,
-            created_at=rfc3339(image.created_at),
+            created_at=None if image.created_at is None else rfc3339(image.created_at),
             taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
             lat=image.lat,
             lon=image.lon,
