@@ -261,8 +261,9 @@ class Index:
             # Deleted meanwhile, and perhaps just made anew by us.
             self._drop(pointer.physical)
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        # get_or_create silently keeps what another configuration made.
-        if (chroma.configuration_json.get("hnsw") or {}).get("space") != "cosine":
+        # get_or_create silently keeps what another configuration made. Distributed Chroma has SPANN for HNSW.
+        made = chroma.configuration_json
+        if (made.get("hnsw") or made.get("spann") or {}).get("space") != "cosine":
             raise IndexUnavailable(f"The collection {name!r} was not made for cosine similarity.")
         self._cache[name] = _Opened(pointer, chroma, read_at)
         return self._cache[name]

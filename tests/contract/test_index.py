@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,18 @@ def test_creating_a_collection_twice_is_a_conflict(index: Index, new_index: NewI
     for maker in (index, new_index()):
         with pytest.raises(CollectionExists):
             maker.create("images", **MODEL, dimension=8)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "spann"])
+@pytest.mark.parametrize(("space", "opens"), [("cosine", True), ("l2", False)])
+def test_a_collection_opens_if_chroma_compares_its_vectors_by_cosine(
+    index: Index, monkeypatch: pytest.MonkeyPatch, kind: str, space: str, opens: bool
+) -> None:
+    # What a single Chroma server answers, and Distributed Chroma.
+    answer = {"hnsw": None, "spann": None, "embedding_function": None} | {kind: {"space": space}}
+    monkeypatch.setattr(index_module.ChromaCollection, "configuration_json", property(lambda _: answer))
+    with nullcontext() if opens else pytest.raises(IndexUnavailable, match="cosine"):
+        index.create("images", **MODEL, dimension=8)
 
 
 def test_an_unknown_collection_is_not_found(index: Index) -> None:
