@@ -136,7 +136,8 @@ class Index:
         check_collection_name(name)
         with _calls(WRITE_TIMEOUT_S):
             try:
-                pointer = self._open(name).pointer
+                # Others may have deleted it just now, and who is to fill it must not fill what is gone.
+                pointer = self._open(name, max_age_s=0.0).pointer
             except CollectionNotFound:
                 self._propose(new_pointer(name, model, fingerprint, dimension))
                 pointer = self._reopen(name).pointer
@@ -233,9 +234,9 @@ class Index:
     def _server(self) -> ServerAPI:
         return self._connect()
 
-    def _open(self, name: str) -> _Opened:
+    def _open(self, name: str, max_age_s: float = POINTER_TTL_S) -> _Opened:
         cached = self._cache.get(name)
-        if cached is not None and time.monotonic() - cached.read_at < POINTER_TTL_S:
+        if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached
         read_at = time.monotonic()
         pointer = self._pointer(name)
@@ -444,7 +445,12 @@ class Collection(Pictures):
                 return operation(self._follow(index._reopen(name)))
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
-        return self._run(lambda _: operation(self._index._make(self.pointer.keys)), timeout_s)
+        def run(_: ChromaCollection) -> T:
+            # They are made where there are none: a stale pointer would make those of a deleted one anew.
+            self._follow(self._index._open(self.pointer.name, max_age_s=0.0))
+            return operation(self._index._make(self.pointer.keys))
+
+        return self._run(run, timeout_s)
 
     def _follow(self, opened: _Opened) -> ChromaCollection:
         opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)

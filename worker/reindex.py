@@ -139,10 +139,10 @@ def store(services: Services, name: str, arrivals: Sequence["Arrival"], token: s
     try:
         old = services.index.collection(name)
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
+        services.ledger.check_writer(token)
+        old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     except (CollectionNotFound, ModelMismatch):
         return ["The collection was deleted or switched to another model meanwhile."] * len(arrivals)
-    services.ledger.check_writer(token)
-    old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     return [ItemState.INDEXED] * len(arrivals)
 
 

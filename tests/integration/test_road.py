@@ -249,6 +249,16 @@ def test_a_deleted_picture_is_gone_until_it_is_ingested_again(
     assert http.get(path, params=where).status_code == 200
 
 
+def test_a_deleted_collection_is_filled_again_at_the_first_try(http: httpx.Client, stack: Stack) -> None:
+    form: dict[str, Any] = {"files": [("files", ("1.png", png(1), "image/png"))]}
+    form["data"] = {"collection": "again", "keys": '["sku-1"]'}
+    for _ in range(3):
+        job = finished(http, http.post("/v1/jobs", **form).json()["job_id"])
+        assert job["counts"]["indexed"] == 1
+        assert http.delete("/v1/collections/again").status_code == 204
+    assert "chunks_failed" not in stack.log("index")
+
+
 def test_cancel_leaves_every_item_accounted_for(http: httpx.Client, pictures: ImageServer) -> None:
     urls = [pictures.url(f"/slow?s=1&n={n}") for n in range(200)]
     job_id = http.post("/v1/jobs", json={"urls": urls, "collection": "cancel"}).json()["job_id"]
