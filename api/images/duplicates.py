@@ -128,7 +128,7 @@ def _group_out(collection: Collection, name: str, group: list[str]) -> Duplicate
             width=image.width,
             height=image.height,
             bytes=image.bytes,
-            created_at=rfc3339(image.created_at),
+            created_at=None if image.created_at is None else rfc3339(image.created_at),
         )
         for image, score, distance in zip(images, scores, np.bitwise_count(bits ^ bits[0]), strict=True)
     ]
@@ -156,4 +156,4 @@ def _vectors(collection: Collection, ids: list[str]) -> Vectors:
 
 def _preference(image: Image) -> tuple[int, int, float, str]:
     """The smallest is kept: most pixels, then most bytes, then the oldest."""
-    return -image.width * image.height, -image.bytes, image.created_at, image.id
+    return -image.width * image.height, -image.bytes, image.created_at or 0.0, image.id

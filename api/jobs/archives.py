@@ -138,7 +138,8 @@ def _read_tar(
     file: IO[bytes], kind: ArchiveKind, packed: int, limits: ArchiveLimits
 ) -> Iterator[tuple[str, bytes | None]]:
     meter = _Meter(packed, limits)
-    plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if kind is ArchiveKind.TAR_GZ else file
+    # Without a mode, gzip would take the file's: a spooled upload says it is open for writing.
+    plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb")) if kind is ArchiveKind.TAR_GZ else file
     source = _ForwardReads(plain, meter, max(limits.entry_bytes, _MAX_READ))
     with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r:") as archive:
         for member in archive:

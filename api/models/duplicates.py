@@ -55,7 +55,7 @@ class DuplicateOut(BaseModel):
     width: int
     height: int
     bytes: int
-    created_at: str
+    created_at: str | None
 
 
 class DuplicateGroup(BaseModel):

@@ -18,6 +18,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,6 @@ class TextEncoder(Protocol):
     logit_scale: float
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors: ...
-    def __hash__(self) -> int: ...
 
 
 def describe(
@@ -71,13 +71,13 @@ def describe(
     Every picture that is encoded, for the first time or again, comes through here. Raises ConfigError for
     the vocabulary, and what `encode_texts` does; only the first call of a process encodes any text.
     """
-    found = _tagger(encoder, settings.tag_vocabulary, settings.tag_min_score).of(vectors)
+    found = _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score).of(vectors)
     return [replace(image, tags=tags, nsfw=nsfw) for image, (tags, nsfw) in zip(images, found, strict=True)]
 
 
 def prepare(encoder: TextEncoder, settings: Settings) -> None:
     """Encodes the texts now, so that no picture waits for it."""
-    _tagger(encoder, settings.tag_vocabulary, settings.tag_min_score)
+    _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score)
 
 
 def read_vocabulary(path: Path | None) -> tuple[str, ...]:
@@ -129,7 +129,9 @@ class _Tagger:
 
 
 @lru_cache(maxsize=2)
-def _tagger(encoder: TextEncoder, vocabulary: Path | None, min_score: float) -> _Tagger:
+def _tagger(living: "ref[TextEncoder]", vocabulary: Path | None, min_score: float) -> _Tagger:
+    encoder = living()  # by a weak reference, so that the cache keeps no finished reindex's encoder alive
+    assert encoder is not None  # noqa: S101 - the caller holds it
     tags = read_vocabulary(vocabulary)
     words = list(dict.fromkeys((*tags, *read_vocabulary(None))))
     each = encoder.encode_texts([template.format(word) for word in words for template in TEMPLATES])

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from shared.models import in_range
+
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -19,7 +21,7 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})")
+_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,16 @@ def _taken_at(tags: dict[int, Any]) -> float:
     if offset:
         sign, hours, minutes = offset.groups()
         seconds = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
-    return float(calendar.timegm(local) - seconds)
+    taken_at = float(calendar.timegm(local) - seconds)
+    if not in_range("taken_at", taken_at):
+        raise ValueError(f"{taken_at} is in no year from 1 to 9999")
+    return taken_at
 
 
 def _place(tags: dict[int, Any]) -> tuple[float, float] | None:
     lat = _degrees(tags[ExifTags.GPS.GPSLatitude], _text(tags[ExifTags.GPS.GPSLatitudeRef]), "S")
     lon = _degrees(tags[ExifTags.GPS.GPSLongitude], _text(tags[ExifTags.GPS.GPSLongitudeRef]), "W")
-    return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None
+    return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) else None
 
 
 def _degrees(parts: Any, reference: str, negative: str) -> float:

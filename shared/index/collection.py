@@ -54,7 +54,7 @@ class Opener(Protocol):
 
     timeout_s: float
 
-    def open(self, name: str) -> Opened: ...
+    def open(self, name: str, max_age_s: float = ...) -> Opened: ...
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
     def size(self, chroma: ChromaCollection) -> int: ...
@@ -274,7 +274,12 @@ class Collection:
                 return operation(self._follow(index.reopen(name)))
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
-        return self._run(lambda _: operation(self._index.make(self.pointer.keys)), timeout_s)
+        def run(_: ChromaCollection) -> T:
+            # They are made where there are none: a stale pointer would make those of a deleted one anew.
+            self._follow(self._index.open(self.pointer.name, max_age_s=0.0))
+            return operation(self._index.make(self.pointer.keys))
+
+        return self._run(run, timeout_s)
 
     def _follow(self, opened: Opened) -> ChromaCollection:
         opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)

@@ -126,7 +126,8 @@ class Index:
         check_collection_name(name)
         with _calls(WRITE_TIMEOUT_S):
             try:
-                pointer = self.open(name).pointer
+                # Others may have deleted it just now, and who is to fill it must not fill what is gone.
+                pointer = self.open(name, max_age_s=0.0).pointer
             except CollectionNotFound:
                 self._propose(new_pointer(name, model, fingerprint, dimension))
                 pointer = self.reopen(name).pointer
@@ -229,10 +230,10 @@ class Index:
     def _server(self) -> ServerAPI:
         return self._connect()
 
-    def open(self, name: str) -> Opened:
+    def open(self, name: str, max_age_s: float = POINTER_TTL_S) -> Opened:
         """Raises CollectionNotFound."""
         cached = self._cache.get(name)
-        if cached is not None and time.monotonic() - cached.read_at < POINTER_TTL_S:
+        if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached
         read_at = time.monotonic()
         pointer = self._pointer(name)
@@ -258,8 +259,9 @@ class Index:
             # Deleted meanwhile, and perhaps just made anew by us.
             self._drop(pointer.physical)
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        # get_or_create silently keeps what another configuration made.
-        if (chroma.configuration_json.get("hnsw") or {}).get("space") != "cosine":
+        # get_or_create silently keeps what another configuration made. Distributed Chroma has SPANN for HNSW.
+        made = chroma.configuration_json
+        if (made.get("hnsw") or made.get("spann") or {}).get("space") != "cosine":
             raise IndexUnavailable(f"The collection {name!r} was not made for cosine similarity.")
         self._cache[name] = Opened(pointer, chroma, read_at)
         return self._cache[name]

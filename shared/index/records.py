@@ -24,13 +24,12 @@ from shared.errors import ModelMismatch
 from shared.index import provenance
 from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredPicture
-from shared.models import Image, JsonObject, Metadata, MetadataValue
+from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
 from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode
 
 Record = Mapping[str, Any]
 
-_REQUIRED = ("id", "source", "format", "width", "height", "bytes", "created_at")
-_OPTIONAL = ("taken_at", "lat", "lon", "nsfw")
+_REQUIRED = ("id", "source", "format", "width", "height", "bytes")
 _LISTS = ("tags", "colors")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
@@ -94,7 +93,7 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
     lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
-    values = {name: getattr(image, name) for name in (*_REQUIRED, *_OPTIONAL)} | lists | image.metadata
+    values = {name: getattr(image, name) for name in (*_REQUIRED, *RANGES)} | lists | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
     version = provenance.common_version(image, made_of)
     record["_owner"] = owner if version is None else f"{owner}@{version}"
@@ -115,12 +114,16 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
 
 def from_record(record: Record) -> Image:
     values = {**record, **json.loads(record.get("_extra", "{}"))}
-    fields: dict[str, Any] = {name: values.pop(name, None) for name in (*_REQUIRED, *_OPTIONAL)}
+    fields: dict[str, Any] = {name: values.pop(name, None) for name in _REQUIRED}
+    for name in RANGES:  # earlier versions let other values in
+        value = values.pop(name, None)
+        fields[name] = value if value is not None and in_range(name, value) else None
     fields |= {name: values.pop(name, []) for name in _LISTS}
     keys = values.pop("key", [])
     metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
-    sources, phash = record.get("_sources", []), record.get("_phash")
-    return Image(**fields, sources=sources, phash=phash, metadata=metadata, keys=keys)
+    sources, phash = record.get("_sources", []), record.get("_phash", "")
+    fields["phash"] = phash if PHASH.fullmatch(phash) else None
+    return Image(**fields, sources=sources, metadata=metadata, keys=keys)
 
 
 def stored_picture(record: Record) -> StoredPicture:

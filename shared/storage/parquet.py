@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from shared.errors import FieldError, InvalidRequest
-from shared.models import MAX_KEY, Image, JsonObject
+from shared.models import MAX_KEY, PHASH, RANGES, Image, JsonObject, in_range
 from shared.validation import metadata_faults
 
 HEADER = b"image_search"
@@ -251,6 +251,10 @@ def _fault(name: str, value: Any) -> str | None:
         return None if name in _OPTIONAL else "it is missing"
     if name == "id" and not _ID.fullmatch(value):
         return "it must be the SHA-256 of the picture's file, 64 lower-case hex digits"
+    if name == "phash" and not PHASH.fullmatch(value):
+        return "it must be 16 lower-case hex digits"
+    if name in RANGES and not in_range(name, value):
+        return "it must be from {:,} to {:,}".format(*RANGES[name])
     if name == "keys" and not all(one and len(one) <= MAX_KEY for one in value):
         return f"each must have 1 to {MAX_KEY} characters"
     return _metadata_fault(value) if name == "metadata" else _value_fault(value)

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,38 @@ def test_creating_a_collection_twice_is_a_conflict(index: Index, new_index: NewI
     for maker in (index, new_index()):
         with pytest.raises(CollectionExists):
             maker.create("images", **MODEL, dimension=8)
+
+
+def test_a_collection_that_another_process_has_just_deleted_is_filled_anew(
+    index: Index, new_index: NewIndex
+) -> None:
+    writer = new_index()
+    fill(writer.ensure("images", **MODEL, dimension=8), unit_rows(3))
+    index.delete("images")
+    fill(writer.ensure("images", **MODEL, dimension=8), unit_rows(2))
+    assert index.collection("images").count() == 2
+
+
+def test_keys_of_a_collection_that_another_process_has_just_deleted_are_gone(
+    index: Index, new_index: NewIndex
+) -> None:
+    index.create("images", **MODEL, dimension=8)
+    reader = new_index().collection("images")
+    index.delete("images")
+    with pytest.raises(CollectionNotFound):
+        reader.key_records(["sku-1"])
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "spann"])
+@pytest.mark.parametrize(("space", "opens"), [("cosine", True), ("l2", False)])
+def test_a_collection_opens_if_chroma_compares_its_vectors_by_cosine(
+    index: Index, monkeypatch: pytest.MonkeyPatch, kind: str, space: str, opens: bool
+) -> None:
+    # What a single Chroma server answers, and Distributed Chroma.
+    answer = {"hnsw": None, "spann": None, "embedding_function": None} | {kind: {"space": space}}
+    monkeypatch.setattr(index_module.ChromaCollection, "configuration_json", property(lambda _: answer))
+    with nullcontext() if opens else pytest.raises(IndexUnavailable, match="cosine"):
+        index.create("images", **MODEL, dimension=8)
 
 
 def test_an_unknown_collection_is_not_found(index: Index) -> None:

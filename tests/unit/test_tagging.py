@@ -1,8 +1,10 @@
 """Tags and the nsfw score by CLIP's own softmax, on texts whose vectors are plain to see."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.embedding.encoder import Encoder
-from shared.embedding.tagging import EXPLICIT, MOST_TAGS, describe, read_vocabulary
+from shared.embedding.tagging import EXPLICIT, MOST_TAGS, describe, prepare, read_vocabulary
 from shared.errors import ConfigError
 from shared.models import Image
 from shared.storage import vector_log
@@ -101,6 +103,15 @@ def test_the_texts_are_encoded_once_a_process() -> None:
     calls = encoder.calls
     described(encoder, settings(), axis(1))
     assert encoder.calls == calls
+
+
+def test_an_encoder_that_nobody_uses_any_more_is_freed(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), device="cpu", precision="fp32")
+    prepare(encoder, settings())
+    freed = ref(encoder)
+    del encoder
+    gc.collect()
+    assert freed() is None
 
 
 def test_nothing_to_describe_is_no_trouble(tiny: Path) -> None:

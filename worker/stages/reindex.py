@@ -126,10 +126,10 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     try:
         old = services.index.collection(name)
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
+        check()
+        old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     except (CollectionNotFound, ModelMismatch):
         return [GONE] * len(arrivals)
-    check()
-    old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
     return [ItemState.INDEXED] * len(arrivals)
 
 

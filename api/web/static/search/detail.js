@@ -174,7 +174,7 @@ function known(image) {
   return [
     ["Size", `${image.width} × ${image.height}, ${image.format.toUpperCase()}, ${bytes(image.bytes)}`],
     image.taken_at && ["Taken", date(image.taken_at)],
-    ["Added", date(image.created_at)],
+    image.created_at && ["Added", date(image.created_at)],
     image.keys.length && [image.keys.length > 1 ? "Keys" : "Key", image.keys.join(", ")],
     image.nsfw !== null && ["Explicit", image.nsfw.toFixed(2)],
     ["Id", h("code", { title: image.id }, image.id.slice(0, 16), "…")],
