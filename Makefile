@@ -24,6 +24,7 @@ demo: install ## Start everything, ingest a few hundred pictures, search them (S
 
 # Not by the number of tests a file: the longest files, which wait most, have few and would come last.
 test: install ## Run all tests (ARGS="-k name" for some)
+	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install ## Lint, format check, types
