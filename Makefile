@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-full performance screenshots faults eval train clean
+.PHONY: help install demo test test-system check format bench bench-full performance screenshots faults eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,12 @@ demo: install ## Start everything, ingest a few hundred pictures, search them (S
 
 # Not by the number of tests a file: the longest files, which wait most, have few and would come last.
 test: install ## Run all tests (ARGS="-k name" for some)
+	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-system: install ## Run the tests that need programs of the system, nginx say; installs those first
+	@$(BIN)/python -m tests.system.programs
+	$(BIN)/pytest -m system $(ARGS)
 
 check: install ## Lint, format check, types
 	$(BIN)/ruff check
