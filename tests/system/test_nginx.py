@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from api.auth import create_key
-from deploy.embedded import free_port
 from shared.blobs import Blobs
+
+from deploy.embedded import free_port
 from tests.image_server import ImageServer, make_photo
 from tests.stack import ROOT, Stack, eventually, finished
 from tests.system import programs

@@ -5,10 +5,10 @@ import tomllib
 from importlib.metadata import version
 
 import pytest
+from deploy.connections import Worker
 from gunicorn.workers.gthread import ThreadWorker
 from packaging.requirements import Requirement
 
-from deploy.connections import Worker
 from tests.stack import ROOT
 
 OVERRIDDEN = (
