@@ -1,4 +1,4 @@
-"""The `image-search` command: one command a role here, the client's commands from api/cli*.py."""
+"""The `image-search` command: one command a role here, the client's commands from api/cli/."""
 # ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
 
 from __future__ import annotations

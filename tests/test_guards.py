@@ -41,8 +41,8 @@ TOUCHED_BY = {
 }
 HEAVIEST = {"torch", "transformers"}
 HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
-# What each room imports of its package: a module beside the rooms is a room of its own. A package with one
-# row has one for each of its rooms, and no circle.
+# What each room imports of its package: a module beside the rooms is a room of its own. Of a package with one
+# row every room has one, and there is no circle.
 ROOMS: dict[str, set[str]] = {
     "api.app": {
         "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",

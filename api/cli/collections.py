@@ -5,14 +5,7 @@ from pathlib import Path
 
 import click
 
-from api.cli.common import (
-    client_command,
-    collection_option,
-    console_for,
-    day_and_time,
-    print_json,
-    table_of,
-)
+from api.cli.common import client_command, collection_option, console_for, day_and_time, print_json, table_of
 from api.cli.jobs import follow, print_jobs
 from api.client import Client
 from api.models.collections import CollectionsOut

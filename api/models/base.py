@@ -9,14 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.models import COLLECTION_NAME
 
 MAX_LIMIT = 500
-MAX_OFFSET = 10_000
-MAX_TEXT = 2000
 
-Text = Annotated[
-    str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
-]
-ImageId = Annotated[str, Field(max_length=64, description="a picture's id, 64 hexadecimal digits")]
-ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
 CollectionName = Annotated[
     str,
     Field(
@@ -25,12 +18,6 @@ CollectionName = Annotated[
     ),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
-Offset = Annotated[
-    int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
-]
-Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class BodyModel(BaseModel):

@@ -5,29 +5,30 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.models.base import (
-    MAX_TEXT,
-    BodyModel,
-    CollectionName,
-    Confidence,
-    ImageId,
-    ImageUrl,
-    Limit,
-    Offset,
-    QueryModel,
-    Score,
-    Text,
-    Weight,
-)
+from api.models.base import BodyModel, CollectionName, Limit, QueryModel
 from api.models.images import thumbnail_url
 from shared.models import DEFAULT_COLLECTION, Hit
 from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
 
+MAX_OFFSET = 10_000
+MAX_TEXT = 2000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_FACETS = 16
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
+
+Text = Annotated[
+    str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
+]
+ImageId = Annotated[str, Field(max_length=64, description="a picture's id, 64 hexadecimal digits")]
+ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
+Offset = Annotated[
+    int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
+]
+Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 def _facet_name(name: str) -> str:

@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from api.context import encoded_text, encoder, services
 from api.models.search import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
-from shared.errors import (
-    FieldError,
-    ImageNotFound,
-    InvalidRequest,
-    ItemError,
-)
+from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image
 from shared.index.collection import Collection
 from shared.services import Services

@@ -33,14 +33,7 @@ from api.models.search import (
 )
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
-from api.search.query import (
-    Query,
-    Term,
-    cut_off,
-    refuse_blank,
-    terms_of,
-    unit_vectors,
-)
+from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.collection import Collection
 from shared.index.filters import Where, parse_where
