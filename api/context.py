@@ -12,7 +12,8 @@ from api.encoding.calibration import Backgrounds
 from api.encoding.text_cache import EncodedText, TextCache
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
-from shared.embedding.encoder import Encoder, resolve_auto
+from shared.embedding.checkpoints import resolve_auto
+from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
 
