@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from api.client.client import Client
 from benchmarks.jobs import ingest_rate
+from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
-from deploy.checkpoint import Shape, make_random_checkpoint
 from shared.embedding.encoder import Encoder
 from tests.stack import Stack
 

@@ -13,7 +13,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
 from api.http.auth import check_bind
-from deploy.embedded import check_port_free
+from deploy.ports import check_port_free
 from shared.config import Settings
 from shared.errors import ImageSearchError
 from shared.logs import configure_logging

@@ -24,7 +24,7 @@ from playwright.sync_api import (
 )
 
 from api.http.auth import create_key
-from deploy.demo_pictures import Pictures, openmoji
+from examples.demo.pictures import Pictures, openmoji
 from shared.storage.blobs import Blobs
 from tests.browser import pictures
 from tests.browser.looks import SCREENSHOTS

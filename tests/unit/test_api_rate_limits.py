@@ -5,7 +5,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.http.auth import create_key
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from shared.errors import BlobsUnavailable
 from shared.storage.blobs import Blobs
 from tests.unit.fakes import LEDGER_DOWN, Api, assert_problem, make_api, make_services, with_services
