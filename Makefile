@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: install ## Start everything, ingest a few hundred pictures, search them (SOURCE=folder or URL list)
-	@$(BIN)/python -m deploy.demo $(if $(SOURCE),"$(SOURCE)")
+	@$(BIN)/python -m examples.demo $(if $(SOURCE),"$(SOURCE)")
 
 # Not by the number of tests a file: the longest files, which wait most, have few and would come last.
 test: install ## Run all tests (ARGS="-k name" for some)

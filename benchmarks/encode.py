@@ -41,7 +41,7 @@ def _measure(checkpoint: Path, photos: list[Path]) -> list[Result]:
     encoders |= {precision: _load(checkpoint, precision) for precision in ("fp32", "bf16")}
     if shutil.which("g++"):
         encoders[COMPILED] = _load(checkpoint, "bf16")
-        encoders[COMPILED]._model.vision_model.compile(dynamic=False)
+        encoders[COMPILED].towers.model.vision_model.compile(dynamic=False)
     crops = np.stack([_crop(photo, encoders["fp32"]) for photo in photos])
     vectors = {name: encoder.encode_images(crops) for name, encoder in encoders.items()}
     seconds = _seconds(encoders, crops[:BATCH])

@@ -84,9 +84,10 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
     Ready when GET /readyz answers 200. Ctrl-C stops all of it and loses nothing.
     """
     from deploy import embedded
+    from deploy.data_folder import data_folder
     from shared.config import load_settings
 
-    folder = embedded.data_folder(data_dir)
+    folder = data_folder(data_dir)
     fetch = fetch_workers or max(1, min(4, _cpus() - 1))
     embedded.up(
         load_settings(), folder, host=host, port=port, fetch_workers=fetch, encode_workers=encode_workers
@@ -261,7 +262,7 @@ def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
 
 def _key_store(data_dir: Path | None) -> Blobs:
     """Keys live in the blob store: the one set, else that of `up`'s data folder."""
-    from deploy.embedded import data_folder
+    from deploy.data_folder import data_folder
     from shared.config import load_settings
     from shared.storage.blobs import Blobs
 

@@ -14,7 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from deploy.embedded import OWN_SETTINGS, Folder, data_folder, http_status
+from deploy.data_folder import Folder, data_folder
+from deploy.embedded import OWN_SETTINGS
+from deploy.ports import http_status
 from shared.config import PREFIX, Settings, load_settings
 from shared.embedding.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.errors import ConfigError, ImageSearchError

@@ -12,7 +12,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
-from deploy.embedded import check_port_free
+from deploy.ports import check_port_free
 from shared.api_keys import check_bind
 from shared.config import Settings
 from shared.errors import ImageSearchError

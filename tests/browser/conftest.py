@@ -22,7 +22,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from deploy.demo_pictures import Pictures, openmoji
+from examples.demo.pictures import Pictures, openmoji
 from shared.api_keys import create_key
 from shared.storage.blobs import Blobs
 from tests.browser import chromium, pictures

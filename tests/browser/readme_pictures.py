@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from deploy.demo_pictures import openmoji
+from examples.demo.pictures import openmoji
 from tests.browser import chromium, pictures
 from tests.browser.conftest import ARGUMENTS, PHONE, WIDE
 from tests.browser.looks import wait_for_pictures

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Playwright, Worker, expect
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from tests.browser import chromium
 from tests.browser.conftest import ARGUMENTS, WAIT_MS, WIDE, Faults
 from tests.browser.looks import assert_accessible, shot

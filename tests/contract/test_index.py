@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import http_status, redis_answers
+from deploy.embedded import redis_answers
+from deploy.ports import http_status
 from tests.stack import ROLES, Stack, eventually
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.demo_pictures import Pictures, openmoji, serving
-from deploy.embedded import free_port
+from deploy.ports import free_port
+from examples.demo.pictures import Pictures, openmoji, serving
 from shared.embedding.checkpoints import STARTER
 from tests.stack import Stack, finished
 

@@ -14,7 +14,7 @@ import pytest
 from api.auth import create_key
 from shared.blobs import Blobs
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from tests.image_server import ImageServer, make_photo
 from tests.stack import ROOT, Stack, eventually, finished
 from tests.system import programs

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 from shared.api_keys import create_key
 from shared.errors import BlobsUnavailable
 from shared.storage.blobs import Blobs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkpoint import make_random_checkpoint
+from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding import checkpoints
 from shared.embedding.checkpoints import (
     DEFAULT_MODEL,

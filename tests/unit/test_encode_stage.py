@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy.checkpoint import make_random_checkpoint
+from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.models import Claim, ItemState, Stage

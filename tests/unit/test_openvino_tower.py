@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from shared.embedding import openvino_int8
-from shared.embedding.encoder import Encoder, resolve_model
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, Unavailable
 
 TEXTS = ["a red car", "a cat on a roof", "", "two people who look at a map of the town"]
@@ -186,7 +187,7 @@ def test_a_few_channels_much_larger_than_the_others_cost_nothing(empty_home: Pat
 
 def test_a_vector_that_is_not_finite_is_an_error_in_int8_too(tiny: Path) -> None:
     encoder = load(tiny)
-    encoder._int8 = lambda crops: np.full((len(crops), 32), np.nan, np.float32)
+    encoder.towers.int8 = lambda crops: np.full((len(crops), 32), np.nan, np.float32)
     with pytest.raises(ItemError) as caught:
         encoder.encode_images(drawings(2, 32))
     assert caught.value.code == "encode_error"
@@ -202,7 +203,7 @@ def test_a_vector_that_is_not_finite_is_an_error_in_int8_too(tiny: Path) -> None
 def test_too_little_memory_for_openvino_halves_the_batch(tiny: Path, said: str) -> None:
     encoder, tried = load(tiny), []
     crops = drawings(5, 32)
-    expected, features = encoder.encode_images(crops), encoder._int8
+    expected, features = encoder.encode_images(crops), encoder.towers.int8
     assert features is not None
 
     def scarce(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -211,7 +212,7 @@ def test_too_little_memory_for_openvino_halves_the_batch(tiny: Path, said: str) 
             raise RuntimeError(said)
         return features(crops)
 
-    encoder._int8, fits = scarce, 2
+    encoder.towers.int8, fits = scarce, 2
     np.testing.assert_allclose(encoder.encode_images(crops), expected, atol=1e-5)
     assert tried == [5, 2, 2, 1]
     fits = 0

@@ -20,9 +20,11 @@ from rich.console import Console
 
 from api.client import ApiError, Client
 from api.models.search import SearchResponse
-from deploy.demo_pictures import Pictures, openmoji, own_folder, serving
-from deploy.embedded import API_START_S, check_port_free, http_status, remembered_port
+from deploy.data_folder import Folder
+from deploy.embedded import API_START_S
+from deploy.ports import check_port_free, http_status
 from deploy.supervisor import die_with_parent
+from examples.demo.pictures import Pictures, openmoji, own_folder, serving
 from shared.config import PREFIX, Settings, load_settings
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import JsonObject
@@ -62,11 +64,11 @@ def main(arguments: Sequence[str]) -> int:
 def _demo(given: str, *, leave: bool) -> None:
     settings = load_settings()
     source = _source(given)
-    data = (DATA / source.name).absolute()
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (data / "run").mkdir(exist_ok=True, mode=0o700)
+    data = Folder((DATA / source.name).absolute())
+    data.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.run.mkdir(exist_ok=True, mode=0o700)
     with _stack(settings, data) as (url, stack), Client(url) as client, _served(source, data) as items:
-        _ingest(client, url, items, data / "job.json")
+        _ingest(client, url, items, data.root / "job.json")
         for text in QUERIES:
             _show(f'"{text}"', client.search(text, limit=TOP))
         _search_by_picture(client, source)
@@ -78,12 +80,12 @@ def _demo(given: str, *, leave: bool) -> None:
 
 
 @contextmanager
-def _served(source: Source, data: Path) -> Iterator[list[JsonObject]]:
+def _served(source: Source, data: Folder) -> Iterator[list[JsonObject]]:
     """The job's items; local pictures are served while the block runs."""
     if source.pictures is None:
         yield [{"url": url} for url in source.urls]
         return
-    with serving(source.pictures.folder, remembered_port(data / "run" / "pictures.port")) as url:
+    with serving(source.pictures.folder, data.remembered_port("pictures")) as url:
         yield source.pictures.items(url)
 
 
@@ -106,14 +108,14 @@ def _source(given: str) -> Source:
 
 
 @contextmanager
-def _stack(settings: Settings, data: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _stack(settings: Settings, data: Folder) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Runs `image-search up` while the block runs; yields its URL, once ready, and its process."""
     port = _port(data)
     environment = {
         **os.environ,
         f"{PREFIX}ALLOW_HOSTS": ",".join([*settings.allow_hosts, "127.0.0.1"]),
     }
-    command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(data), "--port", str(port)]
+    command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(data.root), "--port", str(port)]
     # In a session of its own, so that Ctrl-C comes here alone and the stop is in order.
     process = subprocess.Popen(
         command,
@@ -139,11 +141,11 @@ def _stack(settings: Settings, data: Path) -> Iterator[tuple[str, subprocess.Pop
             process.kill()
 
 
-def _port(data: Path) -> int:
+def _port(data: Folder) -> int:
     try:
         check_port_free("127.0.0.1", PORT)
     except ConfigError:
-        return remembered_port(data / "run" / "api.port")
+        return data.remembered_port("api")
     return PORT
 
 
