@@ -4,7 +4,7 @@ A logical collection is a pointer in the registry, itself a Chroma collection, t
 holds its vectors. So a name can be switched to another physical collection in one write, and the search
 needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
 whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
-being made beside another, and that nobody sees.
+being made beside another, and that nobody sees. A Chroma collection's metadata say its format (formats.py).
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from shared.errors import (
     ModelMismatch,
 )
 from shared.filters import Where
+from shared.formats import FIELD, check_format
 from shared.index_connection import calls as _calls
 from shared.index_connection import http_server, in_process_server
 from shared.index_pictures import BATCH, Pictures, no_image, write_records
@@ -43,6 +44,7 @@ from shared.models import COLLECTION_NAME, CollectionInfo, Hit, Image
 T = TypeVar("T")
 
 REGISTRY = "image-search-registry"
+FORMAT = 1  # of the registry and of the pictures' and keys' records
 WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 POINTER_TTL_S = 2.0
 SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
@@ -73,7 +75,7 @@ class Index:
     """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
 
     Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
-    WRITE_TIMEOUT_S (writes) or answers with a failure of its own.
+    WRITE_TIMEOUT_S (writes) or answers with a failure of its own, and NewerFormat.
     """
 
     def __init__(
@@ -295,9 +297,11 @@ class Index:
     def _make(self, physical: str) -> ChromaCollection:
         place = (self._tenant, self._database)
         try:
-            model = self._server.create_collection(physical, None, HNSW, None, True, *place)
+            # One that exists keeps the metadata that it was made with.
+            model = self._server.create_collection(physical, None, HNSW, {FIELD: FORMAT}, True, *place)
         except errors.InvalidArgumentError as error:
             raise IndexUnavailable("Chroma does not have the tenant or database.") from error
+        check_format((model.metadata or {}).get(FIELD), FORMAT, f"The Chroma collection {physical!r}")
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:

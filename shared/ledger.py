@@ -27,6 +27,7 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
+from shared.formats import FIELD, check_format
 from shared.ledger_hosts import HostLedger
 from shared.ledger_workers import WorkerLedger
 from shared.ledger_writer import PREFIX, WriterLedger
@@ -43,6 +44,7 @@ from shared.models import (
     Stage,
 )
 
+FORMAT = 1
 CHUNK_LEASE_S = 30.0
 ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
 RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
@@ -62,7 +64,11 @@ def new_job_id() -> str:
 
 
 class Ledger(WriterLedger, HostLedger, WorkerLedger):
-    """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job."""
+    """All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
+
+    The first one to reach Redis raises NewerFormat, and so does each that follows, when what is there is of a
+    newer version.
+    """
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
         self._url = url
@@ -72,7 +78,7 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
 
     @cached_property
     def _redis(self) -> Any:
-        return self._given_client or redis.Redis.from_url(
+        client = self._given_client or redis.Redis.from_url(
             self._url,
             decode_responses=True,
             socket_timeout=5,
@@ -80,6 +86,12 @@ class Ledger(WriterLedger, HostLedger, WorkerLedger):
             health_check_interval=15,
             retry=Retry(NoBackoff(), 0),
         )
+        with _translated():
+            found = client.get(PREFIX + FIELD)
+            check_format(found, FORMAT, "The job ledger in Redis")
+            if found != str(FORMAT):
+                client.set(PREFIX + FIELD, FORMAT)
+        return client
 
     def _run(self, script: str, *args: str | float) -> Any:
         registered = self._scripts.get(script)

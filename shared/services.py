@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -12,7 +12,7 @@ from celery import Celery
 from shared.blobs import Blobs, collection_prefix, discarded_prefix, log_prefix
 from shared.config import Settings
 from shared.download import Downloader
-from shared.errors import IndexUnavailable
+from shared.errors import IndexUnavailable, Unavailable
 from shared.index import Index
 from shared.ledger import Ledger
 from shared.tasks import Dispatcher, make_celery
@@ -37,9 +37,11 @@ class Services:
 
     def warn_of_foreign(self, model: str, fingerprint: str) -> None:
         """At a start: logs which collections this model cannot read, and what to do."""
-        with suppress(IndexUnavailable):  # then each request says it
+        try:
             for fault in self.index.foreign(model, fingerprint):
                 log.warning("collection_of_another_model", detail=fault)
+        except Unavailable as error:  # each request says it, too
+            log.warning("collections_not_looked_at", detail=error.detail)
 
     @contextmanager
     def writing(self, patience_s: float | None = None) -> Iterator[Callable[[], None]]:

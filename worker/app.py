@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from celery import Celery, signals
 from shared import tagging
 from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
-from shared.errors import ItemError, LedgerUnavailable
+from shared.errors import ItemError, LedgerUnavailable, Unavailable
 from shared.images import Preprocess
 from shared.ledger_workers import WORKER_SEEN_S
 from shared.logs import configure_logging
@@ -143,7 +144,10 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
     def task(stage: Stage) -> Callable[[str], None]:
         def deliver(ref: str) -> None:
-            process().deliver(stage, ref)
+            try:
+                process().deliver(stage, ref)
+            except Unavailable as error:
+                log.warning("message_left_to_the_sweeper", chunk=ref, reason=error.detail)
 
         return deliver
 
@@ -155,6 +159,8 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
     """Runs a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     app = make_worker(settings, [Stage(queue) for queue in queues])
+    with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
+        build_services(settings).ledger.ping()
     _beat_from_parent(settings, queues, concurrency)
     app.worker_main(
         [
@@ -186,7 +192,7 @@ def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> 
                 if stopped.wait(WORKER_SEEN_S / 4):
                     ledger.forget_worker(worker_id)
                     return
-            except LedgerUnavailable:
+            except Unavailable:
                 if stopped.wait(1):
                     return
 

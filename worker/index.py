@@ -18,13 +18,21 @@ from numpy.typing import NDArray
 from shared import vectorlog
 from shared.discarded import discard, restore
 from shared.draft import Draft
-from shared.errors import ItemError, ModelMismatch
+from shared.errors import ItemError, ModelMismatch, NewerFormat
 from shared.index import Collection
 from shared.manifest import write_results
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, Stage
 from shared.services import Services
 from worker import reindex
-from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up, giving_back, renewing
+from worker.lease import (
+    MAX_DELIVERIES,
+    SUSPICIOUS_DELIVERIES,
+    exhausted,
+    give_up,
+    giving_back,
+    postpone,
+    renewing,
+)
 from worker.near_duplicates import NearDuplicate, NearDuplicates
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
@@ -100,13 +108,18 @@ def _write(services: Services, claims: Sequence[Claim], token: str, ending: Exec
         segments.sort(key=_destination)
         for (collection, _, _), group in groupby(segments, key=_destination):
             claimed = list(group)
-            results = _write_group(services, collection, claimed, token)
-            told.append(ending.submit(_advance_all, services, [claim for claim, _ in claimed], results))
+            its_claims = [claim for claim, _ in claimed]
+            try:
+                results = _write_group(services, collection, claimed, token)
+            except NewerFormat as newer:  # that of one collection does not hold up the others
+                postpone(services.ledger, its_claims, newer)
+            else:
+                told.append(ending.submit(_advance_all, services, its_claims, results))
     return told
 
 
 def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
-    """What encode left for the claim; None when there is nothing to be had and the claim is over."""
+    """What encode left for the claim; None when there is nothing to be had and the claim is ended."""
     if claim.deliveries > MAX_DELIVERIES:
         give_up(services, claim, exhausted(claim))
         return None
@@ -115,7 +128,9 @@ def _segment(services: Services, claim: Claim) -> vectorlog.Segment | None:
     except KeyError:
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
         give_up(services, claim, error)
-        return None
+    except NewerFormat as newer:
+        postpone(services.ledger, [claim], newer)
+    return None
 
 
 def _write_group(
