@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared import vectorlog
 from shared.ledger import Ledger
-from shared.manifest import read_results, write_results
+from shared.manifest import read_items, read_results, write_results
 from shared.models import ItemResult, ItemState, Stage
 from shared.vectorlog import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
@@ -200,11 +200,7 @@ def api(tmp_path: Path) -> Api:
 def skips(api: Api, **request: Any) -> list[bool]:
     response = api.http.post("/v1/jobs", **request)
     assert response.status_code == 202, response.text
-    prefix = f"jobs/{response.get_json()['job_id']}/manifest/"
-    lines = [
-        line for key in api.services.blobs.list(prefix) for line in api.services.blobs.get(key).splitlines()
-    ]
-    return [json.loads(line).get("skip_near", False) for line in lines]
+    return [item.skip_near for item in read_items(api.services.blobs, response.get_json()["job_id"], 0, 9)]
 
 
 URLS = ["http://x.test/1", "http://x.test/2"]
