@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-full performance screenshots faults eval train clean
+.PHONY: help install demo test test-system check format bench bench-full performance screenshots faults eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,16 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: install ## Start everything, ingest a few hundred pictures, search them (SOURCE=folder or URL list)
-	@$(BIN)/python -m deploy.demo $(if $(SOURCE),"$(SOURCE)")
+	@$(BIN)/python -m examples.demo $(if $(SOURCE),"$(SOURCE)")
 
 # Not by the number of tests a file: the longest files, which wait most, have few and would come last.
 test: install ## Run all tests (ARGS="-k name" for some)
+	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-system: install ## Run the tests that need programs of the system, nginx say; installs those first
+	@$(BIN)/python -m tests.system.programs
+	$(BIN)/pytest -m system $(ARGS)
 
 check: install ## Lint, format check, types
 	$(BIN)/ruff check
@@ -59,7 +64,7 @@ train: install ## Train the starter model anew, or go on (two CPU hours; see tra
 	$(BIN)/python -m training fetch
 	test -f data/training/items.json || $(BIN)/python -m training build
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m training train $(ARGS)
-	$(BIN)/python -m training export shared/starter
+	$(BIN)/python -m training export shared/embedding/starter
 
 clean: ## Remove .venv and caches (the data stays)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

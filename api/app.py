@@ -1,36 +1,30 @@
 """The application: `create_app` is the contents page."""
 
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
-from api import (
-    auth,
-    collections,
-    context,
-    duplicates,
-    explain,
-    headers,
-    health,
-    images,
-    jobs,
-    moves,
-    openapi,
-    page,
-    problems,
-    rate_limits,
-    search,
-    slots,
-    system,
-)
-from api.auth import KeyRing
-from api.context import Context, EncoderLoader, LoadEncoder, load_encoder
-from api.health import Probe
-from api.metrics import Metrics
+from api import context
+from api.collections import routes as collections
+from api.collections import transfers
+from api.context import Context
+from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
+from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
+from api.http.auth import KeyRing
+from api.http.metrics import Metrics
+from api.images import duplicates
+from api.images import routes as images
+from api.jobs import routes as jobs
+from api.operations import health, system
+from api.readiness import Probe
+from api.search import explain
+from api.search import routes as search
+from api.web import docs
+from api.web import routes as page
 from shared.config import Settings
 from shared.services import Services, build_services
+from shared.version import VERSION
 
 
 def create_app(
@@ -45,19 +39,20 @@ def create_app(
     `threads`: how many requests the server answers at once.
     """
     services = services or build_services(settings)
-    app = openapi.make_app(__name__, _version())
+    app = openapi.make_app(__name__, VERSION)
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), Probe()))
+    probe = Probe(services, loader)
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe))
 
-    slots.install(app, threads)
+    concurrency.install(app, threads)
     problems.install(app)
-    headers.install(app)
+    security_headers.install(app)
     _install_metrics(app)
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)
     auth.require_scopes(app)
-    slots.limit_uploads(app)
+    concurrency.limit_uploads(app)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)
@@ -65,10 +60,10 @@ def create_app(
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)
-    app.register_api(moves.blueprint)
+    app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
-    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
 
     loader.start()
@@ -87,10 +82,3 @@ def _install_metrics(app: Flask) -> None:
 
     app.before_request(start)
     app.after_request(finish)
-
-
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "0"

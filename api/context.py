@@ -1,73 +1,22 @@
 """What the current app works with: its services, its encoder once that is loaded, its metrics."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import structlog
 from flask import Flask, current_app
 
-from api.auth import KeyRing
-from api.confidence import Backgrounds
-from api.metrics import Metrics
-from api.texts import EncodedText, TextCache
-from shared.encoder import Encoder, resolve_auto
-from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
+from api.encoding.calibration import Backgrounds
+from api.encoding.encoder_loader import EncoderLoader
+from api.encoding.text_cache import EncodedText, TextCache
+from api.http.auth import KeyRing
+from api.http.metrics import Metrics
+from api.readiness import Probe
+from shared.embedding.encoder import Encoder
+from shared.errors import CollectionNotFound
+from shared.index.collection import Collection
+from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
-if TYPE_CHECKING:
-    from api.health import Probe
-
 _EXTENSION = "image_search"
-_RETRY_SECONDS = 30.0
-
-log = structlog.get_logger()
-
-LoadEncoder = Callable[[Services], Encoder]
-
-
-class EncoderLoader:
-    """Loads and warms the encoder in a daemon thread, again and again until it succeeds."""
-
-    def __init__(self, load: Callable[[], Encoder], *, retry_s: float = _RETRY_SECONDS) -> None:
-        self._load = load
-        self._retry_s = retry_s
-        self._encoder: Encoder | None = None
-        self._failure: str | None = None
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        threading.Thread(target=self._run, name="encoder-loader", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def get(self) -> Encoder:
-        """Raises ModelNotReady while it loads, Unavailable with the reason when the last attempt failed."""
-        if self._encoder is not None:
-            return self._encoder
-        if self._failure is None:
-            raise ModelNotReady("The model is still being loaded.")
-        error = Unavailable(self._failure)
-        error.code = ModelUnavailable.code
-        raise error
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                encoder = self._load()
-                encoder.warm()
-            except ImageSearchError as error:
-                self._failure = error.detail
-                log.error("the model cannot be loaded", detail=error.detail, retry_s=self._retry_s)  # noqa: TRY400
-            except Exception:
-                self._failure = "The model cannot be loaded; the server's log says why."
-                log.exception("the model cannot be loaded", retry_s=self._retry_s)
-            else:
-                self._encoder, self._failure = encoder, None
-                return
-            self._stopped.wait(self._retry_s)
 
 
 @dataclass(frozen=True)
@@ -78,7 +27,7 @@ class Context:
     loader: EncoderLoader
     keys: KeyRing
     metrics: Metrics
-    probe: "Probe"
+    probe: Probe
     texts: TextCache = field(default_factory=TextCache)
     backgrounds: Backgrounds = field(default_factory=Backgrounds)
 
@@ -106,23 +55,15 @@ def encoded_text(text: str) -> EncodedText:
     return context().texts.get(encoder(), text)
 
 
+def open_collection(name: str) -> Collection | None:
+    """None for the default collection before anything was put into it. Raises CollectionNotFound."""
+    try:
+        return services().index.collection(name)
+    except CollectionNotFound as error:
+        if name == DEFAULT_COLLECTION:
+            return None
+        raise error.at("/collection") from None
+
+
 def metrics() -> Metrics:
     return context().metrics
-
-
-def load_encoder(services: Services) -> Encoder:
-    """What the settings ask for; `auto` is looked up, or decided, in the blob store.
-
-    The log says which collections it cannot read, and which model they need.
-    """
-    settings = services.settings
-    model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
-    encoder = Encoder.load(
-        model,
-        device=settings.device,
-        precision=settings.precision,
-        batch_size=settings.batch_size,
-        one_core_each=True,
-    )
-    services.warn_of_foreign(encoder.name, encoder.fingerprint)
-    return encoder

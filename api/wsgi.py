@@ -3,8 +3,8 @@
 from flask import Flask
 
 from api.app import create_app
-from api.context import LoadEncoder
-from api.context import load_encoder as load_own
+from api.encoding.encoder_loader import LoadEncoder
+from api.encoding.encoder_loader import load_encoder as load_own
 from shared.config import Settings, load_settings
 from shared.logs import configure_logging
 

@@ -35,9 +35,9 @@ from benchmarks import (
     vectors,
 )
 from benchmarks.photos import served, write_photos
+from benchmarks.random_checkpoint import make_random_checkpoint
 from benchmarks.records import Recording
 from benchmarks.results import Curve, NotHere, Result, show
-from deploy.checkpoint import make_random_checkpoint
 
 PARITY_SAMPLE = 100
 DECODE_SAMPLE = 6

@@ -21,9 +21,9 @@ from PIL import Image
 from benchmarks.naive import Naive
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
-from shared.encoder import Encoder
-from shared.images import RENDITION_SIDE, open_query_image
-from shared.preprocess import Preprocess
+from shared.embedding.encoder import Encoder
+from shared.imaging.decode import RENDITION_SIDE, open_query_image
+from shared.imaging.preprocess import Preprocess
 
 ROUNDS = 3
 MAX_PIXELS = 100_000_000

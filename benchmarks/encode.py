@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
-from shared.encoder import Encoder
-from shared.images import decode
+from shared.embedding.encoder import Encoder
+from shared.imaging.decode import decode
 
 ROUNDS = 15
 BATCH = 32
@@ -41,7 +41,7 @@ def _measure(checkpoint: Path, photos: list[Path]) -> list[Result]:
     encoders |= {precision: _load(checkpoint, precision) for precision in ("fp32", "bf16")}
     if shutil.which("g++"):
         encoders[COMPILED] = _load(checkpoint, "bf16")
-        encoders[COMPILED]._model.vision_model.compile(dynamic=False)
+        encoders[COMPILED].towers.model.vision_model.compile(dynamic=False)
     crops = np.stack([_crop(photo, encoders["fp32"]) for photo in photos])
     vectors = {name: encoder.encode_images(crops) for name, encoder in encoders.items()}
     seconds = _seconds(encoders, crops[:BATCH])

@@ -9,8 +9,8 @@ import httpx
 
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from shared.encoder import Encoder
-from shared.index import Index
+from shared.embedding.encoder import Encoder
+from shared.index.index import Index
 from tests.stack import Stack
 
 PICTURES = 60_000

@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from api.client import Client
 from benchmarks.jobs import ingest_rate
+from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
-from deploy.checkpoint import Shape, make_random_checkpoint
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from tests.stack import Stack
 
 GOALS: dict[Shape, float] = {"ViT-B/32": 20_000, "ViT-L/14": 2_000}  # pictures/s on an H100
@@ -127,7 +127,7 @@ def _encoder(shape: Shape, checkpoint: Path) -> tuple[dict[int, Encoding], list[
     ]
     if importlib.util.find_spec("triton"):
         eager = [_rate(encoder, crops) for _ in range(ROUNDS)]
-        encoder._model.vision_model.compile(dynamic=False, mode="reduce-overhead")
+        encoder.towers.model.vision_model.compile(dynamic=False, mode="reduce-overhead")
         encoder.encode_images(crops)
         ratios = [_rate(encoder, crops) / rate for rate in eager]
         results.append(
@@ -146,7 +146,7 @@ def _encoding(encoder: Encoder, crops: Crops, size: int, flops: float) -> Encodi
     """By turns with the ceiling, so that the chip's clock is alike for both."""
     encoder.batch_size = size
     encoder.encode_images(crops[: 2 * size])
-    vision = encoder._model.config.vision_config
+    vision = encoder.towers.model.config.vision_config
     rows = size * ((vision.image_size // vision.patch_size) ** 2 + 1)
     encoding = Encoding([], [])
     for _ in range(ROUNDS):

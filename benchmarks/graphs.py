@@ -8,7 +8,7 @@ from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
 from benchmarks.results import Curve
 from benchmarks.vectors import by_ef, fill, made_queries
-from shared import index
+from shared.index import index
 
 SIZE = 100_000
 GRAPHS = ((16, 100), (24, 128), (48, 200))  # max_neighbors, ef_construction

@@ -8,16 +8,17 @@ import numpy as np
 
 from benchmarks.results import Result, wall_seconds
 from benchmarks.synthetic import batches, image
-from shared import vectorlog
 from shared.config import Settings
-from shared.index import Index
-from shared.ledger import new_job_id
+from shared.index.index import Index
+from shared.ledger.ledger import new_job_id
 from shared.models import Chunk, Claim, ItemState, Stage
 from shared.services import Services, build_services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.vector_log import Addition, Segment
 from tests.chroma_server import ChromaServer
 from tests.redis_server import redis_server
-from worker import index
+from worker.pipelines import store_of
+from worker.stages import index
 
 VECTORS = 10_000
 DIMENSION = 512
@@ -69,16 +70,16 @@ def _product(work: Path) -> float:
             [vectors for _, vectors in batches(np.random.default_rng(0), VECTORS, DIMENSION)]
         )
         # Else the window of a stack without workers lets in four chunks at a time: no writer would be behind.
-        services.ledger.heartbeat("bench", "bench", [Stage.FETCH], math.ceil(VECTORS / CHUNK))
+        services.ledger.workers.heartbeat("bench", "bench", [Stage.FETCH], math.ceil(VECTORS / CHUNK))
         services.index.ensure("images", model=MODEL, fingerprint=FINGERPRINT, dimension=DIMENSION)
         elapsed = 0.0
         for number in range(math.ceil(VECTORS / CHUNK)):
             chunk = Chunk(job_id, 0, number, 0)
             while (claim := services.ledger.claim(chunk, Stage.FETCH)) is None:
                 if not services.ledger.dispatch():  # as much waits as may: the stage lets in more
-                    elapsed += wall_seconds(lambda: index.drain(services))
+                    elapsed += wall_seconds(lambda: index.drain(services, store_of))
             _to_index(services, claim, rows[claim.first_item : claim.last_item])
-        elapsed += wall_seconds(lambda: index.drain(services))
+        elapsed += wall_seconds(lambda: index.drain(services, store_of))
         counts = services.ledger.get(job_id).counts
     if counts[ItemState.INDEXED] != VECTORS:
         raise RuntimeError(f"not every vector was indexed: {counts}")
@@ -91,7 +92,7 @@ def _to_index(services: Services, claim: Claim, vectors: np.ndarray) -> None:
         for i in range(claim.first_item, claim.last_item)
     ]
     segment = Segment(claim.version, MODEL, FINGERPRINT, additions, vectors)
-    key = vectorlog.write_segment(
+    key = vector_log.write_segment(
         services.blobs, claim.collection, claim.chunk.ref.replace(":", "."), segment
     )
     moves = [(addition.index, ItemState.FETCHED) for addition in additions]

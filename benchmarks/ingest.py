@@ -20,9 +20,9 @@ from benchmarks.naive import Naive
 from benchmarks.processes import cpu_seconds, machine_seconds
 from benchmarks.results import Result
 from benchmarks.stages import Stage
-from shared.blobs import collection_prefix, log_prefix
-from shared.encoder import Encoder
-from shared.images import open_query_image
+from shared.embedding.encoder import Encoder
+from shared.imaging.decode import open_query_image
+from shared.storage.blobs import collection_prefix, log_prefix
 from tests.chroma_server import ChromaServer
 from tests.stack import ROLES, Stack
 

@@ -8,11 +8,11 @@ import redis
 from numpy.typing import NDArray
 
 from api.client import Client
-from api.job_schemas import JobOut
+from api.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
-from shared.ledger import PREFIX
+from shared.ledger.scripts import PREFIX
 from shared.models import ItemState
 from tests.stack import Stack
 

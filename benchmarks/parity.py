@@ -9,8 +9,8 @@ from PIL import Image
 
 from benchmarks.naive import Naive
 from benchmarks.results import Result
-from shared.encoder import Encoder
-from shared.images import decode
+from shared.embedding.encoder import Encoder
+from shared.imaging.decode import decode
 
 MAX_PIXELS = 100_000_000
 

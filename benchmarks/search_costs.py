@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from shared.encoder import Encoder
-from shared.index import Index
+from shared.embedding.encoder import Encoder
+from shared.index.index import Index
 from tests.stack import Stack
 
 ROUNDS, TEXTS = 5, 40

@@ -15,8 +15,8 @@ from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Users, simulate
-from shared.encoder import Encoder
-from shared.index import Index
+from shared.embedding.encoder import Encoder
+from shared.index.index import Index
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 

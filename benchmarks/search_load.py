@@ -17,8 +17,8 @@ from benchmarks.processes import anonymous_mib
 from benchmarks.results import Curve, Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Tally, Users, simulate
-from shared.encoder import Encoder
-from shared.index import Index
+from shared.embedding.encoder import Encoder
+from shared.index.index import Index
 from tests.api_server import api_server, children
 from tests.chroma_server import ChromaServer
 

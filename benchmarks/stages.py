@@ -14,13 +14,13 @@ import numpy as np
 from benchmarks.processes import cpu_seconds
 from benchmarks.results import wall_seconds
 from benchmarks.synthetic import image
-from shared.blobs import Blobs, picture_key
 from shared.config import Settings
-from shared.download import Downloader
-from shared.encoder import Encoder
-from shared.images import Picture, Preprocess, decode
-from shared.index import Index
-from shared.vectorlog import Addition, Segment, read_segment, write_segment
+from shared.download.downloader import Downloader
+from shared.embedding.encoder import Encoder
+from shared.imaging.decode import Picture, Preprocess, decode
+from shared.index.index import Index
+from shared.storage.blobs import Blobs, picture_key
+from shared.storage.vector_log import Addition, Segment, read_segment, write_segment
 from tests.chroma_server import ChromaServer
 
 CORES = len(os.sched_getaffinity(0))

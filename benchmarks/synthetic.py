@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoder import Encoder
-from shared.index import Collection, Index
+from shared.embedding.encoder import Encoder
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import DEFAULT_COLLECTION, Image
 
 CLUSTERS = 600

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 
-from api.client_jobs import POLL_SECONDS as POLL_S
-from shared.tagging import read_vocabulary
+from api.client.job_operations import POLL_SECONDS as POLL_S
+from shared.embedding.tagging import read_vocabulary
 
 TIMEOUT_S = 30.0
 NO_ANSWER = 0

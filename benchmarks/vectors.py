@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from benchmarks.processes import cpu_seconds, resident_mib
 from benchmarks.results import Curve, Result, wall_seconds
 from benchmarks.synthetic import batches, clustered, image, texts
-from shared.index import WRITE_TIMEOUT_S, Collection, Index
+from shared.index.collection import WRITE_TIMEOUT_S, Collection
+from shared.index.index import Index
 from shared.models import DEFAULT_COLLECTION
 from tests.chroma_server import ChromaServer
 

@@ -1,4 +1,4 @@
-"""The `image-search` command: one command a role here, the client's commands from api/cli*.py."""
+"""The `image-search` command: one command a role here, the client's commands from api/cli/."""
 # ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,13 @@ import click
 
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
+from shared.version import VERSION
 
 if TYPE_CHECKING:
-    from shared.blobs import Blobs
+    from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = ("api.cli_jobs", "api.cli_search", "api.cli_collections")
+CLIENT_MODULES = ("api.cli.jobs", "api.cli.search", "api.cli.collections")
 
 
 class Commands(click.Group):
@@ -52,15 +52,8 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-def _version() -> str:
-    try:
-        return version("image-search")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="image-search")
+@click.version_option(VERSION, prog_name="image-search")
 def main() -> None:
     """Search pictures with words and pictures; ingest them in bulk."""
 
@@ -91,9 +84,10 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
     Ready when GET /readyz answers 200. Ctrl-C stops all of it and loses nothing.
     """
     from deploy import embedded
+    from deploy.data_folder import data_folder
     from shared.config import load_settings
 
-    folder = embedded.data_folder(data_dir)
+    folder = data_folder(data_dir)
     fetch = fetch_workers or max(1, min(4, _cpus() - 1))
     embedded.up(
         load_settings(), folder, host=host, port=port, fetch_workers=fetch, encode_workers=encode_workers
@@ -103,7 +97,7 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
 @main.command()
 @click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-# Fewer than four, and slow requests could hold all of them (api/slots.py).
+# Fewer than four, and slow requests could hold all of them (api/http/concurrency.py).
 @click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="A process.")
 @click.option(
     "--processes",
@@ -143,7 +137,7 @@ def worker(queues: list[str], concurrency: int) -> None:
 def sweep() -> None:
     """Send what was abandoned round again; delete what has expired."""
     from shared.config import load_settings
-    from worker.sweep import run_sweep
+    from worker.recovery.sweep import run_sweep
 
     run_sweep(load_settings())
 
@@ -224,7 +218,7 @@ def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
 @json_option
 def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bool) -> None:
     """Make a key. It is shown this once."""
-    from api.auth import create_key
+    from shared.api_keys import create_key
 
     key = create_key(_key_store(data_dir), name, scopes)
     click.echo(json.dumps({"key": key, "name": name, "scopes": scopes}) if as_json else key)
@@ -235,9 +229,9 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 @json_option
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
-    from api.auth import list_keys
-    from api.cli_command import console_for, day_and_time, table_of
-    from shared.job_view import rfc3339
+    from api.cli.common import console_for, day_and_time, table_of
+    from shared.api_keys import list_keys
+    from shared.rfc3339 import rfc3339
 
     found = list_keys(_key_store(data_dir))
     if as_json:
@@ -259,7 +253,7 @@ def keys_list(data_dir: Path | None, as_json: bool) -> None:
 @json_option
 def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
     """Revoke a key by its id."""
-    from api.auth import revoke_key
+    from shared.api_keys import revoke_key
 
     revoke_key(_key_store(data_dir), key_id)
     words = f"revoked {key_id}; servers forget it within seconds"
@@ -268,9 +262,9 @@ def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
 
 def _key_store(data_dir: Path | None) -> Blobs:
     """Keys live in the blob store: the one set, else that of `up`'s data folder."""
-    from deploy.embedded import data_folder
-    from shared.blobs import Blobs
+    from deploy.data_folder import data_folder
     from shared.config import load_settings
+    from shared.storage.blobs import Blobs
 
     settings = load_settings()
     own = data_dir is not None or "blob_url" not in settings.model_fields_set

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from deploy.embedded import Folder, data_folder, http_status
-from shared.blobs import Blobs
-from shared.checkpoints import AUTO, RECORD_KEY, resolve_auto
+from deploy.data_folder import Folder, data_folder
+from deploy.embedded import OWN_SETTINGS
+from deploy.ports import http_status
 from shared.config import PREFIX, Settings, load_settings
+from shared.embedding.checkpoints import AUTO, RECORD_KEY, resolve_auto
 from shared.errors import ConfigError, ImageSearchError
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
 from shared.models import Stage
+from shared.storage.blobs import Blobs
 
 DEADLINE_S = 10.0
 MODEL_DEADLINE_S = 180.0  # imports torch and reads the weights
@@ -35,6 +37,9 @@ class Note(str):
     __slots__ = ()
 
 
+Check = tuple[str, Callable[[], str], float]  # its subject, what it does, its seconds
+
+
 @dataclass(frozen=True)
 class Finding:
     subject: str
@@ -46,7 +51,10 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
     """Prints the findings. False when something is broken."""
     settings, source, url = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
-    checks: list[tuple[str, Callable[[], str], float]] = [
+    found = [] if data_dir or settings.model_fields_set & set(OWN_SETTINGS) else _answers(url)
+    if found:
+        source = f"none says where Redis and Chroma are: this is what {url} says of itself"
+    checks: Sequence[Check] = found or [
         ("redis", lambda: _redis(settings), DEADLINE_S),
         ("broker", lambda: _broker(settings), DEADLINE_S),
         ("chroma", lambda: _chroma(settings), DEADLINE_S),
@@ -73,7 +81,7 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
 def examine_this_worker(as_json: bool = False) -> bool:
     """Whether a worker of this host (a container) sent a heartbeat of late: for container health checks."""
     settings = load_settings()
-    seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers())
+    seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers.seen())
     if as_json:
         print(json.dumps({"healthy": seen}))
     return seen
@@ -97,7 +105,41 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
     return settings.model_copy(update=update), f"`up` with pid {folder.running()} in {folder.root}", url
 
 
-def _run(checks: Sequence[tuple[str, Callable[[], str], float]]) -> list[Finding]:
+def _answers(url: str) -> list[Check]:
+    """Checks of what the server at `url` says of itself; none where no server of ours answers."""
+    from api.client import ApiError, Client  # noqa: PLC0415
+
+    try:
+        with Client(url, os.environ.get(PREFIX + "API_KEY"), timeout=DEADLINE_S, retries=0) as client:
+            ready = client.ready()
+            system, refused = None, ""
+            try:
+                system = client.system()
+            except ApiError as error:
+                refused = f"; it says no more: {error.detail} ({PREFIX}API_KEY)"
+    except ApiError:
+        return []
+
+    def said(of: Any, told: Any, describe: Callable[[Any], str]) -> Callable[[], str]:
+        def check() -> str:
+            if not of.ok:
+                raise ConfigError(of.detail or "does not work")
+            return "works" if told is None else describe(told)
+
+        return check
+
+    checks = {
+        "redis": said(ready.redis, None, str),
+        "chroma": said(ready.chroma, system and system.collections, _contents),
+        "blobs": said(ready.blobs, None, str),
+        "workers": said(ready.redis, ready.workers.model_dump(), _staffed),
+        "api": lambda: Note(f"{url} answers{refused}") if refused else f"{url} answers",
+        "model": said(ready.model, system and system.model, _described),
+    }
+    return [(subject, check, DEADLINE_S) for subject, check in checks.items()]
+
+
+def _run(checks: Sequence[Check]) -> list[Finding]:
     """Runs all checks at once, each within its seconds; a hung one is left behind in its thread."""
     pending = [(subject, _in_thread(check), deadline_s) for subject, check, deadline_s in checks]
     return [_finding(subject, future, deadline_s) for subject, future, deadline_s in pending]
@@ -152,7 +194,7 @@ def _broker(settings: Settings) -> str:
 
 
 def _chroma(settings: Settings) -> str:
-    from shared.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
+    from shared.index.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
 
     token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
     index = Index(
@@ -164,12 +206,19 @@ def _chroma(settings: Settings) -> str:
         raise ConfigError(
             f"does not answer at {settings.chroma_url}: start it (`chroma run`), or set {PREFIX}CHROMA_URL"
         ) from None
-    counts = [collection.count for collection in index.collections()]
-    return f"{settings.chroma_url}, {len(counts)} collections, {sum(counts)} pictures"
+    return f"{settings.chroma_url}, {_contents(index.collections())}"
+
+
+def _contents(collections: Sequence[Any]) -> str:
+    return f"{len(collections)} collections, {sum(one.count for one in collections)} pictures"
 
 
 def _blobs(settings: Settings) -> str:
     blobs = Blobs(settings.blob_url)
+    if "blob_url" not in settings.model_fields_set and not blobs.exists(""):
+        return Note(
+            f"{settings.blob_url} is not there yet: the first start makes it, or set {PREFIX}BLOB_URL"
+        )
     key, value = f"scratch/doctor/{secrets.token_hex(8)}", secrets.token_bytes(16)
     blobs.put(key, value)
     same = blobs.get(key) == value
@@ -180,13 +229,17 @@ def _blobs(settings: Settings) -> str:
 
 
 def _workers(settings: Settings) -> str:
-    workers = Ledger(settings.redis_url).workers()
-    idle = [stage for stage in Stage if not any(stage in worker.queues for worker in workers)]
+    workers = Ledger(settings.redis_url).workers.seen()
+    return _staffed({stage: sum(stage in worker.queues for worker in workers) for stage in Stage})
+
+
+def _staffed(counts: Mapping[str, int]) -> str:
+    idle = [stage for stage in Stage if not counts[stage]]
     if idle:
         raise ConfigError(
             f"no worker for {', '.join(idle)}: start `image-search worker --queues {','.join(idle)}`"
         )
-    return ", ".join(f"{stage} {sum(stage in worker.queues for worker in workers)}" for stage in Stage)
+    return ", ".join(f"{stage} {counts[stage]}" for stage in Stage)
 
 
 def _api(url: str) -> str:
@@ -199,7 +252,7 @@ def _api(url: str) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from shared.encoder import Encoder  # noqa: PLC0415
+    from shared.embedding.encoder import Encoder  # noqa: PLC0415
 
     name = settings.model
     if name == AUTO:
@@ -209,7 +262,11 @@ def _model(settings: Settings) -> str:
         name = resolve_auto(blobs)
     encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)
     encoder.warm()
-    return f"{name} ({encoder.dimension} dimensions) on {encoder.device_name}, {encoder.precision}"
+    return _described(encoder)
+
+
+def _described(model: Any) -> str:
+    return f"{model.name} ({model.dimension} dimensions) on {model.device_name}, {model.precision}"
 
 
 def _shown(url: str) -> str:

@@ -1,34 +1,25 @@
-"""`image-search up`: Redis, Chroma, one worker of each role, the sweeper and the API, on one machine.
-
-The data folder holds everything: `redis/` and `chroma/` (their files), `blobs/` (thumbnails, vector log,
-keys), `logs/` (one file a child), `run/` (socket, lock, port, the settings that the children were given).
-"""
+"""`image-search up`: Redis, Chroma, one worker of each role, the sweeper and the API, on one machine."""
 
 import contextlib
-import fcntl
-import http.client
-import json
 import os
 import re
 import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
+from deploy.data_folder import Folder, hold
+from deploy.ports import check_port_free, free_port, http_status, in_url, reachable_host
 from deploy.supervisor import Child, Supervisor
 from shared.config import PREFIX, Settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging
 from shared.models import Stage
 
-DEFAULT_DATA_DIR = Path("~/.local/share/image-search")
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
 OWN_SETTINGS = (
     "redis_url",
@@ -44,40 +35,6 @@ API_START_S = 600.0  # loads the model, perhaps from a slow disk
 REDIS_GROUP, CHROMA_GROUP, ROLE_GROUP = 3, 2, 1  # ended from low to high
 WORKER_NICENESS = 5  # a third of the API's weight while both want the processor; alone, all of it
 INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer only makes them slower
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where things are in a data folder."""
-
-    root: Path
-
-    @property
-    def blob_url(self) -> str:
-        return f"file://{self.root}/blobs"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    def running(self) -> int | None:
-        """The pid of the `up` that holds this folder, if one does."""
-        try:
-            with _locked(self.run / "lock"):
-                return None
-        except OSError:
-            return _pid_in(self.run / "lock")
-
-    def child_settings(self) -> dict[str, str]:
-        """The variables that the running `up` gave its children; empty when none runs."""
-        if self.running() is None:
-            return {}
-        loaded: dict[str, str] = json.loads((self.run / "settings.json").read_text(encoding="utf-8"))
-        return loaded
-
-
-def data_folder(path: Path | None) -> Folder:
-    return Folder((path or DEFAULT_DATA_DIR).expanduser().absolute())
 
 
 def up(
@@ -99,8 +56,8 @@ def up(
         click.echo(f"data folder {folder.root}")
         click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:
-            chroma_port = remembered_port(folder.run / "chroma.port")
-            url = f"http://{_in_url(reachable_host(host))}:{port}"
+            chroma_port = folder.remembered_port("chroma")
+            url = f"http://{in_url(reachable_host(host))}:{port}"
             variables = {
                 "REDIS_URL": f"unix://{redis_socket}?db=0",
                 "BROKER_URL": f"unix://{redis_socket}?db=0",
@@ -209,8 +166,8 @@ def _chroma() -> str:
 
 def _decide_model(settings: Settings) -> str:
     """The model that every child shall load, looked up (or downloaded) once, here."""
-    from shared.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
-    from shared.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
+    from shared.embedding.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
+    from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
 
     name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model
     resolve_model(name)
@@ -218,20 +175,20 @@ def _decide_model(settings: Settings) -> str:
 
 
 def _check_vocabulary(settings: Settings) -> None:
-    from shared.tagging import read_vocabulary  # noqa: PLC0415 - numpy
+    from shared.embedding.tagging import read_vocabulary  # noqa: PLC0415 - numpy
 
     read_vocabulary(settings.tag_vocabulary)
 
 
 def _check_ledger(url: str) -> None:
-    from shared.ledger import Ledger  # noqa: PLC0415 - redis
+    from shared.ledger.ledger import Ledger  # noqa: PLC0415 - redis
 
     Ledger(url).ping()  # raises NewerFormat
 
 
 def _check_bind(host: str, settings: Settings) -> None:
-    from api.auth import check_bind  # noqa: PLC0415 - Flask
-    from shared.blobs import Blobs  # noqa: PLC0415
+    from shared.api_keys import check_bind  # noqa: PLC0415
+    from shared.storage.blobs import Blobs  # noqa: PLC0415
 
     check_bind(host, Blobs(settings.blob_url))
 
@@ -239,9 +196,7 @@ def _check_bind(host: str, settings: Settings) -> None:
 def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
     """The children's environment; the settings in it are also left in `run/settings.json` for `doctor`."""
     chosen = {PREFIX + name: value for name, value in variables.items()}
-    path = folder.run / "settings.json"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(chosen), encoding="utf-8")
+    folder.write_child_settings(chosen)
     dropped = {PREFIX + name.upper() for name in OWN_SETTINGS}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in dropped}
     return {
@@ -253,56 +208,6 @@ def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-@contextlib.contextmanager
-def hold(folder: Folder) -> Iterator[int]:
-    """Holds the data folder for this process; yields the lock's descriptor.
-
-    The guard of `deploy.supervisor` inherits it, so the folder stays taken until the children of a killed
-    `up` are gone: then this waits. Raises ConfigError while the holder lives.
-    """
-    path = folder.run / "lock"
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with _locked(path) as descriptor:
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, str(os.getpid()).encode())
-                yield descriptor
-                return
-        except BlockingIOError:
-            holder = _pid_in(path)
-            if (holder is not None and _alive(holder)) or time.monotonic() > deadline:
-                raise ConfigError(
-                    f"{folder.root} is in use by another `image-search up` (pid {holder})"
-                ) from None
-            time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _pid_in(path: Path) -> int | None:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return int(text) if text.isdigit() else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @contextlib.contextmanager
@@ -326,57 +231,3 @@ def redis_answers(path: Path) -> bool:
             return connection.recv(64).startswith(b"+PONG")
     except OSError:
         return False
-
-
-def http_status(url: str, timeout_s: float = 5.0) -> int | None:
-    """The status of a GET of a server on this machine (no proxy, no redirects), None without an answer."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-    try:
-        connection.request("GET", f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}")
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def remembered_port(path: Path) -> int:
-    """The port in `path` if it is still free, else a new one, written there."""
-    remembered = _pid_in(path)
-    if remembered is not None and _is_free("127.0.0.1", remembered):
-        return remembered
-    port = free_port()
-    path.write_text(str(port), encoding="utf-8")
-    return port
-
-
-def check_port_free(host: str, port: int) -> None:
-    """Raises ConfigError in one line, which gunicorn would only do after seconds of retries."""
-    if not _is_free(host, port):
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: the port is taken or the address is not this machine's"
-        )
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family):
-            return True
-    except OSError:
-        return False
-
-
-def reachable_host(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

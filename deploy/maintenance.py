@@ -11,8 +11,8 @@ from rich.table import Table
 from deploy.doctor import deployment
 from shared.logs import configure_logging
 from shared.services import Services, build_services
-from worker import replay
-from worker.replay import Faults
+from worker.recovery import rebuild as recovery
+from worker.recovery.rebuild import Faults
 
 SHOWN = 20
 _MEANINGS = {
@@ -24,7 +24,7 @@ _MEANINGS = {
 
 def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
     """Prints what differs. Whether nothing does."""
-    faults = replay.verify(_services(data_dir), collection)
+    faults = recovery.verify(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
         return not faults
@@ -36,7 +36,7 @@ def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> boo
 
 def rebuild(data_dir: Path | None, collection: str, as_json: bool = False) -> None:
     """Makes the collection anew and prints what was wrong with the one before."""
-    faults = replay.rebuild(_services(data_dir), collection)
+    faults = recovery.rebuild(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
         return

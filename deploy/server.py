@@ -12,15 +12,15 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
-from api.auth import check_bind
-from deploy.embedded import check_port_free
-from shared.blobs import Blobs
+from deploy.ports import check_port_free
+from shared.api_keys import check_bind
 from shared.config import Settings
 from shared.errors import ImageSearchError
 from shared.logs import configure_logging
+from shared.storage.blobs import Blobs
 
 if TYPE_CHECKING:
-    from api.context import LoadEncoder
+    from api.encoding.encoder_loader import LoadEncoder
 
 GRACE_S = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
 
@@ -58,7 +58,7 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": processes,
-        "worker_class": "deploy.connections.Worker",
+        "worker_class": "deploy.gunicorn_worker.Worker",
         "threads": threads,
         "timeout": 60,
         "graceful_timeout": GRACE_S,
@@ -96,7 +96,7 @@ def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
     """
     if settings.device != "cpu" or settings.precision == "int8":
         return None
-    from api.context import load_encoder  # noqa: PLC0415 - Prometheus, see above
+    from api.encoding.encoder_loader import load_encoder  # noqa: PLC0415 - Prometheus, see above
     from shared.services import build_services  # noqa: PLC0415
 
     configure_logging(settings)

@@ -1,7 +1,6 @@
-"""Every setting, read in one place. docs/settings.md is this table for readers; a guard test compares."""
+"""Every setting, read in one place. docs/settings.md says what each means; a guard test compares."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,43 +24,35 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the job ledger")
-    broker_url: str | None = Field(None, description="Celery broker; the ledger's Redis when unset")
-    chroma_url: str = Field("http://127.0.0.1:8001", description="Chroma server")
-    chroma_tenant: str = Field("default_tenant", description="Chroma tenant")
-    chroma_database: str = Field("default_database", description="Chroma database")
-    chroma_token: SecretStr | None = Field(None, description="Chroma Cloud token, sent as x-chroma-token")
-    blob_url: str = Field("file://./data/blobs", description="fsspec URL of the blob store")
-    model: str = Field("auto", description="Hugging Face id, folder, `starter`, or `auto`")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="torch device")
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto", description="encoder precision"
-    )
-    chunk_size: int = Field(64, ge=1, le=1024, description="items a chunk (one message)")
-    batch_size: int = Field(32, ge=1, le=4096, description="pictures an encoder batch")
-    fetch_concurrency: int = Field(16, ge=1, le=256, description="downloads at once a fetch process")
-    fetch_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds a whole download may take")
-    max_image_bytes: int = Field(50 * 2**20, ge=1, description="bytes of one picture's file")
-    max_image_pixels: int = Field(100_000_000, ge=1, description="pixels of one picture")
-    max_upload_bytes: int = Field(2 * 2**30, ge=1, description="bytes of one multipart request")
-    allow_hosts: Annotated[list[str], NoDecode] = Field(
-        default_factory=list, description="hosts or CIDRs that URL fetching may reach although private"
-    )
-    host_rate: float = Field(20.0, gt=0, le=10_000, description="requests a second a foreign host")
-    refused_robots_tags: Annotated[list[str], NoDecode] = Field(
-        default_factory=list, description="X-Robots-Tag directives that keep a picture out"
-    )
-    job_ttl_days: float = Field(7.0, gt=0, description="days a finished job is kept")
-    keep: Literal["rendition", "original", "none"] = Field("rendition", description="pixels kept a picture")
-    callback_secret: SecretStr | None = Field(None, description="HMAC key of job callbacks")
-    tag_vocabulary: Path | None = Field(None, description="file of the tags, one a line; built in when unset")
-    tag_min_score: float = Field(0.15, ge=0, le=1, description="least probability of an assigned tag")
-    nsfw_max: float | None = Field(
-        None, ge=0, le=1, description="nsfw above which results leave a picture out"
-    )
-    rate_limit: str = Field("1200/minute", description="requests of an API key, or an address without one")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_format: Literal["console", "json"] = Field("console", description="log lines for people or machines")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    broker_url: str | None = None
+    chroma_url: str = "http://127.0.0.1:8001"
+    chroma_tenant: str = "default_tenant"
+    chroma_database: str = "default_database"
+    chroma_token: SecretStr | None = None
+    blob_url: str = "file://./data/blobs"
+    model: str = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    chunk_size: int = Field(64, ge=1, le=1024)
+    batch_size: int = Field(32, ge=1, le=4096)
+    fetch_concurrency: int = Field(16, ge=1, le=256)
+    fetch_timeout_s: float = Field(20.0, gt=0, le=600)
+    max_image_bytes: int = Field(50 * 2**20, ge=1)
+    max_image_pixels: int = Field(100_000_000, ge=1)
+    max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    allow_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    host_rate: float = Field(20.0, gt=0, le=10_000)
+    refused_robots_tags: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    job_ttl_days: float = Field(7.0, gt=0)
+    keep: Literal["rendition", "original", "none"] = "rendition"
+    callback_secret: SecretStr | None = None
+    tag_vocabulary: Path | None = None
+    tag_min_score: float = Field(0.15, ge=0, le=1)
+    nsfw_max: float | None = Field(None, ge=0, le=1)
+    rate_limit: str = "1200/minute"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
     @field_validator("allow_hosts", "refused_robots_tags", mode="before")
     @classmethod
@@ -89,13 +80,13 @@ class Settings(BaseSettings):
         return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings() -> Settings:
     """Settings from the environment and `.env`.
 
     Raises ConfigError, in one line that names the variable, for an unknown or malformed one.
     """
     known = {name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
-    for name in sorted(os.environ if environ is None else environ) + sorted(_dotenv_names()):
+    for name in sorted(os.environ) + sorted(_dotenv_names()):
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
             raise ConfigError(f"{name} is not a setting; docs/settings.md lists them")
     try:

@@ -8,7 +8,7 @@ ImageSearchError
 ├── Unauthorized          401
 ├── Forbidden             403
 ├── NotFound              404
-│   ├── JobNotFound, ImageNotFound, CollectionNotFound
+│   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept
 ├── Conflict              409
 │   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
 ├── RequestTooLarge       413

@@ -9,9 +9,12 @@ from typing import Any, Self
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
-# In the order of the table of typical colours in shared/appearance.py.
+# In the order of the table of typical colours in shared/imaging/colors_and_hash.py.
 COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MAX_KEY = 256
+PHASH = re.compile(r"[0-9a-f]{16}")
+_TIMES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999: RFC 3339 can say no others
+RANGES = {"created_at": _TIMES, "taken_at": _TIMES, "lat": (-90, 90), "lon": (-180, 180), "nsfw": (0, 1)}
 
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
@@ -177,7 +180,8 @@ class Image:
 
     `keys` are the users' names that point at it, oldest first.
     `tags`, best first, and `nsfw`, in [0, 1], are tagging.py's; `colors`, most area first, and `phash`, 16
-    hexadecimal digits, are appearance.py's. What was ingested before there were these has none of them.
+    hexadecimal digits, are appearance.py's. What was ingested before there were these has none of them; None
+    is also what earlier versions stored and no answer can say (RANGES).
     """
 
     id: str
@@ -187,7 +191,7 @@ class Image:
     width: int
     height: int
     bytes: int
-    created_at: float
+    created_at: float | None
     taken_at: float | None = None
     lat: float | None = None
     lon: float | None = None
@@ -197,6 +201,12 @@ class Image:
     colors: list[str] = field(default_factory=list)
     phash: str | None = None
     keys: list[str] = field(default_factory=list)
+
+
+def in_range(name: str, value: float) -> bool:
+    """Tell whether a number can be the value of this field of an Image; NaN never can."""
+    least, most = RANGES[name]
+    return least <= value <= most
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from kombu.exceptions import KombuError
 
 from shared.config import Settings
 from shared.errors import BrokerUnavailable, LedgerUnavailable
-from shared.ledger import Ledger
+from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Stage
 
 TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}
@@ -73,7 +73,7 @@ class Dispatcher:
         A writer at work needs no waking: one task drains what hundreds of messages would ask for, which would
         pile up in the broker for as long as a job lasts.
         """
-        if stage is Stage.INDEX and self._ledger.writer_works():
+        if stage is Stage.INDEX and self._ledger.writer.is_held():
             return
         try:
             self._celery.send_task(TASK_NAMES[stage], args=[chunk.ref], queue=str(stage))

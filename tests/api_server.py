@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.embedded import free_port, http_status
+from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
 from tests.stack import ROOT, eventually
 

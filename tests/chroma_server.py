@@ -13,7 +13,7 @@ from typing import Self
 
 import httpx
 
-from deploy.embedded import free_port
+from deploy.ports import free_port
 
 START_TIMEOUT_S = 60.0
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 from shared.config import Settings
 from shared.errors import ItemError
-from shared.images import decode
-from shared.preprocess import Preprocess
+from shared.imaging.decode import decode
+from shared.imaging.preprocess import Preprocess
 
 ROOT = Path(__file__).parent.parent
 NEVER = frozenset({"wrong", "died", "timeout"})

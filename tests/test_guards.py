@@ -4,7 +4,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -16,6 +18,7 @@ import yaml
 from benchmarks import records, report
 from deploy.cli import main
 from deploy.embedded import role_children
+from shared import errors
 from shared.config import PREFIX, Settings
 from shared.models import Stage
 
@@ -24,19 +27,44 @@ PACKAGES = ("api", "worker", "shared", "deploy")
 FORBIDDEN = {"api": {"worker", "deploy"}, "worker": {"api", "deploy"}, "shared": {"api", "worker", "deploy"}}
 # A foreign library and the modules that may import it: they turn its exceptions into ours.
 TOUCHED_BY = {
-    "chromadb": {"shared/index.py", "shared/index_connection.py"},
-    "redis": {"shared/ledger.py"},
-    "openvino": {"shared/openvino_tower.py"},
-    "nncf": {"shared/openvino_tower.py"},
-    "fsspec": {"shared/blobs.py"},
-    "torch": {"shared/encoder.py", "deploy/checkpoint.py"},
-    "transformers": {"shared/encoder.py", "deploy/checkpoint.py"},
+    "chromadb": {f"shared/index/{name}.py" for name in ("index", "collection", "connection")},
+    "redis": {"shared/ledger/ledger.py"},
+    "openvino": {"shared/embedding/openvino_int8.py"},
+    "nncf": {"shared/embedding/openvino_int8.py"},
+    "fsspec": {"shared/storage/blobs.py"},
+    "torch": {"shared/embedding/towers.py"},
+    "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download.py", "api/client.py", "shared/index_connection.py"},
-    "pyarrow": {"shared/parquet.py", "api/sources.py"},
+    "httpx": {"shared/download/downloader.py", "api/client/client.py", "shared/index/connection.py"},
+    "pyarrow": {"shared/storage/parquet.py", "api/client/sources.py"},
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}
+HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
+# What each room imports of its package: a module beside the rooms is a room of its own. Of a package with one
+# row every room has one, and there is no circle.
+ROOMS: dict[str, set[str]] = {
+    "api.app": {
+        "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",
+        "web",
+    },
+    "api.cli": {"client", "models"},
+    "api.client": {"models"},
+    "api.collections": {"context", "http", "jobs", "models"},
+    "api.context": {"encoding", "http", "readiness"},
+    "api.encoding": set(),
+    "api.http": {"models"},
+    "api.images": {"context", "http", "models", "search"},
+    "api.jobs": {"context", "http", "models"},
+    "api.models": set(),
+    "api.operations": {"context", "http", "models"},
+    "api.readiness": {"encoding", "models"},
+    "api.search": {"context", "encoding", "http", "models"},
+    "api.web": {"http"},
+    "api.wsgi": {"app", "encoding"},
+}  # fmt: skip
+ROOMED = sorted({room.split(".")[0] for room in ROOMS})
+MOST_MODULES = 12
 # What the page's policy forbids, or what would parse text from the index as markup or code.
 UNSAFE_IN_PAGES = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|DOMParser|\beval\(|new Function"
@@ -85,8 +113,90 @@ def test_a_foreign_library_is_touched_by_its_module_only(library: str) -> None:
     assert touching <= TOUCHED_BY[library]
 
 
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _arrows(package: str) -> dict[str, set[str]]:
+    """The package's modules, each with those that it imports anywhere, also for type checkers only."""
+    paths = {_name(path): path for path in (ROOT / package).rglob("*.py")}
+    arrows: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                arrows[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                arrows[name] |= {one if one in paths else str(node.module) for one in inner}
+    return {name: imported & paths.keys() for name, imported in arrows.items()}
+
+
+def _room(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def _room_arrows(package: str) -> dict[str, set[str]]:
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for module, imported in _arrows(package).items():
+        rooms[_room(module)] |= {_room(one) for one in imported} - {_room(module)}
+    del rooms[package]
+    return rooms
+
+
+@pytest.mark.parametrize("package", ROOMED)
+def test_a_room_imports_the_rooms_that_the_map_and_its_own_first_sentence_name(package: str) -> None:
+    rooms = _room_arrows(package)
+    assert {room: {one.partition(".")[2] for one in imported} for room, imported in rooms.items()} == {
+        room: named for room, named in ROOMS.items() if room.startswith(f"{package}.")
+    }
+    for init in (ROOT / package).glob("*/__init__.py"):
+        said = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        named = set(re.findall(r"`(\w+)`", said.partition("Imports ")[2]))
+        assert named == ROOMS[_name(init)], f"{_name(init)}: {said}"
+
+
+def test_a_room_has_few_enough_modules_to_be_looked_over() -> None:
+    rooms = Counter(path.parent for path in _sources() if path.name != "__init__.py")
+    assert not {room: count for room, count in rooms.items() if count > MOST_MODULES}
+
+
+@pytest.mark.parametrize("package", ROOMED)
+@pytest.mark.parametrize("arrows", [_arrows, _room_arrows], ids=["modules", "rooms"])
+def test_nothing_imports_in_a_circle(arrows: Callable[[str], dict[str, set[str]]], package: str) -> None:
+    TopologicalSorter(arrows(package)).prepare()  # raises CycleError with the circle
+
+
+def test_the_error_tree_that_is_drawn_is_the_classes() -> None:
+    drawn: dict[str, str] = {}
+    parents: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.fullmatch(r"((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+(?:, \w+)*)(?:  +(\d+)?.*)?", line):
+            indent, names, status = found.groups()
+            depth = 0 if names == "ImageSearchError" else len(indent) // 4 + 1
+            for name in names.split(", "):
+                drawn |= {name: parents[depth - 1]} if depth else {}
+                assert status is None or getattr(errors, name).status == int(status), name
+            parents[depth:] = [names]
+    classes = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
+    base = errors.ImageSearchError
+    assert drawn == {
+        name: value.__base__.__name__
+        for name, value in classes.items()
+        if issubclass(value, base) and value is not base
+    }
+
+
+def test_the_client_and_the_models_import_nothing_heavy() -> None:
+    modules = [name for name in _arrows("api") if name.startswith(("api.client", "api.models"))]
+    script = f"import sys, {', '.join(modules)}; sys.exit(','.join({HEAVY} & sys.modules.keys()) or 0)"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.returncode == 0, found.stderr
+
+
 def _page_sources() -> list[Path]:
-    folders = (ROOT / "api/static", ROOT / "api/templates")
+    folders = (ROOT / "api/web/static", ROOT / "api/web/templates")
     kinds = {".js", ".css", ".html", ".svg", ".webmanifest"}
     return sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in kinds)
 
@@ -111,7 +221,7 @@ def test_the_benchmarks_can_be_started() -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.cli_jobs", "deploy.cli"])
+@pytest.mark.parametrize("module", ["api.app", "api.cli.jobs", "deploy.cli"])
 def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; sys.exit(','.join({HEAVIEST} & sys.modules.keys()) or 0)"
     found = subprocess.run(
@@ -121,11 +231,10 @@ def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
 
 
 def test_the_help_imports_no_heavy_library() -> None:
-    heavy = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
     script = (
         "import sys; from click.testing import CliRunner; from deploy.cli import main\n"
         "result = CliRunner().invoke(main, ['--help']); assert result.exit_code == 0, result\n"
-        f"sys.exit(','.join({heavy} & sys.modules.keys()) or 0)"
+        f"sys.exit(','.join({HEAVY} & sys.modules.keys()) or 0)"
     )
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -240,6 +349,7 @@ def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
 
 def test_the_views_styles_do_not_meet() -> None:
     """All of a page's styles hold in all views, so a class of two views is named with where it is."""
-    styles = ((ROOT / "api/static" / name).read_text("utf-8") for name in ("search.css", "desk.css"))
+    names = ("search/search.css", "desk.css")
+    styles = ((ROOT / "api/web/static" / name).read_text("utf-8") for name in names)
     ours, others = ({match[1] for match in re.finditer(r"^ *\.([\w-]+)[^{]*{", css, re.M)} for css in styles)
     assert not ours & others

@@ -21,10 +21,11 @@ from rich.progress import track
 from benchmarks import parity
 from benchmarks.photos import write_photos
 from benchmarks.results import Result
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
-from shared.images import open_query_image
-from shared.index import Collection, Index
+from shared.imaging.decode import open_query_image
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from training.pictures import Item, collect, cropped, render

@@ -1,0 +1,1 @@
+"""The Celery workers and the sweeper. Imports `shared`, neither `api` nor `deploy`."""

@@ -11,19 +11,24 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
-from shared import tagging
-from shared.checkpoints import resolve_auto, resolve_model
 from shared.config import Settings
+from shared.embedding import tagging
+from shared.embedding.checkpoints import resolve_auto, resolve_model
 from shared.errors import ItemError, LedgerUnavailable, Unavailable
-from shared.images import Preprocess
-from shared.ledger_workers import WORKER_SEEN_S
+from shared.imaging.preprocess import Preprocess
+from shared.ledger.leases import renewing
+from shared.ledger.ledger import CHUNK_LEASE_S
+from shared.ledger.workers import WORKER_SEEN_S
 from shared.logs import configure_logging
-from shared.models import Chunk, Claim, JobKind, Stage
+from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker import encode, fetch, index, moves, reindex
-from worker.lease import MAX_DELIVERIES, exhausted, give_up, giving_back, renewing
-from worker.request import AcknowledgedRequest
+from worker.celery_request import AcknowledgedRequest
+from worker.encoders import EncoderClock, Encoders
+from worker.pipelines import handler_of, store_of
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back
+from worker.stages import index
+from worker.stages.transition import fail_chunk
 
 log = structlog.get_logger(__name__)
 
@@ -31,82 +36,41 @@ log = structlog.get_logger(__name__)
 class Process:
     """What one pool process works with: made after the fork, since neither clients nor CUDA survive one."""
 
+    preprocess: Preprocess
+    encoders: Encoders
+    clock: EncoderClock
+
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
-        self._handlers: dict[Stage, Callable[[Claim], None]] = {}
         if Stage.FETCH in stages:
-            preprocess = Preprocess.from_checkpoint(resolve_model(model))
-            self._handlers[Stage.FETCH] = lambda claim: self._begin(preprocess, claim)
+            self.preprocess = Preprocess.from_checkpoint(resolve_model(model))
         if Stage.ENCODE in stages:
-            encoders = Encoders(settings, model)
-            self.services.warn_of_foreign(encoders.main.name, encoders.main.fingerprint)
-            clock = encode.EncoderClock()
-            self._handlers[Stage.ENCODE] = lambda claim: self._encode(encoders, clock, claim)
-
-    def _begin(self, preprocess: Preprocess, claim: Claim) -> None:
-        if claim.kind is JobKind.INGEST:
-            fetch.run(self.services, preprocess, claim)
-        else:
-            moves.run(self.services, claim)
-
-    def _encode(self, encoders: "Encoders", clock: encode.EncoderClock, claim: Claim) -> None:
-        encoder = encoders.of(claim)
-        if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
-            detail = f"This worker has other weights under the name {encoder.name} than the API."
-            give_up(self.services, claim, ItemError("encode_error", detail))
-        elif claim.payload == reindex.FINISH:
-            reindex.finish(self.services, encoder, claim)
-        else:
-            encode.run(self.services, encoder, claim, clock)
+            self.encoders = Encoders(settings, model)
+            self.clock = EncoderClock()
+            main = self.encoders.main
+            self.services.index.warn_of_foreign(main.name, main.fingerprint)
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handles one message. A chunk that cannot be finished now is given back, never lost."""
         if stage is Stage.INDEX:
-            index.drain(self.services)
+            index.drain(self.services, store_of)
             return
         ledger = self.services.ledger
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
-        with renewing(lambda: ledger.renew([claim])), giving_back(ledger, [claim]):
-            if claim.deliveries > MAX_DELIVERIES:
-                give_up(self.services, claim, exhausted(claim))
-            else:
-                self._handlers[stage](claim)
+        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_S), giving_back(ledger, [claim]):
+            self._handle(claim)
         self.services.dispatcher.pump()
 
-
-class Encoders:
-    """The deployment's model, and at most one other: that of the latest reindex, until it has finished."""
-
-    def __init__(self, settings: Settings, model: str) -> None:
-        self._settings = settings
-        self.main = _load_encoder(settings, model)
-        self._other: Any = None
-
-    def of(self, claim: Claim) -> Any:
-        """The encoder that a claim asks for. Raises ModelUnavailable."""
-        name = claim.options["model"] if claim.kind is JobKind.REINDEX else self.main.name
-        if name == self.main.name:
-            return self.main
-        if self._other is None or self._other.name != name:
-            self._other = None  # its memory goes before the next one's is taken
-            self._other = _load_encoder(self._settings, name)
-        encoder = self._other
-        if claim.payload == reindex.FINISH:
-            self._other = None
-        return encoder
-
-
-def _load_encoder(settings: Settings, model: str) -> Any:
-    from shared.encoder import Encoder  # noqa: PLC0415 - imports torch, which fetch workers do without
-
-    encoder = Encoder.load(
-        model, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
-    )
-    encoder.warm()
-    tagging.prepare(encoder, settings)
-    return encoder
+    def _handle(self, claim: Claim) -> None:
+        if claim.deliveries > MAX_DELIVERIES:
+            fail_chunk(self.services, claim, exhausted(claim))
+            return
+        try:
+            handler_of(claim)(self, claim)
+        except ItemError as error:  # it concerns every item alike
+            fail_chunk(self.services, claim, error)
 
 
 def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
@@ -188,9 +152,9 @@ def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> 
         ledger = build_services(settings).ledger
         while True:
             try:
-                ledger.heartbeat(worker_id, socket.gethostname(), queues, slots)
+                ledger.workers.heartbeat(worker_id, socket.gethostname(), queues, slots)
                 if stopped.wait(WORKER_SEEN_S / 4):
-                    ledger.forget_worker(worker_id)
+                    ledger.workers.forget(worker_id)
                     return
             except Unavailable:
                 if stopped.wait(1):

@@ -5,7 +5,6 @@ event loop with it, in which no other test of the same process could run `asynci
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from api.auth import create_key
-from deploy.demo_pictures import Pictures, openmoji
-from shared.blobs import Blobs
-from tests.browser import pictures
+from examples.demo.pictures import Pictures, openmoji
+from shared.api_keys import create_key
+from shared.storage.blobs import Blobs
+from tests.browser import chromium, pictures
 from tests.browser.looks import SCREENSHOTS
 from tests.image_server import ImageServer
 from tests.stack import Stack, eventually
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--disable-gpu",
     "--disable-quic",
@@ -77,13 +75,6 @@ class Faults:
             self._seen.append(f"failed: {request.method} {request.url}: {request.failure}")
 
 
-def find_chromium() -> str:
-    for name in NAMES:
-        if found := shutil.which(name):
-            return found
-    pytest.fail("The browser tests need Chromium on the PATH: `apt-get install chromium`, or Google Chrome.")
-
-
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as driver:
@@ -92,7 +83,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+    return playwright.chromium.launch(executable_path=chromium.found(playwright), args=ARGUMENTS)
 
 
 @pytest.fixture(scope="package")

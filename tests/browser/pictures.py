@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from PIL import ExifTags, Image
 
-from deploy.demo_pictures import Pictures
+from examples.demo.pictures import Pictures
 from tests.image_server import make_photo
 from tests.stack import Stack, finished
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from deploy.demo_pictures import openmoji
-from tests.browser import pictures
-from tests.browser.conftest import ARGUMENTS, PHONE, WIDE, find_chromium
+from examples.demo.pictures import openmoji
+from tests.browser import chromium, pictures
+from tests.browser.conftest import ARGUMENTS, PHONE, WIDE
 from tests.browser.looks import wait_for_pictures
 from tests.stack import ROOT, Stack
 
@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         drawings = openmoji(folder / "openmoji")
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium.found(playwright), args=ARGUMENTS)
         with Stack(folder, MODEL="starter") as stack:
             pictures.ingest(stack, pictures.framed(drawings, every=1))
             for picture, (query, look) in SHOWN.items():

@@ -7,7 +7,7 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from deploy.demo_pictures import Pictures
+from examples.demo.pictures import Pictures
 from tests.browser.looks import assert_accessible, shot
 from tests.browser.search_page import cell, cells, detail, search
 from tests.image_server import make_photo

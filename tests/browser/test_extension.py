@@ -12,8 +12,9 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Playwright, Worker, expect
 
-from deploy.embedded import free_port
-from tests.browser.conftest import ARGUMENTS, WAIT_MS, WIDE, Faults, find_chromium
+from deploy.ports import free_port
+from tests.browser import chromium
+from tests.browser.conftest import ARGUMENTS, WAIT_MS, WIDE, Faults
 from tests.browser.looks import assert_accessible, shot
 from tests.image_server import ImageServer
 from tests.stack import ROOT, Stack, eventually
@@ -60,7 +61,7 @@ class Extension:
 def extension(playwright: Playwright, tmp_path: Path, faults: Faults) -> Iterator[Extension]:
     context = playwright.chromium.launch_persistent_context(
         tmp_path,
-        executable_path=find_chromium(),
+        executable_path=chromium.found(playwright),
         args=[*ARGUMENTS, f"--disable-extensions-except={FOLDER}", f"--load-extension={FOLDER}"],
         ignore_default_args=["--disable-extensions"],
         **WIDE,

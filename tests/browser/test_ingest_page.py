@@ -150,7 +150,7 @@ def test_a_table_s_columns_can_be_filtered_by(
 )
 def test_csv_is_read_as_rfc_4180_says(ingest: Page, text: str, rows: object) -> None:
     read = """async (text) => {
-        const { parseCSV } = await import("/static/csv.js");
+        const { parseCSV } = await import("/static/ingest/csv.js");
         try { return parseCSV(text); } catch (error) { return error.message; }
     }"""
     assert ingest.evaluate(read, text) == rows

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from deploy.demo_pictures import Pictures
+from examples.demo.pictures import Pictures
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
 from tests.browser.looks import assert_accessible, assert_fits, shot

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, Request, expect
 
-from deploy.demo_pictures import Pictures
+from examples.demo.pictures import Pictures
 from tests.browser.conftest import Faults, NewPage
 from tests.browser.gestures import drop
 from tests.browser.looks import assert_accessible, assert_fits, shot

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from api.auth import create_key
-from shared.blobs import Blobs
+from shared.api_keys import create_key
+from shared.storage.blobs import Blobs
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.stack import Stack, finished

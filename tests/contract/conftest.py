@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.index import Index
-from shared.ledger import Ledger
+from shared.index.index import Index
+from shared.ledger.ledger import Ledger
 from tests.chroma_server import ChromaServer
 from tests.redis_server import fake_ledger, redis_server
 

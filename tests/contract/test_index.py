@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy.embedded import free_port
-from shared import index as index_module
-from shared import index_pictures, index_search
+from deploy.ports import free_port
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -23,8 +22,12 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
-from shared.filters import parse_where
-from shared.index import Collection, Index
+from shared.index import collection as collection_module
+from shared.index import index as index_module
+from shared.index import search
+from shared.index.collection import Collection
+from shared.index.filters import parse_where
+from shared.index.index import Index
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
@@ -98,6 +101,38 @@ def test_creating_a_collection_twice_is_a_conflict(index: Index, new_index: NewI
     for maker in (index, new_index()):
         with pytest.raises(CollectionExists):
             maker.create("images", **MODEL, dimension=8)
+
+
+def test_a_collection_that_another_process_has_just_deleted_is_filled_anew(
+    index: Index, new_index: NewIndex
+) -> None:
+    writer = new_index()
+    fill(writer.ensure("images", **MODEL, dimension=8), unit_rows(3))
+    index.delete("images")
+    fill(writer.ensure("images", **MODEL, dimension=8), unit_rows(2))
+    assert index.collection("images").count() == 2
+
+
+def test_keys_of_a_collection_that_another_process_has_just_deleted_are_gone(
+    index: Index, new_index: NewIndex
+) -> None:
+    index.create("images", **MODEL, dimension=8)
+    reader = new_index().collection("images")
+    index.delete("images")
+    with pytest.raises(CollectionNotFound):
+        reader.key_records(["sku-1"])
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "spann"])
+@pytest.mark.parametrize(("space", "opens"), [("cosine", True), ("l2", False)])
+def test_a_collection_opens_if_chroma_compares_its_vectors_by_cosine(
+    index: Index, monkeypatch: pytest.MonkeyPatch, kind: str, space: str, opens: bool
+) -> None:
+    # What a single Chroma server answers, and Distributed Chroma.
+    answer = {"hnsw": None, "spann": None, "embedding_function": None} | {kind: {"space": space}}
+    monkeypatch.setattr(index_module.ChromaCollection, "configuration_json", property(lambda _: answer))
+    with nullcontext() if opens else pytest.raises(IndexUnavailable, match="cosine"):
+        index.create("images", **MODEL, dimension=8)
 
 
 def test_an_unknown_collection_is_not_found(index: Index) -> None:
@@ -177,8 +212,8 @@ def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) ->
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_pictures, "PAGE", 7)
-    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
+    monkeypatch.setattr(collection_module, "_PAGE", 7)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     assert list(collection.ids()) == ids
 
@@ -186,8 +221,8 @@ def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
 def test_ids_leave_nothing_out_when_pictures_are_deleted_meanwhile(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_pictures, "PAGE", 7)
-    monkeypatch.setattr(index_pictures, "_OVERLAP", 3)
+    monkeypatch.setattr(collection_module, "_PAGE", 7)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 3)
     ids = [image.id for image in fill(collection, unit_rows(30))]
     listed = []
     for number, image_id in enumerate(collection.ids()):
@@ -255,7 +290,7 @@ def test_a_pointer_without_its_physical_collection_heals(
 
 def test_vectors_are_compared_by_cosine_and_stored_often_enough(collection: Collection) -> None:
     with index_module._calls(5.0):
-        configuration = collection._index._open("images").chroma.configuration_json["hnsw"]
+        configuration = collection._index.open("images").chroma.configuration_json["hnsw"]
     assert configuration["space"] == "cosine"
     assert configuration["sync_threshold"] <= 2_000
 
@@ -524,7 +559,7 @@ def test_nothing_is_lost_among_many_equal_vectors(index: Index) -> None:
     vectors[100:700] = vectors[0]
     fill(made, vectors, third=lambda number: number % 3 == 0)
     with index_module._calls(5.0):
-        chroma = made._index._open("equal").chroma
+        chroma = made._index.open("equal").chroma
         short = len(chroma.query(query_embeddings=[vectors[1]], n_results=2_000, include=[])["ids"][0])
     hits = made.search(vectors[1], limit=2_000)
     assert len({hit.image.id for hit in hits}) == 2_000
@@ -539,7 +574,7 @@ def test_a_search_that_comes_back_short_is_scored_exactly(
     vectors = unit_rows(40)
     fill(collection, vectors)
     nothing = {"ids": [[]], "distances": [[]], "metadatas": [[]]}
-    monkeypatch.setattr(index_search, "_answer", lambda *args, **kwargs: nothing)
+    monkeypatch.setattr(search, "_answer", lambda *args, **kwargs: nothing)
     hits = collection.search(vectors[7], limit=40)
     assert [hit.image.id for hit in hits] == exact(vectors, vectors[7])
     where = parse_where({"width": {"gt": 0}})
@@ -593,7 +628,7 @@ def test_every_call_gives_up_on_a_server_that_hangs(silent: str, monkeypatch: py
 def test_a_write_gives_up_when_chroma_hangs_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(collection_module, "WRITE_TIMEOUT_S", 1.0)
     with ChromaServer(tmp_path / "chroma") as server:
         made = Index(server.url, timeout_s=1.0).create("images", **MODEL, dimension=512)
         with server.paused():
@@ -685,8 +720,8 @@ def _answer_all(server: socket.socket, answer: bytes, seen: list[bytes] | None =
 
 
 def test_every_id_comes_once_over_pages(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_search, "_ID_PAGE", 5)
-    monkeypatch.setattr(index_search, "_OVERLAP", 2)
+    monkeypatch.setattr(collection_module, "_PAGE", 5)
+    monkeypatch.setattr(collection_module, "_OVERLAP", 2)
     assert list(collection.ids()) == []
     for count in (5, 13):
         images = [image(n) for n in range(count)]

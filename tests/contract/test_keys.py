@@ -8,23 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import changes, vectorlog
-from shared import index as index_module
-from shared.arrays import unpack
-from shared.blobs import Blobs, picture_key
+from api.images import edits
 from shared.config import Settings
-from shared.contributions import Contribution, KeyRecord, StoredPicture, assembled, of_image
-from shared.draft import Draft
 from shared.errors import CollectionNotFound
-from shared.filters import parse_where
-from shared.index import Collection, Index
-from shared.ledger import Ledger
-from shared.manifest import ManifestWriter
+from shared.index import index as index_module
+from shared.index.collection import Collection
+from shared.index.filters import parse_where
+from shared.index.index import Index
+from shared.index.provenance import Contribution, KeyRecord, StoredPicture, assembled, of_image
+from shared.index.write_batch import WriteBatch
+from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import unpack
+from shared.storage.blobs import Blobs, picture_key
+from shared.storage.manifest import ManifestWriter
 from tests.contract.conftest import NewIndex
-from tests.unit.stages import StubDispatcher, StubDownloader
-from worker.index import drain
+from tests.unit.stages import StubDispatcher, StubDownloader, drain
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 DIMENSION = 4
@@ -62,12 +63,12 @@ def vector(number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def add(collection: Collection, *items: tuple[int, Image]) -> None:
     """One batch of the writer: (version, picture)."""
-    draft = Draft(
+    batch = WriteBatch(
         collection, ids=[one.id for _, one in items], keys=[k for _, one in items for k in one.keys]
     )
     for version, one in items:
-        draft.add(one, f"job:{version}", version, vector(version))
-    draft.save(lambda: None)
+        batch.add(one, f"job:{version}", version, vector(version))
+    batch.save(lambda: None)
 
 
 # --- records -------------------------------------------------------------------------------------------
@@ -193,9 +194,9 @@ def test_keys_stay_with_a_collection_that_is_switched_to_another_physical_one(
         index._registry(lambda registry: registry.upsert(["images"], np.ones((1, 1), np.float32), [fields]))
     switched = new_index().collection("images")
     assert switched.by_key("l") == stored[image_id(2)]
-    draft = Draft(switched, ids=[image_id(3)], keys=["k"])
-    draft.add(image(3, "k"), "job:3", 3, np.ones(2, np.float32))
-    draft.save(lambda: None)
+    batch = WriteBatch(switched, ids=[image_id(3)], keys=["k"])
+    batch.add(image(3, "k"), "job:3", 3, np.ones(2, np.float32))
+    batch.save(lambda: None)
     assert {one.id for one in switched.page("", 9, None)} == {image_id(2), image_id(3)}
 
 
@@ -280,11 +281,11 @@ def to_index(services: Services, chunk: Chunk, pictures: Sequence[Image]) -> Non
     claim = services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     additions = [
-        vectorlog.Addition(i, 1, f"{job_id}:{i}", one, claim.version + i) for i, one in enumerate(pictures)
+        vector_log.Addition(i, 1, f"{job_id}:{i}", one, claim.version + i) for i, one in enumerate(pictures)
     ]
     vectors = np.stack([vector(i) for i in range(len(pictures))])
-    segment = vectorlog.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
-    key = vectorlog.write_segment(services.blobs, "images", claim.token, segment)
+    segment = vector_log.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
+    key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
     moves = [(i, ItemState.FETCHED) for i in range(len(pictures))]
     assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
 
@@ -340,7 +341,7 @@ def rebuild(services: Services, name: str) -> Collection:
     """A new collection of what the vector log of `images` says."""
     blobs, vectors = services.blobs, {}
     made = services.index.create(name, **MODEL, dimension=DIMENSION)
-    whole = Draft(made)
+    whole = WriteBatch(made)
     for key in sorted(blobs.list("log/images/"), key=lambda key: key.rpartition("/")[2]):
         _, records, rows = unpack(blobs.get(key))
         for place, record in enumerate(records):
@@ -369,10 +370,10 @@ def test_the_vector_log_says_all_that_the_collection_is(tmp_path: Path, index: I
         (chunk,) = ledger.dispatch()
         to_index(services, chunk, pictures)
         drain(services)
-        changes.change_metadata(services, "images", image_id(2), {"n": number, "yes": None}, lambda *_: None)
-    changes.remove_key(services, "images", "l")
-    changes.remove_image(services, "images", image_id(3))
-    changes.remove_key(services, "images", "m")
+        edits.change_metadata(services, "images", image_id(2), {"n": number, "yes": None}, lambda *_: None)
+    edits.remove_key(services, "images", "l")
+    edits.remove_image(services, "images", image_id(3))
+    edits.remove_key(services, "images", "m")
     collection = index.collection("images")
     everything = [image_id(n) for n in range(1, 6)]
     assert {i: one.image.keys for i, one in collection.stored(everything).items()} == {

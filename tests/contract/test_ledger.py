@@ -4,8 +4,6 @@ import time
 
 import pytest
 
-from shared import ledger as ledger_module
-from shared import ledger_workers, ledger_writer
 from shared.errors import (
     IdempotencyMismatch,
     JobFinished,
@@ -14,7 +12,9 @@ from shared.errors import (
     LedgerUnavailable,
     NothingToRetry,
 )
-from shared.ledger import Ledger, new_job_id
+from shared.ledger import ledger as ledger_module
+from shared.ledger import workers, writer
+from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
 from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
@@ -95,7 +95,7 @@ def test_dispatch_keeps_at_most_a_window_of_chunks_at_fetch(ledger: Ledger) -> N
     make_job(ledger, total=1000)
     assert len(ledger.dispatch()) == 4
     assert ledger.dispatch() == []
-    ledger.heartbeat("w", "host", ["fetch"], 5)
+    ledger.workers.heartbeat("w", "host", ["fetch"], 5)
     assert len(ledger.dispatch()) == 6
 
 
@@ -328,14 +328,14 @@ def test_items_are_paged_by_state(ledger: Ledger) -> None:
 def test_the_writer_lease_has_one_holder_and_is_kept_while_a_chunk_waits(ledger: Ledger) -> None:
     make_job(ledger, total=1)
     claim = claim_next(ledger)
-    assert ledger.acquire_writer("a")
-    assert not ledger.acquire_writer("b")
-    assert not ledger.renew_writer("b")
+    assert ledger.writer.acquire("a")
+    assert not ledger.writer.acquire("b")
+    assert not ledger.writer.renew("b")
     ledger.advance(claim, moves=[(0, FETCHED)], next_stage=Stage.INDEX, payload="x")
-    assert ledger.release_writer("a") is False
+    assert ledger.writer.release("a") is False
     assert ledger.claim_ready(Stage.INDEX, 100)
-    assert ledger.release_writer("a") is True
-    assert ledger.acquire_writer("b")
+    assert ledger.writer.release("a") is True
+    assert ledger.writer.acquire("b")
 
 
 def test_ready_chunks_are_claimed_up_to_a_batch_and_not_past_it(ledger: Ledger) -> None:
@@ -349,17 +349,17 @@ def test_ready_chunks_are_claimed_up_to_a_batch_and_not_past_it(ledger: Ledger) 
 
 
 def test_versions_follow_the_order_in_which_jobs_and_changes_are_asked_for(ledger: Ledger) -> None:
-    before = ledger.new_version()
+    before = ledger.writer.new_version()
     first, second = (
         make_job(ledger, total=3, chunk_size=2),
         make_job(ledger, total=100_000, chunk_size=50_000),
     )
-    streamed, after = make_job(ledger, total=0, reading=True), ledger.new_version()
+    streamed, after = make_job(ledger, total=0, reading=True), ledger.writer.new_version()
     ledger.extend(streamed, 4)
     claims = {c.job_id: ledger.claim(c, Stage.FETCH) for c in ledger.dispatch() if c.number == 0}
     bases = [claim.version for job in (first, second, streamed) if (claim := claims[job])]
     assert before < bases[0] < bases[0] + 2 < bases[1] < bases[1] + 99_999 < bases[2]
-    assert bases[2] + 4_999_999 < after < ledger.new_version()
+    assert bases[2] + 4_999_999 < after < ledger.writer.new_version()
     assert bases[0] % 1000 == 0
 
 
@@ -379,45 +379,45 @@ def test_a_job_s_version_is_the_same_at_every_stage_and_after_a_retry(ledger: Le
 
 
 def test_who_wants_the_writer_s_lease_gets_it_next(ledger: Ledger) -> None:
-    assert ledger.acquire_writer("busy")
-    assert not ledger.acquire_writer("change")
-    ledger.want_writer("change")
-    ledger.want_writer("another")
-    assert ledger.writer_wanted()
-    assert ledger.renew_writer("busy")
-    ledger.release_writer("busy")
-    assert not ledger.acquire_writer("busy")
-    assert not ledger.acquire_writer("another")
-    assert ledger.acquire_writer("change")
-    assert not ledger.writer_wanted()
-    ledger.release_writer("change")
-    assert ledger.acquire_writer("busy")
+    assert ledger.writer.acquire("busy")
+    assert not ledger.writer.acquire("change")
+    ledger.writer.want("change")
+    ledger.writer.want("another")
+    assert ledger.writer.is_wanted()
+    assert ledger.writer.renew("busy")
+    ledger.writer.release("busy")
+    assert not ledger.writer.acquire("busy")
+    assert not ledger.writer.acquire("another")
+    assert ledger.writer.acquire("change")
+    assert not ledger.writer.is_wanted()
+    ledger.writer.release("change")
+    assert ledger.writer.acquire("busy")
 
 
 def test_who_asks_for_the_lease_and_goes_away_holds_nobody_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_writer, "WRITER_WANTED_S", 0.001)
-    ledger.want_writer("gone")
-    eventually(lambda: ledger.acquire_writer("busy"))
+    monkeypatch.setattr(writer, "WRITER_WANTED_S", 0.001)
+    ledger.writer.want("gone")
+    eventually(lambda: ledger.writer.acquire("busy"))
 
 
 def test_files_that_were_put_aside_are_remembered(ledger: Ledger) -> None:
-    ledger.record_discarded("a/b", ["1", "2"])
-    ledger.record_discarded("c", ["1"])
-    assert ledger.discarded("a/b", ["2", "3", "1"]) == ["2", "1"]
-    assert ledger.discarded_before(0) == []
-    assert sorted(ledger.discarded_before(1e12)) == [("a/b", "1"), ("a/b", "2"), ("c", "1")]
-    ledger.forget_discarded("a/b", ["1", "3"])
-    assert ledger.discarded("a/b", ["1", "2"]) == ["2"]
+    ledger.writer.record_discarded("a/b", ["1", "2"])
+    ledger.writer.record_discarded("c", ["1"])
+    assert ledger.writer.discarded("a/b", ["2", "3", "1"]) == ["2", "1"]
+    assert ledger.writer.discarded_before(0) == []
+    assert sorted(ledger.writer.discarded_before(1e12)) == [("a/b", "1"), ("a/b", "2"), ("c", "1")]
+    ledger.writer.forget_discarded("a/b", ["1", "3"])
+    assert ledger.writer.discarded("a/b", ["1", "2"]) == ["2"]
 
 
 def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> None:
-    ledger.record_removal("images", "a", 5)
-    assert ledger.removals("images", ["a", "b"]) == {"a": 5}
-    ledger.record_removal("images", "*", 7)
-    assert ledger.removals("images", ["a", "b"]) == {"a": 7, "b": 7}
-    assert ledger.removals("other", ["a"]) == {}
+    ledger.writer.record_removal("images", "a", 5)
+    assert ledger.writer.removals("images", ["a", "b"]) == {"a": 5}
+    ledger.writer.record_removal("images", "*", 7)
+    assert ledger.writer.removals("images", ["a", "b"]) == {"a": 7, "b": 7}
+    assert ledger.writer.removals("other", ["a"]) == {}
 
 
 def test_a_callback_is_due_once_and_then_when_it_is_scheduled(ledger: Ledger) -> None:
@@ -450,7 +450,7 @@ def test_chunks_of_a_job_that_is_gone_are_dropped(ledger: Ledger) -> None:
     chunk, held, *_ = ledger.dispatch()
     claim = ledger.claim(held, Stage.FETCH)
     assert claim
-    ledger._redis.delete(f"is:job:{job_id}", f"is:states:{job_id}")
+    ledger._redis.client.delete(f"is:job:{job_id}", f"is:states:{job_id}")
     assert ledger.claim(chunk, Stage.FETCH) is None
     assert not ledger.advance(claim, moves=[(held.number * 4, INDEXED)])
     assert ledger.dispatch() == []
@@ -509,10 +509,10 @@ def test_an_unknown_job_is_not_found(ledger: Ledger, method: str) -> None:
 def test_workers_are_seen_while_their_heartbeat_is_fresh(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger.heartbeat("w", "host", ["fetch", "encode"], 2)
-    assert [(w.id, w.queues, w.slots) for w in ledger.workers()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(ledger_workers, "WORKER_SEEN_S", -1.0)
-    assert ledger.workers() == []
+    ledger.workers.heartbeat("w", "host", ["fetch", "encode"], 2)
+    assert [(w.id, w.queues, w.slots) for w in ledger.workers.seen()] == [("w", ["fetch", "encode"], 2)]
+    monkeypatch.setattr(workers, "WORKER_SEEN_S", -1.0)
+    assert ledger.workers.seen() == []
 
 
 def test_queues_and_open_jobs_follow_a_job_to_its_end(ledger: Ledger) -> None:
@@ -520,25 +520,25 @@ def test_queues_and_open_jobs_follow_a_job_to_its_end(ledger: Ledger) -> None:
     chunks = ledger.dispatch()
     held = ledger.claim(chunks[0], Stage.FETCH)
     assert held is not None
-    assert [(q.stage, q.waiting, q.running) for q in ledger.queues()] == [
+    assert [(q.stage, q.waiting, q.running) for q in ledger.workers.queues()] == [
         (Stage.FETCH, 1, 1),
         (Stage.ENCODE, 0, 0),
         (Stage.INDEX, 0, 0),
     ]
-    assert ledger.open_jobs() == 1
+    assert ledger.workers.open_jobs() == 1
     for claim in (held, ledger.claim(chunks[1], Stage.FETCH)):
         assert claim is not None
         ledger.advance(claim, moves=[(index, FAILED) for index in ledger.pending(claim)])
-    assert all(q.waiting == q.running == 0 for q in ledger.queues())
-    assert ledger.open_jobs() == 0
+    assert all(q.waiting == q.running == 0 for q in ledger.workers.queues())
+    assert ledger.workers.open_jobs() == 0
 
 
 def test_redis_holds_one_byte_an_item_and_a_window_of_chunks(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=100_000, chunk_size=64)
     ledger.dispatch()
-    with_large = ledger._redis.memory_usage(f"is:states:{job_id}") if ledger._url else 100_000
+    with_large = ledger._redis.client.memory_usage(f"is:states:{job_id}") if ledger._redis._url else 100_000
     assert with_large <= 200_000
-    assert len(ledger._redis.keys("is:chunk:*")) == 4
+    assert len(ledger._redis.client.keys("is:chunk:*")) == 4
 
 
 def test_a_lost_redis_is_one_clear_error() -> None:
@@ -553,7 +553,7 @@ def test_a_chunk_reference_survives_its_message() -> None:
 
 def reindex_job(ledger: Ledger, total: int = 6) -> str:
     """All of its items are indexed, and what is left is the chunk beyond them."""
-    job_id = make_job(ledger, total, kind=JobKind.REINDEX, options={"model": "m"})
+    job_id = make_job(ledger, total, kind=JobKind.REINDEX, final_stage=Stage.ENCODE, options={"model": "m"})
     run_to_end(ledger)
     return job_id
 
@@ -572,7 +572,7 @@ def test_a_reindex_ends_with_one_more_chunk_that_says_what_became_of_it(ledger: 
     claim = claim_finish(ledger)
     assert (claim.payload, claim.kind, claim.options) == ("finish", JobKind.REINDEX, {"model": "m"})
     assert claim.first_item >= claim.last_item
-    assert ledger.advance(claim, moves=[], result={"switched": True, "detail": "x"})
+    assert ledger.advance(claim, moves=[], result={"switched": True, "detail": "x"}, complete=True)
     job = ledger.get(job_id)
     assert (job.status, job.result) == (JobStatus.SUCCEEDED, {"switched": True, "detail": "x"})
     ledger.advance(claim, moves=[], result={"switched": False})
@@ -594,25 +594,25 @@ def test_a_reindex_can_be_cancelled_before_its_last_chunk(ledger: Ledger) -> Non
     claim = claim_finish(ledger)
     assert ledger.cancel(job_id).status is JobStatus.CANCELLED
     assert ledger.renew([claim]) == 0
-    assert not ledger.advance(claim, moves=[], result={"switched": True})
+    assert not ledger.advance(claim, moves=[], result={"switched": True}, complete=True)
     assert ledger.get(job_id).status is JobStatus.CANCELLED
     assert ledger.sweep() == []
 
 
 def test_a_retried_reindex_is_finished_anew(ledger: Ledger) -> None:
-    job_id = make_job(ledger, 4, kind=JobKind.REINDEX)
+    job_id = make_job(ledger, 4, kind=JobKind.REINDEX, final_stage=Stage.ENCODE)
     run_to_end(ledger, FAILED)
     ledger.advance(claim_finish(ledger), moves=[], result={"switched": False})
     assert ledger.get(job_id).status is JobStatus.FAILED
     ledger.retry(job_id)
     run_to_end(ledger)
-    ledger.advance(claim_finish(ledger), moves=[], result={"switched": True})
+    ledger.advance(claim_finish(ledger), moves=[], result={"switched": True}, complete=True)
     assert ledger.get(job_id).status is JobStatus.SUCCEEDED
 
 
 def test_a_job_without_a_kind_is_an_ingest(ledger: Ledger) -> None:
     job_id = make_job(ledger)
-    ledger._redis.hdel(f"is:job:{job_id}", "kind", "options", "result", "finish")
+    ledger._redis.client.hdel(f"is:job:{job_id}", "kind", "options", "result", "finish")
     claim = claim_next(ledger)
     assert (claim.kind, claim.options) == (JobKind.INGEST, {})
     assert ledger.get(job_id).kind is JobKind.INGEST

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.auth import create_key
-from shared.ledger_writer import PREFIX
+from shared.api_keys import create_key
+from shared.ledger.scripts import PREFIX
 from tests.unit.fakes import Api, make_api, make_services
 
 

@@ -20,14 +20,14 @@ import numpy as np
 
 from deploy.doctor import deployment
 from shared.errors import ImageSearchError
-from shared.index import Index
-from shared.ledger import Ledger
+from shared.index.index import Index
+from shared.ledger.ledger import Ledger
 from shared.services import Services, build_services
 from tests.faults import up
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer
 from tests.stack import Stack, eventually
-from worker import replay
+from worker.recovery import rebuild
 
 DISTINCT, REPEATED, MISSING = 150, 15, 5
 BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
@@ -133,7 +133,7 @@ class Rig:
         listed = Counter(item["image_id"] for item in self._items(job["job_id"], "indexed"))
         opened = self.index.collection(collection)
         there = opened.vectors(list(opened.ids()))
-        faults = replay.verify(self.services, collection)
+        faults = rebuild.verify(self.services, collection)
         return Outcome(
             seconds=seconds,
             job=job,

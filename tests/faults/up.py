@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from deploy import cli, embedded
-from deploy.embedded import Folder
+from deploy.data_folder import Folder
 
 REDIS_PORT, CHROMA_PORT = "FAULTS_REDIS_PORT", "FAULTS_CHROMA_PORT"
 _environment = embedded._environment

@@ -6,7 +6,7 @@ from deploy import cli, embedded
 from deploy.supervisor import Child
 from shared.models import Stage
 from tests.unit.deadly import deadly_decode
-from worker import fetch
+from worker.stages import fetch
 
 _role_children = embedded.role_children
 

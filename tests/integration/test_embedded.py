@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import http_status, redis_answers
+from deploy.embedded import redis_answers
+from deploy.ports import http_status
 from tests.stack import ROLES, Stack, eventually
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
@@ -48,6 +49,30 @@ def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:
     found = json.loads(_run(stack, "doctor", "--data-dir", str(stack.data_dir), "--json").stdout)
     assert found["healthy"] is True
     assert {finding["subject"]: finding["state"] for finding in found["findings"]}["workers"] == "ok"
+
+
+def test_doctor_in_another_folder_asks_the_server_and_leaves_the_folder_alone(
+    stack: Stack, tmp_path: Path
+) -> None:
+    eventually(lambda: _run(stack, "doctor", "--data-dir", str(stack.data_dir)).returncode == 0, 60)
+    clean = {name: value for name, value in stack.env.items() if not name.startswith("IMAGE_SEARCH_")}
+    (tmp_path / "here").mkdir()
+    doctor = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "doctor", "--json"],
+        env=clean | {"IMAGE_SEARCH_URL": stack.url, "HOME": str(tmp_path / "home")},
+        cwd=tmp_path / "here",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    told = {one["subject"]: one["detail"] for one in json.loads(doctor.stdout)["findings"]}
+    assert stack.url in told["settings"]
+    assert told["workers"] == "fetch 1, encode 1, index 1"
+    assert "collections" in told["chroma"]
+    assert "dimensions) on" in told["model"]
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_second_up_on_the_folder_is_refused_in_one_line_that_names_the_first(stack: Stack) -> None:

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from deploy.checkpoint import make_random_checkpoint
-from shared.index import Index
+from benchmarks.random_checkpoint import make_random_checkpoint
+from shared.index.index import Index
 from tests.stack import ROOT, Stack, eventually, finished
 
 PICTURES = 30

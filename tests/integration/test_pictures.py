@@ -75,6 +75,14 @@ def snapshot() -> bytes:
     return flat("red", exif=exif)
 
 
+def dated(time: str, offset: str) -> bytes:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {ExifTags.Base.DateTimeOriginal: time, ExifTags.Base.OffsetTimeOriginal: offset}
+    )
+    return flat("red", exif=exif)
+
+
 def variant(data: bytes, width: int, quality: int) -> bytes:
     image = Image.open(io.BytesIO(data))
     file = io.BytesIO()
@@ -112,6 +120,16 @@ def test_what_the_file_and_the_model_say_is_shown_and_filtered_on(http: httpx.Cl
     assert sources(nsfw={"gt": 1}) == set()
     (hit,) = found(http, "fields", filters={**ALL, "colors": "red"}, include=["tags"])
     assert hit["tags"] == summer["tags"]
+
+
+def test_a_time_that_no_answer_can_say_costs_only_itself(http: httpx.Client) -> None:
+    files = {"first.jpg": dated("0001:01:01 00:00:00", "+01:00"), "sea.jpg": flat("blue")}
+    job = upload(http, files | {"last.jpg": dated("9999:12:31 23:59:59", "-05:00")}, "times")
+    assert job["status"] == "succeeded"
+    listed = http.get("/v1/images", params={"collection": "times", "filters": json.dumps(ALL)})
+    assert listed.status_code == 200
+    assert [image["taken_at"] for image in listed.json()["images"]] == [None] * 3
+    assert len(found(http, "times", filters=ALL, facets=["taken_at"])) == 3
 
 
 def test_what_is_over_nsfw_max_is_left_out_unless_asked_for(http: httpx.Client) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.checkpoint import make_random_checkpoint
+from benchmarks.random_checkpoint import make_random_checkpoint
 from tests.api_server import api_server, children
 from tests.chroma_server import ChromaServer
 from tests.stack import eventually

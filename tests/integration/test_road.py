@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -65,6 +66,16 @@ def png(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tarred(mode: str, entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -183,6 +194,7 @@ def test_every_body_form_makes_a_job(http: httpx.Client, pictures: ImageServer) 
         bundle.writestr("a/1.png", png(1))
         bundle.writestr("a/2.png", png(2))
         bundle.writestr("__MACOSX/._1.png", b"junk")
+    tar, tar_gz = (tarred(mode, {"a/1.png": png(1), "a/2.png": png(2)}) for mode in ("w", "w:gz"))
     forms: list[dict[str, Any]] = [
         {"content": ndjson, "headers": {"Content-Type": "application/x-ndjson"}},
         {"content": "\n".join(urls) + "\n", "headers": {"Content-Type": "text/plain"}},
@@ -191,6 +203,8 @@ def test_every_body_form_makes_a_job(http: httpx.Client, pictures: ImageServer) 
             "data": {"metadata": '[{"n": 10}, {"n": 11}, {"n": 12}]'},
         },
         {"files": [("files", ("pictures.zip", archive.getvalue(), "application/zip"))]},
+        {"files": [("files", ("pictures.tar", tar, "application/x-tar"))]},
+        {"files": [("files", ("pictures.tar.gz", tar_gz, "application/gzip"))]},
     ]
     totals = []
     for number, form in enumerate(forms):
@@ -205,7 +219,7 @@ def test_every_body_form_makes_a_job(http: httpx.Client, pictures: ImageServer) 
         assert job["status"] == "succeeded", job
         totals.append(job["counts"]["indexed"])
         assert http.get(f"/v1/collections/{collection}").json()["count"] == job["total"]
-    assert totals == [4, 4, 3, 2]
+    assert totals == [4, 4, 3, 2, 2, 2]
     query = {"text": "x", "collection": "form-2", "filters": {"n": 11}}
     (hit,) = http.post("/v1/search", json=query).json()["results"]
     assert hit["source"] == "11.png"
@@ -233,6 +247,16 @@ def test_a_deleted_picture_is_gone_until_it_is_ingested_again(
     assert http.get("/v1/search", params={"text": "x", **where}).json()["results"] == []
     assert ingest(http, [url], **where)["counts"]["indexed"] == 1
     assert http.get(path, params=where).status_code == 200
+
+
+def test_a_deleted_collection_is_filled_again_at_the_first_try(http: httpx.Client, stack: Stack) -> None:
+    form: dict[str, Any] = {"files": [("files", ("1.png", png(1), "image/png"))]}
+    form["data"] = {"collection": "again", "keys": '["sku-1"]'}
+    for _ in range(3):
+        job = finished(http, http.post("/v1/jobs", **form).json()["job_id"])
+        assert job["counts"]["indexed"] == 1
+        assert http.delete("/v1/collections/again").status_code == 204
+    assert "chunks_failed" not in stack.log("index")
 
 
 def test_cancel_leaves_every_item_accounted_for(http: httpx.Client, pictures: ImageServer) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from api.slots import QUICK_BYTES
+from api.http.concurrency import QUICK_BYTES
 from tests.api_server import api_server
 
 pytestmark = pytest.mark.timeout(300)

@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.demo_pictures import Pictures, openmoji, serving
-from deploy.embedded import free_port
-from shared.checkpoints import STARTER
+from deploy.ports import free_port
+from examples.demo.pictures import Pictures, openmoji, serving
+from shared.embedding.checkpoints import STARTER
 from tests.stack import Stack, finished
 
 GROUPS = {"food", "animals", "transport"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.checkpoint import make_random_checkpoint
+from benchmarks.random_checkpoint import make_random_checkpoint
 
 
 @pytest.fixture(scope="module")

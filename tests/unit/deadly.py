@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from shared.errors import ItemError
-from shared.images import Picture, decode
+from shared.imaging.decode import Picture, decode
 
 
 def deadly_decode(data: bytes, **options: Any) -> Picture:

@@ -18,15 +18,15 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.context import Context
-from shared.blobs import Blobs
 from shared.config import Settings
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
-from shared.index import Index
-from shared.ledger import Ledger
+from shared.imaging.preprocess import Preprocess
+from shared.index.index import Index
+from shared.ledger.ledger import Ledger
 from shared.models import Image
-from shared.preprocess import Preprocess
 from shared.services import Services
+from shared.storage.blobs import Blobs
 from tests.redis_server import fake_ledger
 
 Vector = NDArray[np.float32]
@@ -109,16 +109,16 @@ class FakeDispatcher:
 
 
 class Down:
-    """A service of which every method raises `error`."""
+    """A service of which every method, and every method of its parts, raises `error`."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        def fail(*_args: object, **_options: object) -> NoReturn:
-            raise self._error
+    def __getattr__(self, name: str) -> "Down":
+        return self
 
-        return fail
+    def __call__(self, *_args: object, **_options: object) -> NoReturn:
+        raise self._error
 
 
 LEDGER_DOWN = cast(Ledger, Down(LedgerUnavailable("The job ledger (Redis) does not answer.")))

@@ -8,17 +8,19 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.blobs import Blobs
 from shared.config import Settings
-from shared.contributions import Contribution, KeyRecord, StoredPicture
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
-from shared.ledger import Ledger, new_job_id
-from shared.manifest import ManifestWriter, write_results
+from shared.index.provenance import Contribution, KeyRecord, StoredPicture
+from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import ManifestWriter, write_results
+from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
+from worker.pipelines import store_of
+from worker.stages import index
 
 FINGERPRINT = "5" * 16
 DIMENSION = 4
@@ -31,7 +33,7 @@ class StubDownloader:
     pages: dict[str, Any] = field(default_factory=dict)
     posts: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
 
-    def get(self, url: str, manners: Any = None) -> bytes:
+    def get(self, url: str, limits: Any = None) -> bytes:
         answer = self.pages[url]
         if isinstance(answer, Exception):
             raise answer
@@ -185,13 +187,18 @@ class StubServices:
         ]
         vectors = np.eye(DIMENSION, dtype=np.float32)[np.arange(len(ids)) % DIMENSION]
         segment = Segment(claim.version, "stub", fingerprint, additions, vectors)
-        key = vectorlog.write_segment(self.blobs, "images", claim.token, segment)
+        key = vector_log.write_segment(self.blobs, "images", claim.token, segment)
         moves = [(i, ItemState.FETCHED) for i in range(len(ids))]
         assert self.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
         return job_id
 
     def states(self, job_id: str) -> list[ItemState]:
         return [state for _, state in self.ledger.items(job_id, None, 0, 10_000)[0]]
+
+
+def drain(services: Services) -> None:
+    """What the index worker does for a message."""
+    index.drain(services, store_of)
 
 
 def make_services(folder: Path, **settings: Any) -> StubServices:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from api.intake import check_options
-from shared import resolver
-from shared.download import Downloader
+from api.jobs.ingest import check_options
+from shared.download import resolver
+from shared.download.downloader import Downloader
+from shared.download.host_limits import HostLimits
 from shared.errors import InvalidRequest, ItemError
-from shared.politeness import Manners
 from tests.image_server import ImageServer
 
 PUBLIC = "93.184.216.34"
@@ -237,15 +237,15 @@ def test_a_name_that_changes_between_its_look_ups_is_checked_at_the_last(
 ) -> None:
     turns: list[str] = []
 
-    def take_turn(_self: Manners, host: str) -> None:
+    def take_turn(_self: HostLimits, host: str) -> None:
         turns.append(host)
         names["rebound.test"] = [address]
 
-    monkeypatch.setattr(Manners, "wait", take_turn)
-    monkeypatch.setattr(Manners, "tell", lambda *_: None)
+    monkeypatch.setattr(HostLimits, "wait", take_turn)
+    monkeypatch.setattr(HostLimits, "tell", lambda *_: None)
     names["rebound.test"] = [PUBLIC]
-    manners = Manners(cast(Any, None), 1.0)
-    assert code(lambda: downloader.get("http://rebound.test/a.jpg", manners)) == "blocked_address"
+    limits = HostLimits(cast(Any, None), 1.0)
+    assert code(lambda: downloader.get("http://rebound.test/a.jpg", limits)) == "blocked_address"
     assert turns == ["rebound.test"]
     names["rebound.test"] = [PUBLIC]
     downloader.check("http://rebound.test/")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -5,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from api import auth
-from api.auth import KeyRing, check_bind, create_key, is_loopback, list_keys, revoke_key
-from shared.blobs import Blobs
+from api.http.auth import KeyRing
+from shared.api_keys import check_bind, create_key, list_keys, revoke_key
+from shared.download.addresses import is_loopback
 from shared.errors import BlobsUnavailable, ConfigError, InvalidRequest, NotFound
+from shared.storage.blobs import Blobs
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 ANOTHER_MACHINE = {"REMOTE_ADDR": "203.0.113.5"}
@@ -151,12 +153,12 @@ def test_only_a_hash_is_stored(blobs: Blobs) -> None:
     secret = plain.split("_", 2)[2]
     assert plain not in text
     assert secret not in text
-    assert json.loads(text)["hash"] == auth._digest(plain)
+    assert json.loads(text)["hash"] == hashlib.sha256(plain.encode()).hexdigest()
 
 
 def test_keys_are_listed_oldest_first(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     for moment, name in enumerate(["one", "two", "three"]):
-        monkeypatch.setattr("api.auth.time.time", lambda moment=moment: 1e9 + moment)
+        monkeypatch.setattr("shared.api_keys.time.time", lambda moment=moment: 1e9 + moment)
         create_key(blobs, name, ["search", "ingest", "search"])
     listed = list_keys(blobs)
     assert [key.name for key in listed] == ["one", "two", "three"]

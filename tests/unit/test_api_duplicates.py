@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from httpx import WSGITransport
 
-from api import cli_command, duplicates
-from api.cli_search import duplicates as command
+from api.cli import common
+from api.cli.search import duplicates as command
 from api.client import Client
+from api.images import duplicates
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 
 HASH = "00000000000000ff"
@@ -126,7 +127,7 @@ def test_one_comparison_runs_at_a_time_and_frees_its_place(api: Api) -> None:
 
 
 def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=WSGITransport(app=api.app)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=WSGITransport(app=api.app)))
     shown = CliRunner().invoke(command, ["--threshold", "0.9"])
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
@@ -140,7 +141,7 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_client_follows_the_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.client_calls.MOST_GROUPS", 1)
+    monkeypatch.setattr("api.client.operations.MOST_GROUPS", 1)
     with Client("http://127.0.0.1", transport=WSGITransport(app=api.app)) as client:
         assert members(client.duplicates().model_dump()) == [[3, 2, 1], [8, 7]]
         assert members(client.duplicates(limit=1).model_dump()) == [[3, 2, 1]]

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from api import events
 from api.app import create_app
-from shared.encoder import Encoder
+from api.jobs import events
+from shared.embedding.encoder import Encoder
 from shared.errors import LedgerUnavailable
 from tests.unit.fakes import Api, assert_problem, make_api
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from api.headers import HEADERS
-from shared.blobs import picture_key
+from api.http.security_headers import HEADERS
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import Api, axis, make_api, picture
 
 PAGES = ("/", "/docs", "/docs/errors")
@@ -16,7 +16,7 @@ DATA = (
     "/metrics",
     "/docs/init.js",
     "/static/main.js",
-    "/static/icon.svg",
+    "/static/icons/icon.svg",
     "/manifest.webmanifest",
     "/v1/none",
     "/v1/images/none",

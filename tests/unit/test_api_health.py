@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api import health
+from api import readiness
 from api.app import create_app
-from shared.encoder import Encoder
+from api.encoding.encoder_loader import EncoderLoader
+from shared.embedding.encoder import Encoder
 from shared.errors import BlobsUnavailable, ImageSearchError, ModelUnavailable
 from shared.services import Services
 from tests.unit.fakes import (
@@ -44,8 +45,8 @@ def test_the_process_is_alive_whatever_is_down(api: Api, tmp_path: Path) -> None
 
 
 def test_everything_up_is_ready(api: Api) -> None:
-    api.services.ledger.heartbeat("a", "host", ["fetch"], 2)
-    api.services.ledger.heartbeat("b", "host", ["fetch", "encode", "a queue of tomorrow"], 3)
+    api.services.ledger.workers.heartbeat("a", "host", ["fetch"], 2)
+    api.services.ledger.workers.heartbeat("b", "host", ["fetch", "encode", "a queue of tomorrow"], 3)
     for purpose in ("", "?for=search", "?for=ingest"):
         response = api.http.get(f"/readyz{purpose}")
         assert response.status_code == 200
@@ -91,17 +92,17 @@ def test_what_is_raised_by_mistake_is_not_shown(api: Api, tmp_path: Path) -> Non
 def test_a_dependency_that_hangs_is_not_waited_for(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "CHECK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(health, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CHECK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
     released, calls = threading.Event(), list[str]()
 
     class Hanging:
         def __getattr__(self, name: str) -> Any:
-            def hang() -> None:
-                calls.append(name)
-                released.wait(30)
+            return self
 
-            return hang
+        def __call__(self) -> None:
+            calls.append("")
+            released.wait(30)
 
     slow = with_services(api, tmp_path, ledger=Hanging())
     try:
@@ -120,7 +121,7 @@ def loading(services: Services, load: Any) -> Any:
 
 
 def test_search_is_not_ready_while_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
     released = threading.Event()
 
     def load(_: Services) -> Any:
@@ -149,7 +150,7 @@ def test_search_is_not_ready_while_the_model_loads(tmp_path: Path, monkeypatch: 
 def test_a_model_that_cannot_be_loaded_says_why(
     tmp_path: Path, error: Exception, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
 
     def load(_: Services) -> Encoder:
         raise error
@@ -163,8 +164,6 @@ def test_a_model_that_cannot_be_loaded_says_why(
 
 
 def test_loading_is_tried_again(tmp_path: Path) -> None:
-    from api.context import EncoderLoader  # noqa: PLC0415
-
     outcomes: list[Any] = [ImageSearchError("no"), RuntimeError("no"), StubEncoder()]
 
     def load() -> Any:

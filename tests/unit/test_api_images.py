@@ -1,10 +1,12 @@
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from shared.blobs import picture_key
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,
@@ -59,6 +61,36 @@ def test_a_picture_is_described(api: Api) -> None:
         "keys": [],
         "thumbnail_url": f"/v1/images/{added}/thumbnail",
     }
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"taken_at": -62_135_600_400.0},
+        {"taken_at": 1e300, "lat": 1e300, "lon": -181.0, "nsfw": 2.0},
+        {"taken_at": math.nan, "lat": math.nan, "lon": math.inf, "nsfw": math.nan},
+        {"created_at": 253_402_318_799.0},
+        {"created_at": -math.inf},
+        {"phash": "no hash"},
+    ],
+)
+def test_what_earlier_versions_stored_and_no_answer_can_say_is_null(api: Api, odd: dict[str, Any]) -> None:
+    added = api.add(1, axis(0), **({"phash": "0" * 16} | odd))
+    api.add(2, axis(0), phash="0" * 16)
+    shown = api.http.get(f"/v1/images/{added}")
+    assert shown.status_code == 200
+    assert {name: shown.json[name] for name in odd} == dict.fromkeys(odd)
+    query = {"text": "axis 0", "facets": list(odd.keys() - {"phash"})}
+    answers = [
+        api.http.get("/v1/images"),
+        api.http.get(f"/v1/images/{added}/similar"),
+        api.http.get("/v1/duplicates"),
+        api.http.post("/v1/search", json=query),
+        api.http.post("/v1/search", json=query | {"filters": {"taken_at": {"lt": "2024-01-01"}}}),
+        api.http.patch(f"/v1/images/{added}", json={"metadata": {"seen": True}}),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert all("NaN" not in answer.text and "Infinity" not in answer.text for answer in answers)
 
 
 def test_a_picture_is_looked_up_in_its_collection(api: Api) -> None:

@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from shared import services as services_module
-from shared.arrays import unpack
-from shared.blobs import picture_key
-from shared.draft import Draft
+from shared.index.write_batch import WriteBatch
 from shared.models import Image, ItemState, MetadataValue, Stage
+from shared.storage.arrays import unpack
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import (
     DIMENSION,
     INDEX_DOWN,
@@ -47,11 +46,11 @@ def store(
         id=image_id(number), source=source, sources=[source], format="jpeg", width=640, height=480,
         bytes=1234, created_at=1_700_000_000.25, metadata=metadata, keys=[key] if key else [],
     )  # fmt: skip
-    removals = api.services.ledger.removals(collection, [image.id])
-    draft = Draft(opened, ids=[image.id], keys=image.keys, removals=removals)
-    order = version or api.services.ledger.new_version()
-    assert isinstance(draft.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
-    draft.save(lambda: None)
+    removals = api.services.ledger.writer.removals(collection, [image.id])
+    batch = WriteBatch(opened, ids=[image.id], keys=image.keys, removals=removals)
+    order = version or api.services.ledger.writer.new_version()
+    assert isinstance(batch.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
+    batch.save(lambda: None)
     api.services.blobs.put(picture_key(collection, image.id, "thumbnail"), b"webp")
     return image.id
 
@@ -167,7 +166,7 @@ def test_a_picture_stays_while_another_key_or_an_item_without_one_has_brought_it
 
 def test_items_of_jobs_made_before_do_not_bring_a_deleted_key_back(api: Api) -> None:
     store(api, 9)
-    before = api.services.ledger.new_version()
+    before = api.services.ledger.writer.new_version()
     assert_problem(api.http.delete("/v1/images?key=k"), 404, "image_not_found")
     store(api, 1, "k", version=before)
     assert listed(api, "key=k") == []
@@ -184,7 +183,7 @@ def test_a_key_must_be_named_to_be_deleted(api: Api) -> None:
 
 
 def test_a_deleted_picture_comes_back_with_a_later_job_only(api: Api) -> None:
-    before = api.services.ledger.new_version()
+    before = api.services.ledger.writer.new_version()
     store(api, 1, "k")
     assert api.http.delete(f"/v1/images/{image_id(1)}").status_code == 204
     store(api, 1, "k", version=before)
@@ -218,7 +217,7 @@ def test_metadata_is_merged_at_once(api: Api) -> None:
 
 
 def test_a_change_stands_against_items_of_jobs_made_before_and_not_after(api: Api) -> None:
-    before = api.services.ledger.new_version()
+    before = api.services.ledger.writer.new_version()
     store(api, 1, shop="north")
     patch(api, 1, {"shop": "south", "price": None})
     store(api, 1, "late", version=before, shop="west", price=1, size="s")
@@ -296,8 +295,8 @@ def test_a_change_needs_the_scope_ingest(api: Api) -> None:
 
 def test_changes_wait_for_the_writer_and_give_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     store(api, 1, "k")
-    monkeypatch.setattr(services_module, "WRITER_PATIENCE_S", 0.2)
-    assert api.services.ledger.acquire_writer("busy")
+    monkeypatch.setattr("shared.writer_lease.PATIENCE_S", 0.2)
+    assert api.services.ledger.writer.acquire("busy")
     for answer in (
         api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"a": 1}}),
         api.http.delete(f"/v1/images/{image_id(1)}"),
@@ -306,11 +305,11 @@ def test_changes_wait_for_the_writer_and_give_up(api: Api, monkeypatch: pytest.M
         assert_problem(answer, 503, "index_unavailable")
         assert answer.headers["Retry-After"]
     assert log(api) == []
-    assert api.services.ledger.writer_wanted()
-    api.services.ledger.release_writer("busy", force=True)
+    assert api.services.ledger.writer.is_wanted()
+    api.services.ledger.writer.release("busy", force=True)
     monkeypatch.undo()
     assert patch(api, 1, {"a": 1})["metadata"] == {"a": 1}
-    assert api.services.ledger.acquire_writer("next"), "the lease is given back"
+    assert api.services.ledger.writer.acquire("next"), "the lease is given back"
 
 
 def test_a_change_wakes_the_writer_for_what_waits_behind_it(
@@ -328,7 +327,7 @@ def test_a_change_wakes_the_writer_for_what_waits_behind_it(
     ledger.advance(claim, moves=[(0, ItemState.FETCHED)], next_stage=Stage.INDEX, payload="x")
     patch(api, 1, {"a": 2})
     assert woken == [True]
-    assert ledger.acquire_writer("woken")
+    assert ledger.writer.acquire("woken")
 
 
 def test_changes_need_the_ledger(api: Api, tmp_path: Path) -> None:

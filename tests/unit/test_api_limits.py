@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api import jobs, problems, search, slots
+from api.http import concurrency, problems
+from api.jobs import routes as jobs
+from api.search import routes as search
 from tests.unit.fakes import Api, assert_problem, make_api, make_services, picture
 
 URLS = {"urls": ["https://example.com/1.jpg"]}
@@ -94,7 +96,7 @@ def test_a_search_form_of_unknown_length_is_bounded(api: Api, monkeypatch: pytes
 
 
 def test_a_job_form_has_bounded_fields(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.uploads.MAX_FIELD_BYTES", 100)
+    monkeypatch.setattr("api.jobs.multipart.MAX_FIELD_BYTES", 100)
     form = {"files": (io.BytesIO(picture()), "a.png"), "metadata": json.dumps({"note": "x" * 200})}
     document = assert_problem(api.http.post("/v1/jobs", data=form), 413, "request_too_large")
     assert "metadata" in document["detail"]
@@ -125,7 +127,7 @@ class Pausing(io.RawIOBase):
 def test_long_bodies_leave_half_of_the_threads_and_give_their_places_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "THREADS", 4)
+    monkeypatch.setattr(concurrency, "THREADS", 4)
     api = make_api(tmp_path)
     with ThreadPoolExecutor() as threads:
         for _ in range(2):
@@ -135,7 +137,7 @@ def test_long_bodies_leave_half_of_the_threads_and_give_their_places_back(
             third = chunked(api, "/v1/jobs", io.BytesIO(b"https://example.com/2.jpg\n"), "text/plain")
             assert "uploads are open" in assert_problem(third, 503, "unavailable")["detail"]
             assert int(third.headers["Retry-After"]) > 0
-            long = api.http.post("/v1/search", json={"text": "x" * slots.QUICK_BYTES})
+            long = api.http.post("/v1/search", json={"text": "x" * concurrency.QUICK_BYTES})
             assert_problem(long, 503, "unavailable")
             assert api.http.post("/v1/jobs", json=URLS).status_code == 202, "a short body is no upload"
             for body in bodies:
@@ -144,8 +146,8 @@ def test_long_bodies_leave_half_of_the_threads_and_give_their_places_back(
 
 
 def test_an_upload_that_fails_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "THREADS", 4)
+    monkeypatch.setattr(concurrency, "THREADS", 4)
     api = make_api(tmp_path)
     for _ in range(5):
-        response = api.http.post("/v1/search", json={"text": "x" * slots.QUICK_BYTES})
+        response = api.http.post("/v1/search", json={"text": "x" * concurrency.QUICK_BYTES})
         assert_problem(response, 422, "invalid_request")

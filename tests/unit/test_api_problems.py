@@ -7,8 +7,8 @@ from flask.testing import FlaskClient
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest, NotFound, ServiceUnavailable
 
-from api import problems
-from api.problems import load_json, parse
+from api.http import problems
+from api.http.problems import load_json, parse
 from shared.errors import (
     ConfigError,
     ImageSearchError,

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api.auth import create_key
-from deploy.embedded import free_port
-from shared.blobs import Blobs
+from deploy.ports import free_port
+from shared.api_keys import create_key
 from shared.errors import BlobsUnavailable
+from shared.storage.blobs import Blobs
 from tests.unit.fakes import LEDGER_DOWN, Api, assert_problem, make_api, make_services, with_services
 
 ADDRESS = "203.0.113.5"
@@ -76,7 +76,7 @@ def test_an_ipv4_address_counts_as_itself_in_ipv6_too(tmp_path: Path) -> None:
 def test_keys_cannot_be_guessed_fast_even_without_a_rate_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guess: str | None
 ) -> None:
-    monkeypatch.setattr("api.rate_limits.FAILURES", "3/hour")
+    monkeypatch.setattr("api.http.rate_limits.FAILURES", "3/hour")
     api, (key,) = make_limited(tmp_path, rate_limit="off")
     assert statuses(api, 4, guess) == [401, 401, 401, 429]
     assert statuses(api, 1, guess, NEIGHBOUR) == [401]
@@ -84,7 +84,7 @@ def test_keys_cannot_be_guessed_fast_even_without_a_rate_limit(
 
 
 def test_what_succeeds_is_no_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.rate_limits.FAILURES", "1/hour")
+    monkeypatch.setattr("api.http.rate_limits.FAILURES", "1/hour")
     api, (key,) = make_limited(tmp_path, rate_limit="off")
     assert statuses(api, 3, key) == [200] * 3
     assert statuses(api, 3, None, path="/docs") == [200] * 3

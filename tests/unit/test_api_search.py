@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from shared.errors import ItemError
-from shared.images import open_query_image
+from shared.imaging.decode import open_query_image
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,

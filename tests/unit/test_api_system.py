@@ -33,7 +33,7 @@ def failing_job(services: Services, job_id: str, failures: int) -> None:
 
 def test_all_is_told_while_all_is_up(api: Api) -> None:
     api.add(1, axis(0))
-    api.services.ledger.heartbeat("fetch-1", "host-a", ["fetch"], 4)
+    api.services.ledger.workers.heartbeat("fetch-1", "host-a", ["fetch"], 4)
     found = system(api)
     assert found["readiness"]["ready"] is True
     assert found["model"] == {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from shared.appearance import (
+from shared.imaging.colors_and_hash import (
     _TYPICAL,
     LEAST_SHARE,
     Pixels,
@@ -16,10 +16,10 @@ from shared.appearance import (
     perceptual_hash,
     small,
 )
-from shared.images import decode
+from shared.imaging.decode import decode
+from shared.imaging.preprocess import Preprocess
+from shared.index.near_duplicates import HAMMING
 from shared.models import COLORS
-from shared.near import HAMMING
-from shared.preprocess import Preprocess
 from tests.image_server import make_photo
 
 PREPROCESS = Preprocess((4, 4), None, Image.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)

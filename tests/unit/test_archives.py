@@ -5,11 +5,12 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from tempfile import SpooledTemporaryFile
 
 import pytest
 
-from api import archives
-from api.archives import HEAD_BYTES, ArchiveKind, ArchiveLimits, archive_kind, display_name, read_archive
+from api.jobs import archives
+from api.jobs.archives import HEAD_BYTES, ArchiveKind, ArchiveLimits, archive_kind, display_name, read_archive
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
 
 LIMITS = ArchiveLimits(entry_bytes=1000, total_bytes=100_000)
@@ -38,12 +39,15 @@ def make_tar_gz(entries: dict[str, bytes]) -> bytes:
     return make_tar(entries, "w:gz")
 
 
-def read(data: bytes, limits: ArchiveLimits = LIMITS) -> list[tuple[str, bytes | None]]:
+def read(
+    data: bytes, limits: ArchiveLimits = LIMITS, *, spool_bytes: int = 2**20
+) -> list[tuple[str, bytes | None]]:
+    """Reads an archive out of a file like an upload's: in memory, but on disk over `spool_bytes`."""
     kind = archive_kind(data[:HEAD_BYTES])
     assert kind is not None
-    file = io.BytesIO(data)
-    file.seek(0, io.SEEK_END)
-    return list(read_archive(file, kind, limits))
+    with SpooledTemporaryFile(spool_bytes) as file:
+        file.write(data)
+        return list(read_archive(file, kind, limits))
 
 
 MAKERS = pytest.mark.parametrize("make", [make_zip, make_tar, make_tar_gz])
@@ -51,8 +55,9 @@ Maker = Callable[[dict[str, bytes]], bytes]
 
 
 @MAKERS
-def test_entries_come_in_the_archives_order(make: Maker) -> None:
-    assert read(make(ENTRIES)) == list(ENTRIES.items())
+@pytest.mark.parametrize("spool_bytes", [2**20, 1], ids=["in-memory", "on-disk"])
+def test_entries_come_in_the_archives_order(make: Maker, spool_bytes: int) -> None:
+    assert read(make(ENTRIES), spool_bytes=spool_bytes) == list(ENTRIES.items())
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.blobs import Blobs
 from shared.errors import BlobsUnavailable, ConfigError
+from shared.storage.blobs import Blobs
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -12,11 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checkpoint import make_random_checkpoint
-from shared import checkpoints
-from shared.blobs import Blobs
-from shared.checkpoints import DEFAULT_MODEL, RECORD_KEY, STARTER, fingerprint, resolve_auto, resolve_model
+from benchmarks.random_checkpoint import make_random_checkpoint
+from shared.embedding import checkpoints
+from shared.embedding.checkpoints import (
+    DEFAULT_MODEL,
+    RECORD_KEY,
+    STARTER,
+    fingerprint,
+    resolve_auto,
+    resolve_model,
+)
 from shared.errors import ConfigError, ModelUnavailable
+from shared.storage.blobs import Blobs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -118,7 +125,7 @@ def served_hub(
 
 
 def test_importing_the_encoder_imports_neither_torch_nor_transformers() -> None:
-    code = "import sys, shared.encoder; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, shared.embedding.encoder; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

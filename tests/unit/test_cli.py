@@ -11,8 +11,8 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from api import cli_command, client_core, client_jobs
-from api.client import Client
+from api.cli import common
+from api.client import Client, core, job_operations
 from deploy.cli import CLIENT_MODULES
 from tests.unit.client_server import Server, job, problem
 
@@ -24,9 +24,9 @@ def server() -> Server:
 
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr(client_jobs, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(client_core, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
     commands = [command for module in CLIENT_MODULES for command in import_module(module).client_commands]
     group = click.Group(commands={command.name or "": command for command in commands})
 
@@ -272,6 +272,6 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
     server.routes["GET /v1/jobs"] = answer
     ctx = click.Context(click.Command("status"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
-        assert cli_command._jobs(ctx, click.Argument(["job_id"]), "") == []
+        patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
+        assert common._jobs(ctx, click.Argument(["job_id"]), "") == []
     assert len(server.requests) == 1

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from api import auth, cli_command
+from api.cli import common
 from api.client import Client
+from api.http import auth
 from deploy.cli import main
 from tests.unit.client_server import Server, job
 
@@ -29,8 +30,8 @@ def server() -> Server:
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A command's output, without the blanks that fill its lines."""
-    monkeypatch.setattr(cli_command, "WIDE", WIDTH)
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(common, "WIDE", WIDTH)
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
 
     def invoke(*arguments: str) -> str:
         result = CliRunner().invoke(main, arguments)

@@ -11,9 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from api import client_calls, client_core, client_jobs, client_uploads
-from api.client import ApiError, AsyncClient, Client
-from api.job_handles import AsyncJobHandle, JobHandle
+from api.client import (
+    ApiError,
+    AsyncClient,
+    AsyncJobHandle,
+    Client,
+    JobHandle,
+    bodies,
+    core,
+    job_operations,
+    operations,
+)
 from shared.models import ItemState
 from tests.unit.client_server import Server, job, keys, problem
 from tests.unit.fakes import make_api
@@ -29,8 +37,8 @@ def server() -> Server:
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(client_jobs, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(client_core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
     with Client("http://server", "secret", transport=httpx.MockTransport(server)) as client:
         yield client
 
@@ -80,8 +88,8 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
 def test_many_files_become_several_jobs_and_an_archive_goes_alone(
     server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_uploads, "BATCH_FILES", 2)
-    monkeypatch.setattr(client_uploads, "BATCH_BYTES", 10)
+    monkeypatch.setattr(bodies, "BATCH_FILES", 2)
+    monkeypatch.setattr(bodies, "BATCH_BYTES", 10)
     names = ["a.jpg", "b.jpg", "c.jpg", "d.zip", "e.jpg", "big.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x" * (9 if name == "big.jpg" else 2))
@@ -326,7 +334,7 @@ def test_an_asynchronous_handle_does_the_same(server: Server) -> None:
 def test_the_async_client_repeats_and_raises_like_the_other(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
     server.routes["GET /v1/jobs/j1"] = [AWAY, httpx.ConnectError("refused"), job()]
     assert awaited(server, lambda client: client.job("j1")).job_id == "j1"
     server.routes["GET /v1/jobs/j2"] = problem(404, "job_not_found", "There is no job 'j2'.")
@@ -370,7 +378,7 @@ def test_both_have_the_same_methods_with_the_same_parameters(sync: type, other: 
 
 def test_every_operation_is_a_method_of_the_clients() -> None:
     made = {
-        name for name, member in vars(client_jobs.JobCalls).items() | vars(client_calls.Calls).items()
+        name for name, member in vars(job_operations.JobCalls).items() | vars(operations.Calls).items()
         if inspect.isfunction(member) and not name.startswith("_")
     }  # fmt: skip
     assert made <= public(Client).keys()

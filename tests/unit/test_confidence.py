@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api import confidence
-from api.confidence import LEAST_PICTURES, Backgrounds, Calibration
-from shared.index import Collection, Index
+from api.encoding import calibration as calibration_module
+from api.encoding.calibration import LEAST_PICTURES, Backgrounds, Calibration
+from shared.index.collection import Collection
+from shared.index.index import Index
 from shared.models import Image
 from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, make_api, unit
 
@@ -100,7 +101,7 @@ def test_equal_vectors_give_no_division_by_zero() -> None:
 def test_a_sample_is_taken_once_and_again_after_growth(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confidence, "_COUNT_TTL_S", 0.0)
+    monkeypatch.setattr(calibration_module, "_COUNT_TTL_S", 0.0)
     taken: list[int] = []
     sample = Collection.sample
 
@@ -135,7 +136,7 @@ def test_a_small_collection_is_sampled_whole_and_a_large_one_evenly(collection: 
 def test_collections_asked_for_long_ago_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confidence, "_MOST_COLLECTIONS", 2)
+    monkeypatch.setattr(calibration_module, "_MOST_COLLECTIONS", 2)
     index, backgrounds = Index.in_process(tmp_path), Backgrounds()
     for name in ("a", "b", "c"):
         made = index.create(name, model="m", fingerprint="1" * 16, dimension=8)

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from shared.addresses import AddressPolicy
-from shared.download import Downloader
+from shared.download.addresses import AddressPolicy
+from shared.download.downloader import Downloader
 from shared.errors import ConfigError, ItemError
 from tests.image_server import ImageServer
 

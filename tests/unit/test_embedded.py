@@ -4,18 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import (
-    MAX_SOCKET_PATH,
-    Folder,
-    _redis_socket,
-    check_port_free,
-    free_port,
-    hold,
-    http_status,
-    reachable_host,
-    remembered_port,
-    role_children,
-)
+from deploy.data_folder import Folder, hold
+from deploy.embedded import MAX_SOCKET_PATH, _redis_socket, role_children
+from deploy.ports import check_port_free, free_port, http_status, reachable_host
 from shared.errors import ConfigError
 from shared.models import Stage
 
@@ -31,8 +22,10 @@ def test_a_folder_that_no_socket_path_can_name_gets_a_private_short_one(tmp_path
 
 
 def test_a_port_is_remembered_while_it_is_free(tmp_path: Path) -> None:
-    port = remembered_port(tmp_path / "port")
-    assert remembered_port(tmp_path / "port") == port
+    folder = Folder(tmp_path)
+    folder.run.mkdir()
+    port = folder.remembered_port("api")
+    assert folder.remembered_port("api") == port
 
 
 def test_a_taken_port_is_named() -> None:

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy.checkpoint import make_random_checkpoint
-from shared import vectorlog
-from shared.arrays import pack
-from shared.encoder import Encoder
+from benchmarks.random_checkpoint import make_random_checkpoint
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
-from shared.manifest import read_results
 from shared.models import Claim, ItemState, Stage
-from shared.vectorlog import Addition
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.manifest import read_results
+from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
-from worker import encode as encode_stage
-from worker.encode import EncoderClock, run
-from worker.isolation import run_isolated
+from worker.encoders import EncoderClock
+from worker.recovery.isolation import run_isolated
+from worker.stages import encode as encode_stage
+from worker.stages.encode import run
 
 FETCHED, FAILED = ItemState.FETCHED, ItemState.FAILED
 
@@ -77,8 +78,8 @@ def encode_claim(services: StubServices) -> Callable[..., Claim]:
     return make
 
 
-def segments(services: StubServices) -> list[vectorlog.Segment]:
-    return [vectorlog.read_segment(services.blobs, key) for key in services.blobs.list("log/images/")]
+def segments(services: StubServices) -> list[vector_log.Segment]:
+    return [vector_log.read_segment(services.blobs, key) for key in services.blobs.list("log/images/")]
 
 
 def test_vectors_are_in_the_log_before_the_writer_is_woken(

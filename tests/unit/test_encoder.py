@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
 
 Crops = NDArray[np.uint8]
@@ -131,7 +131,9 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 ) -> None:
     expected = encoder.encode_images(crops)
     tried: list[int] = []
-    monkeypatch.setattr(encoder, "_image_features", scarce_memory(encoder._image_features, 2, error, tried))
+    monkeypatch.setattr(
+        encoder.towers, "image_features", scarce_memory(encoder.towers.image_features, 2, error, tried)
+    )
     np.testing.assert_allclose(encoder.encode_images(crops), expected, atol=1e-5)
     assert tried == [5, 2, 2, 1]
 
@@ -140,7 +142,7 @@ def test_too_little_memory_in_a_later_batch_keeps_the_earlier_ones(
     tiny: Path, encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = load(tiny, batch_size=2)
-    features, sizes = small._image_features, []
+    features, sizes = small.towers.image_features, []
 
     def scarce_after_the_first(batch: Crops) -> torch.Tensor:
         sizes.append(len(batch))
@@ -148,7 +150,7 @@ def test_too_little_memory_in_a_later_batch_keeps_the_earlier_ones(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return features(batch)
 
-    monkeypatch.setattr(small, "_image_features", scarce_after_the_first)
+    monkeypatch.setattr(small.towers, "image_features", scarce_after_the_first)
     np.testing.assert_allclose(small.encode_images(crops), encoder.encode_images(crops), atol=1e-5)
     assert sizes == [2, 2, 1, 1, 1]
 
@@ -157,14 +159,14 @@ def test_a_batch_is_started_before_the_one_before_it_is_read(
     tiny: Path, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = load(tiny, batch_size=2)
-    start, order = small._start, []
+    start, order = small.towers.start, []
 
     def watched(features: Any, rows: slice) -> Any:
         order.append(("start", rows.start))
         read = start(features, rows)
         return lambda: (order.append(("read", rows.start)), read())[1]
 
-    monkeypatch.setattr(small, "_start", watched)
+    monkeypatch.setattr(small.towers, "start", watched)
     small.encode_images(crops)
     assert order == [("start", 0), ("start", 2), ("read", 0), ("start", 4), ("read", 2), ("read", 4)]
 
@@ -173,7 +175,9 @@ def test_too_little_memory_for_one_picture_is_not_the_pictures_fault(
     encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(encoder, "_image_features", scarce_memory(encoder._image_features, 0, error, []))
+    monkeypatch.setattr(
+        encoder.towers, "image_features", scarce_memory(encoder.towers.image_features, 0, error, [])
+    )
     with pytest.raises(Unavailable):
         encoder.encode_images(crops)
 
@@ -182,7 +186,9 @@ def test_other_runtime_errors_are_not_taken_for_memory(
     encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = RuntimeError("CUDA error: device-side assert triggered")
-    monkeypatch.setattr(encoder, "_image_features", scarce_memory(encoder._image_features, 0, error, []))
+    monkeypatch.setattr(
+        encoder.towers, "image_features", scarce_memory(encoder.towers.image_features, 0, error, [])
+    )
     with pytest.raises(RuntimeError, match="device-side assert"):
         encoder.encode_images(crops)
 
@@ -191,7 +197,7 @@ def test_other_runtime_errors_are_not_taken_for_memory(
 def test_a_vector_without_direction_is_an_error_not_a_result(
     encoder: Encoder, crops: Crops, weight: float
 ) -> None:
-    encoder._model.visual_projection.weight.data.fill_(weight)
+    encoder.towers.model.visual_projection.weight.data.fill_(weight)
     with pytest.raises(ItemError) as caught:
         encoder.encode_images(crops)
     assert caught.value.code == "encode_error"
@@ -224,16 +230,16 @@ def test_threads_share_an_encoder(encoder: Encoder) -> None:
 def test_with_one_core_each_as_many_compute_at_once_as_there_are_cores(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.encoder._one_core_a_call", lambda: 2)
+    monkeypatch.setattr("shared.embedding.encoder.one_core_a_call", lambda: 2)
     encoder = Encoder.load(str(tiny), device="cpu", one_core_each=True)
-    both, features = Barrier(2, timeout=30), encoder._text_features
+    both, features = Barrier(2, timeout=30), encoder.towers.text_features
 
     def together(texts: Any) -> Any:
         both.wait()
         return features(texts)
 
     expected = [encoder.encode_texts([text]) for text in ("cat", "dog")]
-    monkeypatch.setattr(encoder, "_text_features", together)
+    monkeypatch.setattr(encoder.towers, "text_features", together)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(encoder.encode_texts, [["cat"], ["dog"]]))
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from shared.blobs import picture_key
-from shared.encoder import Encoder
-from shared.heatmap import heat, overlay
-from shared.preprocess import Preprocess
+from shared.embedding.encoder import Encoder
+from shared.embedding.heatmap import heat, overlay
+from shared.imaging.preprocess import Preprocess
+from shared.storage.blobs import picture_key
 from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
@@ -109,7 +109,7 @@ def test_patches_are_unit_vectors_in_the_pictures_order(encoder: Encoder) -> Non
 def test_patches_are_those_of_the_last_layers_value_path(encoder: Encoder) -> None:
     """By hand: every layer but the last, then its value path for each patch, and the picture's projection."""
     crops = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    model = encoder._model
+    model = encoder.towers.model
     seen: list[torch.Tensor] = []
     last = model.vision_model.encoder.layers[-1]
     hook = last.register_forward_pre_hook(lambda _, args: seen.append(args[0]))

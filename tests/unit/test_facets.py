@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from api.facets import count_values
-from api.schemas import SearchRequest, SearchResponse
-from api.search_schemas import FACET_BOUND, MAX_FACET_VALUES
-from shared import index_search
+from api.models.search import FACET_BOUND, MAX_FACET_VALUES, SearchRequest, SearchResponse
+from api.search.facets import count_values
 from shared.models import Image
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, unit
 
@@ -115,7 +113,7 @@ def test_a_bad_name_is_pointed_at(api: Api, facets: Any, pointer: str) -> None:
 def test_past_the_bound_the_nearest_are_counted_and_the_answer_says_so(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.search.FACET_BOUND", 2)
+    monkeypatch.setattr("api.search.routes.FACET_BOUND", 2)
     document = search(api, facets=["shop"])
     assert document["facets"]["shop"] == [{"value": "north", "count": 1}, {"value": "south", "count": 1}]
     assert document["facet_scope"] == {"pictures": 2, "complete": False, "bound": 2, "cut_off": []}
@@ -130,7 +128,7 @@ def test_past_the_bound_the_nearest_are_counted_and_the_answer_says_so(
 
 def test_what_hnsw_does_not_find_is_counted_all_the_same(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = {"ids": [[]], "distances": [[]], "metadatas": [[]]}
-    monkeypatch.setattr(index_search, "_answer", lambda *args: nothing)
+    monkeypatch.setattr("shared.index.search._answer", lambda *args: nothing)
     assert facet(api, "shop") == [("north", 2), ("south", 2)]
     assert facet(api, "shop", min_score=0.6) == [("north", 1), ("south", 1)]
 

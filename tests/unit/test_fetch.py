@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from shared.arrays import unpack
-from shared.blobs import picture_key
 from shared.errors import BlobsUnavailable, ItemError
-from shared.manifest import read_results
+from shared.imaging.preprocess import Preprocess
 from shared.models import Item, ItemState, JobStatus, Stage
-from shared.preprocess import Preprocess
-from shared.vectorlog import Addition
+from shared.storage.arrays import unpack
+from shared.storage.blobs import picture_key
+from shared.storage.manifest import read_results
+from shared.storage.vector_log import Addition
 from tests.unit.deadly import deadly_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
-from worker import fetch
-from worker.fetch import run
-from worker.isolation import run_isolated
-from worker.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, give_up
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
+from worker.stages import fetch
+from worker.stages.fetch import run
+from worker.stages.transition import fail_chunk
 
 PENDING, FETCHED, FAILED = ItemState.PENDING, ItemState.FETCHED, ItemState.FAILED
 PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
@@ -250,8 +251,8 @@ def test_a_chunk_that_is_given_up_fails_only_what_its_own_attempt_holds(
     run(services.real, PREPROCESS, claim)
     first, second = services.ledger.claim_ready(Stage.ENCODE, 100)
     assert (first.chunk.attempt, second.chunk.attempt) == (0, 1)
-    give_up(services.real, first, exhausted(first))
+    fail_chunk(services.real, first, exhausted(first))
     assert services.states(job_id) == [FAILED, FETCHED]
     assert str(MAX_DELIVERIES) in services.ledger.get(job_id).errors[0].detail
-    give_up(services.real, second, exhausted(second))
+    fail_chunk(services.real, second, exhausted(second))
     assert services.ledger.get(job_id).status is JobStatus.FAILED

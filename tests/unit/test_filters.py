@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import filters
-from shared import index as index_module
 from shared.errors import InvalidRequest
-from shared.filters import Where, parse_where
-from shared.index import Collection, Index
+from shared.index import filters
+from shared.index import index as index_module
+from shared.index.collection import Collection
+from shared.index.filters import Where, parse_where
+from shared.index.index import Index
 from shared.models import Image
 
 PICTURE = Image(
@@ -335,7 +336,7 @@ def test_every_picture_that_matches_is_among_what_chroma_selects(
     collection.delete([f"{number:064x}" for number in range(12)])
     collection.upsert(stored, np.ones((len(stored), 1), np.float32), ["job:0"] * len(stored))
     with index_module._calls(5.0):
-        chroma = collection._index._open("filters").chroma
+        chroma = collection._index.open("filters").chroma
     for condition in conditions:
         where: Where = parse_where(condition)
         selected = set(chroma.get(where=where.to_chroma(), include=[])["ids"])

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,24 +18,26 @@ import redis
 from celery import signals
 from structlog.testing import capture_logs
 
-from api import auth
-from shared import arrays, checkpoints, ledger, manifest, parquet
-from shared import index as index_module
-from shared.blobs import Blobs
+from api.http.auth import KeyRing
+from shared import api_keys
 from shared.config import Settings
+from shared.embedding import checkpoints
 from shared.errors import NewerFormat
-from shared.index import Index
-from shared.ledger import Ledger
-from shared.ledger_writer import PREFIX
-from shared.models import Chunk, Item, ItemResult, ItemState, Stage
+from shared.index import index as index_module
+from shared.index.index import Index
+from shared.ledger import upgrade
+from shared.ledger.ledger import Ledger
+from shared.ledger.scripts import PREFIX
+from shared.models import Chunk, Item, ItemResult, ItemState, JobKind, JobStatus, Stage
+from shared.storage import arrays, manifest, parquet
+from shared.storage.blobs import Blobs
 from shared.tasks import TASK_NAMES
 from tests.redis_server import fake_redis, redis_server
 from tests.unit.fakes import assert_problem, axis, make_api, make_services
-from tests.unit.stages import image
+from tests.unit.stages import drain, image
 from tests.unit.stages import make_services as make_stages
 from worker import app as worker_app
-from worker import lease
-from worker.index import drain
+from worker.recovery import lease
 
 IMAGE = image("a" * 64)
 CHUNK = Chunk("job", 0, 0)
@@ -58,7 +61,7 @@ def newer(module: Any) -> Iterator[None]:
 
 def marked(client: Any) -> Any:
     """A Redis that a newer version has used."""
-    client.set(f"{PREFIX}format", 2)
+    client.set(f"{PREFIX}format", upgrade.FORMAT + 1)
     return client
 
 
@@ -67,7 +70,11 @@ def refused(call: Callable[[], object], what: str) -> None:
         call()
     said = raised.value.detail
     assert said.startswith(what)
-    assert "a newer version of image-search (format 2, this one reads up to 1): update" in said
+    found = re.search(
+        r"a newer version of image-search \(format (\d), this one reads up to (\d)\): update", said
+    )
+    assert found is not None
+    assert int(found[1]) == int(found[2]) + 1
 
 
 def test_the_vector_log_and_scratch() -> None:
@@ -144,12 +151,33 @@ def test_the_ledger() -> None:
     Ledger("", client=client).create("old", **options)
     client.delete(f"{PREFIX}format")
     assert Ledger("", client=client).get("old").total == 1
-    assert client.get(f"{PREFIX}format") == "1"
-    with newer(ledger):
+    assert client.get(f"{PREFIX}format") == str(upgrade.FORMAT)
+    with newer(upgrade):
         assert Ledger("", client=client).get("old").total == 1
     for _ in range(2):
         refused(Ledger("", client=client).ping, "The job ledger in Redis")
-    assert client.get(f"{PREFIX}format") == "2"
+    assert client.get(f"{PREFIX}format") == str(upgrade.FORMAT + 1)
+
+
+def test_a_reindex_of_an_older_ledger_still_ends_with_its_switch() -> None:
+    client = fake_redis()
+    before = Ledger("", client=client)
+    for kind in (JobKind.REINDEX, JobKind.INGEST):
+        before.create(kind, collection="c", total=1, chunk_size=1, kind=kind)
+        client.hdel(f"{PREFIX}job:{kind}", "final_stage", "incomplete")
+    client.delete(f"{PREFIX}format")
+    ledger = Ledger("", client=client)
+    for chunk in ledger.dispatch():
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim is not None
+        ledger.advance(claim, moves=[(0, ItemState.INDEXED)])
+    assert ledger.get(JobKind.INGEST).status is JobStatus.SUCCEEDED
+    ((stage, chunk),) = ledger.sweep()
+    assert (stage, chunk.job_id) == (Stage.ENCODE, JobKind.REINDEX)
+    final = ledger.claim(chunk, stage)
+    assert final is not None
+    ledger.advance(final, moves=[], complete=True)
+    assert ledger.get(JobKind.REINDEX).status is JobStatus.SUCCEEDED
 
 
 def test_the_recorded_model(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,14 +191,14 @@ def test_the_recorded_model(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_api_key_of_a_newer_version_opens_nothing_and_still_counts(blobs: Blobs) -> None:
-    plain = auth.create_key(blobs, "old", ["admin"])
-    (found,) = auth.list_keys(blobs)
+    plain = api_keys.create_key(blobs, "old", ["admin"])
+    (found,) = api_keys.list_keys(blobs)
     blobs.put("keys/newer.json", json.dumps({**asdict(found), "id": "newer", "format": 2}).encode())
     with capture_logs() as logged:
-        keys = auth.list_keys(blobs)
+        keys = api_keys.list_keys(blobs)
     assert {(key.id, *key.scopes) for key in keys} == {(found.id, "admin"), ("newer",)}
     assert "update this installation" in logged[0]["reason"]
-    assert auth.KeyRing(blobs).find(plain) == found
+    assert KeyRing(blobs).find(plain) == found
 
 
 # What becomes of the work
@@ -278,7 +306,7 @@ def test_an_upload_of_a_newer_export_is_the_request_s_fault(tmp_path: Path) -> N
 
 def test_a_worker_does_not_start_on_a_newer_ledger(tmp_path: Path) -> None:
     with redis_server(tmp_path) as url:
-        redis.Redis.from_url(url).set(f"{PREFIX}format", 2)
+        marked(redis.Redis.from_url(url))
         started = subprocess.run(
             [sys.executable, "-m", "deploy.cli", "worker", "--queues", "index"],
             env={**os.environ, "IMAGE_SEARCH_REDIS_URL": url, "IMAGE_SEARCH_MODEL": "unused"},

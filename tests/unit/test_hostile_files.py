@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.arrays import unpack
-from shared.costly_files import MOST_SCANS, MOST_SEGMENTS, is_costly
 from shared.errors import ItemError
-from shared.images import decode
+from shared.imaging.decode import decode
+from shared.imaging.decompression_bombs import MOST_SCANS, MOST_SEGMENTS, is_costly
 from shared.models import Item, ItemState
-from shared.vectorlog import Addition
+from shared.storage.arrays import unpack
+from shared.storage.vector_log import Addition
 from tests.decoder_process import CLIP, DecoderProcess
 from tests.hostile_files import (
     BOMBS,
@@ -39,7 +39,7 @@ from tests.mutations import mutated
 from tests.sample_files import png, samples, save
 from tests.unit.stages import make_services
 from tests.unit.test_fetch import PREPROCESS
-from worker.fetch import run
+from worker.stages.fetch import run
 
 # Pillow warns of the damage that these tests do on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -138,7 +138,7 @@ def test_deep_grey_is_the_same_in_one_strip_and_in_many(bits: int, monkeypatch: 
     image = Image.fromarray(values.astype(np.uint16 if bits == 16 else np.int32))
     data = save(image, "TIFF")
     whole = decode(data, CLIP, max_pixels=10**7, keep="none").pixels
-    monkeypatch.setattr("shared.images._STRIP_PIXELS", 7 * 1000)
+    monkeypatch.setattr("shared.imaging.decode._STRIP_PIXELS", 7 * 1000)
     strips = decode(data, CLIP, max_pixels=10**7, keep="none").pixels
     assert np.array_equal(whole, strips)
     assert int(whole[-1].mean()) - int(whole[0].mean()) > 150
@@ -152,7 +152,7 @@ def test_strips_make_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
     options = {"transparency": 5} if mode == "P" else {}
     data = save(image.convert(mode), "TIFF" if mode == "CMYK" else "PNG", **options)
     whole = decode(data, CLIP, max_pixels=10**7, keep="rendition")
-    monkeypatch.setattr("shared.images._STRIP_PIXELS", 5000)
+    monkeypatch.setattr("shared.imaging.decode._STRIP_PIXELS", 5000)
     assert np.array_equal(decode(data, CLIP, max_pixels=10**7, keep="rendition").pixels, whole.pixels)
 
 

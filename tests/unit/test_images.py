@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from shared.errors import ItemError, ModelUnavailable
-from shared.exif import read_exif
-from shared.images import Picture, Preprocess, decode, open_query_image
+from shared.imaging.decode import Picture, Preprocess, decode, open_query_image
+from shared.imaging.exif import read_exif
 from tests.image_server import make_photo
 
 # Pillow warns of the damage that these tests do on purpose.
@@ -316,6 +316,8 @@ def exif_of(camera: dict[int, Any], gps: dict[int, Any]) -> Image.Exif:
 
 ZURICH = {1: "N", 2: (47.0, 22.0, 30.0), 3: "E", 4: (8.0, 30.0, 0.0)}
 NOON = {ExifTags.Base.DateTimeOriginal: "2024:06:01 12:00:00"}
+FIRST = {ExifTags.Base.DateTimeOriginal: "0001:01:01 00:00:00"}
+LAST = {ExifTags.Base.DateTimeOriginal: "9999:12:31 23:59:59"}
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "avif", "heic"])
@@ -335,12 +337,17 @@ def test_time_and_place_are_read(name: str) -> None:
         (NOON | {ExifTags.Base.OffsetTimeOriginal: "-05:30"}, 1717263000.0),
         (NOON | {ExifTags.Base.OffsetTimeOriginal: "local"}, 1717243200.0),
         ({ExifTags.Base.DateTimeOriginal: "0000:00:00 00:00:00"}, None),
+        (NOON | {ExifTags.Base.OffsetTimeOriginal: "+99:99"}, 1717243200.0),
+        (FIRST, -62135596800.0),
+        (FIRST | {ExifTags.Base.OffsetTimeOriginal: "+01:00"}, None),
+        (LAST, 253402300799.0),
+        (LAST | {ExifTags.Base.OffsetTimeOriginal: "-05:00"}, None),
         ({ExifTags.Base.DateTimeOriginal: "yesterday"}, None),
         ({ExifTags.Base.DateTimeOriginal: ""}, None),
         ({}, None),
     ],
 )
-def test_a_time_without_offset_is_utc_and_nonsense_is_none(
+def test_a_time_without_offset_is_utc_and_what_cannot_be_told_is_none(
     camera: dict[int, Any], taken_at: float | None
 ) -> None:
     assert read(save(photo(64, 48), exif=exif_of(camera, {}), format="JPEG")).taken_at == taken_at

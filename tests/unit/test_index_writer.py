@@ -6,17 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from shared.blobs import picture_key
 from shared.errors import LedgerUnavailable
-from shared.index import Collection
-from shared.ledger import Ledger
-from shared.manifest import read_results
+from shared.index.collection import Collection
+from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
-from tests.unit.stages import StubServices, collection_gone, make_services
-from worker import index as writer
-from worker import lease
-from worker.index import drain
-from worker.near_duplicates import NearDuplicates
+from shared.storage.blobs import picture_key
+from shared.storage.manifest import read_results
+from tests.unit.stages import StubServices, collection_gone, drain, make_services
+from worker.recovery import lease
+from worker.stages import index as writer
+from worker.stages.deduplication import NearDuplicates
 
 NONE_NEAR = NearDuplicates(cast(Collection, None), [], 0)
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
@@ -43,7 +42,7 @@ def test_what_is_ready_of_several_jobs_is_one_write(services: StubServices) -> N
     drain(services.real)
     assert services.index.stored.calls == [3]
     assert [services.states(job) for job in jobs] == [[INDEXED, INDEXED], [INDEXED, DUPLICATE]]
-    assert services.ledger.acquire_writer("next"), "the lease is free again"
+    assert services.ledger.writer.acquire("next"), "the lease is free again"
 
 
 def test_a_refused_row_fails_alone(services: StubServices) -> None:
@@ -104,7 +103,7 @@ def test_vectors_deleted_with_their_collection_fail_at_once(services: StubServic
 
 def test_a_removal_beats_the_items_of_jobs_that_were_made_before(services: StubServices) -> None:
     before = services.to_index(["a", "b"])
-    services.ledger.record_removal("images", "a", services.ledger.new_version())
+    services.ledger.writer.record_removal("images", "a", services.ledger.writer.new_version())
     after = services.to_index(["a"])
     drain(services.real)
     assert [services.states(job) for job in (before, after)] == [[INDEXED, INDEXED], [INDEXED]]
@@ -171,16 +170,16 @@ def test_a_writer_yields_to_a_change_that_is_to_be_made_at_once(
     upsert = services.index.stored.upsert
 
     def asked_meanwhile(*arguments: object, **options: object) -> None:
-        assert not services.ledger.acquire_writer("change")
-        services.ledger.want_writer("change")
+        assert not services.ledger.writer.acquire("change")
+        services.ledger.writer.want("change")
         upsert(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services.index.stored, "upsert", asked_meanwhile)
     drain(services.real)
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED], [ItemState.FETCHED]]
-    assert services.ledger.acquire_writer("change"), "it is left to who asked for it"
-    services.ledger.release_writer("change", force=True)
+    assert services.ledger.writer.acquire("change"), "it is left to who asked for it"
+    services.ledger.writer.release("change", force=True)
     drain(services.real)
     assert services.states(jobs[1]) == [INDEXED]
 
@@ -213,26 +212,26 @@ def test_a_busy_writer_ends_its_task_in_time_and_wakes_the_next(
 
 def test_only_the_holder_of_the_lease_writes(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = services.to_index(["a"])
-    services.ledger.acquire_writer("another")
+    services.ledger.writer.acquire("another")
     drain(services.real)
     assert services.states(job_id) == [ItemState.FETCHED]
-    services.ledger.release_writer("another", force=True)
+    services.ledger.writer.release("another", force=True)
 
     def stored_slowly(ids: object) -> dict[str, object]:
-        services.ledger._redis.set("is:writer", "another")
+        services.ledger._redis.client.set("is:writer", "another")
         return {}
 
     monkeypatch.setattr(services.index.stored, "stored", stored_slowly)
     drain(services.real)
     assert services.index.stored.calls == []
-    assert services.ledger._redis.get("is:writer") == "another"
+    assert services.ledger._redis.client.get("is:writer") == "another"
 
 
 def test_the_lease_is_kept_until_the_ledger_knows_all_that_was_written(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = services.to_index(["a"])
-    advance, release = services.ledger.advance, services.ledger.release_writer
+    advance, release = services.ledger.advance, services.ledger.writer.release
 
     def slowly(*arguments: Any, **options: Any) -> bool:
         time.sleep(0.2)
@@ -243,9 +242,9 @@ def test_the_lease_is_kept_until_the_ledger_knows_all_that_was_written(
         return release(token, force=force)
 
     monkeypatch.setattr(services.ledger, "advance", slowly)
-    monkeypatch.setattr(services.ledger, "release_writer", known)
+    monkeypatch.setattr(services.ledger.writer, "release", known)
     drain(services.real)
-    assert services.ledger.acquire_writer("next")
+    assert services.ledger.writer.acquire("next")
 
 
 def test_a_lost_ledger_does_not_escape_from_giving_back(

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from api import bodies, intake, uploads
-from api.bodies import MAX_LINE_BYTES, Body, read_lines
-from api.intake import Options, check_options, ingest_json, ingest_lines
-from api.uploads import ingest_multipart
-from shared.blobs import Blobs
+from api.http import request_body
+from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
+from api.jobs import ingest
+from api.jobs import multipart as multipart_module
+from api.jobs.ingest import Options, check_options, ingest_json, ingest_lines
+from api.jobs.multipart import ingest_multipart
 from shared.config import Settings
 from shared.errors import (
     IdempotencyMismatch,
@@ -21,9 +22,11 @@ from shared.errors import (
     LedgerUnavailable,
     RequestTooLarge,
 )
-from shared.manifest import read_items
+from shared.ledger import patience
 from shared.models import Item, Job, JobStatus
 from shared.services import Services
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import read_items
 from tests.redis_server import fake_ledger
 
 OPTIONS = Options("images", None, None)
@@ -287,7 +290,7 @@ def test_a_slow_stream_shows_its_progress_before_a_segment_is_full(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr(intake, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(ingest, "monotonic", lambda: float(next(clock)))
     seen: list[int] = []
 
     class Slow(io.RawIOBase):
@@ -373,7 +376,7 @@ def test_bytes_that_a_server_kept_when_the_connection_broke_are_still_read() -> 
 
 
 def test_too_many_lines_end_the_job_as_truncated(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "MAX_LINES", 3)
+    monkeypatch.setattr(ingest, "MAX_LINES", 3)
     job, _ = items_of(services, ingest_lines(services, OPTIONS, body_of(b"u\n" * 10), "text/plain"))
     assert (job.total, job.truncated) == (3, True)
 
@@ -423,7 +426,7 @@ def test_a_ledger_that_restarts_costs_a_stream_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to one extend is lost after Redis has counted it: it must not count twice."""
-    monkeypatch.setattr(intake, "LEDGER_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
     extend = services.ledger.extend
     calls: list[int] = []
 
@@ -493,7 +496,7 @@ def test_a_refused_body_is_drained_within_bounds(monkeypatch: pytest.MonkeyPatch
     body.drain()
     assert stream.tell() == 300_000
     stream.seek(0)
-    monkeypatch.setattr(bodies, "_DRAIN_BYTES", 100_000)
+    monkeypatch.setattr(request_body, "_DRAIN_BYTES", 100_000)
     body.drain()
     assert stream.tell() < 300_000
 
@@ -630,13 +633,13 @@ def test_the_same_files_under_the_same_key_are_the_same_job(services: Services) 
 def test_a_form_does_not_depend_on_how_its_bytes_arrive(
     services: Services, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(uploads, "_READ_BYTES", size)
+    monkeypatch.setattr(multipart_module, "_READ_BYTES", size)
     content = b"\r\n--B not quite\r\n-\r\n--" + bytes(range(256))
     _, items = items_of(services, upload(services, multipart(("files", "a.jpg", content))))
     assert services.blobs.get(items[0].upload or "") == content
 
 
 def test_a_form_field_is_bounded(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MAX_FIELD_BYTES", 100)
+    monkeypatch.setattr(multipart_module, "MAX_FIELD_BYTES", 100)
     with pytest.raises(RequestTooLarge):
         upload(services, multipart(("metadata", None, b" " * 101)))

@@ -11,13 +11,14 @@ from flask_openapi3.openapi import OpenAPI
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
-from api import jobs, problems
-from shared.blobs import Blobs
+from api.http import problems
+from api.jobs import routes as jobs
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
-from shared.manifest import write_results
 from shared.models import ItemResult, ItemState, JobError, JobStatus, Stage
 from shared.services import Services
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import write_results
 from tests.redis_server import fake_ledger
 
 

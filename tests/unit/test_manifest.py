@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import vectorlog
-from shared.arrays import pack, unpack
-from shared.blobs import Blobs
-from shared.manifest import SEGMENT_ITEMS, ManifestWriter, read_items, read_results, write_results
 from shared.models import Chunk, Image, Item, ItemResult, Stage
+from shared.storage import vector_log
+from shared.storage.arrays import pack, unpack
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter, read_items, read_results, write_results
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def test_a_pickle_in_place_of_an_array_is_refused() -> None:
 
 def test_a_log_segment_round_trips_and_changes_stand_beside_it(blobs: Blobs) -> None:
     image = Image("a" * 64, "s", ["s"], "png", 1, 2, 3, 4.5, metadata={"tags_": ["x"]}, keys=["k"])
-    addition = vectorlog.Addition(7, 1, "job:7", image, 5)
-    segment = vectorlog.Segment(5, "m", "f", [addition], np.ones((1, 4), np.float32))
-    key = vectorlog.write_segment(blobs, "images", "chunk", segment)
-    back = vectorlog.read_segment(blobs, key)
+    addition = vector_log.Addition(7, 1, "job:7", image, 5)
+    segment = vector_log.Segment(5, "m", "f", [addition], np.ones((1, 4), np.float32))
+    key = vector_log.write_segment(blobs, "images", "chunk", segment)
+    back = vector_log.read_segment(blobs, key)
     assert back.additions == [addition]
     assert (back.version, back.model, back.fingerprint) == (5, "m", "f")
     change = {"op": "delete", "version": 6, "id": image.id}
-    vectorlog.write_change(blobs, "images", "f", change)
+    vector_log.write_change(blobs, "images", "f", change)
     assert [k.split("/")[-1][:20] for k in blobs.list("log/images/f/")] == [f"{5:020d}", f"{6:020d}"]
     assert unpack(blobs.get(blobs.list("log/images/f/")[1]))[1] == [change]

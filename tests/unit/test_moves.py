@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
@@ -17,16 +18,17 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from api import cli_command
-from api import moves as api_moves
-from api.cli_collections import client_commands
+from api.cli import common
+from api.cli.collections import client_commands
 from api.client import Client
-from api.job_schemas import JobOut
-from shared import vectorlog
-from shared.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
+from api.collections import transfers as api_moves
+from api.images.edits import remove_collection
+from api.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
-from shared.models import ItemState, Stage
-from shared.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
+from shared.models import Claim, ItemState, Stage
+from shared.storage import vector_log
+from shared.storage.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
+from shared.storage.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
 from tests.unit.fakes import (
     DIMENSION,
     Api,
@@ -38,9 +40,12 @@ from tests.unit.fakes import (
     make_services,
     with_services,
 )
-from tests.unit.stages import StubDispatcher, image
-from worker import index, moves, replay
-from worker.isolation import run_isolated
+from tests.unit.stages import StubDispatcher, drain, image
+from worker.pipelines import handler_of
+from worker.recovery import rebuild
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages import import_ as import_module
 
 PARQUET = "application/vnd.apache.parquet"
 HEADER = Header("images", "stub/model", "5" * 16, DIMENSION)
@@ -58,14 +63,18 @@ def fill(api: Api, count: int = 10) -> None:
         api.add(number, axis(number % DIMENSION), metadata={"n": number})
 
 
+def fetch(api: Api, claim: Claim) -> None:
+    handler_of(claim)(cast(Any, SimpleNamespace(services=api.services)), claim)
+
+
 def work(api: Api) -> None:
     """What the workers do until nothing is left to be done."""
     while chunks := api.services.ledger.dispatch():
         for chunk in chunks:
             claim = api.services.ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            moves.run(api.services, claim)
-    index.drain(api.services)
+            fetch(api, claim)
+    drain(api.services)
 
 
 def job_of(api: Api, response: Any) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def test_keys_move_and_replace_what_they_pointed_at(api: Api) -> None:
         found = api.http.get(f"/v1/images?collection=copy&key={key}").json["images"]
         assert [one["id"] for one in found] == [image_id(1)]
     before = copy.stored([image_id(1)])
-    replay.rebuild(api.services, "copy")
+    rebuild.rebuild(api.services, "copy")
     assert api.services.index.collection("copy").stored([image_id(1)]) == before
     assert api.http.delete("/v1/images?collection=copy&key=sku").status_code == 204
     assert api.services.index.collection("copy").get(image_id(1)).keys == ["other"]
@@ -152,7 +161,7 @@ def test_an_import_is_in_the_vector_log_and_again_is_duplicate(api: Api) -> None
     data = exported(api)
     job_of(api, import_(api, data))
     keys = api.services.blobs.list(log_prefix("copy"))
-    logged = [a.image.id for key in keys for a in vectorlog.read_segment(api.services.blobs, key).additions]
+    logged = [a.image.id for key in keys for a in vector_log.read_segment(api.services.blobs, key).additions]
     assert sorted(logged) == [image_id(n) for n in range(10)]
     assert job_of(api, import_(api, data))["counts"]["duplicate"] == 10
 
@@ -173,9 +182,9 @@ def test_a_chunk_that_is_delivered_twice_changes_nothing(api: Api) -> None:
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, claim)
+    fetch(api, claim)
     before = api.http.get(response.headers["Location"]).json
-    moves.run(api.services, claim)  # by a worker that has lost its lease and does not know
+    fetch(api, claim)  # by a worker that has lost its lease and does not know
     assert api.http.get(response.headers["Location"]).json == before
     assert before["counts"]["indexed"] == 4
     assert len(api.services.blobs.list(export_prefix(before["job_id"]))) == 1
@@ -195,7 +204,7 @@ def test_a_picture_deleted_before_it_is_read_is_a_failed_item(api: Api) -> None:
 def test_a_collection_that_goes_away_fails_its_export(api: Api) -> None:
     fill(api, 6)
     response = api.http.post("/v1/collections/images/export")
-    api.services.remove_collection("images")
+    remove_collection(api.services, "images")
     job = job_of(api, response)
     assert job["status"] == "failed"
     assert_problem(api.http.get(f"/v1/jobs/{job['job_id']}/export"), 409, "conflict")
@@ -328,12 +337,12 @@ def test_a_file_that_kills_its_reader_is_read_apart_and_fails_alone(
     def dies(*_: Any, **__: Any) -> None:
         raise ItemError("internal", "died twice")
 
-    monkeypatch.setattr(moves, "run_isolated", dies)
+    monkeypatch.setattr(import_module, "run_isolated", dies)
     response = import_(api, parquet_of([sound_row()]))
     (chunk,) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, replace(claim, deliveries=moves.SUSPICIOUS_DELIVERIES))
+    import_module.run(api.services, replace(claim, deliveries=SUSPICIOUS_DELIVERIES))
     job = api.http.get(response.headers["Location"]).json
     assert job["status"] == "failed"
     assert "ended the process" in job["errors"][0]["detail"]
@@ -361,7 +370,7 @@ def test_trouble_of_the_blob_store_is_not_taken_for_a_bad_file(api: Api) -> None
     assert claim is not None
     down = replace(api.services, blobs=cast(Any, Down(BlobsUnavailable("The blob store failed."))))
     with pytest.raises(BlobsUnavailable):
-        moves.run(down, claim)
+        import_module.run(down, claim)
     assert api.services.ledger.get(chunk.job_id).counts[ItemState.PENDING] == 1
 
 
@@ -376,7 +385,7 @@ def test_the_parts_of_an_export_are_a_documented_place(api: Api) -> None:
 
 def test_rows_can_be_read_in_a_process_of_their_own(api: Api) -> None:
     job_id = import_(api, parquet_of([sound_row(1), sound_row(2)])).json["job_id"]
-    rows = run_isolated(moves.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
+    rows = run_isolated(import_module.read_rows, api.services.blobs, job_id, 1, 2, timeout_s=60)
     assert [row.image.id for row in rows] == [image_id(2)]
 
 
@@ -388,7 +397,7 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         work(api)
         return client.job(job_id)
 
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
     monkeypatch.setattr(Client, "wait", wait)
     group = click.Group(commands={command.name or "": command for command in client_commands})
     return lambda *arguments: CliRunner().invoke(group, [str(one) for one in arguments])

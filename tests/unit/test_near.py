@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared import near
-from shared.near import groups
+from shared.index import near_duplicates
+from shared.index.near_duplicates import groups
 
 Vectors = NDArray[np.float32]
 
@@ -61,7 +61,7 @@ def test_blocks_of_any_size_give_what_the_definition_says(seed: int, count: int,
     hashes = random.integers(0, 32, count, dtype=np.uint64)
     vectors = angle(*random.uniform(0, 360, count))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near, "_CELLS", cells)
+        patch.setattr(near_duplicates, "_CELLS", cells)
         blocks = found(hashes.tolist(), vectors, hamming=1)
     alike = (vectors @ vectors.T >= 0.95) & (np.bitwise_count(hashes[:, None] ^ hashes[None, :]) <= 1)
     reached = np.linalg.matrix_power((alike | np.eye(count, dtype=bool)).astype(np.int64), 1) > 0

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared import vectorlog
-from shared.ledger import Ledger
-from shared.manifest import read_items, read_results, write_results
+from shared.ledger.ledger import Ledger
 from shared.models import ItemResult, ItemState, Stage
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.manifest import read_items, read_results, write_results
+from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
-from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
-from worker import lease
-from worker.index import drain
+from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, drain, image, make_services
+from worker.recovery import lease
 
 INDEXED, DUPLICATE, FAILED = ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED
 HASH, NEAR_HASH, FAR_HASH = "00000000000000ff", "000000000000000f", "ffffffffffffff00"
@@ -52,7 +51,7 @@ def arrive(services: StubServices, *looks: Look, skip: bool = True, version: int
     ]
     vectors = np.stack([unit(direction) for _, _, direction in looks])
     segment = Segment(version, "stub", FINGERPRINT, additions, vectors)
-    key = vectorlog.write_segment(services.blobs, "images", claim.token, segment)
+    key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
     moves = [(i, ItemState.FETCHED) for i in range(len(looks))]
     assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
     return job_id
@@ -64,7 +63,7 @@ def image_ids(services: StubServices, job_id: str) -> list[str | None]:
 
 
 def logged(services: StubServices) -> list[str]:
-    segments = (vectorlog.read_segment(services.blobs, key) for key in services.blobs.list("log/images/"))
+    segments = (vector_log.read_segment(services.blobs, key) for key in services.blobs.list("log/images/"))
     return sorted(addition.image.id for segment in segments for addition in segment.additions)
 
 
@@ -182,7 +181,7 @@ def test_what_was_left_out_for_a_picture_that_is_refused_fails_with_it_and_can_b
 def test_an_arrival_older_than_its_removal_is_neither_written_nor_a_reason_to_skip(
     services: StubServices,
 ) -> None:
-    services.ledger.record_removal("images", "a", 5)
+    services.ledger.writer.record_removal("images", "a", 5)
     jobs = [arrive(services, A, version=4), arrive(services, NEAR_A, version=6)]
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED], [INDEXED]]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from shared import openvino_tower
-from shared.encoder import Encoder, resolve_model
+from shared.embedding import openvino_int8
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, Unavailable
 
 TEXTS = ["a red car", "a cat on a roof", "", "two people who look at a map of the town"]
@@ -82,7 +83,7 @@ def test_the_pictures_really_go_through_int8(tiny: Path) -> None:
 def _model_of(tiny: Path) -> Any:
     encoder = load(tiny)
     (path,) = (Path.home() / ".cache/image-search/int8").glob(f"{encoder.fingerprint}-*/model.xml")
-    return openvino_tower._imported("openvino").Core().read_model(path)
+    return openvino_int8._imported("openvino").Core().read_model(path)
 
 
 def test_the_collection_of_a_model_is_that_of_its_int8_form(tiny: Path) -> None:
@@ -158,7 +159,7 @@ def test_int8_on_another_device_is_refused(tiny: Path, monkeypatch: pytest.Monke
 def test_a_model_that_int8_takes_too_much_from_is_refused_and_not_kept(
     tiny: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_tower, "_LEAST_COSINE", 1.0)
+    monkeypatch.setattr(openvino_int8, "_LEAST_COSINE", 1.0)
     with pytest.raises(ConfigError, match="int8 takes too much"):
         load(tiny)
     assert not list(empty_home.rglob("model.xml"))
@@ -186,7 +187,7 @@ def test_a_few_channels_much_larger_than_the_others_cost_nothing(empty_home: Pat
 
 def test_a_vector_that_is_not_finite_is_an_error_in_int8_too(tiny: Path) -> None:
     encoder = load(tiny)
-    encoder._int8 = lambda crops: np.full((len(crops), 32), np.nan, np.float32)
+    encoder.towers.int8 = lambda crops: np.full((len(crops), 32), np.nan, np.float32)
     with pytest.raises(ItemError) as caught:
         encoder.encode_images(drawings(2, 32))
     assert caught.value.code == "encode_error"
@@ -202,7 +203,7 @@ def test_a_vector_that_is_not_finite_is_an_error_in_int8_too(tiny: Path) -> None
 def test_too_little_memory_for_openvino_halves_the_batch(tiny: Path, said: str) -> None:
     encoder, tried = load(tiny), []
     crops = drawings(5, 32)
-    expected, features = encoder.encode_images(crops), encoder._int8
+    expected, features = encoder.encode_images(crops), encoder.towers.int8
     assert features is not None
 
     def scarce(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -211,7 +212,7 @@ def test_too_little_memory_for_openvino_halves_the_batch(tiny: Path, said: str) 
             raise RuntimeError(said)
         return features(crops)
 
-    encoder._int8, fits = scarce, 2
+    encoder.towers.int8, fits = scarce, 2
     np.testing.assert_allclose(encoder.encode_images(crops), expected, atol=1e-5)
     assert tried == [5, 2, 2, 1]
     fits = 0

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import index_search
-from shared.filters import parse_where
-from shared.index import Collection, Index
+from shared.index import search as index_search
+from shared.index.collection import Collection
+from shared.index.filters import parse_where
+from shared.index.index import Index
 from shared.models import Image
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 

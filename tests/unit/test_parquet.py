@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as arrow_parquet
 
-from shared import parquet
 from shared.errors import InvalidRequest
-from shared.parquet import Header, Row, Source, joined, write_part
+from shared.storage import parquet
+from shared.storage.parquet import Header, Row, Source, joined, write_part
 from tests.unit.stages import image
 
 HEADER = Header("images", "m/one", "1" * 16, 4)
@@ -160,6 +160,13 @@ def test_an_optional_column_may_be_absent() -> None:
         ),
         (with_column("width", [1, -1, 1], pa.int64()), "width"),
         (with_column("lat", [1.0, float("inf"), 1.0], pa.float64()), "lat"),
+        (with_column("lat", [1.0, -90.5, 1.0], pa.float64()), "lat: it must be from -90 to 90"),
+        (with_column("lon", [1.0, 181.0, 1.0], pa.float64()), "lon"),
+        (with_column("nsfw", [1.0, 1.5, 1.0], pa.float64()), "nsfw"),
+        (with_column("taken_at", [1.0, float("nan"), 1.0], pa.float64()), "taken_at"),
+        (with_column("taken_at", [1.0, -62135600400.0, 1.0], pa.float64()), "taken_at"),
+        (with_column("created_at", [1.0, 253402300800.0, 1.0], pa.float64()), "created_at"),
+        (with_column("phash", ["0" * 16, "no hash", "f" * 16], pa.string()), "phash: it must be 16"),
         (with_column("source", ["a", "b" * 9000, "c"], pa.string()), "source"),
         (with_column("sources", [["a"], [None], ["c"]], pa.list_(pa.string())), "sources"),
         (with_column("keys", [["a"], [""], ["c"]], pa.list_(pa.string())), "keys: each must"),

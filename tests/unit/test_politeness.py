@@ -1,4 +1,4 @@
-"""Manners towards foreign hosts: in a download, and in what becomes of a chunk."""
+"""Limits on what foreign hosts are asked: in a download, and in what becomes of a chunk."""
 
 import contextlib
 import time
@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from shared.addresses import AddressPolicy
-from shared.download import Downloader
+from shared.download.addresses import AddressPolicy
+from shared.download.downloader import Downloader
+from shared.download.host_limits import LONGEST_PAUSE_S, LONGEST_WAIT_S, HostLimits
 from shared.errors import HostBusy, ItemError
-from shared.ledger import Ledger
-from shared.ledger_hosts import FAILURES_TO_OPEN, HostTurn
+from shared.ledger.hosts import FAILURES_TO_OPEN, HostTurn
+from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
-from shared.politeness import LONGEST_PAUSE_S, LONGEST_WAIT_S, Manners
 from tests.image_server import ImageServer
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services, unavailable
 from tests.unit.test_fetch import PREPROCESS, png
-from worker.fetch import run
+from worker.stages.fetch import run
 
 
 @pytest.fixture
@@ -50,21 +50,21 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    def host_turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
+    def turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
         self.told.append(("turn", host))
         return HostTurn(0.0, 1, None)
 
-    def host_answered(self, host: str) -> None:
+    def answered(self, host: str) -> None:
         self.told.append(("answered", host))
 
-    def host_failed(self, host: str, error: ItemError, pause_s: float) -> None:
+    def failed(self, host: str, error: ItemError, pause_s: float) -> None:
         self.told.append((f"failed {error.http_status} {pause_s}", host))
 
 
 def told(downloader: Downloader, url: str) -> list[str]:
     recorder: Any = Recorder()
     with contextlib.suppress(ItemError):
-        downloader.get(url, Manners(recorder, 1.0))
+        downloader.get(url, HostLimits(recorder, 1.0))
     return [what for what, _ in recorder.told]
 
 
@@ -96,11 +96,11 @@ def test_allowed_hosts_are_free_of_limits(allowed: str, pictures: ImageServer) -
 def test_the_fleet_keeps_to_the_rate_of_a_foreign_host(
     ledger: Ledger, foreign: Downloader, pictures: ImageServer
 ) -> None:
-    """Two workers' manners, one bucket: a fifth request within the second would wait beyond all patience."""
-    manners = [Manners(ledger, 0.01), Manners(ledger, 0.01)]
-    foreign.get(pictures.url("/photo/1.jpg"), manners[0])
+    """Two workers' limits, one bucket: a fifth request within the second would wait beyond all patience."""
+    limits = [HostLimits(ledger.hosts, 0.01), HostLimits(ledger.hosts, 0.01)]
+    foreign.get(pictures.url("/photo/1.jpg"), limits[0])
     with pytest.raises(HostBusy) as busy:
-        foreign.get(pictures.url("/photo/1.jpg"), manners[1])
+        foreign.get(pictures.url("/photo/1.jpg"), limits[1])
     assert LONGEST_WAIT_S < busy.value.wait_s <= 100
     assert pictures.hits["/photo/1.jpg"] == 1
 
@@ -110,15 +110,15 @@ def test_the_wait_for_a_turn_is_not_part_of_the_download_s_time(
 ) -> None:
     monkeypatch.setattr(AddressPolicy, "exempts", lambda *_: False)
     hurried = Downloader(timeout_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
-    manners = Manners(ledger, 1.0)
-    assert all(hurried.get(pictures.url("/photo/1.jpg"), manners) for _ in range(2))
+    limits = HostLimits(ledger.hosts, 1.0)
+    assert all(hurried.get(pictures.url("/photo/1.jpg"), limits) for _ in range(2))
 
 
 def test_a_failing_host_is_left_alone(ledger: Ledger, foreign: Downloader, pictures: ImageServer) -> None:
-    manners = Manners(ledger, 1000.0)
+    limits = HostLimits(ledger.hosts, 1000.0)
     for _ in range(FAILURES_TO_OPEN + 5):
         with pytest.raises(ItemError) as failure:
-            foreign.get(pictures.url("/status/503"), manners)
+            foreign.get(pictures.url("/status/503"), limits)
     assert pictures.hits["/status/503"] == FAILURES_TO_OPEN
     assert failure.value.transient
     assert "not asked" in failure.value.detail

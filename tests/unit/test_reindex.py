@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -12,19 +13,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from api import cli_command
-from api import moves as api_moves
-from api.cli_collections import reindex as reindex_command
+from api.cli import common
+from api.cli.collections import reindex as reindex_command
 from api.client import Client
-from shared import changes, vectorlog
-from shared import index as index_module
-from shared.arrays import pack
-from shared.blobs import PICTURE_KINDS, log_prefix, picture_key
-from shared.contributions import KeyRecord
-from shared.encoder import Encoder
+from api.collections import transfers as api_moves
+from api.images import edits
+from api.images.edits import remove_collection
+from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
-from shared.index import Collection
+from shared.index import index as index_module
+from shared.index.collection import Collection
+from shared.index.provenance import KeyRecord
+from shared.ledger.ledger import FINAL
 from shared.models import Chunk, Claim, JobKind, Stage
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key
 from tests.unit.client_server import Server
 from tests.unit.client_server import job as job_document
 from tests.unit.fakes import (
@@ -38,9 +42,13 @@ from tests.unit.fakes import (
     make_services,
     picture,
 )
-from tests.unit.stages import StubDispatcher
-from worker import app, encode, index, moves, reindex, replay
-from worker.lease import giving_back
+from tests.unit.stages import StubDispatcher, drain
+from worker import encoders as encoders_module
+from worker.encoders import EncoderClock
+from worker.pipelines import handler_of
+from worker.recovery import rebuild
+from worker.recovery.lease import giving_back
+from worker.stages import reindex
 
 OLD, NEW = "5" * 16, "6" * 16
 MODEL = {"model": "big/model"}
@@ -62,9 +70,9 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
     for number in range(start, start + count):
         added = api.add(number, axis(number % 8), metadata={"n": number})
         image = images(api).get(added)
-        addition = vectorlog.Addition(number, 1, f"job:{number}", image, number)
-        segment = vectorlog.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
-        vectorlog.write_segment(api.services.blobs, "images", "x", segment)
+        addition = vector_log.Addition(number, 1, f"job:{number}", image, number)
+        segment = vector_log.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
+        vector_log.write_segment(api.services.blobs, "images", "x", segment)
         if kept:
             key = picture_key("images", image_id(number), "rendition")
             api.services.blobs.put(key, picture((number, 0, 0)))
@@ -72,11 +80,10 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
 
 def encoded(api: Api, claim: Claim) -> None:
     encoder = cast(Encoder, StubEncoder("big/model", NEW))
+    encoders = SimpleNamespace(of=lambda _: encoder)
+    tools = SimpleNamespace(services=api.services, encoders=encoders, clock=EncoderClock())
     with giving_back(api.services.ledger, [claim]):
-        if claim.payload == reindex.FINISH:
-            reindex.finish(api.services, encoder, claim)
-        else:
-            encode.run(api.services, encoder, claim, encode.EncoderClock())
+        handler_of(claim)(cast(Any, tools), claim)
 
 
 def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
@@ -86,13 +93,13 @@ def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
         for chunk in chunks:
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            moves.run(api.services, claim)
+            reindex.begin(api.services, claim)
     while claims := ledger.claim_ready(Stage.ENCODE, 1):
-        if claims[0].payload == reindex.FINISH:
+        if claims[0].payload == FINAL:
             before_finish()
         encoded(api, claims[0])
-        index.drain(api.services)
-    index.drain(api.services)
+        drain(api.services)
+    drain(api.services)
     for claim in ledger.claim_ready(Stage.ENCODE, 1):
         before_finish()
         encoded(api, claim)
@@ -129,7 +136,7 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert all(np.allclose(made.vector(image_id(n)), vector_of(n), atol=1e-6) for n in range(6))
     assert [info.name for info in api.services.index.collections()] == ["images"]
     assert api.services.blobs.folders(log_prefix("images")) == [NEW]
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_keys_stay_with_the_collection(api: Api) -> None:
@@ -159,7 +166,7 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
 
     def meanwhile() -> None:
         fill(api, 3, start=10)
-        changes.remove_image(api.services, "images", image_id(2))
+        edits.remove_image(api.services, "images", image_id(2))
         api.add(3, axis(3), metadata={"other": "x"})
         change: dict[str, Any] = {"op": "patch", "id": image_id(3), "metadata": {"n": None, "other": "x"}}
         change["version"] = 10**6
@@ -172,8 +179,8 @@ def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Ap
     assert sorted(made.ids()) == [image_id(n) for n in (0, 1, 3, 4, 5, 10, 11, 12)]
     assert made.get(image_id(3)).metadata == {"other": "x"}
     assert np.allclose(made.vector(image_id(11)), vector_of(11), atol=1e-6)
-    assert not replay.verify(api.services, "images")
-    replay.rebuild(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
+    rebuild.rebuild(api.services, "images")
     assert images(api).get(image_id(3)).metadata == {"other": "x"}
     assert images(api).count() == 8
 
@@ -184,11 +191,11 @@ def test_a_picture_deleted_between_fetch_and_index_is_gone_from_the_log_too(api:
     for chunk in api.services.ledger.dispatch():
         claim = api.services.ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
-        moves.run(api.services, claim)
-    changes.remove_image(api.services, "images", image_id(2))
+        reindex.begin(api.services, claim)
+    edits.remove_image(api.services, "images", image_id(2))
     work(api)
     assert images(api).count() == 5
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_a_change_through_a_pointer_from_before_the_switch_is_carried_over(
@@ -227,7 +234,7 @@ def test_with_allow_missing_they_are_left_out_and_nothing_is_encoded_twice(
     fill(api, 2, start=4, kept=False)
     api.services.blobs.put(picture_key("images", image_id(5), "thumbnail"), b"x")
     job_of(api)
-    monkeypatch.setattr(encode, "run", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr("worker.stages.encode.run", lambda *_: pytest.fail("encoded again"))
     job = job_of(api, allow_missing=True)
     assert (job["status"], job["result"]["switched"]) == ("partial", True)
     assert "2 pictures were left out" in job["result"]["detail"]
@@ -255,7 +262,7 @@ def test_a_cancelled_reindex_changes_nothing_and_the_next_goes_on(api: Api) -> N
     (first, *_) = api.services.ledger.dispatch()
     claim = api.services.ledger.claim(first, Stage.FETCH)
     assert claim is not None
-    moves.run(api.services, claim)
+    reindex.begin(api.services, claim)
     assert api.http.delete(response.headers["Location"]).json["status"] == "cancelled"
     work(api)
     assert api.http.get(response.headers["Location"]).json["status"] == "cancelled"
@@ -281,9 +288,9 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
         work(api)
     assert images(api).pointer.fingerprint == NEW
     ledger = api.services.ledger
-    monkeypatch.setattr("worker.lease.ERROR_DELAY_S", 0.0)
-    for ref in ledger._redis.zrange("is:due", 0, -1):  # its delay is over
-        ledger._redis.zadd("is:due", {ref: 0})
+    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_S", 0.0)
+    for ref in ledger._redis.client.zrange("is:due", 0, -1):  # its delay is over
+        ledger._redis.client.zadd("is:due", {ref: 0})
     ledger.sweep()
     work(api)
     job = api.http.get(response.headers["Location"]).json
@@ -311,13 +318,13 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
             break
     assert job["status"] == "succeeded"
     assert images(api).count() == 15
-    assert not replay.verify(api.services, "images")
+    assert not rebuild.verify(api.services, "images")
 
 
 def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:
     fill(api)
     response = api.http.post(PATH, json=MODEL)
-    api.services.remove_collection("images")
+    remove_collection(api.services, "images")
     work(api)
     job = api.http.get(response.headers["Location"]).json
     assert (job["status"], job["result"]["switched"]) == ("failed", False)
@@ -385,7 +392,7 @@ def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
     job_of(api)
     keys = api.services.blobs.list(log_prefix("images"))
     assert [key.rpartition("/")[2] for key in keys] == [f"{number:020d}-x.npz" for number in range(5)]
-    segments = [vectorlog.read_segment(api.services.blobs, key) for key in keys]
+    segments = [vector_log.read_segment(api.services.blobs, key) for key in keys]
     assert {(one.model, one.fingerprint) for one in segments} == {("big/model", NEW)}
     assert all(np.allclose(one.vectors[0], vector_of(n), atol=1e-6) for n, one in enumerate(segments))
 
@@ -399,8 +406,8 @@ def test_a_worker_holds_one_other_model_until_the_job_is_finished(
         loaded.append(model)
         return StubEncoder(model)
 
-    monkeypatch.setattr(app, "_load_encoder", load)
-    encoders = app.Encoders(api.services.settings, "stub/model")
+    monkeypatch.setattr(encoders_module, "_load_encoder", load)
+    encoders = encoders_module.Encoders(api.services.settings, "stub/model")
     chunk = Chunk("job", 0, 0)
     plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4, 0)
     other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
@@ -408,7 +415,7 @@ def test_a_worker_holds_one_other_model_until_the_job_is_finished(
     assert encoders.of(other) is encoders.of(other)
     assert encoders.of(replace(other, options={"model": "stub/model"})) is encoders.main
     encoders.of(replace(other, options={"model": "b"}))
-    encoders.of(replace(other, options={"model": "b"}, payload=reindex.FINISH))
+    encoders.of(replace(other, options={"model": "b"}, payload=FINAL))
     assert encoders._other is None
     assert loaded == ["stub/model", "a", "b"]
 
@@ -418,7 +425,7 @@ def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatc
     result = {"switched": False, "detail": "Not switched: 2 pictures."}
     server.routes["POST /v1/collections/cats/reindex"] = (202, job_document(status="running"))
     server.routes["GET /v1/jobs/j1"] = job_document(status="partial") | {"result": result}
-    monkeypatch.setattr(cli_command, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
     done = CliRunner().invoke(reindex_command, ["--model", "m", "-c", "cats", "--allow-missing"])
     assert done.exit_code == 3
     assert "Not switched: 2 pictures." in done.output

@@ -12,17 +12,17 @@ from click.testing import CliRunner
 
 from deploy import maintenance
 from deploy.cli import main
-from shared import index as index_module
-from shared import vectorlog
-from shared.arrays import pack
-from shared.blobs import log_prefix
 from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
+from shared.index import index as index_module
 from shared.models import Image
 from shared.services import Services
-from shared.vectorlog import Addition, Segment
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import log_prefix
+from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import DIMENSION, axis, image_id, make_services
 from tests.unit.stages import StubDispatcher, image
-from worker import lease, replay
+from worker.recovery import rebuild
 
 FINGERPRINT = "5" * 16
 
@@ -40,7 +40,7 @@ def log(services: Services, version: int, numbers: Sequence[int], **fields: Any)
     ]
     vectors = np.stack([axis(n % DIMENSION) for n in numbers])
     segment = Segment(version, "stub/model", FINGERPRINT, additions, vectors)
-    vectorlog.write_segment(services.blobs, "images", "x", segment)
+    vector_log.write_segment(services.blobs, "images", "x", segment)
 
 
 def log_record(services: Services, version: int, **record: Any) -> None:
@@ -64,7 +64,7 @@ def ids(*numbers: int) -> list[str]:
 def test_a_collection_that_is_as_its_log_has_no_faults(services: Services) -> None:
     log(services, 1, [1, 2, 3])
     stored(services, [image(image_id(n)) for n in (1, 2, 3)])
-    faults = replay.verify(services, "images")
+    faults = rebuild.verify(services, "images")
     assert not faults
     assert faults.total == 3
 
@@ -75,7 +75,7 @@ def test_missing_extra_and_wrong_pictures_are_told_apart(services: Services) -> 
     stored(services, [image(image_id(n)) for n in (1, 2, 9)])
     collection = services.index.collection("images")
     collection.upsert([image(image_id(2))], axis(5)[None], ["job:2"])
-    faults = replay.verify(services, "images")
+    faults = rebuild.verify(services, "images")
     assert (faults.missing, faults.extra, faults.wrong) == (ids(3, 4), ids(9), ids(2))
 
 
@@ -86,7 +86,7 @@ def test_a_vector_that_differs_by_rounding_is_right(services: Services) -> None:
     services.index.collection("images").upsert(
         [image(image_id(1))], (nearly / np.linalg.norm(nearly))[None], ["job:1"]
     )
-    assert not replay.verify(services, "images")
+    assert not rebuild.verify(services, "images")
 
 
 def test_a_rebuild_makes_what_the_log_says_and_what_came_before_counts(services: Services) -> None:
@@ -96,7 +96,7 @@ def test_a_rebuild_makes_what_the_log_says_and_what_came_before_counts(services:
     log_record(services, 4, op="patch", id=image_id(3), metadata={"price": None, "colour": "red"})
     stored(services, [image(image_id(n)) for n in (1, 2)])
     before = services.index.collection("images").physical
-    faults = replay.rebuild(services, "images")
+    faults = rebuild.rebuild(services, "images")
     assert (faults.missing, faults.extra) == (ids(3), ids(2))
     made = services.index.collection("images")
     assert made.physical != before
@@ -106,7 +106,7 @@ def test_a_rebuild_makes_what_the_log_says_and_what_came_before_counts(services:
     assert made.get(image_id(3)).metadata == {"shop": "north", "colour": "red"}
     assert made.owners(ids(1))[image_id(1)][0] == "job:1"
     assert np.array_equal(made.vector(image_id(3)), axis(3))
-    assert not replay.verify(services, "images")
+    assert not rebuild.verify(services, "images")
     assert [info.name for info in services.index.collections()] == ["images"]
 
 
@@ -114,7 +114,7 @@ def test_a_picture_that_was_deleted_and_brought_again_is_there(services: Service
     log(services, 1, [1], metadata={"old": True})
     log_record(services, 2, op="delete", id=image_id(1))
     log(services, 3, [1], metadata={"new": True})
-    replay.rebuild(services, "images")
+    rebuild.rebuild(services, "images")
     assert services.index.collection("images").get(image_id(1)).metadata == {"new": True}
 
 
@@ -128,7 +128,7 @@ def test_a_rebuild_knows_where_each_key_points(services: Services) -> None:
     log_record(services, 7, op="delete_key", key="other")
     stored(services, [image(image_id(9))])
     before = services.index.collection("images").pointer.keys
-    replay.rebuild(services, "images")
+    rebuild.rebuild(services, "images")
     made = services.index.collection("images")
     assert sorted(made.ids()) == ids(2, 4)
     holder = made.by_key("sku")
@@ -138,7 +138,7 @@ def test_a_rebuild_knows_where_each_key_points(services: Services) -> None:
     assert made.get(image_id(4)).keys == []
     assert made.key_records(["gone"])["gone"].floor == 6
     assert made.pointer.keys != before
-    assert not replay.verify(services, "images")
+    assert not rebuild.verify(services, "images")
 
 
 def test_a_key_pointed_elsewhere_through_the_old_pointer_during_the_switch_is_kept(
@@ -151,7 +151,7 @@ def test_a_key_pointed_elsewhere_through_the_old_pointer_during_the_switch_is_ke
         log(services, 8, [2], keys=["sku"], metadata={"shop": "north"})
 
     monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(meanwhile))
-    replay.rebuild(services, "images")
+    rebuild.rebuild(services, "images")
     made = services.index.collection("images")
     holder = made.by_key("sku")
     assert holder is not None
@@ -161,7 +161,7 @@ def test_a_key_pointed_elsewhere_through_the_old_pointer_during_the_switch_is_ke
 
 def test_a_collection_that_chroma_has_lost_comes_back(services: Services) -> None:
     log(services, 1, range(20))
-    faults = replay.rebuild(services, "images")
+    faults = rebuild.rebuild(services, "images")
     assert len(faults.missing) == 20
     opened = services.index.collection("images")
     assert (opened.count(), opened.pointer.model, opened.pointer.fingerprint) == (
@@ -181,7 +181,7 @@ def test_a_change_made_through_the_old_pointer_during_the_switch_is_kept(
         log_record(services, 9, op="delete", id=image_id(2))
 
     monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(deleted_meanwhile))
-    replay.rebuild(services, "images")
+    rebuild.rebuild(services, "images")
     assert list(services.index.collection("images").ids()) == ids(1)
 
 
@@ -193,18 +193,18 @@ def test_a_rebuild_that_died_is_made_again_from_the_start(
     with monkeypatch.context() as patch:
         patch.setattr(index_module.Index, "switch", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            replay.rebuild(services, "images")
+            rebuild.rebuild(services, "images")
     assert services.index.collection("images").count() == 1
-    replay.rebuild(services, "images")
+    rebuild.rebuild(services, "images")
     assert sorted(services.index.collection("images").ids()) == ids(1, 2)
 
 
 def test_nothing_is_made_of_no_log(services: Services) -> None:
     with pytest.raises(CollectionNotFound):
-        replay.rebuild(services, "none")
+        rebuild.rebuild(services, "none")
     stored(services, [image(image_id(1))])
     with pytest.raises(CollectionNotFound, match="no pictures"):
-        replay.rebuild(services, "images")
+        rebuild.rebuild(services, "images")
     assert services.index.collection("images").count() == 1
 
 
@@ -212,18 +212,18 @@ def test_records_of_a_later_version_are_not_guessed_at(services: Services) -> No
     log(services, 1, [1])
     log_record(services, 2, op="fold", id=image_id(1))
     with pytest.raises(ConfigError, match="fold"):
-        replay.rebuild(services, "images")
+        rebuild.rebuild(services, "images")
 
 
 def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "WRITER_PATIENCE_S", 0.0)
+    monkeypatch.setattr("shared.writer_lease.PATIENCE_S", 0.0)
     log(services, 1, [1])
-    assert services.ledger.acquire_writer("another")
+    assert services.ledger.writer.acquire("another")
     with pytest.raises(IndexUnavailable, match="being written"):
-        replay.rebuild(services, "images")
-    assert services.ledger.release_writer("another", force=True)
-    replay.rebuild(services, "images")
-    assert services.ledger.acquire_writer("free again")
+        rebuild.rebuild(services, "images")
+    assert services.ledger.writer.release("another", force=True)
+    rebuild.rebuild(services, "images")
+    assert services.ledger.writer.acquire("free again")
 
 
 def test_the_commands_print_a_table_and_tell_by_their_exit_status(

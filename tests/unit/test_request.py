@@ -7,7 +7,7 @@ from kombu import Message
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.transport.virtual import Channel
 
-from worker.request import AcknowledgedRequest
+from worker.celery_request import AcknowledgedRequest
 
 
 class BrokenChannel(Channel):

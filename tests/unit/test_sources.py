@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.sources import collect, typed
+from api.client.sources import collect, typed
 from shared.errors import ConfigError
 
 

@@ -9,22 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from shared.blobs import discarded_key, picture_key
-from shared.discarded import discard, restore
 from shared.errors import ItemError
 from shared.models import ItemState, JobStatus, Stage
+from shared.storage.blobs import discarded_key, picture_key
+from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
-from worker import sweep as sweeper
-from worker.sweep import (
-    CALLBACK_TRIES,
-    ORPHAN_AGE_S,
-    clear_away,
-    clear_discarded,
-    clear_orphans,
-    send_callbacks,
-    sweep,
-)
+from worker.recovery import callbacks
+from worker.recovery import sweep as sweeper
+from worker.recovery.callbacks import CALLBACK_TRIES, send_callbacks
+from worker.recovery.sweep import ORPHAN_AGE_S, clear_away, clear_discarded, clear_orphans, sweep
 
 CALLBACK = "https://example.com/done"
 
@@ -41,7 +35,7 @@ def finish(services: StubServices, job_id: str, state: ItemState = ItemState.IND
 
 
 def next_try_in(services: StubServices, job_id: str) -> float | None:
-    due = services.ledger._redis.zscore("is:callbacks", job_id)
+    due = services.ledger._redis.client.zscore("is:callbacks", job_id)
     return None if due is None else due - time.time()
 
 
@@ -101,7 +95,7 @@ def test_a_job_retried_while_its_callback_was_due_sends_none_until_it_ends(
 
 
 def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.ledger.RESEND_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.RESEND_S", -1.0)
     services.job(1)
     (chunk,) = services.ledger.dispatch()
     sweep(services.real)
@@ -111,7 +105,7 @@ def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytes
 def test_a_body_whose_reader_is_gone_ends_truncated(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.ledger.READING_LEASE_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_S", -1.0)
     job_id = services.job(2, reading=True)
     clear_away(services.real)
     finish(services, job_id)
@@ -171,8 +165,8 @@ def test_callbacks_outlive_a_failure_of_their_own(
         calls.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sweeper, "send_callbacks", broken)
-    sweeper._call_back_until(services.real, Twice())  # type: ignore[arg-type]
+    monkeypatch.setattr(callbacks, "send_callbacks", broken)
+    callbacks.send_callbacks_until(services.real, Twice())  # type: ignore[arg-type]
     assert len(calls) == 2
 
 
@@ -181,15 +175,15 @@ def test_files_that_were_put_aside_go_in_the_end(
 ) -> None:
     for image_id in "ab":
         services.blobs.put(picture_key("images", image_id, "thumbnail"), b"webp")
-    discard(services.real, "images", ["a"])
+    discard(services.real.ledger, services.blobs, "images", ["a"])
     clear_discarded(services.real)
     assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
-    restore(services.real, "images", ["a", "b"])
+    restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
-    discard(services.real, "images", ["a"])
+    discard(services.real.ledger, services.blobs, "images", ["a"])
     monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
     clear_discarded(services.real)
-    restore(services.real, "images", ["a", "b"])
+    restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []
     assert [services.blobs.exists(picture_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
         False,

@@ -1,19 +1,21 @@
 """Tags and the nsfw score by CLIP's own softmax, on texts whose vectors are plain to see."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared import vectorlog
 from shared.config import Settings
-from shared.encoder import Encoder
+from shared.embedding.encoder import Encoder
+from shared.embedding.tagging import EXPLICIT, MOST_TAGS, describe, prepare, read_vocabulary
 from shared.errors import ConfigError
 from shared.models import Image
-from shared.tagging import EXPLICIT, MOST_TAGS, describe, read_vocabulary
+from shared.storage import vector_log
 from tests.unit.stages import image
 
 Vectors = NDArray[np.float32]
@@ -103,6 +105,15 @@ def test_the_texts_are_encoded_once_a_process() -> None:
     assert encoder.calls == calls
 
 
+def test_an_encoder_that_nobody_uses_any_more_is_freed(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), device="cpu", precision="fp32")
+    prepare(encoder, settings())
+    freed = ref(encoder)
+    del encoder
+    gc.collect()
+    assert freed() is None
+
+
 def test_nothing_to_describe_is_no_trouble(tiny: Path) -> None:
     encoder = Encoder.load(str(tiny), device="cpu", precision="fp32")
     assert describe(encoder, settings(), [], np.empty((0, encoder.dimension), np.float32)) == []
@@ -153,7 +164,7 @@ def test_a_vocabulary_that_is_none_is_one_line_that_names_the_setting(
 
 
 def test_a_log_record_of_before_there_were_these_fields_still_reads() -> None:
-    record = vectorlog.Addition(0, 1, "j:0", image("a"), 1).record()
+    record = vector_log.Addition(0, 1, "j:0", image("a"), 1).record()
     for name in ("tags", "nsfw", "colors", "phash"):
         del record["image"][name]
-    assert vectorlog.Addition.from_record(record).image == image("a")
+    assert vector_log.Addition.from_record(record).image == image("a")

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.ledger import Chunk, Ledger
+from shared.ledger.ledger import Chunk, Ledger
 from shared.models import Stage
 from shared.tasks import Dispatcher
 from tests.redis_server import fake_ledger
@@ -37,10 +37,10 @@ def test_an_idle_writer_is_woken_for_each_chunk(ledger: Ledger, celery: NotedCel
 
 def test_no_messages_pile_up_behind_a_writer_at_work(ledger: Ledger, celery: NotedCelery) -> None:
     dispatcher = Dispatcher(cast(Any, celery), ledger)
-    ledger.acquire_writer("me")
+    ledger.writer.acquire("me")
     dispatcher.send(Stage.INDEX, CHUNK)
     assert celery.queues == []
-    ledger.release_writer("me")
+    ledger.writer.release("me")
     dispatcher.send(Stage.INDEX, CHUNK)
     assert celery.queues == ["index"]
 
@@ -49,6 +49,6 @@ def test_no_messages_pile_up_behind_a_writer_at_work(ledger: Ledger, celery: Not
 def test_other_stages_get_their_chunks_while_a_writer_works(
     stage: Stage, ledger: Ledger, celery: NotedCelery
 ) -> None:
-    ledger.acquire_writer("me")
+    ledger.writer.acquire("me")
     Dispatcher(cast(Any, celery), ledger).send(stage, CHUNK)
     assert celery.queues == [str(stage)]

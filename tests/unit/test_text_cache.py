@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from api.texts import TextCache
-from shared.encoder import Encoder
+from api.encoding.text_cache import TextCache
+from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from tests.stack import eventually
 from tests.unit.fakes import LONGEST_TEXT, StubEncoder, Vector, axis, image_id, make_api

@@ -1,0 +1,1 @@
+"""Collections: making, deleting, export, import, reindex. Imports `context`, `http`, `jobs` and `models`."""

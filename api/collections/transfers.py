@@ -1,0 +1,381 @@
+"""Moving collections: exports, their download, imports, other models. The workers do the work."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import chain
+from typing import IO, Annotated, Any
+
+from flask import Response, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.context import encoder, services
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.problems import parse
+from api.http.request_body import Body
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.models.collections import CollectionPath
+from api.models.jobs import JobHeaders, JobOut, JobPath
+from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
+from shared.errors import (
+    CollectionNotFound,
+    Conflict,
+    InvalidRequest,
+    JobRunning,
+    ModelMismatch,
+    ModelUnavailable,
+    NewerFormat,
+    NotFound,
+    UnsupportedMediaType,
+)
+from shared.ledger.ledger import new_job_id
+from shared.models import Item, Job, JobKind, JobStatus, Stage
+from shared.services import Services
+from shared.storage import parquet
+from shared.storage.blobs import export_prefix, rows_key, upload_key
+from shared.storage.parquet import Header, MovedPicture, Source
+
+PARQUET = "application/vnd.apache.parquet"
+# Items a chunk: a part of an export, and what an import hands to the writer at once.
+CHUNK_ROWS = 1024
+_READ_BYTES = 256 * 1024
+
+blueprint = APIBlueprint(
+    "moves", __name__, abp_tags=[Tag(name="moves", description="Collections as files, and back")]
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ExportIn(_Strict):
+    include: list[MovedPicture] = Field(
+        [], max_length=len(parquet.MOVED_PICTURES), description="WebP files to export with each picture"
+    )
+    callback_url: Annotated[str | None, Field(max_length=2048)] = None
+
+
+class ImportIn(_Strict):
+    export: str = Field(description="the id of a finished export job on this server")
+    callback_url: Annotated[str | None, Field(max_length=2048)] = None
+
+
+class ReindexIn(_Strict):
+    model: str = Field(
+        min_length=1, max_length=1024, description="Hugging Face id, folder on every machine, or `starter`"
+    )
+    allow_missing: bool = Field(False, description="leave out pictures that cannot be encoded again")
+    callback_url: Annotated[str | None, Field(max_length=2048)] = None
+
+
+class ImportQuery(_Strict):
+    callback_url: str | None = Field(None, max_length=2048, description="for an uploaded file")
+
+
+def _accepted_response(example: dict[str, Any]) -> dict[str, Any]:
+    content = component(blueprint, JobOut)
+    return {
+        "description": "The job; follow it at its `Location`.",
+        "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
+        "content": {"application/json": content | {"example": _EXAMPLE | example}},
+    }
+
+
+_EXAMPLE: dict[str, Any] = {
+    "job_id": "4f0c2b7d9e81a6c35b0f1d24",
+    "kind": "export",
+    "status": "queued",
+    "collection": "images",
+    "total": 60000,
+    "counts": {"pending": 60000, "fetched": 0, "indexed": 0, "duplicate": 0, "failed": 0, "cancelled": 0},
+    "progress": 0.0,
+    "rate_per_s": None,
+    "eta_s": None,
+    "truncated": False,
+    "created_at": "2026-01-01T12:00:00.000Z",
+    "started_at": None,
+    "finished_at": None,
+    "errors": [],
+}
+_EXPORT_BODY = {
+    "content": {
+        "application/json": component(blueprint, ExportIn) | {"example": {"include": ["thumbnail"]}},
+    }
+}
+_IMPORT_BODY = {
+    "required": True,
+    "content": {
+        PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        "application/json": component(blueprint, ImportIn)
+        | {"example": {"export": "4f0c2b7d9e81a6c35b0f1d24"}},
+    },
+}
+_REINDEX_BODY = {
+    "required": True,
+    "content": {
+        "application/json": component(blueprint, ReindexIn)
+        | {"example": {"model": "openai/clip-vit-large-patch14", "allow_missing": False}},
+    },
+}
+_SWITCHED = {
+    "kind": "reindex",
+    "status": "succeeded",
+    "counts": {"pending": 0, "fetched": 0, "indexed": 60000, "duplicate": 0, "failed": 0, "cancelled": 0},
+    "progress": 1.0,
+    "started_at": "2026-01-01T12:00:01.000Z",
+    "finished_at": "2026-01-01T12:31:00.000Z",
+    "result": {
+        "switched": True,
+        "detail": "Switched to openai/clip-vit-large-patch14: set IMAGE_SEARCH_MODEL to it and restart all.",
+    },
+}
+_FILE = {
+    "description": "One Parquet file, streamed.",
+    "content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@blueprint.post(
+    "/v1/collections/<name>/export",
+    summary="Export a collection to Parquet",
+    responses={202: _accepted_response({})},
+    openapi_extensions={"requestBody": _EXPORT_BODY},
+)
+@requires("admin")
+def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
+    """A job that writes the pictures that the collection has now; `GET /v1/jobs/{id}/export` downloads them.
+
+    One row a picture: `id`, `vector` (fixed-size list of float32), all that is known of it (times in seconds
+    since the epoch, `metadata` as a JSON object in a string), and the WebP files that `include` names. The
+    file's own metadata has under `image_search` the model, its fingerprint, the dimension and the format's
+    version. A picture that is deleted before it is read is a failed item. The files expire with the job.
+    """
+    parts = services()
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    given = parse(ExportIn, request.get_json()) if has_body else ExportIn.model_validate({})
+    options = _options(parts, path.name, given.callback_url, header)
+    digest = digest_of(["export", given.include], options)
+    if job := _repeated(parts, options, digest):
+        return _accepted(job)
+    collection = parts.index.collection(path.name)
+    if not collection.count():
+        raise InvalidRequest(f"The collection {path.name!r} is empty: there is nothing to export.")
+    pointer = collection.pointer
+    head = Header(path.name, pointer.model, pointer.fingerprint, pointer.dimension)
+    job_id = launch(
+        parts,
+        options,
+        new_job_id(),
+        (Item(source=image_id) for image_id in collection.ids()),
+        digest=digest,
+        chunk_size=CHUNK_ROWS,
+        kind=JobKind.EXPORT,
+        job_options={"header": asdict(head), "include": sorted(set(given.include))},
+    )
+    return _accepted(parts.ledger.get(job_id))
+
+
+@blueprint.get("/v1/jobs/<job_id>/export", summary="Download an export", responses={200: _FILE})
+@requires("admin")
+def download_export(path: JobPath) -> Response:
+    """What an export job wrote, as one Parquet file. 409 while it is running or when it was cancelled."""
+    parts = services()
+    job = _finished_export(parts, path.job_id)
+    response = Response(_stream(parts, job.job_id), mimetype=PARQUET)
+    response.headers["Content-Disposition"] = f'attachment; filename="{job.collection}.parquet"'
+    return response
+
+
+def _stream(parts: Services, job_id: str) -> Iterator[bytes]:
+    keys = parts.blobs.list(export_prefix(job_id))
+    pieces = parquet.joined(parts.blobs.open_read(key) for key in keys)
+    first = next(pieces)  # trouble of the blob store is an answer of its own while it still can be
+    return chain([first], pieces)
+
+
+def _finished_export(parts: Services, job_id: str) -> Job:
+    """Raises JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
+    job = parts.ledger.get(job_id)
+    if job.kind is not JobKind.EXPORT:
+        raise NotFound(f"Job {job_id} is no export, but an {job.kind}.")
+    if not job.status.finished:
+        raise JobRunning(f"The export {job_id} is still running; come back when it has finished.")
+    if job.status not in (JobStatus.SUCCEEDED, JobStatus.PARTIAL):
+        raise Conflict(f"The export {job_id} has {job.status} and has no file; export the collection again.")
+    return job
+
+
+@blueprint.post(
+    "/v1/collections/<name>/import",
+    summary="Import an exported collection",
+    responses={202: _accepted_response({"kind": "import", "collection": "copy"})},
+    openapi_extensions={"requestBody": _IMPORT_BODY},
+)
+@requires("admin")
+def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeaders) -> Response:
+    """A job that brings the rows of a Parquet file into a collection, which is made if it does not exist.
+
+    The file is the body, or the export job on this server that JSON names. It must be of the model that this
+    server runs and that the collection is bound to, else `409 model_mismatch`; of the columns that an export
+    has, else `422`. A row whose vector, metadata or another value breaks the rules is a failed item with its
+    reason; a picture that is there already is `duplicate`.
+    """
+    parts = services()
+    parts.ledger.ping()  # so that nothing is stored for a job that cannot be made
+    if request.mimetype == "application/json":
+        given = parse(ImportIn, request.get_json())
+        options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
+        keys = parts.blobs.list(export_prefix(_finished_export(parts, given.export).job_id))
+        return _accepted(_import(parts, options, new_job_id(), keys, given.export))
+    if request.mimetype not in (PARQUET, "application/octet-stream"):
+        raise UnsupportedMediaType(f"The body's Content-Type must be {PARQUET} or application/json.")
+    options = check_options(parts, path.name, query.callback_url, header.idempotency_key)
+    body = Body(request.environ, parts.settings.max_upload_bytes)
+    job_id = new_job_id()
+    try:
+        key, digest = _receive(parts, job_id, body)
+        return _accepted(_import(parts, options, job_id, [key], digest))
+    except BaseException as error:
+        discard(parts, job_id, after=error)
+        raise
+    finally:
+        body.drain()
+
+
+def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str]:
+    """The key under which the body is stored, and its SHA-256."""
+    key, digest = upload_key(job_id, 0), hashlib.sha256()
+    with parts.blobs.open_write(key) as file:
+        while data := body.read(_READ_BYTES):
+            digest.update(data)
+            file.write(data)
+    if body.truncated:
+        raise InvalidRequest("The body broke off before its end; send the file again.")
+    return key, digest.hexdigest()
+
+
+def _import(parts: Services, options: Options, job_id: str, keys: list[str], content: str) -> Job:
+    """Checks the files and starts the job; `content` is what tells this request from another."""
+    counts: list[tuple[str, int]] = []
+    for key in keys:
+        with parts.blobs.open_read(key) as file:
+            source = _opened(file)
+        if not counts:
+            _check_model(parts, options.collection, source.header)
+        counts.append((key, sum(source.group_rows)))
+    total = sum(count for _, count in counts)
+    if not total:
+        raise InvalidRequest("The file has no rows.")
+    parts.blobs.put(rows_key(job_id), json.dumps(counts).encode())
+    owner = launch(
+        parts,
+        options,
+        job_id,
+        (Item(source=f"row {number}") for number in range(total)),
+        digest=digest_of(["import", content], options),
+        chunk_size=CHUNK_ROWS,
+        kind=JobKind.IMPORT,
+        job_options={"model": encoder().name, "fingerprint": encoder().fingerprint},
+    )
+    return parts.ledger.get(owner)
+
+
+def _opened(file: IO[bytes]) -> Source:
+    try:
+        return Source(file)
+    except NewerFormat as newer:  # sent again, it is as new: the request's fault
+        raise InvalidRequest(newer.detail) from None
+
+
+def _check_model(parts: Services, collection: str, header: Header) -> None:
+    """Raises ModelMismatch unless this server's model wrote the file and may write the collection."""
+    ours = encoder()
+    if header.fingerprint != ours.fingerprint or header.dimension != ours.dimension:
+        other = f"other weights named {ours.name}" if header.model == ours.name else ours.name
+        raise ModelMismatch(
+            f"The file was written with the model {header.model:.200}, this server runs {other}: set "
+            f"IMAGE_SEARCH_MODEL to {header.model:.200}, or run `image-search reindex` where the file comes "
+            "from and export it again."
+        )
+    with suppress(CollectionNotFound):
+        parts.index.collection(collection).check_model(ours.name, ours.fingerprint)
+
+
+@blueprint.post(
+    "/v1/collections/<name>/reindex",
+    summary="Encode a collection again, with another model",
+    responses={202: _accepted_response(_SWITCHED)},
+    openapi_extensions={"requestBody": _REINDEX_BODY},
+)
+@requires("admin")
+def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
+    """A job that encodes what was kept of every picture with `model`, and then switches the collection to it.
+
+    Searches and ingests go on with the old model until the switch, which is one write; what arrives or
+    changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
+    the collection is then switched only with `allow_missing`; `result` says whether it was. After the switch
+    a server that runs the old model answers `409 model_mismatch` for this collection: restart every role
+    with IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
+    """
+    parts = services()
+    given = parse(ReindexIn, request.get_json())
+    options = _options(parts, path.name, given.callback_url, header)
+    digest = digest_of(["reindex", given.model, given.allow_missing], options)
+    if job := _repeated(parts, options, digest):
+        return _accepted(job)
+    collection = parts.index.collection(path.name)
+    try:
+        folder = resolve_model(given.model)
+    except (ModelUnavailable, ValueError) as error:
+        detail = error.detail if isinstance(error, ModelUnavailable) else "`auto` is no model; name one."
+        raise InvalidRequest(detail, [{"pointer": "/model", "message": detail}]) from None
+    bound = fingerprint(folder)
+    if bound == collection.pointer.fingerprint:
+        raise Conflict(f"The collection {path.name!r} is of the model {given.model} already.")
+    if not collection.count():
+        raise InvalidRequest(f"The collection {path.name!r} is empty: delete it and create it anew.")
+    _make_room(parts, path.name, bound)
+    parts.index.stage(path.name, model=given.model, fingerprint=bound, dimension=dimension(folder))
+    job_id = launch(
+        parts,
+        options,
+        new_job_id(),
+        (Item(source=image_id) for image_id in collection.ids()),
+        digest=digest,
+        kind=JobKind.REINDEX,
+        job_options={"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing},
+        final_stage=Stage.ENCODE,
+    )
+    return _accepted(parts.ledger.get(job_id))
+
+
+def _make_room(parts: Services, name: str, fingerprint: str) -> None:
+    """Lets what is staged of another model go, of a reindex that was given up."""
+    try:
+        parts.index.staged(name, fingerprint)
+    except CollectionNotFound:
+        parts.index.unstage(name)
+
+
+def _options(parts: Services, name: str, callback_url: str | None, header: JobHeaders) -> Options:
+    """Of a job on a collection that has to exist: a malformed name is one that does not."""
+    return replace(check_options(parts, None, callback_url, header.idempotency_key), collection=name)
+
+
+def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
+    """The job that this request made before, whatever has become of the collection since."""
+    if options.idempotency_key is None:
+        return None
+    job_id = parts.ledger.idempotent_job(options.idempotency_key, digest)
+    return None if job_id is None else parts.ledger.get(job_id)
+
+
+def _accepted(job: Job) -> Response:
+    headers = {"Location": url_for("jobs.get_job", job_id=job.job_id)}
+    return Response(JobOut.of(job).model_dump_json(), 202, headers, mimetype="application/json")

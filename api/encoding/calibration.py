@@ -1,0 +1,107 @@
+"""How sure it is that a picture fits, from how all kinds of pictures of its collection score.
+
+Cosines of CLIP mean little by themselves: what is high for one query, collection or model is low for another.
+So each query is scored against a sample of the collection (one matrix product). With the mean m and standard
+deviation s of those scores, taken as a normal distribution of cumulative function F, and n pictures in the
+collection,
+
+    confidence(score) = F((score - m) / s) ** n
+
+is the chance that the best of n pictures that have nothing to do with the query scores less: the
+distribution of the maximum of n independent draws (for example S. Coles, An Introduction to Statistical
+Modeling of Extreme Values, 2001, chapter 3). Where nothing fits, the best result's confidence is spread
+evenly over [0, 1]. docs/search.md has what was measured and where this fails.
+"""
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.index.collection import Collection
+
+LEAST_PICTURES = 30
+_SAMPLE = 400
+_MOST_COLLECTIONS = 64
+_COUNT_TTL_S = 10.0
+_GROWTH = 1.5
+_SMALLEST_TAIL = 1e-17  # all that a float can tell from 1
+_NORMAL = NormalDist()
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One query's scores among the `count` pictures of a collection: their mean and standard deviation."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, query: Vector, sample: Vector, count: int) -> "Calibration":
+        """`query` (dimension,) of length 1, `sample` (n, dimension) of any lengths but 0, n of at least 2."""
+        scores = (sample @ query) / np.linalg.norm(sample, axis=1)
+        return cls(float(scores.mean()), max(float(scores.std(ddof=1)), 1e-6), count)
+
+    def confidence(self, score: float) -> float:
+        """In [0, 1], growing with the score."""
+        tail = 0.5 * math.erfc((score - self.mean) / (self.deviation * math.sqrt(2)))
+        return math.exp(self.count * math.log1p(-tail)) if tail < 1 else 0.0
+
+    def score(self, confidence: float) -> float:
+        """The least score of that confidence: the inverse of `confidence`, -inf for 0."""
+        if confidence <= 0:
+            return -math.inf
+        tail = max(-math.expm1(math.log(confidence) / self.count), _SMALLEST_TAIL)
+        return self.mean - _NORMAL.inv_cdf(tail) * self.deviation
+
+
+@dataclass(frozen=True, slots=True)
+class _Background:
+    sample: Vector
+    taken_of: int
+    count: int
+    counted_at: float
+
+
+class Backgrounds:
+    """A sample of each collection asked for lately, taken again when it has grown or shrunk by half.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, _Background] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def calibrate(self, query: Vector, collection: Collection) -> Calibration | None:
+        """None for a collection of fewer than LEAST_PICTURES. Raises as Collection's methods do."""
+        background = self._background(collection)
+        if min(background.count, len(background.sample)) < LEAST_PICTURES:
+            return None
+        return Calibration.of(query, background.sample, background.count)
+
+    def _background(self, collection: Collection) -> _Background:
+        with self._lock:
+            kept = self._kept.get(collection.physical)
+        now = time.monotonic()
+        if kept is not None and now - kept.counted_at < _COUNT_TTL_S:
+            return kept
+        count = collection.count()
+        if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
+            background = _Background(kept.sample, kept.taken_of, count, now)
+        else:
+            background = _Background(collection.sample(_SAMPLE), count, count, now)
+        with self._lock:
+            self._kept[collection.physical] = background
+            self._kept.move_to_end(collection.physical)
+            while len(self._kept) > _MOST_COLLECTIONS:
+                self._kept.popitem(last=False)
+        return background

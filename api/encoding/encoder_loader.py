@@ -1,0 +1,78 @@
+"""Loading the encoder in the background."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from shared.embedding.checkpoints import resolve_auto
+from shared.embedding.encoder import Encoder
+from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
+from shared.services import Services
+
+_RETRY_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+LoadEncoder = Callable[[Services], Encoder]
+
+
+class EncoderLoader:
+    """Loads and warms the encoder in a daemon thread, again and again until it succeeds."""
+
+    def __init__(self, load: Callable[[], Encoder], *, retry_s: float = _RETRY_SECONDS) -> None:
+        self._load = load
+        self._retry_s = retry_s
+        self._encoder: Encoder | None = None
+        self._failure: str | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="encoder-loader", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def get(self) -> Encoder:
+        """Raises ModelNotReady while it loads, Unavailable with the reason when the last attempt failed."""
+        if self._encoder is not None:
+            return self._encoder
+        if self._failure is None:
+            raise ModelNotReady("The model is still being loaded.")
+        error = Unavailable(self._failure)
+        error.code = ModelUnavailable.code
+        raise error
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                encoder = self._load()
+                encoder.warm()
+            except ImageSearchError as error:
+                self._failure = error.detail
+                log.error("the model cannot be loaded", detail=error.detail, retry_s=self._retry_s)  # noqa: TRY400
+            except Exception:
+                self._failure = "The model cannot be loaded; the server's log says why."
+                log.exception("the model cannot be loaded", retry_s=self._retry_s)
+            else:
+                self._encoder, self._failure = encoder, None
+                return
+            self._stopped.wait(self._retry_s)
+
+
+def load_encoder(services: Services) -> Encoder:
+    """What the settings ask for; `auto` is looked up, or decided, in the blob store.
+
+    The log says which collections it cannot read, and which model they need.
+    """
+    settings = services.settings
+    model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
+    encoder = Encoder.load(
+        model,
+        device=settings.device,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        one_core_each=True,
+    )
+    services.index.warn_of_foreign(encoder.name, encoder.fingerprint)
+    return encoder

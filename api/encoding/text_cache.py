@@ -1,0 +1,69 @@
+"""Vectors of the texts asked for lately, so that a repeated query costs only the index.
+
+In this process and bounded: search must not need Redis. At most MOST texts, the least recently asked for go
+first; 4,096 texts of 512 dimensions are 8 MB.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.embedding.encoder import Encoder
+
+MOST = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """`vector` is float32 (dimension,) of length 1, read-only; `truncated`: the model read only its start."""
+
+    vector: NDArray[np.float32]
+    truncated: bool
+
+
+class TextCache:
+    """Safe to share between threads. A text is kept under its model's fingerprint, so models never mix."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[str, str], EncodedText] = OrderedDict()
+        self._lock = threading.Lock()
+        # Of many that ask for the same new text at once, one encodes; nobody waits for another text.
+        self._encoding: dict[tuple[str, str], threading.Lock] = {}
+
+    def get(self, model: Encoder, text: str) -> EncodedText:
+        """Raises as Encoder.encode_texts does, and then keeps nothing."""
+        key = (model.fingerprint, text)
+        if found := self._find(key):
+            return found
+        with self._lock:
+            turn = self._encoding.setdefault(key, threading.Lock())
+        try:
+            with turn:
+                return self._find(key) or self._keep(key, _encode(model, text))
+        finally:
+            with self._lock:
+                self._encoding.pop(key, None)
+
+    def _find(self, key: tuple[str, str]) -> EncodedText | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: tuple[str, str], encoded: EncodedText) -> EncodedText:
+        with self._lock:
+            self._kept[key] = encoded
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return encoded
+
+
+def _encode(model: Encoder, text: str) -> EncodedText:
+    # Alone: rounding depends on a batch's padding, and pages of one query must be of one vector.
+    vector = model.encode_texts([text])[0]
+    vector.setflags(write=False)
+    return EncodedText(vector, model.truncated(text))

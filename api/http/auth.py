@@ -1,0 +1,170 @@
+"""Who asks, and what he may do. While no key exists, only this machine is served."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from flask import Flask, current_app, g, request
+from structlog.contextvars import bind_contextvars
+
+from shared.api_keys import ApiKey, Scope, find_key, read_keys
+from shared.download.addresses import is_loopback
+from shared.errors import BlobsUnavailable, Forbidden, Unauthorized
+from shared.storage.blobs import Blobs
+
+# Endpoints that anybody may call. Everything else declares a scope or is refused.
+PUBLIC_ENDPOINTS = frozenset(
+    {
+        "health.healthz",
+        "health.readyz",
+        "docs.openapi_json",
+        "docs.docs",
+        "docs.errors",
+        "docs.init",
+        "docs.static",
+        "page.shell",
+        "page.manifest",
+        "page.static",
+    }
+)
+_CACHE_SECONDS = 10.0
+
+View = TypeVar("View", bound=Callable[..., Any])
+log = structlog.get_logger()
+
+
+class KeyRing:
+    """The stored keys as this process knows them.
+
+    Read again after 10 s; while the blob store does not answer, what was read last goes on to hold.
+    """
+
+    def __init__(self, blobs: Blobs, *, max_age_s: float = _CACHE_SECONDS) -> None:
+        self._blobs = blobs
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._keys: Mapping[str, ApiKey] | None = None
+        self._read_at = 0.0
+
+    def keys(self) -> Mapping[str, ApiKey]:
+        """Keys by id. Raises BlobsUnavailable when they could not be read even once."""
+        known = self._keys
+        if known is not None and time.monotonic() - self._read_at < self._max_age_s:
+            return known
+        # One thread reads; the others go on with what is known, if anything is.
+        if not self._lock.acquire(blocking=known is None):
+            assert known is not None  # noqa: S101
+            return known
+        try:
+            if self._keys is known:
+                self._refresh()
+            assert self._keys is not None  # noqa: S101
+            return self._keys
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> None:
+        try:
+            self._keys = read_keys(self._blobs)
+        except BlobsUnavailable:
+            if self._keys is None:
+                raise
+            log.warning("API keys cannot be read again; the known ones hold")
+        self._read_at = time.monotonic()
+
+    def find(self, plain: str) -> ApiKey | None:
+        return find_key(self.keys(), plain)
+
+
+def requires(scope: Scope) -> Callable[[View], View]:
+    """Declares the scope that a view needs; `require_scopes` checks it before the request's body is read."""
+
+    def declare(view: View) -> View:
+        view.__scope__ = scope  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def scope_of(app: Flask, endpoint: str) -> str | None:
+    """The declared scope, None for a public endpoint. Raises LookupError for one that declares nothing."""
+    scope = getattr(app.view_functions[endpoint], "__scope__", None)
+    if scope is None and endpoint not in PUBLIC_ENDPOINTS:
+        raise LookupError(f"{endpoint} declares no scope")
+    return None if scope is None else str(scope)
+
+
+def identify_callers(app: Flask, ring: KeyRing) -> None:
+    """Looks up who asks for what needs a scope; `require_scopes` decides."""
+
+    def identify() -> None:
+        if request.endpoint is None or scope_of(current_app, request.endpoint) is None:
+            return
+        g.is_open = not ring.keys()
+        if not g.is_open and (plain := _given_key()):
+            g.caller_key = ring.find(plain)
+            if g.caller_key:
+                bind_contextvars(key_id=g.caller_key.id)
+
+    app.before_request(identify)
+
+
+def is_open() -> bool:
+    """Whether no key exists, so that this machine, and no other, may ask for what needs a scope."""
+    return bool(g.get("is_open"))
+
+
+def caller_key() -> ApiKey | None:
+    """The key that came with this request, if it is a known one."""
+    found: ApiKey | None = g.get("caller_key")
+    return found
+
+
+def require_scopes(app: Flask) -> None:
+    def check() -> None:
+        scope = None if request.endpoint is None else scope_of(current_app, request.endpoint)
+        if scope is not None:
+            _authorize(scope)
+
+    app.before_request(check)
+
+
+def _authorize(scope: str) -> None:
+    if is_open():
+        _only_this_machine()
+        return
+    key = caller_key()
+    if key is None and not _given_key():
+        raise Unauthorized("This needs an API key: send it as `Authorization: Bearer KEY`.")
+    if key is None:
+        raise Unauthorized("This API key is not known; it may have been revoked.")
+    if not key.allows(scope):
+        raise Forbidden(f"This API key lacks the scope `{scope}`.")
+
+
+def _given_key() -> str | None:
+    kind, _, plain = request.headers.get("Authorization", "").partition(" ")
+    return plain.strip() or None if kind.lower() == "bearer" else None
+
+
+def _only_this_machine() -> None:
+    """Keeps out other machines, and web pages that make a browser on this one send requests."""
+    origin = request.headers.get("Origin")
+    hosts = [request.remote_addr or "127.0.0.1", _host_name(f"//{request.host}")]
+    if origin is not None:
+        hosts.append(_host_name(origin))
+    if not all(is_loopback(host) for host in hosts):
+        raise Forbidden(
+            "No API key exists, so only requests from and to this machine are served: create a key with "
+            "`image-search keys create --scope search,ingest`, or use http://127.0.0.1."
+        )
+
+
+def _host_name(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,93 @@
+"""How often one caller may ask: Flask-Limiter, counted in the ledger's Redis for all servers together.
+
+A caller is an API key, else an address. While Redis does not answer, each server counts for itself.
+"""
+
+import ipaddress
+import math
+import time
+from typing import Any
+
+from flask import Flask, Response, request
+from flask_limiter import ApplicationLimit, Limiter, RequestLimit
+from flask_limiter.errors import RateLimitExceeded
+from limits import RateLimitItem
+
+from api.http import auth, problems
+from shared.config import NO_RATE_LIMIT, Settings
+from shared.errors import RateLimited
+from shared.ledger.scripts import PREFIX
+
+# Keys that are guessed, an address. A caller with a known key is not stopped by those of its neighbours.
+FAILURES = "60/minute"
+UNLIMITED_ENDPOINTS = frozenset({"health.healthz", "health.readyz"})
+_STORAGE_OPTIONS: Any = {
+    "key_prefix": f"{PREFIX}limit",
+    "socket_timeout": 0.5,
+    "socket_connect_timeout": 0.5,
+    "retry": None,  # none at all; left out it would be three, seconds apart
+}
+_IPV6_SITE_BITS = 64  # one subscriber has that many addresses to choose from
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """To be installed between `auth.identify_callers` and `auth.require_scopes`."""
+    limits: list[Any] = [
+        ApplicationLimit(
+            FAILURES, scope="failures", key_function=_address, exempt_when=_is_known, deduct_when=_is_failure
+        )
+    ]
+    if settings.rate_limit != NO_RATE_LIMIT:
+        limits.append(ApplicationLimit(settings.rate_limit, scope="requests", key_function=_caller))
+    limiter = Limiter(
+        _caller,
+        app=app,
+        application_limits=limits,
+        strategy="sliding-window-counter",
+        storage_uri=settings.redis_url.replace("unix://", "redis+unix://", 1),
+        storage_options=_STORAGE_OPTIONS,
+        in_memory_fallback_enabled=True,
+        swallow_errors=True,
+    )
+    limiter.request_filter(_is_unlimited)
+
+    def refuse(error: RateLimitExceeded) -> Response:
+        breached = limiter.current_limit
+        return problems.answer(RateLimited(_sentence(error.limit.limit), _seconds_until_free(breached)))
+
+    app.register_error_handler(RateLimitExceeded, refuse)
+
+
+def _is_unlimited() -> bool:
+    return request.endpoint in UNLIMITED_ENDPOINTS or auth.is_open()
+
+
+def _caller() -> str:
+    key = auth.caller_key()
+    return f"key:{key.id}" if key else _address()
+
+
+def _address() -> str:
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "address:none"  # a server on a Unix socket
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return f"address:{ipaddress.ip_network((address, _IPV6_SITE_BITS), strict=False)}"
+    return f"address:{getattr(address, 'ipv4_mapped', None) or address}"
+
+
+def _is_known() -> bool:
+    return auth.caller_key() is not None
+
+
+def _is_failure(response: Response) -> bool:
+    return response.status_code == 401
+
+
+def _sentence(limit: RateLimitItem) -> str:
+    return f"More than {limit.amount} requests per {limit.multiples} {limit.GRANULARITY.name}: slow down."
+
+
+def _seconds_until_free(limit: RequestLimit | None) -> int:
+    return max(1, math.ceil(limit.reset_at - time.time())) if limit else 1

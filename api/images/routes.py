@@ -1,0 +1,222 @@
+"""Pictures: the list of them; one's record, thumbnail, neighbours and vector; changing and deleting."""
+
+import re
+from itertools import chain
+
+import numpy as np
+from flask import Response, jsonify, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import BadRequest
+
+from api.context import open_collection, services
+from api.http.auth import requires
+from api.http.problems import load_json, refuse
+from api.images.edits import change_metadata, remove_image, remove_key
+from api.models.images import (
+    CollectionQuery,
+    EmbeddingOut,
+    ImageOut,
+    ImagePatch,
+    ImagePath,
+    ImagesOut,
+    ImagesQuery,
+    KeyQuery,
+)
+from api.models.search import Result, SimilarQuery, SimilarResponse
+from api.search.nsfw_filter import visible
+from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
+from shared.index.collection import Collection, no_image
+from shared.index.filters import Where, parse_where
+from shared.models import Image, Metadata
+from shared.storage.blobs import PictureKind, picture_key
+from shared.validation import metadata_faults
+
+blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_THUMBNAIL = {"description": "The thumbnail, longest side 256 px.", "content": {"image/webp": _FILE}}
+_RENDITION = {
+    "description": "The rendition, longest side at most 768 px.",
+    "content": {"image/jpeg": _FILE, "image/webp": _FILE},
+}
+_UNCHANGED = {"description": "The `If-None-Match` still holds."}
+
+
+@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: ImageOut})
+@requires("search")
+def get_image(path: ImagePath, query: CollectionQuery) -> Response:
+    """What is known of a picture."""
+    image = _collection(query.collection, path.image_id).get(path.image_id)
+    return jsonify(ImageOut.of(image, query.collection).model_dump())
+
+
+@blueprint.patch("/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: ImageOut})
+@requires("ingest")
+def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
+    """Merges `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
+    name away, names that are not mentioned stay. The rules for metadata are those of ingestion. Items of jobs
+    that were made before do not undo it, whenever they are worked on; later ones merge into it. It lasts as
+    long as the picture.
+    """
+    name = body.collection or query.collection
+    given = {field: value for field, value in body.metadata.items() if value is not None}
+    names = metadata_faults({field: "" for field in body.metadata if field not in given}, "metadata")
+    refuse("The metadata is malformed.", chain(metadata_faults(given, "metadata"), names))
+    _collection(name, path.image_id)
+    changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_many)
+    return jsonify(ImageOut.of(changed, name).model_dump())
+
+
+def _refuse_too_many(before: Metadata, after: Metadata) -> None:
+    if len(after) > len(before):  # items merge without a limit; what they brought can be taken away
+        refuse("The picture would have too much metadata.", metadata_faults(after, "metadata"))
+
+
+@blueprint.delete("/v1/images/<image_id>", summary="Delete a picture", responses={204: None})
+@requires("ingest")
+def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
+    """Removes the picture, its keys and its files; a new job that ingests its bytes brings it back."""
+    _collection(query.collection, path.image_id)
+    remove_image(services(), query.collection, path.image_id)
+    return "", 204
+
+
+@blueprint.get("/v1/images", summary="List pictures", responses={200: ImagesOut})
+@requires("search")
+def list_images(query: ImagesQuery) -> Response:
+    """Pictures in the order of their ids, page by page, with `filters` those that match.
+
+    What is there from the first page to the last is listed exactly once, whatever is added or deleted in
+    between; with `NSFW_MAX` set, without what is above that. With `key` at most the one picture that it
+    points at; none is no error.
+    """
+    where = _where(query.filters)
+    collection = open_collection(query.collection)
+    found: list[Image] = []
+    if collection is not None and query.key is not None:
+        held = collection.by_key(query.key)
+        found = [held.image] if held and (where is None or where.matches(held.image)) else []
+        found = [image for image in found if image.id > (query.cursor or "")]
+    elif collection is not None:
+        found = collection.page(query.cursor or "", query.limit + 1, visible(where))
+    page = found[: query.limit]
+    return jsonify(
+        ImagesOut(
+            images=[ImageOut.of(image, query.collection) for image in page],
+            next_cursor=page[-1].id if len(found) > query.limit else None,
+        ).model_dump()
+    )
+
+
+@blueprint.delete("/v1/images", summary="Delete the picture of a key", responses={204: None})
+@requires("ingest")
+def delete_key(query: KeyQuery) -> tuple[str, int]:
+    """Removes the key; its picture goes too, unless another key or an item without one has brought it.
+
+    Items under this key of jobs that were made before do not bring it back, whenever they are worked on:
+    also where the answer is 404, since the key pointed at nothing yet.
+    """
+    if open_collection(query.collection) is None or not remove_key(services(), query.collection, query.key):
+        raise ImageNotFound(f"The key {query.key!r} points at no picture of this collection.")
+    return "", 204
+
+
+@blueprint.get(
+    "/v1/images/<image_id>/thumbnail",
+    summary="A picture's thumbnail",
+    responses={200: _THUMBNAIL, 304: _UNCHANGED},
+)
+@requires("search")
+def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
+    """WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
+    found = _kept(query.collection, path.image_id, "thumbnail")
+    if found is None:
+        raise no_image(path.image_id)
+    return found
+
+
+@blueprint.get(
+    "/v1/images/<image_id>/rendition",
+    summary="A picture, larger than its thumbnail",
+    responses={200: _RENDITION, 304: _UNCHANGED},
+)
+@requires("search")
+def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
+    """JPEG or WebP, upright, kept where `KEEP` was `rendition`, the default, at ingest; without one it is
+    `404 rendition_not_kept`. Its ETag never changes.
+    """
+    found = _kept(query.collection, path.image_id, "rendition")
+    if found is None:
+        _collection(query.collection, path.image_id).get(path.image_id)
+        raise RenditionNotKept(
+            "No rendition of this picture was kept: ingest it again with IMAGE_SEARCH_KEEP set to rendition."
+        )
+    return found
+
+
+def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
+    if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
+        return None
+    try:
+        data = services().blobs.get(picture_key(collection, image_id, kind))
+    except KeyError:
+        return None
+    is_webp = kind == "thumbnail" or data.startswith(b"RIFF")
+    response = Response(data, mimetype="image/webp" if is_webp else "image/jpeg")
+    response.headers["Cache-Control"] = "private, max-age=86400"
+    response.set_etag(image_id)
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get("/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: SimilarResponse})
+@requires("search")
+def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
+    """Its nearest neighbours, best first, without itself and, with `NSFW_MAX` set, what is above that."""
+    collection = _collection(query.collection, path.image_id)
+    hits = collection.search(
+        collection.vector(path.image_id),
+        limit=query.limit,
+        offset=0,
+        where=visible(None),
+        min_score=query.min_score,
+        exclude=path.image_id,
+    )
+    return jsonify(results=[Result.of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
+
+
+@blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})
+@requires("search")
+def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:
+    """The unit vector that the index holds, and its statistics."""
+    vector = _collection(query.collection, path.image_id).vector(path.image_id)
+    return jsonify(
+        EmbeddingOut(
+            vector=vector.tolist(),
+            dimension=len(vector),
+            norm=float(np.linalg.norm(vector)),
+            min=float(vector.min()),
+            max=float(vector.max()),
+            mean=float(vector.mean()),
+        ).model_dump()
+    )
+
+
+def _where(filters: str | None) -> Where | None:
+    if filters is None:
+        return None
+    try:
+        document = load_json(filters, "The parameter `filters`")
+    except BadRequest as error:
+        fault: FieldError = {"pointer": "/filters", "message": "not JSON"}
+        raise InvalidRequest(error.description or "not JSON", [fault]) from None
+    return parse_where(document)
+
+
+def _collection(name: str, image_id: str) -> Collection:
+    """Raises CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
+    collection = open_collection(name)
+    if collection is None:
+        raise no_image(image_id)
+    return collection

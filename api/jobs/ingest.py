@@ -1,0 +1,339 @@
+"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in multipart.py."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from api.http.problems import field_errors, refuse
+from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
+from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
+from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
+from shared.ledger.ledger import new_job_id
+from shared.ledger.patience import persistently
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
+from shared.services import Services
+from shared.storage.blobs import job_prefix
+from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.validation import metadata_faults
+
+MAX_JSON_BYTES = 64 * 2**20
+MAX_LINES = 5_000_000
+COMMIT_SECONDS = 2.0
+LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
+SHOWN_CHARS = 200
+_ITEM = TypeAdapter(ItemIn)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What holds for the whole job; already checked."""
+
+    collection: str
+    callback_url: str | None
+    idempotency_key: str | None
+    on_near_duplicate: str = "keep"
+
+    def applied(self, item: Item) -> Item:
+        """The item with what the options say of each."""
+        return replace(item, skip_near=True) if self.on_near_duplicate == "skip" else item
+
+
+def check_options(
+    services: Services,
+    collection: str | None,
+    callback_url: str | None,
+    idempotency_key: str | None,
+    on_near_duplicate: str | None = None,
+) -> Options:
+    """Raises InvalidRequest for a malformed option, or a callback that must not be called."""
+    collection = DEFAULT_COLLECTION if collection is None else collection
+    if not COLLECTION_NAME.fullmatch(collection):
+        message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
+        raise InvalidRequest(
+            "The collection's name is malformed.", [{"pointer": "/collection", "message": message}]
+        )
+    if callback_url is not None:
+        try:
+            services.downloader.check(callback_url)
+        except ItemError as error:
+            fault: FieldError = {"pointer": "/callback_url", "message": error.detail}
+            raise InvalidRequest(
+                f"The callback_url cannot be used: {error.detail}", [fault], code=error.code
+            ) from error
+    if on_near_duplicate not in (None, "keep", "skip"):
+        message = "must be `keep` or `skip`"
+        raise InvalidRequest(
+            f"on_near_duplicate {message}.", [{"pointer": "/on_near_duplicate", "message": message}]
+        )
+    return Options(collection, callback_url, idempotency_key, on_near_duplicate or "keep")
+
+
+def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
+    """A job of a JSON body's items; returns its id. `defaults` hold where the body does not say."""
+    try:
+        request = JobIn.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidRequest("The body does not describe a job.", field_errors(error)) from None
+    if (request.items is None) == (request.urls is None):
+        raise InvalidRequest("The body must have exactly one of `items` and `urls`.")
+    given = [ItemIn.model_construct(url=url) for url in request.urls] if request.urls else request.items
+    if not given:
+        name = "items" if request.urls is None else "urls"
+        fault: FieldError = {"pointer": f"/{name}", "message": "must have at least one item"}
+        raise InvalidRequest("The request has no items.", [fault])
+    refuse(
+        "Some metadata is malformed.",
+        (
+            fault
+            for index, item in enumerate(given)
+            for fault in metadata_faults(item.metadata or {}, "items", index, "metadata")
+        ),
+    )
+    options = defaults
+    own = (request.collection, request.callback_url, request.on_near_duplicate)
+    if any(option is not None for option in own):
+        options = check_options(
+            services,
+            request.collection if request.collection is not None else defaults.collection,
+            request.callback_url if request.callback_url is not None else defaults.callback_url,
+            defaults.idempotency_key,
+            request.on_near_duplicate or defaults.on_near_duplicate,
+        )
+    content = [_content(item) for item in given] if options.idempotency_key else None
+    return launch(
+        services,
+        options,
+        new_job_id(),
+        (url_item(item.url, item.metadata, item.key) for item in given),
+        digest=digest_of(content, options),
+    )
+
+
+def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None = None) -> Item:
+    error = None if url else "invalid_url: The URL is empty."
+    return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
+
+
+def _content(item: ItemIn) -> list[Any]:
+    return [item.url, item.metadata or {}, *([] if item.key is None else [item.key])]
+
+
+def digest_of(content: object, options: Options) -> str:
+    """SHA-256 of what a request asks for, by content: the order of an object's names does not count."""
+    whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def launch(
+    services: Services,
+    options: Options,
+    job_id: str,
+    items: Iterable[Item],
+    *,
+    digest: str,
+    truncated: bool = False,
+    chunk_size: int | None = None,
+    kind: JobKind = JobKind.INGEST,
+    job_options: JsonObject | None = None,
+    final_stage: Stage | None = None,
+) -> str:
+    """Writes the manifest, creates the job and starts it.
+
+    Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
+    Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
+    """
+    key = options.idempotency_key if not truncated else None  # a repeat is to bring what this one lost
+    try:
+        writer = ManifestWriter(services.blobs, job_id)
+        for item in items:
+            writer.add(options.applied(item))
+        writer.flush()
+        owner = services.ledger.create(
+            job_id,
+            collection=options.collection,
+            total=writer.count,
+            callback_url=options.callback_url,
+            reading=truncated,
+            chunk_size=chunk_size or services.settings.chunk_size,
+            idempotency=(key, digest) if key else None,
+            kind=kind,
+            options=job_options,
+            final_stage=final_stage,
+        )
+        if truncated:
+            services.ledger.close(job_id, truncated=True)
+    except BaseException as error:
+        discard(services, job_id, after=error)
+        raise
+    if owner != job_id:
+        discard(services, job_id)
+    services.dispatcher.pump()
+    return owner
+
+
+def discard(services: Services, job_id: str, *, after: BaseException | None = None) -> None:
+    """Deletes the files of a job that was never made.
+
+    After an Unavailable they stay: the job may have been made although the answer did not arrive.
+    """
+    if isinstance(after, Unavailable):
+        return
+    with suppress(Unavailable):
+        services.blobs.delete_prefix(job_prefix(job_id))
+
+
+class _GrowingJob:
+    """A job that is made while its body is still being read, a segment at a time.
+
+    `job_id` is the job that answers the request. `over` becomes true when the rest of the body is not wanted:
+    the Idempotency-Key repeats an earlier request (whose job `job_id` is then), or the job was cancelled.
+    """
+
+    def __init__(self, services: Services, options: Options, digest: str) -> None:
+        self._services = services
+        self._options = options
+        self._digest = digest
+        self.job_id = new_job_id()
+        self._writer = ManifestWriter(services.blobs, self.job_id)
+        self._committed = 0
+        self._last_commit = monotonic()
+        self.started = False
+        self.over = False
+
+    @property
+    def count(self) -> int:
+        return self._writer.count
+
+    def add(self, item: Item) -> None:
+        self._writer.add(self._options.applied(item))
+        waiting = self.count - self._committed
+        if waiting >= SEGMENT_ITEMS or monotonic() - self._last_commit > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Hands what was added so far to the workers."""
+        self._writer.flush()
+        key = self._options.idempotency_key
+        if self.started:
+            persistently(self._extend, LEDGER_PATIENCE_S)
+        else:
+            owner = self._services.ledger.create(
+                self.job_id,
+                collection=self._options.collection,
+                total=self.count,
+                callback_url=self._options.callback_url,
+                reading=True,
+                chunk_size=self._services.settings.chunk_size,
+                idempotency=(key, self._digest) if key else None,
+            )
+            if owner != self.job_id:
+                discard(self._services, self.job_id)
+                self.job_id, self.over = owner, True
+                return
+            self.started = True
+        self._committed = self.count
+        self._last_commit = monotonic()
+        self._services.dispatcher.pump()
+
+    def close(self, *, truncated: bool) -> None:
+        if self.count > self._committed and not self.over:
+            self.commit()
+        if self.started:
+            ledger = self._services.ledger
+            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
+            self._services.dispatcher.pump()
+
+    def _extend(self) -> None:
+        # Counted from what the ledger has, so that a repeat after a lost answer adds nothing twice.
+        missing = self.count - self._services.ledger.get(self.job_id).total
+        if missing <= 0:
+            return
+        try:
+            self._services.ledger.extend(self.job_id, missing)
+        except JobFinished:
+            self.over = True
+
+    def abandon(self, error: BaseException) -> None:
+        """After a failure: what was handed over stays a job, marked as truncated; the rest is deleted."""
+        if self.started:
+            with suppress(Unavailable):
+                self._services.ledger.close(self.job_id, truncated=True)
+        elif not self.over:
+            discard(self._services, self.job_id, after=error)
+
+
+def ingest_lines(services: Services, options: Options, body: Body, media_type: str) -> str:
+    """A job of a streamed body's lines, made while they arrive; returns its id.
+
+    A malformed line among the first SEGMENT_ITEMS raises InvalidRequest and no job is made; one that comes
+    after the job was started becomes a failed item of it.
+    """
+    digest = digest_of(media_type, options)
+    if options.idempotency_key and (
+        job_id := services.ledger.idempotent_job(options.idempotency_key, digest)
+    ):
+        return job_id
+    job = _GrowingJob(services, options, digest)
+    try:
+        truncated = _fill(job, body, as_json=media_type == "application/x-ndjson")
+        if not job.count:
+            raise InvalidRequest("The request has no items.")  # noqa: TRY301 - `abandon` is for this one too
+        job.close(truncated=truncated)
+    except BaseException as error:
+        job.abandon(error)
+        raise
+    return job.job_id
+
+
+def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
+    """Adds the body's lines to the job; returns whether something of it was not read."""
+    faults: list[FieldError] = []
+    for number, line in enumerate(read_lines(body), 1):
+        if job.over:
+            return False
+        if number > MAX_LINES:
+            return True
+        if not line.strip():
+            continue
+        parsed = _parse_line(line, number, as_json=as_json)
+        if isinstance(parsed, list) and job.started:
+            parsed = _failed_item(line, number, parsed[0]["message"])
+        if isinstance(parsed, list):
+            faults += parsed
+        elif not faults:
+            job.add(parsed)
+        if len(faults) >= MAX_ERRORS or (faults and number >= SEGMENT_ITEMS):
+            break
+    refuse("Some lines are malformed.", faults)
+    return body.truncated
+
+
+def _failed_item(line: bytes, number: int, message: str) -> Item:
+    shown = line[: 4 * SHOWN_CHARS].decode(errors="replace").strip()[:SHOWN_CHARS]
+    return Item(source=shown, error=f"invalid_url: Line {number} is malformed: {message}")
+
+
+def _parse_line(line: bytes, number: int, *, as_json: bool) -> Item | list[FieldError]:
+    def at_line(message: str) -> list[FieldError]:
+        return [{"pointer": f"/{number}", "message": message}]
+
+    if len(line) > MAX_LINE_BYTES:
+        return at_line(f"longer than {MAX_LINE_BYTES:,} bytes")
+    if not as_json:
+        try:
+            return url_item(line.decode().strip())
+        except UnicodeDecodeError:
+            return at_line("not UTF-8")
+    try:
+        item = _ITEM.validate_json(line)
+    except ValidationError as error:
+        return field_errors(error, number)
+    return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(
+        item.url, item.metadata, item.key
+    )

@@ -1,0 +1,243 @@
+"""Turning a multipart body into a job: its pictures go to the blob store as they arrive."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
+
+from api.http.problems import field_errors, refuse
+from api.http.request_body import Body
+from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.models.jobs import MAX_ITEMS, Key
+from shared.errors import FieldError, InvalidRequest, RequestTooLarge
+from shared.ledger.ledger import new_job_id
+from shared.models import Item
+from shared.services import Services
+from shared.storage.blobs import upload_key
+from shared.validation import metadata_faults
+
+FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate")
+_KEYS = TypeAdapter(list[Key | None])
+MAX_FIELD_BYTES = 16 * 2**20
+_READ_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 2**20
+_SPOOL_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One whole part of the body; `content` is at its start and open until the next part is asked for."""
+
+    name: str
+    filename: str | None
+    content: IO[bytes]
+    size: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class _Received:
+    """What the parts brought: (source, upload or None if it was too large) in file order, and the fields."""
+
+    files: list[tuple[str, str | None]] = field(default_factory=list)
+    hashes: list[list[str]] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    archive: bool = False
+
+
+def ingest_multipart(
+    services: Services, defaults: Options, body: Body, content_type: Mapping[str, str]
+) -> str:
+    """A job of a multipart body's files; returns its id. `content_type` has the header's `boundary`.
+
+    A body that breaks off is a job of the files that arrived whole.
+    """
+    boundary = content_type.get("boundary", "")
+    if not boundary or not boundary.isascii():
+        raise InvalidRequest("The multipart body's Content-Type names no boundary.")
+    job_id = new_job_id()
+    received = _Received()
+    try:
+        for part in _parts(body, boundary.encode()):
+            _receive(services, job_id, part, received)
+        if not received.files:
+            raise InvalidRequest("The request has no pictures.", [_fault("files", "no file")])  # noqa: TRY301
+        options = _options(services, defaults, received.fields)
+        metadata, keys = _metadata(received), _keys(received)
+        content = [received.hashes, metadata, *([keys] if any(keys) else [])]
+        items = [
+            _item(*file, one, key) for file, one, key in zip(received.files, metadata, keys, strict=True)
+        ]
+        digest = digest_of(content, options)
+    except BaseException as error:
+        discard(services, job_id, after=error)
+        raise
+    return launch(services, options, job_id, items, digest=digest, truncated=body.truncated)
+
+
+def _receive(services: Services, job_id: str, part: _Part, received: _Received) -> None:
+    if part.name in FIELDS:
+        if part.name in received.fields:
+            raise InvalidRequest("A part is repeated.", [_fault(part.name, "given more than once")])
+        received.fields[part.name] = _text(part)
+        return
+    if part.name != "files":
+        raise InvalidRequest("The body has an unknown part.", [_fault(part.name, "unknown part")])
+    if part.filename is None:
+        raise InvalidRequest("A part is no file.", [_fault("files", "must be a file, with a file name")])
+    if not part.filename and not part.size:
+        return  # what a browser sends for a file field that was left empty
+    received.hashes.append([part.filename, part.sha256])
+    kind = archive_kind(part.content.read(HEAD_BYTES))
+    if received.archive or (kind and received.files):
+        raise InvalidRequest(
+            "An archive must be the only file.", [_fault("files", "an archive and other files")]
+        )
+    if kind is None:
+        part.content.seek(0)
+        fits = part.size <= services.settings.max_image_bytes
+        _store(services, job_id, received, part.filename, part.content.read() if fits else None)
+        return
+    received.archive = True
+    part.content.seek(part.size)
+    limits = ArchiveLimits(
+        entry_bytes=services.settings.max_image_bytes,
+        total_bytes=services.settings.max_upload_bytes,
+        entries=MAX_ITEMS,
+    )
+    for name, data in read_archive(part.content, kind, limits):
+        _store(services, job_id, received, name, data)
+
+
+def _store(services: Services, job_id: str, received: _Received, name: str, data: bytes | None) -> None:
+    index = len(received.files)
+    if index >= MAX_ITEMS:
+        raise RequestTooLarge(f"The request has more than {MAX_ITEMS:,} files.")
+    upload = None
+    if data is not None:
+        upload = upload_key(job_id, index)
+        services.blobs.put(upload, data)
+    received.files.append((display_name(name) or f"file {index}", upload))
+
+
+def _parts(body: Body, boundary: bytes) -> Iterator[_Part]:
+    """The whole parts of a multipart body. Raises InvalidRequest if it is malformed, not if it breaks off."""
+    decoder = MultipartDecoder(boundary, max_form_memory_size=_MAX_HEADER_BYTES, max_parts=MAX_ITEMS + 10)
+    events = _events(decoder, body)
+    for head in events:
+        if not isinstance(head, Field | File):
+            continue  # what stands before the first part
+        with SpooledTemporaryFile(_SPOOL_BYTES) as content:
+            digest = hashlib.sha256()
+            for event in events:
+                assert isinstance(event, Data)  # noqa: S101 - a part's head is followed by its data
+                content.write(event.data)
+                digest.update(event.data)
+                size = content.tell()
+                if head.name != "files" and size > MAX_FIELD_BYTES:
+                    raise RequestTooLarge(f"The part {head.name!r} is larger than {MAX_FIELD_BYTES:,} bytes.")
+                if not event.more_data:
+                    content.seek(0)
+                    filename = head.filename if isinstance(head, File) else None
+                    yield _Part(head.name or "", filename, content, size, digest.hexdigest())
+                    break
+
+
+def _events(decoder: MultipartDecoder, body: Body) -> Iterator[Event]:
+    # The decoder takes the line end before a boundary for content where its buffer ends in the middle of what
+    # follows the boundary, so there it gets more first.
+    mark = b"--" + decoder.boundary
+    ended = False
+    try:
+        while data := body.read(_READ_BYTES):
+            if ended:
+                continue  # the epilogue, which means nothing
+            decoder.receive_data(data)
+            if mark in decoder.buffer[-len(mark) - 1 :]:
+                continue
+            yield from _drained(decoder)
+            ended = decoder.state is State.EPILOGUE
+        yield from _drained(decoder)
+    except RequestEntityTooLarge:
+        raise RequestTooLarge("The multipart body has too many parts or too long a header.") from None
+    except (ValueError, AttributeError):
+        raise InvalidRequest("The multipart body is malformed.") from None
+    if decoder.state is not State.EPILOGUE and not body.truncated:
+        raise InvalidRequest("The multipart body has no closing boundary.")
+
+
+def _drained(decoder: MultipartDecoder) -> Iterator[Event]:
+    while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+        yield event
+
+
+def _text(part: _Part) -> str:
+    try:
+        return part.content.read().decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("A part is malformed.", [_fault(part.name, "not UTF-8")]) from None
+
+
+def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -> Options:
+    return check_options(
+        services,
+        fields.get("collection", defaults.collection),
+        fields.get("callback_url") or defaults.callback_url,
+        defaults.idempotency_key,
+        fields.get("on_near_duplicate", defaults.on_near_duplicate),
+    )
+
+
+def _metadata(received: _Received) -> list[dict[str, Any]]:
+    """The `metadata` part for each file: one object for all, or a list of one (or null) a file."""
+    try:
+        given: Any = from_json(received.fields.get("metadata", "{}"))
+    except ValueError:
+        raise InvalidRequest("The metadata is malformed.", [_fault("metadata", "not JSON")]) from None
+    count = len(received.files)
+    if isinstance(given, dict):
+        refuse("Some metadata is malformed.", metadata_faults(given, "metadata"))
+        return [given] * count
+    if not isinstance(given, list) or not all(one is None or isinstance(one, dict) for one in given):
+        message = "must be a JSON object, or a list of one for each file"
+        raise InvalidRequest("The metadata is malformed.", [_fault("metadata", message)])
+    if len(given) != count:
+        message = f"has {len(given)} objects for {count} files"
+        raise InvalidRequest("The metadata does not fit the files.", [_fault("metadata", message)])
+    metadata = [one or {} for one in given]
+    faults = (
+        fault for index, one in enumerate(metadata) for fault in metadata_faults(one, "metadata", index)
+    )
+    refuse("Some metadata is malformed.", faults)
+    return metadata
+
+
+def _keys(received: _Received) -> list[str | None]:
+    """The `keys` part: a JSON list of a key, or null, for each file."""
+    count = len(received.files)
+    if "keys" not in received.fields:
+        return [None] * count
+    try:
+        given = _KEYS.validate_json(received.fields["keys"])
+    except ValidationError as error:
+        raise InvalidRequest("The keys are malformed.", field_errors(error, "keys")) from None
+    if len(given) != count:
+        message = f"has {len(given)} keys for {count} files"
+        raise InvalidRequest("The keys do not fit the files.", [_fault("keys", message)])
+    return given
+
+
+def _item(source: str, upload: str | None, metadata: dict[str, Any], key: str | None) -> Item:
+    error = None if upload else "too_large: The file is larger than one picture may be."
+    return Item(source=source, upload=upload, metadata=metadata, error=error, key=key)
+
+
+def _fault(name: str, message: str) -> FieldError:
+    return {"pointer": f"/{name}", "message": message}

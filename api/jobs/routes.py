@@ -1,0 +1,206 @@
+"""Jobs: making them, watching them, stopping and repeating them."""
+
+from collections.abc import Mapping
+from itertools import groupby
+
+from flask import Response, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel
+
+from api.context import services
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.request_body import Body
+from api.jobs import events
+from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
+from api.jobs.multipart import ingest_multipart
+from api.models.jobs import (
+    ItemOut,
+    ItemsOut,
+    ItemsQuery,
+    JobFormIn,
+    JobHeaders,
+    JobIn,
+    JobOut,
+    JobPath,
+    JobQuery,
+    JobsOut,
+    JobsQuery,
+)
+from shared.errors import JobNotFound, UnsupportedMediaType
+from shared.models import ItemState, Job
+from shared.services import Services
+from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
+
+STREAMED_TYPES = ("application/x-ndjson", "text/plain")
+
+blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="jobs", description="Bulk ingestion")])
+
+_BODY = {
+    "required": True,
+    "description": "Exactly one of the forms. A streamed body takes its options from the query string.",
+    "content": {
+        "application/json": component(blueprint, JobIn),
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": "one item object (`url`, `key`, `metadata`) a line"}
+        },
+        "text/plain": {"schema": {"type": "string", "description": "one URL a line"}},
+        "multipart/form-data": component(blueprint, JobFormIn),
+    },
+}
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": component(blueprint, JobOut)["schema"],
+        },
+    },
+}
+_ACCEPTED = {
+    "description": "The job was made, or the one that this Idempotency-Key made before.",
+    "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
+    "content": {"application/json": component(blueprint, JobOut)},
+}
+
+
+@blueprint.post(
+    "/v1/jobs",
+    summary="Ingest pictures",
+    responses={202: _ACCEPTED},
+    openapi_extensions={"requestBody": _BODY},
+)
+@requires("ingest")
+def create_job(query: JobQuery, header: JobHeaders) -> Response:
+    """Takes URLs or files and answers at once with a job that brings them into a collection.
+
+    JSON: at most 100,000 items and 64 MiB. A stream of lines (NDJSON or plain text): at most 5,000,000, read
+    as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
+    later one becomes a failed item. A body that breaks off ends as a job of what was read, `truncated`.
+
+    With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added.
+    """
+    body = Body(request.environ, _size_limit(request.mimetype))
+    try:
+        job_id = _ingest(query, header, body)
+    finally:
+        body.drain()
+    return _accepted(services().ledger.get(job_id))
+
+
+def _size_limit(media_type: str) -> int | None:
+    limits = {"application/json": MAX_JSON_BYTES, "multipart/form-data": services().settings.max_upload_bytes}
+    return limits.get(media_type)
+
+
+def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
+    parts = services()
+    media_type = request.mimetype
+    if media_type not in _BODY["content"]:  # type: ignore[operator]
+        accepted = ", ".join(_BODY["content"])  # type: ignore[arg-type]
+        raise UnsupportedMediaType(f"The body's Content-Type must be one of {accepted}.")
+    parts.ledger.ping()  # so that nothing is stored for a job that cannot be made
+    options = check_options(
+        parts, query.collection, query.callback_url, header.idempotency_key, query.on_near_duplicate
+    )
+    if media_type == "application/json":
+        return ingest_json(parts, options, body.read_all())
+    if media_type in STREAMED_TYPES:
+        return ingest_lines(parts, options, body, media_type)
+    return ingest_multipart(parts, options, body, request.mimetype_params)
+
+
+@blueprint.get("/v1/jobs", summary="List jobs", responses={200: JobsOut})
+@requires("ingest")
+def list_jobs(query: JobsQuery) -> Response:
+    """Jobs, newest first."""
+    jobs, next_cursor = services().ledger.list_jobs(query.status, query.cursor, query.limit)
+    return _json(JobsOut(jobs=[JobOut.of(job) for job in jobs], next_cursor=next_cursor))
+
+
+@blueprint.get("/v1/jobs/<job_id>", summary="A job's status", responses={200: JobOut})
+@requires("ingest")
+def get_job(path: JobPath) -> Response:
+    """How far a job is, and its first 20 errors."""
+    return _json(JobOut.of(services().ledger.get(path.job_id)))
+
+
+@blueprint.delete("/v1/jobs/<job_id>", summary="Cancel a job", responses={200: JobOut})
+@requires("ingest")
+def cancel_job(path: JobPath) -> Response:
+    """What is not yet indexed becomes `cancelled`. 409 for a job that has finished."""
+    return _json(JobOut.of(services().ledger.cancel(path.job_id)))
+
+
+@blueprint.post("/v1/jobs/<job_id>/retry", summary="Retry a job's failed items", responses={202: _ACCEPTED})
+@requires("ingest")
+def retry_job(path: JobPath) -> Response:
+    """Takes the failed items once more, in the same job. 409 while it is running or when none failed."""
+    job = services().ledger.retry(path.job_id)
+    services().dispatcher.pump()
+    return _accepted(job)
+
+
+@blueprint.get("/v1/jobs/<job_id>/items", summary="A job's items", responses={200: ItemsOut})
+@requires("ingest")
+def list_items(path: JobPath, query: ItemsQuery) -> Response:
+    """Every item with what became of it, in order; `status` leaves only those in that state."""
+    parts = services()
+    job = parts.ledger.get(path.job_id)
+    start = int(query.cursor or 0)
+    rows, next_start = parts.ledger.items(path.job_id, query.status, start, query.limit)
+    return _json(
+        ItemsOut(
+            items=_describe(parts, job, rows), next_cursor=None if next_start is None else str(next_start)
+        )
+    )
+
+
+def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> list[ItemOut]:
+    described: list[ItemOut] = []
+    # A page of failed items may be spread over the whole job: read only the manifest files that it touches.
+    for _, group in groupby(rows, key=lambda row: row[0] // SEGMENT_ITEMS):
+        segment = list(group)
+        start, stop = segment[0][0], segment[-1][0] + 1
+        try:
+            items = read_items(parts.blobs, job.job_id, start, stop)
+        except KeyError:
+            raise JobNotFound(f"The items of job {job.job_id!r} are gone; finished jobs expire.") from None
+        results = read_results(parts.blobs, job.job_id, job.chunk_size, start, stop)
+        described += [
+            ItemOut.of(index, state, items[index - start].source, results.get(index))
+            for index, state in segment
+        ]
+    return described
+
+
+@blueprint.get(
+    "/v1/jobs/<job_id>/events",
+    summary="A job's status as Server-Sent Events",
+    responses={
+        200: {
+            "description": "`status` events, each with the job as JSON, then one `end` event with the last.",
+            "content": {"text/event-stream": {"schema": _EVENT}},
+        }
+    },
+)
+@requires("ingest")
+def job_events(path: JobPath) -> Response:
+    """The job's status whenever it changes, until it has finished; comments keep an idle stream alive.
+
+    At most a quarter of a server's threads serve streams; past that 503 with `Retry-After`. A stream ends
+    after 10 minutes, without an `end` event: connect again, as an EventSource does by itself.
+    """
+    return events.respond(services().ledger, path.job_id)
+
+
+def _accepted(job: Job) -> Response:
+    return _json(JobOut.of(job), 202, {"Location": url_for("jobs.get_job", job_id=job.job_id)})
+
+
+def _json(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(model.model_dump_json(), status, headers, mimetype="application/json")

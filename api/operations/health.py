@@ -1,0 +1,60 @@
+"""Whether the process lives, whether it can do its work, and its numbers."""
+
+from typing import Literal
+
+from flask import Response, jsonify
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from api.context import context
+from api.http.auth import requires
+from api.http.metrics import CONTENT_TYPE
+from api.http.problems import problem
+from api.models.base import QueryModel
+from api.models.health import Readiness
+
+blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
+
+
+class ReadyQuery(QueryModel):
+    purpose: Literal["search", "ingest"] = Field(
+        "search", alias="for", description="503 when this cannot work"
+    )
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+@blueprint.get("/healthz", summary="The process is alive", responses={200: Alive})
+def healthz() -> Response:
+    """Answers 200 as long as the process serves at all."""
+    return jsonify(Alive().model_dump())
+
+
+@blueprint.get("/readyz", summary="Search works", responses={200: Readiness})
+def readyz(query: ReadyQuery) -> Response:
+    """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken.
+
+    Else 503, a problem document with the same members.
+    """
+    found = context().probe.look()
+    ready = found.ready if query.purpose == "search" else found.redis.ok and found.blobs.ok
+    if ready:
+        return jsonify({**found.model_dump(), "ready": True})
+    what = "Search does not work" if query.purpose == "search" else "Jobs cannot be taken"
+    detail = f"{what} now: see which dependency is not ok."
+    members = {**found.model_dump(), "ready": False}
+    return problem(503, "not_ready", "Not ready", detail, headers={"Retry-After": "5"}, **members)
+
+
+@blueprint.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    responses={200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+@requires("admin")
+def get_metrics() -> Response:
+    """Requests, searches, queues and totals. Needs `admin` once a key exists."""
+    return Response(context().metrics.render(), content_type=CONTENT_TYPE)

@@ -1,0 +1,117 @@
+"""What an operator asks first, in one answer: what works, what waits, who works on it, what failed last."""
+
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import TypeVar
+
+from flask import Response, jsonify
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api.context import context, encoder, services
+from api.http.auth import requires
+from api.models.base import QueryModel
+from api.models.collections import CollectionOut
+from api.models.health import Dependency
+from api.models.system import (
+    ERRORS_A_JOB,
+    MAX_ERRORS,
+    NEWEST_JOBS,
+    JobsState,
+    LastError,
+    LoadedModel,
+    Queue,
+    SystemOut,
+    Worker,
+)
+from shared.errors import ImageSearchError
+from shared.job_document import job_document
+from shared.ledger.ledger import Ledger
+from shared.rfc3339 import rfc3339
+
+_DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
+T = TypeVar("T")
+
+blueprint = APIBlueprint("system", __name__, abp_tags=[Tag(name="operations", description="Operations")])
+
+
+class SystemQuery(QueryModel):
+    """It has none."""
+
+
+@blueprint.get("/v1/system", summary="The state of the system", responses={200: SystemOut})
+@requires("ingest")
+def get_system(query: SystemQuery) -> Response:
+    """Readiness, model, collections, queues, workers and the last errors, as far as they can be had now.
+
+    Needs `ingest`, as jobs do: the errors name what they were asked for.
+    """
+    parts, readiness = services(), context().probe.look()
+    missing: dict[str, str] = {}
+
+    def told(name: str, dependency: Dependency, read: Callable[[], T]) -> T | None:
+        """What `read` finds, unless its dependency was found to be down: a hanging one is not waited for."""
+        try:
+            if dependency.ok:
+                return read()
+            missing[name] = dependency.detail or "It cannot be had now."
+        except ImageSearchError as error:
+            missing[name] = error.detail
+        return None
+
+    answer = SystemOut(
+        readiness=readiness,
+        model=told("model", readiness.model, _model),
+        collections=told(
+            "collections", readiness.chroma, lambda: [CollectionOut.of(i) for i in parts.index.collections()]
+        ),
+        jobs=told("jobs", readiness.redis, lambda: _jobs(parts.ledger)),
+        errors=told("errors", readiness.redis, lambda: _last_errors(parts.ledger)),
+        versions=_versions(),
+        missing=missing,
+    )
+    return jsonify(answer.model_dump())
+
+
+def _model() -> LoadedModel:
+    return LoadedModel.model_validate(encoder(), from_attributes=True)
+
+
+def _jobs(ledger: Ledger) -> JobsState:
+    return JobsState(
+        open=ledger.workers.open_jobs(),
+        queues=[Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()],
+        workers=[
+            Worker(
+                id=worker.id,
+                host=worker.host,
+                queues=worker.queues,
+                slots=worker.slots,
+                seen_at=rfc3339(worker.seen_at),
+            )
+            for worker in sorted(ledger.workers.seen(), key=lambda worker: worker.id)
+        ],
+    )
+
+
+def _last_errors(ledger: Ledger) -> list[LastError]:
+    jobs, _ = ledger.list_jobs(None, None, NEWEST_JOBS)
+    found = (
+        LastError(**error, job_id=job.job_id, created_at=rfc3339(job.created_at))
+        for job in jobs
+        for error in job_document(job)["errors"][:ERRORS_A_JOB]
+    )
+    return list(islice(found, MAX_ERRORS))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,0 +1,59 @@
+"""Why a picture was found: where in it a text finds what it says."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api.context import encoded_text, encoder, open_collection, services
+from api.http.auth import requires
+from api.models.search import ExplainQuery
+from api.search.query import Term, refuse_blank
+from shared.embedding.heatmap import heat, overlay
+from shared.errors import ImageNotFound, PixelsNotKept
+from shared.imaging.decode import open_stored
+from shared.storage.blobs import Blobs, PictureKind, picture_key
+
+_KEPT: tuple[PictureKind, ...] = ("rendition", "original")
+_PNG = {
+    "description": "The picture under its heat map, in its own shape, longest side at most 768 px.",
+    "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+blueprint = APIBlueprint("explain", __name__, abp_tags=[Tag(name="search", description="Search")])
+
+
+@blueprint.get("/v1/explain", summary="Where in a picture a text matches", responses={200: _PNG})
+@requires("search")
+def explain(query: ExplainQuery) -> Response:
+    """A heat map over the picture: light where it answers to the text most, dark where least.
+
+    Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
+    from CLIP, ECCV 2022) in windows that slide over the whole picture. The colours run from the least to the
+    most of this one map: they say where, not how much, which `POST /v1/compare` does. Needs the pixels that
+    `KEEP` keeps at ingest; without them it is `409 pixels_not_kept`.
+    """
+    refuse_blank([Term("/text", text=query.text)])
+    collection = open_collection(query.collection)
+    if collection is None:
+        raise ImageNotFound(f"There is no picture {query.image_id!r} in this collection.").at("/image_id")
+    try:
+        collection.get(query.image_id)
+    except ImageNotFound as error:
+        raise error.at("/image_id") from None
+    model = encoder()
+    collection.check_model(model.name, model.fingerprint)
+    data = _kept(services().blobs, query.collection, query.image_id)
+    image = open_stored(data, model.preprocess, services().settings.max_image_pixels)
+    return Response(overlay(image, heat(image, model, encoded_text(query.text).vector)), mimetype="image/png")
+
+
+def _kept(blobs: Blobs, collection: str, image_id: str) -> bytes:
+    for kind in _KEPT:
+        try:
+            return blobs.get(picture_key(collection, image_id, kind))
+        except KeyError:
+            continue
+    raise PixelsNotKept(
+        "Only a thumbnail of this picture was kept: ingest it again with IMAGE_SEARCH_KEEP set to rendition "
+        "or original."
+    ).at("/image_id")

@@ -1,0 +1,27 @@
+"""What NSFW_MAX leaves out of searches and listings that do not ask for it."""
+
+from api.context import services
+from shared.index.filters import And, In, Not, Or, Range, Where
+
+
+def visible(where: Where | None) -> Where | None:
+    """`where`, and not above NSFW_MAX if that is set, unless `where` itself has a condition on `nsfw`.
+
+    Pictures without a score, ingested before there was one, are not left out.
+    """
+    most = services().settings.nsfw_max
+    if most is None or (where is not None and _asks_for_nsfw(where)):
+        return where
+    harmless = Not(Range("nsfw", "gt", most))
+    return harmless if where is None else And((where, harmless))
+
+
+def _asks_for_nsfw(where: Where) -> bool:
+    match where:
+        case In() | Range():
+            return where.field == "nsfw"
+        case And() | Or():
+            return any(map(_asks_for_nsfw, where.parts))
+        case Not():
+            return _asks_for_nsfw(where.part)
+    return False

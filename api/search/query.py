@@ -1,0 +1,223 @@
+"""What a search asks for, as one vector.
+
+With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
+negatives)`. `text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone
+are a query, too: the least alike come first. So a picture's score is the weighted sum of its cosines to the
+terms, over the norm of the weighted sum of their vectors, and each summand is that term's share of the score.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.context import encoded_text, encoder, services
+from api.models.search import MAX_PICTURES, SearchRequest, Subject
+from shared.embedding.encoder import Encoder
+from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
+from shared.imaging.decode import open_query_image
+from shared.index.collection import Collection
+from shared.services import Services
+
+Vector = NDArray[np.float32]
+
+# Below this share of the weights' sum, what is left of a sum of unit vectors is rounding of the encoder.
+_CANCELLED = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `data` (an upload's bytes).
+
+    `weight` is negative for what is subtracted; `pointer` says where the request has it.
+    """
+
+    pointer: str
+    weight: float = 1.0
+    text: str | None = None
+    image_url: str | None = None
+    image_id: str | None = None
+    data: bytes | None = None
+
+    @classmethod
+    def of(cls, pointer: str, subject: Subject, weight: float = 1.0) -> "Term":
+        return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
+
+
+def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term]:
+    """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
+    positives, negatives = request.positive, request.negative
+    terms = [
+        Term("/text", text=request.text),
+        Term("/image_url", image_url=request.image_url),
+        Term("/image_id", image_id=request.image_id),
+        *(Term(f"/image/{i}", data=data) for i, data in enumerate(uploads)),
+        *(Term.of(f"/positive/{i}", term, term.weight) for i, term in enumerate(positives)),
+        *(Term.of(f"/negative/{i}", term, -term.weight) for i, term in enumerate(negatives)),
+    ]
+    given = [term for term in terms if not _empty(term)]
+    if not given:
+        raise InvalidRequest(
+            "The query is empty: give a text, an image_url, an image_id, a picture, or positive or negative "
+            "terms."
+        )
+    refuse_blank(given)
+    counted = [term for term in given if term.weight]
+    if not counted:
+        raise InvalidRequest(
+            "Every weight of the query is 0, so it asks for nothing.",
+            [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
+        )
+    pictures = [term for term in counted if term.image_url is not None or term.data is not None]
+    if len(pictures) > MAX_PICTURES:
+        raise _invalid(
+            pictures[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
+        )
+    return counted
+
+
+def refuse_blank(terms: Sequence[Term]) -> None:
+    """Raises InvalidRequest for a text without a word."""
+    for term in terms:
+        if term.text is not None and not term.text.strip():
+            raise _invalid(term, "is blank")
+
+
+def _empty(term: Term) -> bool:
+    if term.pointer == "/text" and term.text is not None:
+        return not term.text.strip()
+    return all(part is None for part in (term.text, term.image_url, term.image_id, term.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one term has in one picture's score: `weight * cosine / |sum of weight * vector|`."""
+
+    pointer: str
+    weight: float
+    cosine: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Terms, their unit vectors (n, dimension), the `norm` of the weighted sum and its unit `vector`."""
+
+    terms: Sequence[Term]
+    vectors: Vector
+    norm: float
+    vector: Vector
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
+        """Raises InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        vectors = unit_vectors(terms, collection)
+        weights = np.array([term.weight for term in terms], np.float32)
+        total = weights @ vectors
+        norm = float(np.linalg.norm(total))
+        if norm <= _CANCELLED * float(np.abs(weights).sum()):
+            raise _cancelled(terms)
+        return cls(terms, vectors, norm, (total / norm).astype(np.float32))
+
+    def shares(self, picture: Vector) -> list[Share]:
+        """Of a picture's vector, which need not be of length 1. They sum up to its score."""
+        cosines = self.vectors @ (picture / np.linalg.norm(picture))
+        return [
+            Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
+            for term, cosine in zip(self.terms, cosines, strict=True)
+        ]
+
+
+def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
+    taking = [term for term in terms if term.weight < 0] or terms
+    return InvalidRequest(
+        "The query cancels itself out: its negative terms take away all that it asks for.",
+        [
+            {"pointer": _pointer(term), "message": "takes away what the other terms ask for"}
+            for term in taking
+        ],
+    )
+
+
+def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
+    """The terms' vectors (n, dimension) of length 1.
+
+    Raises ImageNotFound, and InvalidRequest with the item error's code for a picture that
+    cannot be had.
+    """
+    vectors: dict[int, Vector] = {}
+    ids = {term.image_id for term in terms if term.image_id is not None}
+    stored = collection.vectors(sorted(ids)) if collection and ids else {}
+    for place, term in enumerate(terms):
+        if term.image_id is not None:
+            if term.image_id not in stored:
+                at = _pointer(term)
+                raise ImageNotFound(f"{at}: there is no picture {term.image_id!r} in this collection.").at(at)
+            vectors[place] = stored[term.image_id]
+    if len(vectors) < len(terms):
+        model = encoder()
+        if collection is not None:
+            collection.check_model(model.name, model.fingerprint)
+        vectors |= {
+            place: encoded_text(term.text).vector for place, term in enumerate(terms) if term.text is not None
+        }
+        vectors |= _pictures(model, terms)
+    return np.stack([vectors[place] for place in range(len(terms))])
+
+
+def cut_off(terms: Sequence[Term]) -> list[str]:
+    """A sentence for each text that is longer than the model reads."""
+    return [
+        f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
+        for term in terms
+        if term.text is not None and encoded_text(term.text).truncated
+    ]
+
+
+def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
+    places = [i for i, term in enumerate(terms) if term.image_url is not None or term.data is not None]
+    if not places:
+        return {}
+    parts = services()
+
+    def crop(place: int) -> NDArray[np.uint8]:
+        try:
+            data = _file(parts, terms[place])
+            return open_query_image(data, model.preprocess, parts.settings.max_image_pixels)
+        except ItemError as error:
+            raise _unusable(terms[place], error) from error
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        crops = list(pool.map(crop, places))
+    try:
+        return dict(zip(places, model.encode_images(np.stack(crops)), strict=True))
+    except ItemError as error:
+        raise _unusable(terms[places[0]], error) from error
+
+
+def _file(parts: Services, term: Term) -> bytes:
+    if term.image_url is not None:
+        return parts.downloader.get(term.image_url)
+    data, most = term.data or b"", parts.settings.max_image_bytes
+    if len(data) > most:
+        raise ItemError("too_large", f"the picture has more than {most:,} bytes")
+    return data
+
+
+def _unusable(term: Term, error: ItemError) -> InvalidRequest:
+    fault: FieldError = {"pointer": _pointer(term), "message": error.detail}
+    return InvalidRequest(f"{fault['pointer']}: {error.detail}", [fault], code=error.code)
+
+
+def _invalid(term: Term, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{_pointer(term)} {message}.", [{"pointer": _pointer(term), "message": message}])
+
+
+def _pointer(term: Term) -> str:
+    """The exact field: in a list of terms, `/positive/0/image_url`."""
+    if not term.pointer.startswith(("/positive/", "/negative/", "/a", "/b")):
+        return term.pointer
+    field = "text" if term.text is not None else "image_url" if term.image_url is not None else "image_id"
+    return f"{term.pointer}/{field}"

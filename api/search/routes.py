@@ -1,0 +1,251 @@
+"""The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from flask import Response, jsonify, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel
+from werkzeug.exceptions import BadRequest
+
+from api.context import context, encoder, metrics, open_collection
+from api.encoding.calibration import LEAST_PICTURES, Calibration
+from api.http.auth import requires
+from api.http.openapi import component
+from api.http.problems import load_json, parse
+from api.models.search import (
+    FACET_BOUND,
+    SEARCHES,
+    CompareRequest,
+    CompareResponse,
+    Contribution,
+    FacetScope,
+    Result,
+    SearchForm,
+    SearchQuery,
+    SearchRequest,
+    SearchResponse,
+    Took,
+)
+from api.search.facets import Facets, count_values
+from api.search.nsfw_filter import visible
+from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
+from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.index.collection import Collection
+from shared.index.filters import Where, parse_where
+from shared.models import Hit, Image
+from shared.validation import pointer
+
+MAX_FORM_BYTES = 128 * 2**20
+
+blueprint = APIBlueprint("search", __name__, abp_tags=[Tag(name="search", description="Search")])
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": component(blueprint, SearchRequest) | {"examples": SEARCHES},
+        "multipart/form-data": component(blueprint, SearchForm),
+    },
+}
+
+
+@blueprint.post(
+    "/v1/search",
+    summary="Search by texts, pictures or both",
+    responses={200: SearchResponse},
+    openapi_extensions={"requestBody": _BODY},
+)
+@requires("search")
+def search() -> Response:
+    """Best first, ties by id. `score` is the cosine similarity to the query.
+
+    The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. So the score
+    is a weighted sum of the picture's cosines to the parts, over the norm of the weighted sum of the parts'
+    vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
+    rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
+    of one query, by `offset` and `limit`, neither repeat nor miss a picture while the collection stays as it
+    is; what is past an offset of 10,000 is reached by narrower `filters`. A query by `image_id` alone returns
+    that picture too, first. A collection `images` that nothing was put into yet is searched as an empty one.
+    With the setting `NSFW_MAX`, pictures whose `nsfw` is above it are left out, of the facets too, unless
+    `filters` has a condition on `nsfw`.
+    """
+    query, uploads = _read_request()
+    return _answer(query, uploads)
+
+
+@blueprint.get("/v1/search", summary="Search by a text", responses={200: SearchResponse})
+@requires("search")
+def search_by_text(query: SearchQuery) -> Response:
+    """The simple case of `POST /v1/search`."""
+    return _answer(SearchRequest(**query.model_dump()), [])
+
+
+@blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: CompareResponse})
+@requires("search")
+def compare(body: CompareRequest) -> Response:
+    """The cosine similarity of any two of text, image_id and image_url."""
+    terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
+    refuse_blank(terms)
+    first, second = unit_vectors(terms, open_collection(body.collection))
+    score = min(1.0, max(-1.0, float(first @ second)))
+    return _json(CompareResponse(score=score))
+
+
+def _read_request() -> tuple[SearchRequest, list[bytes]]:
+    if request.mimetype == "application/json":
+        return parse(SearchRequest, request.get_json()), []
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("The body's Content-Type must be application/json or multipart/form-data.")
+    request.max_content_length = MAX_FORM_BYTES
+    names = {name or "" for name in (*request.files, *request.form)}  # a part may have none
+    for name in sorted(names - {"image", "query"}):
+        raise _bad_part(name, "unknown part; a search takes `image` and `query` parts")
+    if "image" in request.form:
+        raise _bad_part("image", "must be a file: the part has no file name")
+    uploads = [part.read() for part in request.files.getlist("image")]
+    return parse(SearchRequest, _query_part()), uploads
+
+
+def _bad_part(name: str, message: str) -> InvalidRequest:
+    at = pointer(name)
+    return InvalidRequest(f"{at}: {message}.", [{"pointer": at, "message": message}])
+
+
+def _query_part() -> Any:
+    parts = [*request.form.getlist("query"), *(part.read() for part in request.files.getlist("query"))]
+    if len(parts) > 1:
+        raise BadRequest("There is more than one `query` part.")
+    return load_json(parts[0], "The `query` part") if parts else {}
+
+
+def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
+    started = perf_counter()
+    where = visible(parse_where(asked.filters) if asked.filters else None)
+    terms = terms_of(asked, uploads)
+    collection = open_collection(asked.collection)
+    query, encode_s = _timed(lambda: Query.of(terms, collection))
+    found, index_s = _timed(lambda: _find(asked, query, where, collection))
+    metrics().encode_seconds.observe(encode_s)
+    metrics().index_seconds.observe(index_s)
+    total_s = perf_counter() - started
+    return _json(
+        SearchResponse(
+            results=found.results,
+            took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
+            model=collection.pointer.model if collection else encoder().name,
+            facets=found.facets,
+            facet_scope=found.facet_scope,
+            warnings=[*cut_off(terms), *found.warnings] or None,
+        )
+    )
+
+
+@dataclass
+class _Found:
+    """The parts of the answer that come from the collection."""
+
+    results: list[Result] = field(default_factory=list)
+    facets: Facets | None = None
+    facet_scope: FacetScope | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def _find(asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None) -> _Found:
+    found = _Found()
+    if collection is None:
+        _count_facets(found, asked, [], complete=True)
+        return found
+    calibration = _calibration(asked, query, collection, found.warnings)
+    floor = _floor(asked, calibration)
+    hits = _hits(asked, query, where, floor, collection)
+    shown = {name: name in asked.include for name in ("metadata", "tags")}
+    found.results = [Result.of(hit, asked.collection, **shown) for hit in hits]
+    if "contributions" in asked.include:
+        _add_contributions(found.results, query, collection)
+    if "confidence" in asked.include and calibration is not None:
+        for result in found.results:
+            result.confidence = calibration.confidence(result.score)
+    if asked.facets:
+        images, complete = collection.matching(query.vector, where=where, min_score=floor, most=FACET_BOUND)
+        _count_facets(found, asked, images, complete=complete)
+    return found
+
+
+def _calibration(
+    asked: SearchRequest, query: Query, collection: Collection, warnings: list[str]
+) -> Calibration | None:
+    if asked.min_confidence is None and "confidence" not in asked.include:
+        return None
+    calibration = context().backgrounds.calibrate(query.vector, collection)
+    if calibration is None:
+        at = "/include" if asked.min_confidence is None else "/min_confidence"
+        warnings.append(
+            f"{at}: there is no confidence in a collection of fewer than {LEAST_PICTURES} pictures, so none "
+            "was given or asked for."
+        )
+    return calibration
+
+
+def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
+    """The least score that both bounds allow: confidence grows with the score."""
+    floors = [] if asked.min_score is None else [asked.min_score]
+    if asked.min_confidence is not None and calibration is not None:
+        floors.append(calibration.score(asked.min_confidence))
+    return max(floors, default=None)
+
+
+def _hits(
+    asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
+) -> list[Hit]:
+    of_text = any(term.text is not None for term in query.terms)
+    search = partial(collection.search, query.vector, where=where, min_score=floor, of_text=of_text)
+    first = query.terms[0]
+    asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
+    if asked_for is None:
+        return search(limit=asked.limit, offset=asked.offset)
+    # Rounding could put a picture of the same vector before the one that was asked for.
+    image = collection.get(asked_for)
+    fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
+    own = [Hit(image, 1.0)] if fits else []
+    start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
+    others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
+    return own[asked.offset :] + others
+
+
+def _add_contributions(results: list[Result], query: Query, collection: Collection) -> None:
+    vectors = collection.vectors([result.id for result in results])
+    for result in results:
+        if result.id in vectors:  # not deleted meanwhile
+            shares = query.shares(vectors[result.id])
+            result.contributions = [Contribution(**asdict(share)) for share in shares]
+
+
+def _count_facets(found: _Found, asked: SearchRequest, images: list[Image], *, complete: bool) -> None:
+    if asked.facets:
+        found.facets, cut = count_values(images, asked.facets)
+        found.facet_scope = FacetScope(
+            pictures=len(images), complete=complete, bound=FACET_BOUND, cut_off=cut
+        )
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    started = perf_counter()
+    return call(), perf_counter() - started
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
+
+
+def _json(answer: BaseModel) -> Response:
+    # Optional parts (warnings, metadata that was not asked for) are left out instead of null.
+    try:
+        text = answer.model_dump_json(exclude_none=True)
+    except ValueError:  # half a surrogate pair in some metadata, which is no UTF-8
+        return jsonify(answer.model_dump(exclude_none=True))
+    return Response(text, mimetype="application/json")

@@ -1,0 +1,219 @@
+/** The view in which pictures are added: choose, look it over, send, watch. */
+
+import { h, icon, notify } from "../lib/dom.js";
+import { plural } from "../lib/format.js";
+import { api } from "../lib/http.js";
+import { itemsOfText } from "./lists.js";
+import { optionFields } from "./options.js";
+import { preview } from "./preview.js";
+import { ACCEPTED, Selection, filesOfInput, filesOfTransfer } from "./selection.js";
+import { showTransfer } from "./transfer_card.js";
+import { start, transfers } from "./transfers.js";
+
+const TYPING_MS = 250;
+
+export function show(container, params, signal) {
+  const selection = new Selection();
+  const options = optionFields(params.get("collection") ?? "images");
+  const typing = h("textarea", {
+    class: "field",
+    id: "urls",
+    rows: "4",
+    spellcheck: "false",
+    placeholder: "https://example.com/a.jpg\nhttps://example.com/b.jpg",
+    "aria-describedby": "urls-hint",
+  });
+  const shown = h("section", { class: "card preview", "aria-label": "What will be added", hidden: true });
+  const sent = h("section", { class: "stack sent", "aria-label": "Uploads and their jobs" });
+  let busy = 0;
+
+  /** What is chosen, with what is typed. */
+  function everything() {
+    const all = Object.assign(new Selection(), selection);
+    try {
+      all.items = selection.items.concat(itemsOfText(typing.value));
+    } catch (error) {
+      all.faults = [...selection.faults, `What you pasted: ${error.message}.`];
+    }
+    return all;
+  }
+
+  function refresh() {
+    const all = everything();
+    options.element.hidden = all.isEmpty;
+    preview(shown, all, { busy: busy > 0, onClear: clear });
+  }
+
+  function clear() {
+    selection.clear();
+    typing.value = "";
+    refresh();
+    container.querySelector(".drop button").focus();
+  }
+
+  async function add(finding) {
+    busy++;
+    refresh();
+    try {
+      await selection.add(await finding);
+    } catch (error) {
+      notify(`This cannot be read: ${error.message}`, { kind: "error" });
+    } finally {
+      busy--;
+      refresh();
+    }
+  }
+
+  function send(event) {
+    event.preventDefault();
+    const all = everything();
+    if (all.isEmpty || busy) return;
+    const draft = { ...selection, typed: typing.value };
+    const transfer = start(describe(all), all, options.read(), draft);
+    selection.clear();
+    typing.value = "";
+    refresh();
+    showTransfer(sent, transfer, { signal, edit });
+    sent.tabIndex = -1;
+    sent.focus();
+    sent.scrollIntoView({ block: "nearest" });
+  }
+
+  function edit({ typed, ...chosen }) {
+    Object.assign(selection, chosen);
+    typing.value = typed;
+    refresh();
+    (typed ? typing : zone.querySelector("button")).focus();
+  }
+
+  let timer;
+  typing.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, TYPING_MS);
+  });
+  const zone = dropZone(add);
+  listenForDrops(zone, { add, signal, paste: (text) => insert(typing, text, refresh) });
+
+  container.append(
+    h(
+      "div",
+      { class: "desk" },
+      h("header", {}, h("h1", {}, "Add pictures")),
+      h(
+        "form",
+        { class: "ingest", onsubmit: send },
+        zone,
+        h(
+          "div",
+          { class: "stack urls" },
+          h("label", { for: "urls" }, "Or paste URLs of pictures"),
+          typing,
+          h(
+            "p",
+            { class: "muted small", id: "urls-hint" },
+            "One a line. A table with a column ",
+            h("code", {}, "url"),
+            " works too: its other columns become metadata, ",
+            h("code", {}, "key"),
+            " your own name for the picture.",
+          ),
+        ),
+        options.element,
+        shown,
+      ),
+      sent,
+    ),
+  );
+  for (const transfer of transfers) showTransfer(sent, transfer, { signal, edit });
+  options.offer(api("/v1/collections", { signal }));
+  refresh();
+}
+
+function describe({ pictures, archives, items }) {
+  return [
+    pictures.length && plural(pictures.length, "picture"),
+    archives.length && plural(archives.length, "archive"),
+    items.length && plural(items.length, "URL"),
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+function dropZone(add) {
+  const chooser = (properties) => {
+    const input = h("input", {
+      type: "file",
+      multiple: true,
+      hidden: true,
+      onchange: () => {
+        add(filesOfInput(input));
+        input.value = "";
+      },
+      ...properties,
+    });
+    return input;
+  };
+  const files = chooser({ accept: ACCEPTED, "data-choose": "files" });
+  const folder = chooser({ webkitdirectory: true, "data-choose": "folder" });
+  const button = (text, name, input, kind) =>
+    h("button", { class: `button ${kind}`, type: "button", onclick: () => input.click() }, icon(name), text);
+  return h(
+    "div",
+    { class: "drop" },
+    icon("upload"),
+    h("p", { class: "lead mouse" }, "Drop pictures or folders here"),
+    h("p", { class: "lead touch" }, "Add pictures from this device"),
+    h("div", { class: "row" }, button("Choose files", "picture", files, "primary"), button("Choose a folder", "folder", folder, "")),
+    h(
+      "p",
+      { class: "muted small" },
+      "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF or BMP; zip and tar archives; .txt, .csv or .jsonl lists of URLs.",
+    ),
+    files,
+    folder,
+  );
+}
+
+/** Files may be dropped or pasted anywhere in the view. */
+function listenForDrops(zone, { add, paste, signal }) {
+  let depth = 0;
+  const over = (change) => {
+    depth = Math.max(0, depth + change);
+    zone.classList.toggle("over", depth > 0);
+  };
+  const isOurs = (event) => [...event.dataTransfer.types].some((type) => type === "Files" || type === "text/uri-list");
+  addEventListener("dragenter", (event) => isOurs(event) && over(1), { signal });
+  addEventListener("dragleave", (event) => isOurs(event) && over(-1), { signal });
+  addEventListener("dragover", (event) => isOurs(event) && event.preventDefault(), { signal });
+  addEventListener(
+    "drop",
+    (event) => {
+      if (!isOurs(event)) return;
+      event.preventDefault();
+      over(-depth);
+      if (event.dataTransfer.types.includes("Files")) add(filesOfTransfer(event.dataTransfer));
+      else paste(event.dataTransfer.getData("text/uri-list"));
+    },
+    { signal },
+  );
+  addEventListener(
+    "paste",
+    (event) => {
+      if (event.target.closest?.("input, dialog")) return;
+      if (event.clipboardData.files.length) {
+        event.preventDefault();
+        add(filesOfTransfer(event.clipboardData));
+      } else if (!event.target.closest?.("textarea")) {
+        paste(event.clipboardData.getData("text/plain"));
+      }
+    },
+    { signal },
+  );
+}
+
+function insert(typing, text, refresh) {
+  if (!text) return;
+  typing.value = typing.value ? `${typing.value.trimEnd()}\n${text}` : text;
+  typing.focus();
+  refresh();
+}

@@ -1,0 +1,195 @@
+/** Uploads on their way. They go on while another view is shown. */
+
+import { ApiError, authorization, pause, signIn } from "../lib/http.js";
+
+const BATCH_FILES = 200;
+const BATCH_BYTES = 64 * 2 ** 20;
+const WAITS_S = [1, 2, 4, 8, 15];
+
+/** Every transfer since the page was opened that was not dismissed, oldest first. */
+export const transfers = [];
+
+/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `draft` is kept for its form. */
+export function start(label, selection, options, draft) {
+  const transfer = new Transfer(label, [...parts(selection, options)], draft);
+  transfers.push(transfer);
+  transfer.run();
+  return transfer;
+}
+
+function* parts(selection, options) {
+  for (const files of batches(selection.pictures)) yield filesPart(files, options);
+  for (const archive of selection.archives) yield filesPart([archive], options);
+  if (selection.items.length) yield itemsPart(selection.items, options);
+}
+
+function* batches(files) {
+  let batch = [];
+  let bytes = 0;
+  for (const one of files) {
+    if (batch.length && (batch.length === BATCH_FILES || bytes + one.file.size > BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(one);
+    bytes += one.file.size;
+  }
+  if (batch.length) yield batch;
+}
+
+function filesPart(files, options) {
+  const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
+  return part("/v1/jobs", () => form(files, options), bytes);
+}
+
+function form(files, { collection, metadata, skipNear }) {
+  const body = new FormData();
+  body.append("collection", collection);
+  body.append("metadata", JSON.stringify(metadata));
+  if (skipNear) body.append("on_near_duplicate", "skip");
+  for (const { file, path } of files) body.append("files", file, path);
+  return body;
+}
+
+function itemsPart(items, { collection, metadata, skipNear }) {
+  const lines = items.map((item) => JSON.stringify({ ...item, metadata: { ...metadata, ...item.metadata } }));
+  const body = new Blob([lines.join("\n")], { type: "application/x-ndjson" });
+  const query = new URLSearchParams({ collection, ...(skipNear && { on_near_duplicate: "skip" }) });
+  return part(`/v1/jobs?${query}`, () => body, body.size);
+}
+
+// One key for all tries: a part that arrived although its answer did not makes no second job.
+function part(path, body, bytes) {
+  const random = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for https only
+  return { path, body, bytes, key: [...random].map((one) => one.toString(16).padStart(2, "0")).join("") };
+}
+
+/**
+ * `state` is `sending`, `waiting` (for another try), `stopped` (by `error`), `cancelled` or `sent`; `jobs` are
+ * those made so far. Fires `change` whenever something of this does.
+ */
+export class Transfer extends EventTarget {
+  #parts;
+  #at = 0;
+  #sentOfPart = 0;
+  #abort;
+
+  constructor(label, parts, draft) {
+    super();
+    Object.assign(this, { label, draft, jobs: [], state: "sending", error: null, startedAt: Date.now() });
+    this.#parts = parts;
+  }
+
+  get bytes() {
+    return this.#parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  get sent() {
+    const done = this.#parts.slice(0, this.#at).reduce((sum, { bytes }) => sum + bytes, 0);
+    return done + Math.min(this.#sentOfPart, this.#parts[this.#at]?.bytes ?? 0);
+  }
+
+  get parts() {
+    return this.#parts.length;
+  }
+
+  get partsLeft() {
+    return this.#parts.length - this.#at;
+  }
+
+  get isOpen() {
+    return this.state === "sending" || this.state === "waiting";
+  }
+
+  /** Sends what is left; also after `stopped`, which sends the part again that was not taken. */
+  async run() {
+    this.#abort = new AbortController();
+    try {
+      for (; this.partsLeft; this.#at++, this.#sentOfPart = 0) {
+        this.#become("sending");
+        this.jobs.push(await this.#post(this.#parts[this.#at]));
+      }
+      this.#become("sent");
+    } catch (error) {
+      this.#become(this.#abort.signal.aborted ? "cancelled" : "stopped", error);
+    }
+  }
+
+  /** Leaves out the part that was not taken. */
+  skip() {
+    this.#at++;
+    return this.run();
+  }
+
+  cancel() {
+    this.#abort.abort();
+  }
+
+  dismiss() {
+    transfers.splice(transfers.indexOf(this), 1);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #become(state, error = null) {
+    Object.assign(this, { state, error });
+    this.dispatchEvent(new Event("change"));
+  }
+
+  async #post(one) {
+    const { signal } = this.#abort;
+    for (let tries = 0; ; ) {
+      try {
+        return await post(one, signal, (sent) => {
+          this.#sentOfPart = sent;
+          this.dispatchEvent(new Event("change"));
+        });
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (error.status === 401 && (await signIn(error.detail))) continue;
+        const passing = error.status === 0 || error.status === 429 || error.status >= 500;
+        if (!passing || tries === WAITS_S.length) throw error;
+        this.#sentOfPart = 0;
+        this.#become("waiting", error);
+        await pause(Math.max(WAITS_S[tries++], error.retryAfter || 0) * 1000, signal);
+        this.#become("sending");
+      }
+    }
+  }
+}
+
+// Not fetch, which does not say how far an upload is.
+function post({ path, body, key }, signal, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.setRequestHeader("Idempotency-Key", key);
+    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onload = () => {
+      const answer = parsed(request.responseText);
+      if (request.status === 202 && answer) resolve(answer);
+      else reject(Object.assign(new ApiError(request.status, answer ?? {}), { retryAfter: retryAfter(request) }));
+    };
+    request.onerror = () => reject(new ApiError(0, { detail: "The server cannot be reached." }));
+    signal.addEventListener("abort", () => {
+      request.abort();
+      reject(signal.reason);
+    });
+    request.send(body());
+  });
+}
+
+const retryAfter = (request) => Number(request.getResponseHeader("Retry-After"));
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+addEventListener("beforeunload", (event) => {
+  if (transfers.some((transfer) => transfer.isOpen)) event.preventDefault();
+});

@@ -1,0 +1,160 @@
+/** One job: its card, its times, its items. */
+
+import { h, icon, notify } from "../lib/dom.js";
+import { isFinished, poll } from "../lib/follow.js";
+import { number, timeAgo, timeExact } from "../lib/format.js";
+import { api, pictureURL } from "../lib/http.js";
+import { jobCard, sourceOf } from "./job_card.js";
+
+const PAGE = 50;
+const FACTS_MS = 5000; // how long ago things were
+const STATES = ["pending", "fetched", "indexed", "duplicate", "failed", "cancelled"];
+const HEADS = ["#", "Source", "Status", "Reason", "Tries"];
+
+export async function showJob(container, params, signal) {
+  const id = params.get("id");
+  const desk = h("div", { class: "desk" }, h("p", {}, h("a", { href: "/jobs" }, "All jobs")));
+  container.append(desk);
+  let job;
+  try {
+    job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal });
+  } catch (error) {
+    if (!signal.aborted) desk.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.detail));
+    return;
+  }
+  const facts = h("dl", { class: "facts" });
+  const items = itemsSection(job, params.get("status"), signal);
+  let before = null;
+  const card = jobCard(job, {
+    signal,
+    heading: "h1",
+    isPage: true,
+    onChange: (now) => {
+      if (before && before.status !== now.status) items.refresh(now);
+      before = now;
+    },
+  });
+  desk.append(card.element, facts, items.element);
+  poll(() => facts.replaceChildren(...factsOf(before)), FACTS_MS, signal);
+  await items.refresh(job);
+}
+
+function factsOf(job) {
+  const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
+  const when = (text) => [timeAgo(text), ", ", timeExact(text)];
+  return [
+    fact("Job", h("code", {}, job.job_id)),
+    fact("Collection", h("bdi", {}, job.collection)),
+    fact("Created", ...when(job.created_at)),
+    job.started_at && fact("Started", ...when(job.started_at)),
+    job.finished_at && fact("Finished", ...when(job.finished_at)),
+    job.kind === "export" && ["succeeded", "partial"].includes(job.status) && fact("File", download(job)),
+  ].filter(Boolean);
+}
+
+function download(job) {
+  const name = `${job.collection}.parquet`;
+  const link = h("a", { class: "button", href: "#", download: name }, icon("download"), name);
+  link.addEventListener("click", async (event) => {
+    if (link.dataset.ready) return;
+    event.preventDefault();
+    try {
+      link.href = await pictureURL(`/v1/jobs/${encodeURIComponent(job.job_id)}/export`);
+      link.dataset.ready = "yes";
+      link.click();
+    } catch (error) {
+      notify(error.detail ?? error.message, { kind: "error" });
+    }
+  });
+  return link;
+}
+
+function itemsSection(first, wanted, signal) {
+  const select = h("select", { class: "field", id: "item-status" });
+  const rows = h("tbody", {});
+  const table = h(
+    "table",
+    { class: "table items" },
+    h("thead", {}, h("tr", {}, ...HEADS.map((name) => h("th", { scope: "col" }, name)))),
+    rows,
+  );
+  const empty = h("p", { class: "empty" }, "None.");
+  const more = h("button", { class: "button", type: "button" }, "Show more");
+  const element = h(
+    "section",
+    { class: "stack", "aria-labelledby": "items-title" },
+    h(
+      "header",
+      { class: "row between" },
+      h("h2", { id: "items-title" }, "Items"),
+      h("div", { class: "row" }, h("label", { class: "visually-hidden", for: "item-status" }, "Which items"), select),
+    ),
+    table,
+    empty,
+    more,
+  );
+  let shown = first;
+  let status = STATES.includes(wanted) ? wanted : first.counts.failed ? "failed" : "";
+  let cursor = null;
+  let asked = 0;
+
+  async function load(from) {
+    const mine = ++asked;
+    const query = new URLSearchParams({ limit: PAGE, ...(status && { status }), ...(from && { cursor: from }) });
+    try {
+      const page = await api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/items?${query}`, { signal });
+      if (mine !== asked) return;
+      if (!from) rows.replaceChildren();
+      rows.append(...page.items.map((item) => itemRow(item, shown)));
+      cursor = page.next_cursor;
+    } catch (error) {
+      if (!signal.aborted) notify(error.detail ?? error.message, { kind: "error" });
+    }
+    table.hidden = !rows.children.length;
+    empty.hidden = !table.hidden;
+    more.hidden = cursor === null;
+  }
+
+  async function refresh(job) {
+    shown = job;
+    if (isFinished(job) && status === "failed" && !job.counts.failed) status = "";
+    const options = STATES.filter((state) => job.counts[state] || state === status);
+    select.replaceChildren(
+      h("option", { value: "", selected: !status }, `All (${number(job.total)})`),
+      ...options.map((state) =>
+        h("option", { value: state, selected: state === status }, `${state} (${number(job.counts[state])})`),
+      ),
+    );
+    await load();
+  }
+
+  select.addEventListener("change", () => {
+    status = select.value;
+    load();
+  });
+  more.addEventListener("click", () => load(cursor));
+  return { element, refresh };
+}
+
+function itemRow(item, job) {
+  return h(
+    "tr",
+    {},
+    h("td", { class: "muted numbers" }, number(item.index + 1)),
+    h("td", {}, item.image_id && thumbnail(item.image_id, job), sourceOf(item.source)),
+    h("td", {}, item.status),
+    h("td", {}, item.code && h("code", {}, item.code), item.detail && ` ${item.detail}`),
+    h("td", { class: "numbers" }, number(item.attempts)),
+  );
+}
+
+function thumbnail(id, { kind, collection }) {
+  if (kind === "export") return null;
+  const picture = h("img", { class: "thumb", alt: "", width: "40", height: "40", loading: "lazy" });
+  pictureURL(`/v1/images/${id}/thumbnail?${new URLSearchParams({ collection })}`).then(
+    (url) => (picture.src = url),
+    () => picture.remove(),
+  );
+  picture.addEventListener("error", () => picture.remove());
+  return picture;
+}

@@ -1,0 +1,215 @@
+/** One job as it goes: bar, counts, rate, what failed, and what can be done about it. */
+
+import { confirmDialog, h, icon, notify } from "../lib/dom.js";
+import { follow, isFinished } from "../lib/follow.js";
+import { duration, number, plural, rate } from "../lib/format.js";
+import { api } from "../lib/http.js";
+import { forgetResults } from "../search/results.js";
+import { webURL } from "../lib/sources.js";
+
+const STATUSES = {
+  queued: "Queued",
+  running: "Running",
+  succeeded: "Succeeded",
+  partial: "Partly failed",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+const COUNTS = {
+  ingest: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
+  import: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
+  export: { indexed: "exported", failed: "failed", cancelled: "cancelled" },
+  reindex: { indexed: "encoded", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
+};
+const SHOWN_ERRORS = 5;
+const ANNOUNCED = 0.1;
+
+export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
+
+/** "312 pictures into images", "Export of images". */
+export function jobTitle(job) {
+  if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
+  if (job.kind === "import") return `Import into ${job.collection}`;
+  return `${job.kind === "export" ? "Export" : "Reindex"} of ${job.collection}`;
+}
+
+export function searchLink(collection) {
+  const href = `/?${new URLSearchParams({ collection })}`;
+  return h("a", { class: "button", href }, icon("search"), "Search these");
+}
+
+export function statusBadge(status) {
+  return h("span", { class: "status", dataset: { status } }, STATUSES[status] ?? status);
+}
+
+/** The counts that are not zero: `[["added", 240], …]`. */
+export function countsOf(job) {
+  return Object.entries(COUNTS[job.kind])
+    .filter(([state]) => job.counts[state])
+    .map(([state, words]) => [state, words, job.counts[state]]);
+}
+
+/** Of a job, or of what `sum` makes of several. */
+export function countsList(job) {
+  const counts = countsOf(job).map(([state, words, count]) =>
+    h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${words}`),
+  );
+  return h("ul", { class: "counts numbers" }, ...counts);
+}
+
+/** A source is shown as a link only where it is a web address. */
+export function sourceOf(source) {
+  if (!webURL(source)) return h("bdi", { class: "source" }, source);
+  return h("a", { class: "source", href: source, target: "_blank", rel: "noopener noreferrer" }, source);
+}
+
+/** "240 of 312 · 85 a second · about 12 s left" */
+export function paceOf(job) {
+  return pace(job).filter(Boolean).join(" · ");
+}
+
+function pace(job) {
+  if (isFinished(job)) {
+    const took = job.started_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 : 0;
+    return [took >= 1 && `took ${duration(took)}`, job.rate_per_s && rate(job.rate_per_s)];
+  }
+  return [
+    `${number(job.total - job.counts.pending - job.counts.fetched)} of ${number(job.total)}`,
+    job.rate_per_s && rate(job.rate_per_s),
+    job.eta_s !== null && `about ${duration(job.eta_s)} left`,
+  ];
+}
+
+function errorList(job) {
+  const shown = job.errors.slice(0, SHOWN_ERRORS);
+  const rest = job.counts.failed - shown.length;
+  return [
+    ...shown.map((error) => h("li", {}, sourceOf(error.source), h("span", { class: "reason" }, error.detail))),
+    rest > 0 && h("li", {}, h("a", { href: `${jobPath(job.job_id)}?status=failed` }, `and ${number(rest)} more`)),
+  ].filter(Boolean);
+}
+
+/**
+ * The card of a job, which follows it until the signal. `onChange` is called with the job as it is now, also
+ * before this returns; `retry` and `cancel` do what its buttons do, unasked;
+ * `heading` is the tag of its title, `isPage` leaves out the link to the job's own page.
+ */
+export function jobCard(first, { signal, onChange = () => {}, heading = "h3", isPage = false }) {
+  const view = {
+    title: h(heading, {}),
+    status: h("span", {}),
+    bar: h("progress", { class: "bar", max: "1" }),
+    pace: h("p", { class: "muted small numbers" }),
+    counts: h("div", {}),
+    note: h("p", { class: "note" }),
+    errors: h("ul", { class: "errors" }),
+    actions: h("div", { class: "row" }),
+    live: h("p", { class: "visually-hidden", role: "status" }),
+  };
+  const element = h(
+    "article",
+    { class: "card job" },
+    h("header", { class: "row" }, view.title, view.status),
+    view.bar,
+    h("div", { class: "row between" }, view.counts, view.pace),
+    view.note,
+    view.errors,
+    view.actions,
+    view.live,
+  );
+  let shown = null;
+  let announced = 0;
+
+  function update(job) {
+    const title = jobTitle(job);
+    if (shown?.total !== job.total || !shown) {
+      view.title.replaceChildren(isPage ? title : h("a", { href: jobPath(job.job_id) }, title));
+      view.bar.setAttribute("aria-label", title);
+    }
+    if (shown?.status !== job.status) {
+      view.status.replaceChildren(statusBadge(job.status));
+      view.actions.replaceChildren(...actions(job));
+      element.dataset.status = job.status;
+    }
+    view.bar.value = job.progress;
+    view.bar.hidden = isFinished(job);
+    view.pace.textContent = paceOf(job);
+    view.counts.replaceChildren(countsList(job));
+    view.note.textContent = noteOf(job);
+    view.note.hidden = !view.note.textContent;
+    if (JSON.stringify(shown?.errors) !== JSON.stringify(job.errors)) view.errors.replaceChildren(...errorList(job));
+    view.errors.hidden = isPage || !job.errors.length;
+    announce(job, title);
+    shown = job;
+    onChange(job);
+  }
+
+  function announce(job, title) {
+    const ended = isFinished(job) && shown && !isFinished(shown);
+    if (ended) forgetResults();
+    if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED)) return;
+    announced = job.progress;
+    const counts = countsOf(job).map(([, words, count]) => `${number(count)} ${words}`);
+    view.live.textContent = ended
+      ? `${title}: ${STATUSES[job.status]}, ${counts.join(", ")}`
+      : `${title}: ${Math.round(100 * job.progress)} %`;
+  }
+
+  function actions(job) {
+    const failed = job.counts.failed > 0 && isFinished(job);
+    const into = job.kind === "ingest" || job.kind === "import";
+    const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
+    return [
+      found && searchLink(job.collection),
+      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focus) }, icon("retry"), "Retry failed"),
+      !isFinished(job) && h("button", { class: "button", type: "button", onclick: ask }, "Cancel"),
+    ].filter(Boolean);
+  }
+
+  async function retry() {
+    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
+  }
+
+  async function ask() {
+    const question = "Cancel this job? What is not yet indexed is left out.";
+    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focus);
+  }
+
+  // The button that had it is gone.
+  function focus() {
+    element.tabIndex = -1;
+    element.focus();
+  }
+
+  async function cancel() {
+    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
+  }
+
+  async function act(change) {
+    try {
+      const wasFinished = isFinished(shown);
+      update(await change());
+      if (wasFinished) watch();
+    } catch (error) {
+      notify(error.detail ?? error.message, { kind: "error" });
+    }
+  }
+
+  async function watch() {
+    announced = shown.progress;
+    try {
+      if (!isFinished(shown)) await follow(shown.job_id, update, signal);
+    } catch (error) {
+      if (!signal.aborted) notify(error.detail ?? error.message, { kind: "error" });
+    }
+  }
+
+  update(first);
+  watch();
+  return { element, retry, cancel };
+}
+
+function noteOf(job) {
+  if (job.result?.detail) return job.result.detail;
+  return job.truncated ? "The upload broke off: this is what arrived of it." : "";
+}

@@ -1,0 +1,68 @@
+/** Addresses and views: which view shows which path, and the browser's history. */
+
+const VIEWS = [
+  { path: /^\/$/, name: "search", title: "Search" },
+  { path: /^\/ingest$/, name: "ingest", title: "Add pictures" },
+  { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
+  { path: /^\/system$/, name: "system", title: "System" },
+];
+const container = document.getElementById("main");
+let shown = null;
+
+/**
+ * Shows an address of this app. `replace` puts it in the place of the present one in the history. An entry's
+ * state says `from` which address it was reached.
+ */
+export function navigate(path, { replace = false } = {}) {
+  const url = new URL(path, location.href);
+  if (replace) history.replaceState({ from: history.state?.from }, "", url);
+  else history.pushState({ from: location.href }, "", url);
+  return show();
+}
+
+/** Whether an address is one of a view, and so need not be loaded from the server. */
+export function isView(url) {
+  return url.origin === location.origin && VIEWS.some((view) => view.path.test(url.pathname));
+}
+
+/**
+ * Shows the view of the present address. A view whose `show` gave back `{update}` is told of other parameters
+ * instead of being shown anew.
+ */
+export async function show() {
+  const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? VIEWS[0];
+  const params = new URLSearchParams(location.search);
+  const id = view.path.exec(location.pathname)?.[1];
+  if (id) params.set("id", decoded(id));
+  if (shown?.name === view.name && shown.handle?.update) {
+    shown.handle.update(params);
+    return;
+  }
+  const isFirst = shown === null;
+  shown?.leaving.abort();
+  const showing = { name: view.name, leaving: new AbortController(), handle: null };
+  shown = showing;
+  document.title = `${view.title} · image-search`;
+  document.documentElement.dataset.view = view.name;
+  for (const link of document.querySelectorAll(".views a")) {
+    if (link.dataset.view === view.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  container.replaceChildren();
+  const { show: showView } = await import(`../${view.name}/${view.name}.js`);
+  if (shown !== showing) return;
+  scrollTo(0, 0);
+  if (!isFirst) container.focus(); // so that Tab goes on there, and screen readers say where one is
+  showing.handle = (await showView(container, params, showing.leaving.signal)) ?? null;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+addEventListener("popstate", () => show());
+history.scrollRestoration = "manual";

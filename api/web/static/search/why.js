@@ -1,0 +1,45 @@
+/** Why a picture has its score: what each term of the query adds to it, or takes from it. */
+
+import { h } from "../lib/dom.js";
+import { api } from "../lib/http.js";
+import { body, hasTerms, split } from "./query.js";
+
+/** Fills `section`, which stays hidden where nothing was asked for or the picture passes no filter. */
+export async function explainScore(section, state, id, signal) {
+  if (!hasTerms(state)) return;
+  const asked = { ...state, filters: { and: [state.filters, { id }].filter((part) => Object.keys(part).length) } };
+  const page = { limit: 1, include: ["contributions"] };
+  const { results } = await api("/v1/search", { method: "POST", body: body(asked, page), signal });
+  // A picture that was itself asked for leads the results of its own query.
+  const found = results.find((result) => result.id === id);
+  if (!found?.contributions) return;
+  const most = Math.max(...found.contributions.map(({ share }) => Math.abs(share)));
+  section.append(
+    h("h3", {}, `Score ${found.score.toFixed(2)}`),
+    h("dl", { class: "shares" }, ...found.contributions.map((term) => shareRow(term, state, most))),
+  );
+  section.hidden = false;
+}
+
+function shareRow({ pointer, cosine, share }, state, most) {
+  const text = nameOf(pointer, state);
+  const title = `${text}: cosine similarity ${cosine.toFixed(3)}, ${share.toFixed(3)} of the score`;
+  return h(
+    "div",
+    { title, class: share < 0 ? "taking" : "" },
+    h("dt", {}, text),
+    h("meter", { min: 0, max: most || 1, value: Math.abs(share), "aria-hidden": "true" }),
+    h("dd", { class: "numbers" }, `${share < 0 ? "−" : "+"}${Math.abs(share).toFixed(2)}`),
+  );
+}
+
+/** What a pointer into the request stands for on the page; see `body` in query.js for the order of terms. */
+function nameOf(pointer, state) {
+  const { words, not } = split(state.q);
+  const [, list, place] = pointer.split("/");
+  const number = Number(place);
+  if (list === "text") return words;
+  if (list === "image") return "your picture";
+  if (list === "positive") return number < state.urls.length ? "picture by address" : "more like";
+  return number < not.length ? `not ${not[number]}` : "less like";
+}

@@ -1,0 +1,192 @@
+/** The state of the system: what works, what waits, who works on it, what failed last. */
+
+import { h, icon } from "../lib/dom.js";
+import { poll } from "../lib/follow.js";
+import { number, plural, timeExact } from "../lib/format.js";
+import { api } from "../lib/http.js";
+import { jobPath, sourceOf } from "../jobs/job_card.js";
+
+const EVERY_MS = 4000;
+const ALL_WELL = "Everything works";
+const DEPENDENCIES = [
+  ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
+  ["model", "Model", "CLIP", "Nothing can be searched. If it is not just loading, IMAGE_SEARCH_MODEL names the model."],
+  ["redis", "Jobs", "Redis", "Search works; no job is taken, and those that run wait. Start Redis, or set IMAGE_SEARCH_REDIS_URL."],
+  ["blobs", "Files", "Blob store", "Search works, without thumbnails; no job is taken. Look at IMAGE_SEARCH_BLOB_URL."],
+];
+const STAGES = {
+  fetch: "Download, decode, thumbnail",
+  encode: "Pictures to vectors",
+  index: "Write into the index",
+};
+
+export function show(container, _params, signal) {
+  const verdict = h("p", { class: "verdict", role: "status" });
+  const sections = Object.fromEntries(
+    Object.entries(PARTS).map(([name, [title]]) => [name, sectionOf(name, title)]),
+  );
+  container.append(
+    h(
+      "div",
+      { class: "desk system" },
+      h("header", { class: "row between" }, h("h1", {}, "System"), verdict),
+      ...Object.values(sections).map(({ element }) => element),
+    ),
+  );
+
+  async function look() {
+    try {
+      const found = await api("/v1/system", { signal });
+      say(verdictOf(found.readiness));
+      for (const [name, section] of Object.entries(sections)) section.show(found);
+    } catch (error) {
+      if (!signal.aborted) say(error.detail ?? error.message);
+    }
+  }
+
+  function say(text) {
+    if (verdict.textContent !== text) verdict.textContent = text;
+    verdict.dataset.state = text === ALL_WELL ? "ok" : "down";
+  }
+
+  poll(look, EVERY_MS, signal);
+}
+
+function verdictOf({ ready, redis, blobs }) {
+  if (!ready) return "Search does not work";
+  return redis.ok && blobs.ok ? ALL_WELL : "Search works, new jobs cannot be taken";
+}
+
+/** A section that is painted anew only where what it shows has changed, so that focus and selection stay. */
+function sectionOf(name, title) {
+  const body = h("div", {});
+  const element = h("section", { class: "part", dataset: { part: name }, "aria-labelledby": `${name}-title`, hidden: true });
+  element.append(h("h2", { id: `${name}-title` }, title), body);
+  const [, reads, paint] = PARTS[name];
+  let shown = null;
+  function show(found) {
+    element.hidden = false;
+    const reason = found.missing[name === "queues" ? "jobs" : name];
+    const read = reads(found);
+    const text = JSON.stringify([read, reason]);
+    if (text === shown) return;
+    shown = text;
+    body.replaceChildren(...(reason ? [h("p", { class: "empty" }, `This cannot be told now: ${reason}`)] : [paint(read)].flat()));
+  }
+  return { element, show };
+}
+
+// Name of the part: its title, what it reads, and how that is shown.
+const PARTS = {
+  dependencies: ["Dependencies", ({ readiness }) => readiness, dependencies],
+  queues: ["Queues and workers", ({ jobs }) => jobs, queues],
+  collections: ["Collections", ({ collections, model }) => ({ collections, model: model?.name }), collectionTable],
+  model: ["Model", ({ model }) => model, modelFacts],
+  errors: ["Last errors", ({ errors }) => errors, errorTable],
+  versions: ["Versions", ({ versions }) => versions, (versions) => facts(Object.entries(versions))],
+};
+
+function dependencies(readiness) {
+  const tiles = DEPENDENCIES.map(([name, title, kind, remedy]) => {
+    const { ok, detail } = readiness[name];
+    return h(
+      "li",
+      { class: "card tile", dataset: { state: ok ? "ok" : "down" } },
+      h("h3", {}, title, h("span", { class: "muted small" }, kind)),
+      h("p", { class: "state" }, ok ? "Works" : "Does not work"),
+      !ok && h("p", { class: "small" }, detail),
+      !ok && h("p", { class: "small muted" }, remedy),
+    );
+  });
+  return h("ul", { class: "tiles" }, ...tiles);
+}
+
+function queues({ open, queues: all, workers }) {
+  const most = Math.max(1, ...all.map(({ waiting, running }) => waiting + running));
+  const rows = all.map(({ stage, waiting, running }) => {
+    const serving = workers.filter(({ queues: served }) => served.includes(stage));
+    const slots = serving.reduce((sum, worker) => sum + worker.slots, 0);
+    return h(
+      "li",
+      {},
+      h("h3", {}, stage, h("span", { class: "muted small" }, STAGES[stage])),
+      gauge(running / most, waiting / most),
+      h("p", { class: "numbers small" }, `${number(running)} at work, ${plural(waiting, "chunk")} waiting`),
+      slots
+        ? h("p", { class: "muted small" }, `${plural(serving.length, "worker")}, ${plural(slots, "slot")}`)
+        : h("p", { class: "warn small" }, icon("warning"), "No worker: start ", h("code", {}, `image-search worker --queues ${stage}`)),
+    );
+  });
+  return [
+    h("ul", { class: "card stages" }, ...rows),
+    h("p", { class: "muted small" }, open ? h("a", { href: "/jobs?status=running" }, `${plural(open, "job")} not finished`) : "No job is open."),
+    workerTable(workers),
+  ];
+}
+
+function gauge(running, waiting) {
+  const part = (kind, share) => h("span", { class: kind, style: { width: `${100 * share}%` } });
+  return h("div", { class: "gauge", "aria-hidden": "true" }, part("running", running), part("waiting", waiting));
+}
+
+function workerTable(workers) {
+  if (!workers.length) return h("p", { class: "empty" }, "No worker was seen in the last 20 seconds.");
+  return h(
+    "details",
+    {},
+    h("summary", {}, plural(workers.length, "worker")),
+    table(
+      ["Worker", "Machine", "Queues", "Slots"],
+      workers.map(({ id, host, queues: served, slots }) => [id, host, served.join(", "), number(slots)]),
+    ),
+  );
+}
+
+function collectionTable({ collections, model }) {
+  if (!collections.length) return h("p", { class: "empty" }, "There are none yet. ", h("a", { href: "/ingest" }, "Add pictures"));
+  return table(
+    ["Name", "Pictures", "Model"],
+    collections.map((one) => [
+      h("a", { href: `/?${new URLSearchParams({ collection: one.name })}` }, one.name),
+      number(one.count),
+      [h("bdi", {}, one.model), model && one.model !== model && h("span", { class: "warn small" }, ` not the loaded one: it cannot be searched`)],
+    ]),
+  );
+}
+
+function modelFacts(model) {
+  return facts([
+    ["Name", model.name],
+    ["Device", `${model.device} (${model.device_name})`],
+    ["Precision", model.precision],
+    ["Dimension", number(model.dimension)],
+    ["Fingerprint", h("code", {}, model.fingerprint)],
+  ]);
+}
+
+function errorTable(errors) {
+  if (!errors.length) return h("p", { class: "empty" }, "None in the newest jobs.");
+  return table(
+    ["Source", "Reason", "Job"],
+    errors.map((error) => [
+      sourceOf(error.source),
+      [h("code", {}, error.code), ` ${error.detail}`],
+      h("a", { href: `${jobPath(error.job_id)}?status=failed` }, timeExact(error.created_at)),
+    ]),
+  );
+}
+
+function facts(pairs) {
+  return h("dl", { class: "facts" }, ...pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+function table(heads, rows) {
+  const cells = (values) =>
+    values.map((value, column) => h("td", { dataset: { head: heads[column] } }, ...[value].flat().filter(Boolean)));
+  return h(
+    "table",
+    { class: "table" },
+    h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, ...rows.map((values) => h("tr", {}, ...cells(values)))),
+  );
+}

@@ -1,0 +1,121 @@
+"""The data folder of `image-search up`: where things are in it, and which process holds it.
+
+It holds everything: `redis/` and `chroma/` (their files), `blobs/` (thumbnails, vector log,
+keys), `logs/` (one file a child), `run/` (socket, lock, port, the settings that the children were given).
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.ports import free_port, is_free
+from shared.errors import ConfigError
+
+DEFAULT_DATA_DIR = Path("~/.local/share/image-search")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where things are in a data folder."""
+
+    root: Path
+
+    @property
+    def blob_url(self) -> str:
+        return f"file://{self.root}/blobs"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def _settings(self) -> Path:
+        return self.run / "settings.json"
+
+    def running(self) -> int | None:
+        """The pid of the `up` that holds this folder, if one does."""
+        try:
+            with _locked(self.run / "lock"):
+                return None
+        except OSError:
+            return _number_in(self.run / "lock")
+
+    def child_settings(self) -> dict[str, str]:
+        """The variables that the running `up` gave its children; empty when none runs."""
+        if self.running() is None:
+            return {}
+        loaded: dict[str, str] = json.loads(self._settings.read_text(encoding="utf-8"))
+        return loaded
+
+    def write_child_settings(self, settings: dict[str, str]) -> None:
+        self._settings.touch(mode=0o600)
+        self._settings.write_text(json.dumps(settings), encoding="utf-8")
+
+    def remembered_port(self, name: str) -> int:
+        """Returns the port of the last start if it is still free, else a new one, which is remembered."""
+        path = self.run / f"{name}.port"
+        remembered = _number_in(path)
+        if remembered is not None and is_free("127.0.0.1", remembered):
+            return remembered
+        port = free_port()
+        path.write_text(str(port), encoding="utf-8")
+        return port
+
+
+def data_folder(path: Path | None) -> Folder:
+    return Folder((path or DEFAULT_DATA_DIR).expanduser().absolute())
+
+
+@contextlib.contextmanager
+def hold(folder: Folder) -> Iterator[int]:
+    """Holds the data folder for this process; yields the lock's descriptor.
+
+    The guard of `deploy.supervisor` inherits it, so the folder stays taken until the children of a killed
+    `up` are gone: then this waits. Raises ConfigError while the holder lives.
+    """
+    path = folder.run / "lock"
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with _locked(path) as descriptor:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                yield descriptor
+                return
+        except BlockingIOError:
+            holder = _number_in(path)
+            if (holder is not None and _alive(holder)) or time.monotonic() > deadline:
+                raise ConfigError(
+                    f"{folder.root} is in use by another `image-search up` (pid {holder})"
+                ) from None
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _number_in(path: Path) -> int | None:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return int(text) if text.isdigit() else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,1 @@
+"""Programs that use image-search; none of them is installed."""

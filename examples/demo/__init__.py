@@ -1,0 +1,1 @@
+"""What `make demo` runs: the stack, a few hundred drawings in it, some searches."""

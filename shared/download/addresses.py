@@ -1,0 +1,124 @@
+"""Which network addresses a URL from a stranger may reach."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Sequence
+
+from shared.errors import ConfigError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# What `is_global` lets through, or did in some patch releases of the Pythons we run on. Source: IANA's
+# special purpose registries. 168.63.129.16 is Azure's host agent, a metadata service at a public address.
+_REFUSED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "100.64.0.0/10",
+        "168.63.129.16/32",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "2001::/23",
+        "3fff::/20",
+    )
+)
+# The spellings of an IPv4 address that inet_aton(3) takes: one to four decimal, octal or hexadecimal parts.
+_NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+)){0,3}\.?", re.IGNORECASE)
+
+
+class AddressPolicy:
+    """Global addresses are permitted, and whatever `allow_hosts` (host names, addresses or CIDRs) names.
+
+    Raises ConfigError for an entry that is none of these.
+    """
+
+    def __init__(self, allow_hosts: Sequence[str]) -> None:
+        self._names: set[str] = set()
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for entry in allow_hosts:
+            self._allow(entry.strip().strip("[]").rstrip(".").lower())
+
+    def _allow(self, entry: str) -> None:
+        try:
+            self._networks.append(ipaddress.ip_network(entry, strict=False))
+        except ValueError:
+            if not entry or re.search(r"[/:\s]", entry):
+                raise ConfigError(
+                    f"IMAGE_SEARCH_ALLOW_HOSTS: {entry!r} is neither a host name nor an address nor a CIDR"
+                ) from None
+            self._names.add(entry)
+
+    def permits(self, host: str, address: str) -> bool:
+        """Whether `host` may be reached at `address`, a numeric IPv4 or IPv6 address."""
+        try:
+            candidate = _parsed(address)
+        except ValueError:
+            return False
+        return host.lower() in self._names or self._in_networks(candidate) or is_public(candidate)
+
+    def exempts(self, host: str, addresses: Sequence[str]) -> bool:
+        """Whether `allow_hosts` names the host, or the networks of all its addresses."""
+        if host.lower() in self._names:
+            return True
+        return all(self._in_networks(_parsed(one)) for one in addresses)
+
+    def permits_all(self, host: str, addresses: Iterable[str]) -> bool:
+        return all(self.permits(host, address) for address in addresses)
+
+    def _in_networks(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def _parsed(address: str) -> Address:
+    return unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+
+
+def unwrapped(address: Address) -> Address:
+    """The IPv4 address that a mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) one leads to, if any."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _SIX_TO_FOUR:
+        return ipaddress.IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+    return address
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is one of the public internet's. Teredo never is: 2001::/23 is refused whole."""
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    if address.is_multicast or address.is_reserved or not address.is_global:
+        return False
+    return not any(address in network for network in _REFUSED)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, without a port, is this machine's own."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def canonical_host(host: str) -> str:
+    """The host in lower case without a final dot, odd spellings of an IPv4 address made dotted decimal.
+
+    Raises ValueError for a number that is no address.
+    """
+    if _NUMERIC_HOST.fullmatch(host):
+        try:
+            return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
+        except OSError:
+            raise ValueError(f"{host} is not an IPv4 address") from None
+    return host.removesuffix(".").lower()

@@ -1,0 +1,40 @@
+"""Limits on what is asked of hosts that are not ours: a rate and a circuit breaker each, over all workers."""
+
+import time
+
+from shared.errors import HostBusy, ItemError
+from shared.ledger.hosts import HostLedger, HostTurn
+
+LONGEST_WAIT_S = 10.0  # longer, and the download's place is better given to another host's picture
+LONGEST_PAUSE_S = 300.0
+
+
+class HostLimits:
+    """Says when a host may be asked. `rate_per_s` is in requests a second and host, over all workers."""
+
+    def __init__(self, hosts: HostLedger, rate_per_s: float) -> None:
+        self._hosts = hosts
+        self._rate_per_s = rate_per_s
+
+    def wait(self, host: str) -> HostTurn:
+        """Returns when the host may be asked.
+
+        Raises HostBusy when that is more than LONGEST_WAIT_S away, ItemError when the host keeps failing,
+        and LedgerUnavailable.
+        """
+        turn = self._hosts.turn(host, self._rate_per_s, LONGEST_WAIT_S)
+        if turn.refusal is not None:
+            turn.refusal.retry_after_s = turn.wait_s
+            raise turn.refusal
+        if turn.wait_s > LONGEST_WAIT_S:
+            raise HostBusy(host, turn.wait_s)
+        time.sleep(turn.wait_s)
+        return turn
+
+    def tell(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
+        """What came of it: `error` is None for an answer, of whatever kind. Raises LedgerUnavailable."""
+        if error is not None and error.transient:
+            pause_s = min(error.retry_after_s or 0.0, LONGEST_PAUSE_S)
+            self._hosts.failed(host, error, pause_s)
+        elif turn.failures:
+            self._hosts.answered(host)

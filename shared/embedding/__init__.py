@@ -1,0 +1,1 @@
+"""Models: checkpoints, the encoder, tags and heat maps. Imports `imaging` and `storage`."""

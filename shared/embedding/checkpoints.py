@@ -1,0 +1,263 @@
+"""Which checkpoint folder a MODEL setting means, and the fingerprint that binds collections to it.
+
+Imports neither torch nor transformers: choosing, downloading and fingerprinting a model stays cheap.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import re
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from shared.errors import ConfigError, ModelUnavailable
+from shared.formats import FIELD, check_format
+from shared.imaging.preprocess import Preprocess
+from shared.models import JsonObject
+
+if TYPE_CHECKING:
+    from shared.storage.blobs import Blobs
+
+AUTO = "auto"
+STARTER = "starter"
+DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+RECORD_KEY = "deployment/model.json"
+FORMAT = 1  # of that record
+
+_STARTER_FOLDER = Path(__file__).parent / STARTER
+_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
+_SMALL_FILES = ("*.json", "*.txt")
+_HUB_TIMEOUT_S = 3.0  # of one request
+_HUB_DEADLINE_S = 10.0  # of the whole first contact, name look-up and retries included
+_FINGERPRINT_DIGITS = 16
+_REMEDY = f"set IMAGE_SEARCH_MODEL to a CLIP checkpoint's folder or Hugging Face id, or to `{STARTER}`"
+
+log = structlog.get_logger()
+
+
+def resolve_model(model: str) -> Path:
+    """The folder of the CLIP checkpoint that `model` names.
+
+    `starter` is the checkpoint inside this package; a path is taken as it is; anything else is a Hugging
+    Face id, taken from the hub's cache or else downloaded (progress bar on a terminal). Without a network
+    this fails within _HUB_DEADLINE_S. Raises ModelUnavailable with what to do.
+    """
+    if model == AUTO:
+        raise ValueError("`auto` is decided by resolve_auto, once a deployment")
+    if model == STARTER:
+        if not _STARTER_FOLDER.is_dir() or not weight_files(_STARTER_FOLDER):
+            raise ModelUnavailable(
+                f"This build carries no `{STARTER}` model; set IMAGE_SEARCH_MODEL to a CLIP checkpoint's "
+                "folder or Hugging Face id."
+            )
+        return _checked(_STARTER_FOLDER, model)
+    folder = Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return _checked(folder, model)
+    if folder.is_dir() or model.startswith((".", "/", "~")):
+        raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {_REMEDY}.")
+    return _checked(_cached(model) or _downloaded(model), model)
+
+
+def resolve_auto(blobs: Blobs) -> str:
+    """What `auto` means in this deployment: a model name for `resolve_model`.
+
+    The first call decides and records it under RECORD_KEY: the hub's DEFAULT_MODEL if it is cached or can
+    be downloaded, else `starter`. Later calls only read the record, so that vectors of two models never mix.
+    Raises ModelUnavailable when neither can be had, and BlobsUnavailable.
+    """
+    if recorded := _recorded(blobs):
+        return recorded
+    blobs.put(RECORD_KEY, json.dumps({"model": _decide(), FIELD: FORMAT}).encode())
+    decided = _recorded(blobs)  # a process that started at the same moment may have written last
+    assert decided is not None  # noqa: S101 - just written
+    return decided
+
+
+def fingerprint(folder: Path) -> str:
+    """The first 16 hex digits of a SHA-256 over what decides a checkpoint's vectors.
+
+    That is the dimension, the preprocessing, the vision settings that leave no trace in the weights, and
+    the bytes of the weight files in name order. Moving the folder keeps it; saving the same weights in
+    another format changes it.
+    """
+    config = _config(folder)
+    vision: JsonObject = config.get("vision_config") or {}
+    head = {
+        "dimension": config.get("projection_dim", 512),
+        "preprocess": Preprocess.from_checkpoint(folder).to_json(),
+        "hidden_act": vision.get("hidden_act", "quick_gelu"),
+        "heads": vision.get("num_attention_heads", 12),
+        "layer_norm_eps": vision.get("layer_norm_eps", 1e-5),
+    }
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+def dimension(folder: Path) -> int:
+    """How many numbers a vector of the checkpoint has."""
+    return int(_config(folder).get("projection_dim", 512))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weights that transformers would load from `folder`, in name order; safetensors win over pickles."""
+    for pattern in _WEIGHTS:
+        if found := sorted(folder.glob(pattern)):
+            return found
+    return []
+
+
+def _recorded(blobs: Blobs) -> str | None:
+    try:
+        data = blobs.get(RECORD_KEY)
+    except KeyError:
+        return None
+    try:
+        record = json.loads(data)
+        check_format(record.get(FIELD), FORMAT, "The recorded model")
+        return str(record["model"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"The recorded model ({RECORD_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "
+            "the model that wrote the collections."
+        ) from None
+
+
+def _decide() -> str:
+    try:
+        resolve_model(DEFAULT_MODEL)
+    except ModelUnavailable as error:
+        reason = error.detail
+    else:
+        log.info("model chosen", model=DEFAULT_MODEL)
+        return DEFAULT_MODEL
+    try:
+        resolve_model(STARTER)
+    except ModelUnavailable:
+        raise ModelUnavailable(
+            f"{reason.removesuffix('.')} (`auto` tried it, and this build carries no `{STARTER}` model)."
+        ) from None
+    log.warning(
+        f"using the {STARTER} model: good at emoji, icons and clip art, weak on photographs",
+        model=STARTER,
+        reason=reason,
+    )
+    return STARTER
+
+
+def _checked(folder: Path, model: str) -> Path:
+    if fault := _fault(folder):
+        raise ModelUnavailable(f"The model {model} cannot be used: {fault}; {_REMEDY}.")
+    return folder
+
+
+def _fault(folder: Path) -> str | None:
+    try:
+        kind = _config(folder).get("model_type")
+    except (OSError, ValueError):
+        return "its config.json cannot be read"
+    return _missing(folder) if kind == "clip" else f"it is of type {kind!r}, not a CLIP model"
+
+
+def _missing(folder: Path) -> str | None:
+    def has(*names: str) -> bool:
+        return all((folder / name).is_file() for name in names)
+
+    weights = weight_files(folder)
+    if not weights:
+        return "it has no weights (model.safetensors or pytorch_model.bin)"
+    shards = re.search(r"-of-0*(\d+)\.", weights[0].name)
+    if shards and len(weights) != int(shards[1]):
+        return f"it has only {len(weights)} of its {shards[1]} weight files"
+    if not has("tokenizer.json") and not has("vocab.json", "merges.txt"):
+        return "it has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"
+    if not has("preprocessor_config.json") and not has("processor_config.json"):
+        return "it does not say how to prepare pictures (preprocessor_config.json)"
+    return None
+
+
+def _config(folder: Path) -> JsonObject:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("config.json is not an object")  # noqa: TRY004 - malformed data, not a wrong call
+    return config
+
+
+def _cached(model: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only a hub id needs the client
+
+    try:
+        config = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # no hub id: the download says so
+        return None
+    if not isinstance(config, str) or _fault(Path(config).parent) is not None:
+        return None
+    return Path(config).parent
+
+
+def _downloaded(model: str) -> Path:
+    try:
+        return _download(model)
+    except ModelUnavailable:
+        raise
+    except Exception as error:  # the hub's client raises its own, its HTTP library's and the file system's
+        reason = _hub_reason(error)
+        raise ModelUnavailable(f"The model {model} cannot be had: {reason}; {_REMEDY}.") from error
+
+
+def _download(model: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    info = _ask_hub(model)
+    kind = (info.config or {}).get("model_type", "clip")
+    if kind != "clip":
+        raise ModelUnavailable(f"The model {model} is of type {kind!r}, not a CLIP model; {_REMEDY}.")
+    sizes: dict[str, int] = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    weights = next((pattern for pattern in _WEIGHTS if fnmatch.filter(sizes, pattern)), _WEIGHTS[0])
+    patterns = [*_SMALL_FILES, weights]
+    wanted = {name for pattern in patterns for name in fnmatch.filter(sizes, pattern)}
+    log.info("downloading model", model=model, megabytes=round(sum(sizes[name] for name in wanted) / 1e6))
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    return Path(snapshot_download(model, allow_patterns=patterns))
+
+
+def _ask_hub(model: str) -> Any:
+    """The hub's `ModelInfo`, or TimeoutError: a name look-up knows no time-out, so a thread is left to it."""
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    answer: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(HfApi().model_info(model, timeout=_HUB_TIMEOUT_S, files_metadata=True))
+        except Exception as error:  # handed to the waiting thread
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="ask-model-hub", daemon=True).start()
+    return answer.result(timeout=_HUB_DEADLINE_S)
+
+
+def _hub_reason(error: Exception) -> str:
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    if isinstance(error, errors.HFValidationError):
+        return "that is neither a folder nor a Hugging Face id"
+    if isinstance(error, errors.GatedRepoError):
+        return "it is gated: accept its terms on the hub and set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such model, or it is private and HF_TOKEN is not set"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
+    return f"it is not in the cache and cannot be downloaded from the model hub ({type(error).__name__})"

@@ -1,0 +1,172 @@
+"""Pictures and texts to CLIP vectors of length 1, in batches, from any thread."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.towers import (
+    Towers,
+    choose_device,
+    choose_precision,
+    device_name,
+    one_core_a_call,
+    read_checkpoint,
+)
+from shared.errors import ImageSearchError, ItemError, ModelUnavailable, Unavailable
+
+if TYPE_CHECKING:
+    from shared.embedding.towers import Features, Rows
+
+_NORM_TOLERANCE = 1e-3
+
+log = structlog.get_logger()
+
+
+class Encoder:
+    """One CLIP checkpoint on one device, safe to share between threads.
+
+    `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
+    one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in tokens, both end marks
+    included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
+    temperature, 100 in the published CLIP models.
+    """
+
+    def __init__(
+        self, towers: Towers, *, name: str, folder: Path, precision: str, batch_size: int, at_once: int
+    ) -> None:
+        self.towers = towers
+        self.name = name
+        self.folder = folder
+        self.fingerprint = towers.fingerprint
+        self.preprocess = towers.preprocess
+        self.dimension = towers.dimension
+        self.logit_scale = towers.logit_scale
+        self.device = towers.device
+        self.device_name = device_name(towers.device)
+        self.precision = precision
+        self.batch_size = batch_size
+        self.max_tokens = towers.max_tokens
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._image_lock = threading.Lock() if towers.int8 else self._turns
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 64,
+        one_core_each: bool = False,
+    ) -> Self:
+        """Loads what `resolve_model(model)` finds; only that call may use the network.
+
+        One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
+        torch then uses one a call in this whole process, however many encoders it has.
+
+        Raises ModelUnavailable, and ConfigError for a device or precision that is not there.
+        """
+        folder = resolve_model(model)
+        device = choose_device(device)
+        precision = choose_precision(precision, device)
+        try:
+            clip, tokenizer = read_checkpoint(folder)
+            at_once = one_core_a_call() if one_core_each and device == "cpu" else 1
+            towers = Towers(clip, tokenizer, folder, device=device, precision=precision, at_once=at_once)
+            encoder = cls(
+                towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
+            )
+        except ImageSearchError:
+            raise
+        except Exception as error:  # safetensors, pickle, json, torch and transformers each raise their own
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise ModelUnavailable(f"The model {model} cannot be loaded: {reason}.") from error
+        log.info(
+            "model loaded", model=model, fingerprint=encoder.fingerprint, device=device, precision=precision
+        )
+        return encoder
+
+    def encode_images(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, height, width, 3) of `preprocess.crop_shape` to vectors (n, dimension) of length 1.
+
+        Raises ItemError `encode_error` for the whole call when any vector is not finite, which one picture
+        can cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when
+        even one picture finds no memory.
+        """
+        self._check_crops(crops)
+        with self._image_lock:
+            return self._in_batches(len(crops), lambda rows: self.towers.image_features(crops[rows]))
+
+    def encode_patches(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops as for `encode_images` to vectors (n, rows, columns, dimension) of length 1, one a patch.
+
+        They lie in the space of `encode_texts`. The method is MaskCLIP's (C. Zhou, C. C. Loy, B. Dai, Extract
+        Free Dense Labels from CLIP, ECCV 2022): the last layer's attention is left out, so that a patch keeps
+        its own value projection, which goes through the output projection, the last normalisation and the
+        visual projection as the picture's own vector does. Raises as `encode_images` does.
+        """
+        self._check_crops(crops)
+        shape = (*self.towers.patches, self.dimension)
+        with self._image_lock:
+            return self._in_batches(len(crops), lambda rows: self.towers.patch_features(crops[rows]), shape)
+
+    def _check_crops(self, crops: NDArray[np.uint8]) -> None:
+        expected = (*self.preprocess.crop_shape, 3)
+        if crops.dtype != np.uint8 or crops.shape[1:] != expected:
+            raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
+
+        Raises as `encode_images` does.
+        """
+        with self._turns:
+            return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
+
+    def truncated(self, text: str) -> bool:
+        """Says whether `encode_texts` leaves out the end of `text`."""
+        return self.towers.is_truncated(text)
+
+    def warm(self) -> None:
+        """Runs both towers once: proves that they work and takes their first call's cost."""
+        self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
+        self.encode_texts(["a photo"])
+
+    def _in_batches(
+        self, count: int, features: "Features", shape: tuple[int, ...] | None = None
+    ) -> NDArray[np.float32]:
+        """`shape` is what `features` gives of one row, (dimension,) where None."""
+        vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
+        start, size = 0, self.batch_size
+        started: list[tuple[slice, Rows]] = []
+        while start < count:
+            rows = slice(start, min(start + size, count))
+            batch = self.towers.start(features, rows)
+            if batch is None:
+                size = self._halved(rows.stop - start)
+                continue
+            # Only now is the batch before waited for: a GPU has the next one while the host reads.
+            for earlier, read in started:
+                vectors[earlier] = read()
+            started = [(rows, batch)]
+            start = rows.stop
+        for last, read in started:
+            vectors[last] = read()
+        norms = np.linalg.norm(vectors, axis=-1)
+        if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
+            raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
+        return vectors
+
+    def _halved(self, size: int) -> int:
+        """The next batch size; by now the failed batch's tensors are gone, so that the cache can go too."""
+        if size == 1:
+            raise Unavailable(f"The memory of {self.device_name} does not suffice to encode anything now.")
+        self.towers.free_cache()
+        log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
+        return size // 2

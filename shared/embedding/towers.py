@@ -1,0 +1,254 @@
+"""The two towers of a CLIP on one device: pixels and texts to features, which the encoder makes vectors of.
+
+The only module that touches torch and transformers; it imports them late, for they take seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.embedding import openvino_int8
+from shared.embedding.checkpoints import fingerprint
+from shared.errors import ConfigError
+from shared.imaging.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+
+    Features = Callable[[slice], torch.Tensor]
+    Rows = Callable[[], NDArray[np.float32]]
+
+# torch has one class for a GPU's memory; its CPU and MPS allocators, cuBLAS and cuDNN (…_STATUS_ALLOC_FAILED)
+# and OpenVINO raise plain RuntimeErrors.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|failed to allocate|bad_alloc|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+
+
+class Towers:
+    """A CLIPModel, taken over in fp32 on the CPU, with its tokenizer, in `precision` on `device`.
+
+    The two towers run in `precision`, their projections in fp32. With int8, only `image_features` is in int8,
+    by OpenVINO; texts and patches are in what `auto` means for the device. Features are not normalised.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, folder: Path, *, device: str, precision: str, at_once: int
+    ) -> None:
+        """`folder`: what the model was read from. `at_once`: how many calls may compute together."""
+        import torch  # noqa: PLC0415
+
+        self.fingerprint = fingerprint(folder)
+        self.preprocess = Preprocess.from_checkpoint(folder)
+        side = model.config.vision_config.image_size
+        if self.preprocess.crop_shape != (side, side):
+            raise ValueError(
+                f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
+            )
+        self.dimension: int = model.config.projection_dim
+        self.patches = (side // model.config.vision_config.patch_size,) * 2
+        self.logit_scale = float(model.logit_scale.detach().exp())
+        self.device = device
+        self._cuda = device.startswith("cuda")
+        self.max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+        in_torch = choose_precision("auto", device) if precision == "int8" else precision
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
+        std = torch.tensor(self.preprocess.std, device=device)
+        self._scale = self.preprocess.rescale / std
+        self._shift = torch.tensor(self.preprocess.mean, device=device) / std
+        self.model = model.eval().to(device)
+        self.int8 = self._make_int8(at_once) if precision == "int8" else None
+        self.model.vision_model.to(self._dtype)
+        self.model.text_model.to(self._dtype)
+        self._tokenizer = tokenizer
+        self._tokenizer_lock = threading.Lock()  # its truncation is shared state
+
+    def is_truncated(self, text: str) -> bool:
+        """Says whether `text_features` leaves out the end of `text`."""
+        with self._tokenizer_lock:
+            tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
+        return bool(len(tokens["input_ids"]) > self.max_tokens)
+
+    def start(self, features: Features, rows: slice) -> Rows | None:
+        """Returns what waits for the unit vectors of `rows`; None if the device's memory does not suffice."""
+        import torch  # noqa: PLC0415
+
+        try:
+            with torch.inference_mode():
+                unit = torch.nn.functional.normalize(features(rows), dim=-1).float()
+                vectors = unit.to("cpu", non_blocking=self._cuda)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                return None
+            raise
+        copied = torch.cuda.current_stream(self.device).record_event() if self._cuda else None
+
+        def read() -> NDArray[np.float32]:
+            if copied is not None:
+                copied.synchronize()
+            return np.asarray(vectors)
+
+        return read
+
+    def free_cache(self) -> None:
+        """Gives back the memory of tensors that are gone."""
+        import torch  # noqa: PLC0415
+
+        if self._cuda:
+            torch.cuda.empty_cache()
+
+    def image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        if self.int8 is not None:
+            return torch.from_numpy(self.int8(crops))
+        return self._torch_image_features(crops)
+
+    def _torch_image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        pooled = self.model.vision_model(pixel_values=self._pixels(crops)).pooler_output
+        features: torch.Tensor = self.model.visual_projection(pooled.float())
+        return features
+
+    def patch_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        tower = self.model.vision_model
+        states = tower(pixel_values=self._pixels(crops), output_hidden_states=True).hidden_states
+        last = tower.encoder.layers[-1]
+        values = last.self_attn.v_proj(last.layer_norm1(states[-2]))
+        patches = tower.post_layernorm(last.self_attn.out_proj(values)[:, 1:])  # without the class token
+        features: torch.Tensor = self.model.visual_projection(patches.float())
+        return features.reshape(len(crops), *self.patches, self.dimension)
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        with self._tokenizer_lock:
+            tokens = self._tokenizer(
+                [_encodable(text) for text in texts],
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
+            )
+        tokens = tokens.to(self.device)
+        pooled = self.model.text_model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+        features: torch.Tensor = self.model.text_projection(pooled.float())
+        return features
+
+    def _pixels(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        # From pinned memory the GPU copies by itself; from any other the host copies once more, and waits.
+        staged = torch.empty(crops.shape, dtype=torch.uint8, pin_memory=self._cuda)
+        np.copyto(staged.numpy(), crops)
+        pixels = staged.to(self.device, non_blocking=self._cuda).float().mul_(self._scale).sub_(self._shift)
+        return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+
+    def _make_int8(self, at_once: int) -> openvino_int8.Features:
+        """To be called while the model is still in fp32."""
+        import torch  # noqa: PLC0415
+
+        model = self.model
+
+        class ImageFeatures(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+
+            def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+                features: torch.Tensor = self.visual_projection(self.vision_model(pixels).pooler_output)
+                return features
+
+        return openvino_int8.int8_features(
+            ImageFeatures,
+            lambda crops: np.asarray(torch.inference_mode()(self._torch_image_features)(crops)),
+            self.preprocess,
+            self.fingerprint,
+            bf16=self._dtype is torch.bfloat16,
+            threads=max(at_once, torch.get_num_threads()),
+        )
+
+
+def read_checkpoint(folder: Path) -> tuple[Any, Any]:
+    """The CLIPModel in fp32 on the CPU, and the tokenizer. Of pickled weights only plain tensors are read."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoTokenizer, CLIPModel  # noqa: PLC0415
+    from transformers.utils import logging  # noqa: PLC0415
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    model, report = CLIPModel.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **local
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"its weights lack {missing[0]} and {len(missing) - 1} more")
+    return model, AutoTokenizer.from_pretrained(folder, **local)
+
+
+@cache
+def one_core_a_call() -> int:
+    """How many calls then fill the cores.
+
+    A text is hundreds of steps of microseconds: sharing each among threads costs more than it saves, and on
+    cores that others use too, each step waits for the thread that comes last.
+    """
+    import torch  # noqa: PLC0415
+
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return cores
+
+
+def choose_device(device: str) -> str:
+    import torch  # noqa: PLC0415
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda:0" if cuda else "mps" if mps else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= cuda:
+        raise ConfigError(f"IMAGE_SEARCH_DEVICE is {device}, but torch {torch.__version__} sees {cuda} GPUs")
+    if kind == "mps" and not mps:
+        raise ConfigError(f"IMAGE_SEARCH_DEVICE is mps, but torch {torch.__version__} sees no such device")
+    return f"cuda:{number or 0}" if kind == "cuda" else device
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """`auto` is bf16 where the chip computes in it, not only stores it; fp16 on older GPUs; else fp32."""
+    import torch  # noqa: PLC0415
+
+    if precision == "int8" and device != "cpu":
+        raise ConfigError(
+            f"IMAGE_SEARCH_PRECISION is int8, which only a CPU computes here, but the device is {device}; "
+            "set IMAGE_SEARCH_DEVICE to cpu, or IMAGE_SEARCH_PRECISION to auto"
+        )
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    # torch has no public name for these before 2.9; without them fp32 is right, only slower.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16" if device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes) else "fp32"
+
+
+def device_name(device: str) -> str:
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device == "mps" else f"{torch.get_num_threads()} CPU threads"
+
+
+def _encodable(text: str) -> str:
+    """JSON can carry lone surrogates, which have no UTF-8 and so no tokens."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""The collections in Chroma: records, filters, searches and writes. Imports `storage` only."""

@@ -1,0 +1,301 @@
+"""One collection: its pictures with their vectors, and its keys.
+
+Keys lie in a Chroma collection of their own beside the pictures', one record a key, under the key's SHA-256.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
+from typing import Protocol, TypeVar
+
+import numpy as np
+from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.errors import NotFoundError
+from numpy.typing import NDArray
+
+from shared.errors import ImageNotFound
+from shared.index import pages, provenance, search
+from shared.index.connection import calls
+from shared.index.filters import Where
+from shared.index.provenance import Contribution, KeyRecord, StoredPicture
+from shared.index.records import (
+    BATCH,
+    PLACES,
+    Pointer,
+    place_of,
+    read_records,
+    stored_picture,
+    to_record,
+    update_records,
+    write_records,
+)
+from shared.models import CollectionInfo, Hit, Image, JsonObject
+
+T = TypeVar("T")
+
+WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
+_PAGE = 5_000  # ids in one call
+_OVERLAP = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A Chroma collection that a pointer, read at that time, names."""
+
+    pointer: Pointer
+    chroma: ChromaCollection
+    read_at: float
+
+
+class Opener(Protocol):
+    """What a collection asks of its Index."""
+
+    timeout_s: float
+
+    def open(self, name: str, max_age_s: float = ...) -> Opened: ...
+    def reopen(self, name: str) -> Opened: ...
+    def make(self, physical: str) -> ChromaCollection: ...
+    def size(self, chroma: ChromaCollection) -> int: ...
+
+
+class Collection:
+    """A logical collection; follows its name when it is deleted and made anew, but never to another model.
+
+    Every method raises CollectionNotFound once it is gone, and what Index raises.
+    """
+
+    def __init__(self, index: Opener, pointer: Pointer) -> None:
+        self._index = index
+        self.pointer = pointer
+
+    @property
+    def info(self) -> CollectionInfo:
+        """Asks Chroma for the count; what the pointer says is free."""
+        count, pointer = self.count(), self.pointer
+        return CollectionInfo(
+            pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
+        )
+
+    @property
+    def physical(self) -> str:
+        """The name of the Chroma collection."""
+        return self.pointer.physical
+
+    def check_model(self, model: str, fingerprint: str) -> None:
+        """Raises ModelMismatch unless the collection's vectors are this model's."""
+        self.pointer.check_model(model, fingerprint)
+
+    def upsert(
+        self,
+        images: Sequence[Image],
+        vectors: NDArray[np.float32],
+        owners: Sequence[str],
+        contributions: Sequence[Sequence[Contribution]] | None = None,
+        *,
+        new: bool = False,
+    ) -> None:
+        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+
+        Records without `contributions` count as if their items had come before all others. With `new`, for
+        a writer who has just seen that none of the ids is present, what is stored is not read first.
+        """
+        if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
+            raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
+        made = contributions or [()] * len(images)
+        for start in range(0, len(images), BATCH):
+            batch = slice(start, start + BATCH)
+            records = {
+                image.id: to_record(image, owner, made_of)
+                for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
+            }
+            write = partial(write_records, records=records, vectors=vectors[batch], new=new)
+            self._run(write, WRITE_TIMEOUT_S)
+
+    def vector(self, image_id: str) -> NDArray[np.float32]:
+        """Shape (dimension,). Raises ImageNotFound."""
+        found = self.vectors([image_id])
+        if image_id not in found:
+            raise no_image(image_id)
+        return found[image_id]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Of those ids that are present."""
+        found = self._run(lambda chroma: list(search.vectors(chroma, list(ids))))
+        return {image_id: row for page, rows in found for image_id, row in zip(page, rows, strict=True)}
+
+    def count(self) -> int:
+        return self._run(lambda chroma: chroma.count())
+
+    def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
+        """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
+        return self._run(lambda chroma: search.nearest(chroma, vectors, count))
+
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        offset: int = 0,
+        where: Where | None = None,
+        min_score: float | None = None,
+        exclude: str | None = None,
+        of_text: bool = False,
+    ) -> list[Hit]:
+        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out.
+
+        `of_text`: the vector is far from all pictures', and HNSW looks at more of a large collection.
+        """
+        which = partial(
+            search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
+            exclude=exclude,
+        )  # fmt: skip
+
+        def run(chroma: ChromaCollection) -> list[Hit]:
+            size = self._index.size(chroma) if of_text else 0
+            return which(chroma, candidates=search.candidates_for(size))
+
+        return self._run(run)
+
+    def matching(
+        self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
+    ) -> tuple[list[Image], bool]:
+        """Of the `most` nearest those that match, in no order; and whether no other one does."""
+        which = partial(search.matching, where=where, min_score=min_score, most=most)
+        return self._run(lambda chroma: which(chroma, vector))
+
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Vectors (n, dimension) of about `count` pictures spread over the collection, or of all of fewer."""
+        return self._run(partial(search.sample, count=count))
+
+    def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
+        """Owner and image of those ids that are present."""
+        return {one.image.id: (one.owner, one.image) for one in self.stored(ids).values()}
+
+    def get(self, image_id: str) -> Image:
+        """Raises ImageNotFound."""
+        found = self.owners([image_id])
+        if image_id not in found:
+            raise no_image(image_id)
+        return found[image_id][1]
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Ids that are not there are none the less deleted."""
+        for start in range(0, len(ids), BATCH):
+            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
+
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+        """The records of those ids that are present, with all that the writer must know."""
+        found: dict[str, StoredPicture] = {}
+        for start in range(0, len(ids), BATCH):
+            records = self._run(partial(read_records, ids=list(ids[start : start + BATCH])))
+            found |= {record["id"]: stored_picture(record) for record in records}
+        return found
+
+    def update(self, pictures: Sequence[StoredPicture]) -> None:
+        """Writes the records of pictures that are present, and leaves their vectors as they are."""
+        for start in range(0, len(pictures), BATCH):
+            records = {
+                one.image.id: to_record(one.image, one.owner, one.contributions)
+                for one in pictures[start : start + BATCH]
+            }
+            self._run(partial(update_records, records=records), WRITE_TIMEOUT_S)
+
+    def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
+        """What lies in Chroma of those ids that are present, to be compared only."""
+        return {one["id"]: dict(one) for one in self._run(partial(read_records, ids=list(ids)))}
+
+    def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
+
+        Returns the ids that were present.
+        """
+        copied: list[str] = []
+        ids = list(vectors)
+        for start in range(0, len(ids), BATCH):
+            records = self.records(ids[start : start + BATCH])
+            if records:
+                rows = np.stack([vectors[image_id] for image_id in records])
+                target._run(partial(write_records, records=records, vectors=rows), WRITE_TIMEOUT_S)
+            copied += records
+        return copied
+
+    def ids(self) -> Iterator[str]:
+        """Every id, in the order in which they came; memory holds a page.
+
+        Each page begins well before the end of the one before: what is deleted meanwhile moves the rest
+        forward, and up to _OVERLAP deletions between two pages leave nothing out.
+        """
+        start, before = 0, frozenset[str]()
+        while True:
+            page: list[str] = self._run(methodcaller("get", limit=_PAGE, offset=start, include=[]))["ids"]
+            yield from (image_id for image_id in page if image_id not in before)
+            if len(page) < _PAGE:
+                return
+            start, before = start + len(page) - _OVERLAP, frozenset(page)
+
+    def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
+        """The records of those keys that have one."""
+        found: dict[str, KeyRecord] = {}
+        for start in range(0, len(keys), BATCH):
+            ids = [_key_id(key) for key in keys[start : start + BATCH]]
+            records = self._beside(partial(read_records, ids=ids))
+            found |= {(one := provenance.key_from_record(record)).key: one for record in records}
+        return found
+
+    def write_keys(self, records: Sequence[KeyRecord]) -> None:
+        for start in range(0, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            ids = [_key_id(record.key) for record in batch]
+            rows = [provenance.key_to_record(record) for record in batch]
+            self._beside(methodcaller("upsert", ids, _spread(ids), rows), WRITE_TIMEOUT_S)
+
+    def by_key(self, key: str) -> StoredPicture | None:
+        """The picture that the key points at."""
+        record = self.key_records([key]).get(key)
+        if record is None:
+            return None
+        found = self.stored(record.candidates)
+        holders = [(max(versions), one) for one in found.values() if (versions := one.key_versions(key))]
+        return max(holders, key=lambda holder: holder[0])[1] if holders else None
+
+    def page(self, after: str, limit: int, where: Where | None) -> list[Image]:
+        """Up to `limit` pictures that match, in the order of their ids, from the first id past `after` on."""
+        return self._run(lambda chroma: pages.page(chroma, after, limit, where))
+
+    def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
+        index, name = self._index, self.pointer.name
+        with calls(timeout_s or index.timeout_s):
+            opened = index.open(name)
+            try:
+                return operation(self._follow(opened))
+            except NotFoundError:  # the cached pointer was stale
+                return operation(self._follow(index.reopen(name)))
+
+    def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
+        def run(_: ChromaCollection) -> T:
+            # They are made where there are none: a stale pointer would make those of a deleted one anew.
+            self._follow(self._index.open(self.pointer.name, max_age_s=0.0))
+            return operation(self._index.make(self.pointer.keys))
+
+        return self._run(run, timeout_s)
+
+    def _follow(self, opened: Opened) -> ChromaCollection:
+        opened.pointer.check_model(self.pointer.model, self.pointer.fingerprint)
+        self.pointer = opened.pointer
+        return opened.chroma
+
+
+def no_image(image_id: str) -> ImageNotFound:
+    return ImageNotFound(f"There is no image {image_id!r} in this collection.")
+
+
+def _key_id(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _spread(ids: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors that nobody searches: unlike each other, since Chroma's graph suffers from equal ones."""
+    angles = np.array([place_of(image_id) / PLACES * 2 * np.pi for image_id in ids])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

@@ -1,0 +1,107 @@
+"""The connection to Chroma: made without a request, calls under a deadline, failures turned into ours."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import httpx
+from chromadb import errors
+from chromadb.api import ServerAPI
+from chromadb.config import Settings, System
+
+from shared.download.addresses import is_loopback
+from shared.errors import IndexUnavailable
+
+CONNECT_TIMEOUT_S = 2.0
+
+_deadline: ContextVar[float] = ContextVar("chroma_deadline")
+_in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
+
+
+@contextlib.contextmanager
+def calls(timeout_s: float) -> Iterator[None]:
+    """Gives the calls inside one deadline together, the nearest of all, and turns failures into ours."""
+    before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise IndexUnavailable("Chroma did not answer in time.") from error
+    except httpx.HTTPError as error:
+        raise IndexUnavailable("Chroma cannot be reached.") from error
+    except (errors.AuthorizationError, errors.ChromaAuthError) as error:
+        raise IndexUnavailable("Chroma refuses the credentials it is given.") from error
+    except errors.NotFoundError as error:
+        raise IndexUnavailable("Chroma does not have the tenant, database or collection.") from error
+    except (
+        errors.InternalError,
+        errors.RateLimitError,
+        errors.QuotaError,
+        errors.VersionMismatchError,
+        errors.UniqueConstraintError,
+    ) as error:
+        raise IndexUnavailable("Chroma failed to do what it was asked.") from error
+    except Exception as error:
+        # What chromadb raises for an answer that is not Chroma's: a bare Exception, or a JSON error.
+        if type(error) is Exception or type(error).__name__ == "JSONDecodeError":
+            raise IndexUnavailable("What answers at Chroma's address is not Chroma, or is broken.") from error
+        raise
+    finally:
+        _deadline.reset(before)
+
+
+def http_server(url: str, token: str | None) -> ServerAPI:
+    """chromadb's HTTP client below `chromadb.HttpClient`, which connects, without a time-out, when made."""
+    address = urlsplit(url)
+    settings = Settings(
+        _env_file=None,
+        anonymized_telemetry=False,
+        chroma_api_impl="chromadb.api.fastapi.FastAPI",
+        chroma_server_host=url.rstrip("/"),
+        chroma_server_http_port=address.port or 0,
+        chroma_server_ssl_enabled=address.scheme == "https",
+        chroma_server_headers={"x-chroma-token": token} if token else {},
+    )
+    server = _start(settings)
+    # chromadb has no setting for time-outs: this is the one place that touches what is private there.
+    session: httpx.Client = server._session  # type: ignore[attr-defined]
+    server._session = httpx.Client(  # type: ignore[attr-defined]
+        headers=session.headers,
+        event_hooks={"request": [_give_time_left]},
+        trust_env=not is_loopback(address.hostname or ""),
+    )
+    session.close()
+    return server
+
+
+def _give_time_left(request: httpx.Request) -> None:
+    left = _deadline.get() - time.monotonic()  # LookupError: a call outside `calls`
+    if left <= 0:
+        raise httpx.ReadTimeout("no time left", request=request)
+    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
+
+
+def in_process_server(folder: Path) -> ServerAPI:
+    """One a folder, for as long as somebody holds it: each has a dozen files and threads open."""
+    return _in_process.get(folder) or _in_process.setdefault(folder, _start_in_process(folder))
+
+
+def _start_in_process(folder: Path) -> ServerAPI:
+    settings = Settings(
+        _env_file=None,
+        anonymized_telemetry=False,
+        chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
+        is_persistent=True,
+        persist_directory=str(folder),
+    )
+    return _start(settings)
+
+
+def _start(settings: Settings) -> ServerAPI:
+    system = System(settings)
+    server = system.instance(ServerAPI)  # type: ignore[type-abstract]
+    system.start()
+    return server

@@ -1,0 +1,404 @@
+"""Filters: what `filters` says in a search, as a tree that pictures either match or do not.
+
+`matches` is the truth. `to_chroma` only narrows what Chroma must look at: whatever matches is among what it
+selects, but not the other way round, since Chroma 1.5 cannot say all of this (see `_narrow` of each class).
+"""
+
+import math
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shared.errors import FieldError, InvalidRequest
+from shared.models import Image, JsonObject
+from shared.rfc3339 import parse_rfc3339
+from shared.validation import FIELDS, METADATA_NAME, Kind, is_unicode
+from shared.validation import pointer as pointer_to
+
+Scalar = str | bool | int | float
+
+MAX_DEPTH = 8
+MAX_CONDITIONS = 100
+MAX_VALUES = 1_000
+
+_RANGE: Mapping[str, Callable[[Scalar, Scalar], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_OPERATORS = ("eq", "ne", *_RANGE, "in", "nin")
+_EARTH_RADIUS_KM = 6_371.0088
+# Whole numbers up to here are the same as int and as float, in 15 digits too.
+_EXACT = 10**15
+# SQLite gives up on an expression tree deeper than 1,000, and Chroma's grows with each alternative.
+_MAX_CHROMA_LEAVES = 400
+_NOTHING: JsonObject = {"id": {"$eq": ""}}
+
+
+def survives_chroma(number: float) -> bool:
+    """Whether Chroma keeps, and compares, the number as it is: past 15 digits it may change a bit."""
+    if isinstance(number, int):
+        return abs(number) <= _EXACT
+    return number == 0 or (1e-5 <= abs(number) <= _EXACT and float(f"{number:.15g}") == number)
+
+
+class Where(ABC):
+    """A condition on a picture."""
+
+    @abstractmethod
+    def matches(self, image: Image) -> bool:
+        """Whether the picture fulfils the condition."""
+
+    def to_chroma(self) -> JsonObject | None:
+        """A Chroma `where` that selects at least every picture that matches; None where it cannot narrow."""
+        narrowed = self._narrow(negated=False)
+        return None if narrowed is None or _leaves(narrowed) > _MAX_CHROMA_LEAVES else narrowed
+
+    @abstractmethod
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        """A superset of what matches, or of what does not if `negated`."""
+
+
+@dataclass(frozen=True)
+class In(Where):
+    """The field, or an element of it, equals one of `values`; a bool equals no number."""
+
+    field: str
+    values: tuple[Scalar, ...]
+
+    @cached_property
+    def _wanted(self) -> frozenset[tuple[type, Scalar]]:
+        return frozenset(_typed(value) for value in self.values)
+
+    def matches(self, image: Image) -> bool:
+        return any(_typed(value) in self._wanted for value in _stored(image, self.field))
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        texts = [value for value in self.values if isinstance(value, str)]
+        flags = [value for value in self.values if isinstance(value, bool)]
+        if negated:
+            # Not numbers: Chroma may take 1.0000000000000002 for 1.0, and takes 1.5 for a whole 1.
+            return _all_of(
+                [
+                    *({self.field: {"$nin": group}} for group in (texts, flags) if group),
+                    *({name: {"$not_contains": text}} for text in texts for name in self._lists),
+                ]
+            )
+        numbers = [value for value in self.values if not isinstance(value, str | bool)]
+        if not all(map(survives_chroma, numbers)):
+            return None
+        # Chroma wants one type a list; 1 finds 1.0 too, and the other way round.
+        whole = [int(value) for value in numbers if value == int(value)]
+        broken = [value for value in numbers if value != int(value)]
+        return _any_of(
+            [
+                *({self.field: {"$in": group}} for group in (texts, flags, whole, broken) if group),
+                *({name: {"$contains": text}} for text in texts for name in self._lists),
+            ]
+        )
+
+    @property
+    def _lists(self) -> tuple[str, ...]:
+        """The Chroma names under which the field may be stored as a list."""
+        if self.field == "source":
+            return ("_sources",)
+        if self.field == "key":
+            return ("key",)
+        return (self.field,) if _kind(self.field) in (Kind.ANY, Kind.TEXTS) else ()
+
+
+@dataclass(frozen=True)
+class Range(Where):
+    """The field, or an element of it, is `op` (gt, gte, lt, lte) `bound`; texts compare by code point."""
+
+    field: str
+    op: str
+    bound: str | int | float
+
+    def matches(self, image: Image) -> bool:
+        compare, wanted = _RANGE[self.op], _type(self.bound)
+        return any(
+            _type(value) is wanted and compare(value, self.bound) for value in _stored(image, self.field)
+        )
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        if negated or isinstance(self.bound, str):
+            return None  # Chroma orders numbers only, and cannot ask for pictures that lack a field
+        above = self.op in ("gt", "gte")
+        bound = min(self.bound, _EXACT) if above else max(self.bound, -_EXACT)
+        if abs(bound) > _EXACT:
+            return None
+        if not survives_chroma(bound):  # nor does what is stored
+            slack = max(abs(bound) * 1e-14, 1e-300)
+            bound += -slack if above else slack
+        # Against whole numbers Chroma cuts the bound's fraction off: so never the strict operators.
+        return {self.field: {"$gte" if above else "$lte": bound}}
+
+
+@dataclass(frozen=True)
+class Near(Where):
+    """Taken within `radius_km` of a point (degrees) along the great circle."""
+
+    lat: float
+    lon: float
+    radius_km: float
+
+    def matches(self, image: Image) -> bool:
+        if image.lat is None or image.lon is None:
+            return False
+        here, there = math.radians(self.lat), math.radians(image.lat)
+        east = math.radians(image.lon - self.lon)
+        # Haversine formula: R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984).
+        half = math.sin((there - here) / 2) ** 2 + math.cos(here) * math.cos(there) * math.sin(east / 2) ** 2
+        return 2 * _EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, half))) <= self.radius_km
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        if negated:
+            return None
+        angle = min(self.radius_km / _EARTH_RADIUS_KM, math.pi)
+        margin = 1e-6
+        north, south = (self.lat + sign * (math.degrees(angle) + margin) for sign in (1, -1))
+        band: list[JsonObject | None] = [{"lat": {"$gte": south}}, {"lat": {"$lte": north}}]
+        if north >= 90 or south <= -90:
+            return _all_of(band)
+        sine = min(1.0, math.sin(angle) / math.cos(math.radians(self.lat)))
+        spread = math.degrees(math.asin(sine)) + margin
+        west, east = self.lon - spread, self.lon + spread
+        inside: list[JsonObject | None] = [{"lon": {"$gte": west}}, {"lon": {"$lte": east}}]
+        if west < -180:
+            inside = [_any_of([{"lon": {"$gte": west + 360}}, {"lon": {"$lte": east}}])]
+        elif east > 180:
+            inside = [_any_of([{"lon": {"$gte": west}}, {"lon": {"$lte": east - 360}}])]
+        return _all_of([*band, *inside])
+
+
+@dataclass(frozen=True)
+class And(Where):
+    """Every part matches; with no part, everything does."""
+
+    parts: tuple[Where, ...]
+
+    def matches(self, image: Image) -> bool:
+        return all(part.matches(image) for part in self.parts)
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        return (_any_of if negated else _all_of)([part._narrow(negated=negated) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class Or(Where):
+    """At least one part matches."""
+
+    parts: tuple[Where, ...]
+
+    def matches(self, image: Image) -> bool:
+        return any(part.matches(image) for part in self.parts)
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        return (_all_of if negated else _any_of)([part._narrow(negated=negated) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class Not(Where):
+    """The part does not match, be it for want of the field."""
+
+    part: Where
+
+    def matches(self, image: Image) -> bool:
+        return not self.part.matches(image)
+
+    def _narrow(self, *, negated: bool) -> JsonObject | None:
+        return self.part._narrow(negated=not negated)
+
+
+def parse_where(obj: object, pointer: str = "/filters") -> Where:
+    """The condition that a request's JSON says; `pointer` is where it stands there (RFC 6901).
+
+    Dates without a time are midnight, times without an offset are UTC. Raises InvalidRequest, with one
+    error for each fault, for anything that is not a filter.
+    """
+    parser = _Parser()
+    where = parser.condition(obj, pointer, depth=1)
+    if parser.errors:
+        raise InvalidRequest("The filter is malformed: " + parser.errors[0]["message"], parser.errors)
+    return where
+
+
+def values_of(image: Image, field: str) -> Sequence[Scalar]:
+    """A built-in field's or metadata name's values as filters compare them: none, one, or those of a list.
+
+    Times are seconds since the epoch.
+    """
+    return _stored(image, field)
+
+
+class _Parser:
+    """Builds the tree and collects every fault on the way; after a fault the tree means nothing."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self._conditions = 0
+
+    def condition(self, obj: object, pointer: str, depth: int) -> Where:
+        if not isinstance(obj, Mapping):
+            return self._fault(pointer, "A filter is an object of field names and conditions.")
+        if depth > MAX_DEPTH:
+            return self._fault(pointer, f"A filter nests at most {MAX_DEPTH} levels deep.")
+        self._conditions += len(obj)
+        if self._conditions > MAX_CONDITIONS:
+            return self._fault(pointer, f"A filter holds at most {MAX_CONDITIONS} conditions.")
+        parts = [
+            self._member(str(name), value, f"{pointer}{pointer_to(name)}", depth)
+            for name, value in obj.items()
+        ]
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _member(self, name: str, value: object, pointer: str, depth: int) -> Where:
+        if name == "not":
+            return Not(self.condition(value, pointer, depth + 1))
+        if name not in ("and", "or"):
+            return self._field(name, value, pointer)
+        if not isinstance(value, list) or not value:
+            return self._fault(pointer, f"`{name}` takes a list of at least one filter.")
+        places = [f"{pointer}/{position}" for position in range(len(value))]
+        parts = tuple(self.condition(*part, depth + 1) for part in zip(value, places, strict=True))
+        return And(parts) if name == "and" else Or(parts)
+
+    def _field(self, name: str, value: object, pointer: str) -> Where:
+        if name == "near":
+            return self._near(value, pointer)
+        if name not in FIELDS and not METADATA_NAME.fullmatch(name):
+            return self._fault(
+                pointer, "A field name is 1 to 63 letters, digits and underscores, a letter first."
+            )
+        if not isinstance(value, Mapping):
+            return self._comparison(name, "eq", value, pointer)
+        if not value:
+            return self._fault(pointer, f"A condition needs an operator: {', '.join(_OPERATORS)}.")
+        parts = tuple(
+            self._comparison(name, str(op), operand, f"{pointer}{pointer_to(op)}")
+            for op, operand in value.items()
+        )
+        return parts[0] if len(parts) == 1 else And(parts)
+
+    def _comparison(self, field: str, op: str, operand: object, pointer: str) -> Where:
+        if op not in _OPERATORS:
+            return self._fault(pointer, f"Unknown operator; known are {', '.join(_OPERATORS)}.")
+        if op in _RANGE:
+            return self._range(field, op, operand, pointer)
+        if op in ("eq", "ne"):
+            values: Sequence[object] = [operand]
+            pointers = [pointer]
+        elif isinstance(operand, list) and len(operand) <= MAX_VALUES:
+            values, pointers = operand, [f"{pointer}/{position}" for position in range(len(operand))]
+        else:
+            return self._fault(pointer, f"`{op}` takes a list of at most {MAX_VALUES} values.")
+        checked = [self._value(field, value, at) for value, at in zip(values, pointers, strict=True)]
+        matches = In(field, tuple(value for value in checked if value is not None))
+        return Not(matches) if op in ("ne", "nin") else matches
+
+    def _range(self, field: str, op: str, operand: object, pointer: str) -> Where:
+        if _kind(field) is Kind.TEXTS:
+            return self._fault(pointer, f"`{field}` is a list of texts, which have no order: use eq or in.")
+        if isinstance(operand, bool):
+            return self._fault(pointer, f"`{op}` takes a number or a text.")
+        bound = self._value(field, operand, pointer)
+        return And(()) if bound is None else Range(field, op, bound)
+
+    def _value(self, field: str, value: object, pointer: str) -> Scalar | None:
+        """The value as it is compared: times in epoch seconds. None after a fault."""
+        kind = _kind(field)
+        is_text, is_flag = isinstance(value, str), isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not is_flag
+        if isinstance(value, float) and not math.isfinite(value):
+            self._fault(pointer, "A number must be finite.")
+        elif kind is Kind.TIME:
+            if isinstance(value, str) and (seconds := parse_rfc3339(value)) is not None:
+                return seconds
+            self._fault(pointer, "Not a date or date-time of RFC 3339, such as 2024-01-31T12:00:00Z.")
+        elif kind is Kind.NUMBER and not is_number:
+            self._fault(pointer, f"`{field}` is compared with numbers.")
+        elif kind in (Kind.TEXT, Kind.TEXTS) and not is_text:
+            self._fault(pointer, f"`{field}` is compared with texts.")
+        elif isinstance(value, str) and not is_unicode(value):
+            self._fault(pointer, "The text is not valid Unicode.")
+        elif isinstance(value, str | bool | int | float):
+            return value
+        else:
+            self._fault(pointer, "A value is a text, a number, true or false.")
+        return None
+
+    def _near(self, value: object, pointer: str) -> Where:
+        if not isinstance(value, Mapping):
+            return self._fault(pointer, "`near` takes an object with lat, lon and radius_km.")
+        limits = {"lat": (-90, 90), "lon": (-180, 180), "radius_km": (0, math.inf)}
+        numbers: dict[str, float] = {}
+        for name in (*limits, *(str(other) for other in value if other not in limits)):
+            at, number = f"{pointer}{pointer_to(name)}", value.get(name)
+            if name not in limits:
+                self._fault(at, "Unknown; `near` takes lat, lon and radius_km.")
+            elif name not in value:
+                self._fault(pointer, f"`near` needs {name}.")
+            elif not isinstance(number, int | float) or isinstance(number, bool):
+                self._fault(at, f"{name} is a number.")
+            elif not limits[name][0] <= number <= limits[name][1] or number == math.inf:
+                low, high = limits[name]
+                self._fault(at, f"{name} is from {low} to {high}." if high < math.inf else "Not a distance.")
+            else:
+                numbers[name] = float(min(number, 1e9))
+        return Near(**numbers) if len(numbers) == len(limits) else And(())
+
+    def _fault(self, pointer: str, message: str) -> Where:
+        self.errors.append({"pointer": pointer, "message": message})
+        return And(())
+
+
+def _kind(field: str) -> Kind:
+    return FIELDS.get(field, Kind.ANY)
+
+
+def _stored(image: Image, field: str) -> Sequence[Scalar]:
+    """The field's values in a picture: none if it lacks the field, several if it holds a list."""
+    if field == "source":
+        return [image.source, *image.sources]
+    if field == "key":
+        return image.keys
+    value = getattr(image, field, None) if field in FIELDS else image.metadata.get(field)
+    if value is None:
+        return ()
+    return value if isinstance(value, list) else (value,)
+
+
+def _type(value: Scalar) -> type:
+    """What may be compared with each other: whole and broken numbers may, truth values and numbers not."""
+    return float if type(value) is int else type(value)
+
+
+def _typed(value: Scalar) -> tuple[type, Scalar]:
+    return _type(value), value
+
+
+def _all_of(parts: Iterable[JsonObject | None]) -> JsonObject | None:
+    narrowing = [part for part in parts if part is not None]
+    if not narrowing:
+        return None
+    return narrowing[0] if len(narrowing) == 1 else {"$and": narrowing}
+
+
+def _any_of(parts: Iterable[JsonObject | None]) -> JsonObject | None:
+    narrowing: list[JsonObject] = []
+    for part in parts:
+        if part is None:
+            return None
+        narrowing.append(part)
+    if not narrowing:
+        return _NOTHING
+    return narrowing[0] if len(narrowing) == 1 else {"$or": narrowing}
+
+
+def _leaves(where: JsonObject) -> int:
+    parts = where.get("$and") or where.get("$or")
+    return sum(map(_leaves, parts)) if isinstance(parts, list) else 1

@@ -1,0 +1,336 @@
+"""The collections of one Chroma database, by name.
+
+A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
+holds its vectors. So a name can be switched to another physical collection in one write, and the search
+needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
+whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
+being made beside another, and that nobody sees. A Chroma collection's metadata say its format (formats.py).
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from chromadb import errors
+from chromadb.api import ServerAPI
+from chromadb.api.collection_configuration import CreateCollectionConfiguration
+from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.errors import NotFoundError
+from numpy.typing import NDArray
+
+from shared.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    IndexUnavailable,
+    InvalidRequest,
+    ModelMismatch,
+    Unavailable,
+)
+from shared.formats import FIELD, check_format
+from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
+from shared.index.connection import calls as _calls
+from shared.index.connection import http_server, in_process_server
+from shared.index.records import BATCH, Pointer, new_pointer
+from shared.index.search import EF_SEARCH
+from shared.models import COLLECTION_NAME, CollectionInfo
+
+log = structlog.get_logger(__name__)
+
+REGISTRY = "image-search-registry"
+FORMAT = 1  # of the registry and of the pictures' and keys' records
+POINTER_TTL_S = 2.0
+SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
+_STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
+# sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
+HNSW = CreateCollectionConfiguration(
+    hnsw={
+        "space": "cosine",
+        "ef_construction": 128,
+        "ef_search": EF_SEARCH,
+        "max_neighbors": 24,
+        "sync_threshold": 2_000,
+    }
+)
+
+_NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
+
+
+class Index:
+    """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
+
+    Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
+    WRITE_TIMEOUT_S (writes) or answers with a failure of its own, and NewerFormat.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tenant: str = "default_tenant",
+        database: str = "default_database",
+        token: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._connect = partial(http_server, url, token)
+        self._tenant, self._database = tenant, database
+        self.timeout_s = timeout_s
+        self._registry_collection: ChromaCollection | None = None
+        self._cache: dict[str, Opened] = {}
+        self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
+
+    @classmethod
+    def in_process(cls, folder: Path) -> "Index":
+        """An index in a folder without a server, for tests; those of one folder share their data."""
+        index = cls("")
+        index._server = in_process_server(folder)
+        return index
+
+    def ping(self) -> None:
+        with _calls(self.timeout_s):
+            self._server.heartbeat()
+
+    def collections(self) -> list[CollectionInfo]:
+        with _calls(self.timeout_s):
+            found = self._registry(lambda registry: registry.get(include=["metadatas"]))
+            infos = []
+            for name in sorted(name for name in found["ids"] if _STAGED not in name):
+                with contextlib.suppress(CollectionNotFound):
+                    infos.append(self.collection(name).info)
+            return infos
+
+    def collection(self, name: str) -> Collection:
+        """Raises CollectionNotFound."""
+        if _STAGED in name:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        with _calls(self.timeout_s):
+            return Collection(self, self.open(name).pointer)
+
+    def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
+        """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
+        check_collection_name(name)
+        with _calls(WRITE_TIMEOUT_S):
+            if self._pointer(name) is not None:
+                raise CollectionExists(f"The collection {name!r} exists already.")
+            proposed = new_pointer(name, model, fingerprint, dimension)
+            winner = self._propose(proposed)
+            if winner is None or winner.physical != proposed.physical:
+                raise CollectionExists(f"The collection {name!r} exists already.")
+            return Collection(self, self.reopen(name).pointer)
+
+    def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
+        """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
+        check_collection_name(name)
+        with _calls(WRITE_TIMEOUT_S):
+            try:
+                # Others may have deleted it just now, and who is to fill it must not fill what is gone.
+                pointer = self.open(name, max_age_s=0.0).pointer
+            except CollectionNotFound:
+                self._propose(new_pointer(name, model, fingerprint, dimension))
+                pointer = self.reopen(name).pointer
+        pointer.check_model(model, fingerprint)
+        return Collection(self, pointer)
+
+    def warn_of_foreign(self, model: str, fingerprint: str) -> None:
+        """Logs, at a start, which collections this model cannot read, and what to do."""
+        try:
+            for fault in self.foreign(model, fingerprint):
+                log.warning("collection_of_another_model", detail=fault)
+        except Unavailable as error:  # each request says it, too
+            log.warning("collections_not_looked_at", detail=error.detail)
+
+    def foreign(self, model: str, fingerprint: str) -> list[str]:
+        """What is to be said of each collection that this model did not write and cannot read."""
+        with _calls(self.timeout_s):
+            pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
+        faults = []
+        for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
+            if _STAGED in name:
+                continue
+            try:
+                Pointer(name=name, **record).check_model(model, fingerprint)
+            except ModelMismatch as mismatch:
+                faults.append(mismatch.detail)
+        return faults
+
+    def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
+        """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
+        staged = f"{name}{_STAGED}{fingerprint}"
+        with _calls(WRITE_TIMEOUT_S):
+            if self._pointer(staged) is None:
+                self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
+            return Collection(self, self.reopen(staged).pointer)
+
+    def staged(self, name: str, fingerprint: str) -> Collection:
+        """What `stage` has made. Raises CollectionNotFound."""
+        with _calls(self.timeout_s):
+            return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
+
+    def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
+        """Lets `name`, made if it is none, point at what is staged, in one write.
+
+        Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
+        Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
+        there, which is POINTER_TTL_S later.
+        """
+        with _calls(WRITE_TIMEOUT_S):
+            before, aside = self._pointer(name), staged.pointer
+            if before is not None and before.physical == aside.physical:  # the second try after a crash
+                return staged
+            keys = (before, aside) if before and not new_keys else (aside, before or aside)
+            pointers = [replace(aside, name=name, keys=keys[0].keys)]
+            if before:
+                pointers.append(replace(before, name=aside.name, keys=keys[1].keys))
+            names = [one.name for one in pointers]
+            fields: list[Any] = [one.fields for one in pointers]
+            vectors = np.repeat(_NO_VECTOR, len(names), axis=0)
+            self._registry(lambda registry: registry.upsert(names, vectors, fields))
+            self._cache.pop(name, None)
+            return Collection(self, self.reopen(aside.name).pointer)
+
+    @staticmethod
+    def wait_for_pointers() -> None:
+        """Until every process follows the latest switch."""
+        time.sleep(POINTER_TTL_S + 0.5)
+
+    def unstage(self, name: str) -> None:
+        """Deletes what is staged beside `name`."""
+        with _calls(WRITE_TIMEOUT_S):
+            names = self._registry(lambda registry: registry.get(include=[]))["ids"]
+            live = self._pointer(name)
+        for staged in (one for one in names if one.startswith(name + _STAGED)):
+            with _calls(WRITE_TIMEOUT_S):
+                pointer = self._pointer(staged)
+                self._cache.pop(staged, None)
+            if pointer is not None and (live is None or pointer.physical != live.physical):
+                self._drop(pointer.physical)
+            if pointer is not None and (live is None or pointer.keys != live.keys):
+                self._drop(pointer.keys)
+            with _calls(WRITE_TIMEOUT_S):
+                self._registry(methodcaller("delete", [staged]))
+
+    def delete(self, name: str) -> None:
+        """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
+        with _calls(WRITE_TIMEOUT_S):
+            pointer = self._pointer(name)
+            self._cache.pop(name, None)
+        if pointer is None:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        self.unstage(name)
+        self._drop(pointer.physical)
+        self._drop(pointer.keys)
+        still = pointer.physical
+        with _calls(WRITE_TIMEOUT_S):
+            self._registry(lambda registry: registry.delete([name], where={"physical": still}))
+        # Whoever opened it in between has made it anew.
+        self._drop(pointer.physical)
+
+    @cached_property
+    def _server(self) -> ServerAPI:
+        return self._connect()
+
+    def open(self, name: str, max_age_s: float = POINTER_TTL_S) -> Opened:
+        """Raises CollectionNotFound."""
+        cached = self._cache.get(name)
+        if cached is not None and time.monotonic() - cached.read_at < max_age_s:
+            return cached
+        read_at = time.monotonic()
+        pointer = self._pointer(name)
+        if cached is not None and cached.pointer == pointer:
+            opened = Opened(cached.pointer, cached.chroma, read_at)
+        else:
+            opened = self.reopen(name)
+        self._cache[name] = opened
+        return opened
+
+    def reopen(self, name: str) -> Opened:
+        """Follows the pointer whatever the cache says. Raises CollectionNotFound."""
+        self._cache.pop(name, None)
+        read_at = time.monotonic()
+        pointer = self._pointer(name)
+        if pointer is None:
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        chroma = self.make(pointer.physical)
+        if self._pointer(name) != pointer:
+            here = pointer.physical
+            if self._registry(lambda registry: registry.get(where={"physical": here}, include=[]))["ids"]:
+                return self.reopen(name)  # switched meanwhile
+            # Deleted meanwhile, and perhaps just made anew by us.
+            self._drop(pointer.physical)
+            raise CollectionNotFound(f"There is no collection {name!r}.")
+        # get_or_create silently keeps what another configuration made. Distributed Chroma has SPANN for HNSW.
+        made = chroma.configuration_json
+        if (made.get("hnsw") or made.get("spann") or {}).get("space") != "cosine":
+            raise IndexUnavailable(f"The collection {name!r} was not made for cosine similarity.")
+        self._cache[name] = Opened(pointer, chroma, read_at)
+        return self._cache[name]
+
+    def size(self, chroma: ChromaCollection) -> int:
+        """Counts the pictures, or says how many there were a while ago."""
+        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_S, 0))
+        if time.monotonic() - counted_at >= SIZE_TTL_S:
+            size = chroma.count()
+            self._sizes[chroma.name] = time.monotonic(), size
+        return size
+
+    def _pointer(self, name: str) -> Pointer | None:
+        found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))
+        return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
+
+    def _propose(self, pointer: Pointer) -> Pointer | None:
+        """Registers the pointer unless the name has one; returns the one that it has then."""
+        # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
+        self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [pointer.fields]))
+        return self._pointer(pointer.name)
+
+    def _registry(self, operation: Callable[[ChromaCollection], Any]) -> Any:
+        if self._registry_collection is not None:
+            with contextlib.suppress(NotFoundError):  # Chroma lost its data since
+                return operation(self._registry_collection)
+        self._registry_collection = self.make(REGISTRY)
+        return operation(self._registry_collection)
+
+    def make(self, physical: str) -> ChromaCollection:
+        """Opens a physical collection, and makes it if there is none."""
+        place = (self._tenant, self._database)
+        try:
+            # One that exists keeps the metadata that it was made with.
+            model = self._server.create_collection(physical, None, HNSW, {FIELD: FORMAT}, True, *place)
+        except errors.InvalidArgumentError as error:
+            raise IndexUnavailable("Chroma does not have the tenant or database.") from error
+        check_format((model.metadata or {}).get(FIELD), FORMAT, f"The Chroma collection {physical!r}")
+        return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+
+    def _drop(self, physical: str) -> None:
+        """Deletes a physical collection, some 5,000 records a second.
+
+        Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
+        as a whole, and gives them to the next records that it stores anywhere.
+        """
+        place = {"tenant": self._tenant, "database": self._database}
+        more = True
+        while more:
+            with _calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+                more = False
+                model = self._server.get_collection(physical, **place)
+                chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+                if ids := chroma.get(limit=BATCH, include=[])["ids"]:
+                    chroma.delete(ids)
+                    more = True
+                else:
+                    self._server.delete_collection(physical, **place)
+
+
+def check_collection_name(name: str) -> None:
+    """Raises InvalidRequest."""
+    if not COLLECTION_NAME.fullmatch(name):
+        raise InvalidRequest(
+            "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "
+            "a letter or digit first and last."
+        )

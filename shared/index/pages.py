@@ -1,0 +1,44 @@
+"""Pages of a collection's pictures in the order of their ids."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.index.filters import Where
+from shared.index.records import PLACES, from_record, place_of, read_records
+from shared.models import Image, JsonObject
+
+
+def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image]:
+    """Reads one stretch of ids after another, so wide that each has about as many as are needed.
+
+    Ids are hashes and so evenly spread; where a filter leaves few, the stretches grow.
+    """
+    start = place_of(after) if after else 0
+    width = max(1, PLACES * (limit + 32) // max(1, chroma.count()))
+    narrowed = where.to_chroma() if where else None
+    found: list[Image] = []
+    while start < PLACES and len(found) < limit:
+        stretch: JsonObject = {"$and": [{"_place": {"$gte": start}}, {"_place": {"$lt": start + width}}]}
+        if narrowed:
+            stretch["$and"].append(narrowed)
+        ids = chroma.get(where=stretch, include=[])["ids"]
+        rest = sorted(image_id for image_id in ids if image_id > after)
+        found += _matching(chroma, rest, limit - len(found), where)
+        start += width
+        if len(found) < limit:
+            width *= 2
+    return found
+
+
+def _matching(chroma: Any, ids: Sequence[str], limit: int, where: Where | None) -> list[Image]:
+    """The first `limit` of `ids`, in their order, that match."""
+    found: list[Image] = []
+    size = limit if where is None else max(limit, 500)
+    for start in range(0, len(ids), size):
+        images = [from_record(record) for record in read_records(chroma, list(ids[start : start + size]))]
+        found += sorted(
+            (image for image in images if where is None or where.matches(image)), key=lambda image: image.id
+        )
+        if len(found) >= limit:
+            break
+    return found[:limit]

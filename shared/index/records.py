@@ -1,0 +1,179 @@
+"""What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
+
+A picture's built-in fields and metadata keep the names under which users filter; they never collide
+(RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
+(provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
+start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that
+Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without
+end. The numbers also lie nearly right under their names, for ranges. A picture's keys are the list `key`.
+"""
+
+import json
+import math
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ModelMismatch
+from shared.index import provenance
+from shared.index.filters import survives_chroma
+from shared.index.provenance import Contribution, StoredPicture
+from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
+from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode
+
+Record = Mapping[str, Any]
+
+_REQUIRED = ("id", "source", "format", "width", "height", "bytes")
+_LISTS = ("tags", "colors")
+_PLACE_DIGITS = 12
+PLACES = 16**_PLACE_DIGITS
+_INT64 = range(-(2**63), 2**63)
+_MOST = 1e308
+# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
+BATCH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What the registry says of a logical collection.
+
+    `keys` is the Chroma collection of its keys, which stays with it when `physical` is switched: a picture's
+    id is the same whatever model encoded it.
+    """
+
+    name: str
+    physical: str
+    model: str
+    fingerprint: str
+    dimension: int
+    created_at: float
+    keys: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All but the name, which is the record's id."""
+        return {name: value for name, value in asdict(self).items() if name != "name"}
+
+    def check_model(self, model: str, fingerprint: str) -> None:
+        """Raises ModelMismatch unless the vectors are this model's."""
+        if self.fingerprint == fingerprint:
+            return
+        other = "other weights of it" if model == self.model else model
+        raise ModelMismatch(
+            f"The collection {self.name!r} was written by the model {self.model}, and {other} cannot read "
+            f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
+            f"IMAGE_SEARCH_MODEL to {self.model}."
+        )
+
+
+def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
+    """With a physical name that was never used before; Chroma forbids two dots in a row there."""
+    physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
+    created_at = round(time.time(), 3)
+    return Pointer(name, physical, model, fingerprint, dimension, created_at, f"{physical}-keys")
+
+
+def place_of(image_id: str) -> int:
+    """The first 48 of the id's 256 bits: pictures in the order of their ids are in the order of these."""
+    try:
+        return int(image_id[:_PLACE_DIGITS], 16)
+    except ValueError:
+        return 0
+
+
+def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
+    """Raises ValueError for a metadata name that is reserved or malformed."""
+    for name in image.metadata:
+        if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name metadata")
+    lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
+    values = {name: getattr(image, name) for name in (*_REQUIRED, *RANGES)} | lists | image.metadata
+    record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
+    version = provenance.common_version(image, made_of)
+    record["_owner"] = owner if version is None else f"{owner}@{version}"
+    if made_of and version is None:
+        record["_contributions"] = provenance.to_json(made_of)
+    record["_place"] = place_of(image.id)
+    if image.keys:
+        record["key"] = image.keys
+    if image.sources:
+        record["_sources"] = image.sources
+    if image.phash:
+        record["_phash"] = image.phash
+    extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
+    if extra:
+        record["_extra"] = json.dumps(extra)
+    return record
+
+
+def from_record(record: Record) -> Image:
+    values = {**record, **json.loads(record.get("_extra", "{}"))}
+    fields: dict[str, Any] = {name: values.pop(name, None) for name in _REQUIRED}
+    for name in RANGES:  # earlier versions let other values in
+        value = values.pop(name, None)
+        fields[name] = value if value is not None and in_range(name, value) else None
+    fields |= {name: values.pop(name, []) for name in _LISTS}
+    keys = values.pop("key", [])
+    metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
+    sources, phash = record.get("_sources", []), record.get("_phash", "")
+    fields["phash"] = phash if PHASH.fullmatch(phash) else None
+    return Image(**fields, sources=sources, metadata=metadata, keys=keys)
+
+
+def stored_picture(record: Record) -> StoredPicture:
+    image, written = from_record(record), record.get("_contributions")
+    owner, _, version = record["_owner"].partition("@")
+    made_of = provenance.from_json(written) if written else provenance.of_image(image, int(version or 0))
+    return StoredPicture(image, owner, made_of)
+
+
+def removals(before: Record, after: Record) -> dict[str, None]:
+    """What to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
+    return dict.fromkeys(before.keys() - after.keys())
+
+
+def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
+    found: Sequence[Record] = chroma.get(ids, include=["metadatas"])["metadatas"] or []
+    return found
+
+
+def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[Any]:
+    """`records`, by id, so that Chroma forgets what is stored under names that they lack: it merges them."""
+    gone = {old["id"]: removals(old, records[old["id"]]) for old in read_records(chroma, list(records))}
+    return [record | gone.get(image_id, {}) for image_id, record in records.items()]
+
+
+def write_records(
+    chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32], *, new: bool = False
+) -> None:
+    """With `new`, nothing is stored under these ids that would have to be forgotten."""
+    rows = list(records.values()) if new else _without_forgotten(chroma, records)
+    chroma.upsert(list(records), vectors, rows)
+
+
+def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
+    chroma.update(list(records), metadatas=_without_forgotten(chroma, records))
+
+
+def _survives(value: MetadataValue) -> bool:
+    """Whether Chroma gives back exactly this value."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_unicode, value))
+    if isinstance(value, str):
+        return is_unicode(value)
+    return value in _INT64 if isinstance(value, int) else survives_chroma(value)
+
+
+def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
+    """None where nothing near it can be stored."""
+    if value is None or _survives(value):
+        return value
+    if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return float(min(max(value, -_MOST), _MOST))

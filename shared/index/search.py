@@ -1,0 +1,334 @@
+"""The nearest pictures of one Chroma collection, filtered, without ever losing one that exists.
+
+Unfiltered queries take Chroma 3 to 4 ms and filtered ones 70 to 450 ms (60,000 x 512), so a filtered search
+first fetches more than it needs unfiltered and filters here. A first page takes one call, which brings the
+records, too. HNSW may also come back short, above all where many vectors are equal: then the missing ones
+are found by an exact scan.
+
+HNSW is approximate: asked for more, it may find a picture that it missed among fewer. So a search goes up
+steps that its query alone decides, and what a step finds anew is put behind what the steps below have found.
+Every page is then cut from the same list: pages neither repeat nor miss a picture.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.index.filters import Where
+from shared.index.records import Record, from_record
+from shared.models import Hit, Image, JsonObject
+
+PAGE = 1_000
+# How many a step asks for; the last covers the deepest page. Records cost 20 times what ids do, so where
+# records are needed the steps are closer. The first step brings them for a page that it suffices for.
+_FETCHES = (32, 256, 1_024, 4_096, 16_384)
+_FILTERED_FETCHES = (64, *(256 << step for step in range(7)))
+# A filter that leaves fewer than one in so many is left to Chroma.
+_SPARSE = 64
+# Where a filter leaves at most so many candidates, scoring them all is faster than asking HNSW.
+_EXACT_CANDIDATES = 1_000
+_EXACT_COLLECTION = 20_000
+_SURE = 4
+# HNSW looks at no fewer candidates than results are asked for. How many find the nearest of a text, whose
+# vector is far from all pictures', grows with the collection: some 200 among 100,000, 2,000 in a million
+# (docs/performance.md).
+EF_SEARCH = 256  # of every collection's HNSW: enough among 100,000
+_PICTURES_A_CANDIDATE = 500
+_MOST_CANDIDATES = 4_096
+_SAMPLE_PAGES = 25
+
+Vector = NDArray[np.float32]
+_NONE: Vector = np.empty((0, 0), np.float32)
+
+
+class Store(Protocol):
+    """What this module needs of a chromadb Collection."""
+
+    def get(self, *args: Any, **kwargs: Any) -> Any: ...
+    def query(self, *args: Any, **kwargs: Any) -> Any: ...
+    def count(self) -> int: ...
+
+
+class _Scored(NamedTuple):
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Some of what matches; above the score `reach` as much of it as HNSW finds among the `fetch` nearest."""
+
+    found: list[_Scored]
+    reach: float = -np.inf
+    fetch: float = np.inf
+
+
+def candidates_for(count: int) -> int:
+    """How many to ask for at least, to find a text's nearest among `count`; 0 where EF_SEARCH suffices."""
+    candidates = min(count // _PICTURES_A_CANDIDATE, _MOST_CANDIDATES)
+    return candidates if candidates > EF_SEARCH else 0
+
+
+def search(
+    store: Store,
+    vector: Vector,
+    *,
+    limit: int,
+    offset: int,
+    where: Where | None,
+    min_score: float | None,
+    exclude: str | None,
+    candidates: int = 0,
+) -> list[Hit]:
+    """Hits `offset` to `offset + limit` of all that match, best first, ties by id.
+
+    `candidates`: how many HNSW is asked for at least.
+    """
+    floor = -np.inf if min_score is None else min_score
+    needed = offset + limit + (exclude is not None)
+    nearest = _Nearest(store, vector, candidates)
+    filtered = None if where is None else _Filtered(store, nearest, where, floor)
+    plain = _Plain(store, nearest, with_records=needed < _FETCHES[0])
+    steps = plain.steps() if filtered is None else filtered.steps()
+    ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
+    page = sorted(ranking[offset : offset + limit], key=_order)
+    images = plain.images([one.id for one in page]) if filtered is None else filtered.matching
+    return [Hit(images[one.id], one.score) for one in page if one.id in images]
+
+
+def matching(
+    store: Store, vector: Vector, *, where: Where | None, min_score: float | None, most: int
+) -> tuple[list[Image], bool]:
+    """What matches of the `most` nearest that Chroma's `where` leaves, and whether this is all there is."""
+    narrowed = None if where is None else where.to_chroma()
+    ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
+    answer = _answer(store, vector, most, narrowed, "metadatas")
+    scored = _scored(answer)
+    images = {image.id: image for image in map(from_record, answer["metadatas"][0])}
+    floor = -np.inf if min_score is None else min_score
+    complete = len(ids) <= most
+    if complete:  # HNSW may have come back short
+        missed = [one for one in ids if one not in images]
+        scored += _score(store, vector, missed)
+        images |= {image.id: image for image in _images(store, missed)}
+    else:
+        complete = any(one.score < floor for one in scored)
+    inside = [images[one.id] for one in scored if one.score >= floor and one.id in images]
+    return [image for image in inside if where is None or where.matches(image)], complete
+
+
+def sample(store: Store, count: int) -> Vector:
+    """Vectors (n, dimension) of about `count` pictures, always the same ones, taken evenly over all.
+
+    Read a few at a time: the whole list of ids would take a second at a million, and neighbours in the order
+    of ingestion are often alike.
+    """
+    total = store.count()
+    several = max(1, count // _SAMPLE_PAGES)
+    if total <= count:
+        places = [(0, count)]
+    else:
+        places = [(total * page // _SAMPLE_PAGES, several) for page in range(_SAMPLE_PAGES)]
+    pages = [store.get(limit=limit, offset=at, include=["embeddings"])["embeddings"] for at, limit in places]
+    return np.concatenate([np.asarray(page, dtype=np.float32) for page in pages if len(page)] or [_NONE])
+
+
+def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
+    """Pages of those ids that exist with their vectors (float32, one row each)."""
+    for start in range(0, len(ids), PAGE):
+        answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
+        if answer["ids"]:
+            yield answer["ids"], np.asarray(answer["embeddings"], dtype=np.float32)
+
+
+def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:
+    """For each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
+    found = store.query(query_embeddings=list(vectors), n_results=count, include=["distances"])
+    scores = [np.clip(1.0 - np.asarray(row, np.float64), -1.0, 1.0).tolist() for row in found["distances"]]
+    return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
+
+
+def _order(one: _Scored) -> tuple[float, str]:
+    return -one.score, one.id
+
+
+def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
+    """At least `needed` of what scores `floor` or more, if there are so many: always of the same list."""
+    ranking: dict[str, _Scored] = {}
+    last_find = 0.0
+    for step in steps:
+        fresh = [one for one in step.found if one.score >= floor and one.id not in ranking]
+        ranking |= {one.id: one for one in sorted(fresh, key=_order)}
+        last_find = step.fetch if fresh else last_find
+        # Past the floor HNSW may still have missed some above it: unless four times as many add none.
+        if len(ranking) >= needed or (step.reach < floor and step.fetch >= _SURE * last_find):
+            break
+    return list(ranking.values())
+
+
+class _Nearest:
+    """What HNSW finds nearest to `vector` among at least so many `candidates`."""
+
+    def __init__(self, store: Store, vector: Vector, candidates: int) -> None:
+        self._store, self.vector = store, vector
+        self._candidates = candidates
+        self._asked = 0
+        self._found: list[_Scored] = []
+
+    def first(self, fetch: int) -> list[_Scored]:
+        if fetch > self._asked:
+            self._asked = max(fetch, self._candidates)
+            self._found = _query(self._store, self.vector, self._asked)
+        return self._found[:fetch]
+
+    def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
+        """In one call, where that does not bring records that nobody wants; else none are found."""
+        if self._candidates > fetch:
+            return self.first(fetch), []
+        answer = _answer(self._store, self.vector, fetch, None, "metadatas")
+        return _scored(answer), answer["metadatas"][0]
+
+
+class _Plain:
+    """One unfiltered search; `with_records`: its first step, likely the only one, asks for them, too."""
+
+    def __init__(self, store: Store, nearest: _Nearest, *, with_records: bool) -> None:
+        self._store, self._nearest = store, nearest
+        self._with_records = with_records
+        self._records: dict[str, Record] = {}
+
+    def steps(self) -> Iterator[_Step]:
+        for fetch in _FETCHES:
+            found = self._query(fetch)
+            if len(found) == fetch:
+                yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)
+            elif len(found) >= (total := self._store.count()):
+                yield _Step(found)
+                return
+            elif total <= _EXACT_COLLECTION:
+                yield _Step(_score(self._store, self._nearest.vector, self._store.get(include=[])["ids"]))
+                return
+            elif fetch > _FETCHES[0]:
+                yield _Step(found)
+                return
+
+    def images(self, ids: Sequence[str]) -> dict[str, Image]:
+        """Of those that still exist."""
+        lacking = [one for one in ids if one not in self._records]
+        known = {one: from_record(self._records[one]) for one in ids if one in self._records}
+        return known | {image.id: image for image in _images(self._store, lacking)}
+
+    def _query(self, fetch: int) -> list[_Scored]:
+        if fetch > _FETCHES[0] or not self._with_records:
+            return self._nearest.first(fetch)
+        found, records = self._nearest.with_records(fetch)
+        self._records = {record["id"]: record for record in records}
+        return found
+
+
+class _Filtered:
+    """One filtered search; `matching` is what was seen of the collection and matches, by id.
+
+    What scores less than `floor` need not be looked at.
+    """
+
+    def __init__(self, store: Store, nearest: _Nearest, where: Where, floor: float) -> None:
+        self._store, self._nearest, self._where, self._floor = store, nearest, where, floor
+        self._narrowed = where.to_chroma()
+        self._seen: set[str] = set()
+        self.matching: dict[str, Image] = {}
+
+    def steps(self) -> Iterator[_Step]:
+        for fetch in _FILTERED_FETCHES:
+            found = self._query(fetch)
+            matching = [one for one in found if one.id in self.matching]
+            if len(found) < fetch and len(found) >= self._store.count():
+                yield _Step(matching)
+                return
+            step = _cut_off(found, matching, fetch)
+            yield step
+            if step.reach >= self._floor and _SPARSE * len(matching) < len(found):
+                break
+        candidates = self._store.get(where=self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
+        if len(candidates) > _EXACT_CANDIDATES:
+            yield from self._narrowed_steps()
+        self._see(_scan(self._store, self._narrowed))
+        yield _Step(_score(self._store, self._nearest.vector, list(self.matching)))
+
+    def _narrowed_steps(self) -> Iterator[_Step]:
+        most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
+        for fetch in _FETCHES[2:]:
+            if fetch > most:
+                return
+            found = _query(self._store, self._nearest.vector, fetch, self._narrowed)
+            self._see_fresh(found)
+            yield _cut_off(found, [one for one in found if one.id in self.matching], fetch)
+            if len(found) < fetch:
+                return
+
+    def _query(self, fetch: int) -> list[_Scored]:
+        if self._seen:
+            found = self._nearest.first(fetch)
+        else:
+            found, records = self._nearest.with_records(fetch)
+            self._see(map(from_record, records))
+        self._see_fresh(found)
+        return found
+
+    def _see_fresh(self, found: Sequence[_Scored]) -> None:
+        fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
+        self._see(_images(self._store, fresh))
+
+    def _see(self, images: Iterable[Image]) -> None:
+        for image in images:
+            self._seen.add(image.id)
+            if self._where.matches(image):
+                self.matching[image.id] = image
+
+
+def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
+    """Leaves out what ties with the worst of `found`: the same score may go on behind it, with lower ids."""
+    reach = min((one.score for one in found), default=np.inf)
+    return _Step([one for one in matching if one.score > reach], reach, fetch)
+
+
+def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[_Scored]:
+    return _scored(_answer(store, vector, count, narrowed))
+
+
+def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | None, *include: str) -> Any:
+    return store.query(
+        query_embeddings=[vector], n_results=count, where=narrowed, include=["distances", *include]
+    )
+
+
+def _scored(answer: Any) -> list[_Scored]:
+    scores = np.clip(1.0 - np.asarray(answer["distances"][0], dtype=np.float64), -1.0, 1.0).tolist()
+    return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
+
+
+def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
+    """Every one of `ids` with its exact score."""
+    query = vector.astype(np.float64) / np.linalg.norm(vector)
+    scored: list[_Scored] = []
+    for page, rows in vectors(store, ids):
+        cosines = (rows @ query) / np.linalg.norm(rows, axis=1)
+        scores = np.clip(cosines, -1.0, 1.0).tolist()
+        scored += [_Scored(*one) for one in zip(page, scores, strict=True)]
+    return scored
+
+
+def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
+    offset = 0
+    while records := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"])["metadatas"]:
+        yield from map(from_record, records)
+        offset += len(records)
+
+
+def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
+    for start in range(0, len(ids), PAGE):
+        page = list(ids[start : start + PAGE])
+        yield from map(from_record, store.get(ids=page, include=["metadatas"])["metadatas"])

@@ -1,0 +1,284 @@
+"""Changing pictures and keys: what some changes touch is loaded, changed here, and written back.
+
+Only the holder of the index writer's lease may do so. A crash in the middle of `save` leaves what the same
+changes, made once more, complete: keys are written first and name every picture that may still claim them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.errors import CollectionNotFound, Unavailable
+from shared.index.collection import Collection
+from shared.index.provenance import (
+    MAX_CONTRIBUTIONS,
+    Contribution,
+    KeyRecord,
+    StoredPicture,
+    assembled,
+    of_image,
+    with_contribution,
+)
+from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
+from shared.storage.vector_log import Addition
+
+Vector = NDArray[np.float32]
+Outcome = ItemState | str  # a string says why the index refused the item
+
+_NO_VECTOR: Vector = np.empty(0, np.float32)
+
+log = structlog.get_logger(__name__)
+
+
+class WriteBatch:
+    """Some pictures and keys of a collection.
+
+    What is to be added must be among `ids` and its key among `keys`. `removals`: versions at which pictures
+    were removed; what is older is not added. Changes may come in any order, and twice; but those of metadata
+    last as long as the picture.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        *,
+        ids: Iterable[str] = (),
+        keys: Iterable[str] = (),
+        removals: Mapping[str, int] | None = None,
+    ) -> None:
+        self._collection = collection
+        self._removals = removals or {}
+        self._loaded_keys: dict[str, KeyRecord] = {}
+        self._loaded: dict[str, StoredPicture] = {}
+        self._keys: dict[str, KeyRecord] = {}
+        self._pictures: dict[str, StoredPicture] = {}
+        self._vectors: dict[str, Vector] = {}
+        self._lost_to: dict[str, set[str]] = {}
+        self._load(ids, keys)
+
+    def _load(self, ids: Iterable[str], keys: Iterable[str]) -> None:
+        new_keys = [key for key in dict.fromkeys(keys) if key not in self._keys]
+        records = self._collection.key_records(new_keys) if new_keys else {}
+        touched = [*ids, *(one for record in records.values() for one in record.candidates)]
+        pictures = self._collection.stored([one for one in dict.fromkeys(touched) if one not in self._loaded])
+        self._loaded_keys |= records
+        self._loaded |= pictures
+        self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys}
+        self._pictures |= pictures
+
+    @property
+    def pictures(self) -> Mapping[str, StoredPicture]:
+        """By id: those that were loaded and are left, and those that were added."""
+        return self._pictures
+
+    @property
+    def keys(self) -> Mapping[str, KeyRecord]:
+        return self._keys
+
+    def picture(self, image_id: str) -> StoredPicture | None:
+        return self._pictures.get(image_id)
+
+    def is_removed(self, image_id: str, version: int) -> bool:
+        return self._removals.get(image_id, 0) > version
+
+    def add(self, image: Image, owner: str, version: int, vector: Vector) -> Outcome:
+        """One item's picture, under its keys.
+
+        The first item to bring a picture owns it, and is `indexed` however often it is delivered; every
+        other item is a `duplicate` that adds its source, key and metadata. What is older than what its key
+        points at, or than a removal, changes nothing.
+        """
+        before = self._pictures.get(image.id)
+        outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
+        if self.is_removed(image.id, version):
+            for key in image.keys:  # what it pointed at before was replaced all the same
+                self.remove_key(key, version)
+            return outcome
+        if before is not None and _is_full(before, image.keys):
+            return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
+        lost = {key for key in image.keys if not self._point(key, image.id, version)}
+        new = [one for one in of_image(image, version) if one.key is None or one.key not in lost]
+        if new:
+            before = self._pictures.get(image.id)  # without what its keys said before they pointed elsewhere
+            made_of = before.contributions if before else ()
+            self._put(before.image if before else image, before.owner if before else owner, made_of, *new)
+            self._vectors[image.id] = vector
+        return outcome
+
+    def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
+        """Merges `metadata`, where None takes a name away; returns the picture's. KeyError without it."""
+        before = self._pictures[image_id]
+        change = Contribution(version, metadata=dict(metadata))
+        self._put(before.image, before.owner, before.contributions, change)
+        return self._pictures[image_id].image.metadata
+
+    def remove(self, image_id: str, version: int) -> bool:
+        """Takes away what was said of a picture until then; whether it is there."""
+        before = self._pictures.get(image_id)
+        if before is None:
+            return False
+        gone = [
+            (one.key, one.version)
+            for one in before.contributions
+            if one.key is not None and one.version <= version
+        ]
+        self._load((), (key for key, _ in gone))
+        for key, until in gone:
+            self._raise_floor(key, until)
+        self._put(before.image, before.owner, [one for one in before.contributions if one.version > version])
+        return True
+
+    def remove_key(self, key: str, version: int) -> bool:
+        """Takes away what the key said of any picture until then; whether there was something."""
+        self._raise_floor(key, version)
+        pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
+        return any(pruned)
+
+    def replay(self, record: JsonObject) -> None:
+        """Makes a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+
+        Records go in the order of their segments' names, which is that of their versions but for items of
+        one job, whose order does not matter. Raises ValueError for an `op` that is not known.
+        """
+        version: int = record["version"]
+        match record["op"]:
+            case "add":
+                addition = Addition.from_record(record)
+                self._load([addition.image.id], addition.image.keys)
+                self.add(addition.image, addition.owner, version, _NO_VECTOR)
+            case "delete":
+                self._load([record["id"]], ())
+                self.remove(record["id"], version)
+            case "delete_key":
+                self._load((), [record["key"]])
+                self.remove_key(record["key"], version)
+            case "patch":
+                self._load([record["id"]], ())
+                if record["id"] in self._pictures:  # else replaced by an item that was delivered later
+                    self.change(record["id"], version, record["metadata"])
+            case op:
+                raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
+
+    def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
+        """Writes what has changed, calling `check`, which may raise, before each write.
+
+        Returns what Chroma refused, id -> why, and the ids of the pictures that are gone.
+        """
+        keys = [one for key, one in self._keys.items() if self._loaded_keys.get(key, KeyRecord(key)) != one]
+        if keys:
+            check()
+            self._collection.write_keys(keys)
+        fresh = [one for image_id, one in self._pictures.items() if image_id not in self._loaded]
+        refused = _halving(self._insert, fresh, check)
+        changed = [
+            one
+            for image_id, one in self._pictures.items()
+            if self._loaded.get(image_id, one) != one and not self._keeps(image_id, refused)
+        ]
+        refused |= _halving(self._collection.update, changed, check)
+        gone = [
+            image_id
+            for image_id in self._loaded
+            if image_id not in self._pictures and not self._keeps(image_id, refused)
+        ]
+        if gone:
+            check()
+            self._collection.delete(gone)
+        return refused, gone
+
+    def _insert(self, pictures: Sequence[StoredPicture]) -> None:
+        self._collection.upsert(
+            [one.image for one in pictures],
+            np.stack([self._vectors[one.image.id] for one in pictures]),
+            [one.owner for one in pictures],
+            [one.contributions for one in pictures],
+            new=True,
+        )
+
+    def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:
+        """Whether it lost a key to a picture that could not be written: then it stays as it was."""
+        return bool(self._lost_to.get(image_id, set()) & refused.keys())
+
+    def _raise_floor(self, key: str, version: int) -> None:
+        record = self._keys[key]
+        self._keys[key] = replace(record, floor=max(record.floor, version))
+
+    def _point(self, key: str, image_id: str, version: int) -> bool:
+        """Lets the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
+        record = self._keys[key]
+        if version <= record.floor:
+            return False
+        others = {
+            other: max(versions)
+            for other in record.candidates
+            if other != image_id and (versions := self._versions(self._pictures, other, key))
+        }
+        latest = max(others.values(), default=0)
+        wins = version > latest
+        holder = image_id if wins else max(others, key=lambda other: others[other])
+        claiming = [one for one in record.candidates if self._versions(self._loaded, one, key)]
+        before = tuple(dict.fromkeys(one for one in claiming if one != holder))
+        floor = max(record.floor, latest if wins else version)
+        self._keys[key] = KeyRecord(key, floor, holder, before)
+        for other in dict.fromkeys([*record.candidates, image_id]):
+            if self._prune(other, key) and other != holder:
+                self._lost_to.setdefault(other, set()).add(holder)
+        return wins
+
+    @staticmethod
+    def _versions(pictures: Mapping[str, StoredPicture], image_id: str, key: str) -> list[int]:
+        picture = pictures.get(image_id)
+        return picture.key_versions(key) if picture else []
+
+    def _prune(self, image_id: str, key: str) -> bool:
+        """Takes away what is at or under the key's floor; whether there was something."""
+        picture, floor = self._pictures.get(image_id), self._keys[key].floor
+        if picture is None:
+            return False
+        left = [one for one in picture.contributions if one.key != key or one.version > floor]
+        if len(left) == len(picture.contributions):
+            return False
+        self._put(picture.image, picture.owner, left)
+        return True
+
+    def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
+        whole = tuple(made_of)
+        for one in new:
+            whole = with_contribution(whole, one)
+        result = assembled(image, whole)
+        if result is None:
+            self._pictures.pop(image.id, None)
+        else:
+            self._pictures[image.id] = StoredPicture(result, owner, whole)
+
+
+def _is_full(picture: StoredPicture, keys: Sequence[str]) -> bool:
+    return bool(keys) and len({*picture.image.keys, *keys}) > MAX_CONTRIBUTIONS
+
+
+def _halving(
+    write: Callable[[Sequence[StoredPicture]], None],
+    pictures: Sequence[StoredPicture],
+    check: Callable[[], None],
+) -> dict[str, str]:
+    """Writes `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why."""
+    if not pictures:
+        return {}
+    check()
+    try:
+        write(pictures)
+    except (Unavailable, CollectionNotFound):
+        raise
+    except Exception:
+        if len(pictures) > 1:
+            middle = len(pictures) // 2
+            half = partial(_halving, write, check=check)
+            return half(pictures[:middle]) | half(pictures[middle:])
+        image_id = pictures[0].image.id
+        log.exception("row_refused", image_id=image_id)
+        return {image_id: "The index refused this picture's record; the worker's log says why."}
+    return {}

@@ -1,0 +1,66 @@
+"""The ledger's part of politeness: how fast the whole fleet may ask each foreign host, and whether at all."""
+
+import json
+import math
+from dataclasses import dataclass
+
+from shared.errors import ItemError
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
+
+FAILURES_TO_OPEN = 10  # in a row: one lost picture says nothing about its host
+OPEN_S, LONGEST_OPEN_S = 30.0, 300.0
+PROBE_S = 30.0  # how long the others wait for what the one try after an open breaker brings
+_FORGET_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class HostTurn:
+    """When a host may be asked: in `wait_s`, unless `refusal` says why it is not asked at all meanwhile.
+
+    `failures` is how often it has failed in a row.
+    """
+
+    wait_s: float
+    failures: int
+    refusal: ItemError | None
+
+
+class HostLedger:
+    """A token bucket and a circuit breaker per host, shared by every worker."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
+        """Reserves the next turn at `host`, unless that is more than `longest_wait_s` away.
+
+        A second's worth of requests may go at once. An open breaker lets one try through when its time is
+        over, and the rest once that has brought an answer.
+        """
+        burst = max(1, math.floor(rate_per_s))
+        wait, failures, error = self._redis.run(
+            "host_turn", host, 1 / rate_per_s, burst, longest_wait_s, _FORGET_S, PROBE_S
+        )
+        return HostTurn(float(wait), int(failures), _refusal(error, int(failures)) if error else None)
+
+    def answered(self, host: str) -> None:
+        """The host works: its breaker closes."""
+        self._redis.call("hdel", f"{PREFIX}host:{host}", "failures", "open", "until", "opened", "error")
+
+    def failed(self, host: str, error: ItemError, pause_s: float) -> None:
+        """Counts a failure; `pause_s` is what the host's Retry-After asked for, which holds for all.
+
+        After FAILURES_TO_OPEN in a row the breaker opens for OPEN_S, doubling each time that the next try
+        fails too.
+        """
+        kept = json.dumps([error.code, error.detail, error.http_status])
+        self._redis.run(
+            "host_failed", host, kept, pause_s, FAILURES_TO_OPEN, OPEN_S, LONGEST_OPEN_S, _FORGET_S
+        )
+
+
+def _refusal(kept: str, failures: int) -> ItemError:
+    code, detail, http_status = json.loads(kept)
+    said = f"not asked: the host has failed {failures} times in a row, the last time with: {detail}"
+    return ItemError(code, said, http_status=http_status)

@@ -1,0 +1,32 @@
+"""Keeping a lease while work goes on."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from shared.errors import LedgerUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def renewing(renew: Callable[[], object], lease_s: float) -> Iterator[None]:
+    """Calls `renew` from a thread, three times per `lease_s`, for as long as the block runs."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(lease_s / 3):
+            try:
+                renew()
+            except LedgerUnavailable as error:
+                log.warning("lease_not_renewed", reason=error.detail)
+
+    thread = threading.Thread(target=run, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()

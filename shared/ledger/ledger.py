@@ -1,0 +1,429 @@
+"""The ledger: what every job, item and chunk is doing, in Redis. scripts.py lists the keys.
+
+A chunk waits at a stage (`queued`) until a delivered message claims it (`running`, under a lease), and
+leaves it by `advance`; what neither moves on nor renews its lease is found by `sweep` and sent again. So a
+message may be lost, doubled or late without an item being lost or counted twice.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from shared.errors import (
+    IdempotencyMismatch,
+    JobFinished,
+    JobNotFound,
+    JobRunning,
+    NothingToRetry,
+)
+from shared.ledger.connection import Connection
+from shared.ledger.hosts import HostLedger
+from shared.ledger.patience import persistently
+from shared.ledger.scripts import PREFIX
+from shared.ledger.workers import WorkerLedger
+from shared.ledger.writer import WriterLedger
+from shared.models import (
+    ITEM_STATES,
+    Chunk,
+    Claim,
+    ItemState,
+    Job,
+    JobError,
+    JobKind,
+    JobStatus,
+    JsonObject,
+    Stage,
+)
+
+CHUNK_LEASE_S = 30.0
+ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
+RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
+UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
+INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
+MAX_JOB_ITEMS = 5_000_000
+READING_LEASE_S = 120.0
+IDEMPOTENCY_TTL_S = 24 * 3600
+MAX_ERRORS = 20
+ADVANCE_PATIENCE_S = 8.0  # finished work is not redone because of a restart
+INDEX_WINDOW = 256
+FINAL = "finish"  # the payload of the chunk beyond a job's items
+_SCAN_BYTES = 65_536
+
+
+def new_job_id() -> str:
+    return secrets.token_hex(12)
+
+
+class Ledger:
+    """Jobs and their chunks; `hosts`, `workers` and `writer` are the ledger's other parts.
+
+    All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
+    The first one to reach Redis raises NewerFormat, and so does each that follows, when what is there is of a
+    newer version.
+    """
+
+    def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
+        self._job_ttl_s = job_ttl_s
+        self._redis = Connection(url, client)
+        self.hosts = HostLedger(self._redis)
+        self.workers = WorkerLedger(self._redis)
+        self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)
+
+    def ping(self) -> None:
+        self._redis.call("ping")
+
+    # Jobs
+
+    def create(
+        self,
+        job_id: str,
+        *,
+        collection: str,
+        total: int,
+        chunk_size: int,
+        callback_url: str | None = None,
+        reading: bool = False,
+        idempotency: tuple[str, str] | None = None,
+        kind: JobKind = JobKind.INGEST,
+        options: JsonObject | None = None,
+        final_stage: Stage | None = None,
+    ) -> str:
+        """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+
+        With `final_stage` it has one more chunk, beyond its items and at that stage, once no item is open:
+        its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
+
+        `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
+        the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
+        """
+        key, digest = idempotency or ("", "")
+        job = {
+            "id": job_id,
+            "collection": collection,
+            "total": total,
+            "chunk_size": chunk_size,
+            "callback": callback_url or "",
+            "reading": reading,
+            "reading_lease": READING_LEASE_S,
+            "ttl": self._job_ttl_s,
+            "idempotency_key": key,
+            "digest": digest,
+            "idempotency_ttl": IDEMPOTENCY_TTL_S,
+            "most_items": MAX_JOB_ITEMS,
+            "kind": kind,
+            "options": json.dumps(options or {}),
+            "final_stage": final_stage or "",
+        }
+        answer = self._redis.run("create", json.dumps(job))
+        return _same_request(answer, digest)
+
+    def idempotent_job(self, key: str, digest: str) -> str | None:
+        """The job that `key` made, if any. Raises IdempotencyMismatch when it was made by another request."""
+        answer = self._redis.call("get", f"{PREFIX}idem:{key}")
+        return None if answer is None else _same_request(answer, digest)
+
+    def extend(self, job_id: str, count: int) -> None:
+        """`count` more items of a streamed body are in the manifest.
+
+        Raises JobFinished when the job was cancelled or its reader given up for lost.
+        """
+        answer = self._redis.run("extend", job_id, count, READING_LEASE_S)
+        if answer == 0:
+            raise JobFinished(f"Job {job_id} takes no more items: it was cancelled or its body timed out.")
+        _check_found(answer, job_id)
+
+    def close(self, job_id: str, *, truncated: bool) -> None:
+        """The body of a streamed job was read to its end, or broke off (`truncated`)."""
+        _check_found(self._redis.run("close", job_id, int(truncated)), job_id)
+
+    def get(self, job_id: str) -> Job:
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(f"{PREFIX}job:{job_id}")
+            pipeline.lrange(f"{PREFIX}errors:{job_id}", 0, MAX_ERRORS - 1)
+            fields, errors = pipeline.execute()
+        if not fields:
+            raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
+        return _job(job_id, fields, [JobError(**json.loads(error)) for error in errors])
+
+    def list_jobs(
+        self, status: JobStatus | None, cursor: str | None, limit: int
+    ) -> tuple[list[Job], str | None]:
+        """Jobs, newest first, that were made before `cursor` (a creation time)."""
+        bound = f"({cursor}" if cursor else "+inf"
+        jobs: list[Job] = []
+        while True:
+            ids = self._redis.call(
+                "zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True
+            )
+            for job_id, created in ids:
+                bound = f"({created!r}"
+                try:
+                    job = self.get(job_id)
+                except JobNotFound:
+                    continue
+                if status in (None, job.status):
+                    jobs.append(job)
+                    if len(jobs) == limit:
+                        return jobs, repr(created)
+            if len(ids) < limit:
+                return jobs, None
+
+    def cancel(self, job_id: str) -> Job:
+        """Every open item becomes cancelled. Raises JobFinished when there is nothing left to cancel."""
+        answer = self._redis.run("cancel", job_id)
+        _check_found(answer, job_id)
+        job = self.get(job_id)
+        if answer == 0 and job.status is not JobStatus.CANCELLED:
+            raise JobFinished(f"Job {job_id} has already {job.status}.")
+        return job
+
+    def retry(self, job_id: str) -> Job:
+        """The failed items of a finished job become pending again. Raises JobRunning, NothingToRetry."""
+        answer = self._redis.run("retry", job_id)
+        _check_found(answer, job_id)
+        if answer == -2:
+            raise JobRunning(f"Job {job_id} is still running; retry it when it has finished.")
+        if answer == 0:
+            raise NothingToRetry(f"Job {job_id} has no failed items.")
+        return self.get(job_id)
+
+    def items(
+        self, job_id: str, status: ItemState | None, start: int, limit: int
+    ) -> tuple[list[tuple[int, ItemState]], int | None]:
+        """Up to `limit` (index, state) from item `start` on, and where to go on (None at the end)."""
+        total = self.get(job_id).total
+        found: list[tuple[int, ItemState]] = []
+        at = start
+        while at < total:
+            block = self._redis.call("getrange", f"{PREFIX}states:{job_id}", at, at + _SCAN_BYTES - 1)
+            for offset, digit in enumerate(block):
+                state = ITEM_STATES[int(digit)]
+                if status in (None, state):
+                    if len(found) == limit:
+                        return found, at + offset
+                    found.append((at + offset, state))
+            if not block:
+                break
+            at += len(block)
+        return found, None
+
+    # Chunks
+
+    def dispatch(self) -> list[Chunk]:
+        """Chunks, of every open job in turn, that may be fetched now; each must be sent a fetch message.
+
+        The window follows the workers that are seen: two chunks a fetch slot, none while encode is four
+        chunks a slot behind, so that a new job waits behind seconds of work, whatever was queued before it.
+        """
+        slots = dict.fromkeys(Stage, 0)
+        for worker in self.workers.seen():
+            for queue in worker.queues:
+                slots[Stage(queue)] += worker.slots
+        fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
+        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
+        return [Chunk.parse(ref) for ref in refs]
+
+    def claim(self, chunk: Chunk, stage: Stage) -> Claim | None:
+        """A lease of CHUNK_LEASE_S on a chunk that waits at `stage`; None when there is nothing to do."""
+        token = secrets.token_hex(8)
+        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_S)
+        return _claim(answer, stage, token) if answer else None
+
+    def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
+        """Leases, all under one token, on the chunks that have waited longest: one at least, as far as
+        chunks are of one size up to `most_items`.
+        """
+        token = secrets.token_hex(8)
+        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_S, most_items)
+        return [_claim(answer, stage, token) for answer in answers]
+
+    def pending(self, claim: Claim) -> list[int]:
+        """The indices of the claim's items that are still to be fetched."""
+        block = self._redis.call(
+            "getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1
+        )
+        return [claim.first_item + offset for offset, digit in enumerate(block) if digit == "0"]
+
+    def renew(self, claims: Sequence[Claim]) -> int:
+        """Prolongs leases of one token; returns how many are still held."""
+        refs = [claim.chunk.ref for claim in claims]
+        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_S, *refs))
+
+    def advance(
+        self,
+        claim: Claim,
+        *,
+        moves: Sequence[tuple[int, ItemState]],
+        errors: Sequence[JobError] = (),
+        next_stage: Stage | None = None,
+        payload: str = "",
+        retry_delay_s: float | None = None,
+        hold_s: float = 0.0,
+        result: JsonObject | None = None,
+        complete: bool = False,
+    ) -> bool:
+        """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
+
+        With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. With
+        `hold_s` this attempt was postponed, and the job sends no more chunks for that long. `result` becomes
+        the job's; `complete` says that its final chunk did all that it was to do.
+
+        Returns False, having changed nothing, when the lease was lost or the job cancelled; True when this
+        claim has ended by an earlier call, whose answer may not have come back.
+        """
+        end = {
+            "ref": claim.chunk.ref,
+            "token": claim.token,
+            "next_stage": next_stage or "",
+            "payload": payload,
+            "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
+            "errors": [asdict(error) for error in errors],
+            "retry_delay": -1 if retry_delay_s is None else retry_delay_s,
+            "resend": INDEX_RESEND_S if next_stage is Stage.INDEX else RESEND_S,
+            "most_errors": MAX_ERRORS,
+            "result": json.dumps(result) if result else "",
+            "complete": complete,
+            "hold": hold_s,
+            "repeat_s": ADVANCED_S,
+        }
+        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end)), ADVANCE_PATIENCE_S))
+
+    def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
+        """Gives claims of one token back, to be delivered again after `delay_s`."""
+        refs = [claim.chunk.ref for claim in claims]
+        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), *refs)
+
+    def sweep(self) -> list[tuple[Stage, Chunk]]:
+        """Chunks with an expired lease or delay, or a message that seems lost: send each, then say `sent`."""
+        answer = self._redis.run("sweep", 1000, UNSENT_S)
+        return [
+            (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
+        ]
+
+    def sent(self, chunks: Sequence[Chunk]) -> None:
+        """The messages of chunks that `sweep` gave are on their way."""
+        if chunks:
+            self._redis.run("sent", RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
+
+    # Housekeeping
+
+    def abandoned_readers(self) -> list[str]:
+        """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
+        return list(self._redis.call("zrangebyscore", f"{PREFIX}reading", "-inf", self._redis.now()))
+
+    def expired_jobs(self) -> list[str]:
+        return list(
+            self._redis.call("zrangebyscore", f"{PREFIX}expiry", "-inf", self._redis.now(), start=0, num=100)
+        )
+
+    def forget_job(self, job_id: str) -> bool:
+        """Forgets an expired job; returns False, having done nothing, when a retry revived it."""
+        return bool(self._redis.run("forget_job", job_id))
+
+    def exists(self, job_id: str) -> bool:
+        return bool(self._redis.call("exists", f"{PREFIX}job:{job_id}"))
+
+    def due_callback(self, hold_s: float) -> str | None:
+        """A finished job whose callback is due, if any; it is not due again, for anybody, for `hold_s`."""
+        job_id: str | None = self._redis.run("due_callback", hold_s)
+        return job_id
+
+    def callback_tried(self, job_id: str) -> int:
+        """Counts one try; returns how many were made."""
+        return int(self._redis.call("hincrby", f"{PREFIX}job:{job_id}", "callback_tries", 1))
+
+    def schedule_callback(self, job_id: str, in_s: float | None) -> None:
+        """Sets the next try; None: there is to be none."""
+        if in_s is None:
+            self._redis.call("zrem", f"{PREFIX}callbacks", job_id)
+        else:
+            self._redis.call("zadd", f"{PREFIX}callbacks", {job_id: self._redis.now() + in_s}, xx=True)
+
+    def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
+        """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
+            pipeline.execute()
+
+    def gauges(self) -> dict[str, float]:
+        """`chunks_<stage>`: chunks at a stage; `jobs_open`; totals since the beginning: `items_<state>`, and
+        the `encoder_…_seconds` of `add_encoder_seconds`.
+        """
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for stage in Stage:
+                pipeline.zcard(f"{PREFIX}stage:{stage}")
+            pipeline.llen(f"{PREFIX}open")
+            pipeline.hgetall(f"{PREFIX}totals")
+            *depths, open_jobs, totals = pipeline.execute()
+        gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
+        named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
+        return gauges | {"jobs_open": float(open_jobs)} | named
+
+
+def _same_request(answer: str, digest: str) -> str:
+    before, _, job_id = answer.partition(" ")
+    if before != digest:
+        raise IdempotencyMismatch(
+            "This Idempotency-Key was used with another request; send a new key for a new request."
+        )
+    return job_id
+
+
+def _check_found(answer: int, job_id: str) -> None:
+    if answer == -1:
+        raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
+
+
+def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
+    ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited = answer
+    return Claim(
+        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
+        kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
+        arrived=time.monotonic() - float(waited),
+    )  # fmt: skip
+
+
+def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
+    def time_of(name: str) -> float | None:
+        return float(fields[name]) if fields.get(name) else None
+
+    total = int(fields["total"])
+    counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
+    started, finished = time_of("started"), time_of("finished")
+    left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
+    done = sum(counts[state] for state in (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED))
+    rate = _rate(fields, done, started, finished)
+    return Job(
+        job_id=job_id,
+        status=JobStatus(fields["status"]),
+        collection=fields["collection"],
+        total=total,
+        chunk_size=int(fields["chunk"]),
+        counts=counts,
+        rate_per_s=rate,
+        eta_s=left / rate if rate and not finished else None,
+        created_at=float(fields["created"]),
+        started_at=started,
+        finished_at=finished,
+        errors=sorted(errors, key=lambda error: error.index),
+        truncated=fields["truncated"] == "1",
+        callback_url=fields["callback"] or None,
+        kind=JobKind(fields.get("kind") or JobKind.INGEST),
+        options=json.loads(fields.get("options") or "{}"),
+        result=json.loads(fields.get("result") or "null"),
+    )
+
+
+def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
+    """Items a second: over the whole run once finished, else over the last ten to twenty seconds."""
+    since, before = started, int(fields.get("base") or 0)
+    if since is None or done <= before:
+        return None
+    if not finished and fields.get("prev_t"):
+        since, before = float(fields["prev_t"]), int(fields["prev_n"])
+    elapsed = (finished or time.time()) - since
+    return (done - before) / elapsed if elapsed > 0 else None

@@ -1,0 +1,43 @@
+-- JSON of Ledger.advance -> 1, or 0 when the lease was lost. An answer may get lost, not the change: for `repeat_s`
+-- the same claim is told 1 again. `moves`: [[index, state], …]; an item that is no longer open stays as it is.
+-- `hold`: seconds for which the job sends no more chunks, above 0 when this attempt was postponed and does not count.
+local a = cjson.decode(ARGV[1])
+local ref, token = a.ref, a.token
+local advanced = P..'advanced:'..ref..':'..token
+if not holds(ref, token) then return redis.call('EXISTS', advanced) end
+redis.call('SET', advanced, '', 'EX', a.repeat_s)
+local id, gen, num, attempt = split(ref)
+local states = P..'states:'..id
+local failed = {}
+for _, move in ipairs(a.moves) do
+  local at, to = move[1], tostring(move[2])
+  local from = redis.call('GETRANGE', states, at, at)
+  if is_open(from) and from ~= to then
+    redis.call('SETRANGE', states, at, to)
+    count(id, from, -1)
+    count(id, to, 1)
+    if to ~= FETCHED then redis.call('HINCRBY', P..'totals', to, 1) end
+    if to == FAILED then failed[at] = true end
+  end
+end
+for _, error in ipairs(a.errors) do
+  if failed[error.index] and redis.call('LLEN', P..'errors:'..id) < a.most_errors then
+    redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
+  end
+end
+local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (a.hold > 0 and 1 or 0)
+forget_chunk(ref)
+if a.next_stage ~= '' then enter(ref, a.next_stage, a.payload, a.resend) end
+if a.retry_delay >= 0 then
+  local again = id..':'..gen..':'..num..':'..(attempt + 1)
+  redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,
+    'payload', '', 'resends', 0, 'postponed', postponed)
+  redis.call('ZADD', P..'due', now() + a.retry_delay, again)
+end
+if a.hold > 0 then redis.call('HSET', P..'job:'..id, 'held', now() + a.hold) end
+if a.result ~= '' then redis.call('HSET', P..'job:'..id, 'result', a.result) end
+if a.complete then redis.call('HSET', P..'job:'..id, 'incomplete', '0') end
+if num * job_number(id, 'chunk') >= job_number(id, 'total') then redis.call('HSET', P..'job:'..id, 'finish', 'done') end
+mark_rate(id)
+settle(id)
+return 1

@@ -1,0 +1,2 @@
+-- ref stage token lease -> {ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited}, or nothing
+return claim(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]))

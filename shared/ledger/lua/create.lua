@@ -1,0 +1,23 @@
+-- JSON of Ledger.create -> the job's id, or the "<digest> <job>" that the idempotency key already stands for
+local new = cjson.decode(ARGV[1])
+local id, total = new.id, new.total
+if new.idempotency_key ~= '' then
+  local before = redis.call('GET', P..'idem:'..new.idempotency_key)
+  if before then return before end
+  redis.call('SET', P..'idem:'..new.idempotency_key, new.digest..' '..id, 'EX', new.idempotency_ttl)
+end
+local t = now()
+redis.call('HSET', P..'job:'..id, 'collection', new.collection, 'total', total, 'chunk', new.chunk_size, 'gen', 0,
+  'callback', new.callback, 'reading', new.reading and '1' or '0', 'truncated', '0', 'created', t, 'started', '',
+  'finished', '', 'status', new.reading and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', new.ttl,
+  'kind', new.kind, 'options', new.options, 'final_stage', new.final_stage,
+  'incomplete', new.final_stage ~= '' and '1' or '0', 'version', versions(new.reading and new.most_items or total),
+  'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
+redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
+redis.call('ZADD', P..'jobs', t, id)
+if new.reading then
+  start(id)
+  redis.call('ZADD', P..'reading', t + new.reading_lease, id)
+end
+if total > 0 then mark_open(id) end
+return new.digest..' '..id

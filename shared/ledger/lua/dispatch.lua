@@ -1,0 +1,42 @@
+-- fetch_window encode_window index_window most resend -> refs that now wait for their fetch message
+local function next_chunk(id)
+  local size, total = job_number(id, 'chunk'), job_number(id, 'total')
+  local at = job_number(id, 'cursor')
+  while at < total do
+    local block = redis.call('GETRANGE', P..'states:'..id, at, at + 65535)
+    local found = string.find(block, PENDING, 1, true)
+    if found then
+      local num = math.floor((at + found - 1) / size)
+      -- A chunk that is still being read is sent when it is full.
+      if (num + 1) * size > total and job_field(id, 'reading') == '1' then return nil end
+      redis.call('HSET', P..'job:'..id, 'cursor', (num + 1) * size)
+      return id..':'..job_field(id, 'gen')..':'..num..':0'
+    end
+    at = at + #block
+  end
+  return nil
+end
+
+local refs = {}
+if redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
+  or redis.call('ZCARD', P..'stage:index') >= tonumber(ARGV[3]) then return refs end
+local held, open = 0, redis.call('LLEN', P..'open')
+while #refs < tonumber(ARGV[4]) and held < open and redis.call('ZCARD', P..'stage:fetch') < tonumber(ARGV[1]) do
+  local id = redis.call('LPOP', P..'open')
+  if not id then break end
+  -- A job that waits for busy hosts sends no more chunks to wait there too.
+  local busy = job_number(id, 'held') > now()
+  held = busy and held + 1 or 0
+  local ref = not busy and next_chunk(id)
+  if ref then
+    redis.call('RPUSH', P..'open', id)
+    enter(ref, 'fetch', '', tonumber(ARGV[5]))
+    refs[#refs + 1] = ref
+  elseif busy then
+    redis.call('RPUSH', P..'open', id)
+  elseif redis.call('EXISTS', P..'job:'..id) == 1 then
+    redis.call('HSET', P..'job:'..id, 'open', '0')
+    if job_field(id, 'reading') == '0' then redis.call('HSET', P..'job:'..id, 'cursor', job_field(id, 'total')) end
+  end
+end
+return refs

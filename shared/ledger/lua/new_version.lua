@@ -1,0 +1,2 @@
+-- -> a version for one change, in microseconds
+return versions(1)

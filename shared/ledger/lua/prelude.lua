@@ -1,0 +1,127 @@
+local P = 'is:'
+local PENDING, FETCHED, FAILED, CANCELLED = '0', '1', '4', '5'
+
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+
+-- The first of `count` versions that nobody else gets, in microseconds since the epoch: later than all before.
+-- (Versions are nanoseconds, more than Lua's numbers hold exactly; microseconds are not.)
+local function versions(count)
+  local t = redis.call('TIME')
+  local first = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', P..'clock') or '0')) + 1)
+  redis.call('SET', P..'clock', string.format('%.0f', first + math.ceil(count / 1000)))
+  return string.format('%.0f', first)
+end
+
+local function number(value) return tonumber(value or '0') or 0 end
+local function job_field(id, name) return redis.call('HGET', P..'job:'..id, name) end
+local function job_number(id, name) return number(job_field(id, name) or '0') end
+
+-- Fields of a job by their names; one that it lacks is false.
+local function job_fields(id, ...)
+  local job, values = {}, redis.call('HMGET', P..'job:'..id, ...)
+  for i, name in ipairs({...}) do job[name] = values[i] end
+  return job
+end
+
+local function split(ref)
+  local id, gen, num, attempt = string.match(ref, '^(.+):(%d+):(%d+):(%d+)$')
+  return id, tonumber(gen), tonumber(num), tonumber(attempt)
+end
+
+local function forget_chunk(ref)
+  redis.call('DEL', P..'chunk:'..ref)
+  redis.call('ZREM', P..'due', ref)
+  for _, stage in ipairs({'fetch', 'encode', 'index'}) do redis.call('ZREM', P..'stage:'..stage, ref) end
+end
+
+-- A chunk arrives at a stage and waits there for a message to be delivered; the sweeper repeats a message
+-- that was lost after `resend` seconds.
+local function enter(ref, stage, payload, resend)
+  local t = now()
+  forget_chunk(ref)
+  redis.call('HSET', P..'chunk:'..ref, 'stage', stage, 'state', 'queued', 'token', '', 'deliveries', 0,
+    'payload', payload, 'resends', 0)
+  redis.call('ZADD', P..'stage:'..stage, t, ref)
+  redis.call('ZADD', P..'due', t + resend, ref)
+end
+
+local function mark_open(id)
+  if job_field(id, 'open') ~= '1' then
+    redis.call('HSET', P..'job:'..id, 'open', '1')
+    redis.call('RPUSH', P..'open', id)
+  end
+end
+
+local function count(id, state, by) redis.call('HINCRBY', P..'job:'..id, 'c'..state, by) end
+
+local function is_open(state) return state == PENDING or state == FETCHED end
+
+-- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
+-- and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any more). It leaves
+-- the job `incomplete` unless it says otherwise.
+local function settle(id)
+  local key = P..'job:'..id
+  local job = job_fields(id, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'final_stage',
+    'finish', 'chunk', 'gen', 'incomplete')
+  local failed, cancelled, total = number(job.c4), number(job.c5), number(job.total)
+  if job.reading == '1' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
+  if (job.final_stage or '') ~= '' and cancelled == 0 and job.finish ~= 'done' then
+    if job.finish ~= 'sent' then
+      redis.call('HSET', key, 'finish', 'sent')
+      -- The sweeper sends it, within a second.
+      enter(id..':'..job.gen..':'..math.ceil(total / number(job.chunk))..':0', job.final_stage, 'finish', 0)
+    end
+    return
+  end
+  local status = 'succeeded'
+  if cancelled > 0 then status = 'cancelled'
+  elseif total > 0 and failed == total then status = 'failed'
+  elseif failed > 0 or job.incomplete == '1' then status = 'partial' end
+  local t = now()
+  redis.call('HSET', key, 'status', status, 'finished', t)
+  redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
+  redis.call('ZREM', P..'reading', id)
+  if job.callback ~= '' then redis.call('ZADD', P..'callbacks', t, id) end
+end
+
+local function start(id)
+  if job_field(id, 'status') == 'queued' then redis.call('HSET', P..'job:'..id, 'status', 'running') end
+  if job_field(id, 'started') == '' then redis.call('HSET', P..'job:'..id, 'started', now()) end
+end
+
+-- Two marks of (time, items done), at least ten seconds apart, carry the recent rate.
+local function mark_rate(id)
+  local key = P..'job:'..id
+  local job, t = job_fields(id, 'c2', 'c3', 'c4', 'mark_t', 'mark_n'), now()
+  if t - number(job.mark_t) >= 10 then
+    redis.call('HSET', key, 'prev_t', job.mark_t or '', 'prev_n', job.mark_n or '',
+      'mark_t', t, 'mark_n', number(job.c2) + number(job.c3) + number(job.c4))
+  end
+end
+
+local function holds(ref, token)
+  local id, gen = split(ref)
+  return redis.call('HGET', P..'chunk:'..ref, 'token') == token and token ~= ''
+    and job_field(id, 'gen') == tostring(gen)
+end
+
+local function claim(ref, stage, token, lease)
+  local id, gen, num = split(ref)
+  local job = job_fields(id, 'gen', 'chunk', 'total', 'collection', 'version', 'kind', 'options')
+  if not job.gen or tonumber(job.gen) ~= gen then forget_chunk(ref) return nil end
+  local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
+  if c[1] ~= stage or c[2] == 'delayed' then return nil end
+  local t = now()
+  if c[2] == 'running' and number(redis.call('ZSCORE', P..'due', ref) or '0') > t then return nil end
+  redis.call('HSET', P..'chunk:'..ref, 'state', 'running', 'token', token)
+  local deliveries = redis.call('HINCRBY', P..'chunk:'..ref, 'deliveries', 1)
+  redis.call('ZADD', P..'due', t + lease, ref)
+  start(id)
+  local size = tonumber(job.chunk)
+  return {ref, deliveries, c[3], job.collection, num * size, math.min((num + 1) * size, tonumber(job.total)),
+    job.version or '0', job.kind or 'ingest', job.options or '{}', number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0'),
+    tostring(t - number(redis.call('ZSCORE', P..'stage:'..stage, ref) or t))}
+end

@@ -1,0 +1,24 @@
+"""Patience with a ledger that is away: what has been done is not lost while Redis restarts."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from shared.errors import LedgerUnavailable
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 2.0
+T = TypeVar("T")
+
+
+def persistently(call: Callable[[], T], patience_s: float) -> T:
+    """Repeat an idempotent call while Redis is away, for `patience_s`."""
+    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except LedgerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

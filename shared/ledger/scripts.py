@@ -1,0 +1,44 @@
+"""Loads the scripts in lua/: every state change of a job is one of them, atomic in Redis.
+
+Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
+
+    job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
+                             final_stage, finish, incomplete, result, c0..c5 (items per state), …
+    states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
+    errors:<job>     list    the first failures, JSON
+    jobs             zset    every job by creation time
+    open             list    jobs with items that were never enqueued, taken in turn
+    chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload
+    advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
+    stage:<stage>    zset    chunks at a stage by the time they came
+    due              zset    chunks by the time at which the sweeper must look at them
+    reading          zset    jobs whose body is still being read, by the end of the reader's lease
+    expiry           zset    finished jobs by the time at which they are deleted
+    callbacks        zset    finished jobs whose callback is to be sent, by the time of the next try
+    idem:<key>       string  "<digest> <job>" of an Idempotency-Key
+    removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
+    discarded        zset    <coll>/<image id> by the time at which its files were put aside
+    workers          hash    worker id -> JSON of its latest heartbeat
+    writer           string  the index writer's lease
+    writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
+    host:<host>      hash    a foreign host's token bucket and breaker (hosts.py)
+    format           string  the ledger's (upgrade.py)
+    clock            string  the latest version that was given out, in microseconds since the epoch
+    totals           hash    since the beginning: items per terminal state, seconds of the encoders
+"""
+
+from functools import cache
+from importlib import resources
+
+PREFIX = "is:"
+_FOLDER = resources.files(__package__) / "lua"
+
+
+@cache
+def source(name: str) -> str:
+    """Returns the text of the script `lua/<name>.lua`, with the functions of all scripts before it."""
+    return _read("prelude") + _read(name)
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")

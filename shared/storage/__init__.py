@@ -1,0 +1,1 @@
+"""The blob store and the formats of what lies in it. Imports `ledger` only."""

@@ -1,0 +1,91 @@
+"""The vector log: every addition and change, in the blob store, before Chroma hears of it.
+
+So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
+of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py);
+made in the order of their versions, as WriteBatch.replay (shared/index/write_batch.py) does, they end in the
+collection as it is:
+
+    add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
+                `attempts`; has a row of the array
+    delete      `id`: what was said of the picture until then is taken away
+    delete_key  `key`: it no longer points at what it pointed at until then
+    patch       `id`, `metadata`: merged into the picture's, where null takes a name away
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.models import Image, JsonObject
+from shared.storage.arrays import pack, unpack
+from shared.storage.blobs import Blobs, log_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """One encoded picture: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
+
+    `version` orders items: it is the same however often the item is delivered. With `skip_near` the picture
+    is to be left out where it is a near-duplicate.
+    """
+
+    index: int
+    attempts: int
+    owner: str
+    image: Image
+    version: int
+    skip_near: bool = False
+
+    def record(self) -> JsonObject:
+        return {"op": "add", **asdict(self)}
+
+    @classmethod
+    def from_record(cls, record: JsonObject) -> "Addition":
+        fields = {name: value for name, value in record.items() if name != "op"}
+        return cls(**{**fields, "image": Image(**fields["image"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Additions with their unit `vectors` (float32, one row each) by one model; `version` is the first's."""
+
+    version: int
+    model: str
+    fingerprint: str
+    additions: list[Addition]
+    vectors: NDArray[np.float32]
+
+
+def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) -> str:
+    """Stores a segment under its collection and model; returns its key."""
+    header = {"version": segment.version, "model": segment.model, "fingerprint": segment.fingerprint}
+    key = f"{log_prefix(collection)}{segment.fingerprint}/{segment.version:020d}-{name}.npz"
+    blobs.put(key, pack(header, [a.record() for a in segment.additions], segment.vectors))
+    return key
+
+
+def read_segment(blobs: Blobs, key: str) -> Segment:
+    header, records, vectors = unpack(blobs.get(key))
+    return Segment(additions=[Addition.from_record(record) for record in records], vectors=vectors, **header)
+
+
+def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
+    """Takes the additions of these items out of a segment: they were left out of the collection.
+
+    A segment that is gone (its collection was deleted) stays gone.
+    """
+    try:
+        header, records, vectors = unpack(blobs.get(key))
+    except KeyError:
+        return
+    kept = [place for place, record in enumerate(records) if record.get("index") not in indices]
+    blobs.put(key, pack(header, [records[place] for place in kept], vectors[kept]))
+
+
+def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> None:
+    """Stores a record that has no vector: its `op`, `version` and what the op takes."""
+    version, op = record["version"], record["op"]
+    header = {"version": version, "model": "", "fingerprint": fingerprint}
+    key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-{op}.npz"
+    blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))

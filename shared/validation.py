@@ -1,0 +1,87 @@
+"""The rules for fields, metadata and text, the same whether a request or a row of a file brings them."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
+from typing import Any
+
+from shared.errors import FieldError
+
+MAX_METADATA = 32
+METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+
+
+class Kind(Enum):
+    """What a field holds, so which values and operators make sense for it."""
+
+    TEXT = auto()
+    TEXTS = auto()
+    NUMBER = auto()
+    TIME = auto()
+    ANY = auto()
+
+
+FIELDS: Mapping[str, Kind] = {
+    "id": Kind.TEXT,
+    "key": Kind.TEXT,
+    "source": Kind.TEXTS,
+    "format": Kind.TEXT,
+    "width": Kind.NUMBER,
+    "height": Kind.NUMBER,
+    "bytes": Kind.NUMBER,
+    "taken_at": Kind.TIME,
+    "lat": Kind.NUMBER,
+    "lon": Kind.NUMBER,
+    "tags": Kind.TEXTS,
+    "nsfw": Kind.NUMBER,
+    "colors": Kind.TEXTS,
+    "created_at": Kind.TIME,
+}
+RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
+
+
+def pointer(*parts: object) -> str:
+    """An RFC 6901 pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1")[:200] for part in parts)
+
+
+def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[FieldError]:
+    """What breaks the contract's rules for metadata, each under a pointer below `prefix`."""
+    if len(metadata) > MAX_METADATA:
+        message = f"has {len(metadata)} values; at most {MAX_METADATA} are allowed"
+        yield {"pointer": pointer(*prefix), "message": message}
+        return
+    for name, value in metadata.items():
+        if fault := _name_fault(name) or _value_fault(value):
+            yield {"pointer": pointer(*prefix, name), "message": fault}
+
+
+def _name_fault(name: str) -> str | None:
+    if not METADATA_NAME.fullmatch(name):
+        return "a metadata name is a letter, then at most 62 letters, digits or underscores"
+    if name in RESERVED_NAMES:
+        return f"{name} is the name of a built-in field"
+    return None
+
+
+def _value_fault(value: object) -> str | None:
+    match value:
+        case str() | bool():
+            return None
+        case int():
+            return None if -(2**63) <= value < 2**63 else "an integer must fit in 64 bits"
+        case float():
+            return None if math.isfinite(value) else "a number must be finite"
+        case list() if all(isinstance(member, str) for member in value):
+            return None
+    return "must be a string, a number, a boolean or a list of strings"
+
+
+def is_unicode(text: str) -> bool:
+    """False with a lone surrogate, which JSON can say and UTF-8, so Chroma, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

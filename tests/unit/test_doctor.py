@@ -1,0 +1,112 @@
+"""`doctor` where no setting says where Redis and Chroma are: beside a server, and beside nothing."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api import client
+from deploy import doctor
+from tests.unit.client_server import Server, problem
+
+OK = {"ok": True, "detail": None}
+READY = {
+    "ready": True,
+    **dict.fromkeys(("redis", "chroma", "blobs", "model"), OK),
+    "workers": {"fetch": 2, "encode": 1, "index": 1},
+}
+SYSTEM = {
+    "readiness": READY,
+    "model": {
+        "name": "m/one", "fingerprint": "1" * 16, "dimension": 512, "device": "cpu", "device_name": "a CPU",
+        "precision": "bf16",
+    },
+    "collections": [],
+    "jobs": None,
+    "errors": None,
+    "versions": {},
+    "missing": {},
+}  # fmt: skip
+UNREACHABLE = httpx.ConnectError("nobody there")
+
+Examine = Callable[[], tuple[bool, dict[str, tuple[str, str]]]]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    monkeypatch.setattr(client, "Client", partial(client.Client, transport=httpx.MockTransport(server)))
+    return server
+
+
+@pytest.fixture
+def examine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server
+) -> Examine:
+    """Whether all is well, and the state and detail of each subject, in a folder that is to stay empty."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IMAGE_SEARCH_URL", "http://127.0.0.1:1")
+
+    def run() -> tuple[bool, dict[str, tuple[str, str]]]:
+        healthy = doctor.examine(None, as_json=True)
+        assert list(Path().iterdir()) == []
+        findings: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["findings"]
+        return healthy, {one["subject"]: (one["state"], one["detail"]) for one in findings}
+
+    return run
+
+
+def test_a_server_that_answers_is_described(examine: Examine, server: Server) -> None:
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM}
+    healthy, found = examine()
+    assert healthy
+    assert {state for state, _ in found.values()} == {"ok"}
+    assert found["workers"][1] == "fetch 2, encode 1, index 1"
+    assert found["chroma"][1] == "0 collections, 0 pictures"
+    assert found["model"][1] == "m/one (512 dimensions) on a CPU, bf16"
+
+
+def test_what_the_server_says_is_broken_is_broken(examine: Examine, server: Server) -> None:
+    down = {"ok": False, "detail": "Redis cannot be reached."}
+    unwell = READY | {"redis": down, "workers": {}}
+    server.routes = {"GET /readyz": (503, unwell), "GET /v1/system": SYSTEM}
+    healthy, found = examine()
+    assert not healthy
+    assert found["redis"] == found["workers"] == ("broken", "Redis cannot be reached.")
+    assert found["chroma"][0] == "ok"
+
+
+def test_a_server_that_wants_a_key_is_described_as_far_as_it_tells(examine: Examine, server: Server) -> None:
+    refused = problem(401, "unauthorized", "An API key is needed.")
+    server.routes = {"GET /readyz": READY, "GET /v1/system": refused}
+    healthy, found = examine()
+    assert healthy
+    assert found["api"][0] == "note"
+    assert "An API key is needed. (IMAGE_SEARCH_API_KEY)" in found["api"][1]
+
+
+def test_the_key_of_the_environment_is_shown_to_the_server(
+    examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_API_KEY", "secret")
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM}
+    examine()
+    assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
+
+
+@pytest.mark.parametrize("answer", [UNREACHABLE, (404, {"error": "some other server"})])
+def test_where_nothing_runs_nothing_is_written(
+    examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    server.routes = {"GET /readyz": answer}
+    for subject in ("redis", "broker", "chroma", "workers"):  # what runs on this machine is not asked
+        monkeypatch.setattr(doctor, f"_{subject}", lambda _: "asked directly")
+    _, found = examine()
+    assert found["redis"][1] == "asked directly"
+    assert found["blobs"][0] == found["model"][0] == "note"

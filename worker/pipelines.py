@@ -1,0 +1,80 @@
+"""What the chunks of each kind of job go through: a new kind is one module in stages/ and one row here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.imaging.preprocess import Preprocess
+from shared.ledger.ledger import FINAL
+from shared.models import Claim, JobKind, Stage
+from shared.services import Services
+from worker.encoders import EncoderClock, Encoders
+from worker.stages import encode, export, fetch, import_, index, reindex
+from worker.stages.index import Store
+
+
+class Tools(Protocol):
+    """What a worker process has; `preprocess` in one that fetches, `encoders` in one that encodes."""
+
+    services: Services
+    preprocess: Preprocess
+    encoders: Encoders
+    clock: EncoderClock
+
+
+Handler = Callable[[Tools, Claim], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Who handles a chunk at each stage, where it comes to that one.
+
+    `final` handles the chunk beyond the items, of jobs that were made with a `final_stage`.
+    """
+
+    fetch: Handler
+    encode: Handler | None = None
+    index: Store | None = None
+    final: Handler | None = None
+
+
+def _encode(tools: Tools, claim: Claim) -> None:
+    encode.run(tools.services, tools.encoders.of(claim), claim, tools.clock)
+
+
+PIPELINES = {
+    JobKind.INGEST: Pipeline(
+        fetch=lambda tools, claim: fetch.run(tools.services, tools.preprocess, claim),
+        encode=_encode,
+        index=index.store,
+    ),
+    JobKind.EXPORT: Pipeline(fetch=lambda tools, claim: export.run(tools.services, claim)),
+    JobKind.IMPORT: Pipeline(
+        fetch=lambda tools, claim: import_.run(tools.services, claim),
+        index=index.store,
+    ),
+    JobKind.REINDEX: Pipeline(
+        fetch=lambda tools, claim: reindex.begin(tools.services, claim),
+        encode=_encode,
+        index=reindex.store,
+        final=lambda tools, claim: reindex.finish(tools.services, tools.encoders.of(claim), claim),
+    ),
+}
+
+
+def handler_of(claim: Claim) -> Handler:
+    """Returns who handles a claim. Raises LookupError where its kind of job does nothing at its stage."""
+    pipeline = PIPELINES[claim.kind]
+    at_stage = pipeline.fetch if claim.stage is Stage.FETCH else pipeline.encode
+    handler = pipeline.final if claim.payload == FINAL else at_stage
+    if handler is None:
+        raise LookupError(f"A chunk of kind {claim.kind} has nothing to do at {claim.stage}.")
+    return handler
+
+
+def store_of(kind: JobKind) -> Store:
+    """Returns what writes vectors of this kind of job. Raises LookupError where it brings none."""
+    store = PIPELINES[kind].index
+    if store is None:
+        raise LookupError(f"Jobs of kind {kind} bring nothing to the index.")
+    return store

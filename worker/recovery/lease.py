@@ -1,0 +1,45 @@
+"""Giving work back when it cannot be done now, and when to stop trying."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from shared.errors import ItemError, LedgerUnavailable, Unavailable
+from shared.ledger.ledger import Ledger
+from shared.models import Claim
+
+SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
+MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
+UNAVAILABLE_DELAY_S = 3.0
+ERROR_DELAY_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
+    """Ends trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
+    refs = [claim.chunk.ref for claim in claims]
+    try:
+        try:
+            yield
+        except Unavailable as error:
+            postpone(ledger, claims, error)
+        except Exception:
+            log.exception("chunks_failed", chunks=refs)
+            ledger.release(claims, ERROR_DELAY_S, count_delivery=True)
+    except LedgerUnavailable as error:
+        log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
+
+
+def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
+    """Gives claims back because a dependency failed; that does not count as a delivery."""
+    log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
+    ledger.release(claims, UNAVAILABLE_DELAY_S, count_delivery=False)
+
+
+def exhausted(claim: Claim) -> ItemError:
+    """Says that a chunk was delivered MAX_DELIVERIES times in vain."""
+    detail = f"The {claim.stage} worker failed on this chunk {MAX_DELIVERIES} times; its log says why."
+    return ItemError("internal", detail)

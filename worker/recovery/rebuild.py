@@ -1,0 +1,228 @@
+"""A collection as its vector log tells it: compared with what is in Chroma, and made anew.
+
+The records are described in shared/storage/vector_log.py, and made by the writer's own `WriteBatch`: so what
+is rebuilt has the keys, sources and metadata that the writer gave it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import CollectionNotFound, ConfigError
+from shared.index.collection import Collection
+from shared.index.index import Index
+from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.records import BATCH
+from shared.index.write_batch import WriteBatch
+from shared.models import JsonObject
+from shared.services import Services
+from shared.storage.arrays import unpack
+from shared.storage.blobs import Blobs, log_prefix
+from shared.writer_lease import writing
+
+SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One picture of the log: its vector is row `row` of the blob `key`."""
+
+    picture: StoredPicture
+    key: str
+    row: int
+
+
+@dataclass(slots=True)
+class Log:
+    """What the log of a collection says: some 1,000 bytes a picture."""
+
+    model: str = ""
+    dimension: int = 0
+    segments: list[str] = field(default_factory=list)
+    pictures: dict[str, Logged] = field(default_factory=dict)
+    keys: list[KeyRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Ids by what is wrong with them in Chroma; `log` has `total` pictures."""
+
+    total: int
+    missing: list[str]
+    extra: list[str]
+    wrong: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.wrong)
+
+
+def fingerprint_of(services: Services, collection: str) -> str:
+    """That which the collection is bound to; if Chroma has lost it, that of the log's newest segment.
+
+    Raises CollectionNotFound when neither Chroma nor the log knows the collection.
+    """
+    try:
+        return services.index.collection(collection).pointer.fingerprint
+    except CollectionNotFound:
+        prefix = log_prefix(collection)
+        keys = services.blobs.list(prefix)
+        if not keys:
+            raise
+        newest = max(keys, key=lambda key: key.rpartition("/")[2])
+        return newest.removeprefix(prefix).partition("/")[0]
+
+
+def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
+    """Reads the whole log once, a segment in memory at a time."""
+    log, batch = Log(), WriteBatch(cast(Any, _Empty()))
+    rows: dict[str, tuple[str, int]] = {}
+    # A segment's name begins with its version, and the versions of two jobs' segments do not overlap.
+    for key in blobs.list(f"{log_prefix(collection)}{fingerprint}/"):
+        header, records, vectors = unpack(blobs.get(key))
+        log.segments.append(key)
+        log.model = header["model"] or log.model
+        if len(vectors):
+            log.dimension = vectors.shape[1]
+        for row, record in enumerate(records):
+            _make(batch, record)
+            if record["op"] == "add":
+                rows[record["image"]["id"]] = (key, row)
+    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in batch.pictures.items()}
+    log.keys = list(batch.keys.values())
+    return log
+
+
+def _make(batch: WriteBatch, record: JsonObject) -> None:
+    try:
+        batch.replay(record)
+    except ValueError as error:
+        raise ConfigError(f"{error} Use that version.") from None
+
+
+class _Empty:
+    """The collection that a log begins with, as a WriteBatch loads from it."""
+
+    def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
+        return {}
+
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+        return {}
+
+
+def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
+    """What differs in Chroma from the log. Pictures on their way there count as missing."""
+    present = set(collection.ids())
+    wrong: list[str] = []
+    for rows in _vectors(blobs, log, log.pictures.keys() & present):
+        stored = collection.vectors(list(rows))
+        wrong += [i for i, vector in rows.items() if i not in stored or not _same(vector, stored[i])]
+    return Faults(
+        total=len(log.pictures),
+        missing=[i for i in log.pictures if i not in present],
+        extra=sorted(present - log.pictures.keys()),
+        wrong=wrong,
+    )
+
+
+def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    return bool(a @ b >= SAME_VECTOR * np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The log's vectors of `ids`, a segment at a time."""
+    wanted = sorted((log.pictures[i] for i in ids), key=attrgetter("key", "row"))
+    for key, group in groupby(wanted, key=attrgetter("key")):
+        _, _, array = unpack(blobs.get(key))
+        yield {one.picture.image.id: array[one.row] for one in group}
+
+
+def _repair(
+    blobs: Blobs, log: Log, collection: Collection, faults: Faults, check: Callable[[], None]
+) -> None:
+    """Lets the collection be what the log says."""
+    for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
+        pictures = [log.pictures[i].picture for i in rows]
+        check()
+        collection.upsert(
+            [one.image for one in pictures],
+            np.stack(list(rows.values())),
+            [one.owner for one in pictures],
+            [one.contributions for one in pictures],
+        )
+    if faults.extra:
+        check()
+        collection.delete(faults.extra)
+    check()
+    collection.write_keys(log.keys)
+
+
+def _batched(
+    segments: Iterator[dict[str, NDArray[np.float32]]],
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Segments joined to what one call to Chroma takes best."""
+    batch: dict[str, NDArray[np.float32]] = {}
+    for rows in segments:
+        batch |= rows
+        if len(batch) >= BATCH:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
+
+
+def verify(services: Services, collection: str) -> Faults:
+    """Compares a collection with its log. Raises CollectionNotFound."""
+    opened = services.index.collection(collection)
+    log = read_log(services.blobs, collection, opened.pointer.fingerprint)
+    return compare(services.blobs, log, opened)
+
+
+def rebuild(services: Services, collection: str) -> Faults:
+    """Makes a collection anew from its log, beside the old one, and switches to it; what was wrong before.
+
+    Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
+    """
+    fingerprint = fingerprint_of(services, collection)
+    with writing(services) as check:
+        log = read_log(services.blobs, collection, fingerprint)
+        before = _before(services, collection, log)
+        services.index.unstage(collection)
+        staged = services.index.stage(
+            collection, model=log.model, fingerprint=fingerprint, dimension=log.dimension
+        )
+        _repair(services.blobs, log, staged, compare(services.blobs, log, staged), check)
+        check()
+        services.index.switch(collection, staged, new_keys=True)
+        _catch_up(services, collection, fingerprint, log, check)
+        services.index.unstage(collection)
+    return before
+
+
+def _before(services: Services, collection: str, log: Log) -> Faults:
+    if not log.dimension:
+        raise CollectionNotFound(f"The vector log of {collection!r} has no pictures.")
+    try:
+        return compare(services.blobs, log, services.index.collection(collection))
+    except CollectionNotFound:
+        return Faults(len(log.pictures), list(log.pictures), [], [])
+
+
+def _catch_up(
+    services: Services, collection: str, fingerprint: str, log: Log, check: Callable[[], None]
+) -> None:
+    """Changes that were made at once, by processes that had not seen the switch yet, are in the log."""
+    Index.wait_for_pointers()
+    now = read_log(services.blobs, collection, fingerprint)
+    if now.segments == log.segments:
+        return
+    opened = services.index.collection(collection)
+    faults = compare(services.blobs, now, opened)
+    before = {image_id: one.picture for image_id, one in log.pictures.items()}
+    changed = [i for i, one in now.pictures.items() if before.get(i) != one.picture]
+    wrong = list(dict.fromkeys([*faults.wrong, *changed]))
+    _repair(services.blobs, now, opened, replace(faults, wrong=wrong), check)

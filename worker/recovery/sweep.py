@@ -1,0 +1,92 @@
+"""The sweeper: what was lost goes round again, what is over is cleared away. Any number may run."""
+
+import signal
+import threading
+import time
+
+import structlog
+
+from shared.config import Settings
+from shared.errors import ImageSearchError, JobNotFound
+from shared.logs import configure_logging
+from shared.services import Services, build_services
+from shared.storage.blobs import job_prefix, scratch_prefix
+from shared.storage.trash import delete_discarded
+from worker.recovery.callbacks import send_callbacks_until
+
+TICK_S = 1.0
+HOUSEKEEPING_S = 30.0
+ORPHANS_EVERY_S = 3600.0
+ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
+DISCARDED_AGE_S = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
+
+log = structlog.get_logger(__name__)
+
+
+def run_sweep(settings: Settings) -> None:
+    """Sweeps every TICK_S until SIGTERM or SIGINT."""
+    configure_logging(settings)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    services = build_services(settings)
+    callbacks = threading.Thread(target=send_callbacks_until, args=(services, stopped), daemon=True)
+    callbacks.start()
+    housekeeping_at = orphans_at = 0.0
+    while not stopped.is_set():
+        try:
+            sweep(services)
+            if time.monotonic() >= housekeeping_at:
+                clear_away(services)
+                clear_discarded(services)
+                housekeeping_at = time.monotonic() + HOUSEKEEPING_S
+            if time.monotonic() >= orphans_at:
+                clear_orphans(services)
+                orphans_at = time.monotonic() + ORPHANS_EVERY_S
+        except ImageSearchError as error:
+            log.warning("sweep_postponed", reason=error.detail)
+        stopped.wait(TICK_S)
+
+
+def sweep(services: Services) -> None:
+    """Sends again what waits for a message, and enqueues what may be enqueued."""
+    due = services.ledger.sweep()
+    for stage, chunk in due:
+        services.dispatcher.send(stage, chunk)
+    services.ledger.sent([chunk for _, chunk in due])
+    services.dispatcher.pump()
+
+
+def clear_away(services: Services) -> None:
+    """Closes bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
+    for job_id in services.ledger.abandoned_readers():
+        services.ledger.close(job_id, truncated=True)
+    for job_id in services.ledger.expired_jobs():
+        if services.ledger.forget_job(job_id):  # else it was just retried
+            services.blobs.delete_prefix(job_prefix(job_id))
+    for job_id in services.blobs.folders("scratch/"):
+        if _is_over(services, job_id):
+            services.blobs.delete_prefix(scratch_prefix(job_id))
+
+
+def clear_discarded(services: Services) -> None:
+    """Deletes the files of pictures that were replaced long enough ago."""
+    for collection, image_id in services.ledger.writer.discarded_before(time.time() - DISCARDED_AGE_S):
+        delete_discarded(services.ledger, services.blobs, collection, image_id)
+
+
+def clear_orphans(services: Services) -> None:
+    """Deletes the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
+    for job_id in services.blobs.folders("jobs/"):
+        prefix = job_prefix(job_id)
+        if services.ledger.exists(job_id) or services.blobs.modified_at(prefix) > time.time() - ORPHAN_AGE_S:
+            continue
+        log.info("orphan_deleted", job_id=job_id)
+        services.blobs.delete_prefix(prefix)
+
+
+def _is_over(services: Services, job_id: str) -> bool:
+    try:
+        return services.ledger.get(job_id).status.finished
+    except JobNotFound:
+        return True

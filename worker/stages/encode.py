@@ -1,0 +1,90 @@
+"""The encode stage: one chunk's crops through CLIP, into the vector log."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.embedding import tagging
+from shared.embedding.encoder import Encoder
+from shared.errors import ItemError
+from shared.models import Claim, Stage
+from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import unpack
+from worker.encoders import EncoderClock
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.transition import Outcome, end_chunk
+
+ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads the model first
+
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+Failures = list[tuple[vector_log.Addition, ItemError]]
+
+
+def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
+    """Encodes a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
+    header, records, pixels = unpack(services.blobs.get(claim.payload))
+    additions = [vector_log.Addition.from_record(record) for record in records]
+    if pixels.shape[1:3] != encoder.preprocess.crop_shape:
+        detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."
+        _end(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
+        return
+    with clock.busy(services.ledger, claim):
+        rows = encode_halving(_encode_of(encoder, claim), pixels)
+    pairs = list(zip(additions, rows, strict=True))
+    sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
+    vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)
+    images = tagging.describe(encoder, services.settings, [addition.image for addition, _ in sound], vectors)
+    segment = vector_log.Segment(
+        version=header["version"],
+        model=encoder.name,
+        fingerprint=encoder.fingerprint,
+        additions=[
+            replace(addition, image=image) for (addition, _), image in zip(sound, images, strict=True)
+        ],
+        vectors=vectors,
+    )
+    name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
+    key = vector_log.write_segment(services.blobs, claim.collection, name, segment)
+    _end(services, claim, [(a, row) for a, row in pairs if isinstance(row, ItemError)], key)
+
+
+def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:
+    """How to encode this chunk: one that keeps losing its worker goes through throwaway processes."""
+    if claim.deliveries < SUSPICIOUS_DELIVERIES:
+        return encoder.encode_images
+
+    def encode(pixels: Pixels) -> Vectors:
+        options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
+        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_S)
+        return vectors
+
+    return encode
+
+
+def _encode_alone(model: str, device: str, precision: str, batch_size: int, pixels: Pixels) -> Vectors:
+    encoder = Encoder.load(model, device=device, precision=precision, batch_size=batch_size)
+    return encoder.encode_images(pixels)
+
+
+def encode_halving(encode: Callable[[Pixels], Vectors], pixels: Pixels) -> list[Vectors | ItemError]:
+    """A vector (dimension,) of each crop, or why it has none: what fails as a batch is tried in halves."""
+    try:
+        return list(encode(pixels))
+    except ItemError as error:
+        if len(pixels) == 1:
+            return [error]
+    middle = len(pixels) // 2
+    return encode_halving(encode, pixels[:middle]) + encode_halving(encode, pixels[middle:])
+
+
+def _end(services: Services, claim: Claim, failed: Failures, segment_key: str = "") -> None:
+    """Ends the claim: `failed` fail, the rest goes on to index in `segment_key`."""
+    outcomes = [Outcome(a.index, a.image.source, error=error) for a, error in failed]
+    stage = Stage.INDEX if segment_key else None
+    if end_chunk(services, claim, outcomes, next_stage=stage, payload=segment_key):
+        services.blobs.delete(claim.payload)

@@ -1,0 +1,200 @@
+"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode."""
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.download.host_limits import HostLimits
+from shared.errors import HostBusy, ItemError, Unavailable
+from shared.imaging.decode import Picture, Preprocess, decode
+from shared.models import Claim, Image, Item, ItemState, Stage
+from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import pack
+from shared.storage.blobs import picture_key, scratch_prefix
+from shared.storage.manifest import read_items
+from worker.recovery.isolation import run_isolated
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.transition import Outcome, end_chunk
+
+MAX_ATTEMPTS = 4
+MAX_RETRY_AFTER_S = 300.0
+LONGEST_HOLD_S = 10.0
+DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few seconds
+
+log = structlog.get_logger(__name__)
+
+# Downloads wait for others, decoding uses a core and up to 16 bytes a pixel: so many of it at once.
+_decoding = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+_isolated = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A picture on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
+
+    image: Image
+    pixels: NDArray[np.uint8]
+
+
+Attempt = Fetched | ItemError | HostBusy
+Reader = Callable[[bytes], Picture]
+
+
+def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
+    """Fetches the pending items of a claimed chunk and advances it."""
+    indices = services.ledger.pending(claim)
+    items = dict(enumerate(_read_items(services, claim), start=claim.first_item)) if indices else {}
+    reader: Reader = partial(
+        decode,
+        preprocess=preprocess,
+        max_pixels=services.settings.max_image_pixels,
+        keep=services.settings.keep,
+    )
+    if claim.deliveries >= SUSPICIOUS_DELIVERIES:
+        log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
+        reader = partial(_decode_alone, reader)
+    limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
+    with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
+        attempts = pool.map(
+            lambda i: fetch_item(services, reader, limits, claim.collection, items[i]), indices
+        )
+        found = dict(zip(indices, attempts, strict=True))
+    _end(services, claim, items, found)
+
+
+def _read_items(services: Services, claim: Claim) -> list[Item]:
+    return read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+
+
+def _decode_alone(reader: Reader, data: bytes) -> Picture:
+    """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
+    with _isolated:
+        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_S)
+        return picture
+
+
+def fetch_item(
+    services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
+) -> Attempt:
+    """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    try:
+        data = _bytes_of(services, limits, item)
+        with _decoding:
+            picture = reader(data)
+    except (ItemError, HostBusy) as error:
+        return error
+    except Unavailable:
+        raise
+    except MemoryError:
+        return ItemError("too_many_pixels", "The picture does not fit into the worker's memory.")
+    except Exception:
+        log.exception("item_failed", source=item.source)
+        return ItemError("internal", "The picture could not be processed; the worker's log says why.")
+    image_id = hashlib.sha256(data).hexdigest()
+    _keep(services, collection, image_id, picture, data)
+    return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
+
+
+def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
+    if item.error is not None:
+        code, _, detail = item.error.partition(": ")
+        raise ItemError(code, detail)
+    if item.upload is None:
+        return services.downloader.get(item.url or "", limits)
+    try:
+        return services.blobs.get(item.upload)
+    except KeyError:
+        raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
+
+
+def _keep(services: Services, collection: str, image_id: str, picture: Picture, data: bytes) -> None:
+    services.blobs.put(picture_key(collection, image_id, "thumbnail"), picture.thumbnail)
+    if picture.rendition is not None:
+        services.blobs.put(picture_key(collection, image_id, "rendition"), picture.rendition)
+    if services.settings.keep == "original":
+        services.blobs.put(picture_key(collection, image_id, "original"), data)
+
+
+def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
+    return Image(
+        id=image_id,
+        source=item.source,
+        sources=[item.source],
+        format=picture.format,
+        width=picture.width,
+        height=picture.height,
+        bytes=size,
+        created_at=time.time(),
+        taken_at=picture.taken_at,
+        lat=picture.lat,
+        lon=picture.lon,
+        colors=picture.colors,
+        phash=picture.phash,
+        metadata=item.metadata,
+        keys=[] if item.key is None else [item.key],
+    )
+
+
+def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[int, Attempt]) -> None:
+    tries = claim.chunk.attempt + 1 - claim.postponed
+    fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
+    errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
+    again = {i: error for i, error in errors.items() if _worth_retrying(error, tries)}
+    busy = [one.wait_s for one in found.values() if isinstance(one, HostBusy)]
+    delays = busy + [_retry_delay(error, tries) for error in again.values()]
+    outcomes = [
+        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id) for i, one in fetched.items()
+    ]
+    outcomes += [Outcome(i, items[i].source, error=error) for i, error in errors.items() if i not in again]
+    end_chunk(
+        services,
+        claim,
+        outcomes,
+        next_stage=Stage.ENCODE if fetched else None,
+        payload=_write_scratch(services, claim, items, fetched) if fetched else "",
+        retry_delay_s=max(delays, default=None),
+        hold_s=min(max(busy, default=0.0), LONGEST_HOLD_S),
+    )
+
+
+def _write_scratch(
+    services: Services, claim: Claim, items: dict[int, Item], fetched: dict[int, Fetched]
+) -> str:
+    chunk = claim.chunk
+    name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
+    key = scratch_prefix(chunk.job_id) + name
+    records = [
+        vector_log.Addition(
+            i,
+            chunk.attempt + 1,
+            f"{chunk.job_id}:{i}",
+            outcome.image,
+            claim.version + i,
+            items[i].skip_near,
+        ).record()
+        for i, outcome in fetched.items()
+    ]
+    pixels = np.stack([outcome.pixels for outcome in fetched.values()])
+    services.blobs.put(key, pack({"version": claim.version + min(fetched)}, records, pixels))
+    return key
+
+
+def _worth_retrying(error: ItemError, attempts: int) -> bool:
+    return error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
+
+
+def _retry_delay(error: ItemError, attempts: int) -> float:
+    """Seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if that is longer."""
+    backoff = 3.0 ** (attempts - 1) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
+    return max(backoff, error.retry_after_s or 0.0)

@@ -1,0 +1,234 @@
+"""The index stage: the one writer, draining every chunk that is ready into few large upserts.
+
+At most one process holds the writer lease. A message is only a wake-up: whoever holds the lease takes all
+that waits, whoever does not has nothing to do.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.errors import ItemError, ModelMismatch, NewerFormat
+from shared.index.collection import Collection
+from shared.index.write_batch import WriteBatch
+from shared.ledger.leases import renewing
+from shared.ledger.ledger import CHUNK_LEASE_S
+from shared.ledger.writer import WRITER_LEASE_S
+from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
+from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.manifest import write_results
+from shared.storage.trash import discard, restore
+from shared.writer_lease import WriterLease
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back, postpone
+from worker.stages.deduplication import NearDuplicate, NearDuplicates
+from worker.stages.transition import Outcome, end_chunk, fail_chunk
+
+MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
+DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One addition on its way into the index, and the claim and log segment that it came with."""
+
+    claim: Claim
+    addition: vector_log.Addition
+    vector: NDArray[np.float32]
+    segment: vector_log.Segment
+
+
+Stored = ItemState | NearDuplicate | str  # a string says why the index refused the item
+Result = tuple[vector_log.Addition, Stored]
+# Writes arrivals of one model into one collection, calling the last argument before each write to Chroma.
+Store = Callable[[Services, str, list[Arrival], Callable[[], None]], Sequence[Stored]]
+StoreOf = Callable[[JobKind], Store]
+
+
+def drain(services: Services, store_of: StoreOf) -> None:
+    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S.
+
+    While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
+    """
+    ledger, lease = services.ledger, WriterLease(services.ledger.writer)
+    if not lease.acquire():
+        return
+    writer = Writer(services, store_of, lease.check)
+    deadline = time.monotonic() + DRAIN_S
+    claims: list[Claim] = []
+    try:
+        with renewing(lease.renew, WRITER_LEASE_S), ThreadPoolExecutor(1, "ending") as ending:
+            told: list[Future[None]] = []
+            while lease.renew():
+                claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
+                wait(told)  # so that none falls behind, and no lease is given up before its work is told
+                if not claims and lease.release():
+                    break
+                told = writer.write_all(claims, ending)
+                if time.monotonic() > deadline or ledger.writer.is_wanted():
+                    break
+    finally:
+        lease.release(force=True)
+    if claims:  # stopped by the clock or for another's change: wakes the next, now that the lease is free
+        services.dispatcher.send(Stage.INDEX, claims[0].chunk)
+    services.dispatcher.pump()
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes claimed chunks; `check` is called before each write and raises once the lease is lost."""
+
+    services: Services
+    store_of: StoreOf
+    check: Callable[[], None]
+
+    def write_all(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
+        """Returns what `ending` has still to tell the ledger."""
+        if not claims:
+            return []
+        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_S):
+            return [told for batch in _batches(claims) for told in self._write(batch, ending)]
+
+    def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
+        told: list[Future[None]] = []
+        with giving_back(self.services.ledger, claims):
+            groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
+            for claim in claims:
+                if (segment := _segment(self.services, claim)) is not None:
+                    key = (claim.collection, segment.fingerprint, self.store_of(claim.kind))
+                    groups[key].append((claim, segment))
+            for (collection, _, store), claimed in groups.items():
+                of_group = [claim for claim, _ in claimed]
+                try:
+                    results = self._write_group(store, collection, claimed)
+                except NewerFormat as newer:  # that of one collection does not hold up the others
+                    postpone(self.services.ledger, of_group, newer)
+                else:
+                    told.append(ending.submit(_end_all, self.services, of_group, results))
+        return told
+
+    def _write_group(
+        self, store: Store, collection: str, claimed: list[tuple[Claim, vector_log.Segment]]
+    ) -> list[list[Result]]:
+        """Returns what became of the additions of each claim."""
+        arrivals = [
+            Arrival(claim, addition, vector, segment)
+            for claim, segment in claimed
+            for addition, vector in zip(segment.additions, segment.vectors, strict=True)
+        ]
+        stored = store(self.services, collection, arrivals, self.check) if arrivals else []
+        results = zip((arrival.addition for arrival in arrivals), stored, strict=True)
+        return [list(islice(results, len(segment.additions))) for _, segment in claimed]
+
+
+def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """All at once, but what failed before alone, so that it cannot hold up the others for ever."""
+    fresh = [claim for claim in claims if claim.deliveries < SUSPICIOUS_DELIVERIES]
+    alone = [[claim] for claim in claims if claim.deliveries >= SUSPICIOUS_DELIVERIES]
+    return [fresh, *alone] if fresh else alone
+
+
+def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
+    """What encode left for the claim; None when there is nothing to be had and the claim is ended."""
+    if claim.deliveries > MAX_DELIVERIES:
+        fail_chunk(services, claim, exhausted(claim))
+        return None
+    try:
+        return vector_log.read_segment(services.blobs, claim.payload)
+    except KeyError:
+        error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
+        fail_chunk(services, claim, error)
+    except NewerFormat as newer:
+        postpone(services.ledger, [claim], newer)
+    return None
+
+
+def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
+    """Writes arrivals of one model into one collection; what became of each, in order."""
+    segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
+    try:
+        collection = services.index.ensure(
+            name, model=segment.model, fingerprint=segment.fingerprint, dimension=dimension
+        )
+    except ModelMismatch as mismatch:
+        return [mismatch.detail] * len(arrivals)
+    images = [arrival.addition.image for arrival in arrivals]
+    ids = list(dict.fromkeys(image.id for image in images))
+    batch = WriteBatch(
+        collection,
+        ids=ids,
+        keys=(key for image in images for key in image.keys),
+        removals=services.ledger.writer.removals(name, ids),
+    )
+    stored = _fill(batch, collection, arrivals)
+    refused, gone = batch.save(check)
+    # Fetch has written files of all of them, also of those that were replaced before they came here.
+    there = [image_id for image_id in ids if batch.picture(image_id) is not None]
+    discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    restore(services.ledger, services.blobs, name, there)
+    # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
+    written = [
+        one.image_id if isinstance(one, NearDuplicate) else image.id
+        for image, one in zip(images, stored, strict=True)
+    ]
+    return [refused.get(image_id, one) for image_id, one in zip(written, stored, strict=True)]
+
+
+def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
+    """Adds the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
+
+    In the order of the items, so that what one of them replaces at once is never written.
+    """
+    asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
+    near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
+    stored: dict[int, Stored] = {}
+    for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
+        addition, image = arrival.addition, arrival.addition.image
+        new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
+        if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
+            stored[place] = repeated
+            continue
+        stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
+        if new and batch.picture(image.id) is not None:
+            near.add(image, arrival.vector)
+    return [stored[place] for place in range(len(arrivals))]
+
+
+def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
+    with giving_back(services.ledger, claims):
+        for claim, of_claim in zip(claims, results, strict=True):
+            _end(services, claim, of_claim)
+
+
+def _end(services: Services, claim: Claim, results: list[Result]) -> None:
+    # Under one name, so that a redelivery that comes to another end says so in its place.
+    write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
+    moved = end_chunk(services, claim, [_outcome(addition, stored) for addition, stored in results])
+    left_out = {a.index for a, stored in results if isinstance(stored, NearDuplicate)}
+    # Only now: a delivery before this point must find every item in the segment.
+    if moved and left_out:
+        vector_log.drop(services.blobs, claim.payload, left_out)
+
+
+def _image_ids(results: list[Result]) -> list[ItemResult]:
+    """Which picture stands for each item that might have been left out."""
+    ids = [(a, o.image_id if isinstance(o, NearDuplicate) else a.image.id) for a, o in results if a.skip_near]
+    return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]
+
+
+def _outcome(addition: vector_log.Addition, stored: Stored) -> Outcome:
+    index, source = addition.index, addition.image.source
+    if isinstance(stored, NearDuplicate):
+        return Outcome(index, source, ItemState.DUPLICATE)
+    if isinstance(stored, ItemState):
+        return Outcome(index, source, stored)
+    return Outcome(index, source, error=ItemError("index_error", stored))

@@ -1,0 +1,288 @@
+"""Encoding a collection again, with another model, beside the old one while searches go on.
+
+    fetch    what was kept of each picture → crops for the new model
+    encode   the new model
+    index    the new vectors with the old collection's records → the collection that is staged
+    finish   one more chunk, at encode: what came or changed meanwhile, then the switch of the pointer
+
+The pictures' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
+collections rather than trusting that every change was seen: first while the writer works, then, for what is
+left, while its lease is held. The vector log is carried over with the new vectors. Whatever dies is delivered
+again and goes on with what is staged.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.encoder import Encoder
+from shared.errors import CollectionNotFound, ItemError, ModelMismatch
+from shared.imaging.decode import open_query_image
+from shared.imaging.preprocess import Preprocess
+from shared.index.collection import Collection
+from shared.models import Claim, Image, ItemState, JsonObject, Stage
+from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.arrays import pack, unpack
+from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
+from shared.storage.manifest import read_items
+from shared.writer_lease import writing
+from worker.stages.encode import encode_halving
+from worker.stages.index import Arrival, Stored
+from worker.stages.transition import Outcome, end_chunk
+
+FEW = 256  # pictures that may be left for when the writer waits
+PASSES_S = 300.0  # of one delivery, well inside a task's time limit
+PAGE = 1_000
+GONE = "The collection was deleted or switched to another model meanwhile."
+NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
+
+log = structlog.get_logger(__name__)
+
+Pixels = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a reindex goes: the old and the new collection of `name`, the new one's model."""
+
+    services: Services
+    name: str
+    encoder: Encoder
+    old: Collection
+    new: Collection
+
+
+def begin(services: Services, claim: Claim) -> None:
+    """The fetch stage: crops for the new model of what was kept of each picture."""
+    items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    sources = {i: items[i - claim.first_item].source for i in services.ledger.pending(claim)}
+    try:
+        old = services.index.collection(claim.collection)
+        there = services.index.staged(claim.collection, claim.options["fingerprint"]).records(
+            [*sources.values()]
+        )
+        images = old.owners([*sources.values()])
+    except (CollectionNotFound, ModelMismatch):
+        fault = ItemError("index_error", GONE)
+        end_chunk(services, claim, [Outcome(i, source, error=fault) for i, source in sources.items()])
+        return
+    # Nothing is left to be done for what is there already, or was deleted since the job was made.
+    todo = {i: image_id for i, image_id in sources.items() if image_id in images and image_id not in there}
+    preprocess = _preprocess(claim.options["model"])
+    with ThreadPoolExecutor(4, "reindex") as pool:
+        found = pool.map(lambda i: crop_of(services, claim.collection, i, preprocess), todo.values())
+        cropped = dict(zip(todo, found, strict=True))
+    failed = {i: crop for i, crop in cropped.items() if isinstance(crop, ItemError)}
+    crops = {i: crop for i, crop in cropped.items() if not isinstance(crop, ItemError)}
+    payload = ""
+    if crops:
+        payload = f"{scratch_prefix(claim.chunk.job_id)}{claim.chunk.ref.replace(':', '.')}.{claim.token}.npz"
+        records = [_addition(claim, i, *images[todo[i]]).record() for i in crops]
+        header = {"version": claim.version + claim.first_item}
+        services.blobs.put(payload, pack(header, records, np.stack(list(crops.values()))))
+    outcomes = [Outcome(i, sources[i], error=error) for i, error in failed.items()]
+    for i in (one for one in sources if one not in failed):
+        state = ItemState.FETCHED if i in crops else ItemState.INDEXED
+        outcomes.append(Outcome(i, sources[i], state, image_id=sources[i]))
+    stage = Stage.ENCODE if crops else None
+    end_chunk(services, claim, outcomes, next_stage=stage, payload=payload)
+
+
+def _addition(claim: Claim, index: int, owner: str, image: Image) -> vector_log.Addition:
+    return vector_log.Addition(index, claim.chunk.attempt + 1, owner, image, claim.version + index)
+
+
+@lru_cache(maxsize=1)
+def _preprocess(model: str) -> Preprocess:
+    return Preprocess.from_checkpoint(resolve_model(model))
+
+
+def crop_of(services: Services, collection: str, image_id: str, preprocess: Preprocess) -> Pixels | ItemError:
+    """The model's input, from the original if that was kept, else from the rendition."""
+    for kind in ("original", "rendition"):
+        try:
+            data = services.blobs.get(picture_key(collection, image_id, kind))
+            return open_query_image(data, preprocess, services.settings.max_image_pixels)
+        except KeyError:
+            continue
+        except ItemError as error:
+            return error
+    return ItemError("encode_error", NOTHING_KEPT)
+
+
+def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
+    """The index stage: new vectors with the old collection's records, into what is staged."""
+    try:
+        old = services.index.collection(name)
+        staged = services.index.staged(name, arrivals[0].segment.fingerprint)
+        check()
+        old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
+    except (CollectionNotFound, ModelMismatch):
+        return [GONE] * len(arrivals)
+    return [ItemState.INDEXED] * len(arrivals)
+
+
+def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
+    """The chunk beyond the items: catches up, switches, and says what became of it."""
+    name = claim.collection
+    try:
+        old = services.index.collection(name)
+        if old.pointer.fingerprint == encoder.fingerprint:  # the process that switched died before it said so
+            result = _switched(services, name, encoder, missing=0)
+        else:
+            target = Target(services, name, encoder, old, services.index.staged(name, encoder.fingerprint))
+            found = _finish(target, claim)
+            if found is None:
+                services.ledger.release([claim], 0.0, count_delivery=False)
+                return
+            result = found
+    except (CollectionNotFound, ModelMismatch):
+        result = {"switched": False, "detail": GONE}
+    log.info("reindex_finished", collection=name, **result)
+    end_chunk(services, claim, [], result=result, complete=bool(result["switched"]))
+
+
+def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
+    """The job's result; None when this delivery's time is over and another has to go on."""
+    services, name = target.services, target.name
+    until = time.monotonic() + PASSES_S
+    left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
+    missing = set(json.loads(services.blobs.get(left))) if services.blobs.exists(left) else set()
+    while len(fresh := _fresh(target) - missing) > FEW:
+        for chunk in _chunks(sorted(fresh), services.settings.chunk_size):
+            missing |= _encode(target, chunk)
+            if time.monotonic() > until:
+                services.blobs.put(left, json.dumps(sorted(missing)).encode())
+                return None
+    _clear_log(target)
+    if not _carry_log(target, whole=False, until=until):
+        return None
+    with writing(services) as check:
+        missing = _catch_up(target, missing)
+        if missing and not claim.options["allow_missing"]:
+            detail = (
+                f"Not switched: {len(missing):,} pictures cannot be encoded with {target.encoder.name}; the "
+                "failed items say why. Ingest them again, or start once more with allow_missing to leave "
+                "them out: what is encoded already is not encoded again."
+            )
+            return {"switched": False, "detail": detail}
+        _carry_log(target, whole=True)
+        check()
+        if not services.ledger.renew([claim]):  # cancelled meanwhile
+            return {"switched": False, "detail": "Not switched: the job was cancelled."}
+        before = services.index.switch(name, target.new)
+        services.index.wait_for_pointers()
+        # What a process that had not seen the switch yet still changed in the old collection.
+        after = Target(services, name, target.encoder, before, services.index.collection(name))
+        _catch_up(after, missing)
+        _carry_log(after, whole=True)
+    for image_id in missing:
+        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
+    return _switched(services, name, target.encoder, missing=len(missing))
+
+
+def _switched(services: Services, name: str, encoder: Encoder, *, missing: int) -> dict[str, object]:
+    """Clears the old collection away, and its log: from now on the new model's has everything."""
+    services.index.unstage(name)
+    for fingerprint in services.blobs.folders(log_prefix(name)):
+        if fingerprint != encoder.fingerprint:
+            services.blobs.delete_prefix(f"{log_prefix(name)}{fingerprint}/")
+    left_out = f" {missing:,} pictures were left out." if missing else ""
+    detail = f"Switched to {encoder.name}: set IMAGE_SEARCH_MODEL to it and restart all.{left_out}"
+    return {"switched": True, "detail": detail}
+
+
+def _fresh(target: Target) -> set[str]:
+    return set(target.old.ids()) - set(target.new.ids())
+
+
+def _catch_up(target: Target, missing: set[str]) -> set[str]:
+    """Makes the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
+    here, there = set(target.old.ids()), set(target.new.ids())
+    missing = missing & here
+    for chunk in _chunks(sorted(here - there - missing), target.services.settings.chunk_size):
+        missing |= _encode(target, chunk)
+    target.new.delete(sorted(there - here))
+    for page in _chunks(sorted(here & there), PAGE):
+        _copy_changed(target, page)
+    return missing
+
+
+def _encode(target: Target, ids: Sequence[str]) -> set[str]:
+    """Encodes pictures into the new collection; the ids of those of which that cannot be done."""
+    services, encoder = target.services, target.encoder
+    outcomes = {i: crop_of(services, target.name, i, encoder.preprocess) for i in ids}
+    crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
+    rows = encode_halving(encoder.encode_images, np.stack(list(crops.values()))) if crops else []
+    vectors = {i: row for i, row in zip(crops, rows, strict=True) if not isinstance(row, ItemError)}
+    target.old.copy_records(target.new, vectors)
+    return set(ids) - vectors.keys()
+
+
+def _copy_changed(target: Target, ids: Sequence[str]) -> None:
+    old, new = target.old.records(ids), target.new.records(ids)
+    changed = [i for i in old if old[i] != new.get(i)]
+    if changed:
+        target.old.copy_records(target.new, target.new.vectors(changed))
+
+
+def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> bool:
+    """The old model's log as the new one's, with its vectors: whatever the records say, they go on saying it.
+
+    Segments that were carried before are left. Without `whole` those with pictures that are still to be
+    encoded wait; with it their additions are left out. Returns False when the time was over before the end.
+    """
+    blobs, new = target.services.blobs, target.new
+    source, aim = _log_of(target, target.old), _log_of(target, new)
+    there = set(blobs.list(aim))
+    for key in blobs.list(source):
+        carried = aim + key.removeprefix(source)
+        if carried in there:
+            continue
+        header, records, _ = unpack(blobs.get(key))
+        ids = [record["image"]["id"] for record in records if record["op"] == "add"]
+        vectors = new.vectors(ids) if ids else {}
+        if not whole and not vectors.keys() >= set(ids):
+            continue
+        blobs.put(carried, _with_vectors(target.encoder, header, records, vectors))
+        if time.monotonic() > until:
+            return False
+    return True
+
+
+def _clear_log(target: Target) -> None:
+    """Before the switch: deletes what the encode stage left for the writer, in jobs given up too."""
+    source, aim = _log_of(target, target.old), _log_of(target, target.new)
+    carried = {aim + key.removeprefix(source) for key in target.services.blobs.list(source)}
+    target.services.blobs.delete(*set(target.services.blobs.list(aim)).difference(carried))
+
+
+def _log_of(target: Target, collection: Collection) -> str:
+    return f"{log_prefix(target.name)}{collection.pointer.fingerprint}/"
+
+
+def _with_vectors(
+    encoder: Encoder, header: JsonObject, records: list[JsonObject], vectors: dict[str, Vector]
+) -> bytes:
+    left = [one for one in records if one["op"] != "add" or one["image"]["id"] in vectors]
+    none = np.zeros(encoder.dimension, np.float32)
+    rows = [vectors[one["image"]["id"]] if one["op"] == "add" else none for one in left]
+    model = {"model": header["model"] and encoder.name, "fingerprint": encoder.fingerprint}
+    return pack(header | model, left, np.stack(rows) if vectors else np.empty((0, 0), np.float32))
+
+
+def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,77 @@
+"""How a chunk leaves a stage. Every claim that is not given back ends here, in one order.
+
+Results are written, then the ledger advances, then the next stage is sent its message: whoever dies in
+between leaves a chunk that is delivered again, and results that say the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import ItemError
+from shared.models import Claim, ItemResult, ItemState, JobError, JsonObject, Stage
+from shared.services import Services
+from shared.storage.manifest import read_results, write_results
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an item at a stage: its `state`, and its image's id or the error that failed it."""
+
+    index: int
+    source: str
+    state: ItemState = ItemState.FAILED
+    image_id: str | None = None
+    error: ItemError | None = None
+
+
+def end_chunk(
+    services: Services,
+    claim: Claim,
+    outcomes: Sequence[Outcome],
+    *,
+    next_stage: Stage | None = None,
+    payload: str = "",
+    retry_delay_s: float | None = None,
+    hold_s: float = 0.0,
+    result: JsonObject | None = None,
+    complete: bool = False,
+) -> bool:
+    """Ends a claim: its chunk goes on to `next_stage` with the blob `payload`. Ledger.advance has the rest.
+
+    Returns False, and deletes `payload`, when the lease was lost or the job cancelled.
+    """
+    chunk, attempts = claim.chunk, claim.chunk.attempt + 1
+    failed = [(one, one.error) for one in outcomes if one.error is not None]
+    results = [ItemResult(one.index, one.source, attempts, one.image_id) for one in outcomes if one.image_id]
+    results += [ItemResult(o.index, o.source, attempts, code=e.code, detail=e.detail) for o, e in failed]
+    write_results(services.blobs, chunk, claim.stage, claim.token, results)
+    moved = services.ledger.advance(
+        claim,
+        moves=[(one.index, one.state) for one in outcomes],
+        errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
+        next_stage=next_stage,
+        payload=payload,
+        retry_delay_s=retry_delay_s,
+        hold_s=hold_s,
+        result=result,
+        complete=complete,
+    )
+    if moved and next_stage is not None:
+        services.dispatcher.send(next_stage, chunk)
+    elif not moved and payload:
+        services.blobs.delete(payload)
+    return moved
+
+
+def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
+    """Fails what the claim still holds, and nothing that another attempt of its chunk is working on."""
+    ledger, chunk, attempt = services.ledger, claim.chunk, claim.chunk.attempt + 1
+    states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
+    if claim.stage is Stage.FETCH:
+        lost = [i for i, state in states if state is ItemState.PENDING]
+    else:
+        size = ledger.get(chunk.job_id).chunk_size
+        results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
+        carried = {i for i, result in results.items() if result.attempts == attempt}
+        lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
+    end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost])
