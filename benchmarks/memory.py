@@ -12,7 +12,7 @@ from api.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
-from shared.ledger.ledger import PREFIX
+from shared.ledger.scripts import PREFIX
 from shared.models import ItemState
 from tests.stack import Stack
 

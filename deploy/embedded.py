@@ -77,6 +77,7 @@ def up(
             supervisor.open(keep_fds=[lock_fd])
             try:
                 _start_services(supervisor, folder, redis_socket, chroma_port)
+                _check_ledger(variables["REDIS_URL"])
                 for child in role_children(host, port, fetch_workers, encode_workers):
                     supervisor.start(child)
                 supervisor.wait_until(lambda: http_status(f"{url}/readyz") == 200, "the API", API_START_S)
@@ -177,6 +178,12 @@ def _check_vocabulary(settings: Settings) -> None:
     from shared.embedding.tagging import read_vocabulary  # noqa: PLC0415 - numpy
 
     read_vocabulary(settings.tag_vocabulary)
+
+
+def _check_ledger(url: str) -> None:
+    from shared.ledger.ledger import Ledger  # noqa: PLC0415 - redis
+
+    Ledger(url).ping()  # raises NewerFormat
 
 
 def _check_bind(host: str, settings: Settings) -> None:

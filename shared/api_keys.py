@@ -18,11 +18,13 @@ from typing import Literal
 import structlog
 
 from shared.download.addresses import is_loopback
-from shared.errors import ConfigError, FieldError, InvalidRequest, NotFound
+from shared.errors import ConfigError, FieldError, InvalidRequest, NewerFormat, NotFound
+from shared.formats import FIELD, check_format
 from shared.storage.blobs import API_KEYS, Blobs, api_key_key
 
 Scope = Literal["search", "ingest", "admin"]
 SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")
+FORMAT = 1  # of a stored key, which says so from 2 on: versions from before know no further field
 _KEY = re.compile(r"isk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 log = structlog.get_logger()
@@ -74,11 +76,13 @@ def read_keys(blobs: Blobs) -> dict[str, ApiKey]:
     keys = {}
     for blob in blobs.list(API_KEYS):
         try:
-            key = ApiKey(**json.loads(blobs.get(blob)))
+            record = json.loads(blobs.get(blob))
+            check_format(record.pop(FIELD, None), FORMAT, "The API key")
+            key = ApiKey(**record)
         except KeyError:
             continue  # revoked since it was listed
-        except (TypeError, ValueError):
-            log.error("this API key cannot be read and opens nothing", blob=blob)  # noqa: TRY400
+        except (TypeError, ValueError, AttributeError, NewerFormat) as error:
+            log.error("this API key cannot be read and opens nothing", blob=blob, reason=str(error))  # noqa: TRY400
             # It still counts: were it the only one, leaving it out would let everybody on this machine in.
             key = ApiKey(PurePosixPath(blob).stem, "unreadable", [], "", 0.0)
         keys[key.id] = key

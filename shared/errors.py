@@ -15,7 +15,7 @@ ImageSearchError
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
 ├── Unavailable           503   retryable: a dependency does not answer
-│   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady
+│   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady, NewerFormat
 ├── HostBusy                    a foreign host's rate is used up for now (never reaches HTTP)
 └── ItemError             422   one picture cannot be had or read; `code` is one of ITEM_CODES
 """
@@ -232,6 +232,14 @@ class BlobsUnavailable(Unavailable):
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
     title = "Model is loading"
+
+
+class NewerFormat(Unavailable):
+    """What is stored can be read once this installation is updated; until then nothing fails for good."""
+
+    code = "newer_format"
+    title = "Stored by a newer version"
+    retry_after_s: ClassVar[int] = 60
 
 
 class HostBusy(ImageSearchError):

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from celery import Celery, signals
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.checkpoints import resolve_auto, resolve_model
-from shared.errors import ItemError, LedgerUnavailable
+from shared.errors import ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_S
@@ -107,7 +108,10 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
     def task(stage: Stage) -> Callable[[str], None]:
         def deliver(ref: str) -> None:
-            process().deliver(stage, ref)
+            try:
+                process().deliver(stage, ref)
+            except Unavailable as error:
+                log.warning("message_left_to_the_sweeper", chunk=ref, reason=error.detail)
 
         return deliver
 
@@ -119,6 +123,8 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
     """Runs a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     app = make_worker(settings, [Stage(queue) for queue in queues])
+    with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
+        build_services(settings).ledger.ping()
     _beat_from_parent(settings, queues, concurrency)
     app.worker_main(
         [
@@ -150,7 +156,7 @@ def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> 
                 if stopped.wait(WORKER_SEEN_S / 4):
                     ledger.workers.forget(worker_id)
                     return
-            except LedgerUnavailable:
+            except Unavailable:
                 if stopped.wait(1):
                     return
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
@@ -29,6 +29,7 @@ from shared.errors import (
     JobRunning,
     ModelMismatch,
     ModelUnavailable,
+    NewerFormat,
     NotFound,
     UnsupportedMediaType,
 )
@@ -264,7 +265,7 @@ def _import(parts: Services, options: Options, job_id: str, keys: list[str], con
     counts: list[tuple[str, int]] = []
     for key in keys:
         with parts.blobs.open_read(key) as file:
-            source = Source(file)
+            source = _opened(file)
         if not counts:
             _check_model(parts, options.collection, source.header)
         counts.append((key, sum(source.group_rows)))
@@ -283,6 +284,13 @@ def _import(parts: Services, options: Options, job_id: str, keys: list[str], con
         job_options={"model": encoder().name, "fingerprint": encoder().fingerprint},
     )
     return parts.ledger.get(owner)
+
+
+def _opened(file: IO[bytes]) -> Source:
+    try:
+        return Source(file)
+    except NewerFormat as newer:  # sent again, it is as new: the request's fault
+        raise InvalidRequest(newer.detail) from None
 
 
 def _check_model(parts: Services, collection: str, header: Header) -> None:

@@ -16,7 +16,7 @@ from limits import RateLimitItem
 from api.http import auth, problems
 from shared.config import NO_RATE_LIMIT, Settings
 from shared.errors import RateLimited
-from shared.ledger.connection import PREFIX
+from shared.ledger.scripts import PREFIX
 
 # Keys that are guessed, an address. A caller with a known key is not stopped by those of its neighbours.
 FAILURES = "60/minute"

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from shared.errors import ConfigError, ModelUnavailable
+from shared.formats import FIELD, check_format
 from shared.imaging.preprocess import Preprocess
 from shared.models import JsonObject
 from shared.storage.blobs import MODEL_KEY, Blobs
@@ -25,6 +26,7 @@ from shared.storage.blobs import MODEL_KEY, Blobs
 AUTO = "auto"
 STARTER = "starter"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+FORMAT = 1  # of the record under MODEL_KEY
 
 _STARTER_FOLDER = Path(__file__).parent / STARTER
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
@@ -70,7 +72,7 @@ def resolve_auto(blobs: Blobs) -> str:
     """
     if recorded := _recorded(blobs):
         return recorded
-    blobs.put(MODEL_KEY, json.dumps({"model": _decide()}).encode())
+    blobs.put(MODEL_KEY, json.dumps({"model": _decide(), FIELD: FORMAT}).encode())
     decided = _recorded(blobs)  # a process that started at the same moment may have written last
     assert decided is not None  # noqa: S101 - just written
     return decided
@@ -118,8 +120,10 @@ def _recorded(blobs: Blobs) -> str | None:
     except KeyError:
         return None
     try:
-        return str(json.loads(data)["model"])
-    except (ValueError, KeyError, TypeError):
+        record = json.loads(data)
+        check_format(record.get(FIELD), FORMAT, "The recorded model")
+        return str(record["model"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             f"The recorded model ({MODEL_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "
             "the model that wrote the collections."

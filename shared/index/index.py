@@ -4,7 +4,7 @@ A logical collection is a pointer in the registry, itself a Chroma collection, t
 holds its vectors. So a name can be switched to another physical collection in one write, and the search
 needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
 whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
-being made beside another, and that nobody sees.
+being made beside another, and that nobody sees. A Chroma collection's metadata say its format (formats.py).
 """
 
 import contextlib
@@ -31,7 +31,9 @@ from shared.errors import (
     IndexUnavailable,
     InvalidRequest,
     ModelMismatch,
+    Unavailable,
 )
+from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
 from shared.index.connection import calls as _calls
 from shared.index.connection import http_server, in_process_server
@@ -42,6 +44,7 @@ from shared.models import COLLECTION_NAME, CollectionInfo
 log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
+FORMAT = 1  # of the registry and of the pictures' and keys' records
 POINTER_TTL_S = 2.0
 SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
@@ -63,7 +66,7 @@ class Index:
     """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
 
     Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
-    WRITE_TIMEOUT_S (writes) or answers with a failure of its own.
+    WRITE_TIMEOUT_S (writes) or answers with a failure of its own, and NewerFormat.
     """
 
     def __init__(
@@ -136,9 +139,11 @@ class Index:
 
     def warn_of_foreign(self, model: str, fingerprint: str) -> None:
         """Logs, at a start, which collections this model cannot read, and what to do."""
-        with contextlib.suppress(IndexUnavailable):  # then each request says it
+        try:
             for fault in self.foreign(model, fingerprint):
                 log.warning("collection_of_another_model", detail=fault)
+        except Unavailable as error:  # each request says it, too
+            log.warning("collections_not_looked_at", detail=error.detail)
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
         """What is to be said of each collection that this model did not write and cannot read."""
@@ -295,9 +300,11 @@ class Index:
         """Opens a physical collection, and makes it if there is none."""
         place = (self._tenant, self._database)
         try:
-            model = self._server.create_collection(physical, None, HNSW, None, True, *place)
+            # One that exists keeps the metadata that it was made with.
+            model = self._server.create_collection(physical, None, HNSW, {FIELD: FORMAT}, True, *place)
         except errors.InvalidArgumentError as error:
             raise IndexUnavailable("Chroma does not have the tenant or database.") from error
+        check_format((model.metadata or {}).get(FIELD), FORMAT, f"The Chroma collection {physical!r}")
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:

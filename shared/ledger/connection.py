@@ -11,12 +11,15 @@ from redis.retry import Retry
 
 from shared.errors import LedgerUnavailable
 from shared.ledger import scripts
-
-PREFIX = "is:"
+from shared.ledger.upgrade import bring_up_to_date
 
 
 class Connection:
-    """Redis, connected at the first call. Every method raises LedgerUnavailable when it does not answer."""
+    """Redis, connected at the first call.
+
+    Every method raises LedgerUnavailable when it does not answer, and NewerFormat when a newer version wrote
+    what is there.
+    """
 
     def __init__(self, url: str, client: Any = None) -> None:
         self._url = url
@@ -25,7 +28,7 @@ class Connection:
 
     @cached_property
     def client(self) -> Any:
-        return self._given_client or redis.Redis.from_url(
+        client = self._given_client or redis.Redis.from_url(
             self._url,
             decode_responses=True,
             socket_timeout=5,
@@ -33,6 +36,9 @@ class Connection:
             health_check_interval=15,
             retry=Retry(NoBackoff(), 0),
         )
+        with _translated():
+            bring_up_to_date(client)
+        return client
 
     def run(self, script: str, *args: str | float) -> Any:
         """Runs `lua/<script>.lua`."""

@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass
 
 from shared.errors import ItemError
-from shared.ledger.connection import PREFIX, Connection
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
 
 FAILURES_TO_OPEN = 10  # in a row: one lost picture says nothing about its host
 OPEN_S, LONGEST_OPEN_S = 30.0, 300.0

@@ -19,9 +19,10 @@ from shared.errors import (
     JobRunning,
     NothingToRetry,
 )
-from shared.ledger.connection import PREFIX, Connection
+from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
 from shared.ledger.patience import persistently
+from shared.ledger.scripts import PREFIX
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
 from shared.models import (
@@ -60,6 +61,8 @@ class Ledger:
     """Jobs and their chunks; `hosts`, `workers` and `writer` are the ledger's other parts.
 
     All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
+    The first one to reach Redis raises NewerFormat, and so does each that follows, when what is there is of a
+    newer version.
     """
 
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:

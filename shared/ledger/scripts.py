@@ -22,6 +22,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
     host:<host>      hash    a foreign host's token bucket and breaker (hosts.py)
+    format           string  the ledger's (upgrade.py)
     clock            string  the latest version that was given out, in microseconds since the epoch
     totals           hash    since the beginning: items per terminal state, seconds of the encoders
 """
@@ -29,6 +30,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
 from functools import cache
 from importlib import resources
 
+PREFIX = "is:"
 _FOLDER = resources.files(__package__) / "lua"
 
 

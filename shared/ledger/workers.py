@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.ledger.connection import PREFIX, Connection
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
 from shared.models import Stage
 
 WORKER_SEEN_S = 20.0

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from shared.ledger.connection import PREFIX, Connection
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
 
 WRITER_LEASE_S = 30.0
 WRITER_WANTED_S = 2.0  # who waits for the lease asks again long before

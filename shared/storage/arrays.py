@@ -1,6 +1,7 @@
 """The one file format for arrays with records beside them: a plain, uncompressed `.npz`.
 
-`array` holds one row a record; `records` is a JSON list as UTF-8 bytes; `header` a JSON object.
+`array` holds one row a record; `records` is a JSON list as UTF-8 bytes; `header` a JSON object; `format` a
+number (formats.py). The vector log and scratch are such files.
 """
 
 import io
@@ -10,19 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.formats import FIELD, check_format
 from shared.models import JsonObject
+
+FORMAT = 1
 
 
 def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any]) -> bytes:
     assert len(array) in (0, len(records))  # noqa: S101
     buffer = io.BytesIO()
-    np.savez(buffer, header=_json_bytes(header), records=_json_bytes(records), array=array)
+    header_, records_, format_ = _json_bytes(header), _json_bytes(records), np.uint8(FORMAT)
+    np.savez(buffer, header=header_, records=records_, array=array, format=format_)
     return buffer.getvalue()
 
 
 def unpack(data: bytes) -> tuple[JsonObject, list[JsonObject], NDArray[Any]]:
-    """The header, records and array of `pack`. Raises ValueError for other bytes."""
+    """The header, records and array of `pack`. Raises NewerFormat, and ValueError for other bytes."""
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        check_format(stored.get(FIELD), FORMAT, "A file of vectors or pixels")
         return json.loads(bytes(stored["header"])), json.loads(bytes(stored["records"])), stored["array"]
 
 

@@ -1,12 +1,17 @@
-"""A job's items and what became of them, in the blob store, so that Redis holds one byte an item."""
+"""A job's items and what became of them, in the blob store, so that Redis holds one byte an item.
+
+The format (formats.py) of a file of items is in a line behind them, that of a file of results in its first.
+"""
 
 import json
 from collections.abc import Iterable
 
+from shared.formats import FIELD, check_format
 from shared.models import Chunk, Item, ItemResult, JsonObject, Stage
 from shared.storage.blobs import Blobs, job_prefix
 
 SEGMENT_ITEMS = 1024
+FORMAT = 1
 
 
 def _segment_key(job_id: str, segment: int) -> str:
@@ -38,8 +43,12 @@ class ManifestWriter:
     def flush(self) -> None:
         if self._dirty:
             segment = (self.count - 1) // SEGMENT_ITEMS
-            self._blobs.put(_segment_key(self._job_id, segment), b"".join(self._lines))
+            self._blobs.put(_segment_key(self._job_id, segment), b"".join([*self._lines, _last_line()]))
             self._dirty = False
+
+
+def _last_line() -> bytes:
+    return json.dumps({FIELD: FORMAT}).encode() + b"\n"
 
 
 def _item_line(item: Item) -> bytes:
@@ -56,10 +65,14 @@ def _item_line(item: Item) -> bytes:
 
 
 def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
-    """Items `start` to `stop` (exclusive) of a job's manifest. Raises KeyError where it has none."""
+    """Items `start` to `stop` (exclusive) of a job's manifest.
+
+    Raises KeyError where it has none, and NewerFormat.
+    """
     items: list[Item] = []
     for segment in range(start // SEGMENT_ITEMS, -(-stop // SEGMENT_ITEMS)):
         lines = blobs.get(_segment_key(job_id, segment)).split(b"\n")[:-1]
+        check_format(json.loads(lines[-1]).get(FIELD), FORMAT, "A job's list of items")
         first = segment * SEGMENT_ITEMS
         wanted = lines[max(start - first, 0) : stop - first]
         items.extend(Item(**{"source": "", **json.loads(line)}) for line in wanted)
@@ -70,11 +83,12 @@ def write_results(
     blobs: Blobs, chunk: Chunk, stage: Stage, token: str, results: Iterable[ItemResult]
 ) -> None:
     """Records what one delivery of a chunk found out; written before the ledger's transition."""
-    rows = [
+    rows: list[JsonObject] = [
         {"i": r.index, "id": r.image_id, "code": r.code, "detail": r.detail, "n": r.attempts} for r in results
     ]
     if not rows:
         return
+    rows[0][FIELD] = FORMAT
     # Generations, attempts and stages sort in the order in which they happen.
     order = f"{chunk.generation:04d}.{chunk.attempt:02d}.{list(Stage).index(stage)}"
     blobs.put(f"{_results_prefix(chunk.job_id, chunk.number)}{order}.{token}.json", json.dumps(rows).encode())
@@ -93,7 +107,9 @@ def read_results(blobs: Blobs, job_id: str, chunk_size: int, start: int, stop: i
     merged: dict[int, JsonObject] = {}
     for number in range(start // chunk_size, -(-stop // chunk_size)):
         for key in blobs.list(_results_prefix(job_id, number)):
-            for row in json.loads(blobs.get(key)):
+            rows = json.loads(blobs.get(key))
+            check_format(rows[0].get(FIELD), FORMAT, "A job's record of its items")
+            for row in rows:
                 if start <= row["i"] < stop:
                     merged.setdefault(row["i"], {}).update({k: v for k, v in row.items() if v is not None})
     return {

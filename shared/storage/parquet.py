@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from shared.errors import FieldError, InvalidRequest
+from shared.formats import check_format
 from shared.models import MAX_KEY, PHASH, RANGES, Image, JsonObject, in_range
 from shared.validation import metadata_faults
 
@@ -114,7 +115,7 @@ def joined(parts: Iterable[AbstractContextManager[IO[bytes]]]) -> Iterator[bytes
 
 class Source:
     """A file that may come from anybody. Raises InvalidRequest, with a pointer to the column, for one that
-    cannot be an export."""
+    cannot be an export, and NewerFormat."""
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
@@ -172,15 +173,13 @@ def _writer(file: Any, schema: pa.Schema) -> Any:
 def _header(schema: pa.Schema) -> Header:
     try:
         given = json.loads((schema.metadata or {})[HEADER])
+        check_format(given["format"], FORMAT, "The export")
         header = Header(**{one.name: given[one.name] for one in fields(Header)})
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise InvalidRequest("The Parquet file is no export: its header is missing.") from None
-    if header.format != FORMAT:
-        raise InvalidRequest(
-            f"The file has format {header.format!r}, but this version reads {FORMAT}; export it anew."
-        )
     texts = all(isinstance(text, str) for text in (header.collection, header.model, header.fingerprint))
-    if not texts or header.dimension not in range(1, MAX_DIMENSION + 1):
+    known = header.format in range(1, FORMAT + 1) and header.dimension in range(1, MAX_DIMENSION + 1)
+    if not (texts and known):
         raise InvalidRequest("The Parquet file's header is malformed.")
     return header
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from shared.api_keys import create_key
-from shared.ledger.writer import PREFIX
+from shared.ledger.scripts import PREFIX
 from tests.unit.fakes import Api, make_api, make_services
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.stack import Stack, finished
 
@@ -110,3 +111,13 @@ def test_an_old_export_is_downloaded_again_and_imported(
         assert [(one["id"], one["keys"], one["metadata"]) for one in images] == [
             (one["id"], one["keys"], one["metadata"]) for one in old["images"]
         ]
+
+
+def test_a_folder_that_a_newer_version_has_used_is_refused_in_one_line(stack: Stack) -> None:
+    redis.Redis.from_url(stack.env["IMAGE_SEARCH_REDIS_URL"]).set("is:format", 2)
+    stack.stop()
+    before = len(stack.output)
+    assert stack.spawn("--port", "0").wait(60) == 1
+    said = stack.output[before:]
+    assert said.splitlines()[-1].startswith("Error: The job ledger in Redis was written by a newer version")
+    assert "Traceback" not in said

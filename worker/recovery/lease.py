@@ -25,13 +25,18 @@ def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
         try:
             yield
         except Unavailable as error:
-            log.warning("chunks_postponed", chunks=refs, reason=error.detail)
-            ledger.release(claims, UNAVAILABLE_DELAY_S, count_delivery=False)
+            postpone(ledger, claims, error)
         except Exception:
             log.exception("chunks_failed", chunks=refs)
             ledger.release(claims, ERROR_DELAY_S, count_delivery=True)
     except LedgerUnavailable as error:
         log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
+
+
+def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
+    """Gives claims back because a dependency failed; that does not count as a delivery."""
+    log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
+    ledger.release(claims, UNAVAILABLE_DELAY_S, count_delivery=False)
 
 
 def exhausted(claim: Claim) -> ItemError:

@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.errors import ItemError, ModelMismatch
+from shared.errors import ItemError, ModelMismatch, NewerFormat
 from shared.index.collection import Collection
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
@@ -27,7 +27,7 @@ from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
 from shared.writer_lease import WriterLease
-from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back, postpone
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
@@ -107,9 +107,13 @@ class Writer:
                     key = (claim.collection, segment.fingerprint, self.store_of(claim.kind))
                     groups[key].append((claim, segment))
             for (collection, _, store), claimed in groups.items():
-                results = self._write_group(store, collection, claimed)
                 of_group = [claim for claim, _ in claimed]
-                told.append(ending.submit(_end_all, self.services, of_group, results))
+                try:
+                    results = self._write_group(store, collection, claimed)
+                except NewerFormat as newer:  # that of one collection does not hold up the others
+                    postpone(self.services.ledger, of_group, newer)
+                else:
+                    told.append(ending.submit(_end_all, self.services, of_group, results))
         return told
 
     def _write_group(
@@ -134,7 +138,7 @@ def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
 
 
 def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
-    """What encode left for the claim; None when there is nothing to be had and the claim is over."""
+    """What encode left for the claim; None when there is nothing to be had and the claim is ended."""
     if claim.deliveries > MAX_DELIVERIES:
         fail_chunk(services, claim, exhausted(claim))
         return None
@@ -143,7 +147,9 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     except KeyError:
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
         fail_chunk(services, claim, error)
-        return None
+    except NewerFormat as newer:
+        postpone(services.ledger, [claim], newer)
+    return None
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:

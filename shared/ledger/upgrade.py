@@ -1,0 +1,22 @@
+"""The format of the ledger, and how one of an earlier version is brought up to date."""
+
+from typing import Any
+
+from shared.formats import FIELD, check_format
+from shared.ledger.scripts import PREFIX
+from shared.models import JobKind, Stage
+
+FORMAT = 2  # 1: scripts knew by its kind which job has a final stage
+
+
+def bring_up_to_date(client: Any) -> None:
+    """Makes what lies in Redis this version's, once. Raises NewerFormat when it is of a later version."""
+    found = client.get(PREFIX + FIELD)
+    check_format(found, FORMAT, "The job ledger in Redis")
+    if found == str(FORMAT):
+        return
+    for job_id in client.zrange(f"{PREFIX}jobs", 0, -1):
+        job = f"{PREFIX}job:{job_id}"
+        if client.hget(job, "kind") == JobKind.REINDEX:
+            client.hset(job, mapping={"final_stage": Stage.ENCODE, "incomplete": "1"})
+    client.set(PREFIX + FIELD, FORMAT)
