@@ -9,10 +9,10 @@ from typing import Any
 
 from api.encoding.encoder_loader import EncoderLoader
 from api.models.health import Dependency, Readiness, Workers
-from shared.embedding.checkpoints import RECORD_KEY
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 from shared.services import Services
+from shared.storage.blobs import MODEL_KEY
 
 CHECK_TIMEOUT_S = 4.0
 CACHE_S = 1.0
@@ -44,7 +44,7 @@ class Probe:
         checks: dict[str, Callable[[], Any]] = {
             "redis": parts.ledger.ping,
             "chroma": parts.index.ping,
-            "blobs": lambda: parts.blobs.exists(RECORD_KEY),
+            "blobs": lambda: parts.blobs.exists(MODEL_KEY),
             "model": lambda: self._prove_encode(self._loader.get()),
             "workers": parts.ledger.workers.seen,
         }

@@ -18,12 +18,12 @@ from deploy.data_folder import Folder, data_folder
 from deploy.embedded import OWN_SETTINGS
 from deploy.ports import http_status
 from shared.config import PREFIX, Settings, load_settings
-from shared.embedding.checkpoints import AUTO, RECORD_KEY, resolve_auto
+from shared.embedding.checkpoints import AUTO, resolve_auto
 from shared.errors import ConfigError, ImageSearchError
 from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
 from shared.models import Stage
-from shared.storage.blobs import Blobs
+from shared.storage.blobs import MODEL_KEY, Blobs, probe_key
 
 DEADLINE_S = 10.0
 MODEL_DEADLINE_S = 180.0  # imports torch and reads the weights
@@ -217,7 +217,7 @@ def _blobs(settings: Settings) -> str:
     blobs = Blobs(settings.blob_url)
     if "blob_url" not in settings.model_fields_set and not blobs.exists(""):
         return Note(f"{settings.blob_url} is made by the first start, or set {PREFIX}BLOB_URL")
-    key, value = f"scratch/doctor/{secrets.token_hex(8)}", secrets.token_bytes(16)
+    key, value = probe_key(secrets.token_hex(8)), secrets.token_bytes(16)
     blobs.put(key, value)
     same = blobs.get(key) == value
     blobs.delete(key)
@@ -255,7 +255,7 @@ def _model(settings: Settings) -> str:
     name = settings.model
     if name == AUTO:
         blobs = Blobs(settings.blob_url)
-        if not blobs.exists(RECORD_KEY):
+        if not blobs.exists(MODEL_KEY):
             return Note("auto: the first start decides which")
         name = resolve_auto(blobs)
     encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)

@@ -20,7 +20,7 @@ import structlog
 from shared.download.addresses import is_loopback
 from shared.errors import ConfigError, FieldError, InvalidRequest, NewerFormat, NotFound
 from shared.formats import FIELD, check_format
-from shared.storage.blobs import Blobs
+from shared.storage.blobs import API_KEYS, Blobs, api_key_key
 
 Scope = Literal["search", "ingest", "admin"]
 SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")
@@ -55,7 +55,7 @@ def create_key(blobs: Blobs, name: str, scopes: Iterable[str]) -> str:
     key_id = secrets.token_hex(6)
     plain = f"isk_{key_id}_{secrets.token_urlsafe(32)}"
     key = ApiKey(key_id, name, chosen, _digest(plain), time.time())
-    blobs.put(_blob(key_id), json.dumps(asdict(key)).encode())
+    blobs.put(api_key_key(key_id), json.dumps(asdict(key)).encode())
     return plain
 
 
@@ -66,15 +66,15 @@ def list_keys(blobs: Blobs) -> list[ApiKey]:
 
 def revoke_key(blobs: Blobs, key_id: str) -> None:
     """Servers forget the key within 10 s. Raises NotFound."""
-    if not re.fullmatch(r"[0-9a-f]{12}", key_id) or not blobs.exists(_blob(key_id)):
+    if not re.fullmatch(r"[0-9a-f]{12}", key_id) or not blobs.exists(api_key_key(key_id)):
         raise NotFound(f"There is no key {key_id}.")
-    blobs.delete(_blob(key_id))
+    blobs.delete(api_key_key(key_id))
 
 
 def read_keys(blobs: Blobs) -> dict[str, ApiKey]:
     """Read all keys, by id."""
     keys = {}
-    for blob in blobs.list("keys/"):
+    for blob in blobs.list(API_KEYS):
         try:
             record = json.loads(blobs.get(blob))
             check_format(record.pop(FIELD, None), FORMAT, "The API key")
@@ -103,10 +103,6 @@ def check_bind(host: str, blobs: Blobs) -> None:
             f"No API key exists, so {host or 'every address'} will not be served: create a key with "
             "`image-search keys create --scope search,ingest [--name NAME]`, or serve on 127.0.0.1"
         )
-
-
-def _blob(key_id: str) -> str:
-    return f"keys/{key_id}.json"
 
 
 def _digest(plain: str) -> str:

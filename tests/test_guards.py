@@ -137,6 +137,25 @@ def test_a_foreign_library_is_touched_by_its_module_only(library: str) -> None:
     assert touching <= TOUCHED_BY[library]
 
 
+def _texts(path: Path) -> Iterator[str]:
+    """The beginnings of all string literals, f-strings included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@pytest.mark.parametrize(
+    ("home", "key"), [("shared/storage/blobs.py", r"[a-z]+/"), ("shared/ledger/connection.py", r"is:")]
+)
+def test_keys_are_made_in_one_module(home: str, key: str) -> None:
+    """Those of the blob store, whose beginnings the module says itself, and those of Redis."""
+    begins = {found[0] for text in _texts(ROOT / home) if (found := re.match(key, text))}
+    assert begins
+    for path in set(_sources()) - {ROOT / home}:
+        wrong = [text for text in _texts(path) if text.startswith(tuple(begins))]
+        assert not wrong, f"{path.relative_to(ROOT)}: {wrong}"
+
+
 def _name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -21,15 +21,12 @@ from shared.errors import ConfigError, ModelUnavailable
 from shared.formats import FIELD, check_format
 from shared.imaging.preprocess import Preprocess
 from shared.models import JsonObject
-
-if TYPE_CHECKING:
-    from shared.storage.blobs import Blobs
+from shared.storage.blobs import MODEL_KEY, Blobs
 
 AUTO = "auto"
 STARTER = "starter"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
-RECORD_KEY = "deployment/model.json"
-FORMAT = 1  # of that record
+FORMAT = 1  # of the record under MODEL_KEY
 
 _STARTER_FOLDER = Path(__file__).parent / STARTER
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
@@ -69,13 +66,13 @@ def resolve_model(model: str) -> Path:
 def resolve_auto(blobs: Blobs) -> str:
     """What `auto` means in this deployment: a model name for `resolve_model`.
 
-    The first call decides and records it under RECORD_KEY: the hub's DEFAULT_MODEL if it is cached or can
+    The first call decides and records it under MODEL_KEY: the hub's DEFAULT_MODEL if it is cached or can
     be downloaded, else `starter`. Later calls only read the record, so that vectors of two models never mix.
     Raises ModelUnavailable when neither can be had, and BlobsUnavailable.
     """
     if recorded := _recorded(blobs):
         return recorded
-    blobs.put(RECORD_KEY, json.dumps({"model": _decide(), FIELD: FORMAT}).encode())
+    blobs.put(MODEL_KEY, json.dumps({"model": _decide(), FIELD: FORMAT}).encode())
     decided = _recorded(blobs)  # a process that started at the same moment may have written last
     assert decided is not None  # noqa: S101 - just written
     return decided
@@ -119,7 +116,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _recorded(blobs: Blobs) -> str | None:
     try:
-        data = blobs.get(RECORD_KEY)
+        data = blobs.get(MODEL_KEY)
     except KeyError:
         return None
     try:
@@ -128,7 +125,7 @@ def _recorded(blobs: Blobs) -> str | None:
         return str(record["model"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
-            f"The recorded model ({RECORD_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "
+            f"The recorded model ({MODEL_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "
             "the model that wrote the collections."
         ) from None
 

@@ -6,10 +6,12 @@ jobs/<job>/uploads/<index>               uploaded files, until their job expires
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
-log/<collection>/<fingerprint>/…npz      the vector log (vectorlog.py)
+scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
+log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py)
 collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
-discarded/<collection>/<id>.<kind>       those of replaced pictures, for a while (discarded.py)
-deployment/…, keys/…                     the recorded model, API keys
+discarded/<collection>/<id>.<kind>       those of replaced pictures, for a while (trash.py)
+deployment/model.json                    the model that the first start chose
+keys/<key id>.json                       API keys
 """
 
 import io
@@ -28,27 +30,39 @@ from shared.errors import BlobsUnavailable, ConfigError
 PictureKind = Literal["thumbnail", "rendition", "original"]
 PICTURE_KINDS: tuple[PictureKind, ...] = get_args(PictureKind)
 
+# Under each of these, one folder a job, or one file an API key.
+JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
+MODEL_KEY = "deployment/model.json"
+
 _READ_BYTES = 256 * 1024
 
 
 def job_prefix(job_id: str) -> str:
-    return f"jobs/{job_id}/"
+    return f"{JOBS}{job_id}/"
 
 
 def scratch_prefix(job_id: str) -> str:
-    return f"scratch/{job_id}/"
+    return f"{SCRATCH}{job_id}/"
+
+
+def probe_key(token: str) -> str:
+    return f"{SCRATCH}doctor/{token}"
 
 
 def upload_key(job_id: str, index: int) -> str:
-    return f"jobs/{job_id}/uploads/{index:09d}"
+    return f"{JOBS}{job_id}/uploads/{index:09d}"
 
 
 def export_prefix(job_id: str) -> str:
-    return f"jobs/{job_id}/export/"
+    return f"{JOBS}{job_id}/export/"
 
 
 def rows_key(job_id: str) -> str:
-    return f"jobs/{job_id}/rows.json"
+    return f"{JOBS}{job_id}/rows.json"
+
+
+def api_key_key(key_id: str) -> str:
+    return f"{API_KEYS}{key_id}.json"
 
 
 def collection_prefix(collection: str) -> str:

@@ -25,10 +25,10 @@ from typing import Any
 import httpx
 import numpy as np
 import redis
+from deploy.checkpoint import make_random_checkpoint
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from deploy.checkpoint import make_random_checkpoint
 from tests.image_server import ImageServer
 from tests.stack import ROLES, Stack, eventually, finished
 

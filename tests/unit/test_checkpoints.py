@@ -16,14 +16,13 @@ from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding import checkpoints
 from shared.embedding.checkpoints import (
     DEFAULT_MODEL,
-    RECORD_KEY,
     STARTER,
     fingerprint,
     resolve_auto,
     resolve_model,
 )
 from shared.errors import ConfigError, ModelUnavailable
-from shared.storage.blobs import Blobs
+from shared.storage.blobs import MODEL_KEY, Blobs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -312,17 +311,17 @@ def test_auto_falls_back_to_the_starter_and_stays_with_it(
 def test_auto_without_any_model_names_both_and_records_nothing(blobs: Blobs) -> None:
     with pytest.raises(ModelUnavailable, match=rf"{DEFAULT_MODEL}.*no `starter`"):
         resolve_auto(blobs)
-    assert not blobs.exists(RECORD_KEY)
+    assert not blobs.exists(MODEL_KEY)
 
 
 @pytest.mark.usefixtures("no_starter")
 def test_the_recorded_model_is_kept_even_when_it_cannot_be_loaded(blobs: Blobs) -> None:
-    blobs.put(RECORD_KEY, json.dumps({"model": "someone/clip"}).encode())
+    blobs.put(MODEL_KEY, json.dumps({"model": "someone/clip"}).encode())
     assert resolve_auto(blobs) == "someone/clip"
 
 
 @pytest.mark.parametrize("record", [b"{", b"[]", b"{}"])
 def test_a_spoilt_record_is_an_error_not_a_new_decision(blobs: Blobs, record: bytes) -> None:
-    blobs.put(RECORD_KEY, record)
-    with pytest.raises(ConfigError, match=RECORD_KEY):
+    blobs.put(MODEL_KEY, record)
+    with pytest.raises(ConfigError, match=MODEL_KEY):
         resolve_auto(blobs)

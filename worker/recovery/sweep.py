@@ -10,7 +10,7 @@ from shared.config import Settings
 from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
 from shared.services import Services, build_services
-from shared.storage.blobs import job_prefix, scratch_prefix
+from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
 from shared.storage.trash import delete_discarded
 from worker.recovery.callbacks import send_callbacks_until
 
@@ -64,7 +64,7 @@ def clear_away(services: Services) -> None:
     for job_id in services.ledger.expired_jobs():
         if services.ledger.forget_job(job_id):  # else it was just retried
             services.blobs.delete_prefix(job_prefix(job_id))
-    for job_id in services.blobs.folders("scratch/"):
+    for job_id in services.blobs.folders(SCRATCH):
         if _is_over(services, job_id):
             services.blobs.delete_prefix(scratch_prefix(job_id))
 
@@ -77,7 +77,7 @@ def clear_discarded(services: Services) -> None:
 
 def clear_orphans(services: Services) -> None:
     """Deletes the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
-    for job_id in services.blobs.folders("jobs/"):
+    for job_id in services.blobs.folders(JOBS):
         prefix = job_prefix(job_id)
         if services.ledger.exists(job_id) or services.blobs.modified_at(prefix) > time.time() - ORPHAN_AGE_S:
             continue
