@@ -30,7 +30,9 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.image_server import ImageServer
-from tests.stack import ROLES, Stack, eventually, finished
+
+# make_random_checkpoint by way of the stack: it has moved since.
+from tests.stack import ROLES, Stack, eventually, finished, make_random_checkpoint
 
 ITEMS = 60
 
