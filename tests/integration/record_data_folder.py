@@ -25,7 +25,6 @@ from typing import Any
 import httpx
 import numpy as np
 import redis
-from deploy.checkpoint import make_random_checkpoint
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
