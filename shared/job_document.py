@@ -1,5 +1,7 @@
 """A job as its status shows it, the same in HTTP answers, event streams and callbacks."""
 
+from dataclasses import asdict
+
 from shared.models import ItemState, Job, JsonObject
 from shared.rfc3339 import rfc3339
 
@@ -21,8 +23,6 @@ def job_document(job: Job) -> JsonObject:
         "created_at": rfc3339(job.created_at),
         "started_at": None if job.started_at is None else rfc3339(job.started_at),
         "finished_at": None if job.finished_at is None else rfc3339(job.finished_at),
-        "errors": [
-            {"index": e.index, "source": e.source, "code": e.code, "detail": e.detail} for e in job.errors
-        ],
+        "errors": [asdict(error) for error in job.errors],
         "result": job.result,
     }

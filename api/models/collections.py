@@ -1,5 +1,6 @@
 """What goes into and comes out of the collection routes."""
 
+from dataclasses import asdict
 from typing import Self
 
 from pydantic import BaseModel
@@ -28,13 +29,7 @@ class CollectionOut(BaseModel):
 
     @classmethod
     def of(cls, info: CollectionInfo) -> Self:
-        return cls(
-            name=info.name,
-            count=info.count,
-            model=info.model,
-            dimension=info.dimension,
-            created_at=rfc3339(info.created_at),
-        )
+        return cls(**asdict(info) | {"created_at": rfc3339(info.created_at)})
 
 
 class CollectionsOut(BaseModel):

@@ -1,5 +1,6 @@
 """What goes into and comes out of the routes of pictures one by one, and of their list."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Self
 from urllib.parse import quote
 
@@ -77,27 +78,12 @@ class ImageOut(BaseModel):
 
     @classmethod
     def of(cls, image: Image, collection: str) -> Self:
-        return cls(
-            id=image.id,
-            collection=collection,
-            source=image.source,
-            sources=image.sources,
-            format=image.format,
-            width=image.width,
-            height=image.height,
-            bytes=image.bytes,
-            created_at=None if image.created_at is None else rfc3339(image.created_at),
-            taken_at=None if image.taken_at is None else rfc3339(image.taken_at),
-            lat=image.lat,
-            lon=image.lon,
-            tags=image.tags,
-            nsfw=image.nsfw,
-            colors=image.colors,
-            phash=image.phash,
-            metadata=image.metadata,
-            keys=image.keys,
-            thumbnail_url=thumbnail_url(collection, image.id),
-        )
+        times = {
+            name: None if (moment := getattr(image, name)) is None else rfc3339(moment)
+            for name in ("created_at", "taken_at")
+        }
+        where = {"collection": collection, "thumbnail_url": thumbnail_url(collection, image.id)}
+        return cls(**asdict(image) | times | where)
 
 
 class EmbeddingOut(BaseModel):

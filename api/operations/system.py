@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -86,13 +87,7 @@ def _jobs(ledger: Ledger) -> JobsState:
         open=ledger.workers.open_jobs(),
         queues=[Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()],
         workers=[
-            Worker(
-                id=worker.id,
-                host=worker.host,
-                queues=worker.queues,
-                slots=worker.slots,
-                seen_at=rfc3339(worker.seen_at),
-            )
+            Worker(**asdict(worker) | {"seen_at": rfc3339(worker.seen_at)})
             for worker in sorted(ledger.workers.seen(), key=lambda worker: worker.id)
         ],
     )

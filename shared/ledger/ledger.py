@@ -101,22 +101,12 @@ class Ledger:
         """
         key, digest = idempotency or ("", "")
         job = {
-            "id": job_id,
-            "collection": collection,
-            "total": total,
-            "chunk_size": chunk_size,
-            "callback": callback_url or "",
-            "reading": reading,
-            "reading_lease": READING_LEASE_S,
-            "ttl": self._job_ttl_s,
-            "idempotency_key": key,
-            "digest": digest,
-            "idempotency_ttl": IDEMPOTENCY_TTL_S,
-            "most_items": MAX_JOB_ITEMS,
-            "kind": kind,
-            "options": json.dumps(options or {}),
-            "final_stage": final_stage or "",
-        }
+            "id": job_id, "collection": collection, "total": total, "chunk_size": chunk_size,
+            "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_S,
+            "ttl": self._job_ttl_s, "idempotency_key": key, "digest": digest,
+            "idempotency_ttl": IDEMPOTENCY_TTL_S, "most_items": MAX_JOB_ITEMS, "kind": kind,
+            "options": json.dumps(options or {}), "final_stage": final_stage or "",
+        }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
         return _same_request(answer, digest)
 
@@ -275,20 +265,13 @@ class Ledger:
         claim has ended by an earlier call, whose answer may not have come back.
         """
         end = {
-            "ref": claim.chunk.ref,
-            "token": claim.token,
-            "next_stage": next_stage or "",
-            "payload": payload,
+            "ref": claim.chunk.ref, "token": claim.token, "next_stage": next_stage or "", "payload": payload,
             "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
-            "errors": [asdict(error) for error in errors],
-            "retry_delay": -1 if retry_delay_s is None else retry_delay_s,
+            "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS,
+            "retry_delay": -1 if retry_delay_s is None else retry_delay_s, "hold": hold_s,
             "resend": INDEX_RESEND_S if next_stage is Stage.INDEX else RESEND_S,
-            "most_errors": MAX_ERRORS,
-            "result": json.dumps(result) if result else "",
-            "complete": complete,
-            "hold": hold_s,
-            "repeat_s": ADVANCED_S,
-        }
+            "result": json.dumps(result) if result else "", "complete": complete, "repeat_s": ADVANCED_S,
+        }  # fmt: skip
         return bool(persistently(lambda: self._redis.run("advance", json.dumps(end)), ADVANCE_PATIENCE_S))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
