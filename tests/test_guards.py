@@ -121,7 +121,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("home", "key"), [("shared/storage/blobs.py", r"[a-z]+/"), ("shared/ledger/connection.py", r"is:")]
+    ("home", "key"), [("shared/storage/blobs.py", r"[a-z]+/"), ("shared/ledger/scripts.py", r"is:")]
 )
 def test_keys_are_made_in_one_module(home: str, key: str) -> None:
     """Those of the blob store, whose beginnings the module says itself, and those of Redis."""
