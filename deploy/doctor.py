@@ -216,9 +216,7 @@ def _contents(collections: Sequence[Any]) -> str:
 def _blobs(settings: Settings) -> str:
     blobs = Blobs(settings.blob_url)
     if "blob_url" not in settings.model_fields_set and not blobs.exists(""):
-        return Note(
-            f"{settings.blob_url} is not there yet: the first start makes it, or set {PREFIX}BLOB_URL"
-        )
+        return Note(f"{settings.blob_url} is made by the first start, or set {PREFIX}BLOB_URL")
     key, value = probe_key(secrets.token_hex(8)), secrets.token_bytes(16)
     blobs.put(key, value)
     same = blobs.get(key) == value

@@ -1,1 +1,4 @@
-"""Collections: making, deleting, export, import, reindex. Imports `context`, `http`, `jobs` and `models`."""
+"""Collections: making, deleting, export, import, reindex.
+
+Imports `context`, `http`, `images`, `jobs`, `models`.
+"""

@@ -1,1 +1,1 @@
-"""Fetching URLs safely, at a rate that their hosts bear. Imports `ledger` only."""
+"""Fetching URLs safely, at a rate that their hosts bear. Imports `errors`, `ledger`, `version`."""

@@ -1,1 +1,4 @@
-"""Models: checkpoints, the encoder, tags and heat maps. Imports `imaging` and `storage`."""
+"""Models: checkpoints, the encoder, tags, heat maps.
+
+Imports `config`, `errors`, `formats`, `imaging`, `models`, `storage`.
+"""

@@ -1,1 +1,1 @@
-"""Reading an image's bytes: pixels, EXIF, colors, renditions, the model's crop. Imports no other room."""
+"""From an image's bytes to pixels, EXIF, colors and the model's crop. Imports `errors`, `models`."""

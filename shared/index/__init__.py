@@ -1,1 +1,4 @@
-"""The collections in Chroma: records, filters, searches and writes. Imports `storage` only."""
+"""The collections in Chroma: records, filters, searches and writes.
+
+Imports `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `validation`.
+"""

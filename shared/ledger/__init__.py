@@ -1,1 +1,1 @@
-"""The ledger: what every job, item and chunk is doing, in Redis. Imports no other room."""
+"""What every job, item and chunk is doing, in Redis. Imports `errors`, `formats`, `models`."""

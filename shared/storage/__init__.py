@@ -1,1 +1,4 @@
-"""The blob store and the formats of what lies in it. Imports `ledger` only."""
+"""The blob store and the formats of what lies in it.
+
+Imports `errors`, `formats`, `ledger`, `models`, `validation`.
+"""

@@ -72,7 +72,9 @@ def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
     items: list[Item] = []
     for segment in range(start // SEGMENT_ITEMS, -(-stop // SEGMENT_ITEMS)):
         lines = blobs.get(_segment_key(job_id, segment)).split(b"\n")[:-1]
-        check_format(json.loads(lines[-1]).get(FIELD), FORMAT, "A job's list of items")
+        if found := json.loads(lines[-1]).get(FIELD):
+            check_format(found, FORMAT, "A job's list of items")
+            lines.pop()
         first = segment * SEGMENT_ITEMS
         wanted = lines[max(start - first, 0) : stop - first]
         items.extend(Item(**{"source": "", **json.loads(line)}) for line in wanted)

@@ -114,7 +114,7 @@ def test_an_old_export_is_downloaded_again_and_imported(
 
 
 def test_a_folder_that_a_newer_version_has_used_is_refused_in_one_line(stack: Stack) -> None:
-    redis.Redis.from_url(stack.env["IMAGE_SEARCH_REDIS_URL"]).set("is:format", 2)
+    redis.Redis.from_url(stack.env["IMAGE_SEARCH_REDIS_URL"]).set("is:format", 99)
     stack.stop()
     before = len(stack.output)
     assert stack.spawn("--port", "0").wait(60) == 1

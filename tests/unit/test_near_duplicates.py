@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.ledger.ledger import Ledger
 from shared.models import ItemResult, ItemState, Stage
 from shared.storage import vector_log
-from shared.storage.manifest import read_results, write_results
+from shared.storage.manifest import read_items, read_results, write_results
 from shared.storage.vector_log import Addition, Segment
 from tests.unit.fakes import Api, assert_problem, make_api
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, drain, image, make_services
@@ -199,11 +199,7 @@ def api(tmp_path: Path) -> Api:
 def skips(api: Api, **request: Any) -> list[bool]:
     response = api.http.post("/v1/jobs", **request)
     assert response.status_code == 202, response.text
-    prefix = f"jobs/{response.get_json()['job_id']}/manifest/"
-    lines = [
-        line for key in api.services.blobs.list(prefix) for line in api.services.blobs.get(key).splitlines()
-    ]
-    return [json.loads(line).get("skip_near", False) for line in lines]
+    return [item.skip_near for item in read_items(api.services.blobs, response.get_json()["job_id"], 0, 9)]
 
 
 URLS = ["http://x.test/1", "http://x.test/2"]

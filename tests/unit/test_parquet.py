@@ -101,7 +101,12 @@ def test_parquet_that_no_export_wrote_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"format": 99}, "format 99"), ({"dimension": 0}, "malformed"), ({"model": 3}, "malformed")],
+    [
+        ({"format": -1}, "malformed"),
+        ({"format": float("inf")}, "missing"),
+        ({"dimension": 0}, "malformed"),
+        ({"model": 3}, "malformed"),
+    ],
 )
 def test_a_header_that_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
     given = json.dumps(

@@ -19,11 +19,11 @@ from shared.index.index import Index
 from shared.index.provenance import KeyRecord, StoredPicture
 from shared.index.records import BATCH
 from shared.index.write_batch import WriteBatch
+from shared.ledger.writer_lease import writing
 from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack
 from shared.storage.blobs import Blobs, log_prefix
-from shared.writer_lease import writing
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
 
@@ -188,7 +188,7 @@ def rebuild(services: Services, collection: str) -> Faults:
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """
     fingerprint = fingerprint_of(services, collection)
-    with writing(services) as check:
+    with writing(services.ledger.writer, services.dispatcher) as check:
         log = read_log(services.blobs, collection, fingerprint)
         before = _before(services, collection, log)
         services.index.unstage(collection)

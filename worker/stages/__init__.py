@@ -1,1 +1,1 @@
-"""The stages of a chunk, one module for each thing that is done with it. Imports `recovery`."""
+"""What is done with a chunk at each stage, and how it leaves one. Imports `encoders`, `recovery`."""

@@ -21,12 +21,12 @@ from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_S
 from shared.ledger.writer import WRITER_LEASE_S
+from shared.ledger.writer_lease import WriterLease
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from shared.writer_lease import WriterLease
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back, postpone
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk

@@ -29,13 +29,13 @@ from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
 from shared.imaging.preprocess import Preprocess
 from shared.index.collection import Collection
+from shared.ledger.writer_lease import writing
 from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
 from shared.storage.manifest import read_items
-from shared.writer_lease import writing
 from worker.stages.encode import encode_halving
 from worker.stages.index import Arrival, Stored
 from worker.stages.transition import Outcome, end_chunk
@@ -168,7 +168,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
         return None
-    with writing(services) as check:
+    with writing(services.ledger.writer, services.dispatcher) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
             detail = (

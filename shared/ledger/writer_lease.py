@@ -4,11 +4,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from shared.errors import IndexUnavailable
 from shared.ledger.leases import renewing
 from shared.ledger.writer import WRITER_LEASE_S, WriterLedger
-from shared.services import Services
 
 PATIENCE_S = 30.0  # a writer that is asked to yields after the batch it is at, which is one write of Chroma's
 POLL_S = 0.05
@@ -48,14 +48,20 @@ class WriterLease:
         return self._ledger.release(self._token, force=force)
 
 
+class Dispatcher(Protocol):
+    """What wakes the index stage."""
+
+    def wake_writer(self) -> None: ...
+
+
 @contextmanager
-def writing(services: Services) -> Iterator[Callable[[], None]]:
+def writing(ledger: WriterLedger, dispatcher: Dispatcher) -> Iterator[Callable[[], None]]:
     """Holds the writer's lease for changes that are made at once, and renews it while the block runs.
 
     Yields what must be called before each write: it raises IndexUnavailable once the lease is lost. Raises
     that too when another process does not yield the lease in PATIENCE_S.
     """
-    lease = WriterLease(services.ledger.writer)
+    lease = WriterLease(ledger)
     lease.wait()
     try:
         with renewing(lease.renew, WRITER_LEASE_S):
@@ -63,4 +69,4 @@ def writing(services: Services) -> Iterator[Callable[[], None]]:
     finally:
         if not lease.release():
             lease.release(force=True)
-            services.dispatcher.wake_writer()
+            dispatcher.wake_writer()
