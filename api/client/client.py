@@ -7,14 +7,25 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
 from api.client.bodies import PIECE_BYTES, PIECE_SECONDS
-from api.client.core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work, refusal
+from api.client.core import (
+    RETRIES,
+    TIMEOUT,
+    UNREACHABLE,
+    ApiError,
+    Flow,
+    Pause,
+    Request,
+    Steps,
+    Work,
+    refusal,
+)
 from api.client.handles import AsyncJobHandle, JobHandle
 from api.client.job_operations import JobCalls
 from api.client.operations import Term
@@ -151,21 +162,15 @@ class Client:
             yield from page.images
 
     def _run(self, flow: Flow[T]) -> T:
-        answer: Any = None
-        error: ApiError | None = None
-        try:
-            while True:
-                step = flow.send(answer) if error is None else flow.throw(error)
-                answer = error = None
+        with closing(Steps(flow)) as steps:
+            while (step := steps.next) is not None:
                 try:
                     answer = self._do(step)
-                except ApiError as raised:
-                    error = raised
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        finally:
-            flow.close()
+                except ApiError as error:
+                    steps.fail(error)
+                else:
+                    steps.answer(answer)
+            return steps.value
 
     def _do(self, step: Request | Pause | Work) -> Any:
         if isinstance(step, Pause):
@@ -263,21 +268,15 @@ class AsyncClient:
                 yield image
 
     async def _run(self, flow: Flow[T]) -> T:
-        answer: Any = None
-        error: ApiError | None = None
-        try:
-            while True:
-                step = flow.send(answer) if error is None else flow.throw(error)
-                answer = error = None
+        with closing(Steps(flow)) as steps:
+            while (step := steps.next) is not None:
                 try:
                     answer = await self._do(step)
-                except ApiError as raised:
-                    error = raised
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        finally:
-            flow.close()
+                except ApiError as error:
+                    steps.fail(error)
+                else:
+                    steps.answer(answer)
+            return steps.value
 
     async def _do(self, step: Request | Pause | Work) -> Any:
         if isinstance(step, Pause):

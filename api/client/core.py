@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -92,6 +92,32 @@ class Work:
 
 Renew: TypeAlias = Callable[[Request, ApiError], Request | None]
 Flow: TypeAlias = Generator[Request | Pause | Work, Any, T]
+
+
+class Steps(Generic[T]):
+    """Drives a flow: `next` is what is to be done, None once the flow has returned `value`."""
+
+    value: T
+
+    def __init__(self, flow: Flow[T]) -> None:
+        self._flow = flow
+        self.next: Request | Pause | Work | None = None
+        self.answer(None)
+
+    def answer(self, answer: Any) -> None:
+        self._go_on(lambda: self._flow.send(answer))
+
+    def fail(self, error: ApiError) -> None:
+        self._go_on(lambda: self._flow.throw(error))
+
+    def close(self) -> None:
+        self._flow.close()
+
+    def _go_on(self, resume: Callable[[], Request | Pause | Work]) -> None:
+        try:
+            self.next = resume()
+        except StopIteration as end:
+            self.next, self.value = None, end.value
 
 
 class Core:

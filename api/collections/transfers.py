@@ -33,6 +33,7 @@ from shared.errors import (
     NotFound,
     UnsupportedMediaType,
 )
+from shared.index.collection import Collection
 from shared.ledger.ledger import new_job_id
 from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
@@ -161,24 +162,16 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
     given = parse(ExportIn, request.get_json()) if has_body else ExportIn.model_validate({})
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["export", given.include], options)
-    if job := _repeated(parts, options, digest):
-        return _accepted(job)
+    if repeated := _repeated(parts, options, digest):
+        return _accepted(repeated)
     collection = parts.index.collection(path.name)
     if not collection.count():
         raise InvalidRequest(f"The collection {path.name!r} is empty: there is nothing to export.")
     pointer = collection.pointer
     head = Header(path.name, pointer.model, pointer.fingerprint, pointer.dimension)
-    job_id = launch(
-        parts,
-        options,
-        new_job_id(),
-        (Item(source=image_id) for image_id in collection.ids()),
-        digest=digest,
-        chunk_size=CHUNK_ROWS,
-        kind=JobKind.EXPORT,
-        job_options={"header": asdict(head), "include": sorted(set(given.include))},
-    )
-    return _accepted(parts.ledger.get(job_id))
+    job_options = {"header": asdict(head), "include": sorted(set(given.include))}
+    job: Any = {"chunk_size": CHUNK_ROWS, "kind": JobKind.EXPORT, "job_options": job_options}
+    return _started(parts, options, digest, collection, **job)
 
 
 @blueprint.get("/v1/jobs/<job_id>/export", summary="Download an export", responses={200: _FILE})
@@ -327,8 +320,8 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     given = parse(ReindexIn, request.get_json())
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["reindex", given.model, given.allow_missing], options)
-    if job := _repeated(parts, options, digest):
-        return _accepted(job)
+    if repeated := _repeated(parts, options, digest):
+        return _accepted(repeated)
     collection = parts.index.collection(path.name)
     try:
         folder = resolve_model(given.model)
@@ -342,16 +335,15 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
         raise InvalidRequest(f"The collection {path.name!r} is empty: delete it and create it anew.")
     _make_room(parts, path.name, bound)
     parts.index.stage(path.name, model=given.model, fingerprint=bound, dimension=dimension(folder))
-    job_id = launch(
-        parts,
-        options,
-        new_job_id(),
-        (Item(source=image_id) for image_id in collection.ids()),
-        digest=digest,
-        kind=JobKind.REINDEX,
-        job_options={"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing},
-        final_stage=Stage.ENCODE,
-    )
+    job_options = {"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing}
+    job: Any = {"kind": JobKind.REINDEX, "job_options": job_options, "final_stage": Stage.ENCODE}
+    return _started(parts, options, digest, collection, **job)
+
+
+def _started(parts: Services, options: Options, digest: str, collection: Collection, **job: Any) -> Response:
+    """Answers with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
+    items = (Item(source=image_id) for image_id in collection.ids())
+    job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
     return _accepted(parts.ledger.get(job_id))
 
 

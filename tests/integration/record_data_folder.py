@@ -25,12 +25,13 @@ from typing import Any
 import httpx
 import numpy as np
 import redis
-from deploy.checkpoint import make_random_checkpoint
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.image_server import ImageServer
-from tests.stack import ROLES, Stack, eventually, finished
+
+# make_random_checkpoint by way of the stack: it has moved since.
+from tests.stack import ROLES, Stack, eventually, finished, make_random_checkpoint
 
 ITEMS = 60
 

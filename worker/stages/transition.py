@@ -6,6 +6,7 @@ between leaves a chunk that is delivered again, and results that say the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 from shared.errors import ItemError
 from shared.models import Claim, ItemResult, ItemState, JobError, JsonObject, Stage
@@ -24,6 +25,15 @@ class Outcome:
     error: ItemError | None = None
 
 
+class Options(TypedDict, total=False):
+    """Those of Ledger.advance that only some stages need."""
+
+    retry_delay_s: float | None
+    hold_s: float
+    result: JsonObject
+    complete: bool
+
+
 def end_chunk(
     services: Services,
     claim: Claim,
@@ -31,12 +41,9 @@ def end_chunk(
     *,
     next_stage: Stage | None = None,
     payload: str = "",
-    retry_delay_s: float | None = None,
-    hold_s: float = 0.0,
-    result: JsonObject | None = None,
-    complete: bool = False,
+    **options: Unpack[Options],
 ) -> bool:
-    """Ends a claim: its chunk goes on to `next_stage` with the blob `payload`. Ledger.advance has the rest.
+    """Ends a claim: its chunk goes on to `next_stage` with the blob `payload`; `options` of Ledger.advance.
 
     Returns False, and deletes `payload`, when the lease was lost or the job cancelled.
     """
@@ -51,10 +58,7 @@ def end_chunk(
         errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
         next_stage=next_stage,
         payload=payload,
-        retry_delay_s=retry_delay_s,
-        hold_s=hold_s,
-        result=result,
-        complete=complete,
+        **options,
     )
     if moved and next_stage is not None:
         services.dispatcher.send(next_stage, chunk)
