@@ -30,7 +30,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
 from shared.models import Chunk, Item, ItemResult, ItemState, JobKind, JobStatus, Stage
 from shared.storage import arrays, manifest, parquet
-from shared.storage.blobs import Blobs
+from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES
 from tests.redis_server import fake_redis, redis_server
 from tests.unit.fakes import assert_problem, axis, make_api, make_services
@@ -182,9 +182,9 @@ def test_a_reindex_of_an_older_ledger_still_ends_with_its_switch() -> None:
 
 def test_the_recorded_model(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "_decide", lambda: "m")
-    blobs.put(checkpoints.RECORD_KEY, b'{"model": "old"}')
+    blobs.put(MODEL_KEY, b'{"model": "old"}')
     assert checkpoints.resolve_auto(blobs) == "old"
-    blobs.delete(checkpoints.RECORD_KEY)
+    blobs.delete(MODEL_KEY)
     with newer(checkpoints):
         assert checkpoints.resolve_auto(blobs) == "m"
     refused(lambda: checkpoints.resolve_auto(blobs), "The recorded model")
