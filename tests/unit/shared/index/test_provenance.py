@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, picture, unit
-from tests.unit.test_api_search import crop_vector, form
+from tests.unit.api.search.test_routes import crop_vector, form
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from tests.hostile_files import (
 from tests.mutations import mutated
 from tests.sample_files import png, samples, save
 from tests.unit.stages import make_services
-from tests.unit.test_fetch import PREPROCESS
+from tests.unit.worker.stages.test_fetch import PREPROCESS
 from worker.stages.fetch import run
 
 # Pillow warns of the damage that these tests do on purpose.

@@ -18,7 +18,7 @@ from shared.models import ItemState, JobStatus, Stage
 from tests.image_server import ImageServer
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services, unavailable
-from tests.unit.test_fetch import PREPROCESS, png
+from tests.unit.worker.stages.test_fetch import PREPROCESS, png
 from worker.stages.fetch import run
 
 

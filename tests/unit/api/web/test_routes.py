@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fakes import Api, assert_problem, make_api
-from tests.unit.test_api_auth import ANOTHER_MACHINE, make_with_keys
+from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 
 VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
 
