@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fakes import Api, assert_problem, make_api
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
+from tests.unit.fakes import Api, assert_problem, make_api
 
 VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, picture, unit
 from tests.unit.api.search.test_routes import crop_vector, form
+from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, picture, unit
 
 
 @pytest.fixture(scope="module")
