@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,9 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
     found = [] if data_dir or settings.model_fields_set & set(OWN_SETTINGS) else _answers(url)
     if found:
         source = f"none says where Redis and Chroma are: this is what {url} says of itself"
+    direct = {"redis": _redis, "broker": _broker, "chroma": _chroma, "blobs": _blobs, "workers": _workers}
     checks: Sequence[Check] = found or [
-        ("redis", lambda: _redis(settings), DEADLINE_S),
-        ("broker", lambda: _broker(settings), DEADLINE_S),
-        ("chroma", lambda: _chroma(settings), DEADLINE_S),
-        ("blobs", lambda: _blobs(settings), DEADLINE_S),
-        ("workers", lambda: _workers(settings), DEADLINE_S),
+        *((subject, partial(check, settings), DEADLINE_S) for subject, check in direct.items()),
         ("api", lambda: _api(url), DEADLINE_S),
         ("model", lambda: _model(settings), MODEL_DEADLINE_S),
     ]

@@ -90,8 +90,26 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
             log.info("process_ready", stages=[str(stage) for stage in stages])
         return made[0]
 
+    def task(stage: Stage) -> Callable[[str], None]:
+        def deliver(ref: str) -> None:
+            try:
+                process().deliver(stage, ref)
+            except Unavailable as error:
+                log.warning("message_left_to_the_sweeper", chunk=ref, reason=error.detail)
+
+        return deliver
+
+    _connect_signals(settings, process)
+    for stage in stages:
+        app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest)
+    return app
+
+
+def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
+    """Lets Celery log as all roles do, and each pool process `start`."""
+
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
-    def log_as_all_roles_do(**_: Any) -> None:
+    def configure(**_: Any) -> None:
         configure_logging(settings)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -104,20 +122,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:
         configure_logging(settings)
-        process()  # Celery only logs what this raises; then each message tries again
-
-    def task(stage: Stage) -> Callable[[str], None]:
-        def deliver(ref: str) -> None:
-            try:
-                process().deliver(stage, ref)
-            except Unavailable as error:
-                log.warning("message_left_to_the_sweeper", chunk=ref, reason=error.detail)
-
-        return deliver
-
-    for stage in stages:
-        app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest)
-    return app
+        start()  # Celery only logs what this raises; then each message tries again
 
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:

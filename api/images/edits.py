@@ -23,7 +23,7 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
     """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
     collection = services.index.collection(name)
     collection.get(image_id)  # so that one which is not there waits for nobody
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
         if not batch.remove(image_id, version):
@@ -43,7 +43,7 @@ def remove_key(services: Services, name: str, key: str) -> bool:
     still on their way, do not bring it back either. Raises CollectionNotFound.
     """
     collection = services.index.collection(name)
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         version = services.ledger.writer.new_version()
         record = {"op": "delete_key", "version": version, "key": key}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
@@ -71,7 +71,7 @@ def change_metadata(
     image = collection.get(image_id)
     if not metadata:
         return image
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
         before = batch.picture(image_id)
@@ -91,7 +91,7 @@ def change_metadata(
 def remove_collection(services: Services, name: str) -> None:
     """Removes a collection, its pictures and its vector log. Raises CollectionNotFound."""
     services.index.collection(name)
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         services.ledger.writer.record_removal(name, "*", services.ledger.writer.new_version())
         check()
         services.index.delete(name)

@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from shared.errors import IndexUnavailable
 from shared.ledger.leases import renewing
@@ -48,15 +47,11 @@ class WriterLease:
         return self._ledger.release(self._token, force=force)
 
 
-class Dispatcher(Protocol):
-    """What wakes the index stage."""
-
-    def wake_writer(self) -> None: ...
-
-
 @contextmanager
-def writing(ledger: WriterLedger, dispatcher: Dispatcher) -> Iterator[Callable[[], None]]:
+def writing(ledger: WriterLedger, wake: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Holds the writer's lease for changes that are made at once, and renews it while the block runs.
+
+    `wake` is called when chunks came meanwhile that the index stage is to write.
 
     Yields what must be called before each write: it raises IndexUnavailable once the lease is lost. Raises
     that too when another process does not yield the lease in PATIENCE_S.
@@ -69,4 +64,4 @@ def writing(ledger: WriterLedger, dispatcher: Dispatcher) -> Iterator[Callable[[
     finally:
         if not lease.release():
             lease.release(force=True)
-            dispatcher.wake_writer()
+            wake()

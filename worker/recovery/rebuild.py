@@ -188,7 +188,7 @@ def rebuild(services: Services, collection: str) -> Faults:
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """
     fingerprint = fingerprint_of(services, collection)
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         log = read_log(services.blobs, collection, fingerprint)
         before = _before(services, collection, log)
         services.index.unstage(collection)

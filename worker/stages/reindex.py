@@ -168,7 +168,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
         return None
-    with writing(services.ledger.writer, services.dispatcher) as check:
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
             detail = (
