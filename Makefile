@@ -1,4 +1,6 @@
 # Everything runs from .venv; PYTHON chooses what makes it.
+# Where this is set, each of hundreds of processes compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

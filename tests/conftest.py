@@ -1,12 +1,44 @@
 """What every kind of test needs."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
+from xdist.scheduler import LoadFileScheduling, Scheduling
 
-from tests.stack import Stack
+from tests.stack import ROOT, Stack
+
+# What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
+TOGETHER = {
+    "tests/browser/": "browser",
+    "tests/integration/test_api_fuzz.py": "stack",
+    "tests/integration/test_client.py": "stack",
+    "tests/integration/test_query.py": "stack",
+    "tests/integration/test_road.py": "stack",
+    "tests/integration/test_embedded.py": "small_chunks",
+    "tests/integration/test_keys.py": "small_chunks",
+    "tests/integration/test_scale_out.py": "small_chunks",
+}
+
+
+class Scheduler(LoadFileScheduling):
+    """Takes files that belong together for one."""
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        super().add_node_collection(node, [f"{_together(name)}::{name}" for name in collection])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    gone = [path for path in TOGETHER if not (ROOT / path).exists()]
+    assert not gone, f"TOGETHER names what is not there: {gone}"
+    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def _together(name: str) -> str:
+    file = name.partition("::")[0]
+    return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
 
 
 @pytest.fixture(autouse=True, scope="module")

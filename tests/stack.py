@@ -115,17 +115,17 @@ class Stack:
             process.terminate()
             process.wait(60)
 
-    def tasks(self, stage: Stage) -> dict[str, list[int]]:
+    def tasks(self, stage: Stage, workers: int | None = None) -> dict[str, list[int]]:
         """How many messages each worker of this stage alone was given since it started, by its name.
 
-        One number a pool process; those that were given none are left out.
+        One number a pool process; those that were given none are left out. Does not wait for more than
+        `workers` answers.
         """
         app = make_celery(Settings(broker_url=self.env["IMAGE_SEARCH_BROKER_URL"]))
-        answers = app.control.inspect(timeout=5).stats() or {}
+        asked = app.control.inspect(timeout=5, pattern=f"{stage}-*", matcher="glob", limit=workers)
         return {
             name: [int(writes) for writes in answer["pool"]["writes"]["raw"].split(", ") if writes]
-            for name, answer in answers.items()
-            if name.startswith(f"{stage}-")
+            for name, answer in (asked.stats() or {}).items()
         }
 
     def stop(self) -> None:

@@ -1,13 +1,29 @@
-"""What the modules share; each has a `stack` of its own, with the settings that it needs."""
+"""What the modules share: a server of pictures, and a stack unless they need settings of their own."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.image_server import ImageServer
+from tests.stack import Stack
 
 
 @pytest.fixture(scope="module")
 def pictures() -> Iterator[ImageServer]:
     with ImageServer() as server:
         yield server
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Shared by modules, each of which keeps to its own collections and leaves every role alive."""
+    settings = {"FETCH_TIMEOUT_S": "2", "MAX_IMAGE_BYTES": "3000000", "CALLBACK_SECRET": "shh"}
+    with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def small_chunks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The same for modules whose few pictures are to be many chunks, which they may break and start again."""
+    with Stack(tmp_path_factory.mktemp("chunks"), CHUNK_SIZE="4") as running:
+        yield running

@@ -1,6 +1,5 @@
 """Whatever the OpenAPI description allows, or forbids, is answered as it says, and never with a 5xx."""
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -29,12 +28,6 @@ CHECKS = [
     checks.response_headers_conformance,
 ]
 REFUSALS = ["400", "404", "405", "409", "413", "414", "415", "422"]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("fuzz"), FETCH_TIMEOUT_S="1") as stack:
-        yield stack
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,6 @@ PHOTOS = 6
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("client")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def client(stack: Stack) -> Iterator[Client]:
     with Client(stack.url) as made:
         yield made
@@ -111,7 +105,7 @@ def test_the_async_client_does_the_same_at_once(stack: Stack, pictures: ImageSer
 
 
 def test_a_key_that_is_sent_twice_is_one_job(client: Client, photos: Path) -> None:
-    jobs = [client.ingest(photos, collection="twice", idempotency_key="once") for _ in range(2)]
+    jobs = [client.ingest(photos, collection="twice", idempotency_key="files") for _ in range(2)]
     assert jobs[0].ids == jobs[1].ids
     urls = [client.ingest(iter(["http://127.0.0.1:9/x"]), idempotency_key="lines") for _ in range(2)]
     assert urls[0].ids == urls[1].ids

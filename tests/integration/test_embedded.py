@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,8 @@ STOP_S = 15.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("embedded")) as stack:
-        yield stack
+def stack(small_chunks: Stack) -> Stack:
+    return small_chunks
 
 
 def _run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:

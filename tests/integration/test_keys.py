@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ SMALL = "?w=64&h=64"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("keys"), CHUNK_SIZE="4") as running:
-        yield running
+def stack(small_chunks: Stack) -> Stack:
+    return small_chunks
 
 
 def post(http: httpx.Client, collection: str, items: list[dict[str, Any]]) -> str:
@@ -240,13 +238,13 @@ def test_the_command_line_takes_keys_and_looks_after_collections(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run("collections", "create", "table")
+    run("collections", "create", "listed")
     table = tmp_path / "list.csv"
     table.write_text(f"url,sku,price\n{photo(pictures, 900)},007,3\n{photo(pictures, 901)},,4\n")
-    run("ingest", str(table), "--collection", "table", "--key-column", "sku", "--wait")
-    image = by_key(http, "table", "007")
+    run("ingest", str(table), "--collection", "listed", "--key-column", "sku", "--wait")
+    image = by_key(http, "listed", "007")
     assert image is not None
     assert image["metadata"] == {"price": 3}
-    assert ["table", "2"] in [line.split()[:2] for line in run("collections", "list").splitlines()]
-    run("collections", "delete", "table")
-    assert http.get("/v1/collections/table").status_code == 404
+    assert ["listed", "2"] in [line.split()[:2] for line in run("collections", "list").splitlines()]
+    run("collections", "delete", "listed")
+    assert http.get("/v1/collections/listed").status_code == 404

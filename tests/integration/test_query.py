@@ -14,6 +14,7 @@ from tests.stack import Stack, eventually
 
 pytestmark = pytest.mark.timeout(300)
 COUNT = 45
+WHERE = {"collection": "asked"}
 
 
 def png(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -25,22 +26,19 @@ def png(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def http(stack: Stack) -> Iterator[httpx.Client]:
     """COUNT pictures, numbered by their metadata, two thirds of shop north."""
-    with (
-        Stack(tmp_path_factory.mktemp("query")) as stack,
-        httpx.Client(base_url=stack.url, timeout=60) as client,
-    ):
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
         metadata = [{"n": n, "shop": "south" if n % 3 == 0 else "north"} for n in range(COUNT)]
         files = [("files", (f"{n}.png", png(n))) for n in range(COUNT)]
-        job = client.post("/v1/jobs", files=files, data={"metadata": json.dumps(metadata)})
+        job = client.post("/v1/jobs", files=files, data={"metadata": json.dumps(metadata), **WHERE})
         assert job.status_code == 202, job.text
         eventually(lambda: client.get(job.headers["Location"]).json()["status"] == "succeeded", 90)
         yield client
 
 
 def search(http: httpx.Client, **query: Any) -> dict[str, Any]:
-    response = http.post("/v1/search", json={"text": "a red car"} | query)
+    response = http.post("/v1/search", json={"text": "a red car", **WHERE} | query)
     assert response.status_code == 200, response.text
     document: dict[str, Any] = response.json()
     return document
@@ -49,6 +47,7 @@ def search(http: httpx.Client, **query: Any) -> dict[str, Any]:
 def test_each_result_of_a_combined_query_says_what_its_score_is_made_of(http: httpx.Client) -> None:
     known = search(http, limit=1)["results"][0]["id"]
     query = {
+        **WHERE,
         "text": "a red car",
         "positive": [{"image_id": known, "weight": 0.5}],
         "negative": [{"text": "a toy", "weight": 0.25}],
@@ -86,7 +85,7 @@ def test_a_repeated_text_gives_the_same_answer(http: httpx.Client) -> None:
     ],
 )
 def test_bad_queries_are_pointed_at(http: httpx.Client, query: dict[str, Any], pointer: str) -> None:
-    response = http.post("/v1/search", json={"text": "a red car"} | query)
+    response = http.post("/v1/search", json={"text": "a red car", **WHERE} | query)
     assert response.status_code == 422
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["errors"][0]["pointer"] == pointer
@@ -136,7 +135,7 @@ def test_confidence_orders_and_bounds_results(http: httpx.Client) -> None:
 def test_a_heat_map_lies_over_the_picture_and_differs_by_text(http: httpx.Client) -> None:
     image_id = search(http, limit=1)["results"][0]["id"]
     maps = [
-        http.get("/v1/explain", params={"image_id": image_id, "text": text})
+        http.get("/v1/explain", params={"image_id": image_id, "text": text, **WHERE})
         for text in ("a red car", "a red car", "something else")
     ]
     for answer in maps:
@@ -144,5 +143,5 @@ def test_a_heat_map_lies_over_the_picture_and_differs_by_text(http: httpx.Client
         assert answer.headers["Content-Type"] == "image/png"
         assert Image.open(io.BytesIO(answer.content)).size == (64, 48)
     assert maps[0].content == maps[1].content != maps[2].content
-    unknown = http.get("/v1/explain", params={"image_id": "0" * 64, "text": "a"})
+    unknown = http.get("/v1/explain", params={"image_id": "0" * 64, "text": "a", **WHERE})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "image_not_found")

@@ -7,7 +7,7 @@ import signal
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,6 @@ from tests.image_server import ImageServer, make_photo
 from tests.stack import Stack
 
 DEADLINE_S = 90.0
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("road")
-    settings = {
-        "ALLOW_HOSTS": "127.0.0.1",
-        "FETCH_TIMEOUT_S": "2",
-        "MAX_IMAGE_BYTES": "3000000",
-        "CHUNK_SIZE": "16",
-        "CALLBACK_SECRET": "shh",
-    }
-    with Stack(folder, **settings) as running:
-        yield running
 
 
 def eventually(check: Callable[[], Any], what: str) -> Any:
