@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api.auth import create_key
-from shared.blobs import Blobs
 
 from deploy.ports import free_port
+from shared.api_keys import create_key
+from shared.storage.blobs import Blobs
 from tests.image_server import ImageServer, make_photo
 from tests.stack import ROOT, Stack, eventually, finished
 from tests.system import programs

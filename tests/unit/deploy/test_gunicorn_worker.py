@@ -1,14 +1,14 @@
-"""deploy/connections.py is written against the insides of one major release of gunicorn."""
+"""deploy/gunicorn_worker.py is written against the insides of one major release of gunicorn."""
 
 import inspect
 import tomllib
 from importlib.metadata import version
 
 import pytest
-from deploy.connections import Worker
 from gunicorn.workers.gthread import ThreadWorker
 from packaging.requirements import Requirement
 
+from deploy.gunicorn_worker import Worker
 from tests.stack import ROOT
 
 OVERRIDDEN = (
@@ -21,7 +21,7 @@ def test_gunicorn_is_a_release_that_the_connections_were_written_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (wanted,) = [one for one in map(Requirement, project["dependencies"]) if one.name == "gunicorn"]
     assert str(wanted.specifier) == "<28,>=27"
-    assert version("gunicorn") in wanted.specifier, "deploy/connections.py does not fit this gunicorn"
+    assert version("gunicorn") in wanted.specifier, "deploy/gunicorn_worker.py does not fit this gunicorn"
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
