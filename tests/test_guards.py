@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -53,8 +54,13 @@ def _sources() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def _imported(path: Path) -> Iterator[str]:
+@cache
+def _imported(path: Path) -> frozenset[str]:
     """The top-level package of every import anywhere in the file, those only for type checkers left out."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
@@ -75,7 +81,7 @@ def _imported(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_package_imports_only_what_the_map_allows(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
-        wrong = FORBIDDEN[package] & set(_imported(path))
+        wrong = FORBIDDEN[package] & _imported(path)
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
