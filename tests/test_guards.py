@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,13 @@ def _sources() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def _imported(path: Path) -> Iterator[str]:
+@cache
+def _imported(path: Path) -> frozenset[str]:
     """The top-level package of every import anywhere in the file, those only for type checkers left out."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
@@ -127,7 +133,7 @@ def _imported(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_package_imports_only_what_the_map_allows(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
-        wrong = FORBIDDEN[package] & set(_imported(path))
+        wrong = FORBIDDEN[package] & _imported(path)
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 

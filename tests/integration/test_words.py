@@ -90,7 +90,7 @@ def test_the_answer_names_the_model(http: httpx.Client) -> None:
 def test_the_starter_is_a_plain_transformers_checkpoint_with_its_card() -> None:
     from transformers import CLIPModel, CLIPProcessor  # noqa: PLC0415 - seconds to import
 
-    folder = Path(__file__).parents[2] / "shared" / STARTER
+    folder = Path(__file__).parents[2] / "shared/embedding" / STARTER
     model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
     tokens = processor(text=["a cat"], return_tensors="pt")
     assert model.get_text_features(**tokens).pooler_output.shape == (1, model.config.projection_dim)
