@@ -180,8 +180,8 @@ class Image:
 
     `keys` are the users' names that point at it, oldest first.
     `tags`, best first, and `nsfw`, in [0, 1], are tagging.py's; `colors`, most area first, and `phash`, 16
-    hexadecimal digits, are appearance.py's. What was ingested before there were these has none of them; None
-    is also what earlier versions stored and no answer can say (RANGES).
+    hexadecimal digits, are colors_and_hash.py's. What was ingested before there were these has none of them;
+    None is also what earlier versions stored and no answer can say (RANGES).
     """
 
     id: str

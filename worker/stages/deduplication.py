@@ -1,9 +1,9 @@
 """Which arriving pictures that ask for it (`on_near_duplicate: "skip"`) are left out of the index.
 
-One is left out when it is a near-duplicate, by the bounds of near.py, of a picture that is in the collection,
-or that an earlier item of the same write brings. Only the one writer decides, so two items cannot each leave
-out the other; an item whose own picture is stored already never comes here, so what was indexed stays
-indexed however often it is delivered.
+One is left out when it is a near-duplicate, by the bounds of near_duplicates.py, of a picture that is in the
+collection, or that an earlier item of the same write brings. Only the one writer decides, so two items cannot
+each leave out the other; an item whose own picture is stored already never comes here, so what was indexed
+stays indexed however often it is delivered.
 """
 
 from collections.abc import Sequence
