@@ -40,21 +40,23 @@ class Folder:
     def running(self) -> int | None:
         """The pid of the `up` that holds this folder, if one does."""
         try:
-            with _locked(self.run / "lock"):
+            with _locked(self.run / "lock", os.O_RDWR):
                 return None
         except OSError:
             return _number_in(self.run / "lock")
 
     def child_settings(self) -> dict[str, str]:
         """The variables that the running `up` gave its children; empty when none runs."""
-        if self.running() is None:
+        if self.running() is None or not self._settings.exists():
             return {}
         loaded: dict[str, str] = json.loads(self._settings.read_text(encoding="utf-8"))
         return loaded
 
     def write_child_settings(self, settings: dict[str, str]) -> None:
-        self._settings.touch(mode=0o600)
-        self._settings.write_text(json.dumps(settings), encoding="utf-8")
+        unfinished = self._settings.with_suffix(".tmp")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(settings), encoding="utf-8")
+        unfinished.replace(self._settings)
 
     def remembered_port(self, name: str) -> int:
         """Returns the port of the last start if it is still free, else a new one, which is remembered."""
@@ -82,7 +84,7 @@ def hold(folder: Folder) -> Iterator[int]:
     deadline = time.monotonic() + 10
     while True:
         try:
-            with _locked(path) as descriptor:
+            with _locked(path, os.O_RDWR | os.O_CREAT) as descriptor:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 yield descriptor
@@ -97,8 +99,8 @@ def hold(folder: Folder) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _locked(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor

@@ -226,7 +226,7 @@ def _blobs(settings: Settings) -> str:
 
 def _workers(settings: Settings) -> str:
     workers = Ledger(settings.redis_url).workers.seen()
-    return _staffed({stage: sum(stage in worker.queues for worker in workers) for stage in Stage})
+    return _staffed({stage: sum(one.slots for one in workers if stage in one.queues) for stage in Stage})
 
 
 def _staffed(counts: Mapping[str, int]) -> str:

@@ -191,7 +191,7 @@ class Image:
     width: int
     height: int
     bytes: int
-    created_at: float | None
+    created_at: float | None = None
     taken_at: float | None = None
     lat: float | None = None
     lon: float | None = None

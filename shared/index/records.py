@@ -139,7 +139,8 @@ def removals(before: Record, after: Record) -> dict[str, None]:
 
 
 def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
-    found: Sequence[Record] = chroma.get(ids, include=["metadatas"])["metadatas"] or []
+    distinct = list(dict.fromkeys(ids))  # Chroma refuses what repeats
+    found: Sequence[Record] = chroma.get(distinct, include=["metadatas"])["metadatas"] or []
     return found
 
 

@@ -138,6 +138,7 @@ def sample(store: Store, count: int) -> Vector:
 
 def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
     """Pages of those ids that exist with their vectors (float32, one row each)."""
+    ids = list(dict.fromkeys(ids))  # Chroma refuses what repeats
     for start in range(0, len(ids), PAGE):
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
         if answer["ids"]:

@@ -54,13 +54,10 @@ Reader = Callable[[bytes], Picture]
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     """Fetches the pending items of a claimed chunk and advances it."""
     indices = services.ledger.pending(claim)
-    items = dict(enumerate(_read_items(services, claim), start=claim.first_item)) if indices else {}
-    reader: Reader = partial(
-        decode,
-        preprocess=preprocess,
-        max_pixels=services.settings.max_image_pixels,
-        keep=services.settings.keep,
-    )
+    span = (claim.chunk.job_id, claim.first_item, claim.last_item)
+    items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
+    most, keep = services.settings.max_image_pixels, services.settings.keep
+    reader: Reader = partial(decode, preprocess=preprocess, max_pixels=most, keep=keep)
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
@@ -71,10 +68,6 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
         )
         found = dict(zip(indices, attempts, strict=True))
     _end(services, claim, items, found)
-
-
-def _read_items(services: Services, claim: Claim) -> list[Item]:
-    return read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
 
 
 def _decode_alone(reader: Reader, data: bytes) -> Picture:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 from shared.errors import ItemError
+from shared.ledger.ledger import FINAL
 from shared.models import Claim, ItemResult, ItemState, JobError, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
@@ -30,7 +31,7 @@ class Options(TypedDict, total=False):
 
     retry_delay_s: float | None
     hold_s: float
-    result: JsonObject
+    result: JsonObject | None
     complete: bool
 
 
@@ -78,4 +79,11 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
         results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
         carried = {i for i, result in results.items() if result.attempts == attempt}
         lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
-    end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost])
+    # The chunk beyond the items, a reindex's switch, has none that could say why.
+    why: JsonObject = {"switched": False, "detail": error.detail}
+    end_chunk(
+        services,
+        claim,
+        [Outcome(i, "", error=error) for i in lost],
+        result=why if claim.payload == FINAL else None,
+    )

@@ -47,8 +47,9 @@ from worker import encoders as encoders_module
 from worker.encoders import EncoderClock
 from worker.pipelines import handler_of
 from worker.recovery import rebuild
-from worker.recovery.lease import giving_back
+from worker.recovery.lease import exhausted, giving_back
 from worker.stages import reindex
+from worker.stages.transition import fail_chunk
 
 OLD, NEW = "5" * 16, "6" * 16
 MODEL = {"model": "big/model"}
@@ -105,6 +106,16 @@ def work(api: Api, before_finish: Callable[[], object] = lambda: None) -> None:
         encoded(api, claim)
 
 
+def claim_of(api: Api, stage: Stage) -> Claim:
+    ledger = api.services.ledger
+    if stage is Stage.FETCH:
+        claim = ledger.claim(ledger.dispatch()[0], stage)
+    else:
+        (claim,) = ledger.claim_ready(stage, 1)
+    assert claim is not None
+    return claim
+
+
 def job_of(api: Api, before_finish: Callable[[], object] = lambda: None, **body: Any) -> dict[str, Any]:
     response = api.http.post(PATH, json=MODEL | body)
     assert response.status_code == 202, response.text
@@ -137,6 +148,33 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert [info.name for info in api.services.index.collections()] == ["images"]
     assert api.services.blobs.folders(log_prefix("images")) == [NEW]
     assert not rebuild.verify(api.services, "images")
+
+
+def test_a_segment_with_the_same_picture_twice_is_carried_over_too(api: Api) -> None:
+    fill(api, 2)
+    image = images(api).get(image_id(1))
+    additions = [vector_log.Addition(n, 1, "job:1", image, 100 + n) for n in range(2)]
+    segment = vector_log.Segment(100, "stub/model", OLD, additions, np.stack([axis(1)] * 2))
+    vector_log.write_segment(api.services.blobs, "images", "twice", segment)
+    job = job_of(api)
+    assert (job["status"], job["result"]["switched"]) == ("succeeded", True)
+    assert not rebuild.verify(api.services, "images")
+
+
+def test_a_switch_that_is_given_up_says_why(api: Api) -> None:
+    fill(api, 2)
+    response = api.http.post(PATH, json=MODEL)
+    ledger = api.services.ledger
+    reindex.begin(api.services, claim_of(api, Stage.FETCH))
+    encoded(api, claim_of(api, Stage.ENCODE))
+    drain(api.services)
+    final = claim_of(api, Stage.ENCODE)
+    assert final.payload == FINAL
+    fail_chunk(api.services, final, exhausted(final))
+    job = api.http.get(response.headers["Location"]).json
+    assert job["status"] == "partial"
+    assert job["result"] == {"switched": False, "detail": exhausted(final).detail}
+    assert ledger.sweep() == []
 
 
 def test_keys_stay_with_the_collection(api: Api) -> None:
