@@ -1,4 +1,1 @@
-"""Models: checkpoints, the encoder, tags, heat maps.
-
-Imports `config`, `errors`, `formats`, `imaging`, `models`, `storage`.
-"""
+"""Models and what they compute. Imports `config`, `errors`, `formats`, `imaging`, `models`, `storage`."""

@@ -1,4 +1,1 @@
-"""The blob store and the formats of what lies in it.
-
-Imports `errors`, `formats`, `ledger`, `models`, `validation`.
-"""
+"""The blob store and its formats. Imports `errors`, `formats`, `ledger`, `models`, `validation`."""

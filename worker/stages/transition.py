@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
 
     retry_delay_s: float | None
     hold_s: float
-    result: JsonObject | None
+    result: JsonObject
     complete: bool
 
 
@@ -80,10 +80,5 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
         carried = {i for i, result in results.items() if result.attempts == attempt}
         lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
     # The chunk beyond the items, a reindex's switch, has none that could say why.
-    why: JsonObject = {"switched": False, "detail": error.detail}
-    end_chunk(
-        services,
-        claim,
-        [Outcome(i, "", error=error) for i in lost],
-        result=why if claim.payload == FINAL else None,
-    )
+    result: JsonObject = {"switched": False, "detail": error.detail} if claim.payload == FINAL else {}
+    end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost], result=result)
