@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from deploy.ports import free_port, is_free
@@ -36,6 +37,15 @@ class Folder:
     @property
     def _settings(self) -> Path:
         return self.run / "settings.json"
+
+    def make_private(self) -> None:
+        """Makes the folder, or takes others' rights to one that was there, and to all in it, away."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.root.stat().st_mode & 0o077:
+            for path in chain([self.root], self.root.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o700 if path.is_dir() else 0o600)
+        self.run.mkdir(exist_ok=True, mode=0o700)
 
     def running(self) -> int | None:
         """The pid of the `up` that holds this folder, if one does."""

@@ -192,12 +192,9 @@ def _broker(settings: Settings) -> str:
 
 
 def _chroma(settings: Settings) -> str:
-    from shared.index.index import Index  # noqa: PLC0415 - chromadb takes seconds to import
+    from shared.services import build_index  # noqa: PLC0415 - chromadb takes seconds to import
 
-    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
-    index = Index(
-        settings.chroma_url, tenant=settings.chroma_tenant, database=settings.chroma_database, token=token
-    )
+    index = build_index(settings)
     try:
         index.ping()
     except ImageSearchError:

@@ -42,8 +42,8 @@ def up(
 ) -> None:
     """Runs the whole stack until SIGINT or SIGTERM. Raises ConfigError when it cannot start."""
     configure_logging(settings)
-    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.run.mkdir(exist_ok=True, mode=0o700)
+    os.umask(0o077)  # of the children, too: what is made from now on is this user's alone
+    folder.make_private()
     with hold(folder) as lock_fd:
         for name in sorted(settings.model_fields_set & set(OWN_SETTINGS)):
             click.echo(f"note: {PREFIX}{name.upper()} is not used: up runs its own")

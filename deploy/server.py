@@ -63,6 +63,8 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
         "timeout": 60,
         "graceful_timeout": GRACE_S,
         "keepalive": 5,
+        "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are nobody's to send
+        "secure_scheme_headers": {},
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,

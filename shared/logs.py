@@ -7,6 +7,8 @@ import structlog
 
 from shared.config import Settings
 
+CHATTY = ("httpx", "httpcore", "chromadb", "urllib3", "PIL", "celery.worker.strategy", "celery.app.trace")
+
 
 def configure_logging(settings: Settings) -> None:
     """Sends structlog's and the standard library's records to stderr, as lines for people or as JSON."""
@@ -37,13 +39,5 @@ def configure_logging(settings: Settings) -> None:
     )
     level = settings.log_level.upper()
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in (
-        "httpx",
-        "httpcore",
-        "chromadb",
-        "urllib3",
-        "PIL",
-        "celery.worker.strategy",
-        "celery.app.trace",
-    ):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -25,20 +25,21 @@ class Services:
     dispatcher: Dispatcher
 
 
+def build_index(settings: Settings) -> Index:
+    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
+    return Index(
+        settings.chroma_url, tenant=settings.chroma_tenant, database=settings.chroma_database, token=token
+    )
+
+
 def build_services(settings: Settings) -> Services:
     celery = make_celery(settings)
     ledger = Ledger(settings.redis_url, job_ttl_s=settings.job_ttl_days * 86_400)
-    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
     return Services(
         settings=settings,
         blobs=Blobs(settings.blob_url),
         ledger=ledger,
-        index=Index(
-            settings.chroma_url,
-            tenant=settings.chroma_tenant,
-            database=settings.chroma_database,
-            token=token,
-        ),
+        index=build_index(settings),
         downloader=Downloader(
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_bytes,

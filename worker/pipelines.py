@@ -50,8 +50,7 @@ PIPELINES = {
     ),
     JobKind.EXPORT: Pipeline(fetch=lambda tools, claim: export.run(tools.services, claim)),
     JobKind.IMPORT: Pipeline(
-        fetch=lambda tools, claim: import_.run(tools.services, claim),
-        index=index.store,
+        fetch=lambda tools, claim: import_.run(tools.services, claim), index=index.store
     ),
     JobKind.REINDEX: Pipeline(
         fetch=lambda tools, claim: reindex.begin(tools.services, claim),

@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.context import encoder, services
 from api.http.auth import requires
@@ -19,6 +19,7 @@ from api.http.openapi import component
 from api.http.problems import parse
 from api.http.request_body import Body
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.models.base import BodyModel, QueryModel
 from api.models.collections import CollectionPath
 from api.models.jobs import JobHeaders, JobOut, JobPath
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
@@ -51,23 +52,19 @@ blueprint = APIBlueprint(
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ExportIn(_Strict):
+class ExportIn(BodyModel):
     include: list[MovedPicture] = Field(
         [], max_length=len(parquet.MOVED_PICTURES), description="WebP files to export with each picture"
     )
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 
 
-class ImportIn(_Strict):
+class ImportIn(BodyModel):
     export: str = Field(description="the id of a finished export job on this server")
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 
 
-class ReindexIn(_Strict):
+class ReindexIn(BodyModel):
     model: str = Field(
         min_length=1, max_length=1024, description="Hugging Face id, folder on every machine, or `starter`"
     )
@@ -75,7 +72,7 @@ class ReindexIn(_Strict):
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 
 
-class ImportQuery(_Strict):
+class ImportQuery(QueryModel):
     callback_url: str | None = Field(None, max_length=2048, description="for an uploaded file")
 
 

@@ -1,5 +1,6 @@
 """Who asks, and what he may do. While no key exists, only this machine is served."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ PUBLIC_ENDPOINTS = frozenset(
     }
 )
 _CACHE_SECONDS = 10.0
+_FORWARDED = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|via", re.IGNORECASE)  # what proxies add
 
 View = TypeVar("View", bound=Callable[..., Any])
 log = structlog.get_logger()
@@ -151,16 +153,21 @@ def _given_key() -> str | None:
 
 
 def _only_this_machine() -> None:
-    """Keeps out other machines, and web pages that make a browser on this one send requests."""
-    origin = request.headers.get("Origin")
-    hosts = [request.remote_addr or "127.0.0.1", _host_name(f"//{request.host}")]
-    if origin is not None:
-        hosts.append(_host_name(origin))
+    """Keeps out other machines, proxies for them, and web pages that make a browser here send requests."""
+    own, origin = request.host_url.rstrip("/"), request.headers.get("Origin")
+    hosts = [request.remote_addr or "127.0.0.1", *map(_host_name, {own, own if origin is None else origin})]
+    writes = request.method not in ("GET", "HEAD", "OPTIONS")
     if not all(is_loopback(host) for host in hosts):
-        raise Forbidden(
-            "No API key exists, so only requests from and to this machine are served: create a key with "
-            "`image-search keys create --scope search,ingest`, or use http://127.0.0.1."
-        )
+        fault = "only requests from and to this machine (http://127.0.0.1) are served"
+    elif via := next((name for name, _ in request.headers if _FORWARDED.fullmatch(name)), None):
+        fault = f"none that a proxy brought, as `{via}` says, is served"
+    elif request.headers.get("Sec-Fetch-Site") == "cross-site" or (writes and origin not in (None, own)):
+        fault = "none of another site's page is served"
+    else:
+        return
+    raise Forbidden(
+        f"No API key exists, so {fault}: create a key with `image-search keys create --scope search,ingest`."
+    )
 
 
 def _host_name(url: str) -> str:

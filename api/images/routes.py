@@ -164,7 +164,9 @@ def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
         return None
     is_webp = kind == "thumbnail" or data.startswith(b"RIFF")
     response = Response(data, mimetype="image/webp" if is_webp else "image/jpeg")
-    response.headers["Cache-Control"] = "private, max-age=86400"
+    # Asked for again each time: who may no longer see it, or signed out, does not get it from a cache.
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.vary.add("Authorization")
     response.set_etag(image_id)
     response.make_conditional(request)
     return response

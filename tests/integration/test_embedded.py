@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.embedded import redis_answers
@@ -38,6 +39,22 @@ def test_every_role_runs_and_redis_listens_on_no_port(stack: Stack) -> None:
     assert [role for role in ROLES if not stack.processes(role)] == []
     eventually(lambda: f"ready: {stack.url}" in stack.output, 5)
     assert "port=0" in stack.log("redis")
+
+
+def test_the_data_folder_is_nobody_elses(stack: Stack) -> None:
+    open_to_others = [
+        path
+        for path in (stack.data_dir, *stack.data_dir.rglob("*"))
+        if not path.is_symlink() and path.stat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+
+
+@pytest.mark.parametrize("header", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto"])
+def test_what_only_a_trusted_forwarder_may_say_is_ignored(stack: Stack, header: str) -> None:
+    answer = httpx.get(f"{stack.url}/healthz", headers={header: "/elsewhere"})
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok"}
 
 
 def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:

@@ -45,6 +45,20 @@ def test_a_held_folder_says_who_holds_it_and_is_free_afterwards(tmp_path: Path) 
     assert folder.running() is None
 
 
+def test_a_folder_that_was_there_before_is_made_private_with_all_in_it(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "blobs").mkdir(parents=True, mode=0o755)
+    (root / "blobs" / "key.json").write_text("{}")
+    (root / "link").symlink_to(tmp_path)
+    (root / "blobs" / "key.json").chmod(0o644)
+    root.chmod(0o755)
+    tmp_path.chmod(0o755)
+    Folder(root).make_private()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (root, *root.rglob("*"))}
+    assert modes.pop("link") == 0o755, "what a link leads to is not ours"
+    assert modes == {"data": 0o700, "blobs": 0o700, "run": 0o700, "key.json": 0o600}
+
+
 def test_a_server_that_is_not_there_has_no_status() -> None:
     assert http_status(f"http://127.0.0.1:{free_port()}/readyz") is None
 

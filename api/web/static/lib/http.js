@@ -53,6 +53,8 @@ function tellListeners() {
 
 export function signOut() {
   storeKey(null);
+  for (const url of pictures.values()) url.then(URL.revokeObjectURL, () => {});
+  pictures.clear();
 }
 
 /** Asks for an API key; false when the visitor does not give one. `why` is shown above the field. */

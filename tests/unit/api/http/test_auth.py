@@ -48,9 +48,43 @@ def status(api: Api, scope: str, authorization: str | None = None, **options: An
 )
 def test_without_keys_this_machine_may_do_everything(api: Api, host: str) -> None:
     for method, path in ROUTES.values():
-        for origin in ({}, {"Origin": f"http://{host}"}, {"Origin": "http://localhost:3000"}):
+        for origin in ({}, {"Origin": f"http://{host.lower()}"}):
             response = api.http.open(path, method=method, headers={"Host": host, **origin})
             assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Forwarded": "for=192.0.2.1"},
+        {"X-Forwarded-For": "192.0.2.1"},
+        {"X-Forwarded-Host": "search.example"},
+        {"x-forwarded-proto": "https"},
+        {"X-Real-IP": "192.0.2.1"},
+        {"Via": "1.1 proxy"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_without_keys_what_came_through_a_proxy_or_from_another_site_is_refused(
+    api: Api, headers: dict[str, str]
+) -> None:
+    for path, method in (("/v1/collections", "GET"), ("/v1/search", "POST"), ("/v1/jobs", "POST")):
+        response = api.http.open(path, method=method, json=None, headers=headers)
+        assert "image-search keys create" in assert_problem(response, 403, "forbidden")["detail"]
+    assert api.http.get("/healthz", headers=headers).status_code == 200
+
+
+def test_with_a_key_a_proxy_is_nobodys_business(tmp_path: Path) -> None:
+    api, (key,) = make_with_keys(tmp_path, ["search"])
+    headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": "192.0.2.1", "Via": "1.1 proxy"}
+    assert api.http.get("/v1/collections", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://localhost"])
+def test_without_keys_another_local_page_may_not_write(api: Api, origin: str) -> None:
+    response = api.http.post("/v1/collections", json={"name": "x"}, headers={"Origin": origin})
+    assert_problem(response, 403, "forbidden")
+    assert api.services.index.collections() == []
 
 
 @pytest.mark.parametrize("scope", ROUTES)

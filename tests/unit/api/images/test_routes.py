@@ -138,7 +138,9 @@ def test_a_thumbnail_is_webp_with_an_etag(api: Api) -> None:
     url = f"/v1/images/{added}/thumbnail"
     response = api.http.get(url)
     assert (response.status_code, response.mimetype, response.data) == (200, "image/webp", b"RIFF webp")
-    assert "max-age" in response.headers["Cache-Control"]
+    # Nobody gets it from a cache who was not asked for a key just now.
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    assert "Authorization" in response.headers["Vary"]
     etag = response.headers["ETag"]
     again = api.http.get(url, headers={"If-None-Match": etag})
     assert (again.status_code, again.data) == (304, b"")
