@@ -101,7 +101,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
     _connect_signals(settings, process)
     for stage in stages:
-        app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest)
+        app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest, shared=False)
     return app
 
 
