@@ -192,7 +192,7 @@ def _broker(settings: Settings) -> str:
 
 
 def _chroma(settings: Settings) -> str:
-    from shared.services import build_index  # noqa: PLC0415 - chromadb takes seconds to import
+    from shared.index.index import build_index  # noqa: PLC0415 - chromadb takes seconds to import
 
     index = build_index(settings)
     try:

@@ -6,7 +6,7 @@ from celery import Celery
 
 from shared.config import Settings
 from shared.download.downloader import Downloader
-from shared.index.index import Index
+from shared.index.index import Index, build_index
 from shared.ledger.ledger import Ledger
 from shared.storage.blobs import Blobs
 from shared.tasks import Dispatcher, make_celery
@@ -23,13 +23,6 @@ class Services:
     downloader: Downloader
     celery: Celery
     dispatcher: Dispatcher
-
-
-def build_index(settings: Settings) -> Index:
-    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
-    return Index(
-        settings.chroma_url, tenant=settings.chroma_tenant, database=settings.chroma_database, token=token
-    )
 
 
 def build_services(settings: Settings) -> Services:

@@ -1,21 +1,26 @@
 """A real `chroma run` on a free port, for tests; survives `kill -9` and starts again on the same folder."""
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from deploy.ports import free_port
+from deploy.ports import is_free
 
 START_TIMEOUT_S = 60.0
+# A hundred ports of this process alone, below those that the system gives out: Chroma takes a second to bind
+# its own, and another test process that was given the same one meanwhile would use this one's server.
+_ports = cycle(range(first := 10_000 + os.getpid() % 200 * 100, first + 100))
 
 
 class ChromaServer:
@@ -23,7 +28,7 @@ class ChromaServer:
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self._folder = folder
-        self.port = port or free_port()
+        self.port = port or next(port for port in _ports if is_free("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

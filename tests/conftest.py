@@ -1,7 +1,6 @@
 """What every kind of test needs."""
 
 import gc
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,11 +28,6 @@ class Scheduler(LoadFileScheduling):
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         super().add_node_collection(node, [f"{_together(name)}::{name}" for name in collection])
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: two fifths of the time are waiting, for leases, repeats and starts."""
-    return (os.cpu_count() or 1) + 2
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:

@@ -70,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.errors": set(),
     "shared.formats": {"errors"},
     "shared.imaging": {"errors", "models"},
-    "shared.index": {"download", "errors", "formats", "models", "rfc3339", "storage", "validation"},
+    "shared.index": {"config", "download", "errors", "formats", "models", "rfc3339", "storage", "validation"},
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models"},
     "shared.logs": {"config"},

@@ -1,4 +1,4 @@
-"""The collections in Chroma: records, filters, searches and writes.
+"""The collections in Chroma.
 
-Imports `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `validation`.
+Imports `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `validation`.
 """

@@ -25,6 +25,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
+from shared.config import Settings
 from shared.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -35,8 +36,7 @@ from shared.errors import (
 )
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
-from shared.index.connection import calls as _calls
-from shared.index.connection import http_server, in_process_server
+from shared.index.connection import calls, http_server, in_process_server
 from shared.index.records import BATCH, Pointer, new_pointer
 from shared.index.search import EF_SEARCH
 from shared.models import COLLECTION_NAME, CollectionInfo
@@ -93,11 +93,11 @@ class Index:
         return index
 
     def ping(self) -> None:
-        with _calls(self.timeout_s):
+        with calls(self.timeout_s):
             self._server.heartbeat()
 
     def collections(self) -> list[CollectionInfo]:
-        with _calls(self.timeout_s):
+        with calls(self.timeout_s):
             found = self._registry(lambda registry: registry.get(include=["metadatas"]))
             infos = []
             for name in sorted(name for name in found["ids"] if _STAGED not in name):
@@ -109,13 +109,13 @@ class Index:
         """Raises CollectionNotFound."""
         if _STAGED in name:
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        with _calls(self.timeout_s):
+        with calls(self.timeout_s):
             return Collection(self, self.open(name).pointer)
 
     def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
         check_collection_name(name)
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             if self._pointer(name) is not None:
                 raise CollectionExists(f"The collection {name!r} exists already.")
             proposed = new_pointer(name, model, fingerprint, dimension)
@@ -127,7 +127,7 @@ class Index:
     def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
         check_collection_name(name)
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             try:
                 # Others may have deleted it just now, and who is to fill it must not fill what is gone.
                 pointer = self.open(name, max_age_s=0.0).pointer
@@ -147,7 +147,7 @@ class Index:
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
         """What is to be said of each collection that this model did not write and cannot read."""
-        with _calls(self.timeout_s):
+        with calls(self.timeout_s):
             pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
         faults = []
         for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
@@ -162,14 +162,14 @@ class Index:
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             if self._pointer(staged) is None:
                 self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
             return Collection(self, self.reopen(staged).pointer)
 
     def staged(self, name: str, fingerprint: str) -> Collection:
         """What `stage` has made. Raises CollectionNotFound."""
-        with _calls(self.timeout_s):
+        with calls(self.timeout_s):
             return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
@@ -179,7 +179,7 @@ class Index:
         Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
         there, which is POINTER_TTL_S later.
         """
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             before, aside = self._pointer(name), staged.pointer
             if before is not None and before.physical == aside.physical:  # the second try after a crash
                 return staged
@@ -201,23 +201,23 @@ class Index:
 
     def unstage(self, name: str) -> None:
         """Deletes what is staged beside `name`."""
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
         for staged in (one for one in names if one.startswith(name + _STAGED)):
-            with _calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_S):
                 pointer = self._pointer(staged)
                 self._cache.pop(staged, None)
             if pointer is not None and (live is None or pointer.physical != live.physical):
                 self._drop(pointer.physical)
             if pointer is not None and (live is None or pointer.keys != live.keys):
                 self._drop(pointer.keys)
-            with _calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_S):
                 self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
         """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
         if pointer is None:
@@ -226,7 +226,7 @@ class Index:
         self._drop(pointer.physical)
         self._drop(pointer.keys)
         still = pointer.physical
-        with _calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_S):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
         # Whoever opened it in between has made it anew.
         self._drop(pointer.physical)
@@ -316,7 +316,7 @@ class Index:
         place = {"tenant": self._tenant, "database": self._database}
         more = True
         while more:
-            with _calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+            with calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
                 more = False
                 model = self._server.get_collection(physical, **place)
                 chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
@@ -325,6 +325,13 @@ class Index:
                     more = True
                 else:
                     self._server.delete_collection(physical, **place)
+
+
+def build_index(settings: Settings) -> Index:
+    token = settings.chroma_token.get_secret_value() if settings.chroma_token else None
+    return Index(
+        settings.chroma_url, tenant=settings.chroma_tenant, database=settings.chroma_database, token=token
+    )
 
 
 def check_collection_name(name: str) -> None:

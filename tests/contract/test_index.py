@@ -282,14 +282,14 @@ def test_a_pointer_without_its_physical_collection_heals(
     index: Index, new_index: NewIndex, collection: Collection
 ) -> None:
     """As a crash between the two writes of `create` or of `delete` leaves it."""
-    with index_module._calls(5.0):
+    with index_module.calls(5.0):
         index._drop(collection.physical)
     fill(new_index().ensure("images", **MODEL, dimension=8), unit_rows(1))
     assert collection.count() == 1
 
 
 def test_vectors_are_compared_by_cosine_and_stored_often_enough(collection: Collection) -> None:
-    with index_module._calls(5.0):
+    with index_module.calls(5.0):
         configuration = collection._index.open("images").chroma.configuration_json["hnsw"]
     assert configuration["space"] == "cosine"
     assert configuration["sync_threshold"] <= 2_000
@@ -559,7 +559,7 @@ def test_nothing_is_lost_among_many_equal_vectors(index: Index) -> None:
     vectors = unit_rows(2_000, dimension=16)
     vectors[100:700] = vectors[0]
     fill(made, vectors, third=lambda number: number % 3 == 0)
-    with index_module._calls(5.0):
+    with index_module.calls(5.0):
         chroma = made._index.open("equal").chroma
         short = len(chroma.query(query_embeddings=[vectors[1]], n_results=2_000, include=[])["ids"][0])
     hits = made.search(vectors[1], limit=2_000)

@@ -190,7 +190,7 @@ def test_keys_stay_with_a_collection_that_is_switched_to_another_physical_one(
     )
     moved = replace(staged.pointer, name="images", keys=collection.pointer.keys)
     fields = {name: value for name, value in asdict(moved).items() if name != "name"}
-    with index_module._calls(5.0):
+    with index_module.calls(5.0):
         index._registry(lambda registry: registry.upsert(["images"], np.ones((1, 1), np.float32), [fields]))
     switched = new_index().collection("images")
     assert switched.by_key("l") == stored[image_id(2)]

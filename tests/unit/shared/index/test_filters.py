@@ -335,7 +335,7 @@ def test_every_picture_that_matches_is_among_what_chroma_selects(
     stored = [replace(image, id=f"{number:064x}") for number, image in enumerate(pictures)]
     collection.delete([f"{number:064x}" for number in range(12)])
     collection.upsert(stored, np.ones((len(stored), 1), np.float32), ["job:0"] * len(stored))
-    with index_module._calls(5.0):
+    with index_module.calls(5.0):
         chroma = collection._index.open("filters").chroma
     for condition in conditions:
         where: Where = parse_where(condition)
