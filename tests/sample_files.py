@@ -3,6 +3,7 @@
 import functools
 import io
 import struct
+import tarfile
 import zlib
 from typing import Any
 
@@ -134,3 +135,13 @@ def _tiled() -> bytes:
     table = struct.pack("<12I", *([56] * 6), *([len(tile)] * 6))
     tags: dict[int, int | bytes] = {256: 64, 257: 48, 258: 8, 259: 8, 262: 1, 277: 1, 322: 32, 323: 16}
     return tiff(tags | {324: 8, 325: 32}, table + tile, {324: 6, 325: 6})
+
+
+def make_tar(entries: dict[str, bytes], mode: str = "w:") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import tarfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.image_server import ImageServer, make_photo
+from tests.sample_files import make_tar
 from tests.stack import Stack
 
 DEADLINE_S = 90.0
@@ -52,16 +52,6 @@ def png(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def tarred(mode: str, entries: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, data in entries.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -180,7 +170,7 @@ def test_every_body_form_makes_a_job(http: httpx.Client, pictures: ImageServer) 
         bundle.writestr("a/1.png", png(1))
         bundle.writestr("a/2.png", png(2))
         bundle.writestr("__MACOSX/._1.png", b"junk")
-    tar, tar_gz = (tarred(mode, {"a/1.png": png(1), "a/2.png": png(2)}) for mode in ("w", "w:gz"))
+    tar, tar_gz = (make_tar({"a/1.png": png(1), "a/2.png": png(2)}, mode) for mode in ("w", "w:gz"))
     forms: list[dict[str, Any]] = [
         {"content": ndjson, "headers": {"Content-Type": "application/x-ndjson"}},
         {"content": "\n".join(urls) + "\n", "headers": {"Content-Type": "text/plain"}},

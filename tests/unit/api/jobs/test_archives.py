@@ -12,6 +12,7 @@ import pytest
 from api.jobs import archives
 from api.jobs.archives import HEAD_BYTES, ArchiveKind, ArchiveLimits, archive_kind, display_name, read_archive
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
+from tests.sample_files import make_tar
 
 LIMITS = ArchiveLimits(entry_bytes=1000, total_bytes=100_000)
 ENTRIES = {"photos/a.jpg": b"first", "photos/b.png": b"second"}
@@ -22,16 +23,6 @@ def make_zip(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def make_tar(entries: dict[str, bytes], mode: str = "w:") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, data in entries.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
