@@ -121,6 +121,7 @@ class Supervisor:
         """Starts again what died and is due, and keeps the logs small."""
         now = time.monotonic()
         for child in self.children:
+            self._bound_log(child)
             if child.running:
                 continue
             if child.process is not None:
@@ -139,6 +140,8 @@ class Supervisor:
             hurry = self._signals + 1
             while any(c.running for c in members) and time.monotonic() < deadline and self._signals < hurry:
                 time.sleep(POLL_S / 2)
+                for child in self.children:
+                    self._bound_log(child)
             for child in members:
                 self._signal(child, signal.SIGKILL)
                 if child.process is not None:
@@ -152,10 +155,8 @@ class Supervisor:
                 self._guard.wait(timeout=1)
 
     def _spawn(self, child: Child) -> None:
-        path = self._logs / f"{child.name}.log"
-        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        with path.open("ab") as log:
+        self._bound_log(child)
+        with self._log(child).open("ab") as log:
             child.process = subprocess.Popen(
                 child.argv,
                 env=self._env,
@@ -199,8 +200,23 @@ class Supervisor:
         partial.write_text(json.dumps(entries), encoding="utf-8")
         partial.replace(self._run_file)
 
+    def _log(self, child: Child) -> Path:
+        return self._logs / f"{child.name}.log"
+
+    def _bound_log(self, child: Child) -> None:
+        """Copies the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
+        path = self._log(child)
+        with contextlib.suppress(OSError):  # a full disk, say, on which emptying helps most
+            if (size := path.stat().st_size) <= MAX_LOG_BYTES:
+                return
+            with path.open("rb") as log:
+                log.seek(size - MAX_LOG_BYTES)
+                path.with_suffix(".log.1").write_bytes(log.read(MAX_LOG_BYTES))
+        with contextlib.suppress(OSError):
+            os.truncate(path, 0)
+
     def _last_line(self, child: Child) -> str:
-        path = self._logs / f"{child.name}.log"
+        path = self._log(child)
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - 4096))
             lines = log.read().decode("utf-8", "replace").split("\n")

@@ -20,6 +20,7 @@ STUBBORN = [
     "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork();"
     "print('up', flush=True); time.sleep(600)",
 ]
+CHATTY = [sys.executable, "-c", "import itertools\nfor n in itertools.count(): print(n, flush=True)"]
 PARENT = """
 import sys, time
 from pathlib import Path
@@ -153,11 +154,46 @@ def test_the_next_start_kills_what_was_left_but_no_process_that_took_over_the_id
         other.wait()
 
 
-def test_a_large_log_is_put_aside_at_the_next_start(
+def test_the_end_of_a_large_log_is_put_aside_at_the_next_start(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.supervisor.MAX_LOG_BYTES", 10)
-    (tmp_path / "logs" / "sleeper.log").write_text("x" * 11)
+    (tmp_path / "logs" / "sleeper.log").write_text("x" * 11 + "the end")
     supervisor.start(Child("sleeper", SLEEPER))
     assert (tmp_path / "logs" / "sleeper.log").stat().st_size == 0
-    assert (tmp_path / "logs" / "sleeper.log.1").stat().st_size == 11
+    assert (tmp_path / "logs" / "sleeper.log.1").read_text() == "xxxthe end"
+
+
+def test_a_log_stays_small_while_its_child_goes_on_writing(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.MAX_LOG_BYTES", 10_000)
+    log, aside = tmp_path / "logs" / "chatty.log", tmp_path / "logs" / "chatty.log.1"
+    child = Child("chatty", CHATTY)
+    supervisor.start(child)
+    first, written = _pid(child), []
+
+    def again() -> bool:
+        """Whether it was put aside, and the child went on after that, three times."""
+        supervisor.tick()
+        if log.stat().st_size == 0 and aside.exists():
+            assert 0 < aside.stat().st_size <= 10_000
+            eventually(lambda: log.read_text().count("\n") > 1)
+            written.append(int(log.read_text().split("\n")[1]))
+        return len(written) == 3
+
+    eventually(again)
+    assert written == sorted(set(written)), "what it wrote last is there, without a hole of the old length"
+    assert _pid(child) == first
+
+
+def test_a_log_that_cannot_be_put_aside_is_emptied(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.MAX_LOG_BYTES", 10)
+    supervisor.start(Child("sleeper", SLEEPER))
+    log = tmp_path / "logs" / "sleeper.log"
+    log.write_text("x" * 11)
+    log.with_suffix(".log.1").mkdir()  # as good as a full disk
+    supervisor.tick()
+    assert log.stat().st_size == 0
