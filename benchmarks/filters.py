@@ -10,7 +10,6 @@ import httpx
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from shared.embedding.encoder import Encoder
-from shared.index.index import Index
 from tests.stack import Stack
 
 PICTURES = 60_000
@@ -26,7 +25,7 @@ def measure(checkpoint: Path, work: Path, count: int = PICTURES) -> list[Result]
     Every text is asked with each filter in turn, so that what else the machine does meets all alike.
     """
     with Stack(work / "stack", MODEL=str(checkpoint)) as stack:
-        fill(Index(stack.env["IMAGE_SEARCH_CHROMA_URL"], timeout_s=60), Encoder.load(str(checkpoint)), count)
+        fill(stack.index(timeout_s=60), Encoder.load(str(checkpoint)), count)
         with httpx.Client(base_url=stack.url, timeout=60) as http:
             times = _times(http, count)
     plain = statistics.median(times[None])

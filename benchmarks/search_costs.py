@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from shared.embedding.encoder import Encoder
-from shared.index.index import Index
 from tests.stack import Stack
 
 ROUNDS, TEXTS = 5, 40
@@ -38,10 +37,9 @@ def measure(checkpoint: Path, work: Path, count: int) -> list[Result]:
     """
     encoder = Encoder.load(str(checkpoint), one_core_each=True)
     with Stack(work / "stack", MODEL=str(checkpoint)) as stack:
-        url = stack.env["IMAGE_SEARCH_CHROMA_URL"]
-        collection = fill(Index(url, timeout_s=60), encoder, count)
+        collection = fill(stack.index(timeout_s=60), encoder, count)
         with httpx.Client(base_url=stack.url, timeout=60) as http:
-            raw = _raw(url, collection.physical)
+            raw = _raw(stack, collection.physical)
             rounds = [_medians(encoder, raw, http, number) for number in range(ROUNDS)]
     new, cached, alone, encoding, parts = (
         np.array([medians[name] for medians in rounds])
@@ -63,10 +61,13 @@ def _ratio(name: str, rounds: NDArray[np.float64], goal: float) -> Result:
     return Result(name, float(np.median(rounds)), goal=goal, most=True, spread=spread)
 
 
-def _raw(url: str, physical: str) -> chromadb.Collection:
-    parts = urlsplit(url)
+def _raw(stack: Stack, physical: str) -> chromadb.Collection:
+    parts = urlsplit(stack.env["IMAGE_SEARCH_CHROMA_URL"])
     client = chromadb.HttpClient(
-        host=parts.hostname or "", port=parts.port or 0, settings=Settings(anonymized_telemetry=False)
+        host=parts.hostname or "",
+        port=parts.port or 0,
+        settings=Settings(anonymized_telemetry=False),
+        tenant=stack.env["IMAGE_SEARCH_CHROMA_TENANT"],
     )
     return client.get_collection(physical, embedding_function=None)
 

@@ -16,7 +16,6 @@ from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Users, simulate
 from shared.embedding.encoder import Encoder
-from shared.index.index import Index
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 
@@ -41,8 +40,7 @@ def measure(checkpoint: Path, photos: list[Path], work: Path) -> list[Result]:
         Stack(work / "stack", MODEL=str(checkpoint)) as stack,
         Client(stack.url) as client,
     ):
-        index = Index(stack.env["IMAGE_SEARCH_CHROMA_URL"], timeout_s=60)
-        fill(index, Encoder.load(str(checkpoint)), INDEXED_BEFORE)
+        fill(stack.index(timeout_s=60), Encoder.load(str(checkpoint)), INDEXED_BEFORE)
         for number in range(ROUNDS):
             for searchers in SEARCHERS:
                 idle[searchers].append(_times(stack.url, searchers, IDLE_S))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from deploy.chroma_tenant import DATABASE, secret_tenant
 from deploy.data_folder import Folder, hold
 from deploy.ports import check_port_free, free_port, http_status, in_url, reachable_host
 from deploy.supervisor import Child, Supervisor
@@ -62,8 +63,8 @@ def up(
                 "REDIS_URL": f"unix://{redis_socket}?db=0",
                 "BROKER_URL": f"unix://{redis_socket}?db=0",
                 "CHROMA_URL": f"http://127.0.0.1:{chroma_port}",
-                "CHROMA_TENANT": "default_tenant",
-                "CHROMA_DATABASE": "default_database",
+                "CHROMA_TENANT": secret_tenant(folder.root / "chroma"),
+                "CHROMA_DATABASE": DATABASE,
                 "BLOB_URL": folder.blob_url,
                 "MODEL": model,
                 "URL": url,

@@ -19,6 +19,7 @@ from deploy.embedded import WORKER_NICENESS
 from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
 from shared.config import Settings
+from shared.index.index import Index
 from shared.models import Stage
 from shared.tasks import make_celery
 
@@ -151,6 +152,11 @@ class Stack:
             (self.data_dir / "run" / "settings.json").read_text(encoding="utf-8")
         )
         return self._env | given
+
+    def index(self, url: str | None = None, timeout_s: float = 5.0) -> Index:
+        """The stack's collections, past its API; by another way to its Chroma if `url` is given."""
+        tenant = self.env["IMAGE_SEARCH_CHROMA_TENANT"]
+        return Index(url or self.env["IMAGE_SEARCH_CHROMA_URL"], tenant=tenant, timeout_s=timeout_s)
 
     def log(self, role: str) -> str:
         return (self.data_dir / "logs" / f"{role}.log").read_text(encoding="utf-8", errors="replace")

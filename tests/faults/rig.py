@@ -171,7 +171,7 @@ class Rig:
 
     @property
     def index(self) -> Index:
-        return Index(f"http://127.0.0.1:{up.chroma_port(self.stack.data_dir)}")
+        return self.stack.index(f"http://127.0.0.1:{up.chroma_port(self.stack.data_dir)}")
 
     @property
     def ledger(self) -> Ledger:

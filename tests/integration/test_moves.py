@@ -16,7 +16,6 @@ from PIL import Image
 from pyarrow import parquet
 
 from benchmarks.random_checkpoint import make_random_checkpoint
-from shared.index.index import Index
 from tests.stack import ROOT, Stack, eventually, finished
 
 PICTURES = 30
@@ -106,7 +105,7 @@ def test_a_collection_is_rebuilt_from_its_log_when_chroma_has_lost_it(
 ) -> None:
     found = search(http, "images")
     assert command(stack, "verify", "--data-dir", stack.data_dir).returncode == 0
-    index = Index(stack.env["IMAGE_SEARCH_CHROMA_URL"])
+    index = stack.index()
     index.collection("images").delete([image_id for image_id, _ in found[:5]])
     done = command(stack, "verify", "--data-dir", stack.data_dir)
     assert done.returncode == 3

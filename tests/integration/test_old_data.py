@@ -1,10 +1,12 @@
 """A data folder of before stored formats had versions works on: see record_data_folder.py, which made it."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[Stack]:
+def known(folder: Path) -> list[str]:
+    """The ids of Chroma's collections, which anybody on this machine could read under that version."""
+    with closing(sqlite3.connect(folder / "data" / "chroma" / "chroma.sqlite3")) as file:
+        return [collection for (collection,) in file.execute("SELECT id FROM collections")]
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path, known: list[str]) -> Iterator[Stack]:
     with Stack(folder, CHUNK_SIZE="4", PRECISION="fp32") as running:
         yield running
 
@@ -82,6 +91,17 @@ def test_pictures_keys_metadata_and_searches_are_what_they_were(
     found = http.get("/v1/search", params={"collection": "shop", "text": "a car", "limit": 50}).json()
     assert {hit["id"]: hit["score"] for hit in found["results"]} == scores(old["text"])
     assert httpx.get(f"{http.base_url}/v1/collections").status_code == 401
+
+
+def test_what_others_have_read_of_chroma_before_is_of_no_use_to_them(stack: Stack, known: list[str]) -> None:
+    assert len(known) == 4
+    database = "/api/v2/tenants/default_tenant/databases/default_database"
+    with httpx.Client(base_url=stack.env["IMAGE_SEARCH_CHROMA_URL"] + database) as chroma:
+        assert chroma.get("/collections").json() == []
+        for collection in known:
+            assert chroma.post(f"/collections/{collection}/get", json={}).status_code == 404
+            everything = {"where": {"price": {"$gte": 0}}}
+            assert chroma.post(f"/collections/{collection}/delete", json=everything).status_code == 404
 
 
 @pytest.mark.parametrize("collection", ["shop", "trips"])

@@ -1,0 +1,89 @@
+"""The tenant of a data folder's Chroma, whose name is its password: `chroma run` asks for no other.
+
+The server listens for every user of the machine and each page in their browsers, lists no tenants, and finds
+a collection's records by its id alone, whatever tenant a request names. So everything in Chroma's file is in
+one tenant of a random name, under ids that nobody has seen; others cannot make tenants and databases of their
+own, to which they could write: a deleted collection's lists go to whoever stores next.
+"""
+
+import contextlib
+import secrets
+import sqlite3
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from shared.config import Settings
+from shared.errors import ConfigError
+
+DATABASE: str = Settings.model_fields["chroma_database"].default
+_CLOSED = ("tenants", "databases")
+_IDS = {  # where the id of a collection is; it is the end of what is there
+    "collections": "id",
+    "collection_metadata": "collection_id",
+    "segments": "collection",
+    "embeddings_queue": "topic",
+}
+_MAKE_FILE = """
+import pathlib, sys
+from shared.index.connection import in_process_server
+in_process_server(pathlib.Path(sys.argv[1]))
+"""
+
+
+def secret_tenant(folder: Path) -> str:
+    """Returns the name, after moving there what is elsewhere. No server may run on the folder.
+
+    One transaction: whoever is killed in it has done nothing. Raises ConfigError.
+    """
+    folder.mkdir(exist_ok=True, mode=0o700)
+    try:
+        with contextlib.closing(
+            sqlite3.connect(folder / "chroma.sqlite3", timeout=30, isolation_level=None)
+        ) as file:
+            if not _objects(file, "table", "databases"):
+                subprocess.run([sys.executable, "-c", _MAKE_FILE, str(folder)], check=True)
+            file.execute("BEGIN IMMEDIATE")
+            if _objects(file, "trigger", *map(_trigger, _CLOSED)) < len(_CLOSED):
+                _move(file)
+            [(tenant,)] = file.execute("SELECT tenant_id FROM databases WHERE name = ?", [DATABASE])
+            file.execute("COMMIT")
+    except (sqlite3.Error, subprocess.SubprocessError) as error:
+        raise ConfigError(f"Chroma's file in {folder} cannot be prepared: {error}") from None
+    return str(tenant)
+
+
+def _move(file: sqlite3.Connection) -> None:
+    """Gives everything a new tenant and new ids, and closes the door behind it."""
+    tenant = secrets.token_urlsafe(32)
+    for table in _CLOSED:
+        file.execute(f"DROP TRIGGER IF EXISTS {_trigger(table)}")
+    file.execute("INSERT INTO tenants (id) VALUES (?)", [tenant])
+    first = "SELECT id FROM databases WHERE name = ? ORDER BY rowid LIMIT 1"
+    ours = file.execute(first, [DATABASE]).fetchall() or [(str(uuid.uuid4()),)]
+    file.execute("INSERT OR IGNORE INTO databases VALUES (?, ?, ?)", [*ours[0], DATABASE, tenant])
+    file.execute("UPDATE databases SET tenant_id = ?, name = CASE id WHEN ? THEN ? ELSE id END",
+                 [tenant, *ours[0], DATABASE])  # fmt: skip
+    file.create_function("new_id", 0, lambda: str(uuid.uuid4()))
+    file.execute("CREATE TEMP TABLE moved (old PRIMARY KEY, new)")
+    file.execute("INSERT INTO moved SELECT id, new_id() FROM collections")
+    for table, column in _IDS.items():
+        length = f"length({column}) - 36"
+        file.execute(f"UPDATE {table} SET {column} = substr({column}, 1, {length}) || new FROM moved "  # noqa: S608
+                     f"WHERE old = substr({column}, {length} + 1)")  # fmt: skip
+    for table in _CLOSED:
+        file.execute(
+            f"CREATE TRIGGER {_trigger(table)} BEFORE INSERT ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, 'image-search lets nobody add {table}'); END"
+        )
+
+
+def _trigger(table: str) -> str:
+    return f"no_more_{table}"
+
+
+def _objects(file: sqlite3.Connection, kind: str, *names: str) -> int:
+    query = f"SELECT count(*) FROM sqlite_master WHERE type = ? AND name IN ({', '.join('?' * len(names))})"  # noqa: S608
+    [(count,)] = file.execute(query, [kind, *names])
+    return int(count)
