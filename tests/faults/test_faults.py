@@ -20,6 +20,7 @@ def rig() -> Iterator[Rig]:
     [
         ["kill fetch", "kill encode", "kill index", "kill sweep", "kill api"],
         ["kill redis", "flood of duplicates", "kill chroma", "fill the disk", "cut redis off"],
+        ["refuse a payload", "cut chroma off"],
         ["pause index"],
     ],
     ids=" + ".join,
