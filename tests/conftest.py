@@ -1,6 +1,7 @@
 """What every kind of test needs."""
 
 import gc
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ import httpx
 import pytest
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
+from examples.demo.pictures import Pictures, openmoji
 from tests.stack import ROOT, Stack
 
 # What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
 TOGETHER = {
-    "tests/browser/": "browser",
+    "tests/browser/": "starter",
+    "tests/integration/test_words.py": "starter",
     "tests/integration/test_api_fuzz.py": "stack",
     "tests/integration/test_client.py": "stack",
     "tests/integration/test_query.py": "stack",
@@ -28,6 +31,11 @@ class Scheduler(LoadFileScheduling):
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         super().add_node_collection(node, [f"{_together(name)}::{name}" for name in collection])
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: a test that waits for leases or retries leaves its core to another."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
@@ -46,6 +54,20 @@ def _no_open_files_left() -> Iterator[None]:
     """An API and its Chroma refer to one another: hundreds of open files wait for the collector."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """The demo's 496 drawings as files, not to be changed."""
+    return openmoji(tmp_path_factory.mktemp("openmoji"))
+
+
+@pytest.fixture(scope="session")
+def starter_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """On the model that the package carries, for modules that keep to their own collections."""
+    # A cancelled job's downloads go on until they time out, and the one fetch worker does nothing else.
+    with Stack(tmp_path_factory.mktemp("starter"), MODEL="starter", FETCH_TIMEOUT_S="10") as running:
+        yield running
 
 
 @pytest.fixture

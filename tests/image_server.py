@@ -176,8 +176,9 @@ def _serve_status(handler: _Handler, status: str) -> None:
 
 
 def _serve_flaky(handler: _Handler, number: str) -> None:
+    """The first `fails` requests get `status`."""
     if handler.hit <= int(handler.query.get("fails", "2")):
-        handler.answer(500, b"not yet", "text/plain")
+        handler.answer(int(handler.query.get("status", "500")), b"not yet", "text/plain")
     else:
         _serve_photo(handler, number)
 

@@ -22,7 +22,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from examples.demo.pictures import Pictures, openmoji
+from examples.demo.pictures import Pictures
 from shared.api_keys import create_key
 from shared.storage.blobs import Blobs
 from tests.browser import chromium, pictures
@@ -87,18 +87,10 @@ def browser(playwright: Playwright) -> Browser:
 
 
 @pytest.fixture(scope="package")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    """The demo's 496 drawings as files, not to be changed; `stack` holds some dozens of them."""
-    return openmoji(tmp_path_factory.mktemp("openmoji"))
-
-
-@pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory, drawings: Pictures) -> Iterator[Stack]:
-    """Shared by all browser tests of a process: what changes pictures does so in a collection of its own."""
-    # A cancelled job's downloads go on until they time out, and the one fetch worker does nothing else.
-    with Stack(tmp_path_factory.mktemp("browser"), MODEL="starter", FETCH_TIMEOUT_S="10") as running:
-        pictures.fill(running, drawings)
-        yield running
+def stack(starter_stack: Stack, drawings: Pictures) -> Stack:
+    """Holds some dozens of drawings; what changes pictures does so in a collection of its own."""
+    pictures.fill(starter_stack, drawings)
+    return starter_stack
 
 
 @pytest.fixture(scope="package")

@@ -57,8 +57,18 @@ def test_what_only_a_trusted_forwarder_may_say_is_ignored(stack: Stack, header: 
     assert answer.json() == {"status": "ok"}
 
 
+def _wait_for_workers(stack: Stack) -> None:
+    """A worker is seen some seconds after its start, or after the server's."""
+
+    def workers() -> dict[str, int]:
+        seen: dict[str, int] = httpx.get(f"{stack.url}/readyz").json()["workers"]
+        return seen
+
+    eventually(lambda: all(workers().values()), 60)
+
+
 def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:
-    eventually(lambda: _run(stack, "doctor", "--data-dir", str(stack.data_dir)).returncode == 0, 60)
+    _wait_for_workers(stack)
     told = _run(stack, "doctor", "--data-dir", str(stack.data_dir)).stdout
     assert "fetch 1, encode 1, index 1" in " ".join(told.split())
     found = json.loads(_run(stack, "doctor", "--data-dir", str(stack.data_dir), "--json").stdout)
@@ -69,7 +79,7 @@ def test_doctor_finds_the_running_stack_in_order(stack: Stack) -> None:
 def test_doctor_in_another_folder_asks_the_server_and_leaves_the_folder_alone(
     stack: Stack, tmp_path: Path
 ) -> None:
-    eventually(lambda: _run(stack, "doctor", "--data-dir", str(stack.data_dir)).returncode == 0, 60)
+    _wait_for_workers(stack)
     clean = {name: value for name, value in stack.env.items() if not name.startswith("IMAGE_SEARCH_")}
     (tmp_path / "here").mkdir()
     doctor = subprocess.run(

@@ -2,37 +2,36 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from deploy.ports import free_port
-from examples.demo.pictures import Pictures, openmoji, serving
+from examples.demo.pictures import Pictures, serving
 from shared.embedding.checkpoints import STARTER
 from tests.stack import Stack, finished
 
 GROUPS = {"food", "animals", "transport"}
+COLLECTION = "words"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    return openmoji(tmp_path_factory.mktemp("openmoji"))
-
-
-@pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> Iterator[httpx.Client]:
-    """A stack on the starter model that holds OpenMoji's food, animals and vehicles."""
-    folder = tmp_path_factory.mktemp("words")
-    chosen = {name: tags for name, tags in pictures.metadata.items() if tags["group"] in GROUPS}
+def http(starter_stack: Stack, drawings: Pictures) -> Iterator[httpx.Client]:
+    """Asks for OpenMoji's food, animals and vehicles."""
+    chosen = {name: tags for name, tags in drawings.metadata.items() if tags["group"] in GROUPS}
     with (
-        Stack(folder, MODEL=STARTER) as stack,
-        httpx.Client(base_url=stack.url, timeout=60) as client,
-        serving(pictures.folder, free_port()) as address,
+        httpx.Client(base_url=starter_stack.url, timeout=60) as client,
+        serving(drawings.folder, free_port()) as address,
     ):
-        items = Pictures(pictures.folder, chosen).items(address)
-        job = finished(client, client.post("/v1/jobs", json={"items": items}))
+        items = Pictures(drawings.folder, chosen).items(address)
+        job = finished(client, client.post("/v1/jobs", json={"items": items, "collection": COLLECTION}))
         assert job["counts"]["indexed"] == len(items)
         yield client
+
+
+def search(http: httpx.Client, **query: Any) -> httpx.Response:
+    return http.post("/v1/search", json={"collection": COLLECTION, **query})
 
 
 def names(answer: httpx.Response) -> list[str]:
@@ -51,40 +50,39 @@ def names(answer: httpx.Response) -> list[str]:
     ],
 )
 def test_words_find_what_a_person_would_point_at(http: httpx.Client, words: str, wanted: set[str]) -> None:
-    assert wanted & set(names(http.get("/v1/search", params={"text": words, "limit": 5})))
+    assert wanted & set(names(search(http, text=words, limit=5)))
 
 
 def test_a_negative_text_pushes_down_what_it_names(http: httpx.Client) -> None:
-    query = {"text": "a boat", "limit": 200}
-    plain = names(http.post("/v1/search", json=query))
-    pushed = names(http.post("/v1/search", json={**query, "negative": [{"text": "a ship"}]}))
+    plain = names(search(http, text="a boat", limit=200))
+    pushed = names(search(http, text="a boat", limit=200, negative=[{"text": "a ship"}]))
     assert plain.index("ship") < 3
     assert pushed.index("ship") > plain.index("ship")
 
 
 @pytest.mark.parametrize("words", ["слон", "大象", "فيل", "🐘", "\u0000", "a" * 1000])
 def test_any_script_gets_an_answer(http: httpx.Client, words: str) -> None:
-    assert http.get("/v1/search", params={"text": words}).status_code == 200
+    query = {"text": words, "collection": COLLECTION}
+    assert http.get("/v1/search", params=query).status_code == 200
 
 
 def test_a_text_longer_than_the_model_reads_is_cut_off_and_the_answer_says_so(http: httpx.Client) -> None:
-    short = http.post("/v1/search", json={"text": "an elephant"}).json()
-    long = http.post("/v1/search", json={"text": "an elephant " * 40}).json()
+    short = search(http, text="an elephant").json()
+    long = search(http, text="an elephant " * 40).json()
     assert "warnings" not in short
     assert "left out" in long["warnings"][0]
 
 
 @pytest.mark.parametrize("words", ["", "   "])
 def test_an_empty_text_is_refused(http: httpx.Client, words: str) -> None:
-    answer = http.post("/v1/search", json={"text": words})
+    answer = search(http, text=words)
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
 def test_the_answer_names_the_model(http: httpx.Client) -> None:
-    assert http.get("/v1/search", params={"text": "car"}).json()["model"] == STARTER
-    (collection,) = http.get("/v1/collections").json()["collections"]
-    assert collection["model"] == STARTER
+    assert search(http, text="car").json()["model"] == STARTER
+    assert http.get(f"/v1/collections/{COLLECTION}").json()["model"] == STARTER
 
 
 def test_the_starter_is_a_plain_transformers_checkpoint_with_its_card() -> None:
