@@ -18,9 +18,9 @@ def test_an_answer_past_the_limit_is_a_problem_that_says_what_to_ask_for(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer_size, "MAX_ANSWER_BYTES", 1_000)
-    app.add_url_rule("/large", view_func=lambda: jsonify(text="x" * 1_000))
-    app.add_url_rule("/small", view_func=lambda: jsonify(text="x" * 900))
-    app.add_url_rule("/file", view_func=lambda: Response("x" * 2_000, mimetype="image/webp"))
+    app.add_url_rule("/large", "large", view_func=lambda: jsonify(text="x" * 1_000))
+    app.add_url_rule("/small", "small", view_func=lambda: jsonify(text="x" * 900))
+    app.add_url_rule("/file", "file", view_func=lambda: Response("x" * 2_000, mimetype="image/webp"))
     answer = app.test_client().get("/large")
     assert (answer.status_code, answer.json["code"]) == (422, "answer_too_large")  # type: ignore[index]
     assert "at most 1,000 are sent" in answer.json["detail"]  # type: ignore[index]
