@@ -10,7 +10,7 @@ from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
 from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
-from api.http import auth, concurrency, openapi, problems, rate_limits, security_headers
+from api.http import answer_size, auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.images import duplicates
@@ -53,6 +53,7 @@ def create_app(
     rate_limits.install(app, services.settings)
     auth.require_scopes(app)
     concurrency.limit_uploads(app)
+    answer_size.install(app)
 
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)

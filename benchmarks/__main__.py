@@ -27,6 +27,7 @@ from benchmarks import (
     memory,
     parity,
     peers,
+    poison,
     records,
     scaling,
     search_costs,
@@ -120,6 +121,7 @@ LONG: dict[str, Part] = {
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
     "gpu": lambda bench: gpu.measure(bench.work / "gpu"),
     "gpu-road": lambda bench: gpu.road(bench.work / "gpu-road", bench.urls),
+    "poison": lambda _: poison.measure(),
     "fuzz": lambda bench: fuzz.measure(bench.mutations, bench.seed),
 }
 

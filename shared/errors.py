@@ -4,7 +4,8 @@ ImageSearchError
 ├── ConfigError                 a setting, command or start-up condition is wrong (never reaches HTTP)
 │   └── ModelUnavailable        the model cannot be loaded
 ├── InvalidRequest        422   the request is malformed; `errors` points to where
-│   └── IdempotencyMismatch     the same Idempotency-Key came with another body
+│   ├── IdempotencyMismatch     the same Idempotency-Key came with another body
+│   └── AnswerTooLarge          what it asks for is more than one answer may be
 ├── Unauthorized          401
 ├── Forbidden             403
 ├── NotFound              404
@@ -15,7 +16,9 @@ ImageSearchError
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
 ├── Unavailable           503   retryable: a dependency does not answer
-│   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady, NewerFormat
+│   ├── LedgerUnavailable, BrokerUnavailable, BlobsUnavailable, ModelNotReady, NewerFormat
+│   └── IndexUnavailable
+│       └── IndexRefused        the index answers, but that it cannot do this
 ├── HostBusy                    a foreign host's rate is used up for now (never reaches HTTP)
 └── ItemError             422   one picture cannot be had or read; `code` is one of ITEM_CODES
 """
@@ -98,6 +101,11 @@ class InvalidRequest(ImageSearchError):
 class IdempotencyMismatch(InvalidRequest):
     code = "idempotency_mismatch"
     title = "Idempotency key reused"
+
+
+class AnswerTooLarge(InvalidRequest):
+    code = "answer_too_large"
+    title = "Answer too large"
 
 
 class Unauthorized(ImageSearchError):
@@ -222,6 +230,14 @@ class BrokerUnavailable(Unavailable):
 class IndexUnavailable(Unavailable):
     code = "index_unavailable"
     title = "Index unavailable"
+
+
+class IndexRefused(IndexUnavailable):
+    """An outage, or the fault of what it was sent, its `size` for one: whether other writes succeed tells."""
+
+    def __init__(self, detail: str, *, size: bool = False) -> None:
+        super().__init__(detail)
+        self.size = size
 
 
 class BlobsUnavailable(Unavailable):

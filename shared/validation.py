@@ -1,5 +1,6 @@
 """The rules for fields, metadata and text, the same whether a request or a row of a file brings them."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from typing import Any
 from shared.errors import FieldError
 
 MAX_METADATA = 32
+MAX_METADATA_BYTES = 64 * 2**10  # of all names and values together, as `json_bytes` counts them
+MAX_SOURCE = 8_192  # characters of a URL or a file's name
 METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
@@ -52,9 +55,20 @@ def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[Field
         message = f"has {len(metadata)} values; at most {MAX_METADATA} are allowed"
         yield {"pointer": pointer(*prefix), "message": message}
         return
+    sound = True
     for name, value in metadata.items():
         if fault := _name_fault(name) or _value_fault(value):
+            sound = False
             yield {"pointer": pointer(*prefix, name), "message": fault}
+    if sound and (size := json_bytes(metadata)) > MAX_METADATA_BYTES:
+        message = f"has {size:,} bytes as JSON; at most {MAX_METADATA_BYTES:,} are allowed"
+        yield {"pointer": pointer(*prefix), "message": message}
+
+
+def json_bytes(value: object) -> int:
+    """Count the bytes of a value as compact JSON in UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _name_fault(name: str) -> str | None:

@@ -9,7 +9,7 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from shared.errors import RequestTooLarge
 
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 256 * 1024
 IDLE_SECONDS = 60.0
 _MIN_READ = 1024
 _MAX_READ = 64 * 1024

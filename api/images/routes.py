@@ -30,7 +30,7 @@ from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key
-from shared.validation import metadata_faults
+from shared.validation import json_bytes, metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -64,12 +64,14 @@ def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Re
     names = metadata_faults({field: "" for field in body.metadata if field not in given}, "metadata")
     refuse("The metadata is malformed.", chain(metadata_faults(given, "metadata"), names))
     _collection(name, path.image_id)
-    changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_many)
+    changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_much)
     return jsonify(ImageOut.of(changed, name).model_dump())
 
 
-def _refuse_too_many(before: Metadata, after: Metadata) -> None:
-    if len(after) > len(before):  # items merge without a limit; what they brought can be taken away
+def _refuse_too_much(before: Metadata, after: Metadata) -> None:
+    if len(after) > len(before) or json_bytes(after) > json_bytes(
+        before
+    ):  # older versions merged without end
         refuse("The picture would have too much metadata.", metadata_faults(after, "metadata"))
 
 

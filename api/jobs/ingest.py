@@ -20,7 +20,7 @@ from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, Js
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
-from shared.validation import metadata_faults
+from shared.validation import MAX_SOURCE, metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
@@ -117,6 +117,9 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
 
 def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None = None) -> Item:
     error = None if url else "invalid_url: The URL is empty."
+    if len(url) > MAX_SOURCE:
+        error = f"invalid_url: The URL has {len(url):,} characters; at most {MAX_SOURCE:,} are allowed."
+        url = url[:SHOWN_CHARS]
     return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 

@@ -24,6 +24,7 @@ from shared.index.records import (
     BATCH,
     PLACES,
     Pointer,
+    in_calls,
     place_of,
     read_records,
     stored_picture,
@@ -104,14 +105,10 @@ class Collection:
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
         made = contributions or [()] * len(images)
-        for start in range(0, len(images), BATCH):
-            batch = slice(start, start + BATCH)
-            records = {
-                image.id: to_record(image, owner, made_of)
-                for image, owner, made_of in zip(images[batch], owners[batch], made[batch], strict=True)
-            }
-            write = partial(write_records, records=records, vectors=vectors[batch], new=new)
-            self._run(write, WRITE_TIMEOUT_S)
+        records = [to_record(*one) for one in zip(images, owners, made, strict=True)]
+        for call in in_calls(records, self.pointer.dimension):
+            batch = {record["id"]: record for record in records[call]}
+            self._run(partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_S)
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""
@@ -195,12 +192,10 @@ class Collection:
 
     def update(self, pictures: Sequence[StoredPicture]) -> None:
         """Writes the records of pictures that are present, and leaves their vectors as they are."""
-        for start in range(0, len(pictures), BATCH):
-            records = {
-                one.image.id: to_record(one.image, one.owner, one.contributions)
-                for one in pictures[start : start + BATCH]
-            }
-            self._run(partial(update_records, records=records), WRITE_TIMEOUT_S)
+        records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
+        for call in in_calls(records):
+            batch = {record["id"]: record for record in records[call]}
+            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_S)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """What lies in Chroma of those ids that are present, to be compared only."""
@@ -215,9 +210,10 @@ class Collection:
         ids = list(vectors)
         for start in range(0, len(ids), BATCH):
             records = self.records(ids[start : start + BATCH])
-            if records:
-                rows = np.stack([vectors[image_id] for image_id in records])
-                target._run(partial(write_records, records=records, vectors=rows), WRITE_TIMEOUT_S)
+            for call in in_calls(list(records.values()), target.pointer.dimension):
+                batch = dict(list(records.items())[call])
+                rows = np.stack([vectors[image_id] for image_id in batch])
+                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_S)
             copied += records
         return copied
 
@@ -245,11 +241,17 @@ class Collection:
         return found
 
     def write_keys(self, records: Sequence[KeyRecord]) -> None:
-        for start in range(0, len(records), BATCH):
-            batch = records[start : start + BATCH]
-            ids = [_key_id(record.key) for record in batch]
-            rows = [provenance.key_to_record(record) for record in batch]
-            self._beside(methodcaller("upsert", ids, _spread(ids), rows), WRITE_TIMEOUT_S)
+        ids = [_key_id(record.key) for record in records]
+        rows = [provenance.key_to_record(record) for record in records]
+        for call in in_calls(rows):
+            self._beside(methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_S)
+
+    def prove_writable(self, size: int = 0) -> None:
+        """Writes and deletes a record of about `size` bytes. Raises IndexUnavailable when even that fails."""
+        ids = [_key_id("")]  # no key is empty
+        record = {"record": "x" * size, "image_id": ""}
+        self._beside(methodcaller("upsert", ids, _spread(ids), [record]), WRITE_TIMEOUT_S)
+        self._beside(methodcaller("delete", ids), WRITE_TIMEOUT_S)
 
     def by_key(self, key: str) -> StoredPicture | None:
         """The picture that the key points at."""

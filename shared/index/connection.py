@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -14,7 +15,7 @@ from chromadb.api import ServerAPI
 from chromadb.config import Settings, System
 
 from shared.download.addresses import is_loopback
-from shared.errors import IndexUnavailable
+from shared.errors import IndexRefused, IndexUnavailable
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -36,13 +37,9 @@ def calls(timeout_s: float) -> Iterator[None]:
         raise IndexUnavailable("Chroma refuses the credentials it is given.") from error
     except errors.NotFoundError as error:
         raise IndexUnavailable("Chroma does not have the tenant, database or collection.") from error
-    except (
-        errors.InternalError,
-        errors.RateLimitError,
-        errors.QuotaError,
-        errors.VersionMismatchError,
-        errors.UniqueConstraintError,
-    ) as error:
+    except (errors.InternalError, errors.QuotaError) as error:
+        raise IndexRefused("Chroma failed to do what it was asked.") from error
+    except (errors.RateLimitError, errors.VersionMismatchError, errors.UniqueConstraintError) as error:
         raise IndexUnavailable("Chroma failed to do what it was asked.") from error
     except Exception as error:
         # What chromadb raises for an answer that is not Chroma's: a bare Exception, or a JSON error.
@@ -70,7 +67,7 @@ def http_server(url: str, token: str | None) -> ServerAPI:
     session: httpx.Client = server._session  # type: ignore[attr-defined]
     server._session = httpx.Client(  # type: ignore[attr-defined]
         headers=session.headers,
-        event_hooks={"request": [_give_time_left]},
+        event_hooks={"request": [_give_time_left], "response": [_refuse_refusals]},
         trust_env=not is_loopback(address.hostname or ""),
     )
     session.close()
@@ -82,6 +79,15 @@ def _give_time_left(request: httpx.Request) -> None:
     if left <= 0:
         raise httpx.ReadTimeout("no time left", request=request)
     request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
+
+
+def _refuse_refusals(response: httpx.Response) -> None:
+    """Tells what the server, or a proxy before it, does not take from what is no Chroma."""
+    if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        raise IndexRefused("Chroma takes no request of this size.", size=True)
+    as_json = response.headers.get("Content-Type", "").startswith("application/json")
+    if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and not as_json:
+        raise IndexRefused("Chroma cannot read what it was sent.")
 
 
 def in_process_server(folder: Path) -> ServerAPI:

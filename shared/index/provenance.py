@@ -13,8 +13,11 @@ from itertools import zip_longest
 from typing import Any
 
 from shared.models import Image, Metadata, MetadataValue
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, json_bytes
 
-MAX_CONTRIBUTIONS = 1000  # of one picture; of items without a key only the latest so many are remembered
+# Of one picture; of items without a key only the latest are remembered.
+MAX_CONTRIBUTIONS = 1000
+MAX_PROVENANCE_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,38 @@ def with_contribution(contributions: Sequence[Contribution], new: Contribution) 
     same = (new.version, new.source, new.key)
     others = [one for one in contributions if (one.version, one.source, one.key) != same]
     ordered = sorted([*others, new], key=lambda one: one.version)
-    return _bounded(_without_overruled_changes(ordered))
+    most_bytes = max(MAX_PROVENANCE_BYTES, sum(map(_size, contributions)))
+    return _bounded(_without_overruled_changes(ordered), most_bytes)
+
+
+def excess(before: StoredPicture | None, after: StoredPicture) -> str | None:
+    """Say why `after` is more than a picture may be, if it is and has grown."""
+    old, new = before.image if before else None, after.image
+    if MAX_CONTRIBUTIONS < len(new.keys) > len(old.keys if old else ()):
+        return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
+    if MAX_METADATA < len(new.metadata) > len(old.metadata if old else ()):
+        count = len(new.metadata)
+        return (
+            f"The picture's items together have {count} metadata values; at most {MAX_METADATA} are allowed."
+        )
+    if MAX_METADATA_BYTES < (size := json_bytes(new.metadata)) > json_bytes(old.metadata if old else {}):
+        return (
+            f"The picture's items together have {size:,} bytes of metadata as JSON; at most "
+            f"{MAX_METADATA_BYTES:,} are allowed."
+        )
+    if MAX_PROVENANCE_BYTES < _kept_size(after) > (_kept_size(before) if before else 0):
+        return (
+            f"The keys, sources and metadata of the picture's items have more than {MAX_PROVENANCE_BYTES:,} "
+            "bytes, and it takes no more."
+        )
+    return None
+
+
+def _kept_size(picture: StoredPicture) -> int:
+    """Bytes of what is stored of the items and never dropped for something later."""
+    if common_version(picture.image, picture.contributions) is not None:  # not stored one by one
+        return sum(map(len, [*picture.image.sources, *picture.image.keys]))
+    return sum(_size(one) for one in picture.contributions if one.source is None or one.key is not None)
 
 
 def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
@@ -143,10 +177,18 @@ def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribu
     return kept[::-1]
 
 
-def _bounded(ordered: list[Contribution]) -> tuple[Contribution, ...]:
+def _bounded(ordered: list[Contribution], most_bytes: int) -> tuple[Contribution, ...]:
     surplus = len(ordered) - MAX_CONTRIBUTIONS
-    if surplus <= 0:
-        return tuple(ordered)
+    size = sum(map(_size, ordered))
     plain = [one for one in ordered if one.source is not None and one.key is None]
-    dropped = {id(one) for one in plain[:surplus]}
+    dropped: set[int] = set()
+    for one in plain[:-1]:
+        if len(dropped) >= surplus and size <= most_bytes:
+            break
+        dropped.add(id(one))
+        size -= _size(one)
     return tuple(one for one in ordered if id(one) not in dropped)
+
+
+def _size(one: Contribution) -> int:
+    return len(one.source or "") + len(one.key or "") + (json_bytes(one.metadata) if one.metadata else 0)

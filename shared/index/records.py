@@ -13,7 +13,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from shared.index import provenance
 from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredPicture
 from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
-from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode
+from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes
 
 Record = Mapping[str, Any]
 
@@ -35,8 +35,11 @@ _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
 _MOST = 1e308
-# Chroma takes up to 5,461 records a call; with long vectors those pass its 40 MB a request.
+# Chroma takes up to 5,461 records and 40 MB a call; metadata take it more time than vectors do.
 BATCH = 2_000
+_CALL_BYTES = 32 * 2**20
+_METADATA_WEIGHT = 4
+_NUMBER_BYTES = 20  # one of a vector, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,19 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     if extra:
         record["_extra"] = json.dumps(extra)
     return record
+
+
+def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slice]:
+    """Cut records with vectors of `dimension` numbers into what Chroma takes in one call."""
+    start, size = 0, 0
+    for place, record in enumerate(records):
+        more = _METADATA_WEIGHT * json_bytes(record) + _NUMBER_BYTES * dimension
+        if place > start and (size + more > _CALL_BYTES or place - start == BATCH):
+            yield slice(start, place)
+            start, size = place, 0
+        size += more
+    if start < len(records):
+        yield slice(start, len(records))
 
 
 def from_record(record: Record) -> Image:

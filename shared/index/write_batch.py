@@ -5,26 +5,27 @@ changes, made once more, complete: keys are written first and name every picture
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
+from functools import reduce
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.errors import CollectionNotFound, Unavailable
+from shared.errors import CollectionNotFound, IndexRefused, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import (
-    MAX_CONTRIBUTIONS,
     Contribution,
     KeyRecord,
     StoredPicture,
     assembled,
+    excess,
     of_image,
     with_contribution,
 )
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
+from shared.validation import json_bytes
 
 Vector = NDArray[np.float32]
 Outcome = ItemState | str  # a string says why the index refused the item
@@ -90,24 +91,34 @@ class WriteBatch:
 
         The first item to bring a picture owns it, and is `indexed` however often it is delivered; every
         other item is a `duplicate` that adds its source, key and metadata. What is older than what its key
-        points at, or than a removal, changes nothing.
+        points at, or than a removal, changes nothing; nor does what would make too much of the picture.
         """
         before = self._pictures.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
+        after = (
+            None
+            if self.is_removed(image.id, version)
+            else _with(before, image, owner, of_image(image, version))
+        )
+        if after is not None and (fault := excess(before, after)):
+            return fault
+        if after is None or image.keys:
+            self._take(image, owner, version, vector)
+        else:
+            self._pictures[image.id], self._vectors[image.id] = after, vector
+        return outcome
+
+    def _take(self, image: Image, owner: str, version: int, vector: Vector) -> None:
         if self.is_removed(image.id, version):
             for key in image.keys:  # what it pointed at before was replaced all the same
                 self.remove_key(key, version)
-            return outcome
-        if before is not None and _is_full(before, image.keys):
-            return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
+            return
         lost = {key for key in image.keys if not self._point(key, image.id, version)}
         new = [one for one in of_image(image, version) if one.key is None or one.key not in lost]
         if new:
             before = self._pictures.get(image.id)  # without what its keys said before they pointed elsewhere
-            made_of = before.contributions if before else ()
-            self._put(before.image if before else image, before.owner if before else owner, made_of, *new)
+            self._pictures[image.id] = _with(before, image, owner, new)
             self._vectors[image.id] = vector
-        return outcome
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
         """Merges `metadata`, where None takes a name away; returns the picture's. KeyError without it."""
@@ -149,7 +160,7 @@ class WriteBatch:
             case "add":
                 addition = Addition.from_record(record)
                 self._load([addition.image.id], addition.image.keys)
-                self.add(addition.image, addition.owner, version, _NO_VECTOR)
+                self._take(addition.image, addition.owner, version, _NO_VECTOR)
             case "delete":
                 self._load([record["id"]], ())
                 self.remove(record["id"], version)
@@ -173,13 +184,13 @@ class WriteBatch:
             check()
             self._collection.write_keys(keys)
         fresh = [one for image_id, one in self._pictures.items() if image_id not in self._loaded]
-        refused = _halving(self._insert, fresh, check)
+        refused = self._isolating(self._insert, fresh, check)
         changed = [
             one
             for image_id, one in self._pictures.items()
             if self._loaded.get(image_id, one) != one and not self._keeps(image_id, refused)
         ]
-        refused |= _halving(self._collection.update, changed, check)
+        refused |= self._isolating(self._collection.update, changed, check)
         gone = [
             image_id
             for image_id in self._loaded
@@ -198,6 +209,39 @@ class WriteBatch:
             [one.contributions for one in pictures],
             new=True,
         )
+
+    def _isolating(
+        self,
+        write: Callable[[Sequence[StoredPicture]], None],
+        pictures: Sequence[StoredPicture],
+        check: Callable[[], None],
+    ) -> dict[str, str]:
+        """Writes `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
+
+        What looks like a refusal is an outage when another record of that size cannot be written either.
+        """
+        if not pictures:
+            return {}
+        check()
+        try:
+            write(pictures)
+        except IndexRefused as error:
+            if len(pictures) == 1:
+                self._collection.prove_writable(0 if error.size else json_bytes(asdict(pictures[0])))
+        except (Unavailable, CollectionNotFound):
+            raise
+        except Exception:
+            if len(pictures) == 1:
+                log.exception("row_refused", image_id=pictures[0].image.id)
+        else:
+            return {}
+        if len(pictures) == 1:
+            return {
+                pictures[0].image.id: "The index refused this picture's record; the worker's log says why."
+            }
+        middle = len(pictures) // 2
+        first = self._isolating(write, pictures[:middle], check)
+        return first | self._isolating(write, pictures[middle:], check)
 
     def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:
         """Whether it lost a key to a picture that could not be written: then it stays as it was."""
@@ -246,9 +290,7 @@ class WriteBatch:
         return True
 
     def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
-        whole = tuple(made_of)
-        for one in new:
-            whole = with_contribution(whole, one)
+        whole = reduce(with_contribution, new, tuple(made_of))
         result = assembled(image, whole)
         if result is None:
             self._pictures.pop(image.id, None)
@@ -256,29 +298,12 @@ class WriteBatch:
             self._pictures[image.id] = StoredPicture(result, owner, whole)
 
 
-def _is_full(picture: StoredPicture, keys: Sequence[str]) -> bool:
-    return bool(keys) and len({*picture.image.keys, *keys}) > MAX_CONTRIBUTIONS
-
-
-def _halving(
-    write: Callable[[Sequence[StoredPicture]], None],
-    pictures: Sequence[StoredPicture],
-    check: Callable[[], None],
-) -> dict[str, str]:
-    """Writes `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why."""
-    if not pictures:
-        return {}
-    check()
-    try:
-        write(pictures)
-    except (Unavailable, CollectionNotFound):
-        raise
-    except Exception:
-        if len(pictures) > 1:
-            middle = len(pictures) // 2
-            half = partial(_halving, write, check=check)
-            return half(pictures[:middle]) | half(pictures[middle:])
-        image_id = pictures[0].image.id
-        log.exception("row_refused", image_id=image_id)
-        return {image_id: "The index refused this picture's record; the worker's log says why."}
-    return {}
+def _with(
+    before: StoredPicture | None, image: Image, owner: str, items: Iterable[Contribution]
+) -> StoredPicture:
+    """The picture, new or as it was `before`, with what these items say of it."""
+    made_of = before.contributions if before else ()
+    whole = reduce(with_contribution, items, made_of)
+    result = assembled(before.image if before else image, whole)
+    assert result is not None  # noqa: S101 - items have sources
+    return StoredPicture(result, before.owner if before else owner, whole)

@@ -24,13 +24,12 @@ from pyarrow import parquet
 from shared.errors import FieldError, InvalidRequest
 from shared.formats import check_format
 from shared.models import MAX_KEY, PHASH, RANGES, Image, JsonObject, in_range
-from shared.validation import metadata_faults
+from shared.validation import MAX_SOURCE, metadata_faults
 
 HEADER = b"image_search"
 FORMAT = 1
 MAX_GROUP_ROWS = 16_384
 MAX_GROUP_BYTES = 512 * 2**20
-MAX_TEXT = 8_192
 MAX_LIST = 1_000
 MAX_DIMENSION = 8_192
 UNIT_TOLERANCE = 1e-2
@@ -267,14 +266,16 @@ def _metadata_fault(value: Any) -> str | None:
 
 def _value_fault(value: Any) -> str | None:
     match value:
-        case str() if len(value) > MAX_TEXT:
-            return f"it has more than {MAX_TEXT} characters"
+        case str() if len(value) > MAX_SOURCE:
+            return f"it has more than {MAX_SOURCE} characters"
         case float() if not math.isfinite(value):
             return "it must be a finite number"
         case int() if value < 0:
             return "it must not be negative"
         case list() if len(value) > MAX_LIST or not all(isinstance(one, str) for one in value):
             return f"it must be a list of at most {MAX_LIST} strings"
+        case list() if any(len(one) > MAX_SOURCE for one in value):
+            return f"one of its strings has more than {MAX_SOURCE} characters"
     return None
 
 

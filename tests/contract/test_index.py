@@ -18,6 +18,7 @@ from shared.errors import (
     CollectionExists,
     CollectionNotFound,
     ImageNotFound,
+    IndexRefused,
     IndexUnavailable,
     InvalidRequest,
     ModelMismatch,
@@ -460,6 +461,24 @@ def test_more_records_than_chroma_takes_in_a_call(index: Index) -> None:
     assert made.count() == len(made.owners(ids)) == len(made.vectors(ids)) == 5_500
     made.delete(ids[1:])
     assert made.count() == 1
+
+
+def test_records_of_more_bytes_than_chroma_takes_in_a_call(index: Index) -> None:
+    made = index.create("large", **MODEL, dimension=2)
+    texts = {"text": lambda n: f"{n}" + "x" * 60_000}
+    fill(made, unit_rows(700, dimension=2), **texts)  # 42 MB
+    assert made.count() == 700
+
+
+def test_a_record_that_chroma_does_not_take_is_told_from_an_outage(served: str) -> None:
+    index = Index(served)
+    made = index.create("refused", **MODEL, dimension=2)
+    with pytest.raises(IndexRefused) as caught:
+        fill(made, unit_rows(1, dimension=2), text=lambda _: "x" * 45_000_000)
+    assert caught.value.size
+    made.prove_writable(10_000)
+    assert made.count() == 0
+    index.delete("refused")
 
 
 @pytest.mark.parametrize(("rows", "dimension", "owners"), [(2, 8, 1), (1, 7, 1), (1, 8, 2)])

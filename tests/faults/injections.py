@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from redis import Redis
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
 from tests.faults import up
-from tests.faults.rig import LEASE_S, Rig
+from tests.faults.rig import LEASE_S, POISON, POISONED, POISONED_JOB, Rig
 from tests.stack import eventually
 
 Injection = Callable[[Rig], None]
@@ -114,6 +115,20 @@ def flood(rig: Rig) -> None:
                 celery.send_task(TASK_NAMES[stage], args=[ref], queue=str(stage))
 
 
+def refuse_payload(rig: Rig) -> None:
+    """Chroma takes no request with some pictures: they alone fail, among others of their job."""
+    rig.chroma.refused = POISON.encode()
+    try:
+        job = rig.finished(rig.submit_poisoned(f"poisoned-{secrets.token_hex(4)}"))
+    finally:
+        rig.chroma.refused = b""
+    assert {state: count for state, count in job["counts"].items() if count} == {
+        "indexed": POISONED_JOB - POISONED,
+        "failed": POISONED,
+    }
+    assert {error["code"] for error in job["errors"]} == {"index_error"}
+
+
 ROLES = ("fetch", "encode", "index", "sweep", "api", "redis", "chroma")
 INJECTIONS: dict[str, Injection] = {
     **{f"kill {role}": kill(role) for role in ROLES},
@@ -125,6 +140,7 @@ INJECTIONS: dict[str, Injection] = {
     **{f"slow {store}": delay(store) for store in ("redis", "chroma")},
     "fill the disk": fill_disk,
     "flood of duplicates": flood,
+    "refuse a payload": refuse_payload,
 }
 
 

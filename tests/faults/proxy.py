@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Self
 
 _BYTES = 64 * 1024
+_TOO_LARGE = b"HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Proxy:
     """Forwards a free loopback port to what `connect` opens, from `__enter__` to `__exit__`.
 
     While `refusing`, connections are reset as soon as they are made; `delay_s` is added to each piece of
-    data, in both directions.
+    data, in both directions. An HTTP request that has `refused` in it is answered with 413.
     """
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
@@ -26,6 +27,7 @@ class Proxy:
         self._lock = threading.Lock()
         self.refusing = False
         self.delay_s = 0.0
+        self.refused = b""
 
     @property
     def port(self) -> int:
@@ -71,8 +73,15 @@ class Proxy:
         self._pump(near, far)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        seen = b""
         with contextlib.suppress(OSError):
             while data := source.recv(_BYTES):
+                seen = seen[-len(self.refused) :] + data
+                if self.refused and self.refused in seen:
+                    source.sendall(_TOO_LARGE)
+                    while source.recv(_BYTES):
+                        pass
+                    break
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 sink.sendall(data)

@@ -30,6 +30,8 @@ from tests.stack import Stack, eventually
 from worker.recovery import rebuild
 
 DISTINCT, REPEATED, MISSING = 150, 15, 5
+POISONED_JOB, POISONED = 20, 2
+POISON = "refused by the index"  # in the metadata of pictures that Chroma is to refuse
 BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
 LEASE_S = 30.0
 JOB_S = 240.0  # far beyond what any injection may cost
@@ -96,7 +98,16 @@ class Rig:
         """A job of sound, repeated and missing pictures; asked for until it is taken, as clients do."""
         photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=100") for n in range(DISTINCT)]
         missing = [self.pictures.url(f"/status/404?n={n}") for n in range(MISSING)]
-        body = {"urls": photos + photos[:REPEATED] + missing, "collection": collection}
+        return self.post({"urls": photos + photos[:REPEATED] + missing, "collection": collection})
+
+    def submit_poisoned(self, collection: str) -> str:
+        """A job of POISONED_JOB pictures, of which POISONED have POISON in their metadata."""
+        items = [{"url": self.pictures.url(f"/photo/{n}.jpg?w=48&h=48")} for n in range(POISONED_JOB)]
+        poisoned = [item | {"metadata": {"note": POISON}} for item in items[:POISONED]]
+        return self.post({"items": items[POISONED:] + poisoned, "collection": collection})
+
+    def post(self, body: dict[str, Any]) -> str:
+        """Asks for a job until it is taken; returns its id."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         job_id = ""
 

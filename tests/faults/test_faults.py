@@ -19,7 +19,14 @@ def rig() -> Iterator[Rig]:
     "faults",
     [
         ["kill fetch", "kill encode", "kill index", "kill sweep", "kill api"],
-        ["kill redis", "flood of duplicates", "kill chroma", "fill the disk", "cut redis off"],
+        [
+            "kill redis",
+            "flood of duplicates",
+            "kill chroma",
+            "refuse a payload",
+            "fill the disk",
+            "cut redis off",
+        ],
         ["pause index"],
     ],
     ids=" + ".join,

@@ -111,6 +111,25 @@ def test_the_same_bytes_are_one_picture_and_their_sources_merge(
     assert set(image["sources"]) == {first, second}
 
 
+def test_items_that_say_too_much_of_one_picture_fail_alone(http: httpx.Client, pictures: ImageServer) -> None:
+    url = pictures.url("/photo/1.jpg?w=64&h=48")
+    text = "x" * 30_000
+    items = [{"url": url, "metadata": {f"name{n}": text}} for n in range(4)]
+    others = [{"url": pictures.url(f"/photo/{n}.jpg?w=64&h=48"), "metadata": {"t": text}} for n in (2, 3)]
+    answer = http.post("/v1/jobs", json={"items": [*items, *others], "collection": "sizes"})
+    job = finished(http, answer.json()["job_id"])
+    assert {state: count for state, count in job["counts"].items() if count} == {
+        "indexed": 3,
+        "duplicate": 1,
+        "failed": 2,
+    }
+    assert {error["code"] for error in job["errors"]} == {"index_error"}
+    assert "at most 65,536 are allowed" in job["errors"][0]["detail"]
+    too_much = {"items": [{"url": url, "metadata": {"a": "x" * 45_000_000}}]}
+    refused = http.post("/v1/jobs", json=too_much).json()
+    assert refused["errors"][0]["pointer"] == "/items/0/metadata"
+
+
 def test_each_bad_url_is_one_failed_item_with_its_code(http: httpx.Client, pictures: ImageServer) -> None:
     expected = {
         pictures.url("/status/404"): "http_status",

@@ -63,7 +63,7 @@ class StubDispatcher:
 
 @dataclass
 class StubCollection:
-    """Refuses the ids in `refused` as Chroma does: the whole call fails."""
+    """Refuses the ids in `refused` as Chroma does: the whole call fails, with `refusal`."""
 
     pictures: dict[str, StoredPicture] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
@@ -71,7 +71,9 @@ class StubCollection:
     calls: list[int] = field(default_factory=list)
     queries: int = 0
     refused: set[str] = field(default_factory=set)
+    refusal: Exception = field(default_factory=lambda: ValueError("no such metadata value"))
     trouble: Exception | None = None
+    proofs: list[int] = field(default_factory=list)
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
         return {i: self.pictures[i] for i in ids if i in self.pictures}
@@ -81,6 +83,11 @@ class StubCollection:
 
     def write_keys(self, records: Sequence[KeyRecord]) -> None:
         self.keys |= {record.key: record for record in records}
+
+    def prove_writable(self, size: int) -> None:
+        self.proofs.append(size)
+        if self.trouble is not None:
+            raise self.trouble
 
     def update(self, pictures: Sequence[StoredPicture]) -> None:
         assert {one.image.id for one in pictures} <= self.pictures.keys()
@@ -101,7 +108,7 @@ class StubCollection:
         if self.trouble is not None:
             raise self.trouble
         if self.refused & {image.id for image in images}:
-            raise ValueError("no such metadata value")
+            raise self.refusal
         rows = map(StoredPicture, images, owners, contributions)
         self.pictures |= {one.image.id: one for one in rows}
         self.vectors |= {image.id: vector for image, vector in zip(images, vectors, strict=True)}

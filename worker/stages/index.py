@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.errors import ItemError, ModelMismatch, NewerFormat
+from shared.errors import IndexUnavailable, ItemError, ModelMismatch, NewerFormat
 from shared.index.collection import Collection
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
@@ -110,8 +110,8 @@ class Writer:
                 of_group = [claim for claim, _ in claimed]
                 try:
                     results = self._write_group(store, collection, claimed)
-                except NewerFormat as newer:  # that of one collection does not hold up the others
-                    postpone(self.services.ledger, of_group, newer)
+                except (IndexUnavailable, NewerFormat) as error:  # one collection does not hold up the others
+                    postpone(self.services.ledger, of_group, error)
                 else:
                     told.append(ending.submit(_end_all, self.services, of_group, results))
         return told
@@ -213,7 +213,7 @@ def _end(services: Services, claim: Claim, results: list[Result]) -> None:
     # Under one name, so that a redelivery that comes to another end says so in its place.
     write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
     moved = end_chunk(services, claim, [_outcome(addition, stored) for addition, stored in results])
-    left_out = {a.index for a, stored in results if isinstance(stored, NearDuplicate)}
+    left_out = {a.index for a, stored in results if not isinstance(stored, ItemState)}
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:
         vector_log.drop(services.blobs, claim.payload, left_out)

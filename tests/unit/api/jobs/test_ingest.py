@@ -161,6 +161,7 @@ def test_an_empty_url_fails_its_item_and_not_the_request(services: Services) -> 
         ({"items": [{"url": "u", "metadata": {"a": 2**63}}]}, "/items/0/metadata/a"),
         ({"items": [{"url": "u", "metadata": {f"n{i}": 1 for i in range(33)}}]}, "/items/0/metadata"),
         ({"items": [{"url": "u", "metadata": []}]}, "/items/0/metadata"),
+        ({"items": [{"url": "u", "metadata": {"a": "x" * 65_536}}]}, "/items/0/metadata"),
     ],
 )
 def test_a_fault_in_json_is_pointed_to_and_nothing_is_stored(
@@ -257,6 +258,15 @@ def test_lines_are_taken_with_any_line_end_mark_and_blank_line(services: Service
     job, items = items_of(services, ingest_lines(services, OPTIONS, body, "text/plain"))
     assert [item.url for item in items] == ["http://x/1", "http://x/2", "http://x/3"]
     assert not job.truncated
+
+
+def test_a_url_that_is_far_too_long_fails_alone_and_is_not_kept(services: Services) -> None:
+    long = "https://example.com/" + "x" * 10_000_000
+    body = json.dumps({"urls": [long, "https://example.com/a.jpg"]}).encode()
+    _, items = items_of(services, ingest_json(services, OPTIONS, body))
+    assert items[0].error == "invalid_url: The URL has 10,000,020 characters; at most 8,192 are allowed."
+    assert len(items[0].source) == 200
+    assert items[1].error is None
 
 
 def test_ndjson_lines_carry_metadata(services: Services) -> None:

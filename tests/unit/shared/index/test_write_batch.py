@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from shared.errors import IndexUnavailable
 from shared.index.collection import Collection
-from shared.index.provenance import MAX_CONTRIBUTIONS, KeyRecord, StoredPicture
+from shared.index.provenance import MAX_CONTRIBUTIONS, MAX_PROVENANCE_BYTES, KeyRecord, StoredPicture
 from shared.index.write_batch import Outcome, WriteBatch
-from shared.models import ItemState
+from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES
 from tests.unit.stages import DIMENSION, StubCollection, image
 
 INDEXED, DUPLICATE = ItemState.INDEXED, ItemState.DUPLICATE
@@ -274,6 +275,54 @@ def test_a_picture_remembers_so_many_items_and_takes_no_more_keys() -> None:
     (outcome,) = stored.deliver([add(9_000, "b", "one more")])
     assert "takes no more" in outcome
     assert stored.deliver([add(9_001, "b", "key0")]) == [DUPLICATE]
+
+
+def bring(stored: Stored, version: int, new: Image) -> Outcome:
+    batch = WriteBatch(cast(Collection, stored.collection), ids=[new.id], keys=new.keys)
+    outcome = batch.add(new, f"job:{version}", version, VECTOR)
+    batch.save(lambda: None)
+    return outcome
+
+
+def test_items_pile_up_no_more_names_on_a_picture_than_one_item_may_have() -> None:
+    stored = Stored()
+    outcomes = [bring(stored, n, image("a", f"s{n}", **{f"name{n}": n})) for n in range(1, MAX_METADATA + 3)]
+    assert outcomes[:MAX_METADATA] == [INDEXED, *[DUPLICATE] * (MAX_METADATA - 1)]
+    assert all(f"at most {MAX_METADATA} are allowed" in str(one) for one in outcomes[MAX_METADATA:])
+    assert len(stored.pictures["a"].image.metadata) == MAX_METADATA
+    assert bring(stored, 7, image("a", "s7", name7=7)) is DUPLICATE, "a redelivery is none too much"
+    assert bring(stored, 99, image("a", "s99", name7=8)) is DUPLICATE
+
+
+def test_items_pile_up_no_more_bytes_on_a_picture_than_one_item_may_have() -> None:
+    stored = Stored()
+    text = "x" * (MAX_METADATA_BYTES // 2)
+    assert bring(stored, 1, image("a", "s1", one=text)) is INDEXED
+    assert f"at most {MAX_METADATA_BYTES:,} are allowed" in str(bring(stored, 2, image("a", "s2", two=text)))
+    assert bring(stored, 3, image("a", "s3", one="short")) is DUPLICATE
+    assert stored.state == {"a": (["s1", "s3"], [], {"one": "short"})}
+
+
+def test_of_items_without_a_key_the_latest_are_remembered_and_keys_are_refused_past_the_bytes() -> None:
+    stored = Stored()
+    text = "x" * (MAX_PROVENANCE_BYTES // 5)
+    assert [bring(stored, n, image("a", f"s{n}", text=text)) for n in range(1, 9)][-1] is DUPLICATE
+    assert stored.pictures["a"].image.sources == ["s5", "s6", "s7", "s8"]
+    keyed = [bring(stored, n, image("b", f"s{n}", f"k{n}", text=text)) for n in range(11, 17)]
+    assert keyed[:4] == [INDEXED, *[DUPLICATE] * 3]
+    assert "takes no more" in str(keyed[-1])
+    assert stored.pictures["b"].image.keys == ["k11", "k12", "k13", "k14"]
+
+
+def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_grow() -> None:
+    stored = Stored()
+    batch = WriteBatch(cast(Collection, stored.collection))
+    for n in range(1, 2 * MAX_METADATA):
+        batch.replay(Addition(0, 1, f"job:{n}", image("a", f"s{n}", **{f"name{n}": n}), n).record())
+    stored.collection.pictures |= batch.pictures
+    assert len(stored.pictures["a"].image.metadata) == 2 * MAX_METADATA - 1
+    assert bring(stored, 99, image("a", "s99", name1=2)) is DUPLICATE
+    assert "metadata values" in str(bring(stored, 100, image("a", "s100", another=1)))
 
 
 def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from shared.errors import LedgerUnavailable
+from shared.errors import IndexRefused, LedgerUnavailable
 from shared.index.collection import Collection
 from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import log_prefix, picture_key
 from shared.storage.manifest import read_results
+from shared.storage.vector_log import read_segment
 from tests.unit.stages import StubServices, collection_gone, drain, make_services
 from worker.recovery import lease
 from worker.stages import index as writer
@@ -55,6 +56,34 @@ def test_a_refused_row_fails_alone(services: StubServices) -> None:
     assert read_results(services.blobs, job_id, 7, 2, 3)[2].image_id == "c"
     said = read_results(services.blobs, job_id, 7, 0, 7)
     assert {index for index, result in said.items() if result.code} == {2}
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_what_the_index_answers_with_a_failure_of_its_own_fails_alone_while_it_takes_the_rest(
+    services: StubServices, size: bool
+) -> None:
+    services.index.stored.refused, services.index.stored.refusal = {"c"}, IndexRefused("no.", size=size)
+    job_id = services.to_index(list("abcde"))
+    drain(services.real)
+    assert services.states(job_id) == [INDEXED, INDEXED, FAILED, INDEXED, INDEXED]
+    (proof,) = services.index.stored.proofs
+    assert (proof == 0) is size, "of a record that is too large, another one of that size proves nothing"
+    (key,) = services.blobs.list(log_prefix("images"))
+    logged = [one.index for one in read_segment(services.blobs, key).additions]
+    assert logged == [0, 1, 3, 4], "a rebuild does not bring it either"
+
+
+def test_an_index_that_answers_every_write_with_a_failure_is_down_and_nothing_fails(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    services.index.stored.trouble = IndexRefused("The disk is full.")
+    job_id = services.to_index(list("abcde"))
+    deliver(services, lease.MAX_DELIVERIES + 2)
+    assert FAILED not in services.states(job_id)
+    services.index.stored.trouble = None
+    deliver(services, 1)
+    assert services.states(job_id) == [INDEXED] * 5
 
 
 def test_another_model_s_vectors_fail_with_the_sentence_that_says_reindex(services: StubServices) -> None:
