@@ -16,6 +16,7 @@ from deploy.data_folder import Folder, hold
 from deploy.ports import check_port_free, free_port, http_status, in_url, reachable_host
 from deploy.supervisor import Child, Supervisor
 from shared.config import PREFIX, Settings
+from shared.download.addresses import AddressPolicy
 from shared.errors import ConfigError
 from shared.logs import configure_logging
 from shared.models import Stage
@@ -53,6 +54,7 @@ def up(
         _check_bind(host, own)
         model = _decide_model(own)
         _check_vocabulary(own)
+        AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
         click.echo(f"data folder {folder.root}")
         click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:
