@@ -52,9 +52,9 @@ def up(
         check_port_free(host, port)
         own = settings.model_copy(update={"blob_url": folder.blob_url})
         _check_bind(host, own)
+        AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
         model = _decide_model(own)
         _check_vocabulary(own)
-        AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
         click.echo(f"data folder {folder.root}")
         click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:

@@ -140,7 +140,7 @@ class Downloader:
             if not self._policy.permits(host, port, address):
                 raise ItemError("blocked_address", "the host's address is not a public one")
             if self._own.include(host, port, address):
-                raise ItemError("blocked_address", "at this host's port is a part of this service itself")
+                raise ItemError("blocked_address", "this service itself is at that address and port")
 
     @contextmanager
     def _request(
