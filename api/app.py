@@ -33,12 +33,13 @@ def create_app(
     *,
     load: LoadEncoder = load_encoder,
     threads: int | None = None,
+    listens_at: str | None = None,
 ) -> OpenAPI:
     """The API on `services`, or on those that the settings name. The model loads in the background.
 
-    `threads`: how many requests the server answers at once.
+    `threads`: how many requests the server answers at once; `listens_at`: its URL.
     """
-    services = services or build_services(settings)
+    services = services or build_services(settings, listens_at)
     app = openapi.make_app(__name__, VERSION)
     loader = EncoderLoader(lambda: load(services))
     keys = KeyRing(services.blobs)
@@ -48,6 +49,7 @@ def create_app(
     concurrency.install(app, threads)
     problems.install(app)
     security_headers.install(app)
+    auth.refuse_downloads(app)
     _install_metrics(app)
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)

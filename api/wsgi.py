@@ -10,9 +10,15 @@ from shared.logs import configure_logging
 
 
 def make_app(
-    settings: Settings | None = None, *, threads: int | None = None, load_encoder: LoadEncoder | None = None
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    listens_at: str | None = None,
+    load_encoder: LoadEncoder | None = None,
 ) -> Flask:
-    """For a server that answers `threads` requests at once. Raises ConfigError for settings that are not."""
+    """For a server that answers `threads` requests at once, at the URL `listens_at`.
+
+    Raises ConfigError for settings that are not."""
     settings = settings or load_settings()
     configure_logging(settings)
-    return create_app(settings, load=load_encoder or load_own, threads=threads)
+    return create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)

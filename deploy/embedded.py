@@ -17,6 +17,7 @@ from deploy.data_folder import Folder, hold
 from deploy.ports import check_port_free, free_port, http_status, in_url, reachable_host
 from deploy.supervisor import Child, Supervisor
 from shared.config import PREFIX, Settings
+from shared.download.addresses import AddressPolicy
 from shared.errors import ConfigError
 from shared.logs import configure_logging
 from shared.models import Stage
@@ -52,6 +53,7 @@ def up(
         check_port_free(host, port)
         own = settings.model_copy(update={"blob_url": folder.blob_url})
         _check_bind(host, own)
+        AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
         model = _decide_model(own)
         _check_vocabulary(own)
         click.echo(f"data folder {folder.root}")

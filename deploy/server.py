@@ -43,7 +43,12 @@ class Server(BaseApplication):
         from api.wsgi import make_app  # noqa: PLC0415 - after the fork
 
         try:
-            return make_app(self._settings, threads=self._options["threads"], load_encoder=self._load_encoder)
+            return make_app(
+                self._settings,
+                threads=self._options["threads"],
+                listens_at=f"http://{self._options['bind']}",
+                load_encoder=self._load_encoder,
+            )
         except ImageSearchError as error:
             raise AppImportError(error.detail) from None
 

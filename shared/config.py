@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.errors import ConfigError
 
 PREFIX = "IMAGE_SEARCH_"
-CLIENT_VARIABLES = frozenset({"URL", "API_KEY"})
+CLIENT_VARIABLES = frozenset({"API_KEY"})
 NO_RATE_LIMIT = "off"
 
 
@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     chroma_tenant: str = "default_tenant"
     chroma_database: str = "default_database"
     chroma_token: SecretStr | None = None
+    url: str | None = None
     blob_url: str = "file://./data/blobs"
     model: str = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")

@@ -25,9 +25,11 @@ class Services:
     dispatcher: Dispatcher
 
 
-def build_services(settings: Settings) -> Services:
+def build_services(settings: Settings, listens_at: str | None = None) -> Services:
+    """With `listens_at`, the URL at which the process itself serves."""
     celery = make_celery(settings)
     ledger = Ledger(settings.redis_url, job_ttl_s=settings.job_ttl_days * 86_400)
+    own = (settings.redis_url, settings.broker_url, settings.chroma_url, settings.url, listens_at)
     return Services(
         settings=settings,
         blobs=Blobs(settings.blob_url),
@@ -37,6 +39,7 @@ def build_services(settings: Settings) -> Services:
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_bytes,
             allow_hosts=settings.allow_hosts,
+            own_urls=[url for url in own if url],
             refused_robots_tags=settings.refused_robots_tags,
         ),
         celery=celery,

@@ -19,6 +19,7 @@ TOGETHER = {
     "tests/integration/test_api_fuzz.py": "stack",
     "tests/integration/test_client.py": "stack",
     "tests/integration/test_neighbour.py": "stack",
+    "tests/integration/test_own_services.py": "stack",
     "tests/integration/test_query.py": "stack",
     "tests/integration/test_road.py": "stack",
     "tests/integration/test_embedded.py": "small_chunks",

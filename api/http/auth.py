@@ -13,6 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from shared.api_keys import ApiKey, Scope, find_key, read_keys
 from shared.download.addresses import is_loopback
+from shared.download.own_services import FETCH_HEADER
 from shared.errors import BlobsUnavailable, Forbidden, Unauthorized
 from shared.storage.blobs import Blobs
 
@@ -97,6 +98,18 @@ def scope_of(app: Flask, endpoint: str) -> str | None:
     if scope is None and endpoint not in PUBLIC_ENDPOINTS:
         raise LookupError(f"{endpoint} declares no scope")
     return None if scope is None else str(scope)
+
+
+def refuse_downloads(app: Flask) -> None:
+    """Refuses downloads and callbacks, whatever way they take here; with a key they are another service's."""
+
+    def check() -> None:
+        if FETCH_HEADER in request.headers and not _given_key():
+            raise Forbidden(
+                "No picture is fetched from here and no callback sent here: this is the service itself."
+            )
+
+    app.before_request(check)
 
 
 def identify_callers(app: Flask, ring: KeyRing) -> None:

@@ -25,6 +25,7 @@ from shared.validation import MAX_SOURCE, metadata_faults
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
+CALLBACK_CHECK_S = 2.0  # a name server that hangs does not hold a thread for longer
 LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemIn)
@@ -60,7 +61,7 @@ def check_options(
         )
     if callback_url is not None:
         try:
-            services.downloader.check(callback_url)
+            services.downloader.check(callback_url, CALLBACK_CHECK_S)
         except ItemError as error:
             fault: FieldError = {"pointer": "/callback_url", "message": error.detail}
             raise InvalidRequest(

@@ -40,6 +40,9 @@ Collection = Annotated[
 ]
 
 
+_CALLBACK = (
+    "gets the final status by POST: answer 2xx within 3 s; what is not taken is sent again, 8 times in all"
+)
 _JOB_EXAMPLES: list[Any] = [
     {
         "items": [{"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}],
@@ -89,7 +92,7 @@ class JobIn(BodyModel):
     items: list[ItemIn] | None = Field(None, max_length=MAX_ITEMS)
     urls: list[str] | None = Field(None, max_length=MAX_ITEMS, description="short for items without metadata")
     collection: Collection | None = None
-    callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+    callback_url: str | None = Field(None, max_length=2048, description=_CALLBACK)
     on_near_duplicate: OnNearDuplicate | None = None
 
 
@@ -114,7 +117,7 @@ class JobQuery(QueryModel):
     """Options of a streamed body; of another one where the body itself does not say."""
 
     collection: Collection | None = None
-    callback_url: str | None = Field(None, max_length=2048, description="gets the final status by POST")
+    callback_url: str | None = Field(None, max_length=2048, description=_CALLBACK)
     on_near_duplicate: OnNearDuplicate | None = None
 
 

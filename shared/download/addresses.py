@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from shared.errors import ConfigError
 
@@ -30,50 +30,67 @@ _REFUSED = tuple(
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+)){0,3}\.?", re.IGNORECASE)
 
 
-class AddressPolicy:
-    """Global addresses are permitted, and whatever `allow_hosts` (host names, addresses or CIDRs) names.
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_WITH_PORT = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+):(\d{1,5})")
 
-    Raises ConfigError for an entry that is none of these.
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class AddressPolicy:
+    """Global addresses are permitted, and whatever `allow_hosts` names.
+
+    An entry is a host name, an address or a CIDR, for every port, or one of these with `:port` for that one;
+    IPv6 then stands in brackets. Raises ConfigError for an entry that is none of these.
     """
 
     def __init__(self, allow_hosts: Sequence[str]) -> None:
-        self._names: set[str] = set()
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self._names: set[tuple[str, int | None]] = set()
+        self._networks: list[tuple[_Network, int | None]] = []
         for entry in allow_hosts:
-            self._allow(entry.strip().strip("[]").rstrip(".").lower())
+            try:
+                self._allow(entry.strip().lower())
+            except ValueError:
+                raise ConfigError(
+                    f"IMAGE_SEARCH_ALLOW_HOSTS: {entry.strip()!r} is neither a host name nor an address nor "
+                    "a CIDR, with or without a port (IPv6 with one: [::1]:8080)"
+                ) from None
 
     def _allow(self, entry: str) -> None:
+        found = _WITH_PORT.fullmatch(entry)
+        host, port = (found[1], int(found[2])) if found else (entry, None)
+        if port is not None and not 0 < port < 65536:
+            raise ValueError
+        if host.startswith("[") and host.endswith("]"):
+            self._networks.append((ipaddress.IPv6Network(host[1:-1], strict=False), port))
+            return
+        host = canonical_host(host)
         try:
-            self._networks.append(ipaddress.ip_network(entry, strict=False))
+            self._networks.append((ipaddress.ip_network(host, strict=False), port))
         except ValueError:
-            if not entry or re.search(r"[/:\s]", entry):
-                raise ConfigError(
-                    f"IMAGE_SEARCH_ALLOW_HOSTS: {entry!r} is neither a host name nor an address nor a CIDR"
-                ) from None
-            self._names.add(entry)
+            if not _NAME.fullmatch(host):
+                raise
+            self._names.add((host, port))
 
-    def permits(self, host: str, address: str) -> bool:
+    def permits(self, host: str, port: int, address: str) -> bool:
         """Whether `host` may be reached at `address`, a numeric IPv4 or IPv6 address."""
         try:
-            candidate = _parsed(address)
+            candidate = parsed(address)
         except ValueError:
             return False
-        return host.lower() in self._names or self._in_networks(candidate) or is_public(candidate)
+        return self._allows(host, port, candidate) or is_public(candidate)
 
-    def exempts(self, host: str, addresses: Sequence[str]) -> bool:
+    def exempts(self, host: str, port: int, addresses: Sequence[str]) -> bool:
         """Whether `allow_hosts` names the host, or the networks of all its addresses."""
-        if host.lower() in self._names:
+        return all(self._allows(host, port, parsed(address)) for address in addresses)
+
+    def _allows(self, host: str, port: int, address: Address) -> bool:
+        if not self._names.isdisjoint({(host.lower(), None), (host.lower(), port)}):
             return True
-        return all(self._in_networks(_parsed(one)) for one in addresses)
-
-    def permits_all(self, host: str, addresses: Iterable[str]) -> bool:
-        return all(self.permits(host, address) for address in addresses)
-
-    def _in_networks(self, address: Address) -> bool:
-        return any(address in network for network in self._networks)
+        return any(address in network and allowed in (None, port) for network, allowed in self._networks)
 
 
-def _parsed(address: str) -> Address:
+def parsed(address: str) -> Address:
+    """What a numeric address leads to, without its zone. Raises ValueError."""
     return unwrapped(ipaddress.ip_address(address.partition("%")[0]))
 
 

@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
@@ -20,6 +20,7 @@ import httpx
 
 from shared.download.addresses import AddressPolicy, canonical_host
 from shared.download.host_limits import HostLimits
+from shared.download.own_services import DEFAULT_PORTS, FETCH_HEADER, OwnServices
 from shared.download.resolver import Resolver
 from shared.errors import ItemError
 from shared.version import VERSION
@@ -45,8 +46,9 @@ Headers = list[tuple[bytes, bytes]]
 class Downloader:
     """Thread-safe; made after a fork, not before. `timeout_s` bounds a whole call, redirects and all.
 
-    `allow_hosts` are host names, addresses or CIDRs that may be reached although they are not public. Raises
-    ConfigError for a malformed one. A picture whose X-Robots-Tag has one of `refused_robots_tags` is refused.
+    `allow_hosts` (AddressPolicy) may be reached although they are not public; raises ConfigError for a
+    malformed one. What is at `own_urls` is never reached. A picture whose X-Robots-Tag has one of
+    `refused_robots_tags` is refused.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Downloader:
         timeout_s: float,
         max_bytes: int,
         allow_hosts: Sequence[str],
+        own_urls: Sequence[str] = (),
         refused_robots_tags: Sequence[str] = (),
     ) -> None:
         self._timeout_s = timeout_s
@@ -63,7 +66,8 @@ class Downloader:
         self._policy = AddressPolicy(allow_hosts)
         self._resolver = Resolver()
         self._call = _Call()
-        backend = _CheckedBackend(self._policy, self._resolver, self._call)
+        self._own = OwnServices(own_urls, self._look_up)
+        backend = _CheckedBackend(self._look_up, self._check, self._call)
         context = httpx.create_ssl_context()
         self._pools = [_pool(backend, context) for _ in range(_POOLS)]
         self._user_agent = f"image-search/{VERSION} (+bulk image ingestion)".encode()
@@ -85,14 +89,14 @@ class Downloader:
             target = _join(target, location)
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
-    def check(self, url: str) -> None:
+    def check(self, url: str, timeout_s: float | None = None) -> None:
         """Connects to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
-        self._call.start(self._timeout_s)
-        self._permitted(_parse(url).raw_host.decode("ascii"))
+        self._call.start(timeout_s or self._timeout_s)
+        self._permitted(_parse(url))
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float | None = None) -> int:
         """The status that `url` answers with. Redirects are not followed. Raises ItemError as `get` does."""
-        self._call.start(self._timeout_s)
+        self._call.start(timeout_s or self._timeout_s)
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         with _item_errors(), self._request("POST", _parse(url), body, extra) as response:
             _drain(response)
@@ -105,8 +109,8 @@ class Downloader:
     @contextmanager
     def _turn(self, url: httpx.URL, limits: HostLimits | None) -> Iterator[None]:
         """The block is one request of a host. The wait for its turn is not taken off the deadline."""
-        host = url.raw_host.decode("ascii")
-        if limits is None or self._policy.exempts(host, self._permitted(host)):
+        host = _host(url)
+        if limits is None or self._policy.exempts(host, _port(url), self._permitted(url)):
             yield
             return
         before = time.monotonic()
@@ -121,12 +125,22 @@ class Downloader:
         finally:
             limits.tell(host, turn, failure)
 
-    def _permitted(self, host: str) -> list[str]:
+    def _permitted(self, url: httpx.URL) -> list[str]:
         """The host's addresses. Raises ItemError: dns_error or blocked_address."""
-        addresses = self._resolver.addresses(host, self._call.left())
-        if not self._policy.permits_all(host, addresses):
-            raise _blocked()
+        addresses = self._look_up(_host(url))
+        self._check(_host(url), _port(url), addresses)
         return addresses
+
+    def _look_up(self, host: str) -> list[str]:
+        return self._resolver.addresses(host, self._call.left())
+
+    def _check(self, host: str, port: int, addresses: Iterable[str]) -> None:
+        """Raises ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
+        for address in addresses:
+            if not self._policy.permits(host, port, address):
+                raise ItemError("blocked_address", "the host's address is not a public one")
+            if self._own.include(host, port, address):
+                raise ItemError("blocked_address", "this service itself is at that address and port")
 
     @contextmanager
     def _request(
@@ -135,6 +149,7 @@ class Downloader:
         headers = [
             (b"Host", url.netloc),
             (b"User-Agent", self._user_agent),
+            (FETCH_HEADER.encode(), b"1"),
             (b"Accept", b"image/*, */*;q=0.5"),
             (b"Accept-Encoding", b"identity"),
             *([] if body is None else [(b"Content-Length", str(len(body)).encode())]),
@@ -207,9 +222,14 @@ class _Call(threading.local):
 class _CheckedBackend(httpcore.NetworkBackend):
     """Connects to an address that was checked, and only within the calling thread's deadline."""
 
-    def __init__(self, policy: AddressPolicy, resolver: Resolver, call: _Call) -> None:
-        self._policy = policy
-        self._resolver = resolver
+    def __init__(
+        self,
+        look_up: Callable[[str], list[str]],
+        check: Callable[[str, int, Iterable[str]], None],
+        call: _Call,
+    ) -> None:
+        self._look_up = look_up
+        self._check = check
         self._call = call
         self._sockets = httpcore.SyncBackend()
 
@@ -222,9 +242,8 @@ class _CheckedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """`host` is looked up here and nowhere else. Raises ItemError or httpcore's errors."""
-        addresses = self._resolver.addresses(host, self._call.left())
-        if not self._policy.permits_all(host, addresses):
-            raise _blocked()
+        addresses = self._look_up(host)
+        self._check(host, port, addresses)
         self._call.connected = True
         for tried, address in enumerate(addresses[:-1]):
             share = self._call.left() / (len(addresses) - tried)
@@ -234,10 +253,11 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
     def _connect(self, host: str, address: str, port: int, timeout: float) -> httpcore.NetworkStream:
         stream = self._sockets.connect_tcp(address, port, timeout)
-        peer = stream.get_extra_info("server_addr")
-        if not self._policy.permits(host, str(peer[0])):
+        try:
+            self._check(host, port, [str(stream.get_extra_info("server_addr")[0])])
+        except ItemError:
             stream.close()
-            raise _blocked()
+            raise
         return _DeadlineStream(stream, self._call)
 
 
@@ -296,6 +316,14 @@ def _parse(url: str) -> httpx.URL:
     if not _is_host(host) or (parsed.port is not None and not 0 < parsed.port < 65536):
         raise ItemError("invalid_url", "the URL has no valid host")
     return parsed
+
+
+def _host(url: httpx.URL) -> str:
+    return url.raw_host.decode("ascii")
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or DEFAULT_PORTS[url.scheme]
 
 
 def _dotted_host(url: str) -> str:
@@ -433,7 +461,3 @@ def _timed_out() -> ItemError:
 
 def _broken_off() -> ItemError:
     return ItemError("connect_error", "the answer broke off or was not valid HTTP")
-
-
-def _blocked() -> ItemError:
-    return ItemError("blocked_address", "the host's address is not a public one")

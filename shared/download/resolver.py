@@ -11,7 +11,7 @@ from shared.errors import ItemError
 _TTL_S = 60.0
 _FAILURE_TTL_S = 5.0
 _MAX_ENTRIES = 10_000
-_MAX_LOOKUPS = 128  # at a time: look-ups that hang are threads that hang
+_MAX_LOOKUPS = 512  # at a time: one that hangs is a thread, and hangs for up to half a minute
 
 
 class Resolver:
@@ -44,7 +44,11 @@ class Resolver:
         if not self._lookups.acquire(blocking=False):
             future.set_exception(OSError("too many look-ups hang"))
             return future
-        threading.Thread(target=self._resolve, args=(host, future), daemon=True, name="dns").start()
+        try:
+            threading.Thread(target=self._resolve, args=(host, future), daemon=True, name="dns").start()
+        except RuntimeError:  # no thread can be started
+            self._lookups.release()
+            future.set_exception(OSError("too many threads"))
         return future
 
     def _resolve(self, host: str, future: Future[list[str]]) -> None:

@@ -19,6 +19,7 @@ from shared.errors import (
     JobRunning,
     NothingToRetry,
 )
+from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
 from shared.ledger.patience import persistently
@@ -58,7 +59,7 @@ def new_job_id() -> str:
 
 
 class Ledger:
-    """Jobs and their chunks; `hosts`, `workers` and `writer` are the ledger's other parts.
+    """Jobs and their chunks; `callbacks`, `hosts`, `workers` and `writer` are the ledger's other parts.
 
     All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
     The first one to reach Redis raises NewerFormat, and so does each that follows, when what is there is of a
@@ -68,6 +69,7 @@ class Ledger:
     def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
         self._job_ttl_s = job_ttl_s
         self._redis = Connection(url, client)
+        self.callbacks = CallbackLedger(self._redis)
         self.hosts = HostLedger(self._redis)
         self.workers = WorkerLedger(self._redis)
         self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)
@@ -308,22 +310,6 @@ class Ledger:
 
     def exists(self, job_id: str) -> bool:
         return bool(self._redis.call("exists", f"{PREFIX}job:{job_id}"))
-
-    def due_callback(self, hold_s: float) -> str | None:
-        """A finished job whose callback is due, if any; it is not due again, for anybody, for `hold_s`."""
-        job_id: str | None = self._redis.run("due_callback", hold_s)
-        return job_id
-
-    def callback_tried(self, job_id: str) -> int:
-        """Counts one try; returns how many were made."""
-        return int(self._redis.call("hincrby", f"{PREFIX}job:{job_id}", "callback_tries", 1))
-
-    def schedule_callback(self, job_id: str, in_s: float | None) -> None:
-        """Sets the next try; None: there is to be none."""
-        if in_s is None:
-            self._redis.call("zrem", f"{PREFIX}callbacks", job_id)
-        else:
-            self._redis.call("zadd", f"{PREFIX}callbacks", {job_id: self._redis.now() + in_s}, xx=True)
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
         """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""

@@ -14,7 +14,10 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
     expiry           zset    finished jobs by the time at which they are deleted
-    callbacks        zset    finished jobs whose callback is to be sent, by the time of the next try
+    callbacks:<host> zset    finished jobs whose callback that host is to get, by the time of the next try
+    calling:<host>   zset    those whose call is under way, by the time at which it is given up for lost
+    receivers:<lane> zset    hosts with any of these, by the time of their turn (callbacks.py)
+    receiver:<host>  hash    what is known of such a host: failures in a row, open, answered
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
     discarded        zset    <coll>/<image id> by the time at which its files were put aside

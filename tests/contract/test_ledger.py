@@ -420,19 +420,6 @@ def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> N
     assert ledger.writer.removals("other", ["a"]) == {}
 
 
-def test_a_callback_is_due_once_and_then_when_it_is_scheduled(ledger: Ledger) -> None:
-    job_id = make_job(ledger, total=1, callback_url="https://example.com/")
-    assert ledger.due_callback(60) is None
-    run_to_end(ledger)
-    assert ledger.due_callback(60) == job_id
-    assert ledger.due_callback(60) is None
-    assert ledger.callback_tried(job_id) == 1
-    ledger.schedule_callback(job_id, 0.0)
-    assert ledger.due_callback(60) == job_id
-    ledger.schedule_callback(job_id, None)
-    assert ledger.due_callback(-1) is None
-
-
 def test_finished_jobs_expire_and_leave_nothing_behind() -> None:
     client = fake_redis()
     ledger = Ledger("", client=client, job_ttl_s=-1)
@@ -465,17 +452,6 @@ def test_a_job_that_is_retried_does_not_expire() -> None:
     ledger.retry(job_id)
     assert not ledger.forget_job(job_id)
     assert ledger.get(job_id).counts[PENDING] == 2
-
-
-def test_each_run_of_a_job_has_all_its_callback_tries(ledger: Ledger) -> None:
-    job_id = make_job(ledger, total=1, callback_url="https://example.com/")
-    run_to_end(ledger, FAILED)
-    assert [ledger.callback_tried(job_id) for _ in range(3)] == [1, 2, 3]
-    ledger.retry(job_id)
-    assert ledger.due_callback(60) is None
-    run_to_end(ledger)
-    assert ledger.due_callback(60) == job_id
-    assert ledger.callback_tried(job_id) == 1
 
 
 def test_the_rate_counts_what_was_done_in_this_run_and_not_what_was_cancelled(ledger: Ledger) -> None:

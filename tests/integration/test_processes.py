@@ -25,6 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int,
     make_random_checkpoint(folder / "model", shape="tiny")
     with ChromaServer(folder / "chroma") as chroma:
         own = {"REDIS_URL": "redis://127.0.0.1:9/0", "CHROMA_URL": chroma.url, "MODEL": str(folder / "model")}
+        own |= {"ALLOW_HOSTS": "127.0.0.0/8"}
         with api_server(folder, "--processes", "2", path="/readyz", **own) as (url, pid):
             yield url, pid, folder
 
@@ -53,6 +54,13 @@ def test_a_scrape_of_one_process_counts_the_requests_of_all(server: tuple[str, i
     before = counted(url)
     assert search(url, "text") == {200}
     assert [counted(url) for _ in range(8)] == [before + SEARCHES] * 8
+
+
+def test_it_fetches_nothing_from_the_address_that_it_listens_on(server: tuple[str, int, Path]) -> None:
+    url = server[0].replace("127.0.0.1", "127.0.0.2")
+    refused = httpx.post(f"{server[0]}/v1/search", json={"image_url": f"{url}/icons/icon-512.png"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "blocked_address")
+    assert "this service itself" in refused.json()["detail"]
 
 
 def test_the_model_is_loaded_once_also_for_a_process_that_takes_the_place_of_another(

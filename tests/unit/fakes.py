@@ -96,7 +96,7 @@ class FakeDownloader:
             raise found
         return found
 
-    def check(self, url: str) -> None:
+    def check(self, url: str, timeout_s: float | None = None) -> None:
         pass
 
 

@@ -39,7 +39,7 @@ class StubDownloader:
             raise answer
         return cast(bytes, answer)
 
-    def post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+    def post(self, url: str, body: bytes, headers: dict[str, str], timeout_s: float | None = None) -> int:
         self.posts.append((url, body, headers))
         answer = self.pages.get(url, 200)
         if isinstance(answer, Exception):

@@ -5,58 +5,105 @@ import hmac
 import json
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import structlog
 
 from shared.errors import ImageSearchError, ItemError
 from shared.job_document import job_document
-from shared.models import Job
+from shared.ledger.callbacks import Call, Lane, Outcome
 from shared.services import Services
 
 TICK_S = 1.0
 CALLBACK_TRIES = 8
-CALLBACK_HOLD_S = 120.0  # longer than one try may take
-CALLBACKS_AT_ONCE = 16  # so that one receiver that hangs does not hold up the others
+HOLD_S = 10.0  # beyond a call's time-out: then whoever made it is taken for dead, and it is made again
+# Short, so that a host that hangs holds little; one that answers later has a lane with more time.
+TIMEOUT_S = 3.0
+TIMEOUTS_S = {Lane.KNOWN: TIMEOUT_S, Lane.NEW: TIMEOUT_S, Lane.FAILING: 10.0}
+# Threads, which mostly wait. Over TIMEOUT_S: how many hosts may hang each second before others have to wait.
+THREADS = {Lane.KNOWN: 128, Lane.NEW: 384, Lane.FAILING: 64}
+STOP_S = 4.0  # for the calls under way at the end; one that is broken off is made again
 
 log = structlog.get_logger(__name__)
 
 
 def send_callbacks_until(services: Services, stopped: threading.Event) -> None:
     """Sends what is due, every TICK_S."""
+    sender = CallbackSender(services, stopped)
     while not stopped.wait(TICK_S):
         try:
-            send_callbacks(services)
+            sender.start()
         except ImageSearchError as error:
+            log.warning("callbacks_postponed", reason=error.detail)
+        except Exception:
+            log.exception("callbacks_failed")
+    sender.wait(STOP_S)
+
+
+class CallbackSender:
+    """Threads for each lane, that go on with the next call as long as one is due. Used from one thread."""
+
+    def __init__(self, services: Services, stopped: threading.Event) -> None:
+        self._services = services
+        self._stopped = stopped
+        self._threads: dict[Lane, list[threading.Thread]] = {lane: [] for lane in Lane}
+
+    def start(self) -> None:
+        """Has every call that is due made, as far as threads are free. Raises LedgerUnavailable."""
+        for lane in Lane:
+            running = self._threads[lane] = [one for one in self._threads[lane] if one.is_alive()]
+            while len(running) < THREADS[lane] and (call := self._take(lane)):
+                # Daemons: one that hangs does not hold up the end of the process.
+                running.append(threading.Thread(target=self._work, args=(lane, call), daemon=True))
+                running[-1].start()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits until the calls that were started have been made."""
+        deadline = time.monotonic() + timeout_s
+        for thread in [one for running in self._threads.values() for one in running]:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _take(self, lane: Lane) -> Call | None:
+        if self._stopped.is_set():
+            return None
+        return self._services.ledger.callbacks.take(lane, TIMEOUTS_S[lane] + HOLD_S)
+
+    def _work(self, lane: Lane, first: Call) -> None:
+        call: Call | None = first
+        try:
+            while call:
+                _call_back(self._services, call, TIMEOUTS_S[lane])
+                call = self._take(lane)
+        except ImageSearchError as error:  # a call without its end is due again after HOLD_S
             log.warning("callbacks_postponed", reason=error.detail)
         except Exception:
             log.exception("callbacks_failed")
 
 
-def send_callbacks(services: Services) -> None:
-    """Sends every callback that is due, and schedules the next try of those that were not taken."""
-    with ThreadPoolExecutor(CALLBACKS_AT_ONCE, "callback") as pool:
-        due = iter(lambda: services.ledger.due_callback(CALLBACK_HOLD_S), None)
-        while jobs := [services.ledger.get(job_id) for job_id in islice(due, CALLBACKS_AT_ONCE)]:
-            # A retry may have come in between.
-            list(pool.map(lambda job: _call_back(services, job), [j for j in jobs if j.status.finished]))
-
-
-def _call_back(services: Services, job: Job) -> None:
+def _call_back(services: Services, call: Call, timeout_s: float) -> None:
+    job = services.ledger.get(call.job_id)
+    if not job.status.finished:  # a retry came in between
+        return
     body = json.dumps(job_document(job)).encode()
-    tries = services.ledger.callback_tried(job.job_id)
+    delivered, outcome, started = False, Outcome.NOTHING, time.monotonic()
     try:
-        status = services.downloader.post(job.callback_url or "", body, _signed_headers(services, body))
-        outcome, delivered = str(status), 200 <= status < 300
+        status = services.downloader.post(
+            job.callback_url or "", body, _signed_headers(services, body), timeout_s
+        )
+        said, delivered = str(status), 200 <= status < 300
+        # Whatever it is, an answer shows that the host works, unless it takes too long for the other lanes.
+        if time.monotonic() - started < TIMEOUT_S:
+            outcome = Outcome.ANSWERED
     except ItemError as error:
-        outcome, delivered = error.detail, False
+        said = error.detail
+        if error.transient:
+            outcome = Outcome.FAILED
     except Exception:
         log.exception("callback_failed", job_id=job.job_id)
-        outcome, delivered = "internal", False
-    log.info("callback", job_id=job.job_id, outcome=outcome, tries=tries)
-    over = delivered or tries >= CALLBACK_TRIES
-    services.ledger.schedule_callback(job.job_id, None if over else 5.0 * 2**tries)
+        said = "internal"
+    log.info("callback", job_id=job.job_id, outcome=said, tries=call.tries)
+    over = delivered or call.tries >= CALLBACK_TRIES
+    next_in_s = None if over else 5.0 * 2**call.tries
+    services.ledger.callbacks.over(call, outcome, next_in_s=next_in_s)
 
 
 def _signed_headers(services: Services, body: bytes) -> dict[str, str]:

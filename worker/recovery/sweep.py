@@ -1,5 +1,6 @@
 """The sweeper: what was lost goes round again, what is over is cleared away. Any number may run."""
 
+import resource
 import signal
 import threading
 import time
@@ -12,9 +13,10 @@ from shared.logs import configure_logging
 from shared.services import Services, build_services
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
 from shared.storage.trash import delete_discarded
-from worker.recovery.callbacks import send_callbacks_until
+from worker.recovery.callbacks import STOP_S, send_callbacks_until
 
 TICK_S = 1.0
+MOST_OPEN_FILES = 4096
 HOUSEKEEPING_S = 30.0
 ORPHANS_EVERY_S = 3600.0
 ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
@@ -29,6 +31,7 @@ def run_sweep(settings: Settings) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    _allow_open_files(MOST_OPEN_FILES)
     services = build_services(settings)
     callbacks = threading.Thread(target=send_callbacks_until, args=(services, stopped), daemon=True)
     callbacks.start()
@@ -46,6 +49,15 @@ def run_sweep(settings: Settings) -> None:
         except ImageSearchError as error:
             log.warning("sweep_postponed", reason=error.detail)
         stopped.wait(TICK_S)
+    callbacks.join(TICK_S + STOP_S)
+
+
+def _allow_open_files(count: int) -> None:
+    """Callbacks that hang, and look-ups of their hosts, are more sockets than most systems allow at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def sweep(services: Services) -> None:

@@ -57,6 +57,48 @@ end
 
 local function count(id, state, by) redis.call('HINCRBY', P..'job:'..id, 'c'..state, by) end
 
+-- The host, with its port, that a job's callback goes to.
+local function receiver_of(id)
+  return string.lower(string.match(job_field(id, 'callback') or '', '^%s*%a+://([^/?#]*)') or '')
+end
+
+-- How many calls of one host may be under way, by its lane: what is known of it.
+local SHARES = {known = 4, new = 1, failing = 1}
+
+-- Gives a host its place in its lane, at the end of those whose turn it is; it keeps the one that it has there.
+local function line_up(host, t)
+  local jobs, calls = P..'callbacks:'..host, P..'calling:'..host
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', calls, '-inf', t)) do -- whoever made this call is gone
+    redis.call('ZREM', calls, id)
+    redis.call('ZADD', jobs, t, id)
+  end
+  local about = redis.call('HMGET', P..'receiver:'..host, 'failures', 'open', 'answered')
+  local lane = number(about[1]) > 0 and 'failing' or about[3] and 'known' or 'new'
+  local before = redis.call('ZSCORE', P..'receivers:'..lane, host)
+  for name in pairs(SHARES) do redis.call('ZREM', P..'receivers:'..name, host) end
+  local job = redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES')
+  local call = redis.call('ZRANGE', calls, 0, 0, 'WITHSCORES')
+  local at = call[2]
+  if job[2] and redis.call('ZCARD', calls) < SHARES[lane] then
+    at = math.max(number(job[2]), number(about[2]), t)
+    if before and at <= t then at = math.min(number(before), at) end
+  end
+  if at then redis.call('ZADD', P..'receivers:'..lane, at, host) end
+end
+
+local function forget_callback(id)
+  local host = receiver_of(id)
+  redis.call('ZREM', P..'callbacks:'..host, id)
+  redis.call('ZREM', P..'calling:'..host, id)
+  line_up(host, now())
+end
+
+local function await_callback(id, t)
+  local host = receiver_of(id)
+  redis.call('ZADD', P..'callbacks:'..host, t, id)
+  line_up(host, t)
+end
+
 local function is_open(state) return state == PENDING or state == FETCHED end
 
 -- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
@@ -84,7 +126,7 @@ local function settle(id)
   redis.call('HSET', key, 'status', status, 'finished', t)
   redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
   redis.call('ZREM', P..'reading', id)
-  if job.callback ~= '' then redis.call('ZADD', P..'callbacks', t, id) end
+  if job.callback ~= '' then await_callback(id, t) end
 end
 
 local function start(id)

@@ -12,6 +12,6 @@ count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 redis.call('DEL', P..'errors:'..id)
 redis.call('ZREM', P..'expiry', id)
-redis.call('ZREM', P..'callbacks', id)
+forget_callback(id)
 mark_open(id)
 return failed

@@ -9,6 +9,7 @@ import pytest
 from api.http.auth import KeyRing
 from shared.api_keys import check_bind, create_key, list_keys, revoke_key
 from shared.download.addresses import is_loopback
+from shared.download.own_services import FETCH_HEADER
 from shared.errors import BlobsUnavailable, ConfigError, InvalidRequest, NotFound
 from shared.storage.blobs import Blobs
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
@@ -72,6 +73,17 @@ def test_without_keys_what_came_through_a_proxy_or_from_another_site_is_refused(
         response = api.http.open(path, method=method, json=None, headers=headers)
         assert "image-search keys create" in assert_problem(response, 403, "forbidden")["detail"]
     assert api.http.get("/healthz", headers=headers).status_code == 200
+
+
+def test_what_the_service_itself_sends_is_refused_whichever_way_it_came(api: Api, tmp_path: Path) -> None:
+    keyed, (key,) = make_with_keys(tmp_path / "keyed", ["search"])
+    own = {FETCH_HEADER: "1"}
+    for http in (api.http, keyed.http):
+        for path, method in (("/healthz", "GET"), ("/v1/jobs", "POST"), ("/", "GET"), ("/nowhere", "POST")):
+            response = http.open(path, method=method, headers=own, environ_base=ANOTHER_MACHINE)
+            assert "the service itself" in assert_problem(response, 403, "forbidden")["detail"]
+    headers = own | {"Authorization": f"Bearer {key}"}
+    assert keyed.http.get("/v1/collections", headers=headers).status_code == 200, "another service's"
 
 
 def test_with_a_key_a_proxy_is_nobodys_business(tmp_path: Path) -> None:

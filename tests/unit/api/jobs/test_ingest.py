@@ -34,7 +34,7 @@ NDJSON = "application/x-ndjson"
 
 
 class FakeDownloader:
-    def check(self, url: str) -> None:
+    def check(self, url: str, timeout_s: float | None = None) -> None:
         if "10.0.0.1" in url:
             raise ItemError("blocked_address", "10.0.0.1 is a private address")
 

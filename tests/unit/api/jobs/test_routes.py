@@ -23,7 +23,7 @@ from tests.redis_server import fake_ledger
 
 
 class FakeDownloader:
-    def check(self, url: str) -> None:
+    def check(self, url: str, timeout_s: float | None = None) -> None:
         pass
 
 

@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -36,6 +36,11 @@ LOOPBACK_SPELLINGS = """
 127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7f.0.0.1 0x7f.1 0177.0.0.1 017700000001 0177.1 127.0.0.1.
 0x7F.0x0.0x0.0x1 [::1] [::ffff:127.0.0.1] [::ffff:7f00:1] [0:0:0:0:0:0:0:1] [::127.0.0.1] localhost LOCALHOST
 localhost. 0.0.0.0 0 [::] [64:ff9b::127.0.0.1] [2002:7f00:1::]
+""".split()  # noqa: SIM905 - a list would take a line each
+MALFORMED_ENTRIES = """
+10.0.0.0/99 http://minio minio/8 minio: minio:0 minio:65536 minio:http minio:80:80 minio:80/x :80 [::1]:
+[::1]80 [::1 ::1] [minio] [minio]:80 fd00::/8:443 [fd00::]/8 [10.0.0.1]:80 10.0.0.0/8: 999.1.1.1 -:-
+*.example.com example..com user@minio
 """.split()  # noqa: SIM905 - a list would take a line each
 INVALID_URLS = [
     "",
@@ -84,7 +89,7 @@ def make() -> Iterator[Callable[..., Downloader]]:
     made: list[Downloader] = []
 
     def build(
-        timeout_s: float = 20, max_bytes: int = 2**20, allow_hosts: tuple[str, ...] = ("127.0.0.1",)
+        timeout_s: float = 20, max_bytes: int = 2**20, allow_hosts: Sequence[str] = ("127.0.0.1",)
     ) -> Downloader:
         made.append(Downloader(timeout_s=timeout_s, max_bytes=max_bytes, allow_hosts=allow_hosts))
         return made[-1]
@@ -118,12 +123,12 @@ def _failure(action: Callable[[], object]) -> ItemError:
 
 @pytest.mark.parametrize("address", REFUSED_ADDRESSES)
 def test_an_address_that_is_not_public_is_refused(address: str) -> None:
-    assert not AddressPolicy([]).permits("example.com", address)
+    assert not AddressPolicy([]).permits("example.com", 80, address)
 
 
 @pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
 def test_a_public_address_is_permitted(address: str) -> None:
-    assert AddressPolicy([]).permits("example.com", address)
+    assert AddressPolicy([]).permits("example.com", 80, address)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_a_public_address_is_permitted(address: str) -> None:
     ],
 )
 def test_an_allowed_host_or_network_is_permitted(entry: str, host: str, address: str) -> None:
-    assert AddressPolicy([entry]).permits(host, address)
+    assert AddressPolicy([entry]).permits(host, 80, address)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +157,40 @@ def test_an_allowed_host_or_network_is_permitted(entry: str, host: str, address:
     ],
 )
 def test_allowing_one_host_allows_no_other(entry: str, host: str, address: str) -> None:
-    assert not AddressPolicy([entry]).permits(host, address)
+    assert not AddressPolicy([entry]).permits(host, 80, address)
 
 
-@pytest.mark.parametrize("entry", ["10.0.0.0/99", "http://minio", "a b", ""])
-def test_a_malformed_allow_list_stops_the_start(entry: str) -> None:
-    with pytest.raises(ConfigError, match="ALLOW_HOSTS"):
-        AddressPolicy([entry])
+@pytest.mark.parametrize(
+    ("entry", "host", "address"),
+    [
+        ("10.1.2.3:8080", "example.com", "10.1.2.3"),
+        ("10.0.0.0/8:8080", "example.com", "10.9.9.9"),
+        ("0x7f.1:8080", "example.com", "127.0.0.1"),
+        ("[::1]:8080", "example.com", "::1"),
+        ("[fd00::/8]:8080", "example.com", "fd12::1"),
+        ("minio:8080", "MINIO", "10.9.9.9"),
+        ("Minio.Internal.:8080", "minio.internal", "fd12::1"),
+    ],
+)
+def test_an_entry_with_a_port_opens_that_one_alone(entry: str, host: str, address: str) -> None:
+    policy = AddressPolicy([entry, "10.9.9.8"])
+    ports = (80, 443, 808, 8080, 8081, 18080)
+    assert [port for port in ports if policy.permits(host, port, address)] == [8080]
+    assert [port for port in ports if policy.exempts(host, port, [address])] == [8080]
+
+
+def test_several_entries_open_several_ports() -> None:
+    policy = AddressPolicy(["10.0.0.1:80", "10.0.0.1:8080", "10.0.0.2", "10.0.0.2:80"])
+    assert [port for port in (80, 81, 8080) if policy.permits("x", port, "10.0.0.1")] == [80, 8080]
+    assert policy.permits("x", 81, "10.0.0.2")
+
+
+@pytest.mark.parametrize("entry", ["", "a b", *MALFORMED_ENTRIES])
+def test_a_malformed_allow_list_stops_the_start_with_a_line_that_names_the_entry(entry: str) -> None:
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_ALLOW_HOSTS") as refused:
+        AddressPolicy(["example.com", entry])
+    assert repr(entry) in refused.value.detail
+    assert "\n" not in refused.value.detail
 
 
 @pytest.mark.parametrize("host", LOOPBACK_SPELLINGS)
@@ -275,6 +307,22 @@ def test_a_redirect_to_an_invalid_url_is_invalid(
     target: str, make: Callable[..., Downloader], server: ImageServer
 ) -> None:
     assert _failure(lambda: make().get(server.url(f"/redirect-to?url={quote(target)}"))).code == "invalid_url"
+
+
+def test_a_redirect_to_a_port_that_is_not_allowed_is_blocked(
+    make: Callable[..., Downloader], server: ImageServer, listener: socket.socket
+) -> None:
+    downloader = make(allow_hosts=[f"127.0.0.1:{server.port}"])
+    assert downloader.get(server.url("/redirect/1"))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    for action in (
+        lambda: downloader.get(server.url(f"/redirect-to?url={quote(url)}")),
+        lambda: downloader.get(url),
+        lambda: downloader.check(url),
+        lambda: downloader.post(url, b"{}", {}),
+    ):
+        assert _failure(action).code == "blocked_address"
+    assert not _was_reached(listener)
 
 
 def test_five_redirects_are_followed_and_six_are_not(

@@ -86,10 +86,13 @@ def test_each_request_takes_a_turn_and_says_what_came_of_it(
     assert told(foreign, pictures.url(path)) == outcomes
 
 
-@pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "localhost"])
+@pytest.mark.parametrize(
+    "allowed", ["127.0.0.1", "127.0.0.0/8", "localhost", "127.0.0.1:PORT", "localhost:PORT"]
+)
 def test_allowed_hosts_are_free_of_limits(allowed: str, pictures: ImageServer) -> None:
-    downloader = Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=[allowed])
-    host = "localhost" if allowed == "localhost" else "127.0.0.1"
+    entry = allowed.replace("PORT", str(pictures.port))
+    downloader = Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=[entry])
+    host = "localhost" if allowed.startswith("localhost") else "127.0.0.1"
     assert told(downloader, pictures.url("/status/503", host=host)) == []
 
 

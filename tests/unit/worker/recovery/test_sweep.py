@@ -4,12 +4,14 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from shared.errors import ItemError
+from shared.ledger.callbacks import Call, Lane
 from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import discarded_key, picture_key
 from shared.storage.trash import discard, restore
@@ -17,7 +19,7 @@ from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
 from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
-from worker.recovery.callbacks import CALLBACK_TRIES, send_callbacks
+from worker.recovery.callbacks import CALLBACK_TRIES, CallbackSender
 from worker.recovery.sweep import ORPHAN_AGE_S, clear_away, clear_discarded, clear_orphans, sweep
 
 CALLBACK = "https://example.com/done"
@@ -34,15 +36,28 @@ def finish(services: StubServices, job_id: str, state: ItemState = ItemState.IND
         services.ledger.advance(claim, moves=[(i, state) for i in services.ledger.pending(claim)])
 
 
+def send_callbacks(services: StubServices) -> None:
+    sender = CallbackSender(services.real, threading.Event())
+    sender.start()
+    sender.wait(10)
+
+
 def next_try_in(services: StubServices, job_id: str) -> float | None:
-    due = services.ledger._redis.client.zscore("is:callbacks", job_id)
+    due = services.ledger._redis.client.zscore("is:callbacks:example.com", job_id)
     return None if due is None else due - time.time()
+
+
+def now_due(services: StubServices, job_id: str) -> None:
+    client = services.ledger._redis.client
+    client.delete("is:receiver:example.com", *(f"is:receivers:{lane}" for lane in Lane))
+    client.zadd("is:callbacks:example.com", {job_id: 0.0}, xx=True)
+    client.zadd("is:receivers:new", {"example.com": 0.0})
 
 
 def test_a_callback_carries_the_final_status_and_a_signature_that_verifies(services: StubServices) -> None:
     job_id = services.job(2, callback_url=CALLBACK)
     finish(services, job_id)
-    send_callbacks(services.real)
+    send_callbacks(services)
     ((url, body, headers),) = services.downloader.posts
     assert url == CALLBACK
     assert json.loads(body)["job_id"] == job_id
@@ -50,7 +65,7 @@ def test_a_callback_carries_the_final_status_and_a_signature_that_verifies(servi
     moment, _, signature = headers["X-Image-Search-Signature"].partition(",v1=")
     signed = f"{moment.removeprefix('t=')}.".encode() + body
     assert signature == hmac.new(b"shh", signed, hashlib.sha256).hexdigest()
-    send_callbacks(services.real)
+    send_callbacks(services)
     assert len(services.downloader.posts) == 1
     assert next_try_in(services, job_id) is None
 
@@ -64,9 +79,9 @@ def test_a_callback_that_is_not_taken_is_tried_again_ever_later_and_then_dropped
     finish(services, job_id)
     waits = []
     for _ in range(CALLBACK_TRIES):
-        send_callbacks(services.real)
+        send_callbacks(services)
         waits.append(next_try_in(services, job_id))
-        services.ledger.schedule_callback(job_id, 0.0)
+        now_due(services, job_id)
     assert waits[-1] is None
     assert [wait for wait in waits if wait] == [pytest.approx(5.0 * 2**n, abs=3) for n in range(1, 8)]
     assert len(services.downloader.posts) == CALLBACK_TRIES
@@ -77,20 +92,20 @@ def test_a_job_retried_while_its_callback_was_due_sends_none_until_it_ends(
 ) -> None:
     job_id = services.job(1, callback_url=CALLBACK)
     finish(services, job_id, ItemState.FAILED)
-    due = services.ledger.due_callback
+    take = services.ledger.callbacks.take
 
-    def retried_meanwhile(hold_s: float) -> str | None:
-        found = due(hold_s)
+    def retried_meanwhile(lane: Lane, hold_s: float) -> Call | None:
+        found = take(lane, hold_s)
         if found:
-            services.ledger.retry(found)
+            services.ledger.retry(found.job_id)
         return found
 
-    monkeypatch.setattr(services.ledger, "due_callback", retried_meanwhile)
-    send_callbacks(services.real)
+    monkeypatch.setattr(services.ledger.callbacks, "take", retried_meanwhile)
+    send_callbacks(services)
     assert services.downloader.posts == []
     finish(services, job_id)
     monkeypatch.undo()
-    send_callbacks(services.real)
+    send_callbacks(services)
     assert [json.loads(body)["status"] for _, body, _ in services.downloader.posts] == ["succeeded"]
 
 
@@ -165,7 +180,7 @@ def test_callbacks_outlive_a_failure_of_their_own(
         calls.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(callbacks, "send_callbacks", broken)
+    monkeypatch.setattr(CallbackSender, "start", broken)
     callbacks.send_callbacks_until(services.real, Twice())  # type: ignore[arg-type]
     assert len(calls) == 2
 
