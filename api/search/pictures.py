@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
-from typing import BinaryIO, TypeVar
+from typing import IO, TypeVar
 
 from api.context import services
 from api.http.concurrency import hold_upload
@@ -22,7 +22,7 @@ WAIT_S = 30.0  # for the turns of all pictures of a request
 DECODE_TIMEOUT_S = 30
 _AT_ONCE = 4  # of one request
 
-Source = bytes | str | BinaryIO  # a str is a URL
+Source = bytes | str | IO[bytes]  # a str is a URL
 Read = TypeVar("Read")
 Reader = Callable[[bytes, Preprocess, int, float], Read]
 

@@ -8,7 +8,7 @@ terms, over the norm of the weighted sum of their vectors, and each summand is t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,18 +39,18 @@ class Term:
     text: str | None = None
     image_url: str | None = None
     image_id: str | None = None
-    upload: BinaryIO | None = None
+    upload: IO[bytes] | None = None
 
     @classmethod
     def of(cls, pointer: str, subject: Subject, weight: float = 1.0) -> "Term":
         return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
 
     @property
-    def picture(self) -> str | BinaryIO | None:
+    def picture(self) -> str | IO[bytes] | None:
         return self.image_url if self.image_url is not None else self.upload
 
 
-def terms_of(request: SearchRequest, uploads: Sequence[BinaryIO] = ()) -> list[Term]:
+def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[Term]:
     """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
     positives, negatives = request.positive, request.negative
     terms = [

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -96,7 +96,7 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def _read_request() -> tuple[SearchRequest, list[BinaryIO]]:
+def _read_request() -> tuple[SearchRequest, list[IO[bytes]]]:
     if request.mimetype == "application/json":
         return parse(SearchRequest, request.get_json()), []
     if request.mimetype != "multipart/form-data":
@@ -122,7 +122,7 @@ def _query_part() -> Any:
     return load_json(parts[0], "The `query` part") if parts else {}
 
 
-def _answer(asked: SearchRequest, uploads: list[BinaryIO]) -> Response:
+def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
     where = visible(parse_where(asked.filters) if asked.filters else None)
     terms = terms_of(asked, uploads)

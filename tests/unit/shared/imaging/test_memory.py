@@ -78,10 +78,9 @@ def _turned() -> Image.Exif:
     return exif
 
 
-def test_a_jpeg_that_is_drafted_takes_little_and_one_of_several_scans_much() -> None:
+def test_all_coefficients_count_where_a_jpeg_has_several_scans() -> None:
     plain, scans = (save(ramp("RGB"), "JPEG", progressive=progressive) for progressive in (False, True))
-    assert estimate(plain, CLIP, PIXELS) < 2 * PIXELS
-    assert estimate(scans, CLIP, PIXELS) > 6 * PIXELS
+    assert estimate(scans, CLIP, PIXELS) - estimate(plain, CLIP, PIXELS) > 5 * PIXELS
 
 
 def test_a_tiles_pixels_count_where_it_is_larger_than_its_picture() -> None:
@@ -171,7 +170,7 @@ def test_who_waits_too_long_is_told_what_to_do_and_leaves_the_queue() -> None:
     refused = pytest.raises(Unavailable, match="try again in some seconds")
     with budget.taking(10), refused, budget.taking(1, wait_s=0.01):
         pytest.fail("there was no room")
-    with budget.taking(10, wait_s=0), pytest.raises(ZeroDivisionError), budget.taking(0):
+    with pytest.raises(ZeroDivisionError), budget.taking(10, wait_s=0):
         1 / 0  # noqa: B018
     with budget.taking(99, wait_s=0):
         pass
