@@ -23,6 +23,7 @@ from benchmarks import (
     graphs,
     index_writes,
     ingest,
+    large_pictures,
     load,
     memory,
     parity,
@@ -112,6 +113,7 @@ LONG: dict[str, Part] = {
     "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
     "peers": Bench.peers,
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
+    "large-pictures": lambda bench: large_pictures.measure(bench.work / "large-pictures"),
     "searching": lambda bench: search_load.measure(bench.checkpoint, bench.work / "searching"),
     "search-ingest": lambda bench: search_ingest.measure(
         bench.checkpoint, bench.first_photos(ENCODE_SAMPLE), bench.work / "search-ingest"

@@ -75,6 +75,11 @@ class ImageSearchError(Exception):
         self.errors = [{"pointer": pointer, "message": self.detail}]
         return self
 
+    def bare(self) -> Self:
+        """The same error without the frames that it came through, which keep a file and its pixels."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
+
 
 class ConfigError(ImageSearchError):
     code = "config_error"

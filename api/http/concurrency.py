@@ -14,9 +14,9 @@ _EXTENSION = "image_search_slots"
 # Kind of slow request: its share of the threads, and what to do when that is taken.
 _SHARES = {
     "event streams": (4, "poll the job's status instead, or try again"),
-    "uploads": (2, "try again in some seconds"),
+    "uploads and requests with pictures": (2, "try again in some seconds"),
 }
-Kind = Literal["event streams", "uploads"]
+Kind = Literal["event streams", "uploads and requests with pictures"]
 
 
 class _Slots:
@@ -36,7 +36,7 @@ def limit_uploads(app: Flask) -> None:
         # What a server may not have had as a whole before it gave the request a thread.
         waited_for = "Transfer-Encoding" in request.headers or "Expect" in request.headers
         if request.endpoint and (waited_for or (request.content_length or 0) > QUICK_BYTES):
-            g.end_upload = take("uploads")
+            hold_upload()
 
     def end(_: BaseException | None) -> None:
         if "end_upload" in g:
@@ -44,6 +44,12 @@ def limit_uploads(app: Flask) -> None:
 
     app.before_request(begin)
     app.teardown_request(end)
+
+
+def hold_upload() -> None:
+    """Takes this request's slot, until its end, where it has none yet. Raises as `take` does."""
+    if "end_upload" not in g:
+        g.end_upload = take("uploads and requests with pictures")
 
 
 def take(kind: Kind) -> Callable[[], None]:

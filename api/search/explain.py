@@ -7,9 +7,10 @@ from flask_openapi3.models.tag import Tag
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
 from api.models.search import ExplainQuery
+from api.search.pictures import read_all
 from api.search.query import Term, refuse_blank
 from shared.embedding.heatmap import heat, overlay
-from shared.errors import ImageNotFound, PixelsNotKept
+from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored
 from shared.storage.blobs import Blobs, PictureKind, picture_key
 
@@ -43,7 +44,9 @@ def explain(query: ExplainQuery) -> Response:
     model = encoder()
     collection.check_model(model.name, model.fingerprint)
     data = _kept(services().blobs, query.collection, query.image_id)
-    image = open_stored(data, model.preprocess, services().settings.max_image_pixels)
+    (image,) = read_all([data], open_stored, model.preprocess)
+    if isinstance(image, ItemError):
+        raise image
     return Response(overlay(image, heat(image, model, encoded_text(query.text).vector)), mimetype="image/png")
 
 

@@ -7,19 +7,19 @@ terms, over the norm of the weighted sum of their vectors, and each summand is t
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api.context import encoded_text, encoder, services
+from api.context import encoded_text, encoder
 from api.models.search import MAX_PICTURES, SearchRequest, Subject
+from api.search.pictures import read_all
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image
 from shared.index.collection import Collection
-from shared.services import Services
 
 Vector = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ _CANCELLED = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `data` (an upload's bytes).
+    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `upload`.
 
     `weight` is negative for what is subtracted; `pointer` says where the request has it.
     """
@@ -39,21 +39,25 @@ class Term:
     text: str | None = None
     image_url: str | None = None
     image_id: str | None = None
-    data: bytes | None = None
+    upload: IO[bytes] | None = None
 
     @classmethod
     def of(cls, pointer: str, subject: Subject, weight: float = 1.0) -> "Term":
         return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
 
+    @property
+    def picture(self) -> str | IO[bytes] | None:
+        return self.image_url if self.image_url is not None else self.upload
 
-def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term]:
+
+def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[Term]:
     """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
     positives, negatives = request.positive, request.negative
     terms = [
         Term("/text", text=request.text),
         Term("/image_url", image_url=request.image_url),
         Term("/image_id", image_id=request.image_id),
-        *(Term(f"/image/{i}", data=data) for i, data in enumerate(uploads)),
+        *(Term(f"/image/{i}", upload=upload) for i, upload in enumerate(uploads)),
         *(Term.of(f"/positive/{i}", term, term.weight) for i, term in enumerate(positives)),
         *(Term.of(f"/negative/{i}", term, -term.weight) for i, term in enumerate(negatives)),
     ]
@@ -70,7 +74,7 @@ def terms_of(request: SearchRequest, uploads: Sequence[bytes] = ()) -> list[Term
             "Every weight of the query is 0, so it asks for nothing.",
             [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
         )
-    pictures = [term for term in counted if term.image_url is not None or term.data is not None]
+    pictures = [term for term in counted if term.picture is not None]
     if len(pictures) > MAX_PICTURES:
         raise _invalid(
             pictures[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
@@ -88,7 +92,7 @@ def refuse_blank(terms: Sequence[Term]) -> None:
 def _empty(term: Term) -> bool:
     if term.pointer == "/text" and term.text is not None:
         return not term.text.strip()
-    return all(part is None for part in (term.text, term.image_url, term.image_id, term.data))
+    return all(part is None for part in (term.text, term.picture, term.image_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,33 +181,21 @@ def cut_off(terms: Sequence[Term]) -> list[str]:
 
 
 def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
-    places = [i for i, term in enumerate(terms) if term.image_url is not None or term.data is not None]
-    if not places:
+    pictures = {place: term.picture for place, term in enumerate(terms) if term.picture is not None}
+    if not pictures:
         return {}
-    parts = services()
-
-    def crop(place: int) -> NDArray[np.uint8]:
-        try:
-            data = _file(parts, terms[place])
-            return open_query_image(data, model.preprocess, parts.settings.max_image_pixels)
-        except ItemError as error:
-            raise _unusable(terms[place], error) from error
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        crops = list(pool.map(crop, places))
+    crops = []
+    for place, crop in zip(
+        pictures, read_all(list(pictures.values()), open_query_image, model.preprocess), strict=True
+    ):
+        if isinstance(crop, ItemError):
+            raise _unusable(terms[place], crop) from crop
+        crops.append(crop)
     try:
-        return dict(zip(places, model.encode_images(np.stack(crops)), strict=True))
+        vectors = model.encode_images(np.stack(crops))
     except ItemError as error:
-        raise _unusable(terms[places[0]], error) from error
-
-
-def _file(parts: Services, term: Term) -> bytes:
-    if term.image_url is not None:
-        return parts.downloader.get(term.image_url)
-    data, most = term.data or b"", parts.settings.max_image_bytes
-    if len(data) > most:
-        raise ItemError("too_large", f"the picture has more than {most:,} bytes")
-    return data
+        raise _unusable(terms[next(iter(pictures))], error) from error
+    return dict(zip(pictures, vectors, strict=True))
 
 
 def _unusable(term: Term, error: ItemError) -> InvalidRequest:

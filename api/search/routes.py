@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import IO, Any
 
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -96,7 +96,7 @@ def compare(body: CompareRequest) -> Response:
     return _json(CompareResponse(score=score))
 
 
-def _read_request() -> tuple[SearchRequest, list[bytes]]:
+def _read_request() -> tuple[SearchRequest, list[IO[bytes]]]:
     if request.mimetype == "application/json":
         return parse(SearchRequest, request.get_json()), []
     if request.mimetype != "multipart/form-data":
@@ -107,8 +107,7 @@ def _read_request() -> tuple[SearchRequest, list[bytes]]:
         raise _bad_part(name, "unknown part; a search takes `image` and `query` parts")
     if "image" in request.form:
         raise _bad_part("image", "must be a file: the part has no file name")
-    uploads = [part.read() for part in request.files.getlist("image")]
-    return parse(SearchRequest, _query_part()), uploads
+    return parse(SearchRequest, _query_part()), [part.stream for part in request.files.getlist("image")]
 
 
 def _bad_part(name: str, message: str) -> InvalidRequest:
@@ -123,7 +122,7 @@ def _query_part() -> Any:
     return load_json(parts[0], "The `query` part") if parts else {}
 
 
-def _answer(asked: SearchRequest, uploads: list[bytes]) -> Response:
+def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
     where = visible(parse_where(asked.filters) if asked.filters else None)
     terms = terms_of(asked, uploads)

@@ -72,11 +72,14 @@ class Downloader:
         self._pools = [_pool(backend, context) for _ in range(_POOLS)]
         self._user_agent = f"image-search/{VERSION} (+bulk image ingestion)".encode()
 
-    def get(self, url: str, limits: HostLimits | None = None) -> bytes:
+    def get(
+        self, url: str, limits: HostLimits | None = None, *, hold: Callable[[int], None] = lambda _: None
+    ) -> bytes:
         """The content of `url`, never empty. `limits` are kept to at each host that is not allowed by name.
 
-        Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
-        too_many_redirects, too_large or not_an_image; and what `limits` raise.
+        `hold` is told the length of each part before it is kept. Raises ItemError: invalid_url,
+        blocked_address, dns_error, connect_error, timeout, http_status, too_many_redirects, too_large or
+        not_an_image; and what `limits` and `hold` raise.
         """
         self._call.start(self._timeout_s)
         target = _parse(url)
@@ -84,7 +87,7 @@ class Downloader:
             with self._turn(target, limits), _item_errors(), self._request("GET", target) as response:
                 location = _location(response)
                 if location is None:
-                    return self._body(response)
+                    return self._body(response, hold)
                 _drain(response)
             target = _join(target, location)
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
@@ -176,7 +179,7 @@ class Downloader:
                 raise
         return pool.handle_request(request)
 
-    def _body(self, response: httpcore.Response) -> bytes:
+    def _body(self, response: httpcore.Response, hold: Callable[[int], None]) -> bytes:
         if not 200 <= response.status < 300:
             raise _status_error(response)
         if refused := self._refused_robots_tags & _robots_tags(response):
@@ -186,6 +189,7 @@ class Downloader:
             raise self._too_large()
         content = bytearray()
         for part in _inflated(response.iter_stream(), _header(response, b"content-encoding").lower()):
+            hold(len(part))
             content += part
             if len(content) > self._max_bytes:
                 raise self._too_large()

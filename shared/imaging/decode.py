@@ -10,6 +10,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from shared.errors import ItemError
 from shared.imaging import colors_and_hash
 from shared.imaging.decompression_bombs import is_costly
 from shared.imaging.exif import Exif, read_exif
+from shared.imaging.memory import decoding, footprint
 from shared.imaging.preprocess import Preprocess
 
 __all__ = ["Picture", "Preprocess", "decode", "open_query_image"]
@@ -126,8 +128,15 @@ class _Decoded:
 
 
 def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) -> Picture:
-    """Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels."""
-    decoded = _decode(data, preprocess, max_pixels)
+    """Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
+
+    Waits for its turn where many are decoded at once.
+    """
+    with _decoded(data, preprocess, max_pixels) as decoded:
+        return _picture(decoded, preprocess, keep)
+
+
+def _picture(decoded: _Decoded, preprocess: Preprocess, keep: Keep) -> Picture:
     try:
         pixels = preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
         rendition = _fit(decoded.image, RENDITION_SIDE)
@@ -150,21 +159,37 @@ def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) 
         raise _too_big_for_memory() from None
 
 
-def open_query_image(data: bytes, preprocess: Preprocess, max_pixels: int) -> Pixels:
+def open_query_image(
+    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
+) -> Pixels:
     """The model's crop, uint8 (height, width, 3): the same that `decode` gives for these bytes.
 
-    Raises ItemError as `decode` does.
+    Raises ItemError as `decode` does, and Unavailable when it is not its turn within `wait_s`.
     """
-    decoded = _decode(data, preprocess, max_pixels)
-    return preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
+    with _decoded(data, preprocess, max_pixels, wait_s) as decoded:
+        return preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
 
 
-def open_stored(data: bytes, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+def open_stored(
+    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
+) -> Image.Image:
     """A rendition or original, upright and RGB, its longest side at most RENDITION_SIDE.
 
-    Raises ItemError as `decode` does.
+    Raises as `open_query_image` does.
     """
-    return _fit(_decode(data, preprocess, max_pixels).image, RENDITION_SIDE)
+    with _decoded(data, preprocess, max_pixels, wait_s) as decoded:
+        return _fit(decoded.image, RENDITION_SIDE)
+
+
+def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
+    """The bytes of memory that decoding a file takes, by its headers. Raises ItemError as `decode` does."""
+    if is_costly(data):
+        raise ItemError(
+            "unsupported_format", "the file is packed in a way that would take far too long to read"
+        )
+    image = _open(data)
+    _check_pixels(image, max_pixels)
+    return footprint(image, data, _shrink(image, preprocess))
 
 
 def is_small_file(data: bytes, kind: Literal["thumbnail", "rendition"]) -> bool:
@@ -180,12 +205,18 @@ def is_small_file(data: bytes, kind: Literal["thumbnail", "rendition"]) -> bool:
         return False
 
 
-def _decode(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
+@contextmanager
+def _decoded(
+    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
+) -> Iterator[_Decoded]:
+    with decoding(estimate(data, preprocess, max_pixels), wait_s):
+        yield _load(data, preprocess)
+
+
+def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
     image = _open(data)
     width, height = image.size
-    _check_pixels(image, max_pixels)
-    room = _room(width, height, preprocess)
-    shrink = max(1, int(room))
+    room, shrink = _room(width, height, preprocess), _shrink(image, preprocess)
     scale: float
     try:
         if (small := _between_drafts(data, image, room)) is not None:
@@ -227,10 +258,6 @@ def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image
 
 def _open(data: bytes) -> Image.Image:
     """Reads headers only: nothing is decoded before the pixels are counted."""
-    if is_costly(data):
-        raise ItemError(
-            "unsupported_format", "the file is packed in a way that would take far too long to read"
-        )
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except MemoryError:
@@ -276,6 +303,10 @@ def _room(width: int, height: int, preprocess: Preprocess) -> float:
     crop_height, crop_width = preprocess.resized(height, width)
     room = min(height / (_CROP_MARGIN * crop_height), width / (_CROP_MARGIN * crop_width))
     return min(max(width, height) / RENDITION_SIDE, room)
+
+
+def _shrink(image: Image.Image, preprocess: Preprocess) -> int:
+    return max(1, int(_room(*image.size, preprocess)))
 
 
 def _format_name(image: Image.Image) -> str:

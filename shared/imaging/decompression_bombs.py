@@ -15,6 +15,8 @@ MOST_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_FRAMES = _PROGRESSIVE | {0xC0, 0xC1, 0xC9}
 _WITHOUT_LENGTH = frozenset({0x01, 0xD8, _END_OF_IMAGE})
 _STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and tiles
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
@@ -48,6 +50,21 @@ def _is_costly_jpeg(data: bytes) -> bool:
         length = 0 if code in _WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
         position = marker.end() + length
     return not scans and len(data) - position > MOST_JUNK
+
+
+def keeps_coefficients(data: bytes) -> bool:
+    """Whether a JPEG's pixels lie in several scans, so that a decoder keeps all their coefficients."""
+    position, components = 2, 0
+    while marker := _MARKER.search(data, position):
+        code, body = data[marker.end() - 1], marker.end()
+        if code in _PROGRESSIVE:
+            return True
+        if code in _FRAMES:
+            components = int.from_bytes(data[body + 7 : body + 8])
+        elif code == _START_OF_SCAN:
+            return data[body + 2 : body + 3] != bytes([components])
+        position = body + (0 if code in _WITHOUT_LENGTH else int.from_bytes(data[body : body + 2]))
+    return False
 
 
 def _bmp_pixels(data: bytes) -> int:

@@ -6,18 +6,28 @@ import time
 from typing import Any
 
 from shared.errors import ItemError
-from shared.imaging.decode import Picture, decode
+from shared.imaging.decode import Picture, decode, open_query_image
 
 
 def deadly_decode(data: bytes, **options: Any) -> Picture:
     """As `decode`, but for data whose last bytes say how it kills its process."""
+    _die(data)
+    return decode(data, **options)
+
+
+def deadly_crop(data: bytes, *options: Any) -> Any:
+    """As `open_query_image`, but for such data."""
+    _die(data)
+    return open_query_image(data, *options)
+
+
+def _die(data: bytes) -> None:
     if data.endswith(b"exit"):
         os._exit(3)
     if data.endswith(b"segv"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if data.endswith(b"corrupt"):
         raise ItemError("corrupt_image", "cut off")
-    return decode(data, **options)
 
 
 def deadly_outcome(data: bytes) -> str:

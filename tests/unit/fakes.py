@@ -90,10 +90,11 @@ class FakeDownloader:
     def __init__(self) -> None:
         self.files: dict[str, bytes | ItemError] = {}
 
-    def get(self, url: str) -> bytes:
+    def get(self, url: str, *, hold: Callable[[int], None]) -> bytes:
         found = self.files.get(url) or ItemError("dns_error", "the host's name is not known")
         if isinstance(found, ItemError):
             raise found
+        hold(len(found))
         return found
 
     def check(self, url: str, timeout_s: float | None = None) -> None:

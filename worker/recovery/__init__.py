@@ -1,1 +1,1 @@
-"""What keeps work from being lost: leases, isolation, the sweeper, rebuilding. Imports no other room."""
+"""What keeps work from being lost: leases, the sweeper, rebuilding. Imports no other room."""

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from shared.embedding import tagging
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
+from shared.imaging.isolation import run_isolated
 from shared.models import Claim, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import unpack
 from worker.encoders import EncoderClock
-from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 

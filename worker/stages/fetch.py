@@ -1,7 +1,6 @@
 """The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode."""
 
 import hashlib
-import os
 import random
 import threading
 import time
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import Picture, Preprocess, decode
+from shared.imaging.isolation import run_isolated
 from shared.models import Claim, Image, Item, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import picture_key, scratch_prefix
 from shared.storage.manifest import read_items
-from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
@@ -34,8 +33,6 @@ DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few sec
 
 log = structlog.get_logger(__name__)
 
-# Downloads wait for others, decoding uses a core and up to 16 bytes a pixel: so many of it at once.
-_decoding = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 _isolated = threading.Lock()
 
 
@@ -83,10 +80,9 @@ def fetch_item(
     """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
         data = _bytes_of(services, limits, item)
-        with _decoding:
-            picture = reader(data)
+        picture = reader(data)
     except (ItemError, HostBusy) as error:
-        return error
+        return error.bare()
     except Unavailable:
         raise
     except MemoryError:

@@ -9,12 +9,12 @@ import numpy as np
 
 from shared.errors import ItemError
 from shared.imaging.decode import is_small_file
+from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import Blobs, picture_key, rows_key
 from shared.storage.parquet import MOVED_PICTURES, Row, Source
-from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 

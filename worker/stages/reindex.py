@@ -117,7 +117,7 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
         except KeyError:
             continue
         except ItemError as error:
-            return error
+            return error.bare()
     return ItemError("encode_error", NOTHING_KEPT)
 
 

@@ -25,6 +25,7 @@ from api.collections import transfers as api_moves
 from api.images.edits import remove_collection
 from api.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
+from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.storage import vector_log
 from shared.storage.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
@@ -43,7 +44,6 @@ from tests.unit.fakes import (
 from tests.unit.stages import StubDispatcher, drain, image
 from worker.pipelines import handler_of
 from worker.recovery import rebuild
-from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import import_ as import_module
 

@@ -16,7 +16,7 @@ import pytest
 
 from shared.download.addresses import AddressPolicy
 from shared.download.downloader import Downloader
-from shared.errors import ConfigError, ItemError
+from shared.errors import ConfigError, ItemError, Unavailable
 from tests.image_server import ImageServer
 
 REFUSED_ADDRESSES = """
@@ -351,6 +351,21 @@ def test_each_misbehaviour_has_its_code(
     path: str, code: str, make: Callable[..., Downloader], server: ImageServer
 ) -> None:
     assert _failure(lambda: make().get(server.url(path))).code == code
+
+
+def test_who_downloads_may_stop_at_any_part(make: Callable[..., Downloader], server: ImageServer) -> None:
+    def hold(count: int) -> None:
+        held.append(count)
+        if sum(held) > 200_000:
+            raise Unavailable("It is too much.")
+
+    held: list[int] = []
+    whole = make().get(server.url("/photo/1.jpg"), hold=held.append)
+    assert sum(held) == len(whole)
+    held.clear()
+    with pytest.raises(Unavailable):
+        make(max_bytes=10**9).get(server.url("/endless"), hold=hold)
+    assert sum(held) < 1_000_000
 
 
 @pytest.mark.parametrize("path", ["/hang", "/slow?s=60", "/slow-headers"])

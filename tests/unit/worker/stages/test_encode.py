@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
+from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack
@@ -19,7 +20,6 @@ from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker.encoders import EncoderClock
-from worker.recovery.isolation import run_isolated
 from worker.stages import encode as encode_stage
 from worker.stages.encode import run
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from shared.download.host_limits import HostLimits
 from shared.errors import BlobsUnavailable, ItemError
+from shared.imaging.decode import Picture
+from shared.imaging.isolation import run_isolated
 from shared.imaging.preprocess import Preprocess
 from shared.models import Item, ItemState, JobStatus, Stage
 from shared.storage.arrays import unpack
@@ -18,7 +22,6 @@ from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.deadly import deadly_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
-from worker.recovery.isolation import run_isolated
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
 from worker.stages import fetch
 from worker.stages.fetch import run
@@ -119,6 +122,26 @@ def test_each_bad_item_fails_alone_with_its_code(services: StubServices) -> None
     assert services.states(job_id) == [FAILED, FAILED, FETCHED, FAILED]
     codes = [error.code for error in services.ledger.get(job_id).errors]
     assert codes == ["http_status", "not_an_image", "internal"]
+
+
+def test_a_picture_that_failed_keeps_neither_its_file_nor_its_pixels(services: StubServices) -> None:
+    """64 of them in a chunk would be gigabytes."""
+
+    class Pixels(bytearray):
+        pass
+
+    def read(data: bytes) -> Picture:
+        pixels = Pixels(data)
+        kept.append(weakref.ref(pixels))
+        raise ItemError("corrupt_image", "cut off") from ValueError(pixels)
+
+    kept: list[weakref.ref[Pixels]] = []
+    services.downloader.pages["http://x/0"] = png(0)
+    limits = HostLimits(services.real.ledger.hosts, 1)
+    found = fetch.fetch_item(services.real, read, limits, "images", Item(source="x", url="http://x/0"))
+    assert isinstance(found, ItemError)
+    assert found.detail == "cut off"
+    assert kept[0]() is None
 
 
 def test_items_that_the_request_refused_or_lost_keep_their_reason(services: StubServices) -> None:

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -21,17 +22,21 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, timeout_s: int) 
 
     Raises an `internal` ItemError when the process died, or hung for `timeout_s`, twice.
     """
-    call = pickle.dumps((function, arguments))
     command = [sys.executable, "-m", __name__, str(timeout_s)]
-    for _ in range(TRIES):
-        try:
-            done = subprocess.run(command, input=call, stdout=subprocess.PIPE, timeout=timeout_s, check=True)
-        except subprocess.SubprocessError:
-            continue
-        result, error = pickle.loads(done.stdout)  # noqa: S301 - written by `_serve`
-        if error is not None:
-            raise error
-        return result
+    with tempfile.TemporaryFile() as call:  # a pipe would take thousands of turns with the other threads
+        pickle.dump((function, arguments), call)
+        for _ in range(TRIES):
+            call.seek(0)
+            try:
+                done = subprocess.run(
+                    command, stdin=call, stdout=subprocess.PIPE, timeout=timeout_s, check=True
+                )
+            except subprocess.SubprocessError:
+                continue
+            result, error = pickle.loads(done.stdout)  # noqa: S301 - written by `_serve`
+            if error is not None:
+                raise error
+            return result
     raise ItemError("internal", "The picture crashed the process that read it, alone and twice.")
 
 

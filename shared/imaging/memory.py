@@ -1,0 +1,120 @@
+"""What decoding takes of a process's memory: an estimate, how much may be at work at once, giving it back.
+
+Decoders take from next to nothing (a JPEG that is read at an eighth of its size) to 16 bytes a pixel, so
+bytes are bounded, not pictures. Small pictures have a share of their own and never wait for large ones.
+"""
+
+import ctypes
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+from shared.errors import Unavailable
+from shared.imaging.decompression_bombs import keeps_coefficients
+
+SMALL_BYTES = 64 * 2**20
+_MIB = 2**20
+_STRIP_BYTES = 8 * 2**22  # of decode's strips, as they come and as RGBA
+# Measured, of 8 bits a channel: what the decoder holds beside the picture, and that. Others hold the latter.
+_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
+_RGB_BYTES = 4  # Pillow's, with or without transparency
+
+
+def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
+    """How many bytes it takes to load an opened picture and to make it `shrink` times smaller, at most."""
+    width, height = image.size
+    pixels, held = width * height, 0
+    if image.format in ("JPEG", "MPO"):
+        if keeps_coefficients(data):
+            held = 2 * len(image.getbands()) * pixels
+        drafted = min(8, 2 ** (shrink.bit_length() - 1))
+        pixels, shrink = pixels // drafted**2, shrink // drafted
+    elif image.format == "TIFF":
+        pixels, held = _tiff(image)
+    held += _BYTES_A_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
+    upright = 2 * _RGB_BYTES * pixels // shrink**2  # made, and turned
+    return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
+
+
+def _tiff(image: Image.Image) -> tuple[int, int]:
+    """Its pixels, or those of a tile that is larger; the bytes of a strip, which may be the whole of it."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    pixels = max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0))
+    bits = tags.get(258, (1,))
+    return pixels, pixels * tags.get(277, 1) * max(bits if isinstance(bits, tuple) else (bits,)) // 8
+
+
+class Budget:
+    """Bytes that may be taken at once, first come, first served, and by as many as there are cores.
+
+    What takes more than there are goes alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
+        self._least = most // max(2, os.cpu_count() or 2)
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taking(self, size: int, wait_s: float | None = None) -> Iterator[None]:
+        """Raises Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
+        size = min(max(size, self._least), self._most)
+        turn = object()
+        with self._changed:
+            self._queue.append(turn)
+            try:
+                taken = self._changed.wait_for(lambda: self._queue[0] is turn and size <= self._free, wait_s)
+                self._free -= size if taken else 0
+            finally:
+                self._queue.remove(turn)
+                self._changed.notify_all()
+        if not taken:
+            raise Unavailable(
+                "Other pictures that take much memory came first, and this one's turn did not come in time: "
+                "try again in some seconds, or send it smaller, which finds the same."
+            )
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+_small, _large = Budget(256 * _MIB), Budget(768 * _MIB)
+
+
+@contextmanager
+def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
+    """The block takes up to `size` bytes, as `footprint` says. Raises as `Budget.taking` does."""
+    if size <= SMALL_BYTES:
+        with _small.taking(size, wait_s):
+            yield
+        return
+    try:
+        with _large.taking(size, wait_s):
+            yield
+    finally:
+        give_back()
+
+
+def give_back() -> None:
+    """Returns freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
+    if _trim is not None:
+        _trim(0)
+
+
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
+        return None
+    return trim
+
+
+_trim = _malloc_trim()

@@ -1,0 +1,175 @@
+"""Pictures in requests: large ones in a process of their own, one after the other, and nobody else waits."""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from api.http import concurrency
+from api.search import pictures
+from shared.imaging.memory import decoding
+from shared.storage.blobs import picture_key
+from tests.unit.api.search.test_routes import crop_vector
+from tests.unit.deadly import deadly_crop
+from tests.unit.fakes import (
+    Api,
+    StubEncoder,
+    Vector,
+    assert_problem,
+    axis,
+    image_id,
+    make_api,
+    picture,
+    wait_until,
+)
+
+URL = "https://example.com/a.png"
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    api = make_api(tmp_path)
+    api.add(1, axis(0))
+    api.downloads[URL] = picture()
+    return api
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a large one."""
+    monkeypatch.setattr(pictures, "SMALL_BYTES", 0)
+    monkeypatch.setattr("shared.imaging.memory.SMALL_BYTES", 0)
+    monkeypatch.setattr(pictures, "WAIT_S", 0.05)
+
+
+def by_upload(api: Api, *files: bytes) -> TestResponse:
+    parts = [(io.BytesIO(data), "a.png") for data in files or (picture(),)]
+    return api.http.post("/v1/search", data={"image": parts})
+
+
+def by_url(api: Api) -> TestResponse:
+    return api.http.post("/v1/search", json={"image_url": URL})
+
+
+def compared(api: Api) -> TestResponse:
+    return api.http.post("/v1/compare", json={"a": {"image_url": URL}, "b": {"image_url": URL}})
+
+
+def explained(api: Api) -> TestResponse:
+    api.services.blobs.put(picture_key("images", image_id(1), "original"), picture())
+    return api.http.get("/v1/explain", query_string={"image_id": image_id(1), "text": "axis 0"})
+
+
+ASKING = [by_upload, by_url, compared, explained]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_elsewhere(reader: Any, data: bytes, *arguments: Any, timeout_s: int) -> Any:
+        seen.append(data)
+        return real(reader, data, *arguments, timeout_s=timeout_s)
+
+    real, seen = pictures.run_isolated, list[bytes]()
+    monkeypatch.setattr(pictures, "run_isolated", run_elsewhere)
+    vectors: list[Vector] = []
+    expected, encode = list(crop_vector(picture())), StubEncoder.encode_images
+
+    def encode_watched(self: StubEncoder, crops: Any) -> Any:
+        vectors.append(encode(self, crops))
+        return vectors[-1]
+
+    monkeypatch.setattr(StubEncoder, "encode_images", encode_watched)
+    monkeypatch.setattr(pictures, "WAIT_S", 30)
+    assert by_upload(api).status_code == 200
+    assert by_url(api).status_code == 200
+    assert seen == [picture()] * 2
+    assert [list(vector[0]) for vector in vectors] == [expected, expected]
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize(("word", "code"), [(b"segv", "internal"), (b"corrupt", "corrupt_image")])
+def test_a_large_picture_that_crashes_its_reader_fails_alone(
+    api: Api, monkeypatch: pytest.MonkeyPatch, word: bytes, code: str
+) -> None:
+    monkeypatch.setattr("api.search.query.open_query_image", deadly_crop)
+    monkeypatch.setattr(pictures, "estimate", lambda *_: 1)
+    monkeypatch.setattr(pictures, "WAIT_S", 30)
+    assert_problem(by_upload(api, picture(), word), 422, code, "/image/1")
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_large_picture_waits_for_others_so_long_and_nobody_waits_for_it(
+    api: Api, ask: Callable[[Api], TestResponse]
+) -> None:
+    with decoding(2**40):
+        response = ask(api)
+        document = assert_problem(response, 503, "unavailable")
+        assert "try again in some seconds" in document["detail"]
+        assert int(response.headers["Retry-After"]) > 0
+        assert api.http.post("/v1/search", json={"text": "axis 0"}).status_code == 200
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_requests_with_pictures_leave_half_of_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Api], TestResponse]
+) -> None:
+    monkeypatch.setattr(concurrency, "THREADS", 4)
+    api = make_api(tmp_path)
+    api.add(1, axis(0))
+    api.downloads[URL] = picture()
+    begun, go_on = [], Event()
+
+    def wait(*_: Any, **__: Any) -> bytes:
+        begun.append(1)
+        assert go_on.wait(30)
+        return picture()
+
+    monkeypatch.setattr(pictures, "_bytes_of", wait)
+    with ThreadPoolExecutor() as threads:
+        for _ in range(2):
+            begun.clear()
+            go_on.clear()
+            two = [threads.submit(ask, api) for _ in range(2)]
+            wait_until(lambda: len(begun) >= 2)
+            document = assert_problem(ask(api), 503, "unavailable")
+            assert "with pictures are open" in document["detail"]
+            assert api.http.post("/v1/search", json={"text": "axis 0"}).status_code == 200
+            go_on.set()
+            assert not [one for one in two if one.result().status_code == 503]
+
+
+def test_files_that_requests_hold_are_bounded_and_one_alone_is_not(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MOST_HELD", 1 << 20)
+    long = picture() + bytes(3 << 20)
+    with pictures._files.holding() as hold:
+        hold(1)
+        assert "take the 1 MiB" in assert_problem(by_upload(api, long), 503, "unavailable")["detail"]
+        assert by_upload(api).status_code == 200
+    assert by_upload(api, long).status_code == 200
+    assert pictures._files._held == 0
+
+
+def test_an_upload_is_read_only_when_its_turn_has_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a form's other pictures take meanwhile lies in the server's temporary files."""
+    at_once, most = [], []
+    read = pictures._read
+
+    def watched(data: bytes, *others: Any) -> Any:
+        at_once.append(data)
+        most.append(len(at_once))
+        found = read(data, *others)
+        at_once.pop()
+        return found
+
+    monkeypatch.setattr(pictures, "_read", watched)
+    assert by_upload(api, *[picture((shade, 0, 0)) for shade in range(8)]).status_code == 200
+    assert len(most) == 8
+    assert max(most) <= pictures._AT_ONCE
