@@ -79,8 +79,14 @@ class ConfigError(ImageSearchError):
 
 
 class ModelUnavailable(ConfigError):
+    """A checkpoint cannot be used; `passing`: the same may succeed later, without a change of its files."""
+
     code = "model_unavailable"
     title = "Model unavailable"
+
+    def __init__(self, detail: str, *, passing: bool = False) -> None:
+        super().__init__(detail)
+        self.passing = passing
 
 
 class InvalidRequest(ImageSearchError):
