@@ -20,6 +20,7 @@ from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, Js
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.urls.redaction import redacted
 from shared.validation import metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
@@ -315,7 +316,9 @@ def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
 
 
 def _failed_item(line: bytes, number: int, message: str) -> Item:
-    shown = line[: 4 * SHOWN_CHARS].decode(errors="replace").strip()[:SHOWN_CHARS]
+    shown = redacted(line.decode(errors="replace").strip())[
+        :SHOWN_CHARS
+    ]  # what is cut off may say what it is
     return Item(source=shown, error=f"invalid_url: Line {number} is malformed: {message}")
 
 

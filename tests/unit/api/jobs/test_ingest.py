@@ -340,6 +340,32 @@ def test_a_late_malformed_line_becomes_a_failed_item(services: Services) -> None
     assert items[1501].url == "http://x"
 
 
+SECRET = "https://u:XYZZY@h/a.jpg?w=1&token=XYZZY"
+SHOWN = "https://REDACTED@h/a.jpg?w=1&token=REDACTED"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: ingest_json(s, OPTIONS, json.dumps({"urls": [SECRET]}).encode()),
+        lambda s: ingest_lines(s, OPTIONS, body_of(json.dumps({"url": SECRET}).encode()), NDJSON),
+        lambda s: ingest_lines(s, OPTIONS, body_of(SECRET.encode()), "text/plain"),
+    ],
+)
+def test_a_url_is_fetched_as_it_is_and_shown_without_its_credentials(services: Services, make: Any) -> None:
+    _, (item,) = items_of(services, make(services))
+    assert (item.url, item.source) == (SECRET, SHOWN)
+
+
+def test_a_malformed_line_is_shown_without_credentials_wherever_it_is_cut_off(services: Services) -> None:
+    good = b'{"url": "http://x"}\n'
+    for length in (10, 180, 195, 300):
+        bad = json.dumps({"url": f"https://u:{'XYZZY' * length}@h/?sig=XYZZY", "what": 1}).encode() + b"\n"
+        job_id = ingest_lines(services, OPTIONS, body_of(good * 1500 + bad), NDJSON)
+        _, items = items_of(services, job_id)
+        assert items[1500].source == '{"url": "https://REDACTED@h/?sig=REDACTED", "what": 1}'
+
+
 @pytest.mark.parametrize("data", [b"", b"\n\n \r\n"])
 def test_a_stream_without_an_item_is_refused(services: Services, data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="no items"):
