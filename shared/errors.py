@@ -14,6 +14,7 @@ ImageSearchError
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
+│   └── TooManyJobs             of his jobs too many have not finished
 ├── Unavailable           503   retryable: a dependency does not answer
 │   ├── LedgerUnavailable, BrokerUnavailable, IndexUnavailable, BlobsUnavailable, ModelNotReady, NewerFormat
 ├── HostBusy                    a foreign host's rate is used up for now (never reaches HTTP)
@@ -203,6 +204,14 @@ class RateLimited(ImageSearchError):
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TooManyJobs(RateLimited):
+    code = "too_many_jobs"
+    title = "Too many unfinished jobs"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after_s=30)
 
 
 class Unavailable(ImageSearchError):

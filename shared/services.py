@@ -27,7 +27,12 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     celery = make_celery(settings)
-    ledger = Ledger(settings.redis_url, job_ttl_s=settings.job_ttl_days * 86_400)
+    ledger = Ledger(
+        settings.redis_url,
+        job_ttl_s=settings.job_ttl_days * 86_400,
+        most_jobs=settings.max_jobs_per_key,
+        most_bytes=settings.max_job_bytes_per_key,
+    )
     return Services(
         settings=settings,
         blobs=Blobs(settings.blob_url),

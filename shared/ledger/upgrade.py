@@ -6,7 +6,8 @@ from shared.formats import FIELD, check_format
 from shared.ledger.scripts import PREFIX
 from shared.models import JobKind, Stage
 
-FORMAT = 2  # 1: scripts knew by its kind which job has a final stage
+# 1: scripts knew by its kind which job has a final stage; 2: jobs counted for nobody
+FORMAT = 3
 
 
 def bring_up_to_date(client: Any) -> None:
@@ -15,8 +16,9 @@ def bring_up_to_date(client: Any) -> None:
     check_format(found, FORMAT, "The job ledger in Redis")
     if found == str(FORMAT):
         return
-    for job_id in client.zrange(f"{PREFIX}jobs", 0, -1):
-        job = f"{PREFIX}job:{job_id}"
-        if client.hget(job, "kind") == JobKind.REINDEX:
-            client.hset(job, mapping={"final_stage": Stage.ENCODE, "incomplete": "1"})
+    if found in (None, "1"):
+        for job_id in client.zrange(f"{PREFIX}jobs", 0, -1):
+            job = f"{PREFIX}job:{job_id}"
+            if client.hget(job, "kind") == JobKind.REINDEX:
+                client.hset(job, mapping={"final_stage": Stage.ENCODE, "incomplete": "1"})
     client.set(PREFIX + FIELD, FORMAT)

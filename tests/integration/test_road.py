@@ -7,6 +7,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.image_server import ImageServer, make_photo
+from tests.integration.conftest import MOST_JOBS
 from tests.sample_files import make_tar
 from tests.stack import Stack
 
@@ -274,7 +276,11 @@ def test_credentials_in_a_url_reach_its_server_and_nobody_else(
         "&url=https%3A%2F%2FREDACTED%40h#access_token=REDACTED"
     )
     urls = [signed("/photo/750.jpg", 1), signed("/photo/750.jpg", 2), signed("/status/404", 1)]
-    urls += [signed("/flaky/750", 1) + "&fails=1", "https://u:XYZZY@example.com/a.jpg", "u:XYZZY@h/a.jpg"]
+    urls += [
+        signed("/flaky/751", 1).replace("?", "?fails=1&"),
+        "https://u:XYZZY@example.com/a.jpg",
+        "u:XYZZY@h/a.jpg",
+    ]
     callback = pictures.url("/callback?token=XYZZY-callback")
     job = ingest(http, urls, callback_url=callback, **where)
     assert (job["counts"]["failed"], job["total"]) == (3, 6)
@@ -309,6 +315,21 @@ def test_credentials_in_a_url_reach_its_server_and_nobody_else(
     assert finished(http, job["job_id"])["counts"]["failed"] == 3
     assert pictures.hits["/status/404"] >= 2, "a retry asks for the URL as it was given"
     assert ingest(http, [signed("/photo/750.jpg", 3)], **where)["counts"]["duplicate"] == 1
+
+
+def test_jobs_made_for_ever_are_kept_up_to_a_number(http: httpx.Client, stack: Stack) -> None:
+    first = ingest(http, ["no url"], collection="many")
+
+    def make(_: int) -> int:
+        return http.post("/v1/jobs", json={"urls": ["no url"], "collection": "many"}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(make, range(MOST_JOBS + 20))) <= {202}
+    assert http.get(f"/v1/jobs/{first['job_id']}").json()["code"] == "job_not_found"
+    page = http.get("/v1/jobs", params={"limit": 1000}).json()
+    assert (len(page["jobs"]), page["next_cursor"]) == (MOST_JOBS, None)
+    folder = stack.data_dir / "blobs" / "jobs"
+    eventually(lambda: len(list(folder.iterdir())) <= MOST_JOBS, "the sweeper deletes their files")
 
 
 def test_search_answers_while_redis_is_down_and_jobs_are_refused_with_503(

@@ -12,6 +12,8 @@ count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 redis.call('DEL', P..'errors:'..id)
 redis.call('ZREM', P..'expiry', id)
+local by = job_field(id, 'by')
+if by then activate(id, by, job_number(id, 'bytes')) end
 redis.call('ZREM', P..'callbacks', id)
 mark_open(id)
 return failed
