@@ -1,20 +1,21 @@
 """`image-search up`: Redis, Chroma, one worker of each role, the sweeper and the API, on one machine."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from deploy.chroma_tenant import DATABASE, secret_tenant
 from deploy.data_folder import Folder, hold
-from deploy.ports import check_port_free, free_port, http_status, in_url, reachable_host
+from deploy.ports import check_port_free, free_port, http_answer, http_status, in_url, reachable_host
 from deploy.supervisor import Child, Supervisor
 from shared.config import PREFIX, Settings
 from shared.download.addresses import AddressPolicy
@@ -83,7 +84,7 @@ def up(
                 _check_ledger(variables["REDIS_URL"])
                 for child in role_children(host, port, fetch_workers, encode_workers):
                     supervisor.start(child)
-                supervisor.wait_until(lambda: http_status(f"{url}/readyz") == 200, "the API", API_START_S)
+                supervisor.wait_until(_search_works(f"{url}/readyz"), "the API", API_START_S)
                 click.echo(f"ready: {url}  (Ctrl-C stops)")
                 supervisor.run()
             except KeyboardInterrupt:
@@ -127,6 +128,21 @@ def _start_services(supervisor: Supervisor, folder: Folder, redis_socket: Path, 
     heartbeat = f"http://127.0.0.1:{chroma_port}/api/v2/heartbeat"
     supervisor.wait_until(lambda: http_status(heartbeat) == 200, "Chroma", SERVICE_START_S)
     click.echo(f"chroma ready (127.0.0.1:{chroma_port})")
+
+
+def _search_works(readyz: str) -> Callable[[], bool]:
+    """Returns what asks whether it does, and says, once each, what is the matter with the model."""
+    told = set()
+
+    def works() -> bool:
+        status, body = http_answer(readyz)
+        why = json.loads(body).get("model", {}).get("detail") if status == 503 else None
+        if why and why not in told:
+            told.add(why)
+            click.echo(f"waiting: {why}")
+        return status == 200
+
+    return works
 
 
 def _redis_command(binary: str, data: Path, redis_socket: Path) -> list[str]:

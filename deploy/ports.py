@@ -8,14 +8,20 @@ from shared.errors import ConfigError
 
 
 def http_status(url: str, timeout_s: float = 5.0) -> int | None:
-    """The status of a GET of a server on this machine (no proxy, no redirects), None without an answer."""
+    """The status of `http_answer`, None without an answer."""
+    return http_answer(url, timeout_s)[0]
+
+
+def http_answer(url: str, timeout_s: float = 5.0) -> tuple[int | None, bytes]:
+    """The status and body of a GET of a server on this machine (no proxy, no redirects); None without one."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request("GET", f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}")
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return None
+        return None, b""
     finally:
         connection.close()
 

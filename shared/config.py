@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     host_rate: float = Field(20.0, gt=0, le=10_000)
     refused_robots_tags: Annotated[list[str], NoDecode] = Field(default_factory=list)
     job_ttl_days: float = Field(7.0, gt=0)
+    max_jobs_per_key: int = Field(10_000, ge=1)
+    max_job_bytes_per_key: int = Field(20 * 2**30, ge=1)
     keep: Literal["rendition", "original", "none"] = "rendition"
     callback_secret: SecretStr | None = None
     tag_vocabulary: Path | None = None

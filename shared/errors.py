@@ -15,6 +15,7 @@ ImageSearchError
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
+│   └── TooManyJobs             of his jobs too many have not finished
 ├── Unavailable           503   retryable: a dependency does not answer
 │   ├── LedgerUnavailable, BrokerUnavailable, BlobsUnavailable, ModelNotReady, NewerFormat
 │   └── IndexUnavailable
@@ -87,8 +88,14 @@ class ConfigError(ImageSearchError):
 
 
 class ModelUnavailable(ConfigError):
+    """A checkpoint cannot be used; `passing`: the same may succeed later, without a change of its files."""
+
     code = "model_unavailable"
     title = "Model unavailable"
+
+    def __init__(self, detail: str, *, passing: bool = False) -> None:
+        super().__init__(detail)
+        self.passing = passing
 
 
 class InvalidRequest(ImageSearchError):
@@ -210,6 +217,14 @@ class RateLimited(ImageSearchError):
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TooManyJobs(RateLimited):
+    code = "too_many_jobs"
+    title = "Too many unfinished jobs"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after_s=30)
 
 
 class Unavailable(ImageSearchError):

@@ -4,10 +4,16 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
 from shared.config import Settings
+from shared.urls.redaction import redacted
 
 CHATTY = ("httpx", "httpcore", "chromadb", "urllib3", "PIL", "celery.worker.strategy", "celery.app.trace")
+
+
+def _redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def configure_logging(settings: Settings) -> None:
@@ -23,6 +29,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _redact,
     ]
     structlog.configure(
         processors=[*shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from shared.urls.redaction import redacted
+
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
 # In the order of the table of typical colours in shared/imaging/colors_and_hash.py.
@@ -69,8 +71,9 @@ class JobStatus(StrEnum):
 class Item:
     """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
 
-    `error` is "code: detail" when the request already showed that it cannot be had. `key` is the user's own
-    name for the item, at most MAX_KEY characters. With `skip_near` the picture is left out where it is a
+    `source` is what is kept and shown of where it comes from: a URL without its credentials, which only `url`
+    has. `error` is "code: detail" when the request already showed that it cannot be had. `key` is the user's
+    own name for the item, at most MAX_KEY characters. With `skip_near` the picture is left out where it is a
     near-duplicate.
     """
 
@@ -81,6 +84,9 @@ class Item:
     metadata: Metadata = field(default_factory=dict)
     key: str | None = None
     skip_near: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", redacted(self.source))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,12 @@ class Services:
 def build_services(settings: Settings, listens_at: str | None = None) -> Services:
     """With `listens_at`, the URL at which the process itself serves."""
     celery = make_celery(settings)
-    ledger = Ledger(settings.redis_url, job_ttl_s=settings.job_ttl_days * 86_400)
+    ledger = Ledger(
+        settings.redis_url,
+        job_ttl_s=settings.job_ttl_days * 86_400,
+        most_jobs=settings.max_jobs_per_key,
+        most_bytes=settings.max_job_bytes_per_key,
+    )
     own = (settings.redis_url, settings.broker_url, settings.chroma_url, settings.url, listens_at)
     return Services(
         settings=settings,

@@ -14,7 +14,7 @@ from celery import Celery, signals
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.checkpoints import resolve_auto, resolve_model
-from shared.errors import ItemError, LedgerUnavailable, Unavailable
+from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_S
@@ -26,7 +26,7 @@ from shared.tasks import TASK_NAMES, make_celery
 from worker.celery_request import AcknowledgedRequest
 from worker.encoders import EncoderClock, Encoders
 from worker.pipelines import handler_of, store_of
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back, wait_for_model
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 
@@ -71,6 +71,9 @@ class Process:
             handler_of(claim)(self, claim)
         except ItemError as error:  # it concerns every item alike
             fail_chunk(self.services, claim, error)
+        except ConfigError as error:  # of the model that the job asks for
+            if not wait_for_model(self.services.ledger, claim, error):
+                fail_chunk(self.services, claim, ItemError("encode_error", error.detail), stops=True)
 
 
 def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
@@ -94,7 +97,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
         def deliver(ref: str) -> None:
             try:
                 process().deliver(stage, ref)
-            except Unavailable as error:
+            except (Unavailable, ConfigError) as error:
                 log.warning("message_left_to_the_sweeper", chunk=ref, reason=error.detail)
 
         return deliver
@@ -122,7 +125,10 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:
         configure_logging(settings)
-        start()  # Celery only logs what this raises; then each message tries again
+        try:
+            start()
+        except ImageSearchError as error:  # Celery only logs what this raises; each message tries again
+            log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
 
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:

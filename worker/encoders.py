@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.config import Settings
 from shared.embedding import tagging
-from shared.errors import ItemError, LedgerUnavailable
+from shared.errors import LedgerUnavailable, ModelUnavailable
 from shared.ledger.ledger import FINAL, Ledger
 from shared.models import Claim
 
@@ -23,14 +23,15 @@ class Encoders:
     def of(self, claim: Claim) -> Any:
         """The encoder that a claim's job asks for.
 
-        Raises ModelUnavailable, and ItemError when it has other weights than where the job was made.
+        Raises ModelUnavailable, also when it has other weights than where the job was made.
         """
         encoder = self._named(claim.options.get("model", self.main.name))
         if claim.payload == FINAL:
             self._other = None
         if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
-            detail = f"This worker has other weights under the name {encoder.name} than the API."
-            raise ItemError("encode_error", detail)
+            raise ModelUnavailable(
+                f"This worker has other weights under the name {encoder.name} than the API has."
+            )
         return encoder
 
     def _named(self, name: str) -> Any:

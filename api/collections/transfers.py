@@ -229,8 +229,8 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
     body = Body(request.environ, parts.settings.max_upload_bytes)
     job_id = new_job_id()
     try:
-        key, digest = _receive(parts, job_id, body)
-        return _accepted(_import(parts, options, job_id, [key], digest))
+        key, digest, size = _receive(parts, job_id, body)
+        return _accepted(_import(parts, options, job_id, [key], digest, uploaded=size))
     except BaseException as error:
         discard(parts, job_id, after=error)
         raise
@@ -238,19 +238,22 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
         body.drain()
 
 
-def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str]:
-    """The key under which the body is stored, and its SHA-256."""
-    key, digest = upload_key(job_id, 0), hashlib.sha256()
+def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str, int]:
+    """The key under which the body is stored, its SHA-256 and its bytes."""
+    key, digest, size = upload_key(job_id, 0), hashlib.sha256(), 0
     with parts.blobs.open_write(key) as file:
         while data := body.read(_READ_BYTES):
             digest.update(data)
             file.write(data)
+            size += len(data)
     if body.truncated:
         raise InvalidRequest("The body broke off before its end; send the file again.")
-    return key, digest.hexdigest()
+    return key, digest.hexdigest(), size
 
 
-def _import(parts: Services, options: Options, job_id: str, keys: list[str], content: str) -> Job:
+def _import(
+    parts: Services, options: Options, job_id: str, keys: list[str], content: str, *, uploaded: int = 0
+) -> Job:
     """Checks the files and starts the job; `content` is what tells this request from another."""
     counts: list[tuple[str, int]] = []
     for key in keys:
@@ -269,6 +272,7 @@ def _import(parts: Services, options: Options, job_id: str, keys: list[str], con
         job_id,
         (Item(source=f"row {number}") for number in range(total)),
         digest=digest_of(["import", content], options),
+        uploaded=uploaded,
         chunk_size=CHUNK_ROWS,
         kind=JobKind.IMPORT,
         job_options={"model": encoder().name, "fingerprint": encoder().fingerprint},

@@ -18,7 +18,10 @@ LoadEncoder = Callable[[Services], Encoder]
 
 
 class EncoderLoader:
-    """Loads and warms the encoder in a daemon thread, again and again until it succeeds."""
+    """Loads and warms the encoder in a daemon thread, again and again until it succeeds.
+
+    What Encoder.load has refused for good it refuses again at once: that costs nothing and is not logged.
+    """
 
     def __init__(self, load: Callable[[], Encoder], *, retry_s: float = _RETRY_SECONDS) -> None:
         self._load = load
@@ -49,8 +52,9 @@ class EncoderLoader:
                 encoder = self._load()
                 encoder.warm()
             except ImageSearchError as error:
+                if error.detail != self._failure:
+                    log.error("the model cannot be loaded", detail=error.detail)  # noqa: TRY400
                 self._failure = error.detail
-                log.error("the model cannot be loaded", detail=error.detail, retry_s=self._retry_s)  # noqa: TRY400
             except Exception:
                 self._failure = "The model cannot be loaded; the server's log says why."
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)

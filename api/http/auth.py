@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, current_app, g, request
+from flask import Flask, current_app, g, has_request_context, request
 from structlog.contextvars import bind_contextvars
 
 from shared.api_keys import ApiKey, Scope, find_key, read_keys
@@ -136,6 +136,12 @@ def caller_key() -> ApiKey | None:
     """The key that came with this request, if it is a known one."""
     found: ApiKey | None = g.get("caller_key")
     return found
+
+
+def caller_id() -> str:
+    """The id of that key; empty without one, also where there is no request."""
+    key = caller_key() if has_request_context() else None
+    return key.id if key else ""
 
 
 def require_scopes(app: Flask) -> None:

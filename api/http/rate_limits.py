@@ -18,7 +18,7 @@ from shared.config import NO_RATE_LIMIT, Settings
 from shared.errors import RateLimited
 from shared.ledger.scripts import PREFIX
 
-# Keys that are guessed, an address. A caller with a known key is not stopped by those of its neighbours.
+# Keys that are guessed, an address. They stop neither a caller with a known key nor what anybody may read.
 FAILURES = "60/minute"
 UNLIMITED_ENDPOINTS = frozenset({"health.healthz", "health.readyz"})
 _STORAGE_OPTIONS: Any = {
@@ -34,7 +34,7 @@ def install(app: Flask, settings: Settings) -> None:
     """To be installed between `auth.identify_callers` and `auth.require_scopes`."""
     limits: list[Any] = [
         ApplicationLimit(
-            FAILURES, scope="failures", key_function=_address, exempt_when=_is_known, deduct_when=_is_failure
+            FAILURES, scope="failures", key_function=_address, exempt_when=_no_guess, deduct_when=_is_failure
         )
     ]
     if settings.rate_limit != NO_RATE_LIMIT:
@@ -63,8 +63,11 @@ def _is_unlimited() -> bool:
 
 
 def _caller() -> str:
+    """Of an address without a known key, the page and the documents are counted apart from what needs one."""
     key = auth.caller_key()
-    return f"key:{key.id}" if key else _address()
+    if key is not None:
+        return f"key:{key.id}"
+    return f"public:{_address()}" if _is_public() else _address()
 
 
 def _address() -> str:
@@ -77,8 +80,12 @@ def _address() -> str:
     return f"address:{getattr(address, 'ipv4_mapped', None) or address}"
 
 
-def _is_known() -> bool:
-    return auth.caller_key() is not None
+def _is_public() -> bool:
+    return request.endpoint in auth.PUBLIC_ENDPOINTS
+
+
+def _no_guess() -> bool:
+    return auth.caller_key() is not None or _is_public()
 
 
 def _is_failure(response: Response) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from api.http import auth
 from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
 from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
@@ -20,6 +21,7 @@ from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, Js
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.urls.redaction import redacted
 from shared.validation import MAX_SOURCE, metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
@@ -39,6 +41,7 @@ class Options:
     callback_url: str | None
     idempotency_key: str | None
     on_near_duplicate: str = "keep"
+    made_by: str = ""  # the id of the caller's API key, if he has one
 
     def applied(self, item: Item) -> Item:
         """The item with what the options say of each."""
@@ -72,7 +75,7 @@ def check_options(
         raise InvalidRequest(
             f"on_near_duplicate {message}.", [{"pointer": "/on_near_duplicate", "message": message}]
         )
-    return Options(collection, callback_url, idempotency_key, on_near_duplicate or "keep")
+    return Options(collection, callback_url, idempotency_key, on_near_duplicate or "keep", auth.caller_id())
 
 
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
@@ -142,12 +145,13 @@ def launch(
     *,
     digest: str,
     truncated: bool = False,
+    uploaded: int = 0,
     chunk_size: int | None = None,
     kind: JobKind = JobKind.INGEST,
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
 ) -> str:
-    """Writes the manifest, creates the job and starts it.
+    """Writes the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
 
     Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
     Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
@@ -169,6 +173,8 @@ def launch(
             kind=kind,
             options=job_options,
             final_stage=final_stage,
+            made_by=options.made_by,
+            size=writer.size + uploaded,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)
@@ -205,7 +211,7 @@ class _GrowingJob:
         self._digest = digest
         self.job_id = new_job_id()
         self._writer = ManifestWriter(services.blobs, self.job_id)
-        self._committed = 0
+        self._committed = self._committed_bytes = 0
         self._last_commit = monotonic()
         self.started = False
         self.over = False
@@ -235,13 +241,15 @@ class _GrowingJob:
                 reading=True,
                 chunk_size=self._services.settings.chunk_size,
                 idempotency=(key, self._digest) if key else None,
+                made_by=self._options.made_by,
+                size=self._writer.size,
             )
             if owner != self.job_id:
                 discard(self._services, self.job_id)
                 self.job_id, self.over = owner, True
                 return
             self.started = True
-        self._committed = self.count
+        self._committed, self._committed_bytes = self.count, self._writer.size
         self._last_commit = monotonic()
         self._services.dispatcher.pump()
 
@@ -259,7 +267,7 @@ class _GrowingJob:
         if missing <= 0:
             return
         try:
-            self._services.ledger.extend(self.job_id, missing)
+            self._services.ledger.extend(self.job_id, missing, self._writer.size - self._committed_bytes)
         except JobFinished:
             self.over = True
 
@@ -319,7 +327,9 @@ def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
 
 
 def _failed_item(line: bytes, number: int, message: str) -> Item:
-    shown = line[: 4 * SHOWN_CHARS].decode(errors="replace").strip()[:SHOWN_CHARS]
+    shown = redacted(line.decode(errors="replace").strip())[
+        :SHOWN_CHARS
+    ]  # what is cut off may say what it is
     return Item(source=shown, error=f"invalid_url: Line {number} is malformed: {message}")
 
 

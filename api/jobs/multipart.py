@@ -50,6 +50,7 @@ class _Received:
     hashes: list[list[str]] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     archive: bool = False
+    size: int = 0  # of what was stored, in bytes
 
 
 def ingest_multipart(
@@ -79,7 +80,9 @@ def ingest_multipart(
     except BaseException as error:
         discard(services, job_id, after=error)
         raise
-    return launch(services, options, job_id, items, digest=digest, truncated=body.truncated)
+    return launch(
+        services, options, job_id, items, digest=digest, truncated=body.truncated, uploaded=received.size
+    )
 
 
 def _receive(services: Services, job_id: str, part: _Part, received: _Received) -> None:
@@ -124,6 +127,7 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
     if data is not None:
         upload = upload_key(job_id, index)
         services.blobs.put(upload, data)
+        received.size += len(data)
     received.files.append((display_name(name) or f"file {index}", upload))
 
 

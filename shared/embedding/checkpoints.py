@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ _SMALL_FILES = ("*.json", "*.txt")
 _HUB_TIMEOUT_S = 3.0  # of one request
 _HUB_DEADLINE_S = 10.0  # of the whole first contact, name look-up and retries included
 _FINGERPRINT_DIGITS = 16
-_REMEDY = f"set IMAGE_SEARCH_MODEL to a CLIP checkpoint's folder or Hugging Face id, or to `{STARTER}`"
+_MAX_HEAD_BYTES = 100 * 2**20  # safetensors reads no longer one
+REMEDY = f"set IMAGE_SEARCH_MODEL to a CLIP checkpoint's folder or Hugging Face id, or to `{STARTER}`"
 
 log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ def resolve_model(model: str) -> Path:
     if (folder / "config.json").is_file():
         return _checked(folder, model)
     if folder.is_dir() or model.startswith((".", "/", "~")):
-        raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {_REMEDY}.")
+        raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {REMEDY}.")
     return _checked(_cached(model) or _downloaded(model), model)
 
 
@@ -85,25 +87,41 @@ def fingerprint(folder: Path) -> str:
     the bytes of the weight files in name order. Moving the folder keeps it; saving the same weights in
     another format changes it.
     """
-    config = _config(folder)
-    vision: JsonObject = config.get("vision_config") or {}
-    head = {
-        "dimension": config.get("projection_dim", 512),
-        "preprocess": Preprocess.from_checkpoint(folder).to_json(),
-        "hidden_act": vision.get("hidden_act", "quick_gelu"),
-        "heads": vision.get("num_attention_heads", 12),
-        "layer_norm_eps": vision.get("layer_norm_eps", 1e-5),
-    }
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_head(folder), sort_keys=True).encode())
     for path in weight_files(folder):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:_FINGERPRINT_DIGITS]
 
 
+def _head(folder: Path) -> JsonObject:
+    config = _config(folder)
+    vision: JsonObject = config.get("vision_config") or {}
+    return {
+        "dimension": config.get("projection_dim", 512),
+        "preprocess": Preprocess.from_checkpoint(folder).to_json(),
+        "hidden_act": vision.get("hidden_act", "quick_gelu"),
+        "heads": vision.get("num_attention_heads", 12),
+        "layer_norm_eps": vision.get("layer_norm_eps", 1e-5),
+    }
+
+
 def dimension(folder: Path) -> int:
     """How many numbers a vector of the checkpoint has."""
     return int(_config(folder).get("projection_dim", 512))
+
+
+def files_of(model: str) -> list[tuple[str, int, int]]:
+    """Tells whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
+    folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
+    if not folder.is_dir() and (cached := _cache_folder(model)):
+        folder = cached
+    found = []
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            state = path.stat()
+            found.append((path.name, state.st_size, state.st_ctime_ns))
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -134,7 +152,7 @@ def _decide() -> str:
     try:
         resolve_model(DEFAULT_MODEL)
     except ModelUnavailable as error:
-        reason = error.detail
+        reason, passing = error.detail, error.passing
     else:
         log.info("model chosen", model=DEFAULT_MODEL)
         return DEFAULT_MODEL
@@ -142,7 +160,8 @@ def _decide() -> str:
         resolve_model(STARTER)
     except ModelUnavailable:
         raise ModelUnavailable(
-            f"{reason.removesuffix('.')} (`auto` tried it, and this build carries no `{STARTER}` model)."
+            f"{reason.removesuffix('.')} (`auto` tried it, and this build carries no `{STARTER}` model).",
+            passing=passing,
         ) from None
     log.warning(
         f"using the {STARTER} model: good at emoji, icons and clip art, weak on photographs",
@@ -154,7 +173,7 @@ def _decide() -> str:
 
 def _checked(folder: Path, model: str) -> Path:
     if fault := _fault(folder):
-        raise ModelUnavailable(f"The model {model} cannot be used: {fault}; {_REMEDY}.")
+        raise ModelUnavailable(f"The model {model} cannot be used: {fault}; {REMEDY}.")
     return folder
 
 
@@ -163,7 +182,9 @@ def _fault(folder: Path) -> str | None:
         kind = _config(folder).get("model_type")
     except (OSError, ValueError):
         return "its config.json cannot be read"
-    return _missing(folder) if kind == "clip" else f"it is of type {kind!r}, not a CLIP model"
+    if kind != "clip":
+        return f"it is of type {kind!r}, not a CLIP model"
+    return _missing(folder) or _misshapen(folder)
 
 
 def _missing(folder: Path) -> str | None:
@@ -183,6 +204,32 @@ def _missing(folder: Path) -> str | None:
     return None
 
 
+def _misshapen(folder: Path) -> str | None:
+    try:
+        _head(folder)
+        dimension(folder)
+    except ModelUnavailable as error:
+        return error.detail.rstrip(".")
+    except (AttributeError, TypeError, ValueError):
+        return "its config.json cannot be read"
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors" and not _whole(path):
+            return f"its weights are damaged ({path.name} is not as long as it says: get it again)"
+    return None
+
+
+def _whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its head says: one whose copy broke off is not."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(length, _MAX_HEAD_BYTES)))
+        ends = [tensor["data_offsets"][1] for name, tensor in head.items() if name != "__metadata__"]
+        return 8 + length + max(ends, default=0) == path.stat().st_size
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return False
+
+
 def _config(folder: Path) -> JsonObject:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not isinstance(config, dict):
@@ -191,15 +238,18 @@ def _config(folder: Path) -> JsonObject:
 
 
 def _cached(model: str) -> Path | None:
+    folder = _cache_folder(model)
+    return None if folder is None or _fault(folder) is not None else folder
+
+
+def _cache_folder(model: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only a hub id needs the client
 
     try:
         config = try_to_load_from_cache(model, "config.json")
     except ValueError:  # no hub id: the download says so
         return None
-    if not isinstance(config, str) or _fault(Path(config).parent) is not None:
-        return None
-    return Path(config).parent
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _downloaded(model: str) -> Path:
@@ -208,8 +258,13 @@ def _downloaded(model: str) -> Path:
     except ModelUnavailable:
         raise
     except Exception as error:  # the hub's client raises its own, its HTTP library's and the file system's
-        reason = _hub_reason(error)
-        raise ModelUnavailable(f"The model {model} cannot be had: {reason}; {_REMEDY}.") from error
+        reason = _hub_refusal(error)
+        told = reason or (
+            f"it is not in the cache and cannot be downloaded from the model hub ({type(error).__name__})"
+        )
+        raise ModelUnavailable(
+            f"The model {model} cannot be had: {told}; {REMEDY}.", passing=reason is None
+        ) from error
 
 
 def _download(model: str) -> Path:
@@ -219,7 +274,7 @@ def _download(model: str) -> Path:
     info = _ask_hub(model)
     kind = (info.config or {}).get("model_type", "clip")
     if kind != "clip":
-        raise ModelUnavailable(f"The model {model} is of type {kind!r}, not a CLIP model; {_REMEDY}.")
+        raise ModelUnavailable(f"The model {model} is of type {kind!r}, not a CLIP model; {REMEDY}.")
     sizes: dict[str, int] = {file.rfilename: file.size or 0 for file in info.siblings or []}
     weights = next((pattern for pattern in _WEIGHTS if fnmatch.filter(sizes, pattern)), _WEIGHTS[0])
     patterns = [*_SMALL_FILES, weights]
@@ -246,7 +301,8 @@ def _ask_hub(model: str) -> Any:
     return answer.result(timeout=_HUB_DEADLINE_S)
 
 
-def _hub_reason(error: Exception) -> str:
+def _hub_refusal(error: Exception) -> str | None:
+    """Why the hub never gives the model; None where it may, later."""
     from huggingface_hub import errors  # noqa: PLC0415
 
     if isinstance(error, errors.HFValidationError):
@@ -257,4 +313,4 @@ def _hub_reason(error: Exception) -> str:
         return "the hub has no such model, or it is private and HF_TOKEN is not set"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
-    return f"it is not in the cache and cannot be downloaded from the model hub ({type(error).__name__})"
+    return None

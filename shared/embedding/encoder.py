@@ -10,6 +10,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.embedding.checkpoints import resolve_model
+from shared.embedding.refusals import refusing
 from shared.embedding.towers import (
     Towers,
     choose_device,
@@ -18,7 +19,7 @@ from shared.embedding.towers import (
     one_core_a_call,
     read_checkpoint,
 )
-from shared.errors import ImageSearchError, ItemError, ModelUnavailable, Unavailable
+from shared.errors import ItemError, Unavailable
 
 if TYPE_CHECKING:
     from shared.embedding.towers import Features, Rows
@@ -52,6 +53,7 @@ class Encoder:
         self.precision = precision
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
+        self._asked = (name, self.device, precision)
         self._turns = threading.BoundedSemaphore(at_once)
         self._image_lock = threading.Lock() if towers.int8 else self._turns
 
@@ -70,23 +72,21 @@ class Encoder:
         One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
         torch then uses one a call in this whole process, however many encoders it has.
 
-        Raises ModelUnavailable, and ConfigError for a device or precision that is not there.
+        Raises ModelUnavailable, and ConfigError for a device or precision that is not there. What was refused
+        for good is not read again until its files change, or ten minutes have passed.
         """
-        folder = resolve_model(model)
-        device = choose_device(device)
-        precision = choose_precision(precision, device)
-        try:
+        asked = (model, device, precision)
+        with refusing(*asked):
+            folder = resolve_model(model)
+            device = choose_device(device)
+            precision = choose_precision(precision, device)
             clip, tokenizer = read_checkpoint(folder)
             at_once = one_core_a_call() if one_core_each and device == "cpu" else 1
             towers = Towers(clip, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(
                 towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
             )
-        except ImageSearchError:
-            raise
-        except Exception as error:  # safetensors, pickle, json, torch and transformers each raise their own
-            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
-            raise ModelUnavailable(f"The model {model} cannot be loaded: {reason}.") from error
+            encoder._asked = asked
         log.info(
             "model loaded", model=model, fingerprint=encoder.fingerprint, device=device, precision=precision
         )
@@ -134,9 +134,13 @@ class Encoder:
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Runs both towers once: proves that they work and takes their first call's cost."""
-        self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
-        self.encode_texts(["a photo"])
+        """Runs both towers once: proves that they work and takes their first call's cost.
+
+        Raises ModelUnavailable, also at the next `load`, where they do not.
+        """
+        with refusing(*self._asked):
+            self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
+            self.encode_texts(["a photo"])
 
     def _in_batches(
         self, count: int, features: "Features", shape: tuple[int, ...] | None = None

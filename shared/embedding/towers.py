@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # torch has one class for a GPU's memory; its CPU and MPS allocators, cuBLAS and cuDNN (…_STATUS_ALLOC_FAILED)
 # and OpenVINO raise plain RuntimeErrors.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|not enough memory|can't allocate memory|failed to allocate|bad_alloc|_ALLOC_FAILED",
+    r"out ?of ?memory|not enough memory|can(no|')t allocate memory|failed to allocate|bad_alloc"
+    r"|_ALLOC_FAILED",
     re.IGNORECASE,
 )
 
@@ -87,7 +88,7 @@ class Towers:
                 unit = torch.nn.functional.normalize(features(rows), dim=-1).float()
                 vectors = unit.to("cpu", non_blocking=self._cuda)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            if is_out_of_memory(error):
                 return None
             raise
         copied = torch.cuda.current_stream(self.device).record_event() if self._cuda else None
@@ -175,6 +176,10 @@ class Towers:
             bf16=self._dtype is torch.bfloat16,
             threads=max(at_once, torch.get_num_threads()),
         )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def read_checkpoint(folder: Path) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
 """The collections in Chroma.
 
-Imports `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `validation`.
+Imports `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `urls`, `validation`.
 """

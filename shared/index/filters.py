@@ -14,6 +14,7 @@ from functools import cached_property
 from shared.errors import FieldError, InvalidRequest
 from shared.models import Image, JsonObject
 from shared.rfc3339 import parse_rfc3339
+from shared.urls.redaction import redacted
 from shared.validation import FIELDS, METADATA_NAME, Kind, is_unicode
 from shared.validation import pointer as pointer_to
 
@@ -297,7 +298,9 @@ class _Parser:
         else:
             return self._fault(pointer, f"`{op}` takes a list of at most {MAX_VALUES} values.")
         checked = [self._value(field, value, at) for value, at in zip(values, pointers, strict=True)]
-        matches = In(field, tuple(value for value in checked if value is not None))
+        if field == "source":  # is kept without a URL's credentials, but for what an earlier version kept
+            checked += [redacted(value) for value in checked if isinstance(value, str)]
+        matches = In(field, tuple(dict.fromkeys(value for value in checked if value is not None)))
         return Not(matches) if op in ("ne", "nin") else matches
 
     def _range(self, field: str, op: str, operand: object, pointer: str) -> Where:

@@ -18,6 +18,7 @@ from shared.errors import (
     JobNotFound,
     JobRunning,
     NothingToRetry,
+    TooManyJobs,
 )
 from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
@@ -66,8 +67,19 @@ class Ledger:
     newer version.
     """
 
-    def __init__(self, url: str, *, job_ttl_s: float = 7 * 86_400, client: Any = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        job_ttl_s: float = 7 * 86_400,
+        most_jobs: int = 10_000,
+        most_bytes: int = 20 * 2**30,
+        client: Any = None,
+    ) -> None:
+        """`most_jobs`, and `most_bytes` of their items and uploads, are kept of each API key."""
         self._job_ttl_s = job_ttl_s
+        self._most_jobs = most_jobs
+        self._most_bytes = most_bytes
         self._redis = Connection(url, client)
         self.callbacks = CallbackLedger(self._redis)
         self.hosts = HostLedger(self._redis)
@@ -92,8 +104,14 @@ class Ledger:
         kind: JobKind = JobKind.INGEST,
         options: JsonObject | None = None,
         final_stage: Stage | None = None,
+        made_by: str = "",
+        size: int = 0,
     ) -> str:
         """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+
+        It counts, with the `size` in bytes of its items and uploads, for the API key with the id `made_by`;
+        of that one's jobs those that finished first are forgotten to make room. Raises TooManyJobs when there
+        are none.
 
         With `final_stage` it has one more chunk, beyond its items and at that stage, once no item is open:
         its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
@@ -107,22 +125,36 @@ class Ledger:
             "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_S,
             "ttl": self._job_ttl_s, "idempotency_key": key, "digest": digest,
             "idempotency_ttl": IDEMPOTENCY_TTL_S, "most_items": MAX_JOB_ITEMS, "kind": kind,
-            "options": json.dumps(options or {}), "final_stage": final_stage or "",
+            "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
+            "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
+        if isinstance(answer, list):
+            raise self._too_many(answer[0])
         return _same_request(answer, digest)
+
+    def _too_many(self, limit: str) -> TooManyJobs:
+        if limit == "jobs":
+            of = f"{self._most_jobs:,} jobs (IMAGE_SEARCH_MAX_JOBS_PER_KEY)"
+        else:
+            of = f"{self._most_bytes:,} bytes of items and uploads (IMAGE_SEARCH_MAX_JOB_BYTES_PER_KEY)"
+        return TooManyJobs(
+            f"More than {of} of one API key would be unfinished: wait for some to finish, or cancel some."
+        )
 
     def idempotent_job(self, key: str, digest: str) -> str | None:
         """The job that `key` made, if any. Raises IdempotencyMismatch when it was made by another request."""
         answer = self._redis.call("get", f"{PREFIX}idem:{key}")
         return None if answer is None else _same_request(answer, digest)
 
-    def extend(self, job_id: str, count: int) -> None:
-        """`count` more items of a streamed body are in the manifest.
+    def extend(self, job_id: str, count: int, size: int = 0) -> None:
+        """`count` more items of a streamed body, of `size` bytes, are in the manifest.
 
-        Raises JobFinished when the job was cancelled or its reader given up for lost.
+        Raises JobFinished when the job was cancelled or its reader given up for lost, and TooManyJobs.
         """
-        answer = self._redis.run("extend", job_id, count, READING_LEASE_S)
+        answer = self._redis.run("extend", job_id, count, READING_LEASE_S, size, self._most_bytes)
+        if answer == -2:
+            raise self._too_many("bytes")
         if answer == 0:
             raise JobFinished(f"Job {job_id} takes no more items: it was cancelled or its body timed out.")
         _check_found(answer, job_id)

@@ -3,17 +3,21 @@
 Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
 
     job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
-                             final_stage, finish, incomplete, result, c0..c5 (items per state), …
+                             final_stage, finish, incomplete, result, c0..c5 (items per state), by and
+                             bytes (the key that made it, the bytes of its items and uploads), …
     states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     jobs             zset    every job by creation time
+    active:<key id>  set     the jobs of an API key, or of those without one, that have not finished
+    kept:<key id>    zset    those that have, by the time at which they did
+    held             hash    <key id> -> bytes of all of these, <key id>:active of those not finished
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     stage:<stage>    zset    chunks at a stage by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
-    expiry           zset    finished jobs by the time at which they are deleted
+    expiry           zset    finished jobs by the time at which they, or what is left of them, are deleted
     callbacks:<host> zset    finished jobs whose callback that host is to get, by the time of the next try
     calling:<host>   zset    those whose call is under way, by the time at which it is given up for lost
     receivers:<lane> zset    hosts with any of these, by the time of their turn (callbacks.py)

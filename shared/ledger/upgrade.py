@@ -7,7 +7,9 @@ from shared.ledger import scripts
 from shared.ledger.scripts import PREFIX
 from shared.models import JobKind, Stage
 
-FORMAT = 3  # 1: scripts knew by its kind which job has a final stage; 2: all callbacks stood in one line
+# 1: scripts knew by its kind which job has a final stage; 2: all callbacks stood in one line, and jobs
+# counted for nobody
+FORMAT = 3
 
 
 def bring_up_to_date(client: Any) -> None:

@@ -1,1 +1,4 @@
-"""The blob store and its formats. Imports `errors`, `formats`, `ledger`, `models`, `validation`."""
+"""The blob store and its formats.
+
+Imports `errors`, `formats`, `ledger`, `models`, `urls`, `validation`.
+"""

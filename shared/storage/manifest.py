@@ -22,7 +22,8 @@ class ManifestWriter:
     """Writes items in order, SEGMENT_ITEMS a file.
 
     An item may be enqueued once a `flush` after its `add` has returned; a file that was flushed before it
-    was full is written again, whole, when more comes. Holds at most one file's items in memory.
+    was full is written again, whole, when more comes. Holds at most one file's items in memory. `size` is
+    what all items take, in bytes.
     """
 
     def __init__(self, blobs: Blobs, job_id: str) -> None:
@@ -30,13 +31,14 @@ class ManifestWriter:
         self._job_id = job_id
         self._lines: list[bytes] = []
         self._dirty = False
-        self.count = 0
+        self.count = self.size = 0
 
     def add(self, item: Item) -> None:
         if self.count % SEGMENT_ITEMS == 0:
             self.flush()
             self._lines = []
         self._lines.append(_item_line(item))
+        self.size += len(self._lines[-1])
         self.count += 1
         self._dirty = True
 

@@ -24,6 +24,7 @@ from pyarrow import parquet
 from shared.errors import FieldError, InvalidRequest
 from shared.formats import check_format
 from shared.models import MAX_KEY, PHASH, RANGES, Image, JsonObject, in_range
+from shared.urls.redaction import redacted
 from shared.validation import MAX_SOURCE, metadata_faults
 
 HEADER = b"image_search"
@@ -239,6 +240,8 @@ def _row(record: JsonObject | None, header: Header) -> Row | str:
             return f"{name}: {fault}."
     if not abs(float(np.linalg.norm(record["vector"])) - 1) < UNIT_TOLERANCE:  # false for NaN too
         return "vector: it must be of finite numbers and of length 1."
+    values["source"] = redacted(values["source"])
+    values["sources"] = list(dict.fromkeys(map(redacted, values["sources"])))
     names = [name for name in MOVED_PICTURES if record.get(name) is not None]
     return Row(Image(**values), record["vector"], {name: record[name] for name in names})
 

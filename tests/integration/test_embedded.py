@@ -50,11 +50,31 @@ def test_the_data_folder_is_nobody_elses(stack: Stack) -> None:
     assert open_to_others == []
 
 
-@pytest.mark.parametrize("header", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "SCRIPT_NAME",
+        "PATH_INFO",
+        "REMOTE_ADDR",
+        "Remote-Addr",
+        "X-Script-Name",
+        "X-Original-URL",
+        "X-HTTP-Method-Override",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Ssl",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+    ],
+)
 def test_what_only_a_trusted_forwarder_may_say_is_ignored(stack: Stack, header: str) -> None:
-    answer = httpx.get(f"{stack.url}/healthz", headers={header: "/elsewhere"})
-    assert answer.status_code == 200
-    assert answer.json() == {"status": "ok"}
+    for path in ("/healthz", "/", "/docs", "/openapi.json"):
+        plain, claimed = (httpx.get(stack.url + path, headers=h) for h in ({}, {header: "/elsewhere"}))
+        assert (claimed.status_code, claimed.text) == (200, plain.text), path
+    answer = httpx.post(f"{stack.url}/v1/jobs", json={}, headers={header: "203.0.113.5"})
+    marked = header.startswith("X-Forwarded")  # such a request came through a proxy, so no key is no service
+    assert answer.status_code == (403 if marked else 422)
 
 
 def _wait_for_workers(stack: Stack) -> None:

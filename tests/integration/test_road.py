@@ -7,6 +7,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.image_server import ImageServer, make_photo
+from tests.integration.conftest import MOST_JOBS
 from tests.sample_files import make_tar
 from tests.stack import Stack
 
@@ -277,6 +279,76 @@ def test_a_callback_gets_the_final_status_signed(http: httpx.Client, pictures: I
     refused = http.post("/v1/jobs", json=blocked)
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "/callback_url"
+
+
+def test_credentials_in_a_url_reach_its_server_and_nobody_else(
+    http: httpx.Client, stack: Stack, pictures: ImageServer
+) -> None:
+    where = {"collection": "signed"}
+
+    def signed(path: str, number: int) -> str:
+        query = f"w=64&h=64&X-Amz-Signature=XYZZY{number}&%74oken=XYZZY&url=https%3A%2F%2Fu%3AXYZZY%40h"
+        return pictures.url(f"{path}?{query}#access_token=XYZZY")
+
+    shown = pictures.url(
+        "/photo/750.jpg?w=64&h=64&X-Amz-Signature=REDACTED&%74oken=REDACTED"
+        "&url=https%3A%2F%2FREDACTED%40h#access_token=REDACTED"
+    )
+    urls = [signed("/photo/750.jpg", 1), signed("/photo/750.jpg", 2), signed("/status/404", 1)]
+    urls += [
+        signed("/flaky/751", 1).replace("?", "?fails=1&"),
+        "https://u:XYZZY@example.com/a.jpg",
+        "u:XYZZY@h/a.jpg",
+    ]
+    callback = pictures.url("/callback?token=XYZZY-callback")
+    job = ingest(http, urls, callback_url=callback, **where)
+    assert (job["counts"]["failed"], job["total"]) == (3, 6)
+    assert pictures.hits["/photo/750.jpg"] == 2
+    hit = http.post("/v1/search", json={"image_url": urls[0], **where}).json()["results"][0]
+    assert hit["source"] == shown
+    told = {
+        path: http.get(path, params={**where, **more}).text
+        for path, more in {
+            f"/v1/jobs/{job['job_id']}": {},
+            f"/v1/jobs/{job['job_id']}/items": {},
+            f"/v1/jobs/{job['job_id']}/events": {},
+            "/v1/jobs": {},
+            "/v1/images": {"filters": json.dumps({"source": urls[1]})},
+            f"/v1/images/{hit['id']}": {},
+            f"/v1/images/{hit['id']}/similar": {},
+            "/v1/duplicates": {"threshold": "0.5"},
+            "/v1/system": {},
+        }.items()
+    }
+    assert json.loads(told[f"/v1/images/{hit['id']}"])["sources"] == [shown]
+    assert [image["id"] for image in json.loads(told["/v1/images"])["images"]] == [hit["id"]]
+    moved = http.post("/v1/collections/signed/export").json()["job_id"]
+    assert finished(http, moved)["status"] == "succeeded"
+    told["export"] = http.get(f"/v1/jobs/{moved}/export").content.decode("latin-1")
+    calls = eventually(lambda: [c for c in pictures.posts if "XYZZY-callback" in c[0]], "the callback comes")
+    told["callback"] = calls[0][2].decode()
+    assert not {path for path, text in told.items() if "XYZZY" in text}
+    assert "XYZZY" not in stack.logs()
+    again = http.post(f"/v1/jobs/{job['job_id']}/retry")
+    assert again.status_code == 202
+    assert finished(http, job["job_id"])["counts"]["failed"] == 3
+    assert pictures.hits["/status/404"] >= 2, "a retry asks for the URL as it was given"
+    assert ingest(http, [signed("/photo/750.jpg", 3)], **where)["counts"]["duplicate"] == 1
+
+
+def test_jobs_made_for_ever_are_kept_up_to_a_number(http: httpx.Client, stack: Stack) -> None:
+    first = ingest(http, ["no url"], collection="many")
+
+    def make(_: int) -> int:
+        return http.post("/v1/jobs", json={"urls": ["no url"], "collection": "many"}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(make, range(MOST_JOBS + 20))) <= {202}
+    assert http.get(f"/v1/jobs/{first['job_id']}").json()["code"] == "job_not_found"
+    page = http.get("/v1/jobs", params={"limit": 1000}).json()
+    assert (len(page["jobs"]), page["next_cursor"]) == (MOST_JOBS, None)
+    folder = stack.data_dir / "blobs" / "jobs"
+    eventually(lambda: len(list(folder.iterdir())) <= MOST_JOBS, "the sweeper deletes their files")
 
 
 def test_search_answers_while_redis_is_down_and_jobs_are_refused_with_503(

@@ -18,6 +18,7 @@ from worker.recovery.callbacks import STOP_S, send_callbacks_until
 TICK_S = 1.0
 MOST_OPEN_FILES = 4096
 HOUSEKEEPING_S = 30.0
+CLEARING_S = 5.0  # of them at most: what waits for a message waits meanwhile
 ORPHANS_EVERY_S = 3600.0
 ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
 DISCARDED_AGE_S = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
@@ -73,9 +74,11 @@ def clear_away(services: Services) -> None:
     """Closes bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
     for job_id in services.ledger.abandoned_readers():
         services.ledger.close(job_id, truncated=True)
-    for job_id in services.ledger.expired_jobs():
-        if services.ledger.forget_job(job_id):  # else it was just retried
-            services.blobs.delete_prefix(job_prefix(job_id))
+    until = time.monotonic() + CLEARING_S
+    while (expired := services.ledger.expired_jobs()) and time.monotonic() < until:
+        for job_id in expired:
+            if services.ledger.forget_job(job_id):  # else it was just retried
+                services.blobs.delete_prefix(job_prefix(job_id))
     for job_id in services.blobs.folders(SCRATCH):
         if _is_over(services, job_id):
             services.blobs.delete_prefix(scratch_prefix(job_id))

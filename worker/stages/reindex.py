@@ -67,6 +67,10 @@ def begin(services: Services, claim: Claim) -> None:
     """The fetch stage: crops for the new model of what was kept of each picture."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     sources = {i: items[i - claim.first_item].source for i in services.ledger.pending(claim)}
+    if refused := services.ledger.get(claim.chunk.job_id).result:  # the model, by an earlier chunk's worker
+        fault = ItemError("encode_error", refused["detail"])
+        end_chunk(services, claim, [Outcome(i, source, error=fault) for i, source in sources.items()])
+        return
     try:
         old = services.index.collection(claim.collection)
         there = services.index.staged(claim.collection, claim.options["fingerprint"]).records(

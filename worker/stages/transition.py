@@ -68,8 +68,11 @@ def end_chunk(
     return moved
 
 
-def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
-    """Fails what the claim still holds, and nothing that another attempt of its chunk is working on."""
+def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: bool = False) -> None:
+    """Fails what the claim still holds, and nothing that another attempt of its chunk is working on.
+
+    With `stops` the reason becomes the job's result: no further chunk of it need be tried.
+    """
     ledger, chunk, attempt = services.ledger, claim.chunk, claim.chunk.attempt + 1
     states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
     if claim.stage is Stage.FETCH:
@@ -80,5 +83,6 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError) -> None:
         carried = {i for i, result in results.items() if result.attempts == attempt}
         lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
     # The chunk beyond the items, a reindex's switch, has none that could say why.
-    result: JsonObject = {"switched": False, "detail": error.detail} if claim.payload == FINAL else {}
+    said = stops or claim.payload == FINAL
+    result: JsonObject = {"switched": False, "detail": error.detail} if said else {}
     end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost], result=result)

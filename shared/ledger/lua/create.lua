@@ -1,9 +1,14 @@
--- JSON of Ledger.create -> the job's id, or the "<digest> <job>" that the idempotency key already stands for
+-- JSON of Ledger.create -> "<digest> <job>", also of the earlier job that the idempotency key stands for; or the limit, as
+-- a list, that leaves no room
 local new = cjson.decode(ARGV[1])
 local id, total = new.id, new.total
 if new.idempotency_key ~= '' then
   local before = redis.call('GET', P..'idem:'..new.idempotency_key)
   if before then return before end
+end
+local full = make_room(new.by, 1, new.bytes, new.most_jobs, new.most_bytes)
+if full then return {full} end
+if new.idempotency_key ~= '' then
   redis.call('SET', P..'idem:'..new.idempotency_key, new.digest..' '..id, 'EX', new.idempotency_ttl)
 end
 local t = now()
@@ -12,9 +17,12 @@ redis.call('HSET', P..'job:'..id, 'collection', new.collection, 'total', total, 
   'finished', '', 'status', new.reading and 'running' or 'queued', 'cursor', 0, 'open', '0', 'ttl', new.ttl,
   'kind', new.kind, 'options', new.options, 'final_stage', new.final_stage,
   'incomplete', new.final_stage ~= '' and '1' or '0', 'version', versions(new.reading and new.most_items or total),
+  'by', new.by, 'bytes', new.bytes, 'idempotency', new.idempotency_key,
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)
+add_bytes(new.by, new.bytes)
+activate(id, new.by, new.bytes)
 if new.reading then
   start(id)
   redis.call('ZADD', P..'reading', t + new.reading_lease, id)

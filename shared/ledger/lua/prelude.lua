@@ -99,6 +99,57 @@ local function await_callback(id, t)
   line_up(host, t)
 end
 
+-- A job counts for the key that made it (`by`; '' where there are none) until it is forgotten: in `active:<by>`, once it
+-- has finished in `kept:<by>`, and with its bytes in `held`. What an earlier version made counts for nobody.
+local function add_bytes(field, bytes)
+  if bytes == 0 then return end -- for Redis -0 is no number
+  if redis.call('HINCRBY', P..'held', field, string.format('%.0f', bytes)) == 0 then
+    redis.call('HDEL', P..'held', field)
+  end
+end
+
+local function activate(id, by, bytes)
+  redis.call('ZREM', P..'kept:'..by, id)
+  redis.call('SADD', P..'active:'..by, id)
+  add_bytes(by..':active', bytes)
+end
+
+local function retire(id, by, bytes, t)
+  redis.call('SREM', P..'active:'..by, id)
+  redis.call('ZADD', P..'kept:'..by, t, id)
+  add_bytes(by..':active', -bytes)
+end
+
+-- Of a job that has finished; its files are for the sweeper.
+local function forget(id)
+  local job = job_fields(id, 'by', 'bytes', 'idempotency')
+  if job.by then
+    redis.call('ZREM', P..'kept:'..job.by, id)
+    add_bytes(job.by, -number(job.bytes))
+  end
+  forget_callback(id)
+  local key = P..'idem:'..(job.idempotency or '')
+  if string.sub(redis.call('GET', key) or '', -#id) == id then redis.call('DEL', key) end
+  for _, name in ipairs({'job:', 'states:', 'errors:'}) do redis.call('DEL', P..name..id) end
+  for _, name in ipairs({'jobs', 'reading'}) do redis.call('ZREM', P..name, id) end
+  redis.call('LREM', P..'open', 0, id)
+end
+
+-- Forgets the jobs of a key that finished first, until there is room for more of it: returns nil, or which limit is in the
+-- way, that of `jobs` or `bytes`, when those that have not finished leave none.
+local function make_room(by, jobs, bytes, most_jobs, most_bytes)
+  local active, kept = redis.call('SCARD', P..'active:'..by), P..'kept:'..by
+  local function held(field) return number(redis.call('HGET', P..'held', field) or '0') end
+  if active + jobs > most_jobs then return 'jobs' end
+  if held(by..':active') + bytes > most_bytes then return 'bytes' end
+  while active + redis.call('ZCARD', kept) + jobs > most_jobs or held(by) + bytes > most_bytes do
+    local oldest = redis.call('ZRANGE', kept, 0, 0)[1]
+    if not oldest then return end
+    forget(oldest)
+    redis.call('ZADD', P..'expiry', now(), oldest)
+  end
+end
+
 local function is_open(state) return state == PENDING or state == FETCHED end
 
 -- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
@@ -107,7 +158,7 @@ local function is_open(state) return state == PENDING or state == FETCHED end
 local function settle(id)
   local key = P..'job:'..id
   local job = job_fields(id, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'final_stage',
-    'finish', 'chunk', 'gen', 'incomplete')
+    'finish', 'chunk', 'gen', 'incomplete', 'by', 'bytes')
   local failed, cancelled, total = number(job.c4), number(job.c5), number(job.total)
   if job.reading == '1' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
   if (job.final_stage or '') ~= '' and cancelled == 0 and job.finish ~= 'done' then
@@ -126,6 +177,7 @@ local function settle(id)
   redis.call('HSET', key, 'status', status, 'finished', t)
   redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
   redis.call('ZREM', P..'reading', id)
+  if job.by then retire(id, job.by, number(job.bytes), t) end
   if job.callback ~= '' then await_callback(id, t) end
 end
 

@@ -6,12 +6,14 @@ local failed = job_number(id, 'c4')
 if failed == 0 then return 0 end
 redis.call('SET', P..'states:'..id, (string.gsub(redis.call('GET', P..'states:'..id), FAILED, PENDING)))
 redis.call('HSET', P..'job:'..id, 'c4', 0, 'cursor', 0, 'finished', '', 'status', 'queued', 'started', '',
-  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0, 'finish', '',
+  'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0, 'finish', '', 'result', '',
   'base', job_number(id, 'c2') + job_number(id, 'c3'))
 count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 redis.call('DEL', P..'errors:'..id)
 redis.call('ZREM', P..'expiry', id)
 forget_callback(id)
+local by = job_field(id, 'by')
+if by then activate(id, by, job_number(id, 'bytes')) end
 mark_open(id)
 return failed

@@ -21,6 +21,7 @@ from shared.errors import (
     ItemError,
     LedgerUnavailable,
     RequestTooLarge,
+    TooManyJobs,
 )
 from shared.ledger import patience
 from shared.models import Item, Job, JobStatus
@@ -350,6 +351,62 @@ def test_a_late_malformed_line_becomes_a_failed_item(services: Services) -> None
     assert items[1501].url == "http://x"
 
 
+@pytest.mark.parametrize(
+    ("make", "uploads"),
+    [
+        (lambda s: ingest_json(s, OPTIONS, b'{"urls": ["http://x/1", "http://x/2"]}'), 0),
+        (lambda s: ingest_lines(s, OPTIONS, body_of(b"http://x/1\n" * 3000), "text/plain"), 0),
+        (lambda s: upload(s, multipart(("files", "a", b"x" * 600), ("files", "b", b"y" * 300))), 900),
+    ],
+)
+def test_a_job_counts_with_what_it_stores_and_nothing_stays_of_one_that_is_refused(
+    services: Services, make: Any, uploads: int
+) -> None:
+    job, items = items_of(services, make(services))
+    files = [key for key in services.blobs.list("jobs/") if "/manifest/" in key]
+    written = sum(len(services.blobs.get(key)) for key in files) - len(files) * len(b'{"format": 1}\n')
+    client = services.ledger._redis.client
+    assert client.hget("is:held", "") == client.hget("is:held", ":active") == str(written + uploads)
+    assert len(items) == job.total
+    full = cast(Services, SimpleNamespace(**vars(services)))
+    vars(full)["ledger"] = fake_ledger(most_bytes=written + uploads - 1)
+    with pytest.raises(TooManyJobs):
+        make(full)
+    if job.total < 3000:
+        assert stored_jobs(services) == {job.job_id}
+        return
+    (part,) = full.ledger.list_jobs(None, None, 10)[
+        0
+    ]  # a stream that outgrows the room ends as what was read
+    assert (part.truncated, 0 < part.total < 3000) == (True, True)
+
+
+SECRET = "https://u:XYZZY@h/a.jpg?w=1&token=XYZZY"
+SHOWN = "https://REDACTED@h/a.jpg?w=1&token=REDACTED"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: ingest_json(s, OPTIONS, json.dumps({"urls": [SECRET]}).encode()),
+        lambda s: ingest_lines(s, OPTIONS, body_of(json.dumps({"url": SECRET}).encode()), NDJSON),
+        lambda s: ingest_lines(s, OPTIONS, body_of(SECRET.encode()), "text/plain"),
+    ],
+)
+def test_a_url_is_fetched_as_it_is_and_shown_without_its_credentials(services: Services, make: Any) -> None:
+    _, (item,) = items_of(services, make(services))
+    assert (item.url, item.source) == (SECRET, SHOWN)
+
+
+def test_a_malformed_line_is_shown_without_credentials_wherever_it_is_cut_off(services: Services) -> None:
+    good = b'{"url": "http://x"}\n'
+    for length in (10, 180, 195, 300):
+        bad = json.dumps({"url": f"https://u:{'XYZZY' * length}@h/?sig=XYZZY", "what": 1}).encode() + b"\n"
+        job_id = ingest_lines(services, OPTIONS, body_of(good * 1500 + bad), NDJSON)
+        _, items = items_of(services, job_id)
+        assert items[1500].source == '{"url": "https://REDACTED@h/?sig=REDACTED", "what": 1}'
+
+
 @pytest.mark.parametrize("data", [b"", b"\n\n \r\n"])
 def test_a_stream_without_an_item_is_refused(services: Services, data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="no items"):
@@ -440,10 +497,10 @@ def test_a_ledger_that_restarts_costs_a_stream_nothing(
     extend = services.ledger.extend
     calls: list[int] = []
 
-    def flaky(job_id: str, count: int) -> None:
+    def flaky(job_id: str, count: int, size: int) -> None:
         calls.append(count)
         if len(calls) != 1:
-            extend(job_id, count)
+            extend(job_id, count, size)
         if len(calls) in (1, 3):
             raise LedgerUnavailable("away")
 

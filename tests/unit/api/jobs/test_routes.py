@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from api.http import problems
 from api.jobs import routes as jobs
+from shared.api_keys import create_key
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
 from shared.models import ItemResult, ItemState, JobError, JobStatus, Stage
@@ -20,6 +22,7 @@ from shared.services import Services
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import write_results
 from tests.redis_server import fake_ledger
+from tests.unit import fakes
 
 
 class FakeDownloader:
@@ -324,3 +327,26 @@ def test_every_route_needs_the_ingest_scope(app: OpenAPI) -> None:
     views = [view for name, view in app.view_functions.items() if name.startswith("jobs.")]
     assert len(views) == 7
     assert {getattr(view, "__scope__", None) for view in views} == {"ingest"}
+
+
+def test_a_key_with_too_many_unfinished_jobs_is_told_so_and_no_other(tmp_path: Path) -> None:
+    parts = fakes.make_services(tmp_path)
+    keys = [create_key(parts.blobs, "", ["ingest"]) for _ in range(2)]
+    api = fakes.make_api(tmp_path, replace(parts, ledger=fake_ledger(most_jobs=2)))
+
+    def post(key: str) -> TestResponse:
+        headers = {"Authorization": f"Bearer {key}"}
+        return api.http.post("/v1/jobs", json={"urls": ["http://x/1"]}, headers=headers)
+
+    made = [post(keys[0]) for _ in range(2)]
+    refused = post(keys[0])
+    detail = fakes.assert_problem(refused, 429, "too_many_jobs")["detail"]
+    assert "2 jobs (IMAGE_SEARCH_MAX_JOBS_PER_KEY)" in detail
+    assert int(refused.headers["Retry-After"]) > 0
+    assert post(keys[1]).status_code == 202
+    path, admin = made[0].headers["Location"], {"Authorization": f"Bearer {keys[1]}"}
+    told = [api.http.get(where, headers=admin).text for where in (path, f"{path}/items", "/v1/jobs")]
+    assert not [text for text in told if keys[0].split("_")[1] in text], "who made a job is not shown"
+    assert api.http.delete(path, headers=admin).status_code == 200
+    assert post(keys[0]).status_code == 202
+    assert api.http.get(path, headers=admin).status_code == 404

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from werkzeug.test import TestResponse
 
 from api import readiness
 from api.app import create_app
-from api.encoding.encoder_loader import EncoderLoader
+from api.encoding.encoder_loader import EncoderLoader, load_encoder
+from shared.embedding import encoder as encoder_module
 from shared.embedding.encoder import Encoder
-from shared.errors import BlobsUnavailable, ImageSearchError, ModelUnavailable
+from shared.errors import BlobsUnavailable, ImageSearchError, ModelUnavailable, Unavailable
 from shared.services import Services
 from tests.unit.fakes import (
     INDEX_DOWN,
@@ -176,6 +178,41 @@ def test_loading_is_tried_again(tmp_path: Path) -> None:
     loader.start()
     wait_until(lambda: not outcomes and loader._encoder is not None)
     assert loader.get().name == "stub/model"
+
+
+def test_a_broken_checkpoint_is_read_once_and_served_soon_after_its_repair(
+    tmp_path: Path, tiny: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copy / "tokenizer.json"
+    config.write_text("[]")
+    reads: list[Path] = []
+    real = encoder_module.read_checkpoint
+
+    def read(folder: Path) -> Any:
+        reads.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(encoder_module, "read_checkpoint", read)
+    services = make_services(tmp_path, model=str(copy), device="cpu")
+    tries: list[None] = []
+
+    def load() -> Encoder:
+        tries.append(None)
+        return load_encoder(services)
+
+    loader = EncoderLoader(load, retry_s=0.01)
+    loader.start()
+    try:
+        wait_until(lambda: len(tries) > 20)
+        assert len(reads) == 1
+        with pytest.raises(Unavailable, match=f"{copy} cannot be loaded") as caught:
+            loader.get()
+        assert caught.value.code == "model_unavailable"
+        shutil.copy(tiny / "tokenizer.json", config)
+        wait_until(lambda: loader._encoder is not None)
+        assert len(reads) == 2
+    finally:
+        loader.stop()
 
 
 def test_ready_means_that_an_encode_succeeded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,42 @@ def test_a_checkpoint_of_another_kind_is_refused(copy: Path, config: str, named:
         resolve_model(str(copy))
 
 
+def test_weights_whose_copy_broke_off_are_refused_before_anything_is_loaded(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    whole = weights.read_bytes()
+    for data in (
+        whole[:-1],
+        whole[: len(whole) // 2],
+        whole + b"\0",
+        whole[:4],
+        b"",
+        b"\xff" * 64,
+        b"{}" * 9,
+    ):
+        weights.write_bytes(data)
+        with pytest.raises(ModelUnavailable, match=r"damaged \(model\.safetensors") as caught:
+            resolve_model(str(copy))
+        assert not caught.value.passing
+    weights.write_bytes(whole)
+    assert resolve_model(str(copy)) == copy
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value"),
+    [
+        ("config.json", ["projection_dim"], "wide"),
+        ("config.json", ["vision_config"], "none"),
+        ("processor_config.json", ["image_processor", "resample"], "cubic"),
+    ],
+)
+def test_a_checkpoint_whose_configuration_makes_no_sense_is_refused(
+    copy: Path, file: str, keys: list[str], value: object
+) -> None:
+    change_json(copy / file, *keys, value=value)
+    with pytest.raises(ModelUnavailable, match="cannot be used"):
+        resolve_model(str(copy))
+
+
 def test_the_starter_is_the_folder_in_the_package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "_STARTER_FOLDER", tiny)
     assert resolve_model(STARTER) == tiny
@@ -201,6 +237,7 @@ def test_a_hub_that_refuses_connections_ends_in_one_sentence_with_a_remedy() -> 
         resolve_model("someone/clip")
     assert "IMAGE_SEARCH_MODEL" in caught.value.detail
     assert "\n" not in caught.value.detail
+    assert caught.value.passing
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +289,10 @@ def test_a_hub_model_of_another_kind_is_not_downloaded(tiny: Path, monkeypatch: 
 def test_a_model_the_hub_does_not_have_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         served_hub(monkeypatch, "someone/clip", {}),
-        pytest.raises(ModelUnavailable, match="the hub has no such model"),
+        pytest.raises(ModelUnavailable, match="the hub has no such model") as caught,
     ):
         resolve_model("someone/else")
+    assert not caught.value.passing
 
 
 def test_the_fingerprint_survives_a_move(tiny: Path, copy: Path) -> None:

@@ -126,6 +126,21 @@ def test_a_value_of_another_type_does_not_match_but_is_different(condition: dict
     assert matches({"not": condition})
 
 
+SIGNED = "https://u:p@h/a.jpg?w=1&X-Amz-Signature=1"
+
+
+@pytest.mark.parametrize("stored", ["https://REDACTED@h/a.jpg?w=1&X-Amz-Signature=REDACTED", SIGNED])
+def test_a_source_is_found_by_the_url_that_was_given(stored: str) -> None:
+    """The latter is what earlier versions stored."""
+    found = replace(PICTURE, source=stored, sources=[stored])
+    for condition in ({"source": SIGNED}, {"source": {"in": ["x", SIGNED]}}):
+        assert matches(condition, found)
+        assert not matches({"not": condition}, found)
+        assert stored in json.dumps(parse_where(condition).to_chroma())
+    assert not matches({"source": SIGNED.replace("/a", "/b")}, found)
+    assert matches({"shop": SIGNED}, replace(found, metadata={"shop": SIGNED}))
+
+
 def test_truth_values_are_no_numbers_in_ranges() -> None:
     assert not matches({"sold": {"gte": 0}})
 

@@ -73,6 +73,14 @@ def test_rows_come_back_as_they_were_also_across_joined_parts() -> None:
     assert all(same(*pair) for pair in zip(whole.read(3, 6), rows[3:6], strict=True))
 
 
+def test_a_row_brings_no_credentials_in() -> None:
+    secrets = [f"https://u:p@h/a.jpg?sig={n}" for n in range(2)]
+    (read,) = source(part([row(0, source=secrets[0], sources=[*secrets, "b"])])).read(0, 1)
+    assert isinstance(read, Row)
+    shown = "https://REDACTED@h/a.jpg?sig=REDACTED"
+    assert (read.image.source, read.image.sources) == (shown, [shown, "b"])
+
+
 def test_a_row_without_what_it_may_lack_is_whole() -> None:
     bare = Row(image("0" * 64), np.eye(4, dtype=np.float32)[0])
     assert same(source(part([bare])).read(0, 1)[0], bare)

@@ -109,6 +109,18 @@ def test_a_job_retried_while_its_callback_was_due_sends_none_until_it_ends(
     assert [json.loads(body)["status"] for _, body, _ in services.downloader.posts] == ["succeeded"]
 
 
+def test_the_files_of_jobs_that_went_early_are_deleted_however_many(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    services.ledger = fake_ledger(most_jobs=1)
+    jobs = []
+    for _ in range(130):
+        jobs.append(services.job(1))
+        finish(services, jobs[-1])
+    assert set(services.blobs.folders("jobs/")) == set(jobs)
+    clear_away(services.real)
+    assert services.blobs.folders("jobs/") == jobs[-1:]
+
+
 def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.ledger.ledger.RESEND_S", -1.0)
     services.job(1)

@@ -43,11 +43,12 @@ from tests.unit.fakes import (
     picture,
 )
 from tests.unit.stages import StubDispatcher, drain
+from worker import app as worker_app
 from worker import encoders as encoders_module
 from worker.encoders import EncoderClock
 from worker.pipelines import handler_of
 from worker.recovery import rebuild
-from worker.recovery.lease import exhausted, giving_back
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back
 from worker.stages import reindex
 from worker.stages.transition import fail_chunk
 
@@ -175,6 +176,72 @@ def test_a_switch_that_is_given_up_says_why(api: Api) -> None:
     assert job["status"] == "partial"
     assert job["result"] == {"switched": False, "detail": exhausted(final).detail}
     assert ledger.sweep() == []
+
+
+def a_process(api: Api, of: Callable[[Claim], Any]) -> worker_app.Process:
+    """An encode process whose encoders are what `of` says."""
+    process = worker_app.Process.__new__(worker_app.Process)
+    process.services, process.clock = api.services, EncoderClock()
+    process.encoders = cast(Any, SimpleNamespace(of=of))
+    return process
+
+
+def test_a_model_that_is_refused_for_good_ends_the_job_at_once_and_a_retry_goes_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api, 12)
+    cropped: list[str] = []
+    real = reindex.crop_of
+    monkeypatch.setattr(reindex, "crop_of", lambda *call: cropped.append(call[2]) or real(*call))
+    detail = "The model big/model cannot be loaded: its weights lack x; repair its files."
+
+    def refuse(_: Claim) -> Encoder:
+        raise ModelUnavailable(detail)
+
+    response = api.http.post(PATH, json=MODEL)
+    process, ledger = a_process(api, refuse), api.services.ledger
+    for chunk in ledger.dispatch():
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim is not None
+        process._handle(claim)
+        for at_encode in ledger.claim_ready(Stage.ENCODE, 1):  # after the last items, the final chunk
+            process._handle(at_encode)
+    assert len(cropped) == 4, "the chunks after the refused one are not even cropped"
+    job = api.http.get(response.headers["Location"]).json
+    assert (job["status"], job["counts"]["failed"]) == ("failed", 12)
+    assert job["result"] == {"switched": False, "detail": detail}
+    assert {(error["code"], error["detail"]) for error in job["errors"]} == {("encode_error", detail)}
+    assert ledger.sweep() == []
+
+    assert api.http.post(f"/v1/jobs/{job['job_id']}/retry").json["result"] is None
+    work(api)
+    job = api.http.get(response.headers["Location"]).json
+    assert (job["status"], job["result"]["switched"]) == ("succeeded", True)
+
+
+def test_a_model_that_cannot_be_had_now_is_waited_for_ever_longer_and_then_given_up(api: Api) -> None:
+    fill(api, 2)
+    response = api.http.post(PATH, json=MODEL)
+    ledger = api.services.ledger
+    reindex.begin(api.services, claim_of(api, Stage.FETCH))
+    detail = "The model big/model cannot be had: it cannot be downloaded from the model hub."
+
+    def unreachable(_: Claim) -> Encoder:
+        raise ModelUnavailable(detail, passing=True)
+
+    process = a_process(api, unreachable)
+    delays = []
+    for _ in range(MAX_DELIVERIES):
+        claim = claim_of(api, Stage.ENCODE)
+        process._handle(claim)
+        if ref := ledger._redis.client.zrange("is:due", 0, -1, withscores=True):
+            delays.append(round(ref[0][1] - ledger._redis.now()))
+            ledger._redis.client.zadd("is:due", {ref[0][0]: 0})
+            ledger.sweep()
+    assert delays[:9] == [10, 20, 40, 80, 160, 300, 300, 300, 300]
+    job = api.http.get(response.headers["Location"]).json
+    assert job["counts"]["failed"] == 2
+    assert job["errors"][0]["detail"] == detail
 
 
 def test_keys_stay_with_the_collection(api: Api) -> None:

@@ -1,0 +1,1 @@
+"""URLs as text: which parts of one may be kept and shown."""
