@@ -6,6 +6,7 @@ from api.app import create_app
 from api.encoding.encoder_loader import LoadEncoder
 from api.encoding.encoder_loader import load_encoder as load_own
 from shared.config import Settings, load_settings
+from shared.imaging.memory import share_heap
 from shared.logs import configure_logging
 
 
@@ -18,7 +19,9 @@ def make_app(
 ) -> Flask:
     """For a server that answers `threads` requests at once, at the URL `listens_at`.
 
-    Raises ConfigError for settings that are not."""
+    Raises ConfigError for settings that are not.
+    """
     settings = settings or load_settings()
     configure_logging(settings)
+    share_heap()
     return create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)

@@ -68,7 +68,8 @@ def _picture() -> Image.Image:
     ramp = np.linspace(0, 255, SIDE).astype(np.uint8)
     pixels = np.empty((SIDE, SIDE, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = ramp, ramp[:, None]
-    pixels[..., 2] = np.random.default_rng(0).integers(0, 4, (SIDE, SIDE), np.uint8)
+    pixels[..., 2] = np.random.default_rng(0).integers(0, 2, (SIDE, SIDE), np.uint8)
+    pixels[::2, :, 2] = 0
     return Image.fromarray(pixels)
 
 
@@ -153,9 +154,14 @@ def _watching(server: int) -> Iterator[list[float]]:
 
 def _all_mib(server: int) -> float:
     """Of the server and the processes that its threads started."""
-    total = resident_mib(server)
+    total, command = resident_mib(server), _command(server)
     for task in Path(f"/proc/{server}/task").iterdir():
         with suppress(OSError, KeyError):  # one that has just ended
             for child in (task / "children").read_text(encoding="ascii").split():
-                total += resident_mib(int(child))
+                if _command(int(child)) != command:  # else it begins, in its parent's memory
+                    total += resident_mib(int(child))
     return total
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -13,7 +13,7 @@ from api.http.concurrency import hold_upload
 from shared.errors import ItemError, Unavailable
 from shared.imaging.decode import estimate
 from shared.imaging.isolation import run_isolated
-from shared.imaging.memory import SMALL_BYTES, decoding
+from shared.imaging.memory import SMALL_BYTES, decoding, give_back
 from shared.imaging.preprocess import Preprocess
 from shared.services import Services
 
@@ -80,8 +80,11 @@ def read_all(
         except ItemError as error:
             return error
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(read, sources))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(read, sources))
+    finally:
+        give_back()
 
 
 def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> bytes:

@@ -8,7 +8,7 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image
@@ -18,6 +18,7 @@ from shared.imaging.decompression_bombs import keeps_coefficients
 
 SMALL_BYTES = 64 * 2**20
 _MIB = 2**20
+_M_ARENA_MAX = -8  # of malloc.h
 _STRIP_BYTES = 8 * 2**22  # of decode's strips, as they come and as RGBA
 # Measured, of 8 bits a channel: what the decoder holds beside the picture, and that. Others hold the latter.
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
@@ -105,16 +106,26 @@ def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
 
 def give_back() -> None:
     """Returns freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
-    if _trim is not None:
-        _trim(0)
+    if _libc is not None:
+        _libc.malloc_trim(0)
 
 
-def _malloc_trim() -> Callable[[int], int] | None:
+def share_heap() -> None:
+    """Lets threads share their heaps: glibc gives each its own, and of most of them `give_back` gets nothing.
+
+    To be called before there are threads.
+    """
+    if _libc is not None:
+        _libc.mallopt(_M_ARENA_MAX, 2)
+
+
+def _glibc() -> ctypes.CDLL | None:
     try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        libc = ctypes.CDLL(None)
+        _ = libc.malloc_trim, libc.mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return None
-    return trim
+    return libc
 
 
-_trim = _malloc_trim()
+_libc = _glibc()

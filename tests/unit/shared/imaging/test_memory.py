@@ -220,7 +220,7 @@ print(_status("VmRSS") - before, _status("VmHWM") - before)
 """
 
 
-@pytest.mark.skipif(memory._trim is None, reason="not glibc, whose heap this is about")
+@pytest.mark.skipif(memory._libc is None, reason="not glibc, whose heap this is about")
 def test_the_heap_is_given_back(tmp_path: Path) -> None:
     files = {
         tmp_path / "small": samples()["png"],
