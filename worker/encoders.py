@@ -30,7 +30,8 @@ class Encoders:
             self._other = None
         if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
             raise ModelUnavailable(
-                f"This worker has other weights under the name {encoder.name} than the API has."
+                f"This worker has other weights under the name {encoder.name} than the API when the job "
+                "was made: give both the same, and start it again."
             )
         return encoder
 
