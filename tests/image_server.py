@@ -225,6 +225,7 @@ def _serve_redirect(handler: _Handler, hops: str) -> None:
 
 
 def _serve_redirect_to(handler: _Handler) -> None:
+    handler.wait(int(handler.query.get("ms", "0")) / 1000)
     status = int(handler.query.get("status", "302"))
     handler.answer(status, b"", "text/plain", Location=handler.query["url"])
 

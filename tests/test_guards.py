@@ -365,6 +365,10 @@ def test_compose_publishes_the_api_only() -> None:
     assert _compose()["networks"]["private"]["internal"] is True
 
 
+def test_compose_s_redis_writes_each_change_to_disk() -> None:
+    assert "--appendonly yes --appendfsync always" in " ".join(_compose_commands()["redis"])
+
+
 def test_compose_services_can_be_scaled_and_are_watched() -> None:
     services = _compose()["services"]
     assert not [name for name, service in services.items() if "container_name" in service]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from deploy.embedded import redis_answers
 from deploy.ports import http_status
@@ -39,6 +40,11 @@ def test_every_role_runs_and_redis_listens_on_no_port(stack: Stack) -> None:
     assert [role for role in ROLES if not stack.processes(role)] == []
     eventually(lambda: f"ready: {stack.url}" in stack.output, 5)
     assert "port=0" in stack.log("redis")
+
+
+def test_redis_writes_each_change_to_disk(stack: Stack) -> None:
+    client = redis.Redis.from_url(stack.env["IMAGE_SEARCH_REDIS_URL"], decode_responses=True)
+    assert [client.config_get(name)[name] for name in ("appendonly", "appendfsync")] == ["yes", "always"]
 
 
 def test_the_data_folder_is_nobody_elses(stack: Stack) -> None:

@@ -1,3 +1,4 @@
+import os
 import socket
 import stat
 from pathlib import Path
@@ -57,6 +58,15 @@ def test_a_folder_that_was_there_before_is_made_private_with_all_in_it(tmp_path:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (root, *root.rglob("*"))}
     assert modes.pop("link") == 0o755, "what a link leads to is not ours"
     assert modes == {"data": 0o700, "blobs": 0o700, "run": 0o700, "key.json": 0o600}
+
+
+def test_a_new_folder_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    folder, before = Folder(tmp_path / "data"), os.umask(0)
+    try:
+        folder.make_private()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder.root, folder.run)] == [0o700] * 2
 
 
 def test_a_server_that_is_not_there_has_no_status() -> None:

@@ -1,13 +1,16 @@
 """deploy/gunicorn_worker.py is written against the insides of one major release of gunicorn."""
 
 import inspect
+import socket
 import tomllib
 from importlib.metadata import version
 
 import pytest
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.config import Config
+from gunicorn.workers.gthread import TConn, ThreadWorker
 from packaging.requirements import Requirement
 
+from deploy import gunicorn_worker
 from deploy.gunicorn_worker import Worker
 from tests.stack import ROOT
 
@@ -22,6 +25,23 @@ def test_gunicorn_is_a_release_that_the_connections_were_written_for() -> None:
     (wanted,) = [one for one in map(Requirement, project["dependencies"]) if one.name == "gunicorn"]
     assert str(wanted.specifier) == "<28,>=27"
     assert version("gunicorn") in wanted.specifier, "deploy/gunicorn_worker.py does not fit this gunicorn"
+
+
+def test_a_client_from_whom_nothing_comes_is_not_waited_for_any_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gunicorn_worker, "RECEIVE_S", 1)
+    taken: list[TConn] = []
+    monkeypatch.setattr(Worker, "_gather", lambda _, connection: taken.append(connection))
+    worker = object.__new__(Worker)
+    vars(worker).update(nr_conns=0, _waiting={}, cfg=Config())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()):
+            worker.accept(listener)
+            taken[0].sock.setblocking(True)  # as a thread reads a body
+            with pytest.raises(BlockingIOError):
+                taken[0].sock.recv(1)
+        taken[0].sock.close()
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,15 @@ def test_without_keys_a_name_that_was_bound_to_this_machine_is_refused(api: Api,
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "", "http://[", "https://127.0.0.1@evil.example"]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "",
+        "http://[",
+        "https://127.0.0.1@evil.example",
+        "chrome-extension://abc",
+    ],
 )
 def test_without_keys_a_foreign_page_is_refused(api: Api, origin: str) -> None:
     response = api.http.post("/v1/collections", json={"name": "x"}, headers={"Origin": origin})
@@ -197,6 +206,8 @@ def test_only_a_hash_is_stored(blobs: Blobs) -> None:
     (stored,) = blobs.list("keys/")
     text = blobs.get(stored).decode()
     secret = plain.split("_", 2)[2]
+    assert len(urlsafe_b64decode(secret + "=")) == 32, "256 bits"
+    assert secret not in create_key(blobs, "another", ["search"])
     assert plain not in text
     assert secret not in text
     assert json.loads(text)["hash"] == hashlib.sha256(plain.encode()).hexdigest()

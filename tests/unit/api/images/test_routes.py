@@ -155,6 +155,8 @@ def test_a_rendition_has_its_own_type_and_an_etag(api: Api, data: bytes, kind: s
     url = f"/v1/images/{added}/rendition"
     response = api.http.get(url)
     assert (response.status_code, response.mimetype, response.data) == (200, kind, data)
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    assert "Authorization" in response.headers["Vary"]
     again = api.http.get(url, headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
     assert_problem(api.http.get(f"{url}?collection=dogs"), 404, "collection_not_found")

@@ -582,6 +582,7 @@ def test_files_are_stored_with_their_names_and_metadata_for_all(services: Servic
         ("a.jpg", {"shop": "north"}), ("trip/b.jpg", {"shop": "north"}),
     ]  # fmt: skip
     assert [services.blobs.get(item.upload or "") for item in items] == [b"first", b"second"]
+    assert [item.upload for item in items if "jpg" in (item.upload or "")] == [], "no name is a path"
 
 
 def test_metadata_can_be_a_list_in_file_order(services: Services) -> None:

@@ -376,6 +376,16 @@ def test_the_deadline_holds_for_silence_and_for_trickles(
     assert (error.code, error.transient) == ("timeout", True)
 
 
+def test_one_deadline_holds_for_all_redirects_together(
+    make: Callable[..., Downloader], server: ImageServer
+) -> None:
+    url = "/photo/1.jpg"
+    for _ in range(4):
+        url = f"/redirect-to?ms=300&url={quote(url, safe='')}"
+    assert _failure(lambda: make(timeout_s=0.8).get(server.url(url))).code == "timeout"
+    assert make().get(server.url(url))[:2] == b"\xff\xd8"
+
+
 def test_the_deadline_holds_for_a_tls_handshake_that_never_comes(
     make: Callable[..., Downloader], listener: socket.socket
 ) -> None:

@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +273,26 @@ def test_pickled_weights_load(copy: Path, encoder: Encoder, crops: Crops) -> Non
     (copy / "model.safetensors").unlink()
     torch.save(state, copy / "pytorch_model.bin")
     np.testing.assert_array_equal(load(copy).encode_images(crops), encoder.encode_images(crops))
+
+
+class Code:
+    """Whose pickle makes a folder when it is read."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_pickled_weights_run_no_code(copy: Path, tmp_path: Path, new_format: bool) -> None:
+    (copy / "model.safetensors").unlink()
+    weights = {"logit_scale": Code(tmp_path / "made")}
+    torch.save(weights, copy / "pytorch_model.bin", _use_new_zipfile_serialization=new_format)
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        load(copy)
+    assert not (tmp_path / "made").exists()
 
 
 def test_the_legacy_end_of_text_id_of_published_checkpoints_is_understood(
