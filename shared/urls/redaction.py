@@ -16,7 +16,7 @@ _ROUNDS = 8  # one, and one that finds nothing: more are for what was made to lo
 # What has none of these, nor an encoded letter or `@`, has nothing to take out: nearly every URL ends there.
 _STEMS = (
     *("@", "token", "key", "sig", "auth", "secret", "pass", "pwd", "cred", "sess", "sid", "policy", "jwt"),
-    *("bearer", "hmac"),
+    *("bearer", "hmac", "hm="),
 )
 _ENCODED = re.compile(r"%(?:25|[4-7])")
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]{0,30}:)?[/\\]", re.IGNORECASE)
@@ -32,13 +32,14 @@ _ODD_USERINFO = re.compile(
 )
 _IN_PATH = re.compile(r"([/\\;])([^/\\;=]+)=([^/\\;]*)")
 _QUERY = re.compile(r"[?#]")
-_SEPARATOR = re.compile(r"([?#&;])")
+_SEPARATOR = re.compile(r"([?#&;~])")  # `~`: between the parts of a content network's token
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LETTERS = re.compile(r"[^a-z0-9]+")
 # Each as one of a name's words, the longer ones also as the end of a name that is written in one.
 _SECRET = ("token", "secret", "password", "passwd", "passphrase", "signature", "credential", "credentials")
-_SECRET_WORDS = frozenset({*_SECRET, "authorization", "apikey", "pwd", "jwt", "bearer", "hmac"})
+_SECRET_WORDS = frozenset({*_SECRET, "authorization", "pwd", "jwt", "bearer", "hmac"})
+_ENDS = (*_SECRET, "apikey", "accesskey", "accesskeyid", "secretkey")
 _LAST_WORDS = frozenset({"auth", "sig", "session", "sid"})
 _KEYS_OF = frozenset(
     {
@@ -57,9 +58,8 @@ _KEYS_OF = frozenset(
     | {"signing", "subscription", "user"}
 )
 _NAMES = frozenset(
-    {"auth", "key", "pass", "passcode", "policy", "session", "sid", "sig", "sign"}
-    | {"apikey", "authkey", "accesskey", "privatekey", "secretkey", "subscriptionkey"}
-    | {"accesskeyid", "awsaccesskeyid", "googleaccessid", "keypairid"}
+    {"auth", "key", "pass", "passcode", "policy", "session", "sid", "sig", "sign", "hm"}
+    | {"authkey", "privatekey", "subscriptionkey", "resourcekey", "rlkey", "googleaccessid", "keypairid"}
     | {"sessionid", "jsessionid", "phpsessid"}
 )
 
@@ -92,8 +92,8 @@ def _url(text: str, depth: int = 0) -> str:
         shown = [_IN_PATH.sub(_path_parameter, text[:at])]
     hidden = False
     for separator, part in zip(rest[::2], rest[1::2], strict=True):
-        if hidden and separator == ";" and "=" not in part:
-            continue  # the value had a semicolon of its own
+        if hidden and separator in ";~" and "=" not in part:
+            continue  # the value had one of its own
         done = _parameter(part, depth)
         hidden = done != part or part.endswith(f"={REDACTED}")
         shown += [separator, done]
@@ -135,7 +135,7 @@ def _names_a_secret(name: str) -> bool:
     before, last = words[-2:] if len(words) > 1 else ("", "")
     return (
         whole in _NAMES
-        or whole.endswith(_SECRET)
+        or whole.endswith(_ENDS)
         or not _SECRET_WORDS.isdisjoint(words)
         or last in _LAST_WORDS
         or (last == "key" and before in _KEYS_OF)

@@ -33,6 +33,8 @@ SECRETS = {
     "https://h/a?w=1;TOKEN=XYZZY;h=2": "https://h/a?w=1;TOKEN=REDACTED;h=2",
     "https://h/a?token=a;XYZZY&h=2": "https://h/a?token=REDACTED&h=2",
     "https://h/a?token=a XYZZY&h=2": "https://h/a?token=REDACTED&h=2",
+    "https://h/a?hdnea=exp=1~acl=/*~hmac=XYZZY&w=1": "https://h/a?hdnea=exp=1~acl=/*~hmac=REDACTED&w=1",
+    "https://h/a?Signature=a~XYZZY__&w=~1": "https://h/a?Signature=REDACTED&w=~1",
     "https://h/a?w=1&amp;sig=XYZZY": "https://h/a?w=1&amp;sig=REDACTED",
     "https://h/a?t%6Fken=XYZZY": "https://h/a?t%6Fken=REDACTED",
     "https://h/a?%2574oken=XYZZY": "https://h/a?%2574oken=REDACTED",
@@ -69,6 +71,7 @@ NAMES = [
     *("credential", "credentials", "session", "session_id", "sessionid", "PHPSESSID", "X-Amz-Signature"),
     *("X-Amz-Credential", "X-Amz-Security-Token", "x-amz-signature", "AWSAccessKeyId", "X-Goog-Signature"),
     *("X-Goog-Credential", "GoogleAccessId", "Policy", "Signature", "Key-Pair-Id", "x-api-key", "auth_token"),
+    *("OSSAccessKeyId", "rlkey", "resourcekey", "hm", "__token__", "x-cos-security-token", "mapsApiKey"),
     *("oauth_signature", "sas_token", "jwt", "subscription-key", "accesskey", "secret_key", "user_password"),
 ]
 HARMLESS = [
@@ -77,6 +80,7 @@ HARMLESS = [
     "https://h/a?w=640&h=480&sv=2020-01-01&se=2026-01-01&Expires=1&X-Amz-Date=1&v=%C3%A9%20%25",
     "https://farm1.example/12345@N02/p.jpg",
     "https://example.com/@user/p.jpg",
+    "https://example.com/~user/p.jpg?v=~2~3",
     "http://127.0.0.1:8000/a.jpg?url=http://10.0.0.1/a.jpg",
     "http://[::1]:8000/a.jpg",
     "http://127.0.0.1:8000: the connection was refused, see http://127.0.0.1:9000.",
