@@ -40,6 +40,8 @@ _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
+_PLAIN = ("", "identity")  # content encodings
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -77,9 +79,9 @@ class Downloader:
     ) -> bytes:
         """The content of `url`, never empty. `limits` are kept to at each host that is not allowed by name.
 
-        `hold` is told the length of each part before it is kept. Raises ItemError: invalid_url,
-        blocked_address, dns_error, connect_error, timeout, http_status, too_many_redirects, too_large or
-        not_an_image; and what `limits` and `hold` raise.
+        `hold` is told before the content is read how long it may be, and may wait, which is not taken off the
+        deadline. Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout,
+        http_status, too_many_redirects, too_large or not_an_image; and what `limits` and `hold` raise.
         """
         self._call.start(self._timeout_s)
         target = _parse(url)
@@ -187,9 +189,11 @@ class Downloader:
         length = _header(response, b"content-length")
         if length.isdigit() and int(length) > self._max_bytes:
             raise self._too_large()
+        encoding, before = _header(response, b"content-encoding").lower(), time.monotonic()
+        hold(int(length) if length.isdigit() and encoding in _PLAIN else self._max_bytes)
+        self._call.deadline += time.monotonic() - before
         content = bytearray()
-        for part in _inflated(response.iter_stream(), _header(response, b"content-encoding").lower()):
-            hold(len(part))
+        for part in _inflated(response.iter_stream(), encoding):
             content += part
             if len(content) > self._max_bytes:
                 raise self._too_large()
@@ -390,7 +394,7 @@ def _drain(response: httpcore.Response) -> None:
 
 def _inflated(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     """The parts without their Content-Encoding, in small steps: a bomb is counted while it goes off."""
-    if encoding in ("", "identity"):
+    if encoding in _PLAIN:
         yield from parts
         return
     if encoding not in ("gzip", "x-gzip", "deflate"):

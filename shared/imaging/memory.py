@@ -50,14 +50,14 @@ def _tiff(image: Image.Image) -> tuple[int, int]:
 
 
 class Budget:
-    """Bytes that may be taken at once, first come, first served, and by as many as there are cores.
+    """Bytes that may be taken at once, first come, first served, and by `at_once`.
 
     What takes more than there are goes alone.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, at_once: int) -> None:
         self._most = self._free = most
-        self._least = most // max(2, os.cpu_count() or 2)
+        self._least = most // at_once
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -87,7 +87,8 @@ class Budget:
                 self._changed.notify_all()
 
 
-_small, _large = Budget(256 * _MIB), Budget(768 * _MIB)
+_cores = max(2, os.cpu_count() or 2)
+_small, _large = Budget(256 * _MIB, _cores), Budget(768 * _MIB, _cores)
 
 
 @contextmanager

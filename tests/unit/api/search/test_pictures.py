@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from api.http import concurrency
 from api.search import pictures
-from shared.imaging.memory import decoding
+from shared.imaging.memory import Budget, decoding
 from shared.storage.blobs import picture_key
 from tests.unit.api.search.test_routes import crop_vector
 from tests.unit.deadly import deadly_crop
@@ -147,14 +147,16 @@ def test_requests_with_pictures_leave_half_of_the_threads(
 def test_files_that_requests_hold_are_bounded_and_one_alone_is_not(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "MOST_HELD", 1 << 20)
+    files = Budget(1 << 20, 1_000)
+    monkeypatch.setattr(pictures, "_files", files)
+    monkeypatch.setattr(pictures, "WAIT_S", 0.05)
     long = picture() + bytes(3 << 20)
-    with pictures._files.holding() as hold:
-        hold(1)
-        assert "take the 1 MiB" in assert_problem(by_upload(api, long), 503, "unavailable")["detail"]
+    with files.taking(1):
+        assert "try again" in assert_problem(by_upload(api, long), 503, "unavailable")["detail"]
         assert by_upload(api).status_code == 200
-    assert by_upload(api, long).status_code == 200
-    assert pictures._files._held == 0
+    api.downloads[URL] = long
+    assert by_upload(api, long, long).status_code == by_url(api).status_code == 200
+    assert files._free == 1 << 20
 
 
 def test_an_upload_is_read_only_when_its_turn_has_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

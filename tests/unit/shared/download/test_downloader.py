@@ -353,19 +353,27 @@ def test_each_misbehaviour_has_its_code(
     assert _failure(lambda: make().get(server.url(path))).code == code
 
 
-def test_who_downloads_may_stop_at_any_part(make: Callable[..., Downloader], server: ImageServer) -> None:
-    def hold(count: int) -> None:
-        held.append(count)
-        if sum(held) > 200_000:
-            raise Unavailable("It is too much.")
+@pytest.mark.parametrize(("path", "known"), [("/photo/1.jpg", True), ("/gzip", False)])
+def test_who_downloads_is_told_how_much_comes_and_may_wait(
+    path: str, known: bool, make: Callable[..., Downloader], server: ImageServer
+) -> None:
+    def hold(size: int) -> None:
+        told.append(size)
+        time.sleep(0.5)
 
-    held: list[int] = []
-    whole = make().get(server.url("/photo/1.jpg"), hold=held.append)
-    assert sum(held) == len(whole)
-    held.clear()
+    told: list[int] = []
+    content = make(timeout_s=0.4, max_bytes=999_999).get(server.url(path), hold=hold)
+    assert told == [len(content) if known else 999_999]
+
+
+def test_who_downloads_may_stop_before_the_content(
+    make: Callable[..., Downloader], server: ImageServer
+) -> None:
+    def hold(_: int) -> None:
+        raise Unavailable("It is too much.")
+
     with pytest.raises(Unavailable):
-        make(max_bytes=10**9).get(server.url("/endless"), hold=hold)
-    assert sum(held) < 1_000_000
+        make().get(server.url("/endless"), hold=hold)
 
 
 @pytest.mark.parametrize("path", ["/hang", "/slow?s=60", "/slow-headers"])

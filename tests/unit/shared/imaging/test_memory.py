@@ -121,8 +121,7 @@ def test_pictures_at_work_are_never_over_the_budget(monkeypatch: pytest.MonkeyPa
     sizes = {data: estimate(data, CLIP, PIXELS) for data in pictures}
     most = sizes[pictures[2]] + sizes[pictures[0]]  # less than the last alone
     monkeypatch.setattr(memory, "SMALL_BYTES", 0)
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
-    monkeypatch.setattr(memory, "_large", Budget(most))
+    monkeypatch.setattr(memory, "_large", Budget(most, 64))
     at_work: list[int] = []
     found: list[tuple[int, int]] = []
     lock, load = threading.Lock(), decode_module._load
@@ -145,9 +144,8 @@ def test_pictures_at_work_are_never_over_the_budget(monkeypatch: pytest.MonkeyPa
     assert max(total for total, _ in found) > most, "one that is larger than all of it goes alone"
 
 
-def test_as_many_are_at_work_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    budget, at_work, most = Budget(1_000), 0, 0
+def test_no_more_are_at_work_than_there_may_be() -> None:
+    budget, at_work, most = Budget(1_000, 3), 0, 0
     lock = threading.Lock()
 
     def work(_: int) -> None:
@@ -166,7 +164,7 @@ def test_as_many_are_at_work_as_there_are_cores(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_waits_too_long_is_told_what_to_do_and_leaves_the_queue() -> None:
-    budget = Budget(10)
+    budget = Budget(10, 10)
     refused = pytest.raises(Unavailable, match="try again in some seconds")
     with budget.taking(10), refused, budget.taking(1, wait_s=0.01):
         pytest.fail("there was no room")
@@ -177,7 +175,7 @@ def test_who_waits_too_long_is_told_what_to_do_and_leaves_the_queue() -> None:
 
 
 def test_a_large_picture_is_not_overtaken_for_ever() -> None:
-    budget = Budget(10)
+    budget = Budget(10, 10)
     order: list[str] = []
 
     def take(name: str, size: int) -> None:
