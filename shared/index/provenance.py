@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from shared.models import Image, Metadata, MetadataValue
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, json_bytes
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, listed
 
 # Of one picture; of items without a key only the latest are remembered.
 MAX_CONTRIBUTIONS = 1000
@@ -102,6 +102,11 @@ def excess(before: StoredPicture | None, after: StoredPicture) -> str | None:
         return (
             f"The picture's items together have {size:,} bytes of metadata as JSON; at most "
             f"{MAX_METADATA_BYTES:,} are allowed."
+        )
+    if MAX_METADATA_LISTED < (count := listed(new.metadata)) > listed(old.metadata if old else {}):
+        return (
+            f"The picture's items together have {count:,} texts in lists of metadata; at most "
+            f"{MAX_METADATA_LISTED:,} are allowed."
         )
     if MAX_PROVENANCE_BYTES < _kept_size(after) > (_kept_size(before) if before else 0):
         return (

@@ -15,7 +15,7 @@ from shared.index.provenance import MAX_CONTRIBUTIONS, MAX_PROVENANCE_BYTES, Key
 from shared.index.write_batch import Outcome, WriteBatch
 from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED
 from tests.unit.stages import DIMENSION, StubCollection, image
 
 INDEXED, DUPLICATE = ItemState.INDEXED, ItemState.DUPLICATE
@@ -301,6 +301,15 @@ def test_items_pile_up_no_more_bytes_on_a_picture_than_one_item_may_have() -> No
     assert f"at most {MAX_METADATA_BYTES:,} are allowed" in str(bring(stored, 2, image("a", "s2", two=text)))
     assert bring(stored, 3, image("a", "s3", one="short")) is DUPLICATE
     assert stored.state == {"a": (["s1", "s3"], [], {"one": "short"})}
+
+
+def test_items_pile_up_no_more_texts_in_lists_on_a_picture_than_one_item_may_have() -> None:
+    stored = Stored()
+    most = [""] * MAX_METADATA_LISTED
+    assert bring(stored, 1, image("a", "s1", one=most)) is INDEXED
+    assert f"at most {MAX_METADATA_LISTED:,} are allowed" in str(bring(stored, 2, image("a", "s2", two=[""])))
+    assert bring(stored, 3, image("a", "s3", one=["short"])) is DUPLICATE
+    assert stored.state == {"a": (["s1", "s3"], [], {"one": ["short"]})}
 
 
 def test_of_items_without_a_key_the_latest_are_remembered_and_keys_are_refused_past_the_bytes() -> None:
