@@ -77,13 +77,21 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
     return (*keyed, *(replace(one, metadata=metadata) if one is plain[-1] else one for one in plain))
 
 
-def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
-    """In order of version; the same item's takes the place of its former one."""
-    if not contributions and new.source is not None:  # as of nearly every picture
-        return (new,)
-    same = (new.version, new.source, new.key)
-    others = [one for one in contributions if (one.version, one.source, one.key) != same]
-    ordered = sorted([*others, new], key=lambda one: one.version)
+def with_contributions(
+    contributions: Sequence[Contribution], new: Iterable[Contribution]
+) -> tuple[Contribution, ...]:
+    """In order of version; the same item's takes the place of its former one.
+
+    All at once: a picture of an import may bring as many as there may be, and one by one they take minutes.
+    """
+    latest: dict[tuple[int, str | None, str | None], Contribution] = {}
+    for one in (*contributions, *new):
+        same = (one.version, one.source, one.key)
+        latest.pop(same, None)
+        latest[same] = one
+    ordered = sorted(latest.values(), key=lambda one: one.version)
+    if len(ordered) == 1 and ordered[0].source is not None:  # as of nearly every picture
+        return tuple(ordered)
     most_bytes = max(MAX_PROVENANCE_BYTES, sum(map(_size, contributions)))
     return _bounded(_without_overruled_changes(ordered), most_bytes)
 

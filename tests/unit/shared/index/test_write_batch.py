@@ -1,5 +1,6 @@
 """Pictures and keys end as their versions say, however often and in whatever order changes are delivered."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -332,6 +333,19 @@ def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_gr
     assert len(stored.pictures["a"].image.metadata) == 2 * MAX_METADATA - 1
     assert bring(stored, 99, image("a", "s99", name1=2)) is DUPLICATE
     assert "metadata values" in str(bring(stored, 100, image("a", "s100", another=1)))
+
+
+def test_a_picture_with_all_that_it_may_have_is_brought_in_no_time() -> None:
+    stored = Stored()
+    whole = replace(
+        image("a", "s0", texts=[""] * MAX_METADATA_LISTED),
+        sources=[f"s{n}" for n in range(MAX_CONTRIBUTIONS)],
+        keys=[f"k{n}" for n in range(MAX_CONTRIBUTIONS)],
+    )
+    before = time.process_time()
+    assert bring(stored, 1, whole) is INDEXED
+    assert time.process_time() - before < 5, "it took minutes"
+    assert stored.pictures["a"].image.keys == whole.keys
 
 
 def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:
