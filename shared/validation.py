@@ -11,6 +11,7 @@ from shared.errors import FieldError
 
 MAX_METADATA = 32
 MAX_METADATA_BYTES = 64 * 2**10  # of all names and values together, as `json_bytes` counts them
+MAX_METADATA_LISTED = 1_000  # texts in all lists together
 MAX_SOURCE = 8_192  # characters of a URL or a file's name
 METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -60,9 +61,17 @@ def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[Field
         if fault := _name_fault(name) or _value_fault(value):
             sound = False
             yield {"pointer": pointer(*prefix, name), "message": fault}
-    if sound and (size := json_bytes(metadata)) > MAX_METADATA_BYTES:
+    if sound and (count := listed(metadata)) > MAX_METADATA_LISTED:
+        message = f"has {count:,} texts in lists; at most {MAX_METADATA_LISTED:,} are allowed"
+        yield {"pointer": pointer(*prefix), "message": message}
+    elif sound and (size := json_bytes(metadata)) > MAX_METADATA_BYTES:
         message = f"has {size:,} bytes as JSON; at most {MAX_METADATA_BYTES:,} are allowed"
         yield {"pointer": pointer(*prefix), "message": message}
+
+
+def listed(metadata: Mapping[str, Any]) -> int:
+    """Count the members of all lists."""
+    return sum(len(value) for value in metadata.values() if isinstance(value, list))
 
 
 def json_bytes(value: object) -> int:

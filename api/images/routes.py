@@ -30,7 +30,7 @@ from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
 from shared.storage.blobs import PictureKind, picture_key
-from shared.validation import json_bytes, metadata_faults
+from shared.validation import json_bytes, listed, metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -69,9 +69,8 @@ def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Re
 
 
 def _refuse_too_much(before: Metadata, after: Metadata) -> None:
-    if len(after) > len(before) or json_bytes(after) > json_bytes(
-        before
-    ):  # older versions merged without end
+    # Older versions merged without end.
+    if any(measure(after) > measure(before) for measure in (len, listed, json_bytes)):
         refuse("The picture would have too much metadata.", metadata_faults(after, "metadata"))
 
 

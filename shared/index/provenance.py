@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from shared.models import Image, Metadata, MetadataValue
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, json_bytes
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, listed
 
 # Of one picture; of items without a key only the latest are remembered.
 MAX_CONTRIBUTIONS = 1000
@@ -77,13 +77,21 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
     return (*keyed, *(replace(one, metadata=metadata) if one is plain[-1] else one for one in plain))
 
 
-def with_contribution(contributions: Sequence[Contribution], new: Contribution) -> tuple[Contribution, ...]:
-    """In order of version; the same item's takes the place of its former one."""
-    if not contributions and new.source is not None:  # as of nearly every picture
-        return (new,)
-    same = (new.version, new.source, new.key)
-    others = [one for one in contributions if (one.version, one.source, one.key) != same]
-    ordered = sorted([*others, new], key=lambda one: one.version)
+def with_contributions(
+    contributions: Sequence[Contribution], new: Iterable[Contribution]
+) -> tuple[Contribution, ...]:
+    """In order of version; the same item's takes the place of its former one.
+
+    All at once: a picture of an import may bring as many as there may be, and one by one they take minutes.
+    """
+    latest: dict[tuple[int, str | None, str | None], Contribution] = {}
+    for one in (*contributions, *new):
+        same = (one.version, one.source, one.key)
+        latest.pop(same, None)
+        latest[same] = one
+    ordered = sorted(latest.values(), key=lambda one: one.version)
+    if len(ordered) == 1 and ordered[0].source is not None:  # as of nearly every picture
+        return tuple(ordered)
     most_bytes = max(MAX_PROVENANCE_BYTES, sum(map(_size, contributions)))
     return _bounded(_without_overruled_changes(ordered), most_bytes)
 
@@ -102,6 +110,11 @@ def excess(before: StoredPicture | None, after: StoredPicture) -> str | None:
         return (
             f"The picture's items together have {size:,} bytes of metadata as JSON; at most "
             f"{MAX_METADATA_BYTES:,} are allowed."
+        )
+    if MAX_METADATA_LISTED < (count := listed(new.metadata)) > listed(old.metadata if old else {}):
+        return (
+            f"The picture's items together have {count:,} texts in lists of metadata; at most "
+            f"{MAX_METADATA_LISTED:,} are allowed."
         )
     if MAX_PROVENANCE_BYTES < _kept_size(after) > (_kept_size(before) if before else 0):
         return (

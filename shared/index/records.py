@@ -25,7 +25,7 @@ from shared.index import provenance
 from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredPicture
 from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
-from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes
+from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes, listed
 
 Record = Mapping[str, Any]
 
@@ -40,6 +40,9 @@ BATCH = 2_000
 _CALL_BYTES = 32 * 2**20
 _METADATA_WEIGHT = 4
 _NUMBER_BYTES = 20  # one of a vector, as JSON
+# Of one record. With more, Chroma 1.5 answers 500, but has it in its log, which it can apply no more: nothing
+# can be written to the collection then, nor, once Chroma is started anew, read.
+MAX_LISTED = 5_461
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def place_of(image_id: str) -> int:
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Raises ValueError for a metadata name that is reserved or malformed."""
+    """Raises ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
@@ -112,6 +115,8 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
     if extra:
         record["_extra"] = json.dumps(extra)
+    if (count := listed(record)) > MAX_LISTED:
+        raise ValueError(f"{count:,} texts in lists: Chroma takes {MAX_LISTED:,} a record")
     return record
 
 

@@ -6,7 +6,6 @@ changes, made once more, complete: keys are written first and name every picture
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import reduce
 
 import numpy as np
 import structlog
@@ -21,7 +20,7 @@ from shared.index.provenance import (
     assembled,
     excess,
     of_image,
-    with_contribution,
+    with_contributions,
 )
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
@@ -290,7 +289,7 @@ class WriteBatch:
         return True
 
     def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
-        whole = reduce(with_contribution, new, tuple(made_of))
+        whole = with_contributions(made_of, new)
         result = assembled(image, whole)
         if result is None:
             self._pictures.pop(image.id, None)
@@ -303,7 +302,7 @@ def _with(
 ) -> StoredPicture:
     """The picture, new or as it was `before`, with what these items say of it."""
     made_of = before.contributions if before else ()
-    whole = reduce(with_contribution, items, made_of)
+    whole = with_contributions(made_of, items)
     result = assembled(before.image if before else image, whole)
     assert result is not None  # noqa: S101 - items have sources
     return StoredPicture(result, before.owner if before else owner, whole)

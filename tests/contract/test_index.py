@@ -29,6 +29,7 @@ from shared.index import search
 from shared.index.collection import Collection
 from shared.index.filters import parse_where
 from shared.index.index import Index
+from shared.index.records import MAX_LISTED
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
@@ -757,3 +758,15 @@ def test_many_nearest_at_once_are_those_of_one_by_one(collection: Collection) ->
         hits = collection.search(row, limit=4)
         assert [one for one, _ in found] == [hit.image.id for hit in hits]
         assert [score for _, score in found] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+
+
+def test_a_record_with_the_most_texts_in_lists_is_written_and_one_with_more_never_gets_to_chroma(
+    collection: Collection,
+) -> None:
+    most = image(1, metadata={"a": [""] * 3000, "b": [""] * (MAX_LISTED - 3001)})
+    collection.upsert([most], unit_rows(1), ["job:0"])
+    more = image(2, metadata={"a": [""] * MAX_LISTED})
+    with pytest.raises(ValueError, match="5,462 texts in lists: Chroma takes 5,461 a record"):
+        collection.upsert([more], unit_rows(1), ["job:0"])
+    collection.upsert([image(3)], unit_rows(1), ["job:0"])
+    assert collection.count() == 2

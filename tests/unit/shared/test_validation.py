@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.validation import MAX_METADATA_BYTES, json_bytes, metadata_faults
+from shared.validation import MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, metadata_faults
 
 
 @pytest.mark.parametrize("character", ["x", "é", "🐘", "\udc80"])
@@ -23,3 +23,11 @@ def test_a_value_that_cannot_be_one_is_told_before_the_size() -> None:
 
 def test_bytes_are_counted_as_they_would_be_sent() -> None:
     assert json_bytes({"a": "é"}) == len('{"a":"é"}'.encode())
+
+
+def test_texts_in_lists_are_limited_in_number_together() -> None:
+    half = MAX_METADATA_LISTED // 2
+    assert list(metadata_faults({"a": [""] * half, "b": [""] * half, "c": ""})) == []
+    (fault,) = metadata_faults({"a": [""] * half, "b": [""] * (half + 1)}, "items", 3, "metadata")
+    assert fault["pointer"] == "/items/3/metadata"
+    assert fault["message"] == "has 1,001 texts in lists; at most 1,000 are allowed"

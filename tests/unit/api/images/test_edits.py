@@ -12,6 +12,7 @@ from shared.index.write_batch import WriteBatch
 from shared.models import Image, ItemState, MetadataValue, Stage
 from shared.storage.arrays import unpack
 from shared.storage.blobs import picture_key
+from shared.validation import MAX_METADATA_LISTED
 from tests.unit.fakes import (
     DIMENSION,
     INDEX_DOWN,
@@ -245,6 +246,15 @@ def test_more_than_enough_metadata_can_be_taken_away(api: Api) -> None:
     assert len(patch(api, 1, {"a0": None, "b0": "text"})["metadata"]) == 39
     answer = api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"c": 1}})
     assert_problem(answer, 422, "invalid_request", "/metadata")
+
+
+def test_texts_in_lists_do_not_pile_up_by_patches_that_save_bytes(api: Api) -> None:
+    texts = ["" for _ in range(MAX_METADATA_LISTED)]
+    store(api, 1, a="x" * 9000, b="x" * 9000)
+    assert patch(api, 1, {"a": texts})["metadata"]["a"] == texts
+    answer = api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"b": texts}})
+    assert_problem(answer, 422, "invalid_request", "/metadata")
+    assert patch(api, 1, {"a": None, "b": texts})["metadata"] == {"b": texts}
 
 
 def test_the_collection_is_in_the_body_or_in_the_query_string(api: Api) -> None:

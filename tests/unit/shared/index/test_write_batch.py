@@ -1,5 +1,6 @@
 """Pictures and keys end as their versions say, however often and in whatever order changes are delivered."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from shared.index.provenance import MAX_CONTRIBUTIONS, MAX_PROVENANCE_BYTES, Key
 from shared.index.write_batch import Outcome, WriteBatch
 from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES
+from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED
 from tests.unit.stages import DIMENSION, StubCollection, image
 
 INDEXED, DUPLICATE = ItemState.INDEXED, ItemState.DUPLICATE
@@ -303,6 +304,15 @@ def test_items_pile_up_no_more_bytes_on_a_picture_than_one_item_may_have() -> No
     assert stored.state == {"a": (["s1", "s3"], [], {"one": "short"})}
 
 
+def test_items_pile_up_no_more_texts_in_lists_on_a_picture_than_one_item_may_have() -> None:
+    stored = Stored()
+    most = [""] * MAX_METADATA_LISTED
+    assert bring(stored, 1, image("a", "s1", one=most)) is INDEXED
+    assert f"at most {MAX_METADATA_LISTED:,} are allowed" in str(bring(stored, 2, image("a", "s2", two=[""])))
+    assert bring(stored, 3, image("a", "s3", one=["short"])) is DUPLICATE
+    assert stored.state == {"a": (["s1", "s3"], [], {"one": ["short"]})}
+
+
 def test_of_items_without_a_key_the_latest_are_remembered_and_keys_are_refused_past_the_bytes() -> None:
     stored = Stored()
     text = "x" * (MAX_PROVENANCE_BYTES // 5)
@@ -323,6 +333,19 @@ def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_gr
     assert len(stored.pictures["a"].image.metadata) == 2 * MAX_METADATA - 1
     assert bring(stored, 99, image("a", "s99", name1=2)) is DUPLICATE
     assert "metadata values" in str(bring(stored, 100, image("a", "s100", another=1)))
+
+
+def test_a_picture_with_all_that_it_may_have_is_brought_in_no_time() -> None:
+    stored = Stored()
+    whole = replace(
+        image("a", "s0", texts=[""] * MAX_METADATA_LISTED),
+        sources=[f"s{n}" for n in range(MAX_CONTRIBUTIONS)],
+        keys=[f"k{n}" for n in range(MAX_CONTRIBUTIONS)],
+    )
+    before = time.process_time()
+    assert bring(stored, 1, whole) is INDEXED
+    assert time.process_time() - before < 5, "it took minutes"
+    assert stored.pictures["a"].image.keys == whole.keys
 
 
 def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:
