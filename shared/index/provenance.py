@@ -9,6 +9,7 @@ whatever is delivered twice, late or out of order ends in the same state.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -20,7 +21,7 @@ MAX_CONTRIBUTIONS = 1000
 MAX_PROVENANCE_BYTES = 256 * 2**10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contribution:
     """Of the item with this `version`: its source, key and metadata. A change of metadata has no `source`.
 
@@ -31,6 +32,12 @@ class Contribution:
     source: str | None = None
     key: str | None = None
     metadata: dict[str, MetadataValue | None] = field(default_factory=dict)
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes it takes; kept, since a picture of many items asks each at every item."""
+        text = len(self.source or "") + len(self.key or "")
+        return text + (json_bytes(self.metadata) if self.metadata else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ def with_contributions(
     ordered = sorted(latest.values(), key=lambda one: one.version)
     if len(ordered) == 1 and ordered[0].source is not None:  # as of nearly every picture
         return tuple(ordered)
-    most_bytes = max(MAX_PROVENANCE_BYTES, sum(map(_size, contributions)))
+    most_bytes = max(MAX_PROVENANCE_BYTES, sum(one.size for one in contributions))
     return _bounded(_without_overruled_changes(ordered), most_bytes)
 
 
@@ -128,7 +135,7 @@ def _kept_size(picture: StoredPicture) -> int:
     """Bytes of what is stored of the items and never dropped for something later."""
     if common_version(picture.image, picture.contributions) is not None:  # not stored one by one
         return sum(map(len, [*picture.image.sources, *picture.image.keys]))
-    return sum(_size(one) for one in picture.contributions if one.source is None or one.key is not None)
+    return sum(one.size for one in picture.contributions if one.source is None or one.key is not None)
 
 
 def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
@@ -192,16 +199,12 @@ def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribu
 
 def _bounded(ordered: list[Contribution], most_bytes: int) -> tuple[Contribution, ...]:
     surplus = len(ordered) - MAX_CONTRIBUTIONS
-    size = sum(map(_size, ordered))
+    size = sum(one.size for one in ordered)
     plain = [one for one in ordered if one.source is not None and one.key is None]
     dropped: set[int] = set()
     for one in plain[:-1]:
         if len(dropped) >= surplus and size <= most_bytes:
             break
         dropped.add(id(one))
-        size -= _size(one)
+        size -= one.size
     return tuple(one for one in ordered if id(one) not in dropped)
-
-
-def _size(one: Contribution) -> int:
-    return len(one.source or "") + len(one.key or "") + (json_bytes(one.metadata) if one.metadata else 0)
