@@ -20,6 +20,8 @@ WAIT_S = 30.0  # for the turns of all pictures of a request
 DECODE_TIMEOUT_S = 30
 _AT_ONCE = 4  # of one request
 _files = Budget(512 * 2**20, 1_000)  # what lies in memory until it is decoded
+_most_cores = max(1, (os.cpu_count() or 2) - 1)  # one is left to searches by text
+_cores = Budget(_most_cores, _most_cores)
 
 Source = bytes | str | IO[bytes]  # a str is a URL
 Read = TypeVar("Read")
@@ -78,7 +80,8 @@ def _read(data: bytes, reader: Reader[Read], preprocess: Preprocess, parts: Serv
     most = parts.settings.max_image_pixels
     size = estimate(data, preprocess, most)
     if size <= SMALL_BYTES:
-        return reader(data, preprocess, most, wait_s)
+        with _cores.taking(1, wait_s):
+            return reader(data, preprocess, most, wait_s)
     with decoding(size, wait_s):
         made: Read = run_isolated(reader, data, preprocess, most, timeout_s=DECODE_TIMEOUT_S)
         return made

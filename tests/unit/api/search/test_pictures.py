@@ -1,10 +1,12 @@
 """Pictures in requests: large ones in a process of their own, one after the other, and nobody else waits."""
 
 import io
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from api.http import concurrency
 from api.search import pictures
+from shared.imaging.decode import open_query_image
 from shared.imaging.memory import Budget, decoding
 from shared.storage.blobs import picture_key
 from tests.unit.api.search.test_routes import crop_vector
@@ -159,19 +162,29 @@ def test_files_that_requests_hold_are_bounded_and_one_alone_is_not(
     assert files._free == 1 << 20
 
 
-def test_an_upload_is_read_only_when_its_turn_has_come(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a form's other pictures take meanwhile lies in the server's temporary files."""
-    at_once, most = [], []
-    read = pictures._read
+def test_pictures_leave_a_core_and_their_files_stay_on_disk_meanwhile(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = Lock()
+    files, decoding_now = Counter[str](), Counter[str]()
 
-    def watched(data: bytes, *others: Any) -> Any:
-        at_once.append(data)
-        most.append(len(at_once))
-        found = read(data, *others)
-        at_once.pop()
-        return found
+    def watched(now: Counter[str], real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with lock:
+                now["now"] += 1
+                now["most"] = max(now["most"], now["now"])
+            time.sleep(0.01)
+            found = real(*arguments)
+            with lock:
+                now["now"] -= 1
+            return found
 
-    monkeypatch.setattr(pictures, "_read", watched)
+        return call
+
+    monkeypatch.setattr(pictures, "_cores", Budget(1, 1))
+    monkeypatch.setattr(pictures, "_read", watched(files, pictures._read))
+    crop = watched(decoding_now, open_query_image)
+    monkeypatch.setattr("api.search.query.open_query_image", crop)
     assert by_upload(api, *[picture((shade, 0, 0)) for shade in range(8)]).status_code == 200
-    assert len(most) == 8
-    assert max(most) <= pictures._AT_ONCE
+    assert 1 < files["most"] <= pictures._AT_ONCE
+    assert decoding_now["most"] == 1
