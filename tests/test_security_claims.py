@@ -61,7 +61,7 @@ def test_no_test_is_mentioned_in_another_way() -> None:
     [
         ("for the {}rd time", lease.SUSPICIOUS_DELIVERIES),
         ("decodes pictures of {} GiB at once", (memory._small._most + memory._large._most) / 2**30),
-        ("holds {} MiB of pictures' files", pictures.MOST_HELD / 2**20),
+        ("holds {} MiB of pictures' files", pictures._files._most / 2**20),
         ("asked for at most {} times", fetch.MAX_ATTEMPTS),
         ("tried at most {} times", callbacks.CALLBACK_TRIES),
         ("emptied at {} MiB", supervisor.MAX_LOG_BYTES / 2**20),

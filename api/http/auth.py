@@ -33,7 +33,10 @@ PUBLIC_ENDPOINTS = frozenset(
     }
 )
 _CACHE_SECONDS = 10.0
-_FORWARDED = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|via", re.IGNORECASE)  # what proxies add
+_FORWARDED = re.compile(  # what proxies add
+    r"forwarded|x-forwarded.*|via|x-real-ip|x-client-ip|true-client-ip|cf-.*|x-original-.*|x-envoy-.*",
+    re.IGNORECASE,
+)
 
 View = TypeVar("View", bound=Callable[..., Any])
 log = structlog.get_logger()

@@ -178,7 +178,7 @@ def answer(error: ImageSearchError) -> Response:
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
-    members = {"errors": error.errors} if error.errors else {}
+    members = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
     return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
 
 

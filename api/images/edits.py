@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from shared.errors import IndexUnavailable
+from shared.errors import InvalidRequest
 from shared.index.collection import no_image
 from shared.index.write_batch import WriteBatch
 from shared.ledger.writer_lease import writing
@@ -65,7 +65,7 @@ def change_metadata(
 
     Nothing is written if `accept`, which gets the metadata before and after, raises. What an item of a job
     made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
-    ImageNotFound.
+    ImageNotFound, and InvalidRequest when the index refuses the picture's record.
     """
     collection = services.index.collection(name)
     image = collection.get(image_id)
@@ -79,10 +79,11 @@ def change_metadata(
             raise no_image(image_id)
         accept(before.image.metadata, batch.change(image_id, version, metadata))
         record = {"op": "patch", "version": version, "id": image_id, "metadata": dict(metadata)}
-        vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
+        logged = vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         refused, _ = batch.save(check)
         if refused:
-            raise IndexUnavailable(refused[image_id])
+            services.blobs.delete(logged)
+            raise InvalidRequest("The index does not take this metadata, and nothing was changed.")
     changed = batch.picture(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image

@@ -83,9 +83,10 @@ def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
     blobs.put(key, pack(header, [records[place] for place in kept], vectors[kept]))
 
 
-def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> None:
-    """Stores a record that has no vector: its `op`, `version` and what the op takes."""
+def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> str:
+    """Stores a record that has no vector (its `op`, `version` and what the op takes); returns its key."""
     version, op = record["version"], record["op"]
     header = {"version": version, "model": "", "fingerprint": fingerprint}
     key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-{op}.npz"
     blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))
+    return key

@@ -6,6 +6,7 @@ a URL is encoded once more, as a URL within a URL is, that is looked into as wel
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -16,8 +17,10 @@ _ROUNDS = 8  # one, and one that finds nothing: more are for what was made to lo
 # What has none of these, nor an encoded letter or `@`, has nothing to take out: nearly every URL ends there.
 _STEMS = (
     *("@", "token", "key", "sig", "auth", "secret", "pass", "pwd", "cred", "sess", "sid", "policy", "jwt"),
-    *("bearer", "hmac", "hm="),
+    *("bearer", "hmac", "hm=", "otp", "ticket", "pw"),
 )
+_UNSEEN = re.compile(r"[\t\r\n]")  # browsers leave them out of a URL
+_MEMBER = re.compile(r'("((?:[^"\\]|\\.){1,99})"\s*:\s*")((?:[^"\\]|\\.)*)')  # of a JSON object
 _ENCODED = re.compile(r"%(?:25|[4-7])")
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]{0,30}:)?[/\\]", re.IGNORECASE)
 _WORD = re.compile(r"""[^\s"'<>]+""")
@@ -58,7 +61,21 @@ _KEYS_OF = frozenset(
     | {"signing", "subscription", "user"}
 )
 _NAMES = frozenset(
-    {"auth", "key", "pass", "passcode", "policy", "session", "sid", "sig", "sign", "hm"}
+    {
+        "auth",
+        "key",
+        "otp",
+        "pass",
+        "passcode",
+        "pw",
+        "ticket",
+        "policy",
+        "session",
+        "sid",
+        "sig",
+        "sign",
+        "hm",
+    }
     | {"authkey", "privatekey", "subscriptionkey", "resourcekey", "rlkey", "googleaccessid", "keypairid"}
     | {"sessionid", "jsessionid", "phpsessid"}
 )
@@ -66,7 +83,7 @@ _NAMES = frozenset(
 
 def redacted(text: str) -> str:
     """Returns the text with REDACTED for each credential of a URL in it; its own result stays as it is."""
-    lower = text.lower()
+    lower = _UNSEEN.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
     if not (any(stem in lower for stem in _STEMS) or lower.count(":") > 1 or _ENCODED.search(text)):
         return text
     for _ in range(_ROUNDS):
@@ -82,6 +99,8 @@ def redacted(text: str) -> str:
 
 def _url(text: str, depth: int = 0) -> str:
     text = _USERINFO.sub(rf"\1{REDACTED}@", text)
+    if '"' in text:
+        text = _MEMBER.sub(lambda one: one[1] + (REDACTED if _is_secret(one[2]) else one[3]), text)
     query = _QUERY.search(text)
     at = query.start() if query else len(text)
     if depth:  # perhaps no URL, but what stood in a parameter
@@ -130,6 +149,7 @@ def _is_secret(name: str) -> bool:
 def _names_a_secret(name: str) -> bool:
     for _ in range(_DEPTH):
         name = unquote(name)
+    name = unicodedata.normalize("NFKC", _UNSEEN.sub("", name))
     words = [word.lower() for word in _WORDS.findall(name)]
     whole = _LETTERS.sub("", name.lower())
     before, last = words[-2:] if len(words) > 1 else ("", "")

@@ -63,6 +63,8 @@ def test_without_keys_this_machine_may_do_everything(api: Api, host: str) -> Non
         {"X-Forwarded-Host": "search.example"},
         {"x-forwarded-proto": "https"},
         {"X-Real-IP": "192.0.2.1"},
+        {"CF-Connecting-IP": "192.0.2.1"},
+        {"X-Original-Host": "shop.example"},
         {"Via": "1.1 proxy"},
         {"Sec-Fetch-Site": "cross-site"},
     ],

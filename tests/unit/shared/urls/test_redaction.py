@@ -53,6 +53,11 @@ SECRETS = {
     "https://h/a?url=https://u:XYZZY@h/b&w=1": "https://h/a?url=https://REDACTED@h/b&w=1",
     "https://h/a?next=/b?token=XYZZY": "https://h/a?next=/b?token=REDACTED",
     "https://h/a?a[token]=XYZZY": "https://h/a?a[token]=REDACTED",
+    "https://h/a?\uff54oken=XYZZY": "https://h/a?\uff54oken=REDACTED",
+    "https://h/a?to\tken=XYZZY": "https://h/a?to\tken=REDACTED",
+    'https://h/a?q={"w": 1, "token": "XYZZY"}': 'https://h/a?q={"w": 1, "token": "REDACTED"}',
+    "https://h/a?q=%7B%22token%22%3A%22XYZZY%22%7D": "https://h/a?q=%7B%22token%22%3A%22REDACTED%22%7D",
+    "https://h/a?otp=XYZZY": "https://h/a?otp=REDACTED",
 }
 NAMES = [
     *(
