@@ -34,7 +34,7 @@ PUBLIC_ENDPOINTS = frozenset(
 )
 _CACHE_SECONDS = 10.0
 _FORWARDED = re.compile(  # what proxies add
-    r"forwarded|x-forwarded.*|via|x-real-ip|x-client-ip|true-client-ip|cf-.*|x-original-.*|x-envoy-.*",
+    r"forwarded|x-forwarded.*|via|x-real-ip|x-client-ip|true-client-ip|cf-.*|x-original-host|x-envoy-.*",
     re.IGNORECASE,
 )
 
