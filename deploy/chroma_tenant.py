@@ -3,7 +3,8 @@
 The server listens for every user of the machine and each page in their browsers, lists no tenants, and finds
 a collection's records by its id alone, whatever tenant a request names. So everything in Chroma's file is in
 one tenant of a random name, under ids that nobody has seen; others cannot make tenants and databases of their
-own, to which they could write: a deleted collection's lists go to whoever stores next.
+own, to which they could write: a deleted collection's lists go to whoever stores next. This knows the
+tables of Chroma 1.5, so pyproject.toml allows no other.
 """
 
 import contextlib

@@ -20,11 +20,17 @@ OVERRIDDEN = (
 )  # fmt: skip
 
 
-def test_gunicorn_is_a_release_that_the_connections_were_written_for() -> None:
+@pytest.mark.parametrize(
+    ("package", "releases", "module"),
+    [("gunicorn", "<28,>=27", "gunicorn_worker"), ("chromadb", "<1.6,>=1.5", "chroma_tenant")],
+)
+def test_what_the_insides_of_a_package_are_used_of_is_of_a_known_release(
+    package: str, releases: str, module: str
+) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (wanted,) = [one for one in map(Requirement, project["dependencies"]) if one.name == "gunicorn"]
-    assert str(wanted.specifier) == "<28,>=27"
-    assert version("gunicorn") in wanted.specifier, "deploy/gunicorn_worker.py does not fit this gunicorn"
+    (wanted,) = [one for one in map(Requirement, project["dependencies"]) if one.name == package]
+    assert str(wanted.specifier) == releases
+    assert version(package) in wanted.specifier, f"deploy/{module}.py does not fit this {package}"
 
 
 def test_a_client_from_whom_nothing_comes_is_not_waited_for_any_longer(
