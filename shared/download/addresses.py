@@ -30,7 +30,7 @@ _REFUSED = tuple(
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+)){0,3}\.?", re.IGNORECASE)
 
 
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _WITH_PORT = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+):(\d{1,5})")
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -67,7 +67,7 @@ class AddressPolicy:
         try:
             self._networks.append((ipaddress.ip_network(host, strict=False), port))
         except ValueError:
-            if not _NAME.fullmatch(host):
+            if not HOST_NAME.fullmatch(host):
                 raise
             self._names.add((host, port))
 

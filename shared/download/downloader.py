@@ -18,7 +18,7 @@ from http import HTTPStatus
 import httpcore
 import httpx
 
-from shared.download.addresses import AddressPolicy, canonical_host
+from shared.download.addresses import HOST_NAME, AddressPolicy, canonical_host
 from shared.download.host_limits import HostLimits
 from shared.download.own_services import DEFAULT_PORTS, FETCH_HEADER, OwnServices
 from shared.download.resolver import Resolver
@@ -35,8 +35,6 @@ _MAX_DRAINED = 16 * 1024
 _MAX_RETRY_AFTER_S = 86400.0
 _WRITE_SIZE = 64 * 1024
 _INFLATE_SIZE = 64 * 1024
-
-_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
@@ -343,7 +341,7 @@ def _dotted_host(url: str) -> str:
 def _is_host(host: str) -> bool:
     if ":" in host:
         return "%" not in host  # a zone is one machine's own name for a link
-    return len(host) <= 253 and all(map(_LABEL.fullmatch, host.split(".")))
+    return HOST_NAME.fullmatch(host) is not None
 
 
 def _join(url: httpx.URL, location: str) -> httpx.URL:

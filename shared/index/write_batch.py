@@ -224,23 +224,22 @@ class WriteBatch:
         check()
         try:
             write(pictures)
-        except IndexRefused as error:
+        except Exception as error:
+            if isinstance(error, Unavailable | CollectionNotFound) and not isinstance(error, IndexRefused):
+                raise
             if len(pictures) == 1:
-                self._collection.prove_writable(0 if error.size else json_bytes(asdict(pictures[0])))
-        except (Unavailable, CollectionNotFound):
-            raise
-        except Exception:
-            if len(pictures) == 1:
-                log.exception("row_refused", image_id=pictures[0].image.id)
+                return self._refused(pictures[0], error)
         else:
             return {}
-        if len(pictures) == 1:
-            return {
-                pictures[0].image.id: "The index refused this picture's record; the worker's log says why."
-            }
         middle = len(pictures) // 2
         first = self._isolating(write, pictures[:middle], check)
         return first | self._isolating(write, pictures[middle:], check)
+
+    def _refused(self, picture: StoredPicture, error: Exception) -> dict[str, str]:
+        if isinstance(error, IndexRefused):
+            self._collection.prove_writable(0 if error.size else json_bytes(asdict(picture)))
+        log.error("row_refused", image_id=picture.image.id, exc_info=error)
+        return {picture.image.id: "The index refused this picture's record; the worker's log says why."}
 
     def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:
         """Whether it lost a key to a picture that could not be written: then it stays as it was."""
