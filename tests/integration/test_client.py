@@ -70,10 +70,8 @@ def test_the_readme_s_block_works_as_it_stands(
 ) -> None:
     monkeypatch.chdir(ROOT)
     (block,) = blocks("README.md")
-    exec(
-        compile(block.replace("http://127.0.0.1:8000", stack.url), "README.md", "exec"),
-        {"__name__": "readme"},
-    )
+    code = block.replace("http://127.0.0.1:8000", stack.url)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     status, *found = capsys.readouterr().out.splitlines()
     assert status.startswith("succeeded")
     assert {line.split()[1] for line in found} == {"docs/page-light.png", "docs/page-phone.png"}
