@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FOLDERS = ("docs", "extras", "shared", "training")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))])
 MAX_CHARACTERS = {"docs/architecture.md": 500}  # of a paragraph, or of a list's item
 MAX_ELSEWHERE = 600
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -17,6 +18,7 @@ ITEM = re.compile(r"^ *(?:[-*]|\d+\.) ", re.MULTILINE)
 TOP = "api|benchmarks|deploy|docs|examples|extras|image_search|shared|tests|training|worker"
 FILE = re.compile(rf"(?<![\w/.:-])(?:{TOP})/[\w/.-]*\.(?:py|js|md|css|html|json|lua|toml|txt|yml|j2)\b")
 FOLDER = re.compile(rf"`((?:{TOP})/(?:[\w.-]+/)*)`")
+IMAGE = re.compile(r'<img src="([^"]*)"')
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -41,7 +43,7 @@ def _anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_ids)
-def test_no_paragraph_is_longer_than_a_reader_s_breath(document: Path) -> None:
+def test_no_paragraph_is_a_page(document: Path) -> None:
     most = MAX_CHARACTERS.get(_ids(document), MAX_ELSEWHERE)
     paragraphs = list(_paragraphs(document.read_text(encoding="utf-8")))
     assert paragraphs
@@ -57,7 +59,8 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_ids)
 def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
-    for path, anchor in LINK.findall(document.read_text(encoding="utf-8")):
+    text = document.read_text(encoding="utf-8")
+    for path, anchor in [*LINK.findall(text), *((path, "") for path in IMAGE.findall(text))]:
         target = document.parent / path if path else document
         assert target.exists(), path
         assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
