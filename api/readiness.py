@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from api.encoding.encoder_loader import EncoderLoader
-from api.models.health import Dependency, Readiness, Workers
+from image_search.models.health import Dependency, Readiness, Workers
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 from shared.services import Services

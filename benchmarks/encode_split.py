@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from api.client import Client
+from image_search import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures

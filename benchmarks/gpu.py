@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from api.client import Client
+from image_search import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 from benchmarks.results import Curve, NotHere, Result, wall_seconds

@@ -13,7 +13,7 @@ import chromadb
 import httpx
 import numpy as np
 
-from api.client import Client
+from image_search import Client
 from benchmarks import stages
 from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive

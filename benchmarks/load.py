@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from api.client import Client
+from image_search import Client
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
 from benchmarks.users import POLL, SEARCH, STREAM, Tally, Users, simulate

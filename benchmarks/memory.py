@@ -7,8 +7,8 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from api.client import Client
-from api.models.jobs import JobOut
+from image_search import Client
+from image_search.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures

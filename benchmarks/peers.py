@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.client import Client
+from image_search import Client
 from benchmarks import peer_drivers
 from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive

@@ -3,7 +3,7 @@
 import statistics
 from pathlib import Path
 
-from api.client import Client
+from image_search import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, Result
 from benchmarks.tiny import tiny_pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from api.client import Client
+from image_search import Client
 from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 
-from api.client.job_operations import POLL_SECONDS as POLL_S
+from image_search._job_operations import POLL_SECONDS as POLL_S
 from shared.embedding.tagging import read_vocabulary
 
 TIMEOUT_S = 30.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = ("api.cli.jobs", "api.cli.search", "api.cli.collections")
+CLIENT_MODULES = ("image_search.cli.jobs", "image_search.cli.search", "image_search.cli.collections")
 
 
 class Commands(click.Group):
@@ -229,7 +229,7 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 @json_option
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
-    from api.cli.common import console_for, day_and_time, table_of
+    from image_search.cli.common import console_for, day_and_time, table_of
     from shared.api_keys import list_keys
     from shared.rfc3339 import rfc3339
 

@@ -105,7 +105,7 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
 
 def _answers(url: str) -> list[Check]:
     """Checks of what the server at `url` says of itself; none where no server of ours answers."""
-    from api.client import ApiError, Client  # noqa: PLC0415
+    from image_search import ApiError, Client  # noqa: PLC0415
 
     try:
         with Client(url, os.environ.get(PREFIX + "API_KEY"), timeout=DEADLINE_S, retries=0) as client:

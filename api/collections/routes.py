@@ -7,7 +7,7 @@ from flask_openapi3.models.tag import Tag
 from api.context import encoder, services
 from api.http.auth import requires
 from api.images.edits import remove_collection
-from api.models.collections import CollectionIn, CollectionOut, CollectionPath, CollectionsOut
+from image_search.models.collections import CollectionIn, CollectionOut, CollectionPath, CollectionsOut
 
 blueprint = APIBlueprint(
     "collections", __name__, abp_tags=[Tag(name="collections", description="Collections of pictures")]

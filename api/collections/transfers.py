@@ -19,9 +19,9 @@ from api.http.openapi import component
 from api.http.problems import parse
 from api.http.request_body import Body
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
-from api.models.base import BodyModel, QueryModel
-from api.models.collections import CollectionPath
-from api.models.jobs import JobHeaders, JobOut, JobPath
+from api.http.request_models import BodyModel, QueryModel
+from image_search.models.collections import CollectionPath
+from image_search.models.jobs import JobHeaders, JobOut, JobPath
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,

@@ -10,7 +10,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from api.http.problems import PROBLEM_JSON, refuse_invalid
-from api.models.base import Problem
+from api.http.request_models import Problem
 
 _REF = "#/components/schemas/{model}"
 _SECURITY_SCHEMES: dict[str, Any] = {

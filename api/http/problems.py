@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.http.request_body import Body
-from api.models.jobs import MAX_ERRORS, MAX_ITEMS
+from image_search.models.jobs import MAX_ERRORS, MAX_ITEMS
 from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.validation import is_unicode, pointer
 

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from api.context import open_collection
 from api.http.auth import requires
-from api.models.base import CollectionName, QueryModel
-from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
-from api.models.images import thumbnail_url
+from api.http.request_models import CollectionName, QueryModel
+from image_search.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
+from image_search.models.images import thumbnail_url
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.collection import Collection

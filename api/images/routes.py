@@ -13,7 +13,7 @@ from api.context import open_collection, services
 from api.http.auth import requires
 from api.http.problems import load_json, refuse
 from api.images.edits import change_metadata, remove_image, remove_key
-from api.models.images import (
+from image_search.models.images import (
     CollectionQuery,
     EmbeddingOut,
     ImageOut,
@@ -23,7 +23,7 @@ from api.models.images import (
     ImagesQuery,
     KeyQuery,
 )
-from api.models.search import Result, SimilarQuery, SimilarResponse
+from image_search.models.search import Result, SimilarQuery, SimilarResponse
 from api.search.nsfw_filter import visible
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.collection import Collection, no_image

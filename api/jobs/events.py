@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from flask import Response
 
 from api.http import concurrency
-from api.models.jobs import JobOut
+from image_search.models.jobs import JobOut
 from shared.errors import JobNotFound, Unavailable
 from shared.ledger.ledger import Ledger
 from shared.models import Job

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from api.http import auth
 from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
+from image_search.models.jobs import MAX_ERRORS, ItemIn, JobIn
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.ledger.patience import persistently

@@ -15,7 +15,7 @@ from api.http.request_body import Body
 from api.jobs import events
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
 from api.jobs.multipart import ingest_multipart
-from api.models.jobs import (
+from image_search.models.jobs import (
     ItemOut,
     ItemsOut,
     ItemsQuery,

@@ -11,8 +11,8 @@ from api.context import context
 from api.http.auth import requires
 from api.http.metrics import CONTENT_TYPE
 from api.http.problems import problem
-from api.models.base import QueryModel
-from api.models.health import Readiness
+from api.http.request_models import QueryModel
+from image_search.models.health import Readiness
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
 

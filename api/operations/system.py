@@ -15,10 +15,10 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import context, encoder, services
 from api.http.auth import requires
-from api.models.base import QueryModel
-from api.models.collections import CollectionOut
-from api.models.health import Dependency
-from api.models.system import (
+from api.http.request_models import QueryModel
+from image_search.models.collections import CollectionOut
+from image_search.models.health import Dependency
+from image_search.models.system import (
     ERRORS_A_JOB,
     MAX_ERRORS,
     NEWEST_JOBS,

@@ -6,7 +6,7 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
-from api.models.search import ExplainQuery
+from image_search.models.search import ExplainQuery
 from api.search.pictures import read_all
 from api.search.query import Term, refuse_blank
 from shared.embedding.heatmap import heat, overlay

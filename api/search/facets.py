@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from api.models.search import MAX_FACET_VALUES, FacetCount, FacetName
+from image_search.models.search import MAX_FACET_VALUES, FacetCount, FacetName
 from shared.index.filters import Scalar, values_of
 from shared.models import Image
 from shared.rfc3339 import rfc3339

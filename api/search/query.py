@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder
-from api.models.search import MAX_PICTURES, SearchRequest, Subject
+from image_search.models.search import MAX_PICTURES, SearchRequest, Subject
 from api.search.pictures import read_all
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError

@@ -17,7 +17,7 @@ from api.encoding.calibration import LEAST_PICTURES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
-from api.models.search import (
+from image_search.models.search import (
     FACET_BOUND,
     SEARCHES,
     CompareRequest,

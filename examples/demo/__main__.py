@@ -18,8 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api.client import ApiError, Client
-from api.models.search import SearchResponse
+from image_search import ApiError, Client
+from image_search.models.search import SearchResponse
 from deploy.data_folder import Folder
 from deploy.embedded import API_START_S
 from deploy.ports import check_port_free, http_status

@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from api.cli import common
-from api.cli.collections import client_commands
-from api.client import Client
+from image_search.cli import common
+from image_search.cli.collections import client_commands
+from image_search import Client
 from api.collections import transfers as api_moves
 from api.images.edits import remove_collection
-from api.models.jobs import JobOut
+from image_search.models.jobs import JobOut
 from shared.errors import BlobsUnavailable, ItemError
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage

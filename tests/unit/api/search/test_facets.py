@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.models.search import FACET_BOUND, MAX_FACET_VALUES, SearchRequest, SearchResponse
+from image_search.models.search import FACET_BOUND, MAX_FACET_VALUES, SearchRequest, SearchResponse
 from api.search.facets import count_values
 from shared.models import Image
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, unit

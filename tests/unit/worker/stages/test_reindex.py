@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from api.cli import common
-from api.cli.collections import reindex as reindex_command
-from api.client import Client
+from image_search.cli import common
+from image_search.cli.collections import reindex as reindex_command
+from image_search import Client
 from api.collections import transfers as api_moves
 from api.images import edits
 from api.images.edits import remove_collection

@@ -13,8 +13,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from api.client.bodies import PIECE_BYTES, PIECE_SECONDS
-from api.client.core import (
+from image_search._bodies import PIECE_BYTES, PIECE_SECONDS
+from image_search._core import (
     RETRIES,
     TIMEOUT,
     UNREACHABLE,
@@ -26,11 +26,11 @@ from api.client.core import (
     Work,
     refusal,
 )
-from api.client.handles import AsyncJobHandle, JobHandle
-from api.client.job_operations import JobCalls
-from api.client.operations import Term
-from api.models.images import ImageOut, ImagesOut
-from api.models.jobs import ItemOut, ItemsOut, JobOut
+from image_search._handles import AsyncJobHandle, JobHandle
+from image_search._job_operations import JobCalls
+from image_search._operations import Term
+from image_search.models.images import ImageOut, ImagesOut
+from image_search.models.jobs import ItemOut, ItemsOut, JobOut
 
 URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30.0

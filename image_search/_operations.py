@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from api.client.bodies import media_type
-from api.client.core import Core, Flow, Request, refusal
-from api.models.collections import CollectionOut, CollectionsOut
-from api.models.duplicates import DuplicatesOut
-from api.models.health import Readiness
-from api.models.images import EmbeddingOut, ImageOut, ImagesOut
-from api.models.search import CompareResponse, SearchResponse, SimilarResponse
-from api.models.system import SystemOut
+from image_search._bodies import media_type
+from image_search._core import Core, Flow, Request, refusal
+from image_search.models.collections import CollectionOut, CollectionsOut
+from image_search.models.duplicates import DuplicatesOut
+from image_search.models.health import Readiness
+from image_search.models.images import EmbeddingOut, ImageOut, ImagesOut
+from image_search.models.search import CompareResponse, SearchResponse, SimilarResponse
+from image_search.models.system import SystemOut
 from shared.models import JsonObject, Metadata
 
 if TYPE_CHECKING:

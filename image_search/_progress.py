@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from api.models.jobs import MAX_ERRORS, JobOut
+from image_search.models.jobs import MAX_ERRORS, JobOut
 from shared.models import ItemState, JobStatus
 
 Show = Callable[[JobOut], None]

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.models.base import BodyModel, CollectionName, Limit, QueryModel
-from api.models.images import thumbnail_url
+from api.http.request_models import BodyModel, CollectionName, Limit, QueryModel
+from image_search.models.images import thumbnail_url
 from shared.models import DEFAULT_COLLECTION, Hit
 from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
 

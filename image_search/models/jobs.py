@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.models.base import BodyModel, QueryModel
+from api.http.request_models import BodyModel, QueryModel
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.job_document import job_document
 from shared.models import DEFAULT_COLLECTION, MAX_KEY, ItemResult, ItemState, Job, JobKind, JobStatus

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from api.cli.common import (
+from image_search.cli.common import (
     client_command,
     collection_option,
     console_for,
@@ -17,11 +17,11 @@ from api.cli.common import (
     status_text,
     table_of,
 )
-from api.client import Client
-from api.client.bodies import BATCH_FILES
-from api.client.progress import pace, sending, showing
-from api.client.sources import collect, typed
-from api.models.jobs import JobOut
+from image_search import Client
+from image_search._bodies import BATCH_FILES
+from image_search._progress import pace, sending, showing
+from image_search._sources import collect, typed
+from image_search.models.jobs import JobOut
 from shared.models import ItemState, JobStatus, Metadata
 
 SHOWN_FAILURES = 20

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from api.cli import common
-from api.client import Client
+from image_search.cli import common
+from image_search import Client
 from api.http import auth
 from deploy.cli import main
 from tests.unit.client_server import Server, job

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.models.base import MAX_LIMIT, BodyModel, CollectionName, QueryModel
-from api.models.jobs import METADATA_VALUES, Key
+from api.http.request_models import MAX_LIMIT, BodyModel, CollectionName, QueryModel
+from image_search.models.jobs import METADATA_VALUES, Key
 from shared.models import COLORS, DEFAULT_COLLECTION, Image
 from shared.rfc3339 import rfc3339
 from shared.validation import MAX_METADATA

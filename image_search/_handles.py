@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from api.client.progress import Progress, combined
-from api.models.jobs import ItemOut, JobOut
+from image_search._progress import Progress, combined
+from image_search.models.jobs import ItemOut, JobOut
 from shared.models import ItemState
 
 

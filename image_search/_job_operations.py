@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from api.client.bodies import Form, Lines, batches, pieces
-from api.client.core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work
-from api.client.operations import Calls, Term, collection_path, with_metadata
-from api.client.progress import Progress, combined, showing
-from api.client.sources import Sources, collect
-from api.models.jobs import ItemsOut, JobOut, JobsOut
+from image_search._bodies import Form, Lines, batches, pieces
+from image_search._core import RETRIES, TIMEOUT, UNREACHABLE, ApiError, Flow, Pause, Request, Work
+from image_search._operations import Calls, Term, collection_path, with_metadata
+from image_search._progress import Progress, combined, showing
+from image_search._sources import Sources, collect
+from image_search.models.jobs import ItemsOut, JobOut, JobsOut
 from shared.models import Metadata
 
 # The answer to an upload comes when the server has stored the last byte of it.

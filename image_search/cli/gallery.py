@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 from textual_image.renderable import Image as TerminalImage
 
-from api.client import ApiError, Client
-from api.models.search import Result
+from image_search import ApiError, Client
+from image_search.models.search import Result
 
 COLUMNS, ROWS = 18, 9  # of one picture; a cell is about twice as high as it is wide
 _GAP = 2

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from api.cli.common import client_command, collection_option, console_for, day_and_time, print_json, table_of
-from api.cli.jobs import follow, print_jobs
-from api.client import Client
-from api.models.collections import CollectionsOut
+from image_search.cli.common import client_command, collection_option, console_for, day_and_time, print_json, table_of
+from image_search.cli.jobs import follow, print_jobs
+from image_search import Client
+from image_search.models.collections import CollectionsOut
 from shared.models import DEFAULT_COLLECTION, ItemState
 
 

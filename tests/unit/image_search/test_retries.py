@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.client import ApiError, Client, core
+from image_search import ApiError, Client, core
 from tests.unit.client_server import Server, job, keys, problem
 
 AWAY = problem(503, "ledger_unavailable", "away")

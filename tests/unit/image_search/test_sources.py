@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client.sources import collect, typed
+from image_search._sources import collect, typed
 from shared.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from api.cli import common
-from api.client import Client, core, job_operations
+from image_search.cli import common
+from image_search import Client, core, job_operations
 from deploy.cli import CLIENT_MODULES
 from tests.unit.client_server import Server, job, problem
 

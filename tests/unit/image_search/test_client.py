@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import (
+from image_search import (
     ApiError,
     AsyncClient,
     AsyncJobHandle,

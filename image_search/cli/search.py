@@ -7,9 +7,9 @@ import sys
 import click
 from rich.text import Text
 
-from api.cli.common import client_command, collection_option, console_for, picture_table, print_json
-from api.client import Client
-from api.client.sources import typed
+from image_search.cli.common import client_command, collection_option, console_for, picture_table, print_json
+from image_search import Client
+from image_search._sources import typed
 from shared.models import JsonObject
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -58,7 +58,7 @@ def search(
         console.print("Nothing found.")
         return
     if show or (show is None and _can_show()):
-        from api.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
+        from image_search.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results, console.width))
     table, add = picture_table(console, "#", "score")

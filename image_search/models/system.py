@@ -2,9 +2,9 @@
 
 from pydantic import BaseModel, Field
 
-from api.models.collections import CollectionOut
-from api.models.health import Readiness
-from api.models.jobs import JobErrorOut
+from image_search.models.collections import CollectionOut
+from image_search.models.health import Readiness
+from image_search.models.jobs import JobErrorOut
 from shared.models import Stage
 
 NEWEST_JOBS = 20  # that are looked through for errors

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from api.models.base import BodyModel, CollectionName
+from api.http.request_models import BodyModel, CollectionName
 from shared.models import CollectionInfo
 from shared.rfc3339 import rfc3339
 
