@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from api.encoding.encoder_loader import EncoderLoader
-from image_search.models.health import Dependency, Readiness, Workers
+from image_search import models
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
 from shared.services import Services
@@ -28,18 +28,18 @@ class Probe:
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(max_workers=5, thread_name_prefix="probe")
         self._asked: dict[str, Future[Any]] = {}
-        self._found: Readiness | None = None
+        self._found: models.Readiness | None = None
         self._asked_at = 0.0
         self._proven_at = 0.0
 
-    def look(self) -> Readiness:
+    def look(self) -> models.Readiness:
         with self._lock:
             if self._found is None or time.monotonic() - self._asked_at > CACHE_S:
                 self._found = self._ask()
                 self._asked_at = time.monotonic()
             return self._found
 
-    def _ask(self) -> Readiness:
+    def _ask(self) -> models.Readiness:
         parts = self._services
         checks: dict[str, Callable[[], Any]] = {
             "redis": parts.ledger.ping,
@@ -59,7 +59,7 @@ class Probe:
             for worker in self._asked["workers"].result():
                 slots.update(dict.fromkeys(worker.queues, worker.slots))
         ready = states["chroma"].ok and states["model"].ok
-        return Readiness(ready=ready, workers=Workers(**slots), **states)
+        return models.Readiness(ready=ready, workers=models.Workers(**slots), **states)
 
     def _prove_encode(self, model: Encoder) -> None:
         if time.monotonic() - self._proven_at > PROOF_S:
@@ -67,12 +67,12 @@ class Probe:
             self._proven_at = time.monotonic()
 
 
-def _state(answer: Future[Any]) -> Dependency:
+def _state(answer: Future[Any]) -> models.Dependency:
     if not answer.done():
-        return Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_S:g} s")
+        return models.Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_S:g} s")
     error = answer.exception()
     if error is None:
-        return Dependency(ok=True)
-    return Dependency(
+        return models.Dependency(ok=True)
+    return models.Dependency(
         ok=False, detail=error.detail if isinstance(error, ImageSearchError) else type(error).__name__
     )

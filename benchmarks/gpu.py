@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from image_search import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from tests.stack import Stack
 

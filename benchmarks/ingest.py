@@ -13,13 +13,13 @@ import chromadb
 import httpx
 import numpy as np
 
-from image_search import Client
 from benchmarks import stages
 from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive
 from benchmarks.processes import cpu_seconds, machine_seconds
 from benchmarks.results import Result
 from benchmarks.stages import Stage
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from shared.imaging.decode import open_query_image
 from shared.storage.blobs import collection_prefix, log_prefix

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from image_search import Client
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
 from benchmarks.users import POLL, SEARCH, STREAM, Tally, Users, simulate
+from image_search import Client
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 

@@ -7,11 +7,10 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from image_search import Client
-from image_search.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
+from image_search import Client, Job
 from shared.ledger.scripts import PREFIX
 from shared.models import ItemState
 from tests.stack import Stack
@@ -66,7 +65,7 @@ class _Watch:
         self.done: list[int] = []
         self.mib: dict[str, list[float]] = {name: [] for name in (*ROLES, CHROMA, REDIS)}
 
-    def look(self, job: JobOut) -> None:
+    def look(self, job: Job) -> None:
         """Takes a sample when one is due."""
         if time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + SAMPLE_S

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image_search import Client
 from benchmarks import peer_drivers
 from benchmarks.jobs import ingest_rate
 from benchmarks.naive import Naive
 from benchmarks.parity import centred_cosines
 from benchmarks.photos import served
 from benchmarks.results import Result
+from image_search import Client
 from tests.stack import Stack
 
 ONNX = ("onnx==1.23.2", "onnxscript==0.7.2")

@@ -3,10 +3,10 @@
 import statistics
 from pathlib import Path
 
-from image_search import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, Result
 from benchmarks.tiny import tiny_pictures
+from image_search import Client
 from tests.stack import Stack
 
 WORKERS = (1, 2, 4, 8)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from image_search import Client
 from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
 from benchmarks.users import SEARCH, Users, simulate
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from shared.models import ItemState
 from tests.stack import Stack, eventually

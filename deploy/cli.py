@@ -1,4 +1,4 @@
-"""The `image-search` command: one command a role here, the client's commands from api/cli/."""
+"""The `image-search` command: one command per role here, the client's commands from image_search/cli/."""
 # ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from image_search.errors import ClientError, NotInstalled
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
 from shared.version import VERSION
@@ -44,12 +45,21 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ImageSearchError as error:
+        except (ImageSearchError, ClientError) as error:
             raise click.ClickException(error.detail) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or _is_ours(error.name):
+                raise
+            command = ctx.invoked_subcommand or "this command"
+            raise click.ClickException(NotInstalled(f"image-search {command}").detail) from None
         except BrokenPipeError:
             raise  # click ends quietly
         except OSError as error:
             raise click.ClickException(str(error)) from None
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in ("api", "deploy", "image_search", "shared", "worker")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,6 @@
 """How far jobs are, on a terminal and elsewhere."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,16 +15,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from image_search.models.jobs import MAX_ERRORS, JobOut
-from shared.models import ItemState, JobStatus
+from image_search.models.jobs import Job
 
-Show = Callable[[JobOut], None]
-Progress = bool | Show
+Show = Callable[[Job], None]
 
 
 @contextmanager
 def sending(console: Console, count: int) -> Iterator[Callable[[int], None]]:
-    """What to call with the bytes that were sent, of `count`: a bar on a terminal, and nothing elsewhere."""
+    """Yield what to call with the bytes that were sent, of `count`: a bar on a terminal, else nothing."""
     if not console.is_terminal:
         yield lambda sent: None
         return
@@ -38,14 +35,8 @@ def sending(console: Console, count: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def showing(progress: Progress, console: Console | None = None) -> Iterator[Show]:
-    """What to call with each status: a bar on a terminal, and a line each tenth of the way elsewhere."""
-    if callable(progress):
-        yield progress
-        return
-    if not progress:
-        yield lambda job: None
-        return
+def showing(console: Console | None = None) -> Iterator[Show]:
+    """Yield what to call with each status: a bar on a terminal, a line per tenth of the way elsewhere."""
     console = console or Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         yield _LinePrinter(console)
@@ -57,7 +48,7 @@ def showing(progress: Progress, console: Console | None = None) -> Iterator[Show
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("", total=None, pace="")
 
-        def show(job: JobOut) -> None:
+        def show(job: Job) -> None:
             name = f"Job {job.job_id[:8]}"
             bar.update(task, description=name, total=job.total, completed=done(job), pace=pace(job))
 
@@ -69,7 +60,7 @@ class _LinePrinter:
         self._console = console
         self._shown = -1
 
-    def __call__(self, job: JobOut) -> None:
+    def __call__(self, job: Job) -> None:
         tenth = int(job.progress * 10)
         if tenth > self._shown:
             self._shown = tenth
@@ -77,46 +68,15 @@ class _LinePrinter:
             self._console.print(line.rstrip())
 
 
-def combined(jobs: Sequence[JobOut]) -> JobOut:
-    """Several jobs as one: counts and rates added up, under the ids of all."""
-    if len(jobs) == 1:
-        return jobs[0]
-    counts: Counter[ItemState] = Counter()
-    for job in jobs:
-        counts.update(job.counts)
-    total = sum(job.total for job in jobs)
-    status = _status([job.status for job in jobs])
-    still_open = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
-    return jobs[0].model_copy(
-        update={
-            "job_id": ", ".join(job.job_id for job in jobs),
-            "status": status,
-            "total": total,
-            "counts": dict(counts),
-            "progress": round(1 - still_open / total, 4) if total else 0.0,
-            "rate_per_s": sum(job.rate_per_s or 0.0 for job in jobs) or None,
-            "eta_s": max((job.eta_s for job in jobs if job.eta_s is not None), default=None),
-            "truncated": any(job.truncated for job in jobs),
-            "started_at": min((job.started_at for job in jobs if job.started_at), default=None),
-            "finished_at": max(job.finished_at or "" for job in jobs) if status.finished else None,
-            "errors": [error for job in jobs for error in job.errors][:MAX_ERRORS],
-        }
-    )
+def done(job: Job) -> int:
+    """Count the items that have reached their last state."""
+    return job.total - job.counts.get("pending", 0) - job.counts.get("fetched", 0)
 
 
-def _status(states: Sequence[JobStatus]) -> JobStatus:
-    if not all(state.finished for state in states):
-        return JobStatus.RUNNING
-    return states[0] if len(set(states)) == 1 else JobStatus.PARTIAL
-
-
-def done(job: JobOut) -> int:
-    return job.total - job.counts[ItemState.PENDING] - job.counts[ItemState.FETCHED]
-
-
-def pace(job: JobOut) -> str:
+def pace(job: Job) -> str:
+    """Say how fast a job goes and how long it will take, as far as the server knows."""
     rate = f"{job.rate_per_s:.1f}/s" if job.rate_per_s else ""
-    if job.eta_s is None or job.status.finished:
+    if job.eta_s is None or job.finished:
         return rate
     minutes, seconds = divmod(round(job.eta_s), 60)
     hours, minutes = divmod(minutes, 60)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from shared.errors import ConfigError
-from shared.models import JsonObject, Metadata, MetadataValue
+from image_search.errors import InvalidSource, NotInstalled
+from image_search.models.images import Metadata, MetadataValue
 
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -48,7 +48,7 @@ class Sources:
                 for _ in _read_list(path, self.key_column):
                     pass
 
-    def items(self, metadata: Metadata) -> Iterator[JsonObject]:
+    def items(self, metadata: Metadata) -> Iterator[dict[str, Any]]:
         """Every URL as an item; `metadata` is under what a list says itself."""
         for url in self.urls:
             yield {"url": url, "metadata": metadata}
@@ -59,7 +59,7 @@ class Sources:
 
 
 def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
-    """Raises ConfigError, in one line, for a source that is nothing that can be ingested."""
+    """Raises InvalidSource, in one line, for a source that is nothing that can be ingested."""
     collected = Sources(key_column=key_column)
     for source in sources:
         path = Path(source)
@@ -70,13 +70,13 @@ def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
         elif path.is_dir():
             _collect_folder(path, collected)
         elif not path.is_file():
-            raise ConfigError(f"{source}: there is no such file, folder or URL")
+            raise InvalidSource(f"{source}: there is no such file, folder or URL")
         elif path.suffix.lower() in LIST_SUFFIXES:
             collected.lists.append(path)
         else:
             collected.files.append((path, path.name))
     if not collected.files and not collected.has_urls:
-        raise ConfigError(f"no pictures in {', '.join(sources)}")
+        raise InvalidSource(f"no pictures in {', '.join(sources)}")
     return collected
 
 
@@ -127,7 +127,7 @@ def _read_lines(file: IO[bytes], name: str) -> Iterator[_Row]:
         try:
             url = line.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
-            raise ConfigError(f"{name}, line {number}: not UTF-8") from None
+            raise InvalidSource(f"{name}, line {number}: not UTF-8") from None
         if url and not url.startswith("#"):
             yield url, None, {}
 
@@ -139,9 +139,9 @@ def _read_json_lines(file: IO[bytes], name: str, key_column: str) -> Iterator[_R
         try:
             row = json.loads(line.decode("utf-8-sig"))
         except ValueError:
-            raise ConfigError(f"{name}, line {number}: not JSON") from None
+            raise InvalidSource(f"{name}, line {number}: not JSON") from None
         if not isinstance(row, dict) or not isinstance(row.get("url"), str):
-            raise ConfigError(f"{name}, line {number}: not an object with a `url`")
+            raise InvalidSource(f"{name}, line {number}: not an object with a `url`")
         nested, key = row.pop("metadata", None), _key(row.pop(key_column, None))
         yield row.pop("url"), key, _metadata({**row, **nested} if isinstance(nested, dict) else row)
 
@@ -158,11 +158,14 @@ def _read_csv(path: Path, key_column: str | None) -> Iterator[_Row]:
                 cells = {name: cell for name, cell in row.items() if name and cell}
                 yield url, key, {name: typed(cell) for name, cell in cells.items()}
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}, line {reader.line_num}: {error}") from None
+            raise InvalidSource(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def _read_parquet(path: Path, key_column: str | None) -> Iterator[_Row]:
-    from pyarrow import ArrowException, parquet  # noqa: PLC0415 - a quarter of a second that others save
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - a quarter of a second that others save
+    except ImportError:
+        raise NotInstalled(f"{path}: a Parquet file") from None
 
     try:
         file = parquet.ParquetFile(path)
@@ -172,13 +175,13 @@ def _read_parquet(path: Path, key_column: str | None) -> Iterator[_Row]:
                 key = _key(row.pop(key_column or KEY_COLUMN, None))
                 yield str(row.pop("url") or ""), key, _metadata(row)
     except (ArrowException, OSError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise InvalidSource(f"{path}: {error}") from None
 
 
 def _check_columns(path: Path, columns: Sequence[str], key_column: str | None) -> None:
     for name in ("url", key_column):
         if name is not None and name not in columns:
-            raise ConfigError(f"{path}: has no `{name}` column")
+            raise InvalidSource(f"{path}: has no `{name}` column")
 
 
 def _key(value: Any) -> str | None:

@@ -13,15 +13,17 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
+from api.collections.requests import CollectionPath
 from api.context import encoder, services
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import parse
 from api.http.request_body import Body
-from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.http.request_models import BodyModel, QueryModel
-from image_search.models.collections import CollectionPath
-from image_search.models.jobs import JobHeaders, JobOut, JobPath
+from api.jobs.answers import job_answer
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.jobs.requests import JobHeaders, JobPath
+from image_search import models
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
@@ -77,7 +79,7 @@ class ImportQuery(QueryModel):
 
 
 def _accepted_response(example: dict[str, Any]) -> dict[str, Any]:
-    content = component(blueprint, JobOut)
+    content = component(blueprint, models.Job)
     return {
         "description": "The job; follow it at its `Location`.",
         "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
@@ -371,4 +373,4 @@ def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
 
 def _accepted(job: Job) -> Response:
     headers = {"Location": url_for("jobs.get_job", job_id=job.job_id)}
-    return Response(JobOut.of(job).model_dump_json(), 202, headers, mimetype="application/json")
+    return Response(job_answer(job).model_dump_json(), 202, headers, mimetype="application/json")

@@ -1,15 +1,39 @@
-"""What all the other models are made of: strict bodies and queries, field types, the problem document."""
+"""What the requests of several rooms are made of: strict bodies and queries, and their field types."""
 
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from shared.models import COLLECTION_NAME
+from shared.models import COLLECTION_NAME, MAX_KEY
+from shared.validation import MAX_METADATA, METADATA_NAME
 
 MAX_LIMIT = 500
-
+MAX_ITEMS = 100_000  # of a JSON body
+METADATA_VALUES: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "array", "items": {"type": "string"}},
+]
+METADATA_SCHEMA = {
+    "type": "object",
+    "maxProperties": MAX_METADATA,
+    "description": f"names match `{METADATA_NAME.pattern}` and are not those of built-in fields",
+    "propertyNames": {"pattern": f"^{METADATA_NAME.pattern}$"},
+    "additionalProperties": {"anyOf": METADATA_VALUES},
+}
+# Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
+Metadata = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [METADATA_SCHEMA, {"type": "null"}]})]
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY,
+        description="the user's own name for the item, such as a SKU, unique in its collection",
+    ),
+]
 CollectionName = Annotated[
     str,
     Field(
@@ -40,21 +64,3 @@ class QueryModel(BaseModel):
 @cache
 def _once(make: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
     return make(*args, **kwargs)
-
-
-class FieldProblem(BaseModel):
-    """`pointer` is an RFC 6901 pointer into the body or, for parameters, to the parameter's name."""
-
-    pointer: str
-    message: str
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457). `code` is stable, for programs; `detail` is for people."""
-
-    type: str = Field(description="where the code is explained, relative to the server")
-    title: str = Field(description="the code in words")
-    status: int = Field(description="the HTTP status")
-    detail: str = Field(description="what went wrong this time")
-    code: str
-    errors: list[FieldProblem] = Field([], description="for bad input: the first faults")

@@ -12,19 +12,13 @@ from werkzeug.exceptions import BadRequest
 from api.context import open_collection, services
 from api.http.auth import requires
 from api.http.problems import load_json, refuse
+from api.images.answers import image_answer
 from api.images.edits import change_metadata, remove_image, remove_key
-from image_search.models.images import (
-    CollectionQuery,
-    EmbeddingOut,
-    ImageOut,
-    ImagePatch,
-    ImagePath,
-    ImagesOut,
-    ImagesQuery,
-    KeyQuery,
-)
-from image_search.models.search import Result, SimilarQuery, SimilarResponse
+from api.images.requests import CollectionQuery, ImagePatch, ImagePath, ImagesQuery, KeyQuery
+from api.search.answers import hit_answer
 from api.search.nsfw_filter import visible
+from api.search.requests import SimilarQuery
+from image_search import models
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
@@ -43,15 +37,17 @@ _RENDITION = {
 _UNCHANGED = {"description": "The `If-None-Match` still holds."}
 
 
-@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: ImageOut})
+@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: models.Image})
 @requires("search")
 def get_image(path: ImagePath, query: CollectionQuery) -> Response:
     """What is known of a picture."""
     image = _collection(query.collection, path.image_id).get(path.image_id)
-    return jsonify(ImageOut.of(image, query.collection).model_dump())
+    return jsonify(image_answer(image, query.collection).model_dump())
 
 
-@blueprint.patch("/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: ImageOut})
+@blueprint.patch(
+    "/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: models.Image}
+)
 @requires("ingest")
 def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
     """Merges `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
@@ -65,7 +61,7 @@ def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Re
     refuse("The metadata is malformed.", chain(metadata_faults(given, "metadata"), names))
     _collection(name, path.image_id)
     changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_much)
-    return jsonify(ImageOut.of(changed, name).model_dump())
+    return jsonify(image_answer(changed, name).model_dump())
 
 
 def _refuse_too_much(before: Metadata, after: Metadata) -> None:
@@ -83,7 +79,7 @@ def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
     return "", 204
 
 
-@blueprint.get("/v1/images", summary="List pictures", responses={200: ImagesOut})
+@blueprint.get("/v1/images", summary="List pictures", responses={200: models.ImagePage})
 @requires("search")
 def list_images(query: ImagesQuery) -> Response:
     """Pictures in the order of their ids, page by page, with `filters` those that match.
@@ -103,8 +99,8 @@ def list_images(query: ImagesQuery) -> Response:
         found = collection.page(query.cursor or "", query.limit + 1, visible(where))
     page = found[: query.limit]
     return jsonify(
-        ImagesOut(
-            images=[ImageOut.of(image, query.collection) for image in page],
+        models.ImagePage(
+            images=[image_answer(image, query.collection) for image in page],
             next_cursor=page[-1].id if len(found) > query.limit else None,
         ).model_dump()
     )
@@ -173,7 +169,9 @@ def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
     return response
 
 
-@blueprint.get("/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: SimilarResponse})
+@blueprint.get(
+    "/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: models.SimilarResult}
+)
 @requires("search")
 def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
     """Its nearest neighbours, best first, without itself and, with `NSFW_MAX` set, what is above that."""
@@ -186,16 +184,18 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
         min_score=query.min_score,
         exclude=path.image_id,
     )
-    return jsonify(results=[Result.of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
+    return jsonify(results=[hit_answer(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
 
 
-@blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})
+@blueprint.get(
+    "/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: models.Embedding}
+)
 @requires("search")
 def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:
     """The unit vector that the index holds, and its statistics."""
     vector = _collection(query.collection, path.image_id).vector(path.image_id)
     return jsonify(
-        EmbeddingOut(
+        models.Embedding(
             vector=vector.tolist(),
             dimension=len(vector),
             norm=float(np.linalg.norm(vector)),

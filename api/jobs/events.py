@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from flask import Response
 
 from api.http import concurrency
-from image_search.models.jobs import JobOut
+from api.jobs.answers import job_answer
 from shared.errors import JobNotFound, Unavailable
 from shared.ledger.ledger import Ledger
 from shared.models import Job
@@ -52,4 +52,4 @@ def _events(ledger: Ledger, job_id: str) -> Iterator[str]:
 
 
 def _event(name: str, job: Job) -> str:
-    return f"event: {name}\ndata: {JobOut.of(job).model_dump_json()}\n\n"
+    return f"event: {name}\ndata: {job_answer(job).model_dump_json()}\n\n"

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from api.http import auth
 from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from image_search.models.jobs import MAX_ERRORS, ItemIn, JobIn
+from api.jobs.requests import ItemRequest, JobRequest
+from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.ledger.patience import persistently
@@ -30,7 +31,7 @@ COMMIT_SECONDS = 2.0
 CALLBACK_CHECK_S = 2.0  # a name server that hangs does not hold a thread for longer
 LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
-_ITEM = TypeAdapter(ItemIn)
+_ITEM = TypeAdapter(ItemRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,12 @@ def check_options(
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     """A job of a JSON body's items; returns its id. `defaults` hold where the body does not say."""
     try:
-        request = JobIn.model_validate_json(data)
+        request = JobRequest.model_validate_json(data)
     except ValidationError as error:
         raise InvalidRequest("The body does not describe a job.", field_errors(error)) from None
     if (request.items is None) == (request.urls is None):
         raise InvalidRequest("The body must have exactly one of `items` and `urls`.")
-    given = [ItemIn.model_construct(url=url) for url in request.urls] if request.urls else request.items
+    given = [ItemRequest.model_construct(url=url) for url in request.urls] if request.urls else request.items
     if not given:
         name = "items" if request.urls is None else "urls"
         fault: FieldError = {"pointer": f"/{name}", "message": "must have at least one item"}
@@ -127,7 +128,7 @@ def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None =
     return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 
-def _content(item: ItemIn) -> list[Any]:
+def _content(item: ItemRequest) -> list[Any]:
     return [item.url, item.metadata or {}, *([] if item.key is None else [item.key])]
 
 

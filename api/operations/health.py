@@ -12,7 +12,7 @@ from api.http.auth import requires
 from api.http.metrics import CONTENT_TYPE
 from api.http.problems import problem
 from api.http.request_models import QueryModel
-from image_search.models.health import Readiness
+from image_search import models
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
 
@@ -33,7 +33,7 @@ def healthz() -> Response:
     return jsonify(Alive().model_dump())
 
 
-@blueprint.get("/readyz", summary="Search works", responses={200: Readiness})
+@blueprint.get("/readyz", summary="Search works", responses={200: models.Readiness})
 def readyz(query: ReadyQuery) -> Response:
     """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken.
 

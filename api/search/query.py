@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder
-from image_search.models.search import MAX_PICTURES, SearchRequest, Subject
 from api.search.pictures import read_all
+from api.search.requests import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image

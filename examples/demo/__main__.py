@@ -18,13 +18,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from image_search import ApiError, Client
-from image_search.models.search import SearchResponse
 from deploy.data_folder import Folder
 from deploy.embedded import API_START_S
 from deploy.ports import check_port_free, http_status
 from deploy.supervisor import die_with_parent
 from examples.demo.pictures import Pictures, openmoji, own_folder, serving
+from image_search import ApiError, Client, SearchResult
 from shared.config import PREFIX, Settings, load_settings
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import JsonObject
@@ -169,7 +168,7 @@ def _ingest(client: Client, url: str, items: Sequence[JsonObject], record: Path)
 
 def _is_over(client: Client, job_id: str) -> bool:
     try:
-        return client.job(job_id).status.finished
+        return client.job(job_id).finished
     except ApiError as error:
         if error.http_status == 404:  # finished long ago, and forgotten
             return True
@@ -186,7 +185,7 @@ def _search_by_picture(client: Client, source: Source) -> None:
     _show(f"pictures like {name}", client.search(images=[source.pictures.folder / name], limit=TOP))
 
 
-def _show(query: str, answer: SearchResponse) -> None:
+def _show(query: str, answer: SearchResult) -> None:
     console.print(f"\n[bold]{query}[/]  ({answer.took_ms.total:.0f} ms)")
     for hit in answer.results:
         console.print(f"  {hit.score:6.3f}  {(hit.metadata or {}).get('name') or hit.source}")

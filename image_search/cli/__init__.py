@@ -1,1 +1,4 @@
-"""The commands that speak HTTP to a server. Imports `client` and `models`."""
+"""The commands that speak HTTP to a server.
+
+Imports `_bodies`, `_client`, `_progress`, `_sources` and `models`.
+"""

@@ -5,11 +5,17 @@ from pathlib import Path
 
 import click
 
-from image_search.cli.common import client_command, collection_option, console_for, day_and_time, print_json, table_of
-from image_search.cli.jobs import follow, print_jobs
 from image_search import Client
-from image_search.models.collections import CollectionsOut
-from shared.models import DEFAULT_COLLECTION, ItemState
+from image_search.cli.common import (
+    client_command,
+    collection_option,
+    console_for,
+    day_and_time,
+    print_json,
+    table_of,
+)
+from image_search.cli.jobs import follow, print_jobs
+from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
 
 
 @click.group()
@@ -23,7 +29,7 @@ def list_(client: Client, *, as_json: bool) -> None:
     """List the collections with their numbers of pictures and their models."""
     found = client.collections()
     if as_json:
-        print_json(CollectionsOut(collections=found))
+        print_json(CollectionList(collections=found))
         return
     table = table_of("name", "pictures", "model", "created (UTC)")
     for one in found:
@@ -73,10 +79,10 @@ def export_(
     folder.mkdir(parents=True, exist_ok=True)
     console = console_for(as_json)
     job = follow(client, client.export(collection, include).job_id, console)
-    if job.counts[ItemState.INDEXED]:
+    if job.counts.get("indexed"):
         path = folder / f"{collection}.parquet"
         client.download_export(job.job_id, path)
-        console.print(f"{path}: {job.counts[ItemState.INDEXED]:,} pictures")
+        console.print(f"{path}: {job.counts['indexed']:,} pictures")
     print_jobs(client, [job], console, as_json=as_json, followed=True)
 
 

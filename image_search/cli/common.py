@@ -14,19 +14,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from image_search import ApiError, Client
+from image_search import ApiError, Client, ClientError
 from image_search._client import URL
-from shared.errors import ImageSearchError
-from shared.models import JobStatus
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
-STATUS_STYLES = {
-    JobStatus.SUCCEEDED: "green",
-    JobStatus.PARTIAL: "yellow",
-    JobStatus.FAILED: "red",
-    JobStatus.CANCELLED: "dim",
-}
+STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
 _COMPLETION_SECONDS = 1.0
 WIDE = 200
 ROOMY = 120
@@ -49,7 +42,7 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
         except ApiError as error:
             faults = "; ".join(f"{fault['pointer']}: {fault['message']}" for fault in error.errors[:5])
             _fail(f"{error.detail} ({faults})" if faults else error.detail)
-        except ImageSearchError as error:
+        except ClientError as error:
             _fail(error.detail)
         except OSError as error:
             _fail(f"{error.filename or 'input'}: {error.strerror or error}")
@@ -96,7 +89,7 @@ def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
     try:
         with Client(url, api_key, timeout=_COMPLETION_SECONDS, retries=0) as client:
             return ask(client)
-    except ImageSearchError:
+    except ClientError:
         return []
 
 
@@ -167,5 +160,5 @@ def day_and_time(rfc3339: str) -> str:
     return rfc3339[:16].replace("T", " ")
 
 
-def status_text(status: JobStatus) -> Text:
+def status_text(status: str) -> Text:
     return Text(status, STATUS_STYLES.get(status, "cyan"))

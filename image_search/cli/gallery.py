@@ -16,7 +16,7 @@ from rich.text import Text
 from textual_image.renderable import Image as TerminalImage
 
 from image_search import ApiError, Client
-from image_search.models.search import Result
+from image_search.models.search import Hit
 
 COLUMNS, ROWS = 18, 9  # of one picture; a cell is about twice as high as it is wide
 _GAP = 2
@@ -25,7 +25,7 @@ logging.getLogger("textual_image").setLevel(logging.ERROR)
 _AT_ONCE = 8
 
 
-def gallery(client: Client, results: Sequence[Result], width: int) -> Table:
+def gallery(client: Client, results: Sequence[Hit], width: int) -> Table:
     """The pictures side by side, each over its number and score."""
     across = max(1, (width + _GAP) // (COLUMNS + _GAP))
     table = Table.grid(padding=(0, _GAP, 1, 0))
@@ -42,7 +42,7 @@ def gallery(client: Client, results: Sequence[Result], width: int) -> Table:
     return table
 
 
-def _thumbnail(client: Client, hit: Result) -> Image.Image | None:
+def _thumbnail(client: Client, hit: Hit) -> Image.Image | None:
     collection = parse_qs(urlsplit(hit.thumbnail_url).query).get("collection", [None])[0]
     try:
         return Image.open(io.BytesIO(client.thumbnail(hit.id, collection=collection)))

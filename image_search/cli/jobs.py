@@ -7,6 +7,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from image_search import Client
+from image_search._bodies import BATCH_FILES
+from image_search._progress import pace, sending, showing
+from image_search._sources import collect, typed
 from image_search.cli.common import (
     client_command,
     collection_option,
@@ -17,12 +21,8 @@ from image_search.cli.common import (
     status_text,
     table_of,
 )
-from image_search import Client
-from image_search._bodies import BATCH_FILES
-from image_search._progress import pace, sending, showing
-from image_search._sources import collect, typed
-from image_search.models.jobs import JobOut
-from shared.models import ItemState, JobStatus, Metadata
+from image_search.models.images import Metadata
+from image_search.models.jobs import JOB_STATUSES, Job
 
 SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
@@ -71,9 +71,9 @@ def ingest(
         console.print(f"Skipping {collected.skipped:,} files that are no pictures by their names.")
     if len(collected.files) > BATCH_FILES:
         console.print(f"{len(collected.files):,} files make several jobs, of {BATCH_FILES:,} at most.")
-    jobs: list[JobOut] = []
+    jobs: list[Job] = []
 
-    def show(job: JobOut) -> None:
+    def show(job: Job) -> None:
         jobs.append(job)
         console.print(f"Job {job.job_id}: {job.total:,} pictures")
 
@@ -108,18 +108,18 @@ def status(client: Client, job_id: str, watch: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--status", type=click.Choice([str(status) for status in JobStatus]), help="Only these.")
+@click.option("--status", type=click.Choice(JOB_STATUSES), help="Only these.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @client_command
 def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    page = client.jobs(JobStatus(status) if status else None, limit=limit)
+    page = client.jobs(status, limit=limit)
     if as_json:
         print_json(page)
         return
     table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
     for job in page.jobs:
-        failed = job.counts[ItemState.FAILED]
+        failed = job.counts.get("failed", 0)
         table.add_row(
             job.job_id,
             job.kind,
@@ -172,10 +172,10 @@ def _metadata(pairs: tuple[str, ...]) -> Metadata:
     return parsed
 
 
-def follow(client: Client, job_id: str, console: Console) -> JobOut:
+def follow(client: Client, job_id: str, console: Console) -> Job:
     """Follows a job to its end, with a bar on a terminal and a line for each 10 % elsewhere."""
     try:
-        with showing(True, console) as show:
+        with showing(console) as show:
             return client.wait(job_id, show)
     except KeyboardInterrupt:
         console.print(f"The job goes on. Watch it: image-search status {job_id} --watch")
@@ -183,7 +183,7 @@ def follow(client: Client, job_id: str, console: Console) -> JobOut:
 
 
 def print_jobs(
-    client: Client, jobs: Sequence[JobOut], console: Console, *, as_json: bool, followed: bool
+    client: Client, jobs: Sequence[Job], console: Console, *, as_json: bool, followed: bool
 ) -> None:
     """What was made, or after following it what became of it, and the exit status."""
     if as_json:
@@ -198,32 +198,32 @@ def print_jobs(
         sys.exit(_exit_code(jobs))
 
 
-def _describe(client: Client, job: JobOut, console: Console) -> None:
+def _describe(client: Client, job: Job, console: Console) -> None:
     cut = " The body broke off before its end." if job.truncated else ""
     done = f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}"
     console.print(Text.assemble(f"Job {job.job_id}: ", status_text(job.status), done))
-    if not job.status.finished and (rate := pace(job)):
+    if not job.finished and (rate := pace(job)):
         console.print(rate)
-    failed = job.counts[ItemState.FAILED]
+    failed = job.counts.get("failed", 0)
     if not failed:
         return
     table = table_of("item", "source", "code", "why")
-    for item in client.items(job.job_id, ItemState.FAILED, limit=SHOWN_FAILURES).items:
+    for item in client.items(job.job_id, "failed", limit=SHOWN_FAILURES).items:
         table.add_row(str(item.index), item.source, Text(item.code or "", "red"), item.detail)
     console.print(table)
     if failed > SHOWN_FAILURES:
         console.print(f"{failed - SHOWN_FAILURES:,} more: GET /v1/jobs/{job.job_id}/items?status=failed")
-    if job.status.finished:
+    if job.finished:
         console.print(f"Try them again: image-search retry {job.job_id}")
 
 
-def _exit_code(jobs: Sequence[JobOut]) -> int:
-    return 0 if all(job.status is JobStatus.SUCCEEDED for job in jobs) else EXIT_SOME_FAILED
+def _exit_code(jobs: Sequence[Job]) -> int:
+    return 0 if all(job.status == "succeeded" for job in jobs) else EXIT_SOME_FAILED
 
 
-def _counts(job: JobOut) -> str:
+def _counts(job: Job) -> str:
     return ", ".join(f"{count:,} {state}" for state, count in job.counts.items() if count)
 
 
-def _line(job: JobOut) -> Text:
+def _line(job: Job) -> Text:
     return Text.assemble(f"Job {job.job_id}: ", status_text(job.status), f". {_counts(job)}")

@@ -3,14 +3,14 @@
 import os
 import re
 import sys
+from typing import Any
 
 import click
 from rich.text import Text
 
-from image_search.cli.common import client_command, collection_option, console_for, picture_table, print_json
 from image_search import Client
 from image_search._sources import typed
-from shared.models import JsonObject
+from image_search.cli.common import client_command, collection_option, console_for, picture_table, print_json
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _FILTER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
@@ -117,9 +117,9 @@ def _can_show() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
 
 
-def _filters(conditions: tuple[str, ...]) -> dict[str, JsonObject]:
+def _filters(conditions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """`width>=100 width<500` as {"width": {"gte": 100, "lt": 500}}."""
-    parsed: dict[str, JsonObject] = {}
+    parsed: dict[str, dict[str, Any]] = {}
     for condition in conditions:
         match = _FILTER.fullmatch(condition.strip())
         if match is None:

@@ -1,24 +1,11 @@
-"""What goes into and comes out of the collection routes."""
-
-from dataclasses import asdict
-from typing import Self
+"""What the API says of collections."""
 
 from pydantic import BaseModel
 
-from api.http.request_models import BodyModel, CollectionName
-from shared.models import CollectionInfo
-from shared.rfc3339 import rfc3339
+DEFAULT_COLLECTION = "images"
 
 
-class CollectionIn(BodyModel):
-    name: CollectionName
-
-
-class CollectionPath(BaseModel):
-    name: str
-
-
-class CollectionOut(BaseModel):
+class Collection(BaseModel):
     """`model` is the only one that can search the collection and add to it."""
 
     name: str
@@ -27,10 +14,6 @@ class CollectionOut(BaseModel):
     dimension: int
     created_at: str
 
-    @classmethod
-    def of(cls, info: CollectionInfo) -> Self:
-        return cls(**asdict(info) | {"created_at": rfc3339(info.created_at)})
 
-
-class CollectionsOut(BaseModel):
-    collections: list[CollectionOut]
+class CollectionList(BaseModel):
+    collections: list[Collection]

@@ -44,7 +44,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class DuplicateOut(BaseModel):
+class Duplicate(BaseModel):
     """`score` is the cosine similarity to the keeper, `distance` the Hamming distance to its hash."""
 
     id: str
@@ -63,10 +63,10 @@ class DuplicateGroup(BaseModel):
 
     keeper: str
     count: int
-    images: list[DuplicateOut]
+    images: list[Duplicate]
 
 
-class DuplicatesOut(BaseModel):
+class DuplicatePage(BaseModel):
     """A page of the groups, in the order of each one's smallest id; `total` counts those of all pages."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})

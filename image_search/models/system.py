@@ -1,11 +1,14 @@
 """What /v1/system says."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
-from image_search.models.collections import CollectionOut
+from image_search.models.collections import Collection
 from image_search.models.health import Readiness
-from image_search.models.jobs import JobErrorOut
-from shared.models import Stage
+from image_search.models.jobs import JobError
+
+Stage = Annotated[str, Field(json_schema_extra={"enum": ["fetch", "encode", "index"]})]
 
 NEWEST_JOBS = 20  # that are looked through for errors
 MAX_ERRORS = 20
@@ -43,17 +46,17 @@ class JobsState(BaseModel):
     workers: list[Worker] = Field(description="seen in the last 20 s")
 
 
-class LastError(JobErrorOut):
+class LastError(JobError):
     job_id: str
     created_at: str = Field(description="of the job")
 
 
-class SystemOut(BaseModel):
+class System(BaseModel):
     """What cannot be told now is null, and `missing` has the reason under its name."""
 
     readiness: Readiness
     model: LoadedModel | None
-    collections: list[CollectionOut] | None
+    collections: list[Collection] | None
     jobs: JobsState | None
     errors: list[LastError] | None = Field(
         description=f"the first {ERRORS_A_JOB} of each of the {NEWEST_JOBS} newest jobs, newest job first"

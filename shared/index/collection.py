@@ -11,7 +11,7 @@ from operator import methodcaller
 from typing import Protocol, TypeVar
 
 import numpy as np
-from chromadb.image_search.models.Collection import Collection as ChromaCollection
+from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 

@@ -21,7 +21,7 @@ import structlog
 from chromadb import errors
 from chromadb.api import ServerAPI
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
-from chromadb.image_search.models.Collection import Collection as ChromaCollection
+from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 

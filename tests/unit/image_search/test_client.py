@@ -3,10 +3,11 @@
 import asyncio
 import inspect
 import json
+import pydoc
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
@@ -16,11 +17,13 @@ from image_search import (
     AsyncClient,
     AsyncJobHandle,
     Client,
+    Image,
+    Job,
     JobHandle,
-    bodies,
-    core,
-    job_operations,
-    operations,
+    SearchResult,
+    _bodies,
+    _core,
+    _job_operations,
 )
 from shared.models import ItemState
 from tests.unit.client_server import Server, job, keys, problem
@@ -37,8 +40,8 @@ def server() -> Server:
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(job_operations, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
     with Client("http://server", "secret", transport=httpx.MockTransport(server)) as client:
         yield client
 
@@ -88,8 +91,8 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
 def test_many_files_become_several_jobs_and_an_archive_goes_alone(
     server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "BATCH_FILES", 2)
-    monkeypatch.setattr(bodies, "BATCH_BYTES", 10)
+    monkeypatch.setattr(_bodies, "BATCH_FILES", 2)
+    monkeypatch.setattr(_bodies, "BATCH_BYTES", 10)
     names = ["a.jpg", "b.jpg", "c.jpg", "d.zip", "e.jpg", "big.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x" * (9 if name == "big.jpg" else 2))
@@ -222,13 +225,13 @@ def test_a_refusal_carries_what_the_server_said(server: Server, client: Client) 
 
 def test_an_answer_that_is_no_problem_is_still_one_sentence(server: Server, client: Client) -> None:
     server.routes["GET /v1/jobs/j1"] = (502, ["a proxy's words"])
-    with pytest.raises(ApiError, match="the server answered 502 Bad Gateway"):
+    with pytest.raises(ApiError, match="answers 502 Bad Gateway with application/json, as a proxy"):
         client.job("j1")
 
 
 def test_an_answer_of_another_shape_is_an_error_of_ours(server: Server, client: Client) -> None:
     server.routes["GET /v1/jobs/j1"] = {"job_id": "j1"}
-    with pytest.raises(ApiError, match="does not understand the answer of /v1/jobs/j1") as raised:
+    with pytest.raises(ApiError, match=r"answers /v1/jobs/j1 .* does not understand") as raised:
         client.job("j1")
     assert raised.value.code == "unexpected_answer"
 
@@ -334,7 +337,7 @@ def test_an_asynchronous_handle_does_the_same(server: Server) -> None:
 def test_the_async_client_repeats_and_raises_like_the_other(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
     server.routes["GET /v1/jobs/j1"] = [AWAY, httpx.ConnectError("refused"), job()]
     assert awaited(server, lambda client: client.job("j1")).job_id == "j1"
     server.routes["GET /v1/jobs/j2"] = problem(404, "job_not_found", "There is no job 'j2'.")
@@ -376,12 +379,21 @@ def test_both_have_the_same_methods_with_the_same_parameters(sync: type, other: 
             assert inspect.getdoc(member) == inspect.getdoc(twin), name
 
 
-def test_every_operation_is_a_method_of_the_clients() -> None:
-    made = {
-        name for name, member in vars(job_operations.JobCalls).items() | vars(operations.Calls).items()
-        if inspect.isfunction(member) and not name.startswith("_")
-    }  # fmt: skip
-    assert made <= public(Client).keys()
+@pytest.mark.parametrize("kind", [Client, AsyncClient, JobHandle, AsyncJobHandle])
+def test_help_says_what_each_method_does_and_returns(kind: type) -> None:
+    for name, member in public(kind).items():
+        assert inspect.getdoc(member), name
+    shown = pydoc.plain(pydoc.render_doc(kind))
+    assert not re.search(r"Flow|Generator|Coroutine|JobOperations\.|<function|-> '", shown)
+    assert ("-> SearchResult" in shown) == (kind in (Client, AsyncClient))
+
+
+def test_the_result_of_a_method_can_be_asked_for_by_tools() -> None:
+    assert get_type_hints(Client.search)["return"] is get_type_hints(AsyncClient.search)["return"]
+    assert get_type_hints(Client.search)["return"] is SearchResult
+    assert get_type_hints(Client.job)["return"] is Job
+    assert get_type_hints(Client.image)["return"] is Image
+    assert inspect.iscoroutinefunction(AsyncClient.search) and not inspect.iscoroutinefunction(Client.search)
 
 
 # The client searches by POST and polls; the other two are for machines that watch.

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from image_search import ApiError, Client, core
+from image_search import ApiError, Client, _core
 from tests.unit.client_server import Server, job, keys, problem
 
 AWAY = problem(503, "ledger_unavailable", "away")
@@ -41,7 +41,7 @@ def test_a_busy_server_is_asked_again_after_growing_pauses(
     assert client.job("j1").job_id == "j1"
     assert len(server.requests) == 4
     for number, pause in enumerate(pauses):
-        longest = core.BACKOFF_SECONDS * 2**number
+        longest = _core.BACKOFF_SECONDS * 2**number
         assert longest / 2 <= pause <= longest
 
 
@@ -51,8 +51,8 @@ def test_after_the_last_retry_the_error_is_raised(
     server.routes["GET /v1/jobs/j1"] = AWAY
     with pytest.raises(ApiError, match="away"):
         client.job("j1")
-    assert len(server.requests) == 1 + core.RETRIES
-    assert len(pauses) == core.RETRIES
+    assert len(server.requests) == 1 + _core.MAX_RETRIES
+    assert len(pauses) == _core.MAX_RETRIES
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadError("reset")])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from image_search._sources import collect, typed
-from shared.errors import ConfigError
+from image_search.errors import InvalidSource
 
 
 def test_a_folder_gives_its_pictures_and_counts_the_rest(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_table_s_key_column_becomes_the_items_keys(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet").write_table(table, parquet)
     assert [item.get("key") for item in collect([str(parquet)]).items({})] == ["1", None, None]
     for path in (csv, parquet):
-        with pytest.raises(ConfigError, match="has no `article` column"):
+        with pytest.raises(InvalidSource, match="has no `article` column"):
             collect([str(path)], "article").check()
 
 
@@ -99,7 +99,7 @@ def test_a_faulty_list_is_named_before_anything_is_sent(
     tmp_path: Path, name: str, content: str, message: str
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises(InvalidSource, match=re.escape(message)):
         collect([str(tmp_path / name)]).check()
 
 

@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from image_search.cli import common
-from image_search.cli.collections import client_commands
-from image_search import Client
 from api.collections import transfers as api_moves
 from api.images.edits import remove_collection
-from image_search.models.jobs import JobOut
+from image_search import Client
+from image_search.cli import common
+from image_search.cli.collections import client_commands
+from image_search.models.jobs import Job
 from shared.errors import BlobsUnavailable, ItemError
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
@@ -393,7 +393,7 @@ def test_rows_can_be_read_in_a_process_of_their_own(api: Api) -> None:
 def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The client's commands on this server, whose workers do their work as soon as somebody waits for it."""
 
-    def wait(client: Client, job_id: str, progress: Any = None) -> JobOut:
+    def wait(client: Client, job_id: str, progress: Any = None) -> Job:
         work(api)
         return client.job(job_id)
 

@@ -314,9 +314,9 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     }  # fmt: skip
     assert "Location" in operation["responses"]["202"]["headers"]
     schemas = page["components"]["schemas"]
-    assert {"JobIn", "ItemIn", "JobFormIn", "JobOut", "JobsOut", "ItemsOut"} <= set(schemas)
-    assert schemas["ItemIn"]["additionalProperties"] is False
-    assert schemas["ItemIn"]["properties"]["metadata"]["anyOf"][0]["maxProperties"] == 32
+    assert {"JobRequest", "ItemRequest", "JobForm", "Job", "JobPage", "ItemPage"} <= set(schemas)
+    assert schemas["ItemRequest"]["additionalProperties"] is False
+    assert schemas["ItemRequest"]["properties"]["metadata"]["anyOf"][0]["maxProperties"] == 32
     assert set(page["paths"]) == {
         "/v1/jobs", "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/retry", "/v1/jobs/{job_id}/items",
         "/v1/jobs/{job_id}/events",

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from image_search.cli import common
-from image_search import Client, core, job_operations
 from deploy.cli import CLIENT_MODULES
+from image_search import Client, _core, _job_operations
+from image_search.cli import common
 from tests.unit.client_server import Server, job, problem
 
 
@@ -24,8 +24,8 @@ def server() -> Server:
 
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr(job_operations, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
     commands = [command for module in CLIENT_MODULES for command in import_module(module).client_commands]
     group = click.Group(commands={command.name or "": command for command in commands})

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from image_search.cli import common
-from image_search import Client
 from api.http import auth
 from deploy.cli import main
+from image_search import Client
+from image_search.cli import common
 from tests.unit.client_server import Server, job
 
 WIDTH = 100

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from image_search.cli import common
-from image_search.cli.collections import reindex as reindex_command
-from image_search import Client
 from api.collections import transfers as api_moves
 from api.images import edits
 from api.images.edits import remove_collection
+from image_search import Client
+from image_search.cli import common
+from image_search.cli.collections import reindex as reindex_command
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
