@@ -48,7 +48,7 @@ bench: install ## Run the fast benchmarks, print their tables, compare with the 
 bench-full: install ## Run the long benchmarks too (hours)
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
-performance: install ## Make docs/performance.md anew from the recorded benchmarks
+performance: install ## Make docs/performance.md and its tables anew from the recorded benchmarks
 	@$(BIN)/python -m benchmarks.report
 
 screenshots: install ## Make the README's pictures of the page anew

@@ -72,7 +72,7 @@ def _of_format(name: str, seconds: dict[str, float], cosines: dict[str, float]) 
     ]
     for who in sorted(seconds, key=seconds.__getitem__):
         results += [
-            Result(f"  {name}: {who}", 1 / seconds[who], "pictures/s a core"),
+            Result(f"  {name}: {who}", 1 / seconds[who], "pictures/s per core"),
             Result(f"  {name}: {who}, mean centred cosine", cosines[who]),
         ]
     return results

@@ -169,9 +169,9 @@ def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], r
             Result(f"  {precision}: ceiling: {name}", stage.ceiling, "pictures/s")
             for name, stage in ceilings.items()
         ),
-        Result(f"  {precision}: kept in the blob store", run.kept / run.count / 1024, "KiB a picture"),
+        Result(f"  {precision}: kept in the blob store", run.kept / run.count / 1024, "KiB per picture"),
         *(Result(f"  {precision}: {name}", share) for name, share in shares.items()),
-        *(Result(f"  {precision}: {name}", 1000 * cost, "ms a picture") for name, cost in core_ms.items()),
+        *(Result(f"  {precision}: {name}", 1000 * cost, "ms per picture") for name, cost in core_ms.items()),
     ]
 
 

@@ -41,7 +41,7 @@ def measure(work: Path, seconds: float) -> list[Result]:
         *_answers(loaded),
         *_slowdown("search", SEARCH, searching, loaded),
         *_slowdown("job status", POLL, polling, loaded),
-        Result("  pictures indexed meanwhile", indexed / seconds, "a second"),
+        Result("  pictures indexed meanwhile", indexed / seconds, "per second"),
         Result("  the users' own share of a core", loaded.core_share),
     ]
 

@@ -50,8 +50,8 @@ def measure(work: Path, items: int) -> list[Result]:
     results = [_growth(name, share, np.array(values), items) for name, values in watch.mib.items()]
     return [
         *(result for grown in results for result in grown),
-        Result("a finished job's Redis, bytes an item", kept / items, goal=JOB_BYTES, most=True),
-        Result("  pictures indexed", job.rate_per_s or 0.0, "a second"),
+        Result("a finished job's Redis, bytes per item", kept / items, goal=JOB_BYTES, most=True),
+        Result("  pictures indexed", job.rate_per_s or 0.0, "per second"),
     ]
 
 

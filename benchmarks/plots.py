@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullFormatter
 
 from benchmarks.results import Curve
 
@@ -40,6 +41,8 @@ def draw(curve: Curve, path: Path) -> None:
         axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
         axes.set_xscale("log" if "x" in curve.log else "linear")
         measured = sorted({x for line in curve.lines.values() for x, _ in line})
+        axes.xaxis.set_major_formatter(LogFormatter() if "x" in curve.log else "{x:,.10g}")
+        axes.xaxis.set_minor_formatter(LogFormatter() if "x" in curve.log else NullFormatter())
         if "x" in curve.log and len(measured) <= MOST_TICKS:
             axes.set_xticks(measured, [f"{x:,.10g}" for x in measured])
             axes.minorticks_off()

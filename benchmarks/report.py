@@ -1,4 +1,4 @@
-"""`make performance`: docs/performance.md and its plots, made anew from what `--record` kept."""
+"""`make performance`: docs/performance.md, the pages behind it and the plots, from what `--record` kept."""
 
 import re
 from collections.abc import Iterator
@@ -6,18 +6,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks import on_paper, records
+from benchmarks import figures, on_paper, records
 from benchmarks.records import Recording
 from benchmarks.results import Curve, goals_first
 
+TEMPLATES = Path(__file__).parent / "pages"
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, PLOTS = DOCS / "performance.md", DOCS / "performance"
+OVERVIEW, FOLDER = DOCS / "performance.md", DOCS / "performance"
 
 
-def page(recordings: dict[str, Recording]) -> str:
-    """The text of docs/performance.md: the template, and at the end the parts that it does not name."""
+def pages(recordings: dict[str, Recording]) -> dict[Path, str]:
+    """Fill every template; the overview comes last, and ends with the parts that no template names."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(TEMPLATES),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -26,14 +27,40 @@ def page(recordings: dict[str, Recording]) -> str:
     environment.filters["fixed"] = lambda value, digits: f"{value:,.{digits}f}"
     environment.filters["plot"] = plot_name
     environment.filters["goals_first"] = goals_first
-    text = environment.get_template("performance.md.j2").render(recordings=recordings, paper=on_paper)
-    return re.sub("\n{3,}", "\n\n", text).rstrip() + "\n"
+    places: dict[str, str] = {}  # of each part that a page shows
+
+    def fill(name: str, folder: str, **more: object) -> str:
+        def part(part_name: str) -> str:
+            places[part_name] = name
+            run = recordings.get(part_name)
+            return environment.get_template("part.j2").render(name=part_name, run=run, folder=folder)
+
+        text = environment.get_template(f"{name}.md.j2").render(
+            recordings=recordings, paper=on_paper, part=part, curve=curve, **more
+        )
+        return re.sub("\n{3,}", "\n\n", text).rstrip() + "\n"
+
+    def curve(part_name: str, title: str, line: str) -> list[tuple[float, float]]:
+        """The points of a line of the one curve whose title begins so."""
+        (found,) = (one for one in recordings[part_name].curves if one.title.startswith(title))
+        return found.lines[line]
+
+    names = sorted(path.name.removesuffix(".md.j2") for path in TEMPLATES.glob("*.md.j2"))
+    names.remove(OVERVIEW.stem)
+    filled = {FOLDER / f"{name}.md": fill(name, "") for name in names}
+    more = {
+        "figures": figures.headline(recordings),
+        "value": lambda part, name: figures.value(recordings[part], name),
+        "places": dict(places),
+        "unplaced": [name for name in recordings if name not in places],
+    }
+    return {OVERVIEW: fill(OVERVIEW.stem, f"{FOLDER.name}/", **more), **filled}
 
 
 def plots(recordings: dict[str, Recording]) -> Iterator[tuple[Path, Curve]]:
     for recording in recordings.values():
         for curve in recording.curves:
-            yield PLOTS / plot_name(curve, recording.part), curve
+            yield FOLDER / plot_name(curve, recording.part), curve
 
 
 def plot_name(curve: Curve, part: str) -> str:
@@ -41,13 +68,14 @@ def plot_name(curve: Curve, part: str) -> str:
 
 
 def main() -> None:
-    from benchmarks.plots import draw  # noqa: PLC0415 - the guard test of the page needs no matplotlib
+    from benchmarks.plots import draw  # noqa: PLC0415 - the guard test of the pages needs no matplotlib
 
     recordings = records.load_all()
-    PAGE.write_text(page(recordings), encoding="utf-8")
-    PLOTS.mkdir(exist_ok=True)
-    for old in PLOTS.glob("*.svg"):
+    FOLDER.mkdir(exist_ok=True)
+    for old in (*FOLDER.glob("*.svg"), *FOLDER.glob("*.md")):
         old.unlink()
+    for path, text in pages(recordings).items():
+        path.write_text(text, encoding="utf-8")
     for path, curve in plots(recordings):
         draw(curve, path)
 

@@ -95,6 +95,6 @@ def _results(
         Result(f"  {name}: p99 idle", float(np.percentile(np.concatenate(idle), 99)), "ms"),
         Result(f"  {name}: p50 during an ingest", float(np.median(np.concatenate(busy))), "ms"),
         Result(f"  {name}: p99 during an ingest", float(worst), "ms"),
-        Result(f"  {name}: pictures ingested meanwhile", float(np.mean(rates[searchers])), "a second"),
+        Result(f"  {name}: pictures ingested meanwhile", float(np.mean(rates[searchers])), "per second"),
         Result(f"  {name}: searches during the ingest", len(np.concatenate(busy))),
     ]

@@ -89,7 +89,7 @@ def _rates(measured: list[_Measured]) -> list[Result]:
     for kind in KINDS:
         rates = {one.processes: _rate(one, kind) for one in measured if one.threads == THREADS[-1]}
         results += [
-            Result(f"searches a second, {kind}, {_name(count)}, times one", rate / rates[PROCESSES[0]])
+            Result(f"searches per second, {kind}, {_name(count)}, times one", rate / rates[PROCESSES[0]])
             for count, rate in rates.items()
             if count != PROCESSES[0]
         ]
@@ -117,12 +117,12 @@ def _curves(measured: list[_Measured]) -> list[Curve]:
     clients = f"{CLIENTS} clients, {PICTURES:,} pictures"
     return [
         Curve(
-            f"Searches by threads and processes, {clients}", "threads a process", "searches/s", lines(_rate)
+            f"Searches by threads and processes, {clients}", "threads per process", "searches/s", lines(_rate)
         ),
         *(
             Curve(
                 f"p{percent} of a search by threads and processes, {clients}",
-                "threads a process",
+                "threads per process",
                 "ms",
                 lines(lambda one, kind, percent=percent: one.tallies[kind].percentile(SEARCH, percent)),
             )

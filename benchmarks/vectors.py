@@ -74,7 +74,7 @@ def measure(work: Path, sizes: Sequence[int] = SIZES) -> list[Result | Curve]:
                 Result(f"  first search of {size:,} after a restart", first, "s"),
                 Result(f"  disk of {size:,}", one.disk_mib, "MiB"),
                 Result(f"  written up to {size:,}", one.rates[-1][1], "vectors/s"),
-                Result(f"  Chroma's core time a vector, up to {size:,}", one.costs[-1][1], "ms"),
+                Result(f"  Chroma's core time per vector, up to {size:,}", one.costs[-1][1], "ms"),
                 Result(f"  slowest write of a batch up to {size:,}", one.slowest_s, "s"),
             ]  # fmt: skip
         curves = by_ef({f"{size:,} vectors": one for size, one in filled.items()}, queries)
@@ -82,8 +82,8 @@ def measure(work: Path, sizes: Sequence[int] = SIZES) -> list[Result | Curve]:
     costs = {f"{size:,}": one.costs for size, one in filled.items() if len(one.costs) > 1}
     return [
         *results,
-        Curve("Vectors written a second as a collection grows", "vectors", "vectors/s", rates),
-        Curve("Chroma's core time a vector as a collection grows", "vectors", "core-ms", costs),
+        Curve("Vectors written per second as a collection grows", "vectors", "vectors/s", rates),
+        Curve("Chroma's core time per vector as a collection grows", "vectors", "core-ms", costs),
         *curves,
     ]
 

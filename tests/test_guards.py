@@ -418,11 +418,12 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
         assert documented[name] == {"None": "unset", "[]": "empty"}.get(default, default)
 
 
-def test_the_performance_page_is_made_of_the_recorded_runs() -> None:
+def test_the_performance_pages_are_made_of_the_recorded_runs() -> None:
     """`make performance` after `--record`, and commit both."""
     recordings = records.load_all()
-    assert report.PAGE.read_text(encoding="utf-8") == report.page(recordings)
-    drawn = {path: path.read_text(encoding="utf-8") for path in report.PLOTS.glob("*.svg")}
+    written = [report.OVERVIEW, *report.FOLDER.glob("*.md")]
+    assert {path: path.read_text(encoding="utf-8") for path in written} == report.pages(recordings)
+    drawn = {path: path.read_text(encoding="utf-8") for path in report.FOLDER.glob("*.svg")}
     expected = dict(report.plots(recordings))
     assert drawn.keys() == expected.keys()
     for path, curve in expected.items():

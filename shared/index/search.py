@@ -34,7 +34,7 @@ _EXACT_COLLECTION = 20_000
 _SURE = 4
 # HNSW looks at no fewer candidates than results are asked for. How many find the nearest of a text, whose
 # vector is far from all pictures', grows with the collection: some 200 among 100,000, 2,000 in a million
-# (docs/performance.md).
+# (docs/performance/index.md).
 EF_SEARCH = 256  # of every collection's HNSW: enough among 100,000
 _PICTURES_A_CANDIDATE = 500
 _MOST_CANDIDATES = 4_096

@@ -44,8 +44,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def blocks() -> list[str]:
-    text = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+def blocks(document: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
@@ -56,13 +56,27 @@ def test_the_blocks_of_the_documentation_run(
     base = pictures.url("").rstrip("/")
     Path("products.csv").write_text(f"url,sku,price\n{base}/photo/1.jpg,A1,9.5\n", encoding="utf-8")
     names: dict[str, object] = {"__name__": "docs"}
-    found = blocks()
+    found = blocks("docs/client.md")
     assert len(found) == 6
     for block in found:
         code = block.replace("http://127.0.0.1:8000", stack.url).replace("https://example.com", base)
         exec(compile(code, "docs/client.md", "exec"), names)
     assert Path("why.png").read_bytes().startswith(b"\x89PNG")
     assert Path("shop.parquet").read_bytes().startswith(b"PAR1")
+
+
+def test_the_readme_s_block_works_as_it_stands(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = blocks("README.md")
+    exec(
+        compile(block.replace("http://127.0.0.1:8000", stack.url), "README.md", "exec"),
+        {"__name__": "readme"},
+    )
+    status, *found = capsys.readouterr().out.splitlines()
+    assert status.startswith("succeeded")
+    assert {line.split()[1] for line in found} == {"docs/page-light.png", "docs/page-phone.png"}
 
 
 def test_an_iterator_ends_as_a_job_with_every_item_told(client: Client, pictures: ImageServer) -> None:

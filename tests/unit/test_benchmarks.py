@@ -1,5 +1,7 @@
 """The frame of the benchmarks: what is kept of a run, what counts as worse, and the page made of it."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -8,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import on_paper, records, report
+from benchmarks import figures, on_paper, records, report
 from benchmarks.plots import draw
 from benchmarks.records import Machine, Recording
 from benchmarks.results import Curve, NotHere, Result
@@ -21,7 +23,7 @@ RUN = Recording(
     options={"photos": 3},
     machine=Machine("a processor", 2, None),
     seconds=5.0,
-    results=[Result("ratio", 1.0, goal=0.5, spread=(0.9, 1.1)), Result("  rate", 7.0, "a second")],
+    results=[Result("ratio", 1.0, goal=0.5, spread=(0.9, 1.1)), Result("  rate", 7.0, "per second")],
     curves=[CURVE],
 )
 
@@ -93,24 +95,48 @@ def test_runs_of_other_machines_or_sizes_are_not_compared() -> None:
     assert "--photos 3" in str(records.incomparable(replace(RUN, options={}), RUN))
 
 
-def test_the_page_shows_a_part_that_the_template_does_not_name() -> None:
-    text = report.page({"part": RUN})
+def test_the_overview_shows_a_part_that_no_template_names() -> None:
+    text = report.pages({"part": RUN})[report.OVERVIEW]
     assert "| ratio | 1 | 0.9 to 1.1 | ≥ 0.5 | reached |" in text
     assert "![A title: y by x](performance/part-a-title.svg)" in text
 
 
-def test_every_part_has_a_place_on_the_page() -> None:
-    text = report.page({})
-    assert not [name for name in command.FAST | command.LONG if f"--only {name} --record`" not in text]
+def test_every_part_has_a_place_on_one_page() -> None:
+    text = "".join(report.pages({}).values())
+    named = Counter(re.findall(r"--only ([\w-]+) --record`", text))
+    assert named == Counter(command.FAST.keys() | command.LONG.keys())
+
+
+def test_the_overview_opens_with_ten_figures_of_the_recorded_runs() -> None:
+    recordings = records.load_all()
+    shown = figures.headline(recordings)
+    assert len(shown) == 10
+    assert {figure.kind for figure in shown.values() if not figure.unit} <= {"share"}
+    opening = report.pages(recordings)[report.OVERVIEW].partition("## ")[0]
+    for figure in shown.values():
+        machine = f"{figure.run.machine.cores} cores of {figure.run.machine.cpu}, {figure.run.date}"
+        assert f"| {figure.what} | **{figure.shown}** | {figure.kind} | [{machine}](" in opening
+
+
+def test_each_figure_follows_its_record() -> None:
+    recordings = records.load_all()
+    doubled = {
+        name: replace(run, results=[replace(one, value=2 * one.value) for one in run.results])
+        for name, run in recordings.items()
+    }
+    before, after = figures.headline(recordings), figures.headline(doubled)
+    assert [after[name].number for name in before] == [
+        pytest.approx(2 * figure.number) for figure in before.values()
+    ]
 
 
 def test_on_paper_is_the_core_time_of_the_roles_times_the_pictures() -> None:
     roles = {"fetch": 36.0, "encode": 108.0, "photo server": 1000.0}
     results = [
-        Result(f"  bf16: core time of the processes: {role}", value, "ms a picture")
+        Result(f"  bf16: core time of the processes: {role}", value, "ms per picture")
         for role, value in roles.items()
     ]
-    results.append(Result("  bf16: kept in the blob store", 2.0, "KiB a picture"))
+    results.append(Result("  bf16: kept in the blob store", 2.0, "KiB per picture"))
     (ingest,) = on_paper.ingests({"ingest": replace(RUN, results=results)})
     assert ingest.kept == 2048
     assert ingest.without_encode == pytest.approx(0.036)
