@@ -41,7 +41,7 @@ PEERS = {
     "clip_retrieval": ("clip-retrieval==2.45.0", "setuptools<81"),  # its clip needs pkg_resources
 }
 FEW = 16  # photos of the call that shows a call's fixed cost
-TIMEOUT_S = 600
+TIMEOUT_SECONDS = 600
 
 
 def measure(
@@ -126,7 +126,7 @@ def _embed(
         cwd=work,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode:

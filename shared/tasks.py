@@ -14,8 +14,8 @@ from shared.models import Chunk, Stage
 
 TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}
 # Both beside the time that a chunk's downloads may take.
-TIME_LIMIT_S = 900  # a task that runs longer is killed, and its chunk given to another
-VISIBILITY_TIMEOUT_S = 3600  # above TIME_LIMIT_S; a dead worker's chunk comes back by its lease long before
+TIME_LIMIT_SECONDS = 900  # a task that runs longer is killed, and its chunk given to another
+VISIBILITY_TIMEOUT_SECONDS = 3600  # above TIME_LIMIT_SECONDS; a dead worker's lease is over long before
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("image_search", broker=settings.celery_broker_url)
     rounds = math.ceil(settings.chunk_size / settings.fetch_concurrency)
     downloads = math.ceil(rounds * settings.fetch_timeout_s)
-    visibility_timeout = VISIBILITY_TIMEOUT_S + downloads
+    visibility_timeout = VISIBILITY_TIMEOUT_SECONDS + downloads
     transport = {
         "visibility_timeout": visibility_timeout,
         "socket_timeout": 30,
@@ -38,7 +38,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_time_limit=TIME_LIMIT_S + downloads,
+        task_time_limit=TIME_LIMIT_SECONDS + downloads,
         task_routes={name: {"queue": str(stage)} for stage, name in TASK_NAMES.items()},
         task_default_queue=str(Stage.FETCH),
         task_create_missing_queues=True,

@@ -17,8 +17,8 @@ from shared.embedding.checkpoints import resolve_auto, resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
-from shared.ledger.ledger import CHUNK_LEASE_S
-from shared.ledger.workers import WORKER_SEEN_S
+from shared.ledger.ledger import CHUNK_LEASE_SECONDS
+from shared.ledger.workers import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
@@ -59,7 +59,7 @@ class Process:
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
-        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_S), giving_back(ledger, [claim]):
+        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS), giving_back(ledger, [claim]):
             self._handle(claim)
         self.services.dispatcher.pump()
 
@@ -164,7 +164,7 @@ def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> 
         while True:
             try:
                 ledger.workers.heartbeat(worker_id, socket.gethostname(), queues, slots)
-                if stopped.wait(WORKER_SEEN_S / 4):
+                if stopped.wait(WORKER_SEEN_SECONDS / 4):
                     ledger.workers.forget(worker_id)
                     return
             except Unavailable:

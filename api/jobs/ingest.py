@@ -27,8 +27,8 @@ from shared.validation import MAX_SOURCE, metadata_faults
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
-CALLBACK_CHECK_S = 2.0  # a name server that hangs does not hold a thread for longer
-LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
+CALLBACK_CHECK_SECONDS = 2.0  # a name server that hangs does not hold a thread for longer
+LEDGER_PATIENCE_SECONDS = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemIn)
 
@@ -64,7 +64,7 @@ def check_options(
         )
     if callback_url is not None:
         try:
-            services.downloader.check(callback_url, CALLBACK_CHECK_S)
+            services.downloader.check(callback_url, CALLBACK_CHECK_SECONDS)
         except ItemError as error:
             fault: FieldError = {"pointer": "/callback_url", "message": error.detail}
             raise InvalidRequest(
@@ -231,7 +231,7 @@ class _GrowingJob:
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            persistently(self._extend, LEDGER_PATIENCE_S)
+            persistently(self._extend, LEDGER_PATIENCE_SECONDS)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -258,7 +258,7 @@ class _GrowingJob:
             self.commit()
         if self.started:
             ledger = self._services.ledger
-            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
+            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_SECONDS)
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:

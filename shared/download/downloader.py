@@ -28,11 +28,11 @@ from shared.version import VERSION
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 512
-_KEEPALIVE_S = 5.0
+_KEEPALIVE_SECONDS = 5.0
 # One pool walks all its idle connections, each against each, for every request; a crawl leaves hundreds idle.
 _POOLS = 32
-_MAX_DRAINED = 16 * 1024
-_MAX_RETRY_AFTER_S = 86400.0
+_MAX_DRAINED_BYTES = 16 * 1024
+_MAX_RETRY_AFTER_SECONDS = 86400.0
 _WRITE_SIZE = 64 * 1024
 _INFLATE_SIZE = 64 * 1024
 
@@ -302,7 +302,7 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
         ssl_context=context,
         max_connections=_MAX_CONNECTIONS,
         max_keepalive_connections=_MAX_CONNECTIONS,
-        keepalive_expiry=_KEEPALIVE_S,
+        keepalive_expiry=_KEEPALIVE_SECONDS,
         network_backend=backend,
     )
 
@@ -385,7 +385,7 @@ def _location(response: httpcore.Response) -> str | None:
 def _drain(response: httpcore.Response) -> None:
     """Reads a short rest, so that the connection can be kept; a longer one is cheaper to break off."""
     length = _header(response, b"content-length")
-    if length.isdigit() and int(length) <= _MAX_DRAINED:
+    if length.isdigit() and int(length) <= _MAX_DRAINED_BYTES:
         with suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ItemError):
             response.read()
 
@@ -430,7 +430,7 @@ def _retry_after_s(value: str) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
 
 
 @contextmanager

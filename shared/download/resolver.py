@@ -8,8 +8,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from shared.errors import ItemError
 
-_TTL_S = 60.0
-_FAILURE_TTL_S = 5.0
+_TTL_SECONDS = 60.0
+_FAILURE_TTL_SECONDS = 5.0
 _MAX_ENTRIES = 10_000
 _MAX_LOOKUPS = 512  # at a time: one that hangs is a thread, and hangs for up to half a minute
 
@@ -67,4 +67,4 @@ class Resolver:
 
 
 def _ttl_s(lookup: Future[list[str]]) -> float:
-    return _FAILURE_TTL_S if lookup.exception() else _TTL_S
+    return _FAILURE_TTL_SECONDS if lookup.exception() else _TTL_SECONDS

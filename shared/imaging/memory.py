@@ -21,7 +21,7 @@ _MIB = 2**20
 _M_ARENA_MAX = -8  # of malloc.h
 _STRIP_BYTES = 8 * 2**22  # of decode's strips, as they come and as RGBA
 # Measured, of 8 bits a channel: what the decoder holds beside the picture, and that. Others hold the latter.
-_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
+_BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
 _RGB_BYTES = 4  # Pillow's, with or without transparency
 
 
@@ -36,7 +36,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
         pixels, shrink = pixels // drafted**2, shrink // drafted
     elif image.format == "TIFF":
         pixels, held = _tiff(image)
-    held += _BYTES_A_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
+    held += _BYTES_PER_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
     upright = 2 * _RGB_BYTES * pixels // shrink**2  # made, and turned
     return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
 

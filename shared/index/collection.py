@@ -36,7 +36,7 @@ from shared.models import CollectionInfo, Hit, Image, JsonObject
 
 T = TypeVar("T")
 
-WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
+WRITE_TIMEOUT_SECONDS = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 _PAGE = 5_000  # ids in one call
 _OVERLAP = 1_000
 
@@ -108,7 +108,9 @@ class Collection:
         records = [to_record(*one) for one in zip(images, owners, made, strict=True)]
         for call in in_calls(records, self.pointer.dimension):
             batch = {record["id"]: record for record in records[call]}
-            self._run(partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_S)
+            self._run(
+                partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_SECONDS
+            )
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""
@@ -180,7 +182,7 @@ class Collection:
     def delete(self, ids: Sequence[str]) -> None:
         """Ids that are not there are none the less deleted."""
         for start in range(0, len(ids), BATCH):
-            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
+            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_SECONDS)
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
         """The records of those ids that are present, with all that the writer must know."""
@@ -195,7 +197,7 @@ class Collection:
         records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
         for call in in_calls(records):
             batch = {record["id"]: record for record in records[call]}
-            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_S)
+            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """What lies in Chroma of those ids that are present, to be compared only."""
@@ -213,7 +215,7 @@ class Collection:
             for call in in_calls(list(records.values()), target.pointer.dimension):
                 batch = dict(list(records.items())[call])
                 rows = np.stack([vectors[image_id] for image_id in batch])
-                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_S)
+                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_SECONDS)
             copied += records
         return copied
 
@@ -244,12 +246,14 @@ class Collection:
         ids = [_key_id(record.key) for record in records]
         rows = [provenance.key_to_record(record) for record in records]
         for call in in_calls(rows):
-            self._beside(methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_S)
+            self._beside(
+                methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_SECONDS
+            )
 
     def prove_writable(self, size: int = 0) -> None:
         """Sends a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
         change: JsonObject = {"proof": "x" * size}
-        self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_S)
+        self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_SECONDS)
 
     def by_key(self, key: str) -> StoredPicture | None:
         """The picture that the key points at."""

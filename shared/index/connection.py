@@ -17,7 +17,7 @@ from chromadb.config import Settings, System
 from shared.download.addresses import is_loopback
 from shared.errors import IndexRefused, IndexUnavailable
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 
 _deadline: ContextVar[float] = ContextVar("chroma_deadline")
 _in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
@@ -78,7 +78,7 @@ def _give_time_left(request: httpx.Request) -> None:
     left = _deadline.get() - time.monotonic()  # LookupError: a call outside `calls`
     if left <= 0:
         raise httpx.ReadTimeout("no time left", request=request)
-    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
+    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_SECONDS)).as_dict()
 
 
 def _refuse_refusals(response: httpx.Response) -> None:

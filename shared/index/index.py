@@ -35,7 +35,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.formats import FIELD, check_format
-from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
+from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import calls, http_server, in_process_server
 from shared.index.records import BATCH, Pointer, new_pointer
 from shared.index.search import EF_SEARCH
@@ -45,8 +45,8 @@ log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
 FORMAT = 1  # of the registry and of the pictures' and keys' records
-POINTER_TTL_S = 2.0
-SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
+POINTER_TTL_SECONDS = 2.0
+SIZE_TTL_SECONDS = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
@@ -66,7 +66,7 @@ class Index:
     """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
 
     Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
-    WRITE_TIMEOUT_S (writes) or answers with a failure of its own, and NewerFormat.
+    WRITE_TIMEOUT_SECONDS (writes) or answers with a failure of its own, and NewerFormat.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Index:
     def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
         check_collection_name(name)
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(name) is not None:
                 raise CollectionExists(f"The collection {name!r} exists already.")
             proposed = new_pointer(name, model, fingerprint, dimension)
@@ -127,7 +127,7 @@ class Index:
     def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
         check_collection_name(name)
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             try:
                 # Others may have deleted it just now, and who is to fill it must not fill what is gone.
                 pointer = self.open(name, max_age_s=0.0).pointer
@@ -162,7 +162,7 @@ class Index:
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(staged) is None:
                 self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
             return Collection(self, self.reopen(staged).pointer)
@@ -177,9 +177,9 @@ class Index:
 
         Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
         Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
-        there, which is POINTER_TTL_S later.
+        there, which is POINTER_TTL_SECONDS later.
         """
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             before, aside = self._pointer(name), staged.pointer
             if before is not None and before.physical == aside.physical:  # the second try after a crash
                 return staged
@@ -197,27 +197,27 @@ class Index:
     @staticmethod
     def wait_for_pointers() -> None:
         """Until every process follows the latest switch."""
-        time.sleep(POINTER_TTL_S + 0.5)
+        time.sleep(POINTER_TTL_SECONDS + 0.5)
 
     def unstage(self, name: str) -> None:
         """Deletes what is staged beside `name`."""
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
         for staged in (one for one in names if one.startswith(name + _STAGED)):
-            with calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_SECONDS):
                 pointer = self._pointer(staged)
                 self._cache.pop(staged, None)
             if pointer is not None and (live is None or pointer.physical != live.physical):
                 self._drop(pointer.physical)
             if pointer is not None and (live is None or pointer.keys != live.keys):
                 self._drop(pointer.keys)
-            with calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_SECONDS):
                 self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
         """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
         if pointer is None:
@@ -226,7 +226,7 @@ class Index:
         self._drop(pointer.physical)
         self._drop(pointer.keys)
         still = pointer.physical
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
         # Whoever opened it in between has made it anew.
         self._drop(pointer.physical)
@@ -235,7 +235,7 @@ class Index:
     def _server(self) -> ServerAPI:
         return self._connect()
 
-    def open(self, name: str, max_age_s: float = POINTER_TTL_S) -> Opened:
+    def open(self, name: str, max_age_s: float = POINTER_TTL_SECONDS) -> Opened:
         """Raises CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < max_age_s:
@@ -273,8 +273,8 @@ class Index:
 
     def size(self, chroma: ChromaCollection) -> int:
         """Counts the pictures, or says how many there were a while ago."""
-        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_S, 0))
-        if time.monotonic() - counted_at >= SIZE_TTL_S:
+        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_SECONDS, 0))
+        if time.monotonic() - counted_at >= SIZE_TTL_SECONDS:
             size = chroma.count()
             self._sizes[chroma.name] = time.monotonic(), size
         return size
@@ -316,7 +316,7 @@ class Index:
         place = {"tenant": self._tenant, "database": self._database}
         more = True
         while more:
-            with calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+            with calls(WRITE_TIMEOUT_SECONDS), contextlib.suppress(NotFoundError):
                 more = False
                 model = self._server.get_collection(physical, **place)
                 chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)

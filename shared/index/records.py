@@ -34,7 +34,7 @@ _LISTS = ("tags", "colors")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
-_MOST = 1e308
+_MAX_STORABLE = 1e308
 # Chroma takes up to 5,461 records and 40 MB a call; metadata take it more time than vectors do.
 BATCH = 2_000
 _CALL_BYTES = 32 * 2**20
@@ -198,4 +198,4 @@ def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
         return value
     if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):
         return None
-    return float(min(max(value, -_MOST), _MOST))
+    return float(min(max(value, -_MAX_STORABLE), _MAX_STORABLE))

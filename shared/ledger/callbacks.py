@@ -10,8 +10,8 @@ from enum import StrEnum
 from shared.ledger.connection import Connection
 
 FAILURES_TO_OPEN = 3  # in a row
-OPEN_S, LONGEST_OPEN_S = 30.0, 300.0
-_FORGET_S = 3600
+OPEN_SECONDS, MAX_OPEN_SECONDS = 30.0, 300.0
+_STATE_TTL_SECONDS = 3600
 
 
 class Lane(StrEnum):
@@ -54,8 +54,8 @@ class CallbackLedger:
     def over(self, call: Call, outcome: Outcome, *, next_in_s: float | None) -> None:
         """Ends a call; with `next_in_s` None it was the job's last.
 
-        After FAILURES_TO_OPEN in a row the host is left alone for OPEN_S, doubling with each one more.
+        After FAILURES_TO_OPEN in a row the host is left alone for OPEN_SECONDS, doubling with each one more.
         """
         again = -1 if next_in_s is None else next_in_s
-        breaker = (FAILURES_TO_OPEN, OPEN_S, LONGEST_OPEN_S, _FORGET_S)
+        breaker = (FAILURES_TO_OPEN, OPEN_SECONDS, MAX_OPEN_SECONDS, _STATE_TTL_SECONDS)
         self._redis.run("callback_over", call.job_id, call.host, call.until, again, outcome, *breaker)

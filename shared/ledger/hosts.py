@@ -9,9 +9,9 @@ from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 
 FAILURES_TO_OPEN = 10  # in a row: one lost picture says nothing about its host
-OPEN_S, LONGEST_OPEN_S = 30.0, 300.0
-PROBE_S = 30.0  # how long the others wait for what the one try after an open breaker brings
-_FORGET_S = 3600
+OPEN_SECONDS, MAX_OPEN_SECONDS = 30.0, 300.0
+PROBE_SECONDS = 30.0  # how long the others wait for what the one try after an open breaker brings
+_STATE_TTL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HostLedger:
         """
         burst = max(1, math.floor(rate_per_s))
         wait, failures, error = self._redis.run(
-            "host_turn", host, 1 / rate_per_s, burst, longest_wait_s, _FORGET_S, PROBE_S
+            "host_turn", host, 1 / rate_per_s, burst, longest_wait_s, _STATE_TTL_SECONDS, PROBE_SECONDS
         )
         return HostTurn(float(wait), int(failures), _refusal(error, int(failures)) if error else None)
 
@@ -49,15 +49,16 @@ class HostLedger:
         self._redis.call("hdel", f"{PREFIX}host:{host}", "failures", "open", "until", "opened", "error")
 
     def failed(self, host: str, error: ItemError, pause_s: float) -> None:
-        """Counts a failure; `pause_s` is what the host's Retry-After asked for, which holds for all.
+        """Count a failure of a host; `pause_s` is what its Retry-After asked for, for all workers.
 
-        After FAILURES_TO_OPEN in a row the breaker opens for OPEN_S, doubling each time that the next try
-        fails too.
+        After FAILURES_TO_OPEN in a row the breaker opens for OPEN_SECONDS, doubled each time the next try
+        fails too, up to MAX_OPEN_SECONDS.
         """
         kept = json.dumps([error.code, error.detail, error.http_status])
         self._redis.run(
-            "host_failed", host, kept, pause_s, FAILURES_TO_OPEN, OPEN_S, LONGEST_OPEN_S, _FORGET_S
-        )
+            "host_failed", host, kept, pause_s,
+            FAILURES_TO_OPEN, OPEN_SECONDS, MAX_OPEN_SECONDS, _STATE_TTL_SECONDS,
+        )  # fmt: skip
 
 
 def _refusal(kept: str, failures: int) -> ItemError:

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from shared.errors import (
@@ -40,16 +41,16 @@ from shared.models import (
     Stage,
 )
 
-CHUNK_LEASE_S = 30.0
-ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
-RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
-UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
-INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
+CHUNK_LEASE_SECONDS = 30.0
+ADVANCE_REPEAT_SECONDS = 120  # more than twice the time for which a worker repeats what was not answered
+RESEND_SECONDS = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
+SWEEP_HOLD_SECONDS = 5.0  # for which nobody else sends what a sweeper has been given
+INDEX_RESEND_SECONDS = 5.0  # index messages are wake-ups: repeating one costs next to nothing
 MAX_JOB_ITEMS = 5_000_000
-READING_LEASE_S = 120.0
-IDEMPOTENCY_TTL_S = 24 * 3600
+READING_LEASE_SECONDS = 120.0
+IDEMPOTENCY_TTL_SECONDS = 24 * 3600
 MAX_ERRORS = 20
-ADVANCE_PATIENCE_S = 8.0  # finished work is not redone because of a restart
+ADVANCE_PATIENCE_SECONDS = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
@@ -122,9 +123,9 @@ class Ledger:
         key, digest = idempotency or ("", "")
         job = {
             "id": job_id, "collection": collection, "total": total, "chunk_size": chunk_size,
-            "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_S,
+            "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_SECONDS,
             "ttl": self._job_ttl_s, "idempotency_key": key, "digest": digest,
-            "idempotency_ttl": IDEMPOTENCY_TTL_S, "most_items": MAX_JOB_ITEMS, "kind": kind,
+            "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
         }  # fmt: skip
@@ -152,7 +153,7 @@ class Ledger:
 
         Raises JobFinished when the job was cancelled or its reader given up for lost, and TooManyJobs.
         """
-        answer = self._redis.run("extend", job_id, count, READING_LEASE_S, size, self._most_bytes)
+        answer = self._redis.run("extend", job_id, count, READING_LEASE_SECONDS, size, self._most_bytes)
         if answer == -2:
             raise self._too_many("bytes")
         if answer == 0:
@@ -247,13 +248,13 @@ class Ledger:
             for queue in worker.queues:
                 slots[Stage(queue)] += worker.slots
         fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
-        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
+        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_SECONDS)
         return [Chunk.parse(ref) for ref in refs]
 
     def claim(self, chunk: Chunk, stage: Stage) -> Claim | None:
-        """A lease of CHUNK_LEASE_S on a chunk that waits at `stage`; None when there is nothing to do."""
+        """Lease a chunk that waits at `stage` for CHUNK_LEASE_SECONDS; None when there is nothing to do."""
         token = secrets.token_hex(8)
-        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_S)
+        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_SECONDS)
         return _claim(answer, stage, token) if answer else None
 
     def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
@@ -261,7 +262,7 @@ class Ledger:
         chunks are of one size up to `most_items`.
         """
         token = secrets.token_hex(8)
-        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_S, most_items)
+        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_SECONDS, most_items)
         return [_claim(answer, stage, token) for answer in answers]
 
     def pending(self, claim: Claim) -> list[int]:
@@ -274,7 +275,7 @@ class Ledger:
     def renew(self, claims: Sequence[Claim]) -> int:
         """Prolongs leases of one token; returns how many are still held."""
         refs = [claim.chunk.ref for claim in claims]
-        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_S, *refs))
+        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_SECONDS, *refs))
 
     def advance(
         self,
@@ -303,10 +304,12 @@ class Ledger:
             "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
             "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS,
             "retry_delay": -1 if retry_delay_s is None else retry_delay_s, "hold": hold_s,
-            "resend": INDEX_RESEND_S if next_stage is Stage.INDEX else RESEND_S,
-            "result": json.dumps(result) if result else "", "complete": complete, "repeat_s": ADVANCED_S,
+            "resend": INDEX_RESEND_SECONDS if next_stage is Stage.INDEX else RESEND_SECONDS,
+            "result": json.dumps(result) if result else "", "complete": complete,
+            "repeat_s": ADVANCE_REPEAT_SECONDS,
         }  # fmt: skip
-        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end)), ADVANCE_PATIENCE_S))
+        call = partial(self._redis.run, "advance", json.dumps(end))
+        return bool(persistently(call, ADVANCE_PATIENCE_SECONDS))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
         """Gives claims of one token back, to be delivered again after `delay_s`."""
@@ -315,7 +318,7 @@ class Ledger:
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
         """Chunks with an expired lease or delay, or a message that seems lost: send each, then say `sent`."""
-        answer = self._redis.run("sweep", 1000, UNSENT_S)
+        answer = self._redis.run("sweep", 1000, SWEEP_HOLD_SECONDS)
         return [
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
         ]
@@ -323,12 +326,12 @@ class Ledger:
     def sent(self, chunks: Sequence[Chunk]) -> None:
         """The messages of chunks that `sweep` gave are on their way."""
         if chunks:
-            self._redis.run("sent", RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
+            self._redis.run("sent", RESEND_SECONDS, INDEX_RESEND_SECONDS, *(chunk.ref for chunk in chunks))
 
     # Housekeeping
 
     def abandoned_readers(self) -> list[str]:
-        """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
+        """Jobs whose body has brought nothing for READING_LEASE_SECONDS: their reader is gone."""
         return list(self._redis.call("zrangebyscore", f"{PREFIX}reading", "-inf", self._redis.now()))
 
     def expired_jobs(self) -> list[str]:

@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from shared.errors import LedgerUnavailable
 
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 2.0
+FIRST_PAUSE_SECONDS = 0.2
+MAX_PAUSE_SECONDS = 2.0
 T = TypeVar("T")
 
 
 def persistently(call: Callable[[], T], patience_s: float) -> T:
     """Repeat an idempotent call while Redis is away, for `patience_s`."""
-    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_SECONDS
     while True:
         try:
             return call()
@@ -21,4 +21,4 @@ def persistently(call: Callable[[], T], patience_s: float) -> T:
             if time.monotonic() > deadline:
                 raise
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, MAX_PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 from shared.models import Stage
 
-WORKER_SEEN_S = 20.0
+WORKER_SEEN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class WorkerLedger:
         self._redis.call("hdel", f"{PREFIX}workers", worker_id)
 
     def seen(self) -> list[WorkerInfo]:
-        """The workers that sent a heartbeat within WORKER_SEEN_S."""
+        """The workers that sent a heartbeat within WORKER_SEEN_SECONDS."""
         rows = self._redis.call("hgetall", f"{PREFIX}workers")
         workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
-        oldest = self._redis.now() - WORKER_SEEN_S
+        oldest = self._redis.now() - WORKER_SEEN_SECONDS
         if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
             self._redis.call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 
-WRITER_LEASE_S = 30.0
-WRITER_WANTED_S = 2.0  # who waits for the lease asks again long before
+WRITER_LEASE_SECONDS = 30.0
+WRITER_WANTED_SECONDS = 2.0  # who waits for the lease asks again long before
 
 
 class WriterLedger:
@@ -28,11 +28,11 @@ class WriterLedger:
 
     def acquire(self, token: str) -> bool:
         """False while another holds the lease, or asks for it by `want`."""
-        return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_S * 1000)))
+        return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def want(self, token: str) -> None:
         """Asks whoever holds the lease to yield it, and others to leave it to `token`, for a moment."""
-        self._redis.run("want_writer", token, int(WRITER_WANTED_S * 1000))
+        self._redis.run("want_writer", token, int(WRITER_WANTED_SECONDS * 1000))
 
     def is_held(self) -> bool:
         """Whether somebody holds the lease: chunks that come meanwhile are written, or the next one woken."""
@@ -43,7 +43,7 @@ class WriterLedger:
 
     def renew(self, token: str) -> bool:
         """Prolongs the lease; returns False once it is lost."""
-        return bool(self._redis.run("renew_writer", token, int(WRITER_LEASE_S * 1000)))
+        return bool(self._redis.run("renew_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def release(self, token: str, *, force: bool = False) -> bool:
         """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from shared.errors import IndexUnavailable
 from shared.ledger.leases import renewing
-from shared.ledger.writer import WRITER_LEASE_S, WriterLedger
+from shared.ledger.writer import WRITER_LEASE_SECONDS, WriterLedger
 
-PATIENCE_S = 30.0  # a writer that is asked to yields after the batch it is at, which is one write of Chroma's
-POLL_S = 0.05
+PATIENCE_SECONDS = 30.0  # a writer that is asked to yields after the batch it is at, one write of Chroma's
+POLL_SECONDS = 0.05
 
 
 class WriterLease:
@@ -25,13 +25,13 @@ class WriterLease:
         return self._ledger.acquire(self._token)
 
     def wait(self) -> None:
-        """Takes the lease, asking who has it to yield. Raises IndexUnavailable after PATIENCE_S."""
-        until = time.monotonic() + PATIENCE_S
+        """Takes the lease, asking who has it to yield. Raises IndexUnavailable after PATIENCE_SECONDS."""
+        until = time.monotonic() + PATIENCE_SECONDS
         while not self.acquire():
             if time.monotonic() > until:
                 raise IndexUnavailable("The index is being written to; try again in some seconds.")
             self._ledger.want(self._token)
-            time.sleep(POLL_S)
+            time.sleep(POLL_SECONDS)
 
     def renew(self) -> bool:
         """Prolongs the lease; returns False once it is lost."""
@@ -54,12 +54,12 @@ def writing(ledger: WriterLedger, wake: Callable[[], None]) -> Iterator[Callable
     `wake` is called when chunks came meanwhile that the index stage is to write.
 
     Yields what must be called before each write: it raises IndexUnavailable once the lease is lost. Raises
-    that too when another process does not yield the lease in PATIENCE_S.
+    that too when another process does not yield the lease in PATIENCE_SECONDS.
     """
     lease = WriterLease(ledger)
     lease.wait()
     try:
-        with renewing(lease.renew, WRITER_LEASE_S):
+        with renewing(lease.renew, WRITER_LEASE_SECONDS):
             yield lease.check
     finally:
         if not lease.release():

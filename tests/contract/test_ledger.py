@@ -127,7 +127,7 @@ def test_an_expired_lease_goes_to_the_next_worker_and_the_first_can_no_longer_ad
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = make_job(ledger, total=2)
-    monkeypatch.setattr(ledger_module, "CHUNK_LEASE_S", 0.0)
+    monkeypatch.setattr(ledger_module, "CHUNK_LEASE_SECONDS", 0.0)
     first = claim_next(ledger)
     assert (Stage.FETCH, first.chunk) in ledger.sweep()
     second = ledger.claim(first.chunk, Stage.FETCH)
@@ -155,7 +155,7 @@ def test_a_claim_whose_answer_got_lost_may_advance_again_and_is_told_that_it_has
 
 def test_a_lost_message_is_sent_again_by_the_sweeper(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     make_job(ledger, total=1)
-    monkeypatch.setattr(ledger_module, "RESEND_S", 0.0)
+    monkeypatch.setattr(ledger_module, "RESEND_SECONDS", 0.0)
     (chunk,) = ledger.dispatch()
     assert ledger.sweep() == [(Stage.FETCH, chunk)]
     assert ledger.claim(chunk, Stage.FETCH) is not None
@@ -166,7 +166,7 @@ def test_what_a_sweeper_was_given_is_due_again_until_it_has_been_sent(
 ) -> None:
     """Else one lost answer costs as long as a message that only waits behind others may."""
     make_job(ledger, total=1)
-    monkeypatch.setattr(ledger_module, "UNSENT_S", 0.0)
+    monkeypatch.setattr(ledger_module, "SWEEP_HOLD_SECONDS", 0.0)
     claim = claim_next(ledger)
     ledger.release([claim], 0.0, count_delivery=False)
     assert ledger.sweep() == [(Stage.FETCH, claim.chunk)]
@@ -289,7 +289,7 @@ def test_a_streamed_job_that_was_cancelled_takes_no_more_items(ledger: Ledger) -
 def test_a_reader_that_brings_nothing_is_found_abandoned(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "READING_LEASE_S", -1.0)
+    monkeypatch.setattr(ledger_module, "READING_LEASE_SECONDS", -1.0)
     job_id = make_job(ledger, total=0, reading=True)
     assert ledger.abandoned_readers() == [job_id]
     ledger.close(job_id, truncated=True)
@@ -397,7 +397,7 @@ def test_who_wants_the_writer_s_lease_gets_it_next(ledger: Ledger) -> None:
 def test_who_asks_for_the_lease_and_goes_away_holds_nobody_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "WRITER_WANTED_S", 0.001)
+    monkeypatch.setattr(writer, "WRITER_WANTED_SECONDS", 0.001)
     ledger.writer.want("gone")
     eventually(lambda: ledger.writer.acquire("busy"))
 
@@ -487,7 +487,7 @@ def test_workers_are_seen_while_their_heartbeat_is_fresh(
 ) -> None:
     ledger.workers.heartbeat("w", "host", ["fetch", "encode"], 2)
     assert [(w.id, w.queues, w.slots) for w in ledger.workers.seen()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(workers, "WORKER_SEEN_S", -1.0)
+    monkeypatch.setattr(workers, "WORKER_SEEN_SECONDS", -1.0)
     assert ledger.workers.seen() == []
 
 

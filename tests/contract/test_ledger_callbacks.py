@@ -150,25 +150,25 @@ def test_a_host_that_keeps_failing_is_left_alone_for_a_while_with_all_its_jobs(l
     ended(ledger, count=1)
     assert lanes(ledger) == {}
     (waits,) = ledger._redis.client.zrange(f"{PREFIX}receivers:failing", 0, -1, withscores=True)
-    assert waits[1] - ledger._redis.now() == pytest.approx(callbacks.OPEN_S, abs=1)
+    assert waits[1] - ledger._redis.now() == pytest.approx(callbacks.OPEN_SECONDS, abs=1)
 
 
 def test_it_is_left_alone_longer_each_time_and_not_for_ever(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "OPEN_S", 1e-6)
+    monkeypatch.setattr(callbacks, "OPEN_SECONDS", 1e-6)
     ended(ledger, count=9)
     calls_over(ledger, FAILED_CALL, times=FAILURES_TO_OPEN + 4)
     monkeypatch.undo()
     calls_over(ledger, FAILED_CALL)
     ((_, until),) = ledger._redis.client.zrange(f"{PREFIX}receivers:failing", 0, -1, withscores=True)
-    assert until - ledger._redis.now() == pytest.approx(callbacks.LONGEST_OPEN_S, abs=1)
+    assert until - ledger._redis.now() == pytest.approx(callbacks.MAX_OPEN_SECONDS, abs=1)
 
 
 def test_one_answer_after_that_brings_all_its_jobs_back(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "OPEN_S", 1e-6)
+    monkeypatch.setattr(callbacks, "OPEN_SECONDS", 1e-6)
     ended(ledger, count=9)
     calls_over(ledger, FAILED_CALL, times=FAILURES_TO_OPEN)
     calls_over(ledger, ANSWERED, next_in_s=None)

@@ -18,7 +18,7 @@ from worker.encoders import EncoderClock
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
-ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads the model first
+ISOLATED_TIMEOUT_SECONDS = 120  # of a suspicious batch; the throwaway process loads the model first
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -60,7 +60,7 @@ def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:
 
     def encode(pixels: Pixels) -> Vectors:
         options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
-        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_S)
+        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_SECONDS)
         return vectors
 
     return encode

@@ -27,9 +27,9 @@ from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
-MAX_RETRY_AFTER_S = 300.0
-LONGEST_HOLD_S = 10.0
-DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few seconds
+MAX_RETRY_AFTER_SECONDS = 300.0
+MAX_HOLD_SECONDS = 10.0
+DECODE_TIMEOUT_SECONDS = 30  # of a suspect; the slowest sound picture takes a few seconds
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
 def _decode_alone(reader: Reader, data: bytes) -> Picture:
     """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
-        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_S)
+        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
         return picture
 
 
@@ -153,7 +153,7 @@ def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[i
         next_stage=Stage.ENCODE if fetched else None,
         payload=_write_scratch(services, claim, items, fetched) if fetched else "",
         retry_delay_s=max(delays, default=None),
-        hold_s=min(max(busy, default=0.0), LONGEST_HOLD_S),
+        hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
 
 
@@ -180,7 +180,8 @@ def _write_scratch(
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:
-    return error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
+    soon = (error.retry_after_s or 0) <= MAX_RETRY_AFTER_SECONDS
+    return error.transient and attempts < MAX_ATTEMPTS and soon
 
 
 def _retry_delay(error: ItemError, attempts: int) -> float:

@@ -18,7 +18,7 @@ from shared.storage.parquet import MOVED_PICTURES, Row, Source
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
-READ_TIMEOUT_S = 120  # of one chunk's rows in a throwaway process
+READ_TIMEOUT_SECONDS = 120  # of one chunk's rows in a throwaway process
 
 
 def run(services: Services, claim: Claim) -> None:
@@ -56,7 +56,7 @@ def _rows(services: Services, claim: Claim) -> list[Row | str]:
     try:
         if claim.deliveries < SUSPICIOUS_DELIVERIES:
             return read_rows(*call)
-        rows: list[Row | str] = run_isolated(read_rows, *call, timeout_s=READ_TIMEOUT_S)
+        rows: list[Row | str] = run_isolated(read_rows, *call, timeout_s=READ_TIMEOUT_SECONDS)
     except KeyError:
         fault = "The file has expired; import it again."
     except ItemError:

@@ -19,8 +19,8 @@ from shared.errors import IndexUnavailable, ItemError, ModelMismatch, NewerForma
 from shared.index.collection import Collection
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
-from shared.ledger.ledger import CHUNK_LEASE_S
-from shared.ledger.writer import WRITER_LEASE_S
+from shared.ledger.ledger import CHUNK_LEASE_SECONDS
+from shared.ledger.writer import WRITER_LEASE_SECONDS
 from shared.ledger.writer_lease import WriterLease
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
@@ -32,7 +32,7 @@ from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
-DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
+DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ StoreOf = Callable[[JobKind], Store]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
-    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S.
+    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_SECONDS.
 
     While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
     """
@@ -63,10 +63,10 @@ def drain(services: Services, store_of: StoreOf) -> None:
     if not lease.acquire():
         return
     writer = Writer(services, store_of, lease.check)
-    deadline = time.monotonic() + DRAIN_S
+    deadline = time.monotonic() + DRAIN_SECONDS
     claims: list[Claim] = []
     try:
-        with renewing(lease.renew, WRITER_LEASE_S), ThreadPoolExecutor(1, "ending") as ending:
+        with renewing(lease.renew, WRITER_LEASE_SECONDS), ThreadPoolExecutor(1, "ending") as ending:
             told: list[Future[None]] = []
             while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
@@ -95,7 +95,7 @@ class Writer:
         """Returns what `ending` has still to tell the ledger."""
         if not claims:
             return []
-        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_S):
+        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
             return [told for batch in _batches(claims) for told in self._write(batch, ending)]
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:

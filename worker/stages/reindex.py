@@ -41,7 +41,7 @@ from worker.stages.index import Arrival, Stored
 from worker.stages.transition import Outcome, end_chunk
 
 FEW = 256  # pictures that may be left for when the writer waits
-PASSES_S = 300.0  # of one delivery, well inside a task's time limit
+PASSES_SECONDS = 300.0  # of one delivery, well inside a task's time limit
 PAGE = 1_000
 GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
@@ -160,7 +160,7 @@ def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
 def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     """The job's result; None when this delivery's time is over and another has to go on."""
     services, name = target.services, target.name
-    until = time.monotonic() + PASSES_S
+    until = time.monotonic() + PASSES_SECONDS
     left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
     missing = set(json.loads(services.blobs.get(left))) if services.blobs.exists(left) else set()
     while len(fresh := _fresh(target) - missing) > FEW:

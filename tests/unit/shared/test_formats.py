@@ -205,8 +205,8 @@ def test_an_api_key_of_a_newer_version_opens_nothing_and_still_counts(blobs: Blo
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
-    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
+    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_SECONDS", -1.0)
 
 
 def test_a_newer_segment_waits_however_long_and_holds_up_no_other(

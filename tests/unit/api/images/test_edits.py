@@ -311,7 +311,7 @@ def test_a_change_needs_the_scope_ingest(api: Api) -> None:
 
 def test_changes_wait_for_the_writer_and_give_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     store(api, 1, "k")
-    monkeypatch.setattr("shared.ledger.writer_lease.PATIENCE_S", 0.2)
+    monkeypatch.setattr("shared.ledger.writer_lease.PATIENCE_SECONDS", 0.2)
     assert api.services.ledger.writer.acquire("busy")
     for answer in (
         api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"a": 1}}),

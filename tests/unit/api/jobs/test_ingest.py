@@ -493,7 +493,7 @@ def test_a_ledger_that_restarts_costs_a_stream_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to one extend is lost after Redis has counted it: it must not count twice."""
-    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.0)
     extend = services.ledger.extend
     calls: list[int] = []
 

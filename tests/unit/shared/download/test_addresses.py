@@ -147,7 +147,7 @@ def downloader(
     shared_downloader: Downloader, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Downloader:
     """Remembers no look-up, so that a name may change at any moment."""
-    monkeypatch.setattr(resolver, "_TTL_S", 0.0)
+    monkeypatch.setattr(resolver, "_TTL_SECONDS", 0.0)
     names[OPEN_HOST], names["localhost"] = ["127.0.0.1"], ["127.0.0.1"]
     return shared_downloader
 

@@ -64,7 +64,7 @@ def test_a_broken_checkpoint_is_read_once_until_its_files_change(
 
 
 def test_it_is_read_again_after_a_while(copy: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "RARELY_S", 0.0)
+    monkeypatch.setattr(refusals, "REFUSAL_TTL_SECONDS", 0.0)
     lose_a_tensor(copy)
     assert refused(copy).detail == refused(copy).detail
     assert len(reads) == 2

@@ -20,7 +20,7 @@ from tests.unit.stages import StubServices, make_services
 from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
 from worker.recovery.callbacks import CALLBACK_TRIES, CallbackSender
-from worker.recovery.sweep import ORPHAN_AGE_S, clear_away, clear_discarded, clear_orphans, sweep
+from worker.recovery.sweep import ORPHAN_AGE_SECONDS, clear_away, clear_discarded, clear_orphans, sweep
 
 CALLBACK = "https://example.com/done"
 
@@ -122,7 +122,7 @@ def test_the_files_of_jobs_that_went_early_are_deleted_however_many(tmp_path: Pa
 
 
 def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.ledger.ledger.RESEND_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.RESEND_SECONDS", -1.0)
     services.job(1)
     (chunk,) = services.ledger.dispatch()
     sweep(services.real)
@@ -132,7 +132,7 @@ def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytes
 def test_a_body_whose_reader_is_gone_ends_truncated(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_SECONDS", -1.0)
     job_id = services.job(2, reading=True)
     clear_away(services.real)
     finish(services, job_id)
@@ -171,7 +171,7 @@ def test_files_of_a_job_that_the_ledger_does_not_know_go_after_a_day(
     for job_id in ("old", "fresh"):
         services.blobs.put(f"jobs/{job_id}/uploads/000000000", b"x")
         services.blobs.put(f"jobs/{job_id}/manifest/000000.jsonl", b"x")
-    long_ago = time.time() - ORPHAN_AGE_S - 60
+    long_ago = time.time() - ORPHAN_AGE_SECONDS - 60
     folder = tmp_path / "blobs" / "jobs"
     for path in [*(folder / "old").rglob("*.*"), *folder.rglob("uploads/*"), *(folder / known).rglob("*.*")]:
         os.utime(path, (long_ago, long_ago))
@@ -208,7 +208,7 @@ def test_files_that_were_put_aside_go_in_the_end(
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
     discard(services.real.ledger, services.blobs, "images", ["a"])
-    monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
+    monkeypatch.setattr(sweeper, "DISCARDED_AGE_SECONDS", -1.0)
     clear_discarded(services.real)
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []

@@ -28,8 +28,8 @@ def services(tmp_path: Path) -> StubServices:
 
 
 def redeliver_at_once(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
-    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
+    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_SECONDS", -1.0)
 
 
 def deliver(services: StubServices, times: int) -> None:
@@ -229,7 +229,7 @@ def test_a_collection_deleted_while_it_is_written_is_tried_again_not_row_by_row(
 def test_a_busy_writer_ends_its_task_in_time_and_wakes_the_next(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "DRAIN_S", -1.0)
+    monkeypatch.setattr(writer, "DRAIN_SECONDS", -1.0)
     monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
     jobs = [services.to_index(["a"]), services.to_index(["b"])]
     drain(services.real)

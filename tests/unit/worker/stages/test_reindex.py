@@ -59,7 +59,7 @@ PATH = "/v1/collections/images/reindex"
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
-    monkeypatch.setattr(index_module, "POINTER_TTL_S", 0.0)
+    monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
     monkeypatch.setattr(reindex, "_preprocess", lambda _: PREPROCESS)
     monkeypatch.setattr(api_moves, "resolve_model", Path)
     monkeypatch.setattr(api_moves, "fingerprint", lambda folder: OLD if str(folder) == "stub/model" else NEW)
@@ -393,7 +393,7 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
         work(api)
     assert images(api).pointer.fingerprint == NEW
     ledger = api.services.ledger
-    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_S", 0.0)
+    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_SECONDS", 0.0)
     for ref in ledger._redis.client.zrange("is:due", 0, -1):  # its delay is over
         ledger._redis.client.zadd("is:due", {ref: 0})
     ledger.sweep()
@@ -409,7 +409,7 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reindex, "FEW", 2)
-    monkeypatch.setattr(reindex, "PASSES_S", 0.0)
+    monkeypatch.setattr(reindex, "PASSES_SECONDS", 0.0)
     fill(api)
     response = api.http.post(PATH, json=MODEL)
     work(api, lambda: fill(api, 9, start=10))
