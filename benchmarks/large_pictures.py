@@ -18,10 +18,10 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.load_generator import SEARCH, Tally, Users, simulate
 from benchmarks.processes import resident_mib
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Tally, Users, simulate
 from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.api_server import api_server, children

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from api.client import Client
+from benchmarks.load_generator import POLL, SEARCH, STREAM, Tally, Users, simulate
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
-from benchmarks.users import POLL, SEARCH, STREAM, Tally, Users, simulate
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from api.client import Client
 from benchmarks import peer_drivers
+from benchmarks.baseline import Baseline
 from benchmarks.jobs import ingest_rate
-from benchmarks.naive import Naive
 from benchmarks.parity import centred_cosines
 from benchmarks.photos import served
 from benchmarks.results import Result
@@ -50,8 +50,8 @@ def measure(
     """Medians of `rounds` that alternate between all; a ratio is of one round."""
     pythons = {peer: _environment(work / peer, requirements) for peer, requirements in PEERS.items()}
     few, everything = _folder(work / "few", photos[:FEW]), _folder(work / "all", photos)
-    naive = Naive(checkpoint)
-    reference = np.stack([naive.embed(Image.open(photo)) for photo in sorted(few.iterdir())])
+    baseline = Baseline(checkpoint)
+    reference = np.stack([baseline.embed(Image.open(photo)) for photo in sorted(few.iterdir())])
     rates: dict[str, list[float]] = defaultdict(list)
     cosines = {}
     for number in range(rounds):

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.client import Client
+from benchmarks.load_generator import SEARCH, Users, simulate
 from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Users, simulate
 from shared.embedding.encoder import Encoder
 from shared.models import ItemState
 from tests.stack import Stack, eventually

@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.load_generator import SEARCH, Tally, Users, simulate
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Curve, Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Tally, Users, simulate
 from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.api_server import api_server, children

@@ -46,7 +46,7 @@ ITEM_STATES = tuple(ItemState)
 
 
 class JobKind(StrEnum):
-    """What a job does with its items; docs/moves.md says which stages each kind goes through."""
+    """What a job does with its items; docs/transfers.md says which stages each kind goes through."""
 
     INGEST = "ingest"
     EXPORT = "export"

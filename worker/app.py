@@ -26,7 +26,7 @@ from shared.tasks import TASK_NAMES, make_celery
 from worker.celery_request import AcknowledgedRequest
 from worker.encoders import EncoderClock, Encoders
 from worker.pipelines import handler_of, store_of
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back, wait_for_model
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 
@@ -59,7 +59,7 @@ class Process:
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
-        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS), giving_back(ledger, [claim]):
+        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS), releasing(ledger, [claim]):
             self._handle(claim)
         self.services.dispatcher.pump()
 
@@ -116,7 +116,7 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
         configure_logging(settings)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
-    def keep_heap_shared(**_: Any) -> None:
+    def limit_arenas(**_: Any) -> None:
         # A full collection in a pool process marks every object that it inherited, and so copies their pages.
         gc.unfreeze()
         gc.collect()

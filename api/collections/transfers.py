@@ -40,7 +40,7 @@ from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
 from shared.storage import parquet
 from shared.storage.blobs import export_prefix, rows_key, upload_key
-from shared.storage.parquet import Header, MovedPicture, Source
+from shared.storage.parquet import FileColumn, Header, Source
 
 PARQUET = "application/vnd.apache.parquet"
 # Items a chunk: a part of an export, and what an import hands to the writer at once.
@@ -48,13 +48,13 @@ CHUNK_ROWS = 1024
 _READ_BYTES = 256 * 1024
 
 blueprint = APIBlueprint(
-    "moves", __name__, abp_tags=[Tag(name="moves", description="Collections as files, and back")]
+    "transfers", __name__, abp_tags=[Tag(name="transfers", description="Collections as files, and back")]
 )
 
 
 class ExportIn(BodyModel):
-    include: list[MovedPicture] = Field(
-        [], max_length=len(parquet.MOVED_PICTURES), description="WebP files to export with each picture"
+    include: list[FileColumn] = Field(
+        [], max_length=len(parquet.FILE_COLUMNS), description="WebP files to export with each picture"
     )
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from shared.index.collection import Collection
 
-MIN_PICTURES = 30
+MIN_IMAGES = 30
 _SAMPLE = 400
 _MAX_COLLECTIONS = 64
 _COUNT_TTL_SECONDS = 10.0
@@ -84,7 +84,7 @@ class Backgrounds:
     def calibrate(self, query: Vector, collection: Collection) -> Calibration | None:
         """None for a collection of fewer than MIN_PICTURES. Raises as Collection's methods do."""
         background = self._background(collection)
-        if min(background.count, len(background.sample)) < MIN_PICTURES:
+        if min(background.count, len(background.sample)) < MIN_IMAGES:
             return None
         return Calibration.of(query, background.sample, background.count)
 

@@ -63,8 +63,8 @@ def take(kind: Kind) -> Callable[[], None]:
         raise Unavailable(f"{slots.counts[kind]} {kind} are open, the most at once: {_SHARES[kind][1]}.")
     held = Lock()
 
-    def give_back() -> None:
+    def release() -> None:
         if held.acquire(blocking=False):
             free.release()
 
-    return give_back
+    return release

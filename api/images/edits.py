@@ -10,13 +10,13 @@ from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import (
-    PICTURE_KINDS,
+    FILE_KINDS,
     collection_prefix,
-    discarded_prefix,
+    file_key,
     log_prefix,
-    picture_key,
+    trash_prefix,
 )
-from shared.storage.trash import delete_discarded, discard
+from shared.storage.trash import delete_from_trash, discard
 
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
@@ -32,8 +32,8 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         services.ledger.writer.record_removal(name, image_id, version)
         batch.save(check)
-        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
-        delete_discarded(services.ledger, services.blobs, name, image_id)
+        services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
+        delete_from_trash(services.ledger, services.blobs, name, image_id)
 
 
 def remove_key(services: Services, name: str, key: str) -> bool:
@@ -96,5 +96,5 @@ def remove_collection(services: Services, name: str) -> None:
         services.ledger.writer.record_removal(name, "*", services.ledger.writer.new_version())
         check()
         services.index.delete(name)
-    for prefix in (log_prefix, collection_prefix, discarded_prefix):
+    for prefix in (log_prefix, collection_prefix, trash_prefix):
         services.blobs.delete_prefix(prefix(name))

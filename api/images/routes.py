@@ -29,7 +29,7 @@ from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNo
 from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
-from shared.storage.blobs import PictureKind, picture_key
+from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
@@ -156,11 +156,11 @@ def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
     return found
 
 
-def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
+def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
     if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
         return None
     try:
-        data = services().blobs.get(picture_key(collection, image_id, kind))
+        data = services().blobs.get(file_key(collection, image_id, kind))
     except KeyError:
         return None
     is_webp = kind == "thumbnail" or data.startswith(b"RIFF")

@@ -16,7 +16,7 @@ from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
 from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
-from shared.ledger.patience import persistently
+from shared.ledger.retrying import retry_while_unavailable
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
@@ -28,7 +28,7 @@ MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
 CALLBACK_CHECK_SECONDS = 2.0  # a name server that hangs does not hold a thread for longer
-LEDGER_PATIENCE_SECONDS = 30.0  # a long upload should not be lost to a restart
+LEDGER_RETRY_SECONDS = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemIn)
 
@@ -231,7 +231,7 @@ class _GrowingJob:
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            persistently(self._extend, LEDGER_PATIENCE_SECONDS)
+            retry_while_unavailable(self._extend, LEDGER_RETRY_SECONDS)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -258,7 +258,9 @@ class _GrowingJob:
             self.commit()
         if self.started:
             ledger = self._services.ledger
-            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_SECONDS)
+            retry_while_unavailable(
+                lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_RETRY_SECONDS
+            )
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:

@@ -12,7 +12,7 @@ from api.http.concurrency import hold_upload
 from shared.errors import ItemError
 from shared.imaging.decode import estimate
 from shared.imaging.isolation import run_isolated
-from shared.imaging.memory import SMALL_BYTES, Budget, decoding, give_back
+from shared.imaging.memory import SMALL_BYTES, Budget, decoding, release_memory
 from shared.imaging.preprocess import Preprocess
 from shared.services import Services
 
@@ -55,7 +55,7 @@ def read_all(
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(read, sources))
     finally:
-        give_back()
+        release_memory()
 
 
 def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> bytes:

@@ -126,7 +126,7 @@ class Downloader:
             failure = error
             raise
         finally:
-            limits.tell(host, turn, failure)
+            limits.report(host, turn, failure)
 
     def _permitted(self, url: httpx.URL) -> list[str]:
         """The host's addresses. Raises ItemError: dns_error or blocked_address."""

@@ -31,7 +31,7 @@ class HostLimits:
         time.sleep(turn.wait_s)
         return turn
 
-    def tell(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
+    def report(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
         """What came of it: `error` is None for an answer, of whatever kind. Raises LedgerUnavailable."""
         if error is not None and error.transient:
             pause_s = min(error.retry_after_s or 0.0, MAX_PAUSE_SECONDS)

@@ -200,7 +200,7 @@ def read_checkpoint(folder: Path) -> tuple[Any, Any]:
 
 
 @cache
-def one_core_a_call() -> int:
+def one_core_per_call() -> int:
     """How many calls then fill the cores.
 
     A text is hundreds of steps of microseconds: sharing each among threads costs more than it saves, and on

@@ -22,10 +22,10 @@ _STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
-def is_costly(data: bytes) -> bool:
+def is_decompression_bomb(data: bytes) -> bool:
     """Whether a JPEG, GIF, BMP or TIFF is; False for anything else. Never raises."""
     if data.startswith(b"\xff\xd8"):
-        return _is_costly_jpeg(data)
+        return _is_jpeg_bomb(data)
     if data.startswith(b"GIF8"):
         return data.count(b"!\xfe") > MAX_SEGMENTS
     if data.startswith(b"BM"):
@@ -36,7 +36,7 @@ def is_costly(data: bytes) -> bool:
         return False
 
 
-def _is_costly_jpeg(data: bytes) -> bool:
+def _is_jpeg_bomb(data: bytes) -> bool:
     position, segments, junk, scans = 2, 0, 0, 0
     while marker := _MARKER.search(data, position):
         code = data[marker.end() - 1]

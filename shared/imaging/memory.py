@@ -102,17 +102,17 @@ def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
         with _large.taking(size, wait_s):
             yield
     finally:
-        give_back()
+        release_memory()
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Returns freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
     if _libc is not None:
         _libc.malloc_trim(0)
 
 
-def share_heap() -> None:
-    """Lets threads share their heaps: glibc gives each its own, and of most of them `give_back` gets nothing.
+def limit_heap_arenas() -> None:
+    """Let threads share heaps: glibc gives each its own, of most of which `release_memory` frees nothing.
 
     To be called before there are threads.
     """

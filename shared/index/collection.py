@@ -19,7 +19,7 @@ from shared.errors import ImageNotFound
 from shared.index import pages, provenance, search
 from shared.index.connection import calls
 from shared.index.filters import Where
-from shared.index.provenance import Contribution, KeyRecord, StoredPicture
+from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.index.records import (
     BATCH,
     PLACES,
@@ -27,7 +27,7 @@ from shared.index.records import (
     in_calls,
     place_of,
     read_records,
-    stored_picture,
+    stored_image,
     to_record,
     update_records,
     write_records,
@@ -184,15 +184,15 @@ class Collection:
         for start in range(0, len(ids), BATCH):
             self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_SECONDS)
 
-    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         """The records of those ids that are present, with all that the writer must know."""
-        found: dict[str, StoredPicture] = {}
+        found: dict[str, StoredImage] = {}
         for start in range(0, len(ids), BATCH):
             records = self._run(partial(read_records, ids=list(ids[start : start + BATCH])))
-            found |= {record["id"]: stored_picture(record) for record in records}
+            found |= {record["id"]: stored_image(record) for record in records}
         return found
 
-    def update(self, pictures: Sequence[StoredPicture]) -> None:
+    def update(self, pictures: Sequence[StoredImage]) -> None:
         """Writes the records of pictures that are present, and leaves their vectors as they are."""
         records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
         for call in in_calls(records):
@@ -255,7 +255,7 @@ class Collection:
         change: JsonObject = {"proof": "x" * size}
         self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_SECONDS)
 
-    def by_key(self, key: str) -> StoredPicture | None:
+    def by_key(self, key: str) -> StoredImage | None:
         """The picture that the key points at."""
         record = self.key_records([key]).get(key)
         if record is None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from shared.errors import ModelMismatch
 from shared.index import provenance
 from shared.index.filters import survives_chroma
-from shared.index.provenance import Contribution, StoredPicture
+from shared.index.provenance import Contribution, StoredImage
 from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
 from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes, listed
 
@@ -147,11 +147,11 @@ def from_record(record: Record) -> Image:
     return Image(**fields, sources=sources, metadata=metadata, keys=keys)
 
 
-def stored_picture(record: Record) -> StoredPicture:
+def stored_image(record: Record) -> StoredImage:
     image, written = from_record(record), record.get("_contributions")
     owner, _, version = record["_owner"].partition("@")
     made_of = provenance.from_json(written) if written else provenance.of_image(image, int(version or 0))
-    return StoredPicture(image, owner, made_of)
+    return StoredImage(image, owner, made_of)
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:

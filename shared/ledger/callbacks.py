@@ -22,7 +22,7 @@ class Lane(StrEnum):
     FAILING = "failing"
 
 
-class Outcome(StrEnum):
+class CallResult(StrEnum):
     """What a call tells of its host: FAILED is no answer at all."""
 
     ANSWERED = "answered"
@@ -51,11 +51,11 @@ class CallbackLedger:
         answer = self._redis.run("take_callback", lane, hold_s)
         return Call(*answer) if answer else None
 
-    def over(self, call: Call, outcome: Outcome, *, next_in_s: float | None) -> None:
+    def over(self, call: Call, result: CallResult, *, next_in_s: float | None) -> None:
         """Ends a call; with `next_in_s` None it was the job's last.
 
         After FAILURES_TO_OPEN in a row the host is left alone for OPEN_SECONDS, doubling with each one more.
         """
         again = -1 if next_in_s is None else next_in_s
         breaker = (FAILURES_TO_OPEN, OPEN_SECONDS, MAX_OPEN_SECONDS, _STATE_TTL_SECONDS)
-        self._redis.run("callback_over", call.job_id, call.host, call.until, again, outcome, *breaker)
+        self._redis.run("callback_over", call.job_id, call.host, call.until, again, result, *breaker)

@@ -24,7 +24,7 @@ from shared.errors import (
 from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
-from shared.ledger.patience import persistently
+from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
@@ -50,7 +50,7 @@ MAX_JOB_ITEMS = 5_000_000
 READING_LEASE_SECONDS = 120.0
 IDEMPOTENCY_TTL_SECONDS = 24 * 3600
 MAX_ERRORS = 20
-ADVANCE_PATIENCE_SECONDS = 8.0  # finished work is not redone because of a restart
+ADVANCE_RETRY_SECONDS = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
@@ -281,7 +281,7 @@ class Ledger:
         self,
         claim: Claim,
         *,
-        moves: Sequence[tuple[int, ItemState]],
+        transitions: Sequence[tuple[int, ItemState]],
         errors: Sequence[JobError] = (),
         next_stage: Stage | None = None,
         payload: str = "",
@@ -301,7 +301,7 @@ class Ledger:
         """
         end = {
             "ref": claim.chunk.ref, "token": claim.token, "next_stage": next_stage or "", "payload": payload,
-            "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
+            "transitions": [(index, ITEM_STATES.index(state)) for index, state in transitions],
             "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS,
             "retry_delay": -1 if retry_delay_s is None else retry_delay_s, "hold": hold_s,
             "resend": INDEX_RESEND_SECONDS if next_stage is Stage.INDEX else RESEND_SECONDS,
@@ -309,7 +309,7 @@ class Ledger:
             "repeat_s": ADVANCE_REPEAT_SECONDS,
         }  # fmt: skip
         call = partial(self._redis.run, "advance", json.dumps(end))
-        return bool(persistently(call, ADVANCE_PATIENCE_SECONDS))
+        return bool(retry_while_unavailable(call, ADVANCE_RETRY_SECONDS))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
         """Gives claims of one token back, to be delivered again after `delay_s`."""

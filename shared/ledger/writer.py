@@ -49,21 +49,21 @@ class WriterLedger:
         """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""
         return bool(self._redis.run("release_writer", token, int(force)))
 
-    def record_discarded(self, collection: str, image_ids: Sequence[str]) -> None:
+    def record_trashed(self, collection: str, image_ids: Sequence[str]) -> None:
         """Remembers that these pictures' files were put aside, see storage/trash.py."""
         self._redis.call("zadd", f"{PREFIX}discarded", {f"{collection}/{i}": time.time() for i in image_ids})
 
-    def discarded(self, collection: str, image_ids: Sequence[str]) -> list[str]:
+    def trashed(self, collection: str, image_ids: Sequence[str]) -> list[str]:
         """Those of `image_ids` whose files were put aside."""
         moments = self._redis.call("zmscore", f"{PREFIX}discarded", [f"{collection}/{i}" for i in image_ids])
         return [i for i, moment in zip(image_ids, moments, strict=True) if moment is not None]
 
-    def discarded_before(self, moment: float) -> list[tuple[str, str]]:
+    def trashed_before(self, moment: float) -> list[tuple[str, str]]:
         """(collection, image id) of up to 1,000 that were put aside before `moment`, in epoch seconds."""
         found = self._redis.call("zrangebyscore", f"{PREFIX}discarded", "-inf", moment, start=0, num=1000)
         return [(collection, image_id) for collection, _, image_id in (one.rpartition("/") for one in found)]
 
-    def forget_discarded(self, collection: str, image_ids: Sequence[str]) -> None:
+    def forget_trashed(self, collection: str, image_ids: Sequence[str]) -> None:
         self._redis.call("zrem", f"{PREFIX}discarded", *(f"{collection}/{i}" for i in image_ids))
 
     def record_removal(self, collection: str, image_id: str, version: int) -> None:

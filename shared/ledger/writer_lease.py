@@ -9,7 +9,7 @@ from shared.errors import IndexUnavailable
 from shared.ledger.leases import renewing
 from shared.ledger.writer import WRITER_LEASE_SECONDS, WriterLedger
 
-PATIENCE_SECONDS = 30.0  # a writer that is asked to yields after the batch it is at, one write of Chroma's
+ACQUIRE_TIMEOUT_SECONDS = 30.0  # a writer that is asked to yields after one more write of Chroma's
 POLL_SECONDS = 0.05
 
 
@@ -26,7 +26,7 @@ class WriterLease:
 
     def wait(self) -> None:
         """Takes the lease, asking who has it to yield. Raises IndexUnavailable after PATIENCE_SECONDS."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + ACQUIRE_TIMEOUT_SECONDS
         while not self.acquire():
             if time.monotonic() > until:
                 raise IndexUnavailable("The index is being written to; try again in some seconds.")

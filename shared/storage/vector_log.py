@@ -2,7 +2,7 @@
 
 So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
 of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py);
-made in the order of their versions, as WriteBatch.replay (shared/index/write_batch.py) does, they end in the
+made in the order of their versions, as WriteBatch.apply (shared/index/write_batch.py) does, they end in the
 collection as it is:
 
     add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,

@@ -3,13 +3,13 @@
 import pytest
 
 from shared.ledger import callbacks
-from shared.ledger.callbacks import FAILURES_TO_OPEN, Call, Lane, Outcome
+from shared.ledger.callbacks import FAILURES_TO_OPEN, Call, CallResult, Lane
 from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
 from tests.contract.test_ledger import FAILED, make_job, run_to_end
 from tests.redis_server import fake_redis
 
-ANSWERED, FAILED_CALL, NOTHING = Outcome.ANSWERED, Outcome.FAILED, Outcome.NOTHING
+ANSWERED, FAILED_CALL, NOTHING = CallResult.ANSWERED, CallResult.FAILED, CallResult.NOTHING
 
 
 def ended(ledger: Ledger, count: int = 1, url: str = "https://a.example/done") -> list[str]:
@@ -31,11 +31,11 @@ def take_all(ledger: Ledger, lane: Lane) -> list[Call]:
     return taken
 
 
-def calls_over(ledger: Ledger, outcome: Outcome, times: int = 1, next_in_s: float | None = 0.0) -> None:
+def calls_over(ledger: Ledger, result: CallResult, times: int = 1, next_in_s: float | None = 0.0) -> None:
     """So many calls of the one host that is due, in whichever lane, end like this."""
     for _ in range(times):
         call = next(call for lane in Lane if (call := ledger.callbacks.take(lane, 60)))
-        ledger.callbacks.over(call, outcome, next_in_s=next_in_s)
+        ledger.callbacks.over(call, result, next_in_s=next_in_s)
 
 
 def lanes(ledger: Ledger) -> dict[Lane, list[Call]]:
@@ -111,11 +111,11 @@ def test_a_call_whose_sender_died_is_made_again(ledger: Ledger) -> None:
     ],
 )
 def test_a_host_has_a_share_of_the_lane_that_its_calls_brought_it_to(
-    ledger: Ledger, outcomes: list[Outcome], lane: Lane, at_once: int
+    ledger: Ledger, outcomes: list[CallResult], lane: Lane, at_once: int
 ) -> None:
     ended(ledger, count=9)
-    for outcome in outcomes:
-        calls_over(ledger, outcome)
+    for result in outcomes:
+        calls_over(ledger, result)
     assert {name: len(taken) for name, taken in lanes(ledger).items()} == {lane: at_once}
 
 

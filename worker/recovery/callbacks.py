@@ -10,7 +10,7 @@ import structlog
 
 from shared.errors import ImageSearchError, ItemError
 from shared.job_document import job_document
-from shared.ledger.callbacks import Call, Lane, Outcome
+from shared.ledger.callbacks import Call, CallResult, Lane
 from shared.services import Services
 
 TICK_SECONDS = 1.0
@@ -84,7 +84,7 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
     if not job.status.finished:  # a retry came in between
         return
     body = json.dumps(job_document(job)).encode()
-    delivered, outcome, started = False, Outcome.NOTHING, time.monotonic()
+    delivered, result, started = False, CallResult.NOTHING, time.monotonic()
     try:
         status = services.downloader.post(
             job.callback_url or "", body, _signed_headers(services, body), timeout_s
@@ -92,18 +92,18 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
         said, delivered = str(status), 200 <= status < 300
         # Whatever it is, an answer shows that the host works, unless it takes too long for the other lanes.
         if time.monotonic() - started < TIMEOUT_SECONDS:
-            outcome = Outcome.ANSWERED
+            result = CallResult.ANSWERED
     except ItemError as error:
         said = error.detail
         if error.transient:
-            outcome = Outcome.FAILED
+            result = CallResult.FAILED
     except Exception:
         log.exception("callback_failed", job_id=job.job_id)
         said = "internal"
     log.info("callback", job_id=job.job_id, outcome=said, tries=call.tries)
     over = delivered or call.tries >= CALLBACK_TRIES
     next_in_s = None if over else 5.0 * 2**call.tries
-    services.ledger.callbacks.over(call, outcome, next_in_s=next_in_s)
+    services.ledger.callbacks.over(call, result, next_in_s=next_in_s)
 
 
 def _signed_headers(services: Services, body: bytes) -> dict[str, str]:

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 @contextmanager
-def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
+def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
     """Ends trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
     refs = [claim.chunk.ref for claim in claims]
     try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shared.errors import CollectionNotFound, ConfigError
 from shared.index.collection import Collection
 from shared.index.index import Index
-from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.provenance import KeyRecord, StoredImage
 from shared.index.records import BATCH
 from shared.index.write_batch import WriteBatch
 from shared.ledger.writer_lease import writing
@@ -32,7 +32,7 @@ SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same pict
 class Logged:
     """One picture of the log: its vector is row `row` of the blob `key`."""
 
-    picture: StoredPicture
+    picture: StoredImage
     key: str
     row: int
 
@@ -99,7 +99,7 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
 
 def _make(batch: WriteBatch, record: JsonObject) -> None:
     try:
-        batch.replay(record)
+        batch.apply(record)
     except ValueError as error:
         raise ConfigError(f"{error} Use that version.") from None
 
@@ -110,7 +110,7 @@ class _Empty:
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         return {}
 
-    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         return {}
 
 

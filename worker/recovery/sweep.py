@@ -12,7 +12,7 @@ from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
 from shared.services import Services, build_services
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
-from shared.storage.trash import delete_discarded
+from shared.storage.trash import delete_from_trash
 from worker.recovery.callbacks import STOP_SECONDS, send_callbacks_until
 
 TICK_SECONDS = 1.0
@@ -21,7 +21,7 @@ HOUSEKEEPING_INTERVAL_SECONDS = 30.0
 CLEARING_SECONDS = 5.0  # of them at most: what waits for a message waits meanwhile
 ORPHANS_INTERVAL_SECONDS = 3600.0
 ORPHAN_AGE_SECONDS = 86_400.0  # no request takes so long between its first file and its job
-DISCARDED_AGE_SECONDS = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
+TRASH_TTL_SECONDS = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def run_sweep(settings: Settings) -> None:
             sweep(services)
             if time.monotonic() >= housekeeping_at:
                 clear_away(services)
-                clear_discarded(services)
+                empty_trash(services)
                 housekeeping_at = time.monotonic() + HOUSEKEEPING_INTERVAL_SECONDS
             if time.monotonic() >= orphans_at:
                 clear_orphans(services)
@@ -84,10 +84,10 @@ def clear_away(services: Services) -> None:
             services.blobs.delete_prefix(scratch_prefix(job_id))
 
 
-def clear_discarded(services: Services) -> None:
+def empty_trash(services: Services) -> None:
     """Deletes the files of pictures that were replaced long enough ago."""
-    for collection, image_id in services.ledger.writer.discarded_before(time.time() - DISCARDED_AGE_SECONDS):
-        delete_discarded(services.ledger, services.blobs, collection, image_id)
+    for collection, image_id in services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS):
+        delete_from_trash(services.ledger, services.blobs, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:

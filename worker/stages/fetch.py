@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
-from shared.imaging.decode import Picture, Preprocess, decode
+from shared.imaging.decode import DecodedImage, Preprocess, decode
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, Image, Item, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
-from shared.storage.blobs import picture_key, scratch_prefix
+from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
@@ -45,7 +45,7 @@ class Fetched:
 
 
 Attempt = Fetched | ItemError | HostBusy
-Reader = Callable[[bytes], Picture]
+Reader = Callable[[bytes], DecodedImage]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
@@ -67,10 +67,10 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     _end(services, claim, items, found)
 
 
-def _decode_alone(reader: Reader, data: bytes) -> Picture:
+def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
     """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
-        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
+        picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
         return picture
 
 
@@ -107,15 +107,15 @@ def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
 
-def _keep(services: Services, collection: str, image_id: str, picture: Picture, data: bytes) -> None:
-    services.blobs.put(picture_key(collection, image_id, "thumbnail"), picture.thumbnail)
+def _keep(services: Services, collection: str, image_id: str, picture: DecodedImage, data: bytes) -> None:
+    services.blobs.put(file_key(collection, image_id, "thumbnail"), picture.thumbnail)
     if picture.rendition is not None:
-        services.blobs.put(picture_key(collection, image_id, "rendition"), picture.rendition)
+        services.blobs.put(file_key(collection, image_id, "rendition"), picture.rendition)
     if services.settings.keep == "original":
-        services.blobs.put(picture_key(collection, image_id, "original"), data)
+        services.blobs.put(file_key(collection, image_id, "original"), data)
 
 
-def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
+def _image(image_id: str, item: Item, picture: DecodedImage, size: int) -> Image:
     return Image(
         id=image_id,
         source=item.source,

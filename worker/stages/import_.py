@@ -13,8 +13,8 @@ from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import Blobs, picture_key, rows_key
-from shared.storage.parquet import MOVED_PICTURES, Row, Source
+from shared.storage.blobs import Blobs, file_key, rows_key
+from shared.storage.parquet import FILE_COLUMNS, Row, Source
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
@@ -80,7 +80,7 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 
 def _keep(services: Services, collection: str, row: Row) -> None:
     """Keeps the files that came with a row; one that is none of ours is left out, it was not asked for."""
-    for kind in MOVED_PICTURES:
+    for kind in FILE_COLUMNS:
         data = row.pictures.get(kind)
         if data is not None and is_small_file(data, kind):
-            services.blobs.put(picture_key(collection, row.image.id, kind), data)
+            services.blobs.put(file_key(collection, row.image.id, kind), data)

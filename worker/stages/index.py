@@ -27,7 +27,7 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back, postpone
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
@@ -100,7 +100,7 @@ class Writer:
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
         told: list[Future[None]] = []
-        with giving_back(self.services.ledger, claims):
+        with releasing(self.services.ledger, claims):
             groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
             for claim in claims:
                 if (segment := _segment(self.services, claim)) is not None:
@@ -189,22 +189,22 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) ->
     In the order of the items, so that what one of them replaces at once is never written.
     """
     asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
-    near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
+    duplicates = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
         new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
-        if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
+        if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
         if new and batch.picture(image.id) is not None:
-            near.add(image, arrival.vector)
+            duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]
 
 
 def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
-    with giving_back(services.ledger, claims):
+    with releasing(services.ledger, claims):
         for claim, of_claim in zip(claims, results, strict=True):
             _end(services, claim, of_claim)
 

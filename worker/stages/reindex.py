@@ -34,7 +34,7 @@ from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
-from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
+from shared.storage.blobs import FILE_KINDS, file_key, log_prefix, scratch_prefix
 from shared.storage.manifest import read_items
 from worker.stages.encode import encode_halving
 from worker.stages.index import Arrival, Stored
@@ -116,7 +116,7 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
     """The model's input, from the original if that was kept, else from the rendition."""
     for kind in ("original", "rendition"):
         try:
-            data = services.blobs.get(picture_key(collection, image_id, kind))
+            data = services.blobs.get(file_key(collection, image_id, kind))
             return open_query_image(data, preprocess, services.settings.max_image_pixels)
         except KeyError:
             continue
@@ -192,7 +192,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         _catch_up(after, missing)
         _carry_log(after, whole=True)
     for image_id in missing:
-        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
+        services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
     return _switched(services, name, target.encoder, missing=len(missing))
 
 

@@ -55,7 +55,7 @@ def end_chunk(
     write_results(services.blobs, chunk, claim.stage, claim.token, results)
     moved = services.ledger.advance(
         claim,
-        moves=[(one.index, one.state) for one in outcomes],
+        transitions=[(one.index, one.state) for one in outcomes],
         errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
         next_stage=next_stage,
         payload=payload,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from api.encoding import calibration as calibration_module
-from api.encoding.calibration import MIN_PICTURES, Backgrounds, Calibration
+from api.encoding.calibration import MIN_IMAGES, Backgrounds, Calibration
 from shared.index.collection import Collection
 from shared.index.index import Index
 from shared.models import Image
@@ -197,7 +197,7 @@ def test_too_few_pictures_give_no_confidence_but_a_warning(api: Api) -> None:
         document = search(api, text="axis 7", collection="few", **query)
         (warning,) = document["warnings"]
         assert warning.startswith(at)
-        assert str(MIN_PICTURES) in warning
+        assert str(MIN_IMAGES) in warning
         assert len(document["results"]) == 5
         assert all("confidence" not in one for one in document["results"])
 

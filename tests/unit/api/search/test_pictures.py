@@ -16,9 +16,9 @@ from api.http import concurrency
 from api.search import pictures
 from shared.imaging.decode import open_query_image
 from shared.imaging.memory import Budget, decoding
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from tests.unit.api.search.test_routes import crop_vector
-from tests.unit.deadly import deadly_crop
+from tests.unit.crashing import crashing_crop
 from tests.unit.fakes import (
     Api,
     StubEncoder,
@@ -64,7 +64,7 @@ def compared(api: Api) -> TestResponse:
 
 
 def explained(api: Api) -> TestResponse:
-    api.services.blobs.put(picture_key("images", image_id(1), "original"), picture())
+    api.services.blobs.put(file_key("images", image_id(1), "original"), picture())
     return api.http.get("/v1/explain", query_string={"image_id": image_id(1), "text": "axis 0"})
 
 
@@ -99,7 +99,7 @@ def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch
 def test_a_large_picture_that_crashes_its_reader_fails_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch, word: bytes, code: str
 ) -> None:
-    monkeypatch.setattr("api.search.query.open_query_image", deadly_crop)
+    monkeypatch.setattr("api.search.query.open_query_image", crashing_crop)
     monkeypatch.setattr(pictures, "estimate", lambda *_: 1)
     monkeypatch.setattr(pictures, "WAIT_SECONDS", 30)
     assert_problem(by_upload(api, picture(), word), 422, code, "/image/1")

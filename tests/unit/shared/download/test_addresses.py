@@ -242,7 +242,7 @@ def test_a_name_that_changes_between_its_look_ups_is_checked_at_the_last(
         names["rebound.test"] = [address]
 
     monkeypatch.setattr(HostLimits, "wait", take_turn)
-    monkeypatch.setattr(HostLimits, "tell", lambda *_: None)
+    monkeypatch.setattr(HostLimits, "report", lambda *_: None)
     names["rebound.test"] = [PUBLIC]
     limits = HostLimits(cast(Any, None), 1.0)
     assert code(lambda: downloader.get("http://rebound.test/a.jpg", limits)) == "blocked_address"

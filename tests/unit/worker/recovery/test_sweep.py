@@ -13,14 +13,14 @@ import pytest
 from shared.errors import ItemError
 from shared.ledger.callbacks import Call, Lane
 from shared.models import ItemState, JobStatus, Stage
-from shared.storage.blobs import discarded_key, picture_key
+from shared.storage.blobs import file_key, trash_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
 from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
 from worker.recovery.callbacks import CALLBACK_TRIES, CallbackSender
-from worker.recovery.sweep import ORPHAN_AGE_SECONDS, clear_away, clear_discarded, clear_orphans, sweep
+from worker.recovery.sweep import ORPHAN_AGE_SECONDS, clear_away, clear_orphans, empty_trash, sweep
 
 CALLBACK = "https://example.com/done"
 
@@ -33,7 +33,7 @@ def services(tmp_path: Path) -> StubServices:
 def finish(services: StubServices, job_id: str, state: ItemState = ItemState.INDEXED) -> None:
     while services.ledger.get(job_id).finished_at is None:
         claim = services.claim()
-        services.ledger.advance(claim, moves=[(i, state) for i in services.ledger.pending(claim)])
+        services.ledger.advance(claim, transitions=[(i, state) for i in services.ledger.pending(claim)])
 
 
 def send_callbacks(services: StubServices) -> None:
@@ -201,18 +201,18 @@ def test_files_that_were_put_aside_go_in_the_end(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for image_id in "ab":
-        services.blobs.put(picture_key("images", image_id, "thumbnail"), b"webp")
+        services.blobs.put(file_key("images", image_id, "thumbnail"), b"webp")
     discard(services.real.ledger, services.blobs, "images", ["a"])
-    clear_discarded(services.real)
-    assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
+    empty_trash(services.real)
+    assert services.blobs.list("discarded/") == [trash_key("images", "a", "thumbnail")]
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
-    assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
+    assert services.blobs.get(file_key("images", "a", "thumbnail")) == b"webp"
     discard(services.real.ledger, services.blobs, "images", ["a"])
-    monkeypatch.setattr(sweeper, "DISCARDED_AGE_SECONDS", -1.0)
-    clear_discarded(services.real)
+    monkeypatch.setattr(sweeper, "TRASH_TTL_SECONDS", -1.0)
+    empty_trash(services.real)
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []
-    assert [services.blobs.exists(picture_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
+    assert [services.blobs.exists(file_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
         False,
         True,
     ]

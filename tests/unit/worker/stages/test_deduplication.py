@@ -52,8 +52,8 @@ def arrive(services: StubServices, *looks: Look, skip: bool = True, version: int
     vectors = np.stack([unit(direction) for _, _, direction in looks])
     segment = Segment(version, "stub", FINGERPRINT, additions, vectors)
     key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
-    moves = [(i, ItemState.FETCHED) for i in range(len(looks))]
-    assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+    transitions = [(i, ItemState.FETCHED) for i in range(len(looks))]
+    assert services.ledger.advance(claim, transitions=transitions, next_stage=Stage.INDEX, payload=key)
     return job_id
 
 

@@ -17,7 +17,7 @@ _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
 
 
 @contextmanager
-def refusing(model: str, *how: str) -> Iterator[None]:
+def caching_failures(model: str, *how: str) -> Iterator[None]:
     """Turn whatever the block raises, which loads or tries a checkpoint, into ModelUnavailable.
 
     A refusal that is not `passing` is repeated, without the block, until the checkpoint's files change or

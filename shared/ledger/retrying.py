@@ -11,9 +11,9 @@ MAX_PAUSE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-def persistently(call: Callable[[], T], patience_s: float) -> T:
+def retry_while_unavailable(call: Callable[[], T], timeout_s: float) -> T:
     """Repeat an idempotent call while Redis is away, for `patience_s`."""
-    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_SECONDS
+    deadline, pause_s = time.monotonic() + timeout_s, FIRST_PAUSE_SECONDS
     while True:
         try:
             return call()
