@@ -49,7 +49,7 @@ class Finding:
 
 
 def examine(data_dir: Path | None, as_json: bool = False) -> bool:
-    """Prints the findings. False when something is broken."""
+    """Print the findings. False when something is broken."""
     settings, source, url = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     found = [] if data_dir or settings.model_fields_set & set(OWN_SETTINGS) else _answers(url)
@@ -104,7 +104,7 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
 
 
 def _answers(url: str) -> list[Check]:
-    """Checks of what the server at `url` says of itself; none where no server of ours answers."""
+    """Check of what the server at `url` says of itself; none where no server of ours answers."""
     from api.client import ApiError, Client  # noqa: PLC0415
 
     try:
@@ -138,7 +138,7 @@ def _answers(url: str) -> list[Check]:
 
 
 def _run(checks: Sequence[Check]) -> list[Finding]:
-    """Runs all checks at once, each within its seconds; a hung one is left behind in its thread."""
+    """Run all checks at once, each within its seconds; a hung one is left behind in its thread."""
     pending = [(subject, _in_thread(check), deadline_s) for subject, check, deadline_s in checks]
     return [_finding(subject, future, deadline_s) for subject, future, deadline_s in pending]
 

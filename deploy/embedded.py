@@ -43,7 +43,7 @@ INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer 
 def up(
     settings: Settings, folder: Folder, *, host: str, port: int, fetch_workers: int, encode_workers: int
 ) -> None:
-    """Runs the whole stack until SIGINT or SIGTERM. Raises ConfigError when it cannot start."""
+    """Run the whole stack until SIGINT or SIGTERM. Raises ConfigError when it cannot start."""
     configure_logging(settings)
     os.umask(0o077)  # of the children, too: what is made from now on is this user's alone
     folder.make_private()
@@ -131,7 +131,7 @@ def _start_services(supervisor: Supervisor, folder: Folder, redis_socket: Path, 
 
 
 def _search_works(readyz: str) -> Callable[[], bool]:
-    """Returns what asks whether it does, and says, once each, what is the matter with the model."""
+    """Return what asks whether it does, and says, once each, what is the matter with the model."""
     told = set()
 
     def works() -> bool:

@@ -108,7 +108,7 @@ class Worker(ThreadWorker):
             self._look(waiting)
 
     def _linger(self, conn: TConn) -> None:
-        """Closes without cutting off what the client has yet to read."""
+        """Close without cutting off what the client has yet to read."""
         waiting = _Waiting(conn, time.monotonic() + LINGER_SECONDS, bytearray(), lingers=True)
         try:
             conn.sock.shutdown(socket.SHUT_WR)

@@ -54,7 +54,7 @@ class Server(BaseApplication):
 
 
 def serve(settings: Settings, host: str, port: int, threads: int, processes: int = 1) -> None:
-    """Serves until SIGINT or SIGTERM, with `threads` in each of `processes`.
+    """Serve until SIGINT or SIGTERM, with `threads` in each of `processes`.
 
     Raises ConfigError for an address that may not or cannot be used.
     """

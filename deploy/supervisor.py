@@ -69,7 +69,7 @@ class Supervisor:
         self._guard: subprocess.Popen[bytes] | None = None
 
     def open(self, keep_fds: Sequence[int] = ()) -> None:
-        """Kills what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
+        """Kill what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
         kill_groups(self._run_file)
         self._logs.mkdir(exist_ok=True)
         self._guard = subprocess.Popen(
@@ -95,7 +95,7 @@ class Supervisor:
         self._spawn(child)
 
     def wait_until(self, ready: Callable[[], bool], name: str, timeout_s: float) -> None:
-        """Supervises until `ready()`.
+        """Supervise until `ready()`.
 
         Raises ConfigError for a child that keeps dying or after `timeout_s`, KeyboardInterrupt on a signal.
         """
@@ -112,13 +112,13 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def run(self) -> None:
-        """Supervises until SIGINT, SIGTERM or SIGHUP."""
+        """Supervise until SIGINT, SIGTERM or SIGHUP."""
         while not self.stopping:
             self.tick()
             time.sleep(POLL_SECONDS)
 
     def tick(self) -> None:
-        """Starts again what died and is due, and keeps the logs small."""
+        """Start again what died and is due, and keeps the logs small."""
         now = time.monotonic()
         for child in self.children:
             self._bound_log(child)
@@ -130,7 +130,7 @@ class Supervisor:
                 self._spawn(child)
 
     def stop(self) -> None:
-        """Ends every child, group by group: SIGTERM, then SIGKILL; a second Ctrl-C skips the waiting."""
+        """End every child, group by group: SIGTERM, then SIGKILL; a second Ctrl-C skips the waiting."""
         patience = STOP_SECONDS
         for group in sorted({child.stop_group for child in self.children}):
             members = [child for child in self.children if child.stop_group == group]
@@ -204,7 +204,7 @@ class Supervisor:
         return self._logs / f"{child.name}.log"
 
     def _bound_log(self, child: Child) -> None:
-        """Copies the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
+        """Copy the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
         path = self._log(child)
         with contextlib.suppress(OSError):  # a full disk, say, on which emptying helps most
             if (size := path.stat().st_size) <= MAX_LOG_BYTES:
@@ -224,7 +224,7 @@ class Supervisor:
 
 
 def kill_groups(run_file: Path) -> None:
-    """Kills the process groups that `run_file` names, unless the id now belongs to another process."""
+    """Kill the process groups that `run_file` names, unless the id now belongs to another process."""
     try:
         entries = json.loads(run_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

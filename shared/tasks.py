@@ -61,17 +61,18 @@ def make_celery(settings: Settings) -> Celery:
 
 
 class Dispatcher:
-    """Puts chunks' messages into the broker. A message is one chunk reference, nothing else."""
+    """The sender of chunks' messages to the broker. A message is one chunk reference, nothing else."""
 
     def __init__(self, celery: Celery, ledger: Ledger) -> None:
         self._celery = celery
         self._ledger = ledger
 
     def send(self, stage: Stage, chunk: Chunk) -> None:
-        """Raises BrokerUnavailable; the ledger's sweeper repeats what was not sent.
+        """Send a chunk's message to the queue of `stage`. Raises BrokerUnavailable.
 
-        A writer at work needs no waking: one task drains what hundreds of messages would ask for, which would
-        pile up in the broker for as long as a job lasts.
+        The sweeper then sends it again. While the index writer is at work none is sent to it: one task drains
+        what hundreds of messages would ask for, and they would pile up in the broker for as long as a job
+        lasts.
         """
         if stage is Stage.INDEX and self._ledger.writer.is_held():
             return
@@ -81,14 +82,20 @@ class Dispatcher:
             raise BrokerUnavailable("The message broker does not answer.") from error
 
     def wake_writer(self) -> None:
-        """Lets the index writer look for ready chunks. Trouble is logged: the sweeper wakes it too."""
+        """Ask the index writer to look for ready chunks.
+
+        A failure is only logged: the sweeper wakes it too.
+        """
         try:
             self._celery.send_task(TASK_NAMES[Stage.INDEX], args=[""], queue=str(Stage.INDEX))
         except (KombuError, CeleryError, OSError) as error:
             log.warning("writer_not_woken", reason=str(error))
 
     def pump(self) -> None:
-        """Enqueues every chunk that may be fetched now. Trouble is logged: the sweeper comes by again."""
+        """Send the messages of all chunks that may be fetched now.
+
+        A failure is only logged: the sweeper repeats it.
+        """
         try:
             for chunk in self._ledger.dispatch():
                 self.send(Stage.FETCH, chunk)

@@ -51,7 +51,7 @@ class Process:
             self.services.index.warn_of_foreign(main.name, main.fingerprint)
 
     def deliver(self, stage: Stage, ref: str) -> None:
-        """Handles one message. A chunk that cannot be finished now is given back, never lost."""
+        """Handle one message. A chunk that cannot be finished now is given back, never lost."""
         if stage is Stage.INDEX:
             index.drain(self.services, store_of)
             return
@@ -109,7 +109,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
 
 def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
-    """Lets Celery log as all roles do, and each pool process `start`."""
+    """Let Celery log as all roles do, and each pool process `start`."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def configure(**_: Any) -> None:
@@ -132,7 +132,7 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
 
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
-    """Runs a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
+    """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     app = make_worker(settings, [Stage(queue) for queue in queues])
     with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
         build_services(settings).ledger.ping()
@@ -155,7 +155,7 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> N
 
 
 def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> None:
-    """Tells the ledger every few seconds that this worker is there, from its ready to its shutdown."""
+    """Tell the ledger every few seconds that this worker is there, from its ready to its shutdown."""
     stopped = threading.Event()
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
 

@@ -190,7 +190,7 @@ def _stream(parts: Services, job_id: str) -> Iterator[bytes]:
 
 
 def _finished_export(parts: Services, job_id: str) -> Job:
-    """Raises JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
+    """Raise JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
     job = parts.ledger.get(job_id)
     if job.kind is not JobKind.EXPORT:
         raise NotFound(f"Job {job_id} is no export, but an {job.kind}.")
@@ -254,7 +254,7 @@ def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str, int]:
 def _import(
     parts: Services, options: Options, job_id: str, keys: list[str], content: str, *, uploaded: int = 0
 ) -> Job:
-    """Checks the files and starts the job; `content` is what tells this request from another."""
+    """Check the files and starts the job; `content` is what tells this request from another."""
     counts: list[tuple[str, int]] = []
     for key in keys:
         with parts.blobs.open_read(key) as file:
@@ -288,7 +288,7 @@ def _opened(file: IO[bytes]) -> Source:
 
 
 def _check_model(parts: Services, collection: str, header: Header) -> None:
-    """Raises ModelMismatch unless this server's model wrote the file and may write the collection."""
+    """Raise ModelMismatch unless this server's model wrote the file and may write the collection."""
     ours = encoder()
     if header.fingerprint != ours.fingerprint or header.dimension != ours.dimension:
         other = f"other weights named {ours.name}" if header.model == ours.name else ours.name
@@ -342,14 +342,14 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
 
 def _started(parts: Services, options: Options, digest: str, collection: Collection, **job: Any) -> Response:
-    """Answers with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
+    """Answer with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
     items = (Item(source=image_id) for image_id in collection.ids())
     job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
     return _accepted(parts.ledger.get(job_id))
 
 
 def _make_room(parts: Services, name: str, fingerprint: str) -> None:
-    """Lets what is staged of another model go, of a reindex that was given up."""
+    """Let what is staged of another model go, of a reindex that was given up."""
     try:
         parts.index.staged(name, fingerprint)
     except CollectionNotFound:

@@ -35,7 +35,7 @@ class TextCache:
         self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, model: Encoder, text: str) -> EncodedText:
-        """Raises as Encoder.encode_texts does, and then keeps nothing."""
+        """Raise as Encoder.encode_texts does, and then keeps nothing."""
         key = (model.fingerprint, text)
         if found := self._find(key):
             return found

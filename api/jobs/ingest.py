@@ -55,7 +55,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
 ) -> Options:
-    """Raises InvalidRequest for a malformed option, or a callback that must not be called."""
+    """Raise InvalidRequest for a malformed option, or a callback that must not be called."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -151,7 +151,7 @@ def launch(
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
 ) -> str:
-    """Writes the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
+    """Write the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
 
     Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
     Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
@@ -188,7 +188,7 @@ def launch(
 
 
 def discard(services: Services, job_id: str, *, after: BaseException | None = None) -> None:
-    """Deletes the files of a job that was never made.
+    """Delete the files of a job that was never made.
 
     After an Unavailable they stay: the job may have been made although the answer did not arrive.
     """
@@ -227,7 +227,7 @@ class _GrowingJob:
             self.commit()
 
     def commit(self) -> None:
-        """Hands what was added so far to the workers."""
+        """Hand what was added so far to the workers."""
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
@@ -306,7 +306,7 @@ def ingest_lines(services: Services, options: Options, body: Body, media_type: s
 
 
 def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
-    """Adds the body's lines to the job; returns whether something of it was not read."""
+    """Add the body's lines to the job; return whether something of it was not read."""
     faults: list[FieldError] = []
     for number, line in enumerate(read_lines(body), 1):
         if job.over:

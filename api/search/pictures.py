@@ -73,7 +73,7 @@ def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> b
 
 
 def _read(data: bytes, reader: Reader[Read], preprocess: Preprocess, parts: Services, wait_s: float) -> Read:
-    """Reads a large picture in a process of its own, whose end gives all its memory back.
+    """Read a large picture in a process of its own, whose end gives all its memory back.
 
     Some decoders keep the interpreter to themselves meanwhile, and any may crash.
     """

@@ -93,7 +93,7 @@ class Downloader:
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: str, timeout_s: float | None = None) -> None:
-        """Connects to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
+        """Connect to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
         self._call.start(timeout_s or self._timeout_s)
         self._permitted(_parse(url))
 
@@ -138,7 +138,7 @@ class Downloader:
         return self._resolver.addresses(host, self._call.left())
 
     def _check(self, host: str, port: int, addresses: Iterable[str]) -> None:
-        """Raises ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
+        """Raise ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
         for address in addresses:
             if not self._policy.permits(host, port, address):
                 raise ItemError("blocked_address", "the host's address is not a public one")
@@ -308,7 +308,7 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
 
 
 def _parse(url: str) -> httpx.URL:
-    """Raises ItemError `invalid_url`."""
+    """Raise ItemError `invalid_url`."""
     try:
         parsed = httpx.URL(_dotted_host(url.strip()))
         host = canonical_host(parsed.raw_host.decode("ascii"))
@@ -383,7 +383,7 @@ def _location(response: httpcore.Response) -> str | None:
 
 
 def _drain(response: httpcore.Response) -> None:
-    """Reads a short rest, so that the connection can be kept; a longer one is cheaper to break off."""
+    """Read a short rest, so that the connection can be kept; a longer one is cheaper to break off."""
     length = _header(response, b"content-length")
     if length.isdigit() and int(length) <= _MAX_DRAINED_BYTES:
         with suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ItemError):
@@ -435,7 +435,7 @@ def _retry_after_s(value: str) -> float | None:
 
 @contextmanager
 def _item_errors() -> Iterator[None]:
-    """Turns httpcore's errors into ItemError."""
+    """Turn httpcore's errors into ItemError."""
     try:
         yield
     except httpcore.TimeoutException:

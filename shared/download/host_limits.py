@@ -17,7 +17,7 @@ class HostLimits:
         self._rate_per_s = rate_per_s
 
     def wait(self, host: str) -> HostTurn:
-        """Returns when the host may be asked.
+        """Return when the host may be asked.
 
         Raises HostBusy when that is more than MAX_WAIT_SECONDS away, ItemError when the host keeps failing,
         and LedgerUnavailable.

@@ -61,7 +61,7 @@ class Resolver:
             self._lookups.release()
 
     def _forget(self) -> None:
-        """Drops the older half; look-ups under way still answer those who wait for them."""
+        """Drop the older half; look-ups under way still answer those who wait for them."""
         for host in list(self._entries)[: _MAX_ENTRIES // 2]:
             del self._entries[host]
 

@@ -112,7 +112,7 @@ def dimension(folder: Path) -> int:
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:
-    """Tells whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
+    """Tell whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
     folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
     if not folder.is_dir() and (cached := _cache_folder(model)):
         folder = cached

@@ -67,7 +67,7 @@ class Encoder:
         batch_size: int = 64,
         one_core_each: bool = False,
     ) -> Self:
-        """Loads what `resolve_model(model)` finds; only that call may use the network.
+        """Load what `resolve_model(model)` finds; only that call may use the network.
 
         One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
         torch then uses one a call in this whole process, however many encoders it has.
@@ -130,11 +130,11 @@ class Encoder:
             return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
 
     def truncated(self, text: str) -> bool:
-        """Says whether `encode_texts` leaves out the end of `text`."""
+        """Say whether `encode_texts` leaves out the end of `text`."""
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Runs both towers once: proves that they work and takes their first call's cost.
+        """Run both towers once: proves that they work and takes their first call's cost.
 
         Raises ModelUnavailable, also at the next `load`, where they do not.
         """

@@ -170,7 +170,7 @@ def _quiet(nncf: Any) -> Iterator[None]:
 
 
 def _check(features: Features, exact: Features, preprocess: Preprocess) -> None:
-    """Raises ConfigError when `features` do not lie where they should."""
+    """Raise ConfigError when `features` do not lie where they should."""
     crops = _generated_crops(_CHECKED, preprocess.crop_shape, seed=1)
     found, wanted = features(crops), exact(crops)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)

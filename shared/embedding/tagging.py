@@ -76,7 +76,7 @@ def describe(
 
 
 def prepare(encoder: TextEncoder, settings: Settings) -> None:
-    """Encodes the texts now, so that no picture waits for it."""
+    """Encode the texts now, so that no picture waits for it."""
     _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score)
 
 

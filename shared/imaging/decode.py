@@ -128,7 +128,7 @@ class _Decoded:
 
 
 def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) -> DecodedImage:
-    """Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
+    """Raise ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
 
     Waits for its turn where many are decoded at once.
     """
@@ -257,7 +257,7 @@ def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads headers only: nothing is decoded before the pixels are counted."""
+    """Read headers only: nothing is decoded before the pixels are counted."""
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except MemoryError:

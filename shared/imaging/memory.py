@@ -63,7 +63,7 @@ class Budget:
 
     @contextmanager
     def taking(self, size: int, wait_s: float | None = None) -> Iterator[None]:
-        """Raises Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
+        """Raise Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
         size = min(max(size, self._least), self._most)
         turn = object()
         with self._changed:
@@ -106,7 +106,7 @@ def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Returns freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
+    """Return freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
     if _libc is not None:
         _libc.malloc_trim(0)
 

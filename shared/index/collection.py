@@ -73,7 +73,7 @@ class Collection:
 
     @property
     def info(self) -> CollectionInfo:
-        """Asks Chroma for the count; what the pointer says is free."""
+        """Ask Chroma for the count; what the pointer says is free."""
         count, pointer = self.count(), self.pointer
         return CollectionInfo(
             pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
@@ -85,7 +85,7 @@ class Collection:
         return self.pointer.physical
 
     def check_model(self, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch unless the collection's vectors are this model's."""
+        """Raise ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
 
     def upsert(
@@ -97,7 +97,7 @@ class Collection:
         *,
         new: bool = False,
     ) -> None:
-        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+        """Write the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
 
         Records without `contributions` count as if their items had come before all others. With `new`, for
         a writer who has just seen that none of the ids is present, what is stored is not read first.
@@ -173,7 +173,7 @@ class Collection:
         return {one.image.id: (one.owner, one.image) for one in self.stored(ids).values()}
 
     def get(self, image_id: str) -> Image:
-        """Raises ImageNotFound."""
+        """Raise ImageNotFound."""
         found = self.owners([image_id])
         if image_id not in found:
             raise no_image(image_id)
@@ -193,7 +193,7 @@ class Collection:
         return found
 
     def update(self, pictures: Sequence[StoredImage]) -> None:
-        """Writes the records of pictures that are present, and leaves their vectors as they are."""
+        """Write the records of pictures that are present, and leaves their vectors as they are."""
         records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
         for call in in_calls(records):
             batch = {record["id"]: record for record in records[call]}
@@ -204,7 +204,7 @@ class Collection:
         return {one["id"]: dict(one) for one in self._run(partial(read_records, ids=list(ids)))}
 
     def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
+        """Write the records of those ids that are present to `target`, as they are but with other vectors.
 
         Returns the ids that were present.
         """
@@ -251,7 +251,7 @@ class Collection:
             )
 
     def prove_writable(self, size: int = 0) -> None:
-        """Sends a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
+        """Send a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
         change: JsonObject = {"proof": "x" * size}
         self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_SECONDS)
 

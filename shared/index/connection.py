@@ -25,7 +25,7 @@ _in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 
 @contextlib.contextmanager
 def calls(timeout_s: float) -> Iterator[None]:
-    """Gives the calls inside one deadline together, the nearest of all, and turns failures into ours."""
+    """Give the calls inside one deadline together, the nearest of all, and turns failures into ours."""
     before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
     try:
         yield
@@ -82,7 +82,7 @@ def _give_time_left(request: httpx.Request) -> None:
 
 
 def _refuse_refusals(response: httpx.Response) -> None:
-    """Tells what the server, or a proxy before it, does not take from what is no Chroma."""
+    """Tell what the server, or a proxy before it, does not take from what is no Chroma."""
     if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         raise IndexRefused("Chroma takes no request of this size.", size=True)
     as_json = response.headers.get("Content-Type", "").startswith("application/json")

@@ -106,14 +106,14 @@ class Index:
             return infos
 
     def collection(self, name: str) -> Collection:
-        """Raises CollectionNotFound."""
+        """Raise CollectionNotFound."""
         if _STAGED in name:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         with calls(self.timeout_s):
             return Collection(self, self.open(name).pointer)
 
     def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
+        """Raise CollectionExists, and InvalidRequest for a name that cannot be one."""
         check_collection_name(name)
         with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(name) is not None:
@@ -138,7 +138,7 @@ class Index:
         return Collection(self, pointer)
 
     def warn_of_foreign(self, model: str, fingerprint: str) -> None:
-        """Logs, at a start, which collections this model cannot read, and what to do."""
+        """Log, at a start, which collections this model cannot read, and what to do."""
         try:
             for fault in self.foreign(model, fingerprint):
                 log.warning("collection_of_another_model", detail=fault)
@@ -173,7 +173,7 @@ class Index:
             return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
-        """Lets `name`, made if it is none, point at what is staged, in one write.
+        """Let `name`, made if it is none, point at what is staged, in one write.
 
         Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
         Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
@@ -200,7 +200,7 @@ class Index:
         time.sleep(POINTER_TTL_SECONDS + 0.5)
 
     def unstage(self, name: str) -> None:
-        """Deletes what is staged beside `name`."""
+        """Delete what is staged beside `name`."""
         with calls(WRITE_TIMEOUT_SECONDS):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
@@ -216,7 +216,7 @@ class Index:
                 self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
-        """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
+        """Raise CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
         with calls(WRITE_TIMEOUT_SECONDS):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
@@ -236,7 +236,7 @@ class Index:
         return self._connect()
 
     def open(self, name: str, max_age_s: float = POINTER_TTL_SECONDS) -> Opened:
-        """Raises CollectionNotFound."""
+        """Raise CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached
@@ -250,7 +250,7 @@ class Index:
         return opened
 
     def reopen(self, name: str) -> Opened:
-        """Follows the pointer whatever the cache says. Raises CollectionNotFound."""
+        """Follow the pointer whatever the cache says. Raises CollectionNotFound."""
         self._cache.pop(name, None)
         read_at = time.monotonic()
         pointer = self._pointer(name)
@@ -272,7 +272,7 @@ class Index:
         return self._cache[name]
 
     def size(self, chroma: ChromaCollection) -> int:
-        """Counts the pictures, or says how many there were a while ago."""
+        """Count the pictures, or says how many there were a while ago."""
         counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_SECONDS, 0))
         if time.monotonic() - counted_at >= SIZE_TTL_SECONDS:
             size = chroma.count()
@@ -284,7 +284,7 @@ class Index:
         return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
 
     def _propose(self, pointer: Pointer) -> Pointer | None:
-        """Registers the pointer unless the name has one; returns the one that it has then."""
+        """Register the pointer unless the name has one; return the one that it has then."""
         # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
         self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [pointer.fields]))
         return self._pointer(pointer.name)
@@ -297,7 +297,7 @@ class Index:
         return operation(self._registry_collection)
 
     def make(self, physical: str) -> ChromaCollection:
-        """Opens a physical collection, and makes it if there is none."""
+        """Open a physical collection, and makes it if there is none."""
         place = (self._tenant, self._database)
         try:
             # One that exists keeps the metadata that it was made with.
@@ -308,7 +308,7 @@ class Index:
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:
-        """Deletes a physical collection, some 5,000 records a second.
+        """Delete a physical collection, some 5,000 records a second.
 
         Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
         as a whole, and gives them to the next records that it stores anywhere.
@@ -335,7 +335,7 @@ def build_index(settings: Settings) -> Index:
 
 
 def check_collection_name(name: str) -> None:
-    """Raises InvalidRequest."""
+    """Raise InvalidRequest."""
     if not COLLECTION_NAME.fullmatch(name):
         raise InvalidRequest(
             "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "

@@ -67,7 +67,7 @@ class Pointer:
         return {name: value for name, value in asdict(self).items() if name != "name"}
 
     def check_model(self, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch unless the vectors are this model's."""
+        """Raise ModelMismatch unless the vectors are this model's."""
         if self.fingerprint == fingerprint:
             return
         other = "other weights of it" if model == self.model else model
@@ -94,7 +94,7 @@ def place_of(image_id: str) -> int:
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Raises ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
+    """Raise ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")

@@ -120,14 +120,14 @@ class WriteBatch:
             self._vectors[image.id] = vector
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
-        """Merges `metadata`, where None takes a name away; returns the picture's. KeyError without it."""
+        """Merge `metadata`, where None takes a name away; return the picture's. KeyError without it."""
         before = self._pictures[image_id]
         change = Contribution(version, metadata=dict(metadata))
         self._put(before.image, before.owner, before.contributions, change)
         return self._pictures[image_id].image.metadata
 
     def remove(self, image_id: str, version: int) -> bool:
-        """Takes away what was said of a picture until then; whether it is there."""
+        """Take away what was said of a picture until then; whether it is there."""
         before = self._pictures.get(image_id)
         if before is None:
             return False
@@ -143,13 +143,13 @@ class WriteBatch:
         return True
 
     def remove_key(self, key: str, version: int) -> bool:
-        """Takes away what the key said of any picture until then; whether there was something."""
+        """Take away what the key said of any picture until then; whether there was something."""
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
 
     def apply(self, record: JsonObject) -> None:
-        """Makes a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+        """Make a record of the vector log, of which nothing need be loaded before; it is not to be saved.
 
         Records go in the order of their segments' names, which is that of their versions but for items of
         one job, whose order does not matter. Raises ValueError for an `op` that is not known.
@@ -174,7 +174,7 @@ class WriteBatch:
                 raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
 
     def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
-        """Writes what has changed, calling `check`, which may raise, before each write.
+        """Write what has changed, calling `check`, which may raise, before each write.
 
         Returns what Chroma refused, id -> why, and the ids of the pictures that are gone.
         """
@@ -215,7 +215,7 @@ class WriteBatch:
         pictures: Sequence[StoredImage],
         check: Callable[[], None],
     ) -> dict[str, str]:
-        """Writes `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
+        """Write `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
 
         What looks like a refusal is an outage when another record of that size cannot be written either.
         """
@@ -250,7 +250,7 @@ class WriteBatch:
         self._keys[key] = replace(record, floor=max(record.floor, version))
 
     def _point(self, key: str, image_id: str, version: int) -> bool:
-        """Lets the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
+        """Let the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
         record = self._keys[key]
         if version <= record.floor:
             return False
@@ -277,7 +277,7 @@ class WriteBatch:
         return picture.key_versions(key) if picture else []
 
     def _prune(self, image_id: str, key: str) -> bool:
-        """Takes away what is at or under the key's floor; whether there was something."""
+        """Take away what is at or under the key's floor; whether there was something."""
         picture, floor = self._pictures.get(image_id), self._keys[key].floor
         if picture is None:
             return False

@@ -1,4 +1,4 @@
-"""The ledger's part of politeness: how fast the whole fleet may ask each foreign host, and whether at all."""
+"""The ledger's limits for foreign hosts: how fast all workers together may ask each, and whether at all."""
 
 import json
 import math
@@ -16,9 +16,9 @@ _STATE_TTL_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class HostTurn:
-    """When a host may be asked: in `wait_s`, unless `refusal` says why it is not asked at all meanwhile.
+    """When a host may be asked: in `wait_s` seconds; with a `refusal`, not at all until then.
 
-    `failures` is how often it has failed in a row.
+    `failures` counts the host's failures in a row.
     """
 
     wait_s: float
@@ -33,10 +33,10 @@ class HostLedger:
         self._redis = connection
 
     def turn(self, host: str, rate_per_s: float, longest_wait_s: float) -> HostTurn:
-        """Reserves the next turn at `host`, unless that is more than `longest_wait_s` away.
+        """Reserve the next turn at `host`, unless it is more than `longest_wait_s` away.
 
-        A second's worth of requests may go at once. An open breaker lets one try through when its time is
-        over, and the rest once that has brought an answer.
+        Up to one second's worth of requests may go at once. An open breaker lets one request through when its
+        time is over, and the others once that one was answered.
         """
         burst = max(1, math.floor(rate_per_s))
         wait, failures, error = self._redis.run(
@@ -45,7 +45,7 @@ class HostLedger:
         return HostTurn(float(wait), int(failures), _refusal(error, int(failures)) if error else None)
 
     def answered(self, host: str) -> None:
-        """The host works: its breaker closes."""
+        """Close the breaker of a host that has answered."""
         self._redis.call("hdel", f"{PREFIX}host:{host}", "failures", "open", "until", "opened", "error")
 
     def failed(self, host: str, error: ItemError, pause_s: float) -> None:

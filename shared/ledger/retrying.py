@@ -1,4 +1,4 @@
-"""Patience with a ledger that is away: what has been done is not lost while Redis restarts."""
+"""Repeating a call to the ledger while Redis is away, so that finished work outlasts its restart."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def retry_while_unavailable(call: Callable[[], T], timeout_s: float) -> T:
-    """Repeat an idempotent call while Redis is away, for `patience_s`."""
+    """Repeat an idempotent call until it succeeds. Raises LedgerUnavailable after `timeout_s` seconds."""
     deadline, pause_s = time.monotonic() + timeout_s, FIRST_PAUSE_SECONDS
     while True:
         try:

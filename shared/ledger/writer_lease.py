@@ -1,4 +1,4 @@
-"""The index writer's lease: whoever writes to Chroma holds it, the index stage or one change made at once."""
+"""The index writer's lease: only its holder, the index stage or one immediate change, writes to Chroma."""
 
 import secrets
 import time
@@ -14,18 +14,21 @@ POLL_SECONDS = 0.05
 
 
 class WriterLease:
-    """One process's part in the lease, under a token of its own."""
+    """This process's claim to the lease, under a token of its own."""
 
     def __init__(self, ledger: WriterLedger) -> None:
         self._ledger = ledger
         self._token = secrets.token_hex(8)
 
     def acquire(self) -> bool:
-        """Takes the lease; returns False while another process has it or asks for it."""
+        """Take the lease; return False while another process has it or asks for it."""
         return self._ledger.acquire(self._token)
 
     def wait(self) -> None:
-        """Takes the lease, asking who has it to yield. Raises IndexUnavailable after PATIENCE_SECONDS."""
+        """Take the lease, asking its holder to yield.
+
+        Raises IndexUnavailable after ACQUIRE_TIMEOUT_SECONDS.
+        """
         until = time.monotonic() + ACQUIRE_TIMEOUT_SECONDS
         while not self.acquire():
             if time.monotonic() > until:
@@ -34,27 +37,26 @@ class WriterLease:
             time.sleep(POLL_SECONDS)
 
     def renew(self) -> bool:
-        """Prolongs the lease; returns False once it is lost."""
+        """Prolong the lease; return False once it is lost."""
         return self._ledger.renew(self._token)
 
     def check(self) -> None:
-        """Prolongs the lease, right before a write. Raises IndexUnavailable once it is lost."""
+        """Prolong the lease, right before a write. Raises IndexUnavailable once it is lost."""
         if not self.renew():
             raise IndexUnavailable("The writer lease was lost; another process writes now.")
 
     def release(self, *, force: bool = False) -> bool:
-        """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""
+        """Free the lease; without `force` keep it, and return False, while a chunk waits to be written."""
         return self._ledger.release(self._token, force=force)
 
 
 @contextmanager
 def writing(ledger: WriterLedger, wake: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Holds the writer's lease for changes that are made at once, and renews it while the block runs.
+    """Hold the writer's lease for immediate changes, and renew it while the block runs.
 
-    `wake` is called when chunks came meanwhile that the index stage is to write.
-
-    Yields what must be called before each write: it raises IndexUnavailable once the lease is lost. Raises
-    that too when another process does not yield the lease in PATIENCE_SECONDS.
+    Yields a check to call before each write, which raises IndexUnavailable once the lease is lost. `wake` is
+    called at the end if chunks arrived for the index stage. Raises IndexUnavailable when another process does
+    not yield the lease within ACQUIRE_TIMEOUT_SECONDS.
     """
     lease = WriterLease(ledger)
     lease.wait()

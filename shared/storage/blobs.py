@@ -146,7 +146,7 @@ class Blobs:
             return bool(self._fs.exists(self._path(key)))
 
     def delete(self, *keys: str) -> None:
-        """Deletes what exists of `keys`."""
+        """Delete what exists of `keys`."""
         for key in keys:
             try:
                 with _translated(key):
@@ -155,7 +155,7 @@ class Blobs:
                 continue
 
     def delete_prefix(self, prefix: str) -> None:
-        """Deletes every key under the folder `prefix` (ending in a slash)."""
+        """Delete every key under the folder `prefix` (ending in a slash)."""
         with _translated(prefix):
             path = self._path(prefix).rstrip("/")
             if self._fs.exists(path):

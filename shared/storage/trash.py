@@ -11,7 +11,7 @@ from shared.storage.blobs import FILE_KINDS, Blobs, file_key, trash_key
 
 
 def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Puts the files of pictures aside that are no longer in the index."""
+    """Put the files of pictures aside that are no longer in the index."""
     if not image_ids:
         return
     ledger.writer.record_trashed(collection, image_ids)
@@ -22,7 +22,7 @@ def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
 
 
 def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Gives pictures that are in the index (again) back what was put aside."""
+    """Give pictures that are in the index (again) back what was put aside."""
     found = ledger.writer.trashed(collection, image_ids) if image_ids else []
     for image_id in found:
         for kind in FILE_KINDS:

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 def send_callbacks_until(services: Services, stopped: threading.Event) -> None:
-    """Sends what is due, every TICK_SECONDS."""
+    """Send what is due, every TICK_SECONDS."""
     sender = CallbackSender(services, stopped)
     while not stopped.wait(TICK_SECONDS):
         try:
@@ -57,7 +57,7 @@ class CallbackSender:
                 running[-1].start()
 
     def wait(self, timeout_s: float) -> None:
-        """Waits until the calls that were started have been made."""
+        """Wait until the calls that were started have been made."""
         deadline = time.monotonic() + timeout_s
         for thread in [one for running in self._threads.values() for one in running]:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -78,7 +78,7 @@ def fingerprint_of(services: Services, collection: str) -> str:
 
 
 def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
-    """Reads the whole log once, a segment in memory at a time."""
+    """Read the whole log once, a segment in memory at a time."""
     log, batch = Log(), WriteBatch(cast(Any, _Empty()))
     rows: dict[str, tuple[str, int]] = {}
     # A segment's name begins with its version, and the versions of two jobs' segments do not overlap.
@@ -144,7 +144,7 @@ def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArra
 def _repair(
     blobs: Blobs, log: Log, collection: Collection, faults: Faults, check: Callable[[], None]
 ) -> None:
-    """Lets the collection be what the log says."""
+    """Let the collection be what the log says."""
     for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
         pictures = [log.pictures[i].picture for i in rows]
         check()
@@ -176,14 +176,14 @@ def _batched(
 
 
 def verify(services: Services, collection: str) -> Faults:
-    """Compares a collection with its log. Raises CollectionNotFound."""
+    """Compare a collection with its log. Raises CollectionNotFound."""
     opened = services.index.collection(collection)
     log = read_log(services.blobs, collection, opened.pointer.fingerprint)
     return compare(services.blobs, log, opened)
 
 
 def rebuild(services: Services, collection: str) -> Faults:
-    """Makes a collection anew from its log, beside the old one, and switches to it; what was wrong before.
+    """Make a collection anew from its log, beside the old one, and switches to it; what was wrong before.
 
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 def run_sweep(settings: Settings) -> None:
-    """Sweeps every TICK_SECONDS until SIGTERM or SIGINT."""
+    """Sweep every TICK_SECONDS until SIGTERM or SIGINT."""
     configure_logging(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +62,7 @@ def _allow_open_files(count: int) -> None:
 
 
 def sweep(services: Services) -> None:
-    """Sends again what waits for a message, and enqueues what may be enqueued."""
+    """Send again what waits for a message, and enqueues what may be enqueued."""
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
@@ -71,7 +71,7 @@ def sweep(services: Services) -> None:
 
 
 def clear_away(services: Services) -> None:
-    """Closes bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
+    """Close bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
     for job_id in services.ledger.abandoned_readers():
         services.ledger.close(job_id, truncated=True)
     until = time.monotonic() + CLEARING_SECONDS
@@ -85,13 +85,13 @@ def clear_away(services: Services) -> None:
 
 
 def empty_trash(services: Services) -> None:
-    """Deletes the files of pictures that were replaced long enough ago."""
+    """Delete the files of pictures that were replaced long enough ago."""
     for collection, image_id in services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS):
         delete_from_trash(services.ledger, services.blobs, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:
-    """Deletes the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
+    """Delete the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
     for job_id in services.blobs.folders(JOBS):
         prefix = job_prefix(job_id)
         newest = time.time() - ORPHAN_AGE_SECONDS

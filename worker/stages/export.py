@@ -18,7 +18,7 @@ from worker.stages.transition import Outcome, end_chunk
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Writes the images of a claimed chunk and ends it."""
+    """Write the images of a claimed chunk and ends it."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     ids = [item.source for item in items]
     header = Header(**claim.options["header"])

@@ -49,7 +49,7 @@ Reader = Callable[[bytes], DecodedImage]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
-    """Fetches the pending items of a claimed chunk and advances it."""
+    """Fetch the pending items of a claimed chunk and advances it."""
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
@@ -68,7 +68,7 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
-    """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
+    """Read one picture at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
         picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
         return picture
@@ -77,7 +77,7 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 def fetch_item(
     services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
 ) -> Attempt:
-    """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    """Get one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
         data = _bytes_of(services, limits, item)
         picture = reader(data)

@@ -22,7 +22,7 @@ READ_TIMEOUT_SECONDS = 120  # of one chunk's rows in a throwaway process
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Takes the rows of a claimed chunk and ends it."""
+    """Take the rows of a claimed chunk and ends it."""
     attempts = claim.chunk.attempt + 1
     rows = dict(enumerate(_rows(services, claim), claim.first_item))
     sound = {i: rows[i] for i in services.ledger.pending(claim)}
@@ -79,7 +79,7 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 
 
 def _keep(services: Services, collection: str, row: Row) -> None:
-    """Keeps the files that came with a row; one that is none of ours is left out, it was not asked for."""
+    """Keep the files that came with a row; one that is none of ours is left out, it was not asked for."""
     for kind in FILE_COLUMNS:
         data = row.pictures.get(kind)
         if data is not None and is_small_file(data, kind):

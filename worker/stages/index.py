@@ -55,7 +55,7 @@ StoreOf = Callable[[JobKind], Store]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
-    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_SECONDS.
+    """Write everything that is ready, unless another process is doing so; stops after DRAIN_SECONDS.
 
     While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
     """
@@ -92,7 +92,7 @@ class Writer:
     check: Callable[[], None]
 
     def write_all(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
-        """Returns what `ending` has still to tell the ledger."""
+        """Return what `ending` has still to tell the ledger."""
         if not claims:
             return []
         with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
@@ -119,7 +119,7 @@ class Writer:
     def _write_group(
         self, store: Store, collection: str, claimed: list[tuple[Claim, vector_log.Segment]]
     ) -> list[list[Result]]:
-        """Returns what became of the additions of each claim."""
+        """Return what became of the additions of each claim."""
         arrivals = [
             Arrival(claim, addition, vector, segment)
             for claim, segment in claimed
@@ -153,7 +153,7 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
-    """Writes arrivals of one model into one collection; what became of each, in order."""
+    """Write arrivals of one model into one collection; what became of each, in order."""
     segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
     try:
         collection = services.index.ensure(
@@ -184,7 +184,7 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
 
 
 def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
-    """Adds the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
+    """Add the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
 
     In the order of the items, so that what one of them replaces at once is never written.
     """

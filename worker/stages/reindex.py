@@ -212,7 +212,7 @@ def _fresh(target: Target) -> set[str]:
 
 
 def _catch_up(target: Target, missing: set[str]) -> set[str]:
-    """Makes the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
+    """Make the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
     here, there = set(target.old.ids()), set(target.new.ids())
     missing = missing & here
     for chunk in _chunks(sorted(here - there - missing), target.services.settings.chunk_size):
@@ -224,7 +224,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
 
 
 def _encode(target: Target, ids: Sequence[str]) -> set[str]:
-    """Encodes pictures into the new collection; the ids of those of which that cannot be done."""
+    """Encode pictures into the new collection; the ids of those of which that cannot be done."""
     services, encoder = target.services, target.encoder
     outcomes = {i: crop_of(services, target.name, i, encoder.preprocess) for i in ids}
     crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
