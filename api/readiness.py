@@ -14,13 +14,13 @@ from shared.errors import ImageSearchError
 from shared.services import Services
 from shared.storage.blobs import MODEL_KEY
 
-CHECK_TIMEOUT_S = 4.0
-CACHE_S = 1.0
-PROOF_S = 10.0  # how long one encode proves that the encoder works
+CHECK_TIMEOUT_SECONDS = 4.0
+CACHE_SECONDS = 1.0
+PROOF_TTL_SECONDS = 10.0  # how long one encode proves that the encoder works
 
 
 class Probe:
-    """The dependencies' states, asked for at once, within CHECK_TIMEOUT_S together, and kept for CACHE_S."""
+    """The dependencies' states, asked for at once within CHECK_TIMEOUT_SECONDS and kept for CACHE_SECONDS."""
 
     def __init__(self, services: Services, loader: EncoderLoader) -> None:
         self._services = services
@@ -34,7 +34,7 @@ class Probe:
 
     def look(self) -> models.Readiness:
         with self._lock:
-            if self._found is None or time.monotonic() - self._asked_at > CACHE_S:
+            if self._found is None or time.monotonic() - self._asked_at > CACHE_SECONDS:
                 self._found = self._ask()
                 self._asked_at = time.monotonic()
             return self._found
@@ -52,7 +52,7 @@ class Probe:
             # A check that hangs is not started again: it would take the others' threads.
             if name not in self._asked or self._asked[name].done():
                 self._asked[name] = self._pool.submit(check)
-        wait(self._asked.values(), CHECK_TIMEOUT_S)
+        wait(self._asked.values(), CHECK_TIMEOUT_SECONDS)
         states = {name: _state(answer) for name, answer in self._asked.items()}
         slots = Counter[str]()
         if states.pop("workers").ok:
@@ -62,14 +62,14 @@ class Probe:
         return models.Readiness(ready=ready, workers=models.Workers(**slots), **states)
 
     def _prove_encode(self, model: Encoder) -> None:
-        if time.monotonic() - self._proven_at > PROOF_S:
+        if time.monotonic() - self._proven_at > PROOF_TTL_SECONDS:
             model.encode_texts(["a photo"])
             self._proven_at = time.monotonic()
 
 
 def _state(answer: Future[Any]) -> models.Dependency:
     if not answer.done():
-        return models.Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_S:g} s")
+        return models.Dependency(ok=False, detail=f"no answer within {CHECK_TIMEOUT_SECONDS:g} s")
     error = answer.exception()
     if error is None:
         return models.Dependency(ok=True)

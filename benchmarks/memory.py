@@ -15,7 +15,7 @@ from shared.ledger.scripts import PREFIX
 from shared.models import ItemState
 from tests.stack import Stack
 
-SAMPLE_S = 2.0
+SAMPLE_SECONDS = 2.0
 FIRST = 500  # pictures before the first sample: clients connect and modules load at their first use
 POINTS = {"25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "the end": 1.0}
 WARM, HALF, END = 0.25, 0.5, 1.0
@@ -68,7 +68,7 @@ class _Watch:
     def look(self, job: Job) -> None:
         """Takes a sample when one is due."""
         if time.monotonic() >= self._due_at:
-            self._due_at = time.monotonic() + SAMPLE_S
+            self._due_at = time.monotonic() + SAMPLE_SECONDS
             self.sample(job.total - job.counts[ItemState.PENDING] - job.counts[ItemState.FETCHED])
 
     def sample(self, done: int) -> None:

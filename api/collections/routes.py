@@ -27,7 +27,7 @@ def list_collections() -> Response:
 @blueprint.post("/v1/collections", summary="Create a collection", responses={201: models.Collection})
 @requires("ingest")
 def create_collection(body: CollectionRequest) -> Response:
-    """Creates an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
+    """Create an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
     model = encoder()
     collection = services().index.create(
         body.name, model=model.name, fingerprint=model.fingerprint, dimension=model.dimension
@@ -47,6 +47,6 @@ def get_collection(path: CollectionPath) -> Response:
 @blueprint.delete("/v1/collections/<name>", summary="Delete a collection", responses={204: None})
 @requires("admin")
 def delete_collection(path: CollectionPath) -> tuple[str, int]:
-    """Deletes a collection with its pictures. Jobs that are still running into it make it anew."""
+    """Delete a collection with its pictures. Jobs that are still running into it make it anew."""
     remove_collection(services(), path.name)
     return "", 204

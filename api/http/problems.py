@@ -75,14 +75,14 @@ def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
 
 
 def refuse(detail: str, faults: Iterable[FieldError]) -> None:
-    """Raises InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
+    """Raise InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
     shown = [fault for fault, _ in zip(faults, range(MAX_ERRORS), strict=False)]
     if shown:
         raise InvalidRequest(detail, shown)
 
 
 def parse(model: type[Model], document: object) -> Model:
-    """Raises InvalidRequest with pointers into `document`."""
+    """Raise InvalidRequest with pointers into `document`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -90,7 +90,7 @@ def parse(model: type[Model], document: object) -> Model:
 
 
 def load_json(text: str | bytes, what: str) -> Any:
-    """Parses JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
+    """Parse JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:

@@ -23,7 +23,7 @@ from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNo
 from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
-from shared.storage.blobs import PictureKind, picture_key
+from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
@@ -50,7 +50,7 @@ def get_image(path: ImagePath, query: CollectionQuery) -> Response:
 )
 @requires("ingest")
 def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
-    """Merges `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
+    """Merge `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
     name away, names that are not mentioned stay. The rules for metadata are those of ingestion. Items of jobs
     that were made before do not undo it, whenever they are worked on; later ones merge into it. It lasts as
     long as the picture.
@@ -73,7 +73,7 @@ def _refuse_too_much(before: Metadata, after: Metadata) -> None:
 @blueprint.delete("/v1/images/<image_id>", summary="Delete a picture", responses={204: None})
 @requires("ingest")
 def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
-    """Removes the picture, its keys and its files; a new job that ingests its bytes brings it back."""
+    """Remove the picture, its keys and its files; a new job that ingests its bytes brings it back."""
     _collection(query.collection, path.image_id)
     remove_image(services(), query.collection, path.image_id)
     return "", 204
@@ -109,7 +109,7 @@ def list_images(query: ImagesQuery) -> Response:
 @blueprint.delete("/v1/images", summary="Delete the picture of a key", responses={204: None})
 @requires("ingest")
 def delete_key(query: KeyQuery) -> tuple[str, int]:
-    """Removes the key; its picture goes too, unless another key or an item without one has brought it.
+    """Remove the key; its picture goes too, unless another key or an item without one has brought it.
 
     Items under this key of jobs that were made before do not bring it back, whenever they are worked on:
     also where the answer is 404, since the key pointed at nothing yet.
@@ -152,11 +152,11 @@ def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
     return found
 
 
-def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
+def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
     if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
         return None
     try:
-        data = services().blobs.get(picture_key(collection, image_id, kind))
+        data = services().blobs.get(file_key(collection, image_id, kind))
     except KeyError:
         return None
     is_webp = kind == "thumbnail" or data.startswith(b"RIFF")
@@ -218,7 +218,7 @@ def _where(filters: str | None) -> Where | None:
 
 
 def _collection(name: str, image_id: str) -> Collection:
-    """Raises CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
+    """Raise CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
     collection = open_collection(name)
     if collection is None:
         raise no_image(image_id)

@@ -20,11 +20,11 @@ RECONNECT_MS = 2000
 def respond(ledger: Ledger, job_id: str) -> Response:
     """The stream of a job's changes. Raises JobNotFound, and Unavailable when too many streams are open."""
     ledger.get(job_id)
-    give_back = concurrency.take("event streams")
+    release = concurrency.take("event streams")
     response = Response(_events(ledger, job_id), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     # Not the generator's business: one that is closed before its first step never runs its `finally`.
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     return response
 
 

@@ -17,7 +17,7 @@ from api.jobs.requests import ItemRequest, JobRequest
 from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
-from shared.ledger.patience import persistently
+from shared.ledger.retrying import retry_while_unavailable
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
@@ -28,8 +28,8 @@ from shared.validation import MAX_SOURCE, metadata_faults
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
-CALLBACK_CHECK_S = 2.0  # a name server that hangs does not hold a thread for longer
-LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
+CALLBACK_CHECK_SECONDS = 2.0  # a name server that hangs does not hold a thread for longer
+LEDGER_RETRY_SECONDS = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemRequest)
 
@@ -56,7 +56,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
 ) -> Options:
-    """Raises InvalidRequest for a malformed option, or a callback that must not be called."""
+    """Raise InvalidRequest for a malformed option, or a callback that must not be called."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -65,7 +65,7 @@ def check_options(
         )
     if callback_url is not None:
         try:
-            services.downloader.check(callback_url, CALLBACK_CHECK_S)
+            services.downloader.check(callback_url, CALLBACK_CHECK_SECONDS)
         except ItemError as error:
             fault: FieldError = {"pointer": "/callback_url", "message": error.detail}
             raise InvalidRequest(
@@ -152,7 +152,7 @@ def launch(
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
 ) -> str:
-    """Writes the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
+    """Write the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
 
     Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
     Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
@@ -189,7 +189,7 @@ def launch(
 
 
 def discard(services: Services, job_id: str, *, after: BaseException | None = None) -> None:
-    """Deletes the files of a job that was never made.
+    """Delete the files of a job that was never made.
 
     After an Unavailable they stay: the job may have been made although the answer did not arrive.
     """
@@ -228,11 +228,11 @@ class _GrowingJob:
             self.commit()
 
     def commit(self) -> None:
-        """Hands what was added so far to the workers."""
+        """Hand what was added so far to the workers."""
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            persistently(self._extend, LEDGER_PATIENCE_S)
+            retry_while_unavailable(self._extend, LEDGER_RETRY_SECONDS)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -259,7 +259,9 @@ class _GrowingJob:
             self.commit()
         if self.started:
             ledger = self._services.ledger
-            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
+            retry_while_unavailable(
+                lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_RETRY_SECONDS
+            )
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:
@@ -305,7 +307,7 @@ def ingest_lines(services: Services, options: Options, body: Body, media_type: s
 
 
 def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
-    """Adds the body's lines to the job; returns whether something of it was not read."""
+    """Add the body's lines to the job; return whether something of it was not read."""
     faults: list[FieldError] = []
     for number, line in enumerate(read_lines(body), 1):
         if job.over:

@@ -66,7 +66,7 @@ _ACCEPTED = {
 )
 @requires("ingest")
 def create_job(query: JobQuery, header: JobHeaders) -> Response:
-    """Takes URLs or files and answers at once with a job that brings them into a collection.
+    """Take URLs or files and answers at once with a job that brings them into a collection.
 
     JSON: at most 100,000 items and 64 MiB. A stream of lines (NDJSON or plain text): at most 5,000,000, read
     as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
@@ -129,7 +129,7 @@ def cancel_job(path: JobPath) -> Response:
 @blueprint.post("/v1/jobs/<job_id>/retry", summary="Retry a job's failed items", responses={202: _ACCEPTED})
 @requires("ingest")
 def retry_job(path: JobPath) -> Response:
-    """Takes the failed items once more, in the same job. 409 while it is running or when none failed."""
+    """Take the failed items once more, in the same job. 409 while it is running or when none failed."""
     job = services().ledger.retry(path.job_id)
     services().dispatcher.pump()
     return _accepted(job)

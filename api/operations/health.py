@@ -29,7 +29,7 @@ class Alive(BaseModel):
 
 @blueprint.get("/healthz", summary="The process is alive", responses={200: Alive})
 def healthz() -> Response:
-    """Answers 200 as long as the process serves at all."""
+    """Answer 200 as long as the process serves at all."""
     return jsonify(Alive().model_dump())
 
 

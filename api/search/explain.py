@@ -12,9 +12,9 @@ from api.search.requests import ExplainQuery
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored
-from shared.storage.blobs import Blobs, PictureKind, picture_key
+from shared.storage.blobs import Blobs, FileKind, file_key
 
-_KEPT: tuple[PictureKind, ...] = ("rendition", "original")
+_KEPT: tuple[FileKind, ...] = ("rendition", "original")
 _PNG = {
     "description": "The picture under its heat map, in its own shape, longest side at most 768 px.",
     "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
@@ -53,7 +53,7 @@ def explain(query: ExplainQuery) -> Response:
 def _kept(blobs: Blobs, collection: str, image_id: str) -> bytes:
     for kind in _KEPT:
         try:
-            return blobs.get(picture_key(collection, image_id, kind))
+            return blobs.get(file_key(collection, image_id, kind))
         except KeyError:
             continue
     raise PixelsNotKept(

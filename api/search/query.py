@@ -83,7 +83,7 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
 
 
 def refuse_blank(terms: Sequence[Term]) -> None:
-    """Raises InvalidRequest for a text without a word."""
+    """Raise InvalidRequest for a text without a word."""
     for term in terms:
         if term.text is not None and not term.text.strip():
             raise _invalid(term, "is blank")
@@ -116,7 +116,7 @@ class Query:
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
-        """Raises InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        """Raise InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
         weights = np.array([term.weight for term in terms], np.float32)
         total = weights @ vectors

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics, open_collection
-from api.encoding.calibration import LEAST_PICTURES, Calibration
+from api.encoding.calibration import MIN_IMAGES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
@@ -174,7 +174,7 @@ def _calibration(
     if calibration is None:
         at = "/include" if asked.min_confidence is None else "/min_confidence"
         warnings.append(
-            f"{at}: there is no confidence in a collection of fewer than {LEAST_PICTURES} pictures, so none "
+            f"{at}: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, so none "
             "was given or asked for."
         )
     return calibration

@@ -87,7 +87,7 @@ def advance(services: Services, job_id: str, outcomes: list[ItemState]) -> None:
             ]
             write_results(services.blobs, chunk, Stage.FETCH, claim.token, results)
             errors = [JobError(i, f"http://x/{i}", "http_status", "404 Not Found") for i in failed]
-            services.ledger.advance(claim, moves=[(i, outcomes[i]) for i in span], errors=errors)
+            services.ledger.advance(claim, transitions=[(i, outcomes[i]) for i in span], errors=errors)
 
 
 def assert_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:

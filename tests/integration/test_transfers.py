@@ -30,7 +30,7 @@ def png(seed: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("moves"), CHUNK_SIZE="8") as running:
+    with Stack(tmp_path_factory.mktemp("transfers"), CHUNK_SIZE="8") as running:
         with httpx.Client(base_url=running.url, timeout=60) as http:
             assert ingest(http, range(PICTURES))["counts"]["indexed"] == PICTURES
         yield running

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 
-class Naive:
+class Baseline:
     def __init__(self, checkpoint: Path) -> None:
         self._model = CLIPModel.from_pretrained(checkpoint).eval()
         self._processor = CLIPProcessor.from_pretrained(checkpoint)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 
 from shared.embedding import encoder as encoder_module
-from shared.embedding import refusals
+from shared.embedding import load_failures
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError, ModelUnavailable, Unavailable
 
@@ -64,7 +64,7 @@ def test_a_broken_checkpoint_is_read_once_until_its_files_change(
 
 
 def test_it_is_read_again_after_a_while(copy: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "RARELY_S", 0.0)
+    monkeypatch.setattr(load_failures, "REFUSAL_TTL_SECONDS", 0.0)
     lose_a_tensor(copy)
     assert refused(copy).detail == refused(copy).detail
     assert len(reads) == 2

@@ -17,20 +17,20 @@ import pytest
 from PIL import Image
 
 from tests.image_server import ImageServer, make_photo
-from tests.integration.conftest import MOST_JOBS
+from tests.integration.conftest import MAX_JOBS
 from tests.sample_files import make_tar
 from tests.stack import Stack
 
-DEADLINE_S = 90.0
+DEADLINE_SECONDS = 90.0
 
 
 def eventually(check: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         if result := check():
             return result
         time.sleep(0.1)
-    raise AssertionError(f"not within {DEADLINE_S} s: {what}")
+    raise AssertionError(f"not within {DEADLINE_SECONDS} s: {what}")
 
 
 def finished(http: httpx.Client, job_id: str) -> dict[str, Any]:
@@ -343,12 +343,12 @@ def test_jobs_made_for_ever_are_kept_up_to_a_number(http: httpx.Client, stack: S
         return http.post("/v1/jobs", json={"urls": ["no url"], "collection": "many"}).status_code
 
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(make, range(MOST_JOBS + 20))) <= {202}
+        assert set(pool.map(make, range(MAX_JOBS + 20))) <= {202}
     assert http.get(f"/v1/jobs/{first['job_id']}").json()["code"] == "job_not_found"
     page = http.get("/v1/jobs", params={"limit": 1000}).json()
-    assert (len(page["jobs"]), page["next_cursor"]) == (MOST_JOBS, None)
+    assert (len(page["jobs"]), page["next_cursor"]) == (MAX_JOBS, None)
     folder = stack.data_dir / "blobs" / "jobs"
-    eventually(lambda: len(list(folder.iterdir())) <= MOST_JOBS, "the sweeper deletes their files")
+    eventually(lambda: len(list(folder.iterdir())) <= MAX_JOBS, "the sweeper deletes their files")
 
 
 def test_search_answers_while_redis_is_down_and_jobs_are_refused_with_503(

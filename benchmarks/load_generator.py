@@ -1,6 +1,6 @@
 """Many users of the API at once, in a process of their own: the interpreter under test only serves.
 
-Pollers do what the command line does: they ask for the job's status, and again POLL_S after each answer.
+Pollers do what the command line does: ask for the job's status, and again POLL_SECONDS after each answer.
 Streamers ask for its event stream, and poll when that is refused. Searchers ask for two words that
 hardly anybody has asked for together, and again `pause_s` after each answer.
 """
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 
-from image_search._job_operations import POLL_SECONDS as POLL_S
+from image_search._job_operations import POLL_SECONDS
 from shared.embedding.tagging import read_vocabulary
 
-TIMEOUT_S = 30.0
+TIMEOUT_SECONDS = 30.0
 NO_ANSWER = 0
 
 Behaviour = Callable[[httpx.AsyncClient], Awaitable[None]]
@@ -98,14 +98,14 @@ class _Crowd:
         """One user: a connection of their own, at a moment of their own."""
         await asyncio.sleep(random.random())
         async with httpx.AsyncClient(
-            base_url=self._url, verify=self._tls, timeout=TIMEOUT_S, trust_env=False
+            base_url=self._url, verify=self._tls, timeout=TIMEOUT_SECONDS, trust_env=False
         ) as http:
             await behave(http)
 
     async def _poll(self, http: httpx.AsyncClient) -> None:
         while time.perf_counter() < self._until:
             await self._ask(POLL, http, self._job)
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _search(self, http: httpx.AsyncClient) -> None:
         while time.perf_counter() < self._until:

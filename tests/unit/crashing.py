@@ -6,16 +6,16 @@ import time
 from typing import Any
 
 from shared.errors import ItemError
-from shared.imaging.decode import Picture, decode, open_query_image
+from shared.imaging.decode import DecodedImage, decode, open_query_image
 
 
-def deadly_decode(data: bytes, **options: Any) -> Picture:
+def crashing_decode(data: bytes, **options: Any) -> DecodedImage:
     """As `decode`, but for data whose last bytes say how it kills its process."""
     _die(data)
     return decode(data, **options)
 
 
-def deadly_crop(data: bytes, *options: Any) -> Any:
+def crashing_crop(data: bytes, *options: Any) -> Any:
     """As `open_query_image`, but for such data."""
     _die(data)
     return open_query_image(data, *options)
@@ -30,7 +30,7 @@ def _die(data: bytes) -> None:
         raise ItemError("corrupt_image", "cut off")
 
 
-def deadly_outcome(data: bytes) -> str:
+def crashing_outcome(data: bytes) -> str:
     """For a DecoderProcess: the bytes say what becomes of it."""
     if data == b"segv":
         os.kill(os.getpid(), signal.SIGSEGV)

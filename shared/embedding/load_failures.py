@@ -9,7 +9,7 @@ from shared.embedding.checkpoints import REMEDY, files_of
 from shared.embedding.towers import is_out_of_memory
 from shared.errors import ConfigError, ImageSearchError, ModelUnavailable, Unavailable
 
-RARELY_S = 600.0
+REFUSAL_TTL_SECONDS = 600.0
 # What a file that is not there, or not this user's, says: it lasts until somebody changes the files.
 _LASTING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 
@@ -17,11 +17,11 @@ _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
 
 
 @contextmanager
-def refusing(model: str, *how: str) -> Iterator[None]:
-    """Raises ModelUnavailable for whatever the block, which loads or tries a checkpoint, raises.
+def caching_failures(model: str, *how: str) -> Iterator[None]:
+    """Turn whatever the block raises, which loads or tries a checkpoint, into ModelUnavailable.
 
-    A refusal that is not `passing` holds, without the block, until the checkpoint's files change or RARELY_S
-    are over. A ConfigError of another kind is raised as it is.
+    A refusal that is not `passing` is repeated, without the block, until the checkpoint's files change or
+    REFUSAL_TTL_SECONDS are over. A ConfigError of another kind is raised as it is.
     """
     detail, files, until = _refused.get((model, *how), ("", None, 0.0))
     if time.monotonic() < until and files == files_of(model):
@@ -31,7 +31,7 @@ def refusing(model: str, *how: str) -> Iterator[None]:
     except Exception as error:  # safetensors, pickle, json, torch and transformers each raise their own
         refusal = _refusal(model, error)
         if not (isinstance(refusal, ModelUnavailable) and refusal.passing):
-            _refused[model, *how] = (refusal.detail, files_of(model), time.monotonic() + RARELY_S)
+            _refused[model, *how] = (refusal.detail, files_of(model), time.monotonic() + REFUSAL_TTL_SECONDS)
         if refusal is error:
             raise
         raise refusal from error
