@@ -6,7 +6,7 @@ from api.app import create_app
 from api.encoding.encoder_loader import LoadEncoder
 from api.encoding.encoder_loader import load_encoder as load_own
 from shared.config import Settings, load_settings
-from shared.imaging.memory import share_heap
+from shared.imaging.memory import limit_heap_arenas
 from shared.logs import configure_logging
 
 
@@ -23,5 +23,5 @@ def make_app(
     """
     settings = settings or load_settings()
     configure_logging(settings)
-    share_heap()
+    limit_heap_arenas()
     return create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)

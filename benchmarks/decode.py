@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.naive import Naive
+from benchmarks.baseline import Baseline
 from benchmarks.parity import centred_cosines
 from benchmarks.results import Result
 from shared.embedding.encoder import Encoder
@@ -44,12 +44,12 @@ Reader = Callable[[bytes], Pixels]
 
 def measure(checkpoint: Path, photos: Sequence[Path]) -> list[Result]:
     """Medians over the photos and ROUNDS in which all readers of a format take their turns."""
-    naive, encoder = Naive(checkpoint), Encoder.load(str(checkpoint), precision="fp32")
+    baseline, encoder = Baseline(checkpoint), Encoder.load(str(checkpoint), precision="fp32")
     readers = _readers(encoder.preprocess)
     results = []
     for name, options in FORMATS.items():
         files = [_file(photo, name, options) for photo in photos]
-        reference = np.stack([naive.embed(Image.open(io.BytesIO(data))) for data in files])
+        reference = np.stack([baseline.embed(Image.open(io.BytesIO(data))) for data in files])
         able = {who: read for who, read in readers.items() if _reads(read, files[0])}
         seconds = _seconds(able, files)
         vectors = {

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from api.client import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
+from image_search import Client
 from shared.models import Stage
 from tests.stack import Stack
 

@@ -13,7 +13,7 @@ from tests.decoder_process import NEVER, DecoderProcess, Ending
 from tests.mutations import mutated
 
 PROCESSES = 2
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def measure(mutations: int, first_seed: int) -> list[Result]:
         reads = [read for share in shares for read in share]
     _show(reads)
     failed = sorted((read for read in reads if read.ending.kind in NEVER), key=lambda read: read.seed)
-    for read in failed[:MOST_SHOWN]:
+    for read in failed[:MAX_SHOWN]:
         print(f"seed {read.seed} ({read.format}): {read.ending.kind} {read.ending.detail}")
     slowest = max(reads, key=lambda read: read.ending.seconds)
     largest = max(reads, key=lambda read: read.ending.peak_bytes)

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from api.client import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 from benchmarks.results import Curve, NotHere, Result, wall_seconds
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from tests.stack import Stack
 
@@ -36,7 +36,7 @@ ROUNDS = 5
 PRODUCTS = 20  # matrix products a round
 SECONDS = 10.0  # of several processes at once
 PROCESSES = (1, 2)
-START_S = 300.0  # of all of them
+START_SECONDS = 300.0  # of all of them
 STACK_BATCH, STACK_CHUNK = 256, 512  # what docs/deployment.md suggests for a GPU
 GPU = "cuda:0"
 
@@ -208,7 +208,7 @@ def _encode_for_a_while(checkpoint: Path, batch: int) -> float:
     encoder.batch_size = batch
     crops = np.zeros((2 * batch, *encoder.preprocess.crop_shape, 3), np.uint8)
     encoder.encode_images(crops)
-    _barrier.wait(START_S)
+    _barrier.wait(START_SECONDS)
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
         encoder.encode_images(crops)

@@ -95,5 +95,5 @@ def _to_index(services: Services, claim: Claim, vectors: np.ndarray) -> None:
     key = vector_log.write_segment(
         services.blobs, claim.collection, claim.chunk.ref.replace(":", "."), segment
     )
-    moves = [(addition.index, ItemState.FETCHED) for addition in additions]
-    services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+    transitions = [(addition.index, ItemState.FETCHED) for addition in additions]
+    services.ledger.advance(claim, transitions=transitions, next_stage=Stage.INDEX, payload=key)

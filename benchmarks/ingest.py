@@ -13,13 +13,13 @@ import chromadb
 import httpx
 import numpy as np
 
-from api.client import Client
 from benchmarks import stages
+from benchmarks.baseline import Baseline
 from benchmarks.jobs import ingest_rate
-from benchmarks.naive import Naive
 from benchmarks.processes import cpu_seconds, machine_seconds
 from benchmarks.results import Result
 from benchmarks.stages import Stage
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from shared.imaging.decode import open_query_image
 from shared.storage.blobs import collection_prefix, log_prefix
@@ -105,7 +105,7 @@ def measure(
 
     The stacks of all precisions run all the time, and those whose turn it is not wait.
     """
-    naive = Naive(checkpoint)
+    baseline = Baseline(checkpoint)
     batch = stages.DEFAULTS["batch_size"]
     # Before the stacks start: the first to load in int8 makes the model, in half a minute.
     encoders = [Encoder.load(str(checkpoint), precision=one, batch_size=batch) for one in precisions]
@@ -118,7 +118,7 @@ def measure(
             )
             for one, encoder in zip(precisions, encoders, strict=True)
         ]
-        found = [_round(naive, products, urls, work / str(number)) for number in range(rounds)]
+        found = [_round(baseline, products, urls, work / str(number)) for number in range(rounds)]
     return [_median(results) for results in zip(*found, strict=True)]
 
 
@@ -128,22 +128,22 @@ def _median(results: Sequence[Result]) -> Result:
     return replace(results[0], value=statistics.median(values), spread=spread)
 
 
-def _round(naive: Naive, products: Sequence[Product], urls: Sequence[str], work: Path) -> list[Result]:
-    baseline = _naive_rate(naive, urls[:NAIVE_SAMPLE], work / "naive")
+def _round(baseline: Baseline, products: Sequence[Product], urls: Sequence[str], work: Path) -> list[Result]:
+    baseline_rate = _measure_baseline(baseline, urls[:NAIVE_SAMPLE], work / "naive")
     some = products[0].encoder
     files, common = stages.common(some.preprocess, urls[:CEILING_SAMPLE], some.dimension, work)
     crops = np.stack(
         [open_query_image(data, some.preprocess, stages.DEFAULTS["max_image_pixels"]) for data in files]
     )
-    results = [Result("  naive loop", baseline, "pictures/s")]
+    results = [Result("  naive loop", baseline_rate, "pictures/s")]
     for product in products:
         ceilings = {"encode": stages.encode(product.encoder, crops), **common}
         run = product.run(urls, work.name)
-        results += _of_precision(product.precision, baseline, ceilings, run)
+        results += _of_precision(product.precision, baseline_rate, ceilings, run)
     return results
 
 
-def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], run: Run) -> list[Result]:
+def _of_precision(precision: str, baseline_rate: float, ceilings: dict[str, Stage], run: Run) -> list[Result]:
     bound = stages.bound(list(ceilings.values()))
     shares = {
         "encoder busy": run.encoder[BUSY] / run.seconds,
@@ -159,7 +159,7 @@ def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], r
     return [
         Result(
             f"ingest in {precision}, times the naive loop",
-            run.rate / baseline,
+            run.rate / baseline_rate,
             goal=NAIVE_GOALS.get(precision),
         ),
         Result(f"ingest in {precision}, share of the stages' bound", run.rate / bound, goal=BOUND_GOAL),
@@ -175,10 +175,10 @@ def _of_precision(precision: str, baseline: float, ceilings: dict[str, Stage], r
     ]
 
 
-def _naive_rate(naive: Naive, urls: Sequence[str], folder: Path) -> float:
+def _measure_baseline(baseline: Baseline, urls: Sequence[str], folder: Path) -> float:
     with ChromaServer(folder) as server:
         client = chromadb.HttpClient(host="127.0.0.1", port=server.port)
         collection = client.create_collection("naive", embedding_function=None)
         started = time.perf_counter()
-        naive.ingest(urls, collection)
+        baseline.ingest(urls, collection)
         return len(urls) / (time.perf_counter() - started)

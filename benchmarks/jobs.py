@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
-from api.client import Client
+from image_search import Client
 from shared.models import DEFAULT_COLLECTION, ItemState
 
 

@@ -18,10 +18,10 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.load_generator import SEARCH, Tally, Users, simulate
 from benchmarks.processes import resident_mib
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Tally, Users, simulate
 from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.api_server import api_server, children
@@ -30,17 +30,17 @@ from tests.chroma_server import ChromaServer
 SIDE = 10_000
 SENDERS = 16
 PICTURES = 2_000
-IDLE_S, SECONDS = 10.0, 20.0
-AFTER_S = 60.0
-TIMEOUT_S = 120.0
-SAMPLE_S = 0.02
+IDLE_SECONDS, SECONDS = 10.0, 20.0
+AFTER_SECONDS = 60.0
+TIMEOUT_SECONDS = 120.0
+SAMPLE_SECONDS = 0.02
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 85},
     "progressive JPEG": {"quality": 85, "progressive": True},
     "PNG": {"compress_level": 1},
     "WebP": {"method": 0},
 }
-MIB_A_GB = 10**9 / 2**20
+MIB_PER_GB = 10**9 / 2**20
 GROWTH_GB, AFTER, SLOWDOWN = 1.5, 1.2, 5.0
 
 
@@ -83,16 +83,16 @@ def _measure(work: Path, name: str, data: bytes, settings: dict[str, str]) -> li
     with api_server(work, path="/readyz", **settings) as (url, master):
         (server,) = children(master)
         _send(url, _file(Image.new("RGB", (64, 64)), "PNG", {}))
-        idle = simulate(url, Users(searchers=1, pause_s=0.05), IDLE_S).percentile(SEARCH, 50)
+        idle = simulate(url, Users(searchers=1, pause_s=0.05), IDLE_SECONDS).percentile(SEARCH, 50)
         start, start_all = resident_mib(server), _all_mib(server)
         with _watching(server) as peaks:
             answers, searches = _crowd(url, data)
-        time.sleep(AFTER_S)
+        time.sleep(AFTER_SECONDS)
         after, after_all = resident_mib(server), _all_mib(server)
     return [
         Result(
             f"{name}: growth of the API's memory",
-            (peaks[0] - start) / MIB_A_GB,
+            (peaks[0] - start) / MIB_PER_GB,
             "GB",
             goal=GROWTH_GB,
             most=True,
@@ -106,11 +106,11 @@ def _measure(work: Path, name: str, data: bytes, settings: dict[str, str]) -> li
         ),
         Result(f"  {name}: another's text search, p99", searches.percentile(SEARCH, 99), "ms"),
         Result(
-            f"  {name}: growth with the processes that it starts", (peaks[1] - start_all) / MIB_A_GB, "GB"
+            f"  {name}: growth with the processes that it starts", (peaks[1] - start_all) / MIB_PER_GB, "GB"
         ),
         Result(f"  {name}: the same a minute later, times the start", after_all / start_all),
         Result(f"  {name}: size of the file", len(data) / 10**6, "MB"),
-        Result(f"  {name}: the API's memory at the start", start / MIB_A_GB, "GB"),
+        Result(f"  {name}: the API's memory at the start", start / MIB_PER_GB, "GB"),
         Result(f"  {name}: text search idle, p50", idle, "ms"),
         *(Result(f"  {name}: answers {status}", count) for status, count in sorted(answers.items())),
     ]
@@ -136,7 +136,9 @@ def _crowd(url: str, data: bytes) -> tuple[Counter[int], Tally]:
 def _send(url: str, data: bytes) -> int:
     files = {"image": ("a", data)}
     with suppress(httpx.TransportError):
-        return httpx.post(f"{url}/v1/search", files=files, timeout=TIMEOUT_S, trust_env=False).status_code
+        return httpx.post(
+            f"{url}/v1/search", files=files, timeout=TIMEOUT_SECONDS, trust_env=False
+        ).status_code
     return 0
 
 
@@ -146,7 +148,7 @@ def _watching(server: int) -> Iterator[list[float]]:
     peaks, done = [0.0, 0.0], Event()
 
     def watch() -> None:
-        while not done.wait(SAMPLE_S):
+        while not done.wait(SAMPLE_SECONDS):
             peaks[:] = map(max, peaks, (resident_mib(server), _all_mib(server)))
 
     thread = Thread(target=watch)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from api.client import Client
+from benchmarks.load_generator import POLL, SEARCH, STREAM, Tally, Users, simulate
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
-from benchmarks.users import POLL, SEARCH, STREAM, Tally, Users, simulate
+from image_search import Client
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 
@@ -13,7 +13,7 @@ INDEXED_BEFORE = 2_000
 POLLERS, STREAMERS, SEARCHERS = 180, 20, 20
 IDLE_POLLERS = 10
 JOB = 500_000  # more than any machine takes in while it is measured; then it is cancelled
-IDLE_S = 30.0
+IDLE_SECONDS = 30.0
 
 
 def measure(work: Path, seconds: float) -> list[Result]:
@@ -25,8 +25,8 @@ def measure(work: Path, seconds: float) -> list[Result]:
     ):
         urls = [f"{address}/{number}.png" for number in range(INDEXED_BEFORE + JOB)]
         done = client.wait(client.ingest_urls(urls[:INDEXED_BEFORE]).job_id)
-        searching = simulate(stack.url, Users(done.job_id, searchers=SEARCHERS), IDLE_S)
-        polling = simulate(stack.url, Users(done.job_id, pollers=IDLE_POLLERS), IDLE_S)
+        searching = simulate(stack.url, Users(done.job_id, searchers=SEARCHERS), IDLE_SECONDS)
+        polling = simulate(stack.url, Users(done.job_id, pollers=IDLE_POLLERS), IDLE_SECONDS)
         job_id = client.ingest_urls(urls[INDEXED_BEFORE:]).job_id
         eventually(lambda: client.job(job_id).counts[ItemState.INDEXED] > 0)
         before = client.job(job_id)

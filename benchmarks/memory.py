@@ -7,16 +7,15 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from api.client import Client
-from api.models.jobs import JobOut
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Result
 from benchmarks.tiny import tiny_pictures
+from image_search import Client, Job
 from shared.ledger.scripts import PREFIX
 from shared.models import ItemState
 from tests.stack import Stack
 
-SAMPLE_S = 2.0
+SAMPLE_SECONDS = 2.0
 FIRST = 500  # pictures before the first sample: clients connect and modules load at their first use
 POINTS = {"25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "the end": 1.0}
 WARM, HALF, END = 0.25, 0.5, 1.0
@@ -66,10 +65,10 @@ class _Watch:
         self.done: list[int] = []
         self.mib: dict[str, list[float]] = {name: [] for name in (*ROLES, CHROMA, REDIS)}
 
-    def look(self, job: JobOut) -> None:
+    def look(self, job: Job) -> None:
         """Takes a sample when one is due."""
         if time.monotonic() >= self._due_at:
-            self._due_at = time.monotonic() + SAMPLE_S
+            self._due_at = time.monotonic() + SAMPLE_SECONDS
             self.sample(job.total - job.counts[ItemState.PENDING] - job.counts[ItemState.FETCHED])
 
     def sample(self, done: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.naive import Naive
+from benchmarks.baseline import Baseline
 from benchmarks.results import Result
 from shared.embedding.encoder import Encoder
 from shared.imaging.decode import decode
@@ -20,9 +20,9 @@ def measure(checkpoint: Path, photos: list[Path], *, centred: bool) -> list[Resu
 
     `centred`: see `centred_cosines`.
     """
-    naive, encoder = Naive(checkpoint), Encoder.load(str(checkpoint))
+    baseline, encoder = Baseline(checkpoint), Encoder.load(str(checkpoint))
     files = [photo.read_bytes() for photo in photos]
-    reference = np.stack([naive.embed(Image.open(io.BytesIO(data))) for data in files])
+    reference = np.stack([baseline.embed(Image.open(io.BytesIO(data))) for data in files])
     crops = [
         decode(data, encoder.preprocess, max_pixels=MAX_PIXELS, keep="rendition").pixels for data in files
     ]

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.client import Client
 from benchmarks import peer_drivers
+from benchmarks.baseline import Baseline
 from benchmarks.jobs import ingest_rate
-from benchmarks.naive import Naive
 from benchmarks.parity import centred_cosines
 from benchmarks.photos import served
 from benchmarks.results import Result
+from image_search import Client
 from tests.stack import Stack
 
 ONNX = ("onnx==1.23.2", "onnxscript==0.7.2")
@@ -41,7 +41,7 @@ PEERS = {
     "clip_retrieval": ("clip-retrieval==2.45.0", "setuptools<81"),  # its clip needs pkg_resources
 }
 FEW = 16  # photos of the call that shows a call's fixed cost
-TIMEOUT_S = 600
+TIMEOUT_SECONDS = 600
 
 
 def measure(
@@ -50,8 +50,8 @@ def measure(
     """Medians of `rounds` that alternate between all; a ratio is of one round."""
     pythons = {peer: _environment(work / peer, requirements) for peer, requirements in PEERS.items()}
     few, everything = _folder(work / "few", photos[:FEW]), _folder(work / "all", photos)
-    naive = Naive(checkpoint)
-    reference = np.stack([naive.embed(Image.open(photo)) for photo in sorted(few.iterdir())])
+    baseline = Baseline(checkpoint)
+    reference = np.stack([baseline.embed(Image.open(photo)) for photo in sorted(few.iterdir())])
     rates: dict[str, list[float]] = defaultdict(list)
     cosines = {}
     for number in range(rounds):
@@ -126,7 +126,7 @@ def _embed(
         cwd=work,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode:

@@ -20,7 +20,7 @@ LINES = [
     ("#c2405a", "X", "-."),
     ("#3a8f9c", "*", ":"),
 ]
-MOST_TICKS = 12
+MAX_TICKS = 12
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "image-search",
     "svg.fonttype": "none",
@@ -43,7 +43,7 @@ def draw(curve: Curve, path: Path) -> None:
         measured = sorted({x for line in curve.lines.values() for x, _ in line})
         axes.xaxis.set_major_formatter(LogFormatter() if "x" in curve.log else "{x:,.10g}")
         axes.xaxis.set_minor_formatter(LogFormatter() if "x" in curve.log else NullFormatter())
-        if "x" in curve.log and len(measured) <= MOST_TICKS:
+        if "x" in curve.log and len(measured) <= MAX_TICKS:
             axes.set_xticks(measured, [f"{x:,.10g}" for x in measured])
             axes.minorticks_off()
         axes.set_yscale("log" if "y" in curve.log else "linear")

@@ -3,23 +3,23 @@
 import statistics
 from pathlib import Path
 
-from api.client import Client
 from benchmarks.jobs import ingest_rate
 from benchmarks.results import Curve, Result
 from benchmarks.tiny import tiny_pictures
+from image_search import Client
 from tests.stack import Stack
 
 WORKERS = (1, 2, 4, 8)
-LATENCY_S = 0.1
+LATENCY_SECONDS = 0.1
 CONCURRENCY = 2  # so that two cores are still waiting with eight workers
 SECONDS = 10.0  # what each number of workers takes, about
 ROUNDS = 3
-ONE = CONCURRENCY / LATENCY_S  # pictures a second: a worker's bound
+ONE = CONCURRENCY / LATENCY_SECONDS  # pictures a second: a worker's bound
 
 
 def measure(work: Path) -> list[Result | Curve]:
     """Medians of rounds that take every number of workers in turn; a ratio is of one round."""
-    with tiny_pictures(LATENCY_S) as address:
+    with tiny_pictures(LATENCY_SECONDS) as address:
         rounds = [
             {workers: _rate(work / f"{number}-{workers}", address, workers) for workers in WORKERS}
             for number in range(ROUNDS)
@@ -37,9 +37,9 @@ def measure(work: Path) -> list[Result | Curve]:
             Result(f"  {workers} fetch workers, {CONCURRENCY} downloads each", rate, "pictures/s")
             for workers, rate in medians.items()
         ),
-        Result(f"  bound of one: {CONCURRENCY} at once, {LATENCY_S:g} s each", ONE, "pictures/s"),
+        Result(f"  bound of one: {CONCURRENCY} at once, {LATENCY_SECONDS:g} s each", ONE, "pictures/s"),
         Curve(
-            f"Fetch workers against a server that takes {LATENCY_S:g} s",
+            f"Fetch workers against a server that takes {LATENCY_SECONDS:g} s",
             "workers",
             "pictures/s",
             {"measured": sorted(medians.items()), "bound": [(n, n * ONE) for n in WORKERS]},

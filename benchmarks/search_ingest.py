@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from api.client import Client
+from benchmarks.load_generator import SEARCH, Users, simulate
 from benchmarks.photos import served_endlessly
 from benchmarks.results import Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Users, simulate
+from image_search import Client
 from shared.embedding.encoder import Encoder
 from shared.models import ItemState
 from tests.stack import Stack, eventually
 
 SEARCHERS = (1, 4)
-PAUSE_S = 0.25  # of a searcher, between an answer and the next question
+PAUSE_SECONDS = 0.25  # of a searcher, between an answer and the next question
 ROUNDS = 3
-IDLE_S, BUSY_S = 10.0, 20.0  # of each number of searchers, in each round
+IDLE_SECONDS, BUSY_SECONDS = 10.0, 20.0  # of each number of searchers, in each round
 INDEXED_BEFORE = 10_000
 JOB = 20_000  # more than are taken in meanwhile; then the job is cancelled
 GOAL = 5.0
@@ -43,16 +43,16 @@ def measure(checkpoint: Path, photos: list[Path], work: Path) -> list[Result]:
         fill(stack.index(timeout_s=60), Encoder.load(str(checkpoint)), INDEXED_BEFORE)
         for number in range(ROUNDS):
             for searchers in SEARCHERS:
-                idle[searchers].append(_times(stack.url, searchers, IDLE_S))
+                idle[searchers].append(_times(stack.url, searchers, IDLE_SECONDS))
             job_id = client.ingest_urls([f"{address}/{number}/{photo}" for photo in range(JOB)]).job_id
             eventually(lambda job_id=job_id: _indexed(client, job_id) > 0, 120)
             for searchers in (0, *SEARCHERS):
                 before, started = _indexed(client, job_id), time.perf_counter()
-                busy[searchers].append(_times(stack.url, searchers, BUSY_S))
+                busy[searchers].append(_times(stack.url, searchers, BUSY_SECONDS))
                 elapsed = time.perf_counter() - started
                 rates[searchers].append((_indexed(client, job_id) - before) / elapsed)
             client.cancel(job_id)
-            time.sleep(IDLE_S)  # for what was on its way
+            time.sleep(IDLE_SECONDS)  # for what was on its way
     return [one for count in SEARCHERS for one in _results(count, idle[count], busy[count], rates)]
 
 
@@ -61,7 +61,7 @@ def _times(url: str, searchers: int, seconds: float) -> Times:
     if searchers == 0:
         time.sleep(seconds)
         return np.empty(0)
-    tally = simulate(url, Users(searchers=searchers, pause_s=PAUSE_S), seconds)
+    tally = simulate(url, Users(searchers=searchers, pause_s=PAUSE_SECONDS), seconds)
     if failed := {answer: count for answer, count in tally.answers.items() if answer != (SEARCH, 200)}:
         raise RuntimeError(f"not every search was answered: {failed}")
     return 1000 * np.array(tally.times[SEARCH])

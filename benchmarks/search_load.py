@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.load_generator import SEARCH, Tally, Users, simulate
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Curve, Result
 from benchmarks.synthetic import fill
-from benchmarks.users import SEARCH, Tally, Users, simulate
 from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.api_server import api_server, children
@@ -24,7 +24,7 @@ from tests.chroma_server import ChromaServer
 
 PROCESSES, THREADS = (1, 2, 4), (4, 8, 16)
 CLIENTS = 16
-WARM_S, SECONDS = 3.0, 8.0
+WARM_SECONDS, SECONDS = 3.0, 8.0
 PICTURES = 10_000
 # New ones are encoded; of five words there are twenty texts, whose vectors the API has kept.
 KINDS: dict[str, int | None] = {"new texts": None, "repeated texts": 5}
@@ -60,7 +60,7 @@ def _measure(work: Path, processes: int, threads: int, settings: dict[str, str])
     with api_server(work, *options, path="/readyz", **settings) as (url, pid):
         for kind, words in KINDS.items():
             users = Users(searchers=CLIENTS, pause_s=0, words=words)
-            simulate(url, users, WARM_S)
+            simulate(url, users, WARM_SECONDS)
             tallies[kind] = simulate(url, users, SECONDS)
         mib = sum(map(anonymous_mib, (pid, *children(pid))))
     for tally in tallies.values():

@@ -17,9 +17,9 @@ from benchmarks.synthetic import image
 from shared.config import Settings
 from shared.download.downloader import Downloader
 from shared.embedding.encoder import Encoder
-from shared.imaging.decode import Picture, Preprocess, decode
+from shared.imaging.decode import DecodedImage, Preprocess, decode
 from shared.index.index import Index
-from shared.storage.blobs import Blobs, picture_key
+from shared.storage.blobs import Blobs, file_key
 from shared.storage.vector_log import Addition, Segment, read_segment, write_segment
 from tests.chroma_server import ChromaServer
 
@@ -43,7 +43,7 @@ def common(
 ) -> tuple[list[bytes], dict[str, Stage]]:
     """The files, and the stages before and after encode, on all cores where a stage can use them."""
     files, download = _download(urls)
-    pictures: list[Picture] = []
+    pictures: list[DecodedImage] = []
     decode_one = partial(
         decode, preprocess=preprocess, max_pixels=DEFAULTS["max_image_pixels"], keep="rendition"
     )
@@ -95,10 +95,10 @@ def _download(urls: Sequence[str]) -> tuple[list[bytes], Stage]:
     return files, stage
 
 
-def _keep(blobs: Blobs, pictures: Sequence[Picture]) -> None:
+def _keep(blobs: Blobs, pictures: Sequence[DecodedImage]) -> None:
     for number, picture in enumerate(pictures):
-        blobs.put(picture_key("images", f"{number:064d}", "thumbnail"), picture.thumbnail)
-        blobs.put(picture_key("images", f"{number:064d}", "rendition"), picture.rendition or b"")
+        blobs.put(file_key("images", f"{number:064d}", "thumbnail"), picture.thumbnail)
+        blobs.put(file_key("images", f"{number:064d}", "rendition"), picture.rendition or b"")
 
 
 def _vector_log(blobs: Blobs, dimension: int, count: int) -> Stage:

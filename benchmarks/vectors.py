@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.processes import cpu_seconds, resident_mib
 from benchmarks.results import Curve, Result, wall_seconds
 from benchmarks.synthetic import batches, clustered, image, texts
-from shared.index.collection import WRITE_TIMEOUT_S, Collection
+from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection
 from shared.index.index import Index
 from shared.models import DEFAULT_COLLECTION
 from tests.chroma_server import ChromaServer
@@ -128,7 +128,7 @@ def by_ef(filled: Mapping[str, Filled], queries: Queries) -> list[Curve]:
     for ef in EFS:
         for one in filled.values():
             change = methodcaller("modify", configuration={"hnsw": {"ef_search": ef}})
-            one.collection._run(change, WRITE_TIMEOUT_S)
+            one.collection._run(change, WRITE_TIMEOUT_SECONDS)
             restart(one, queries["text"][0])
         for kind, vectors in queries.items():
             times, recalls = ask(calls, {kind: vectors}, exact)

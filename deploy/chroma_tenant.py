@@ -34,7 +34,7 @@ in_process_server(pathlib.Path(sys.argv[1]))
 
 
 def secret_tenant(folder: Path) -> str:
-    """Returns the name, after moving there what is elsewhere. No server may run on the folder.
+    """Return the name, after moving there what is elsewhere. No server may run on the folder.
 
     One transaction: whoever is killed in it has done nothing. Raises ConfigError.
     """
@@ -56,7 +56,7 @@ def secret_tenant(folder: Path) -> str:
 
 
 def _move(file: sqlite3.Connection) -> None:
-    """Gives everything a new tenant and new ids, and closes the door behind it."""
+    """Give everything a new tenant and new ids, and closes the door behind it."""
     tenant = secrets.token_urlsafe(32)
     for table in _CLOSED:
         file.execute(f"DROP TRIGGER IF EXISTS {_trigger(table)}")

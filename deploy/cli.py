@@ -1,4 +1,4 @@
-"""The `image-search` command: one command a role here, the client's commands from api/cli/."""
+"""The `image-search` command: one command per role here, the client's commands from image_search/cli/."""
 # ruff: noqa: PLC0415 - every command imports its own, so that `--help` takes a fraction of a second
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from image_search.errors import ClientError, NotInstalled
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
 from shared.version import VERSION
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = ("api.cli.jobs", "api.cli.search", "api.cli.collections")
+CLIENT_MODULES = ("image_search.cli.jobs", "image_search.cli.search", "image_search.cli.collections")
 
 
 class Commands(click.Group):
@@ -44,12 +45,21 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ImageSearchError as error:
+        except (ImageSearchError, ClientError) as error:
             raise click.ClickException(error.detail) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or _is_ours(error.name):
+                raise
+            command = ctx.invoked_subcommand or "this command"
+            raise click.ClickException(NotInstalled(f"image-search {command}").detail) from None
         except BrokenPipeError:
             raise  # click ends quietly
         except OSError as error:
             raise click.ClickException(str(error)) from None
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in ("api", "deploy", "image_search", "shared", "worker")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -229,7 +239,7 @@ def keys_create(data_dir: Path | None, scopes: list[str], name: str, as_json: bo
 @json_option
 def keys_list(data_dir: Path | None, as_json: bool) -> None:
     """List the keys: id, scopes, name."""
-    from api.cli.common import console_for, day_and_time, table_of
+    from image_search.cli.common import console_for, day_and_time, table_of
     from shared.api_keys import list_keys
     from shared.rfc3339 import rfc3339
 

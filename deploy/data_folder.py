@@ -39,7 +39,7 @@ class Folder:
         return self.run / "settings.json"
 
     def make_private(self) -> None:
-        """Makes the folder, or takes others' rights to one that was there, and to all in it, away."""
+        """Make the folder, or takes others' rights to one that was there, and to all in it, away."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.root.stat().st_mode & 0o077:
             for path in chain([self.root], self.root.rglob("*")):
@@ -69,7 +69,7 @@ class Folder:
         unfinished.replace(self._settings)
 
     def remembered_port(self, name: str) -> int:
-        """Returns the port of the last start if it is still free, else a new one, which is remembered."""
+        """Return the port of the last start if it is still free, else a new one, which is remembered."""
         path = self.run / f"{name}.port"
         remembered = _number_in(path)
         if remembered is not None and is_free("127.0.0.1", remembered):
@@ -85,7 +85,7 @@ def data_folder(path: Path | None) -> Folder:
 
 @contextlib.contextmanager
 def hold(folder: Folder) -> Iterator[int]:
-    """Holds the data folder for this process; yields the lock's descriptor.
+    """Hold the data folder for this process; yields the lock's descriptor.
 
     The guard of `deploy.supervisor` inherits it, so the folder stays taken until the children of a killed
     `up` are gone: then this waits. Raises ConfigError while the holder lives.

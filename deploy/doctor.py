@@ -26,8 +26,8 @@ from shared.logs import configure_logging
 from shared.models import Stage
 from shared.storage.blobs import MODEL_KEY, Blobs, probe_key
 
-DEADLINE_S = 10.0
-MODEL_DEADLINE_S = 180.0  # imports torch and reads the weights
+DEADLINE_SECONDS = 10.0
+MODEL_DEADLINE_SECONDS = 180.0  # imports torch and reads the weights
 DEFAULT_URL = "http://127.0.0.1:8000"
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "broken": "[red]broken[/]"}
 
@@ -49,7 +49,7 @@ class Finding:
 
 
 def examine(data_dir: Path | None, as_json: bool = False) -> bool:
-    """Prints the findings. False when something is broken."""
+    """Print the findings. False when something is broken."""
     settings, source, url = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     found = [] if data_dir or settings.model_fields_set & set(OWN_SETTINGS) else _answers(url)
@@ -57,9 +57,9 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
         source = f"none says where Redis and Chroma are: this is what {url} says of itself"
     direct = {"redis": _redis, "broker": _broker, "chroma": _chroma, "blobs": _blobs, "workers": _workers}
     checks: Sequence[Check] = found or [
-        *((subject, partial(check, settings), DEADLINE_S) for subject, check in direct.items()),
-        ("api", lambda: _api(url), DEADLINE_S),
-        ("model", lambda: _model(settings), MODEL_DEADLINE_S),
+        *((subject, partial(check, settings), DEADLINE_SECONDS) for subject, check in direct.items()),
+        ("api", lambda: _api(url), DEADLINE_SECONDS),
+        ("model", lambda: _model(settings), MODEL_DEADLINE_SECONDS),
     ]
     findings = [Finding("settings", "ok", source), *_run(checks)]
     healthy = all(finding.state != "broken" for finding in findings)
@@ -104,11 +104,11 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
 
 
 def _answers(url: str) -> list[Check]:
-    """Checks of what the server at `url` says of itself; none where no server of ours answers."""
-    from api.client import ApiError, Client  # noqa: PLC0415
+    """List checks of what the server at `url` says of itself; none where no server of ours answers."""
+    from image_search import ApiError, Client  # noqa: PLC0415
 
     try:
-        with Client(url, os.environ.get(PREFIX + "API_KEY"), timeout=DEADLINE_S, retries=0) as client:
+        with Client(url, os.environ.get(PREFIX + "API_KEY"), timeout=DEADLINE_SECONDS, retries=0) as client:
             ready = client.ready()
             system, refused = None, ""
             try:
@@ -134,11 +134,11 @@ def _answers(url: str) -> list[Check]:
         "api": lambda: Note(f"{url} answers{refused}") if refused else f"{url} answers",
         "model": said(ready.model, system and system.model, _described),
     }
-    return [(subject, check, DEADLINE_S) for subject, check in checks.items()]
+    return [(subject, check, DEADLINE_SECONDS) for subject, check in checks.items()]
 
 
 def _run(checks: Sequence[Check]) -> list[Finding]:
-    """Runs all checks at once, each within its seconds; a hung one is left behind in its thread."""
+    """Run all checks at once, each within its seconds; a hung one is left behind in its thread."""
     pending = [(subject, _in_thread(check), deadline_s) for subject, check, deadline_s in checks]
     return [_finding(subject, future, deadline_s) for subject, future, deadline_s in pending]
 
@@ -185,7 +185,7 @@ def _broker(settings: Settings) -> str:
     shown = _shown(settings.celery_broker_url)
     try:
         with make_celery(settings).connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=DEADLINE_S / 2)
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=DEADLINE_SECONDS / 2)
     except Exception:  # kombu's, redis' and the system's
         raise ConfigError(f"does not answer at {shown}: start it, or set {PREFIX}BROKER_URL") from None
     return shown
@@ -236,7 +236,7 @@ def _staffed(counts: Mapping[str, int]) -> str:
 
 
 def _api(url: str) -> str:
-    status = http_status(f"{url}/readyz", timeout_s=DEADLINE_S / 2)
+    status = http_status(f"{url}/readyz", timeout_s=DEADLINE_SECONDS / 2)
     if status is None:
         return Note(f"does not answer at {url}: start `image-search api`, or set {PREFIX}URL to where it is")
     if status != 200:

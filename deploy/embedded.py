@@ -23,7 +23,7 @@ from shared.errors import ConfigError
 from shared.logs import configure_logging
 from shared.models import Stage
 
-MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
+MAX_SOCKET_PATH_BYTES = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
 OWN_SETTINGS = (
     "redis_url",
     "broker_url",
@@ -33,8 +33,8 @@ OWN_SETTINGS = (
     "chroma_token",
     "blob_url",
 )
-SERVICE_START_S = 120.0
-API_START_S = 600.0  # loads the model, perhaps from a slow disk
+SERVICE_START_SECONDS = 120.0
+API_START_SECONDS = 600.0  # loads the model, perhaps from a slow disk
 REDIS_GROUP, CHROMA_GROUP, ROLE_GROUP = 3, 2, 1  # ended from low to high
 WORKER_NICENESS = 5  # a third of the API's weight while both want the processor; alone, all of it
 INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer only makes them slower
@@ -43,7 +43,7 @@ INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer 
 def up(
     settings: Settings, folder: Folder, *, host: str, port: int, fetch_workers: int, encode_workers: int
 ) -> None:
-    """Runs the whole stack until SIGINT or SIGTERM. Raises ConfigError when it cannot start."""
+    """Run the whole stack until SIGINT or SIGTERM. Raises ConfigError when it cannot start."""
     configure_logging(settings)
     os.umask(0o077)  # of the children, too: what is made from now on is this user's alone
     folder.make_private()
@@ -84,7 +84,7 @@ def up(
                 _check_ledger(variables["REDIS_URL"])
                 for child in role_children(host, port, fetch_workers, encode_workers):
                     supervisor.start(child)
-                supervisor.wait_until(_search_works(f"{url}/readyz"), "the API", API_START_S)
+                supervisor.wait_until(_search_works(f"{url}/readyz"), "the API", API_START_SECONDS)
                 click.echo(f"ready: {url}  (Ctrl-C stops)")
                 supervisor.run()
             except KeyboardInterrupt:
@@ -120,18 +120,18 @@ def _start_services(supervisor: Supervisor, folder: Folder, redis_socket: Path, 
     supervisor.start(
         Child("redis", _redis_command(binary, folder.root / "redis", redis_socket), stop_group=REDIS_GROUP)
     )
-    supervisor.wait_until(lambda: redis_answers(redis_socket), "Redis", SERVICE_START_S)
+    supervisor.wait_until(lambda: redis_answers(redis_socket), "Redis", SERVICE_START_SECONDS)
     click.echo(f"redis ready ({binary})")
     command = [_chroma(), "run", "--path", str(folder.root / "chroma")]
     command += ["--host", "127.0.0.1", "--port", str(chroma_port)]
     supervisor.start(Child("chroma", command, stop_group=CHROMA_GROUP))
     heartbeat = f"http://127.0.0.1:{chroma_port}/api/v2/heartbeat"
-    supervisor.wait_until(lambda: http_status(heartbeat) == 200, "Chroma", SERVICE_START_S)
+    supervisor.wait_until(lambda: http_status(heartbeat) == 200, "Chroma", SERVICE_START_SECONDS)
     click.echo(f"chroma ready (127.0.0.1:{chroma_port})")
 
 
 def _search_works(readyz: str) -> Callable[[], bool]:
-    """Returns what asks whether it does, and says, once each, what is the matter with the model."""
+    """Return what asks whether it does, and says, once each, what is the matter with the model."""
     told = set()
 
     def works() -> bool:
@@ -233,7 +233,7 @@ def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
 def _redis_socket(folder: Folder) -> Iterator[Path]:
     """A path that a Unix socket and a URL can hold: in the data folder, else in a private temporary one."""
     path = folder.run / "redis.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH and re.fullmatch(r"[\w./+-]+", str(path), re.ASCII):
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(path), re.ASCII):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="image-search-") as short:

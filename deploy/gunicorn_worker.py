@@ -24,10 +24,10 @@ from api.http.concurrency import QUICK_BYTES
 from api.http.problems import problem
 from api.http.security_headers import DATA_POLICY, HEADERS
 
-REQUEST_S = 10.0  # for a request's head and, up to QUICK_BYTES, its body to arrive
-RECEIVE_S, SEND_S = 60, 30  # without a byte from, or to, a client that a thread waits for
-DRAIN_S = 0.05  # for what a view left of a body
-LINGER_S = 2.0  # for a client to read the last answer and to close its side
+REQUEST_SECONDS = 10.0  # for a request's head and, up to QUICK_BYTES, its body to arrive
+RECEIVE_SECONDS, SEND_SECONDS = 60, 30  # without a byte from, or to, a client that a thread waits for
+DRAIN_SECONDS = 0.05  # for what a view left of a body
+LINGER_SECONDS = 2.0  # for a client to read the last answer and to close its side
 LINGER_BYTES = 2**20
 MAX_HEAD_BYTES = 64 * 2**10
 MAX_WAITING = 500  # connections; past that the one that waits longest is dropped
@@ -63,7 +63,7 @@ class Worker(ThreadWorker):
         except OSError:  # no descriptor is free
             self._drop_longest()
             return
-        for option, seconds in ((socket.SO_RCVTIMEO, RECEIVE_S), (socket.SO_SNDTIMEO, SEND_S)):
+        for option, seconds in ((socket.SO_RCVTIMEO, RECEIVE_SECONDS), (socket.SO_SNDTIMEO, SEND_SECONDS)):
             client.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
         self.nr_conns += 1
         if len(self._waiting) >= MAX_WAITING:
@@ -89,27 +89,27 @@ class Worker(ThreadWorker):
     def murder_pending(self) -> None:
         """Called at least once a second."""
         # A server that stops waits for nobody who has not begun, and little for who has.
-        latest = time.monotonic() + (0 if self.alive else REQUEST_S - LINGER_S)
+        latest = time.monotonic() + (0 if self.alive else REQUEST_SECONDS - LINGER_SECONDS)
         for waiting in [one for one in self._waiting if one.until < latest or not (self.alive or one.data)]:
             if waiting.data and not waiting.lingers:
-                message = f"The request did not arrive within {REQUEST_S:g} s."
+                message = f"The request did not arrive within {REQUEST_SECONDS:g} s."
                 self._refuse(waiting, 408, "Request Timeout", message)
             else:
                 self._drop(waiting)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         parser: Any = conn.parser
-        return bool(keepalive and parser.finish_body(deadline=time.monotonic() + DRAIN_S))
+        return bool(keepalive and parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS))
 
     def _gather(self, conn: TConn, data: bytes = b"") -> None:
-        waiting = _Waiting(conn, time.monotonic() + REQUEST_S, bytearray(data))
+        waiting = _Waiting(conn, time.monotonic() + REQUEST_SECONDS, bytearray(data))
         self._watch(waiting, self._receive)
         if data:
             self._look(waiting)
 
     def _linger(self, conn: TConn) -> None:
-        """Closes without cutting off what the client has yet to read."""
-        waiting = _Waiting(conn, time.monotonic() + LINGER_S, bytearray(), lingers=True)
+        """Close without cutting off what the client has yet to read."""
+        waiting = _Waiting(conn, time.monotonic() + LINGER_SECONDS, bytearray(), lingers=True)
         try:
             conn.sock.shutdown(socket.SHUT_WR)
             self._watch(waiting, self._ignore)

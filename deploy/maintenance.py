@@ -23,7 +23,7 @@ _MEANINGS = {
 
 
 def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
-    """Prints what differs. Whether nothing does."""
+    """Print what differs. Whether nothing does."""
     faults = recovery.verify(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
@@ -35,7 +35,7 @@ def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> boo
 
 
 def rebuild(data_dir: Path | None, collection: str, as_json: bool = False) -> None:
-    """Makes the collection anew and prints what was wrong with the one before."""
+    """Make the collection anew and prints what was wrong with the one before."""
     faults = recovery.rebuild(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))

@@ -33,7 +33,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def check_port_free(host: str, port: int) -> None:
-    """Raises ConfigError in one line, which gunicorn would only do after seconds of retries."""
+    """Raise ConfigError in one line, which gunicorn would only do after seconds of retries."""
     if not is_free(host, port):
         raise ConfigError(
             f"cannot listen on {host}:{port}: the port is taken or the address is not this machine's"

@@ -22,7 +22,7 @@ from shared.storage.blobs import Blobs
 if TYPE_CHECKING:
     from api.encoding.encoder_loader import LoadEncoder
 
-GRACE_S = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
+GRACE_SECONDS = 8  # for open requests at SIGTERM: within Docker's 10 s, and `up`'s
 
 
 class Server(BaseApplication):
@@ -54,7 +54,7 @@ class Server(BaseApplication):
 
 
 def serve(settings: Settings, host: str, port: int, threads: int, processes: int = 1) -> None:
-    """Serves until SIGINT or SIGTERM, with `threads` in each of `processes`.
+    """Serve until SIGINT or SIGTERM, with `threads` in each of `processes`.
 
     Raises ConfigError for an address that may not or cannot be used.
     """
@@ -66,7 +66,7 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
         "worker_class": "deploy.gunicorn_worker.Worker",
         "threads": threads,
         "timeout": 60,
-        "graceful_timeout": GRACE_S,
+        "graceful_timeout": GRACE_SECONDS,
         "keepalive": 5,
         "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are nobody's to send
         "secure_scheme_headers": {},

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from shared.errors import ConfigError
 
-POLL_S = 0.1
-STOP_S = 10.0  # of the 15 s that `up` may take to end; the rest is for the groups after the first
-LAST_STOP_S = 2.0
-BACKOFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-STEADY_S = 60.0  # a child that lived this long starts again at the first backoff
+POLL_SECONDS = 0.1
+STOP_SECONDS = 10.0  # of the 15 s that `up` may take to end; the rest is for the groups after the first
+LAST_STOP_SECONDS = 2.0
+BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_SECONDS = 60.0  # a child that lived this long starts again at the first backoff
 START_TRIES = 3
 MAX_LOG_BYTES = 20 * 2**20
 _PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ class Supervisor:
         self._guard: subprocess.Popen[bytes] | None = None
 
     def open(self, keep_fds: Sequence[int] = ()) -> None:
-        """Kills what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
+        """Kill what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
         kill_groups(self._run_file)
         self._logs.mkdir(exist_ok=True)
         self._guard = subprocess.Popen(
@@ -95,7 +95,7 @@ class Supervisor:
         self._spawn(child)
 
     def wait_until(self, ready: Callable[[], bool], name: str, timeout_s: float) -> None:
-        """Supervises until `ready()`.
+        """Supervise until `ready()`.
 
         Raises ConfigError for a child that keeps dying or after `timeout_s`, KeyboardInterrupt on a signal.
         """
@@ -109,16 +109,16 @@ class Supervisor:
                     raise ConfigError(f"{child.name} does not start: {self._last_line(child)}")
             if time.monotonic() > deadline:
                 raise ConfigError(f"{name} was not ready within {timeout_s:.0f} s; see {self._logs}")
-            time.sleep(POLL_S)
+            time.sleep(POLL_SECONDS)
 
     def run(self) -> None:
-        """Supervises until SIGINT, SIGTERM or SIGHUP."""
+        """Supervise until SIGINT, SIGTERM or SIGHUP."""
         while not self.stopping:
             self.tick()
-            time.sleep(POLL_S)
+            time.sleep(POLL_SECONDS)
 
     def tick(self) -> None:
-        """Starts again what died and is due, and keeps the logs small."""
+        """Start again what died and is due, and keeps the logs small."""
         now = time.monotonic()
         for child in self.children:
             self._bound_log(child)
@@ -130,8 +130,8 @@ class Supervisor:
                 self._spawn(child)
 
     def stop(self) -> None:
-        """Ends every child, group by group: SIGTERM, then SIGKILL; a second Ctrl-C skips the waiting."""
-        patience = STOP_S
+        """End every child, group by group: SIGTERM, then SIGKILL; a second Ctrl-C skips the waiting."""
+        patience = STOP_SECONDS
         for group in sorted({child.stop_group for child in self.children}):
             members = [child for child in self.children if child.stop_group == group]
             for child in members:
@@ -139,14 +139,14 @@ class Supervisor:
             deadline = time.monotonic() + patience
             hurry = self._signals + 1
             while any(c.running for c in members) and time.monotonic() < deadline and self._signals < hurry:
-                time.sleep(POLL_S / 2)
+                time.sleep(POLL_SECONDS / 2)
                 for child in self.children:
                     self._bound_log(child)
             for child in members:
                 self._signal(child, signal.SIGKILL)
                 if child.process is not None:
                     child.process.wait()
-            patience = LAST_STOP_S
+            patience = LAST_STOP_SECONDS
         self.children.clear()
         self._record()
         if self._guard is not None and self._guard.stdin is not None:
@@ -174,9 +174,9 @@ class Supervisor:
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None  # noqa: S101 - the caller looked
         self._signal(child, signal.SIGKILL)
-        if now - child.started_at > STEADY_S:
+        if now - child.started_at > STEADY_SECONDS:
             child.failures = 0
-        wait_s = BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
+        wait_s = BACKOFF_SECONDS[min(child.failures, len(BACKOFF_SECONDS) - 1)]
         child.failures += 1
         child.due_at = now + wait_s
         self._say(
@@ -204,7 +204,7 @@ class Supervisor:
         return self._logs / f"{child.name}.log"
 
     def _bound_log(self, child: Child) -> None:
-        """Copies the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
+        """Copy the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
         path = self._log(child)
         with contextlib.suppress(OSError):  # a full disk, say, on which emptying helps most
             if (size := path.stat().st_size) <= MAX_LOG_BYTES:
@@ -224,7 +224,7 @@ class Supervisor:
 
 
 def kill_groups(run_file: Path) -> None:
-    """Kills the process groups that `run_file` names, unless the id now belongs to another process."""
+    """Kill the process groups that `run_file` names, unless the id now belongs to another process."""
     try:
         entries = json.loads(run_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -279,7 +279,7 @@ def _give_way(pid: int, niceness: int) -> None:
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
         except BlockingIOError:  # the kernel lets an ordinary user do it ten times a second
-            time.sleep(POLL_S)
+            time.sleep(POLL_SECONDS)
         except OSError:  # no autogroups here, or the child has ended
             return
         else:

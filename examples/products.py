@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from api.client import Client
+from image_search import Client
 
 PRODUCTS = Path(sys.argv[1] if len(sys.argv) > 1 else "products.csv")
 NEAREST = PRODUCTS.with_name("nearest.csv")

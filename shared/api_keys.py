@@ -1,4 +1,4 @@
-"""The stored API keys.
+"""The stored API keys: making, listing, revoking and recognising them.
 
 A key reads `isk_<id>_<secret>`; its secret is 256 random bits, so one SHA-256 of the whole key is as good as
 any slow hash. Stored is `keys/<id>.json` in the blob store, which holds the hash and never the key.
@@ -32,7 +32,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """`created_at` in seconds since the epoch; `hash` the SHA-256 of the key, in hex."""
+    """A stored key: `hash` is the SHA-256 of the whole key, in hex.
+
+    `created_at` is in seconds since the epoch.
+    """
 
     id: str
     name: str
@@ -45,7 +48,10 @@ class ApiKey:
 
 
 def create_key(blobs: Blobs, name: str, scopes: Iterable[str]) -> str:
-    """Stores a new key and returns it; it cannot be had again. Raises InvalidRequest for an unknown scope."""
+    """Store a new key and return it, the only time that it is shown.
+
+    Raises InvalidRequest for an unknown scope or none.
+    """
     chosen = sorted(set(scopes))
     if unknown := [scope for scope in chosen if scope not in SCOPES]:
         fault: FieldError = {"pointer": "/scopes", "message": f"{unknown[0]} is not a scope"}
@@ -60,12 +66,12 @@ def create_key(blobs: Blobs, name: str, scopes: Iterable[str]) -> str:
 
 
 def list_keys(blobs: Blobs) -> list[ApiKey]:
-    """All keys, oldest first."""
+    """Return all keys, oldest first."""
     return sorted(read_keys(blobs).values(), key=lambda key: key.created_at)
 
 
 def revoke_key(blobs: Blobs, key_id: str) -> None:
-    """Servers forget the key within 10 s. Raises NotFound."""
+    """Delete a key, which servers forget within 10 s. Raises NotFound."""
     if not re.fullmatch(r"[0-9a-f]{12}", key_id) or not blobs.exists(api_key_key(key_id)):
         raise NotFound(f"There is no key {key_id}.")
     blobs.delete(api_key_key(key_id))
@@ -90,14 +96,14 @@ def read_keys(blobs: Blobs) -> dict[str, ApiKey]:
 
 
 def find_key(keys: Mapping[str, ApiKey], plain: str) -> ApiKey | None:
-    """Look up the stored key of what a caller gave as his."""
+    """Return the stored key that `plain`, what a caller sent, is; None for any other text."""
     match = _KEY.fullmatch(plain)
     key = keys.get(match[1]) if match else None
     return key if key and hmac.compare_digest(key.hash, _digest(plain)) else None
 
 
 def check_bind(host: str, blobs: Blobs) -> None:
-    """Raises ConfigError when `host` can be reached from elsewhere although no key exists."""
+    """Raise ConfigError when other machines can reach `host` although no key exists."""
     if not is_loopback(host) and not list_keys(blobs):
         raise ConfigError(
             f"No API key exists, so {host or 'every address'} will not be served: create a key with "

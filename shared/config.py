@@ -18,7 +18,7 @@ NO_RATE_LIMIT = "off"
 
 
 class Settings(BaseSettings):
-    """One field a variable `IMAGE_SEARCH_<NAME>`; the environment wins over `.env`."""
+    """All settings, one field per variable `IMAGE_SEARCH_<NAME>`; the environment wins over `.env`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -78,13 +78,13 @@ class Settings(BaseSettings):
 
     @cached_property
     def celery_broker_url(self) -> str:
-        """The broker in Celery's spelling: redis-py says `unix://`, kombu `redis+socket://`."""
+        """The broker's URL as Celery spells it: `redis+socket://` where redis-py says `unix://`."""
         url = self.broker_url or self.redis_url
         return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
 
 def load_settings() -> Settings:
-    """Settings from the environment and `.env`.
+    """Read the settings from the environment and `.env`.
 
     Raises ConfigError, in one line that names the variable, for an unknown or malformed one.
     """

@@ -56,9 +56,9 @@ class FieldError(TypedDict):
 
 
 class ImageSearchError(Exception):
-    """Base of the tree. `detail` is a sentence for the user: it never holds internals or secrets.
+    """The base of the tree. `detail` is a sentence for the user: it never holds internals or secrets.
 
-    `errors` points to the places of the request that are at fault, where it is the request's.
+    `errors` names the fields of the request that are at fault, where the request is.
     """
 
     code: str = "internal"
@@ -72,12 +72,12 @@ class ImageSearchError(Exception):
         self.detail = detail
 
     def at(self, pointer: str) -> Self:
-        """The same error, pointing to the one place in the request (RFC 6901) that is at fault."""
+        """Return this error, pointing to the field of the request (an RFC 6901 pointer) that is at fault."""
         self.errors = [{"pointer": pointer, "message": self.detail}]
         return self
 
     def bare(self) -> Self:
-        """The same error without the frames that it came through, which keep a file and its pixels."""
+        """Return this error without traceback and causes, whose frames keep a file and its pixels in memory."""
         self.__traceback__ = self.__context__ = self.__cause__ = None
         return self
 
@@ -88,7 +88,7 @@ class ConfigError(ImageSearchError):
 
 
 class ModelUnavailable(ConfigError):
-    """A checkpoint cannot be used; `passing`: the same may succeed later, without a change of its files."""
+    """A checkpoint that cannot be used; `passing` where trying again may succeed with its files unchanged."""
 
     code = "model_unavailable"
     title = "Model unavailable"
@@ -207,7 +207,7 @@ class UnsupportedMediaType(ImageSearchError):
 
 
 class RateLimited(ImageSearchError):
-    """This caller asks too often; it may go on after `retry_after_s` seconds."""
+    """The caller asks too often, and may go on after `retry_after_s` seconds."""
 
     code = "rate_limited"
     status = 429
@@ -228,7 +228,7 @@ class TooManyJobs(RateLimited):
 
 
 class Unavailable(ImageSearchError):
-    """A dependency does not answer; the same request may succeed after `retry_after_s` seconds."""
+    """A dependency that does not answer; the same request may succeed after `retry_after_s` seconds."""
 
     code = "unavailable"
     status = 503
@@ -253,7 +253,10 @@ class IndexUnavailable(Unavailable):
 
 
 class IndexRefused(IndexUnavailable):
-    """An outage, or the fault of what it was sent, its `size` for one: whether other writes succeed tells."""
+    """A write that Chroma refused, for its `size` or another reason.
+
+    Either the write is at fault or Chroma is out of order: Collection.prove_writable tells which.
+    """
 
     def __init__(self, detail: str, *, size: bool = False) -> None:
         super().__init__(detail)
@@ -271,7 +274,7 @@ class ModelNotReady(Unavailable):
 
 
 class NewerFormat(Unavailable):
-    """What is stored can be read once this installation is updated; until then nothing fails for good."""
+    """Stored data that only a newer version can read; nothing fails for good until the update."""
 
     code = "newer_format"
     title = "Stored by a newer version"
@@ -279,7 +282,7 @@ class NewerFormat(Unavailable):
 
 
 class HostBusy(ImageSearchError):
-    """The host may be asked again in `wait_s` seconds. No picture fails for it."""
+    """A foreign host whose rate is used up for `wait_s` seconds. No item fails for it."""
 
     code = "host_busy"
     title = "Host busy"

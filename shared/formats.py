@@ -1,7 +1,7 @@
-"""The format of what is stored: an older one is read, a newer one is refused.
+"""The format number of everything that is stored: an older one is read, a newer one is refused.
 
-Whatever is stored says its format under FIELD; what says nothing is of format 1, from before there were any.
-Format 1 is written so that versions from before can read it, too.
+It stands under FIELD; data without the field are of format 1. Format 1 is written without it, so that
+versions from before there were formats can read it.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ FIELD = "format"
 
 
 def check_format(found: Any, known: int, what: str) -> None:
-    """Raises NewerFormat when `found`, a number or None, is above `known`, the latest that can be read."""
+    """Raise NewerFormat when `found`, a stored format (None is 1), is above `known`, the latest we read."""
     if int(found or 1) > known:
         raise NewerFormat(
             f"{what} was written by a newer version of image-search (format {found}, this one reads up to "

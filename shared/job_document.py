@@ -7,7 +7,7 @@ from shared.rfc3339 import rfc3339
 
 
 def job_document(job: Job) -> JsonObject:
-    """The JSON object of `GET /v1/jobs/{id}`: `progress` is the finished share, in [0, 1]."""
+    """Return the JSON object of `GET /v1/jobs/{id}`; `progress` is the finished share, in [0, 1]."""
     still_open = job.counts[ItemState.PENDING] + job.counts[ItemState.FETCHED]
     return {
         "job_id": job.job_id,

@@ -1,4 +1,4 @@
-"""Structured logging, set up once a process."""
+"""Structured logging, set up once per process."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ def _redact(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Sends structlog's and the standard library's records to stderr, as lines for people or as JSON."""
+    """Send structlog's and the standard library's records to stderr, as lines for people or as JSON."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"

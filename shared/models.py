@@ -1,4 +1,4 @@
-"""The nouns of the project. No I/O here."""
+"""The data types that every package uses. No I/O here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metadata = dict[str, MetadataValue]
 
 
 class Stage(StrEnum):
-    """Where a chunk is on its road; also the name of the queue its message travels in."""
+    """A stage of the pipeline; also the name of the queue for its messages."""
 
     FETCH = "fetch"
     ENCODE = "encode"
@@ -31,7 +31,7 @@ class Stage(StrEnum):
 
 
 class ItemState(StrEnum):
-    """`pending` and `fetched` are open, the others terminal."""
+    """The state of an item: `pending` and `fetched` are open, the others terminal."""
 
     PENDING = "pending"
     FETCHED = "fetched"
@@ -46,7 +46,7 @@ ITEM_STATES = tuple(ItemState)
 
 
 class JobKind(StrEnum):
-    """What a job does with its items; docs/moves.md says which stages each kind goes through."""
+    """What a job does with its items; docs/transfers.md says which stages each kind goes through."""
 
     INGEST = "ingest"
     EXPORT = "export"
@@ -69,12 +69,12 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture that a job was asked for: a `url` to fetch or an `upload` (a blob's key).
+    """One image that a job was asked for: a `url` to fetch, or an `upload` (a blob's key).
 
-    `source` is what is kept and shown of where it comes from: a URL without its credentials, which only `url`
-    has. `error` is "code: detail" when the request already showed that it cannot be had. `key` is the user's
-    own name for the item, at most MAX_KEY characters. With `skip_near` the picture is left out where it is a
-    near-duplicate.
+    `source` says where it comes from, as it is kept and shown: of a URL, without the credentials, which stay
+    in `url`. `error` is "code: detail" where the request already showed that the image cannot be had. `key`
+    is the user's own name for the item, of at most MAX_KEY characters. `skip_near` leaves the image out where
+    it is a near-duplicate.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What became of one item: an `image_id`, or a `code` (errors.ITEM_CODES) and `detail`."""
+    """What became of one item: an `image_id`, or a `code` (one of errors.ITEM_CODES) and `detail`."""
 
     index: int
     source: str
@@ -103,10 +103,10 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A reference to up to CHUNK_SIZE consecutive items of a job, the unit that travels the queues.
+    """A reference to up to CHUNK_SIZE consecutive items of a job: what one message of a queue carries.
 
-    `number` counts chunks from 0; `generation` grows with each retry of the job; `attempt` counts from 0
-    how often the chunk's transient failures were put back to be fetched again.
+    `number` counts the job's chunks from 0, `generation` its retries; `attempt` counts from 0 how often the
+    chunk's transient failures were put back to be fetched again.
     """
 
     job_id: str
@@ -128,10 +128,10 @@ class Chunk:
 class Claim:
     """A worker's lease on a chunk at one stage.
 
-    `token` names this delivery, `deliveries` counts from 1 how often the chunk was claimed at this stage,
-    `payload` is the blob that the stage before left for this one ("" for fetch), `version` the job's, to
-    which an item's index is added for the item's own; `kind` and `options` are the job's; `arrived` is when
-    the chunk came to the stage, on this process's monotonic clock.
+    `token` names this delivery; `deliveries` counts from 1 how often the chunk was claimed at this stage.
+    `payload` is the key of the blob that the stage before wrote ("" for fetch). `version` is the job's: an
+    item's own is that plus its index. `kind` and `options` are the job's. `arrived` is when the chunk came to
+    the stage, on this process's monotonic clock.
     """
 
     chunk: Chunk
@@ -159,7 +159,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its status shows it. Times are seconds since the epoch, `counts` sums to `total`."""
+    """A job as its status shows it. Times are seconds since the epoch; `counts` sums to `total`."""
 
     job_id: str
     status: JobStatus
@@ -182,12 +182,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
+    """One image of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
 
-    `keys` are the users' names that point at it, oldest first.
-    `tags`, best first, and `nsfw`, in [0, 1], are tagging.py's; `colors`, most area first, and `phash`, 16
-    hexadecimal digits, are colors_and_hash.py's. What was ingested before there were these has none of them;
-    None is also what earlier versions stored and no answer can say (RANGES).
+    `keys` are the user's names for it, oldest first. shared/embedding/tagging.py makes `tags`, best first,
+    and `nsfw`, in [0, 1]; shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16
+    hexadecimal digits. They are None or empty where an earlier version, without them, ingested the image, or
+    stored a value outside RANGES.
     """
 
     id: str
@@ -210,7 +210,7 @@ class Image:
 
 
 def in_range(name: str, value: float) -> bool:
-    """Tell whether a number can be the value of this field of an Image; NaN never can."""
+    """Return whether a number can be the value of this field of an Image; NaN never can."""
     least, most = RANGES[name]
     return least <= value <= most
 
@@ -225,7 +225,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A logical collection and the model it is bound to."""
+    """A collection and the model that it is bound to."""
 
     name: str
     count: int

@@ -13,7 +13,7 @@ def rfc3339(seconds: float) -> str:
 
 
 def parse_rfc3339(text: str) -> float | None:
-    """Read a date, or a date and time; None for anything else."""
+    """Return the seconds since the epoch of a date, or a date and time; None for anything else."""
     found = _DATE_TIME.fullmatch(text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The only place that chooses implementations."""
+"""The one module that chooses the implementations of blob store, ledger, index and broker."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,10 @@ from shared.tasks import Dispatcher, make_celery
 
 @dataclass(frozen=True)
 class Services:
-    """Everything a role talks to. Nothing connects before its first use, so all may be down at start."""
+    """The clients that a role works with.
+
+    None connects before its first use, so all servers may be down at start.
+    """
 
     settings: Settings
     blobs: Blobs
@@ -26,7 +29,10 @@ class Services:
 
 
 def build_services(settings: Settings, listens_at: str | None = None) -> Services:
-    """With `listens_at`, the URL at which the process itself serves."""
+    """Make the clients that the settings name.
+
+    `listens_at` is the URL at which this process itself serves.
+    """
     celery = make_celery(settings)
     ledger = Ledger(
         settings.redis_url,

@@ -14,8 +14,8 @@ from shared.models import Chunk, Stage
 
 TASK_NAMES = {stage: f"image_search.{stage}" for stage in Stage}
 # Both beside the time that a chunk's downloads may take.
-TIME_LIMIT_S = 900  # a task that runs longer is killed, and its chunk given to another
-VISIBILITY_TIMEOUT_S = 3600  # above TIME_LIMIT_S; a dead worker's chunk comes back by its lease long before
+TIME_LIMIT_SECONDS = 900  # a task that runs longer is killed, and its chunk given to another
+VISIBILITY_TIMEOUT_SECONDS = 3600  # above TIME_LIMIT_SECONDS; a dead worker's lease is over long before
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("image_search", broker=settings.celery_broker_url)
     rounds = math.ceil(settings.chunk_size / settings.fetch_concurrency)
     downloads = math.ceil(rounds * settings.fetch_timeout_s)
-    visibility_timeout = VISIBILITY_TIMEOUT_S + downloads
+    visibility_timeout = VISIBILITY_TIMEOUT_SECONDS + downloads
     transport = {
         "visibility_timeout": visibility_timeout,
         "socket_timeout": 30,
@@ -38,7 +38,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_time_limit=TIME_LIMIT_S + downloads,
+        task_time_limit=TIME_LIMIT_SECONDS + downloads,
         task_routes={name: {"queue": str(stage)} for stage, name in TASK_NAMES.items()},
         task_default_queue=str(Stage.FETCH),
         task_create_missing_queues=True,
@@ -61,17 +61,18 @@ def make_celery(settings: Settings) -> Celery:
 
 
 class Dispatcher:
-    """Puts chunks' messages into the broker. A message is one chunk reference, nothing else."""
+    """The sender of chunks' messages to the broker. A message is one chunk reference, nothing else."""
 
     def __init__(self, celery: Celery, ledger: Ledger) -> None:
         self._celery = celery
         self._ledger = ledger
 
     def send(self, stage: Stage, chunk: Chunk) -> None:
-        """Raises BrokerUnavailable; the ledger's sweeper repeats what was not sent.
+        """Send a chunk's message to the queue of `stage`. Raises BrokerUnavailable.
 
-        A writer at work needs no waking: one task drains what hundreds of messages would ask for, which would
-        pile up in the broker for as long as a job lasts.
+        The sweeper then sends it again. While the index writer is at work none is sent to it: one task drains
+        what hundreds of messages would ask for, and they would pile up in the broker for as long as a job
+        lasts.
         """
         if stage is Stage.INDEX and self._ledger.writer.is_held():
             return
@@ -81,14 +82,20 @@ class Dispatcher:
             raise BrokerUnavailable("The message broker does not answer.") from error
 
     def wake_writer(self) -> None:
-        """Lets the index writer look for ready chunks. Trouble is logged: the sweeper wakes it too."""
+        """Ask the index writer to look for ready chunks.
+
+        A failure is only logged: the sweeper wakes it too.
+        """
         try:
             self._celery.send_task(TASK_NAMES[Stage.INDEX], args=[""], queue=str(Stage.INDEX))
         except (KombuError, CeleryError, OSError) as error:
             log.warning("writer_not_woken", reason=str(error))
 
     def pump(self) -> None:
-        """Enqueues every chunk that may be fetched now. Trouble is logged: the sweeper comes by again."""
+        """Send the messages of all chunks that may be fetched now.
+
+        A failure is only logged: the sweeper repeats it.
+        """
         try:
             for chunk in self._ledger.dispatch():
                 self.send(Stage.FETCH, chunk)

@@ -17,7 +17,7 @@ METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
 class Kind(Enum):
-    """What a field holds, so which values and operators make sense for it."""
+    """What a field holds, and so which values and operators a filter on it may have."""
 
     TEXT = auto()
     TEXTS = auto()
@@ -46,12 +46,12 @@ RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
 
 def pointer(*parts: object) -> str:
-    """An RFC 6901 pointer."""
+    """Return the RFC 6901 pointer with these parts."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1")[:200] for part in parts)
 
 
 def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[FieldError]:
-    """What breaks the contract's rules for metadata, each under a pointer below `prefix`."""
+    """Yield what breaks the contract's rules for metadata, each fault with a pointer below `prefix`."""
     if len(metadata) > MAX_METADATA:
         message = f"has {len(metadata)} values; at most {MAX_METADATA} are allowed"
         yield {"pointer": pointer(*prefix), "message": message}
@@ -70,12 +70,12 @@ def metadata_faults(metadata: dict[str, Any], *prefix: object) -> Iterator[Field
 
 
 def listed(metadata: Mapping[str, Any]) -> int:
-    """Count the members of all lists."""
+    """Return how many members all lists of `metadata` have together."""
     return sum(len(value) for value in metadata.values() if isinstance(value, list))
 
 
 def json_bytes(value: object) -> int:
-    """Count the bytes of a value as compact JSON in UTF-8."""
+    """Return the length in bytes of a value as compact JSON in UTF-8."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode("utf-8", "surrogatepass"))
 
@@ -102,7 +102,7 @@ def _value_fault(value: object) -> str | None:
 
 
 def is_unicode(text: str) -> bool:
-    """False with a lone surrogate, which JSON can say and UTF-8, so Chroma, cannot."""
+    """Return False for text with a lone surrogate, which JSON can carry but UTF-8, and so Chroma, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

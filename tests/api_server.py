@@ -12,7 +12,7 @@ from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
 from tests.stack import ROOT, eventually
 
-START_S = 90.0
+START_SECONDS = 90.0
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def api_server(
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            eventually(lambda: http_status(f"{url}{path}") == 200, START_S)
+            eventually(lambda: http_status(f"{url}{path}") == 200, START_SECONDS)
             yield url, process.pid
         finally:
             process.terminate()

@@ -17,7 +17,7 @@ import httpx
 
 from deploy.ports import is_free
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_SECONDS = 60.0
 # A hundred ports of this process alone, below those that the system gives out: Chroma takes a second to bind
 # its own, and another test process that was given the same one meanwhile would use this one's server.
 _ports = cycle(range(first := 10_000 + os.getpid() % 200 * 100, first + 100))
@@ -87,7 +87,7 @@ class ChromaServer:
 
     def _wait(self) -> None:
         assert self._process is not None
-        until = time.monotonic() + START_TIMEOUT_S
+        until = time.monotonic() + START_TIMEOUT_SECONDS
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while time.monotonic() < until:
                 if self._process.poll() is not None:
@@ -97,4 +97,4 @@ class ChromaServer:
                         return
                 time.sleep(0.05)
         self.kill()
-        raise TimeoutError(f"chroma did not answer within {START_TIMEOUT_S} s")
+        raise TimeoutError(f"chroma did not answer within {START_TIMEOUT_SECONDS} s")

@@ -15,13 +15,13 @@ from tests.stack import ROOT, Stack
 # What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
 TOGETHER = {
     "tests/browser/": "starter",
-    "tests/integration/test_words.py": "starter",
+    "tests/integration/test_starter_search.py": "starter",
     "tests/integration/test_api_fuzz.py": "stack",
     "tests/integration/test_client.py": "stack",
-    "tests/integration/test_neighbour.py": "stack",
+    "tests/integration/test_other_users.py": "stack",
     "tests/integration/test_own_services.py": "stack",
     "tests/integration/test_query.py": "stack",
-    "tests/integration/test_road.py": "stack",
+    "tests/integration/test_pipeline.py": "stack",
     "tests/integration/test_embedded.py": "small_chunks",
     "tests/integration/test_keys.py": "small_chunks",
     "tests/integration/test_scale_out.py": "small_chunks",

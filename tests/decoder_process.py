@@ -31,7 +31,7 @@ from shared.imaging.preprocess import Preprocess
 ROOT = Path(__file__).parent.parent
 NEVER = frozenset({"wrong", "died", "timeout"})
 CLIP = Preprocess(224, (224, 224), Image.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1 / 255)
-START_S = 60.0
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class DecoderProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-            assert self._answer(self._child, START_S), "the decoder process does not start"
+            assert self._answer(self._child, START_SECONDS), "the decoder process does not start"
         return self._child
 
     def _answer(self, child: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:

@@ -24,7 +24,7 @@ from shared.models import Stage
 from shared.tasks import make_celery
 
 ROOT = Path(__file__).parent.parent
-START_S = 120.0
+START_SECONDS = 120.0
 ROLES = ("redis", "chroma", "api", "fetch", "encode", "index", "sweep")
 
 
@@ -72,7 +72,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{port}"
         self.process = self.spawn("--port", str(port), *self._workers)
         try:
-            eventually(lambda: http_status(f"{self.url}/readyz") == 200 or not self.alive, START_S)
+            eventually(lambda: http_status(f"{self.url}/readyz") == 200 or not self.alive, START_SECONDS)
             assert self.alive, "up has ended"
         except AssertionError:
             self.stop()

@@ -66,9 +66,9 @@ def test_no_test_is_mentioned_in_another_way() -> None:
         ("tried at most {} times", callbacks.CALLBACK_TRIES),
         ("emptied at {} MiB", supervisor.MAX_LOG_BYTES / 2**20),
         ("ends after {} minutes", events.STREAM_SECONDS / 60),
-        ("come after {} s is answered 408", gunicorn_worker.REQUEST_S),
-        ("nothing comes for {} s", gunicorn_worker.RECEIVE_S),
-        ("a thread for up to {} s", gunicorn_worker.SEND_S),
+        ("come after {} s is answered 408", gunicorn_worker.REQUEST_SECONDS),
+        ("nothing comes for {} s", gunicorn_worker.RECEIVE_SECONDS),
+        ("a thread for up to {} s", gunicorn_worker.SEND_SECONDS),
     ],
 )
 def test_a_number_is_the_code_s(said: str, number: float) -> None:

@@ -17,8 +17,8 @@ from shared.embedding.checkpoints import resolve_auto, resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
-from shared.ledger.ledger import CHUNK_LEASE_S
-from shared.ledger.workers import WORKER_SEEN_S
+from shared.ledger.ledger import CHUNK_LEASE_SECONDS
+from shared.ledger.workers import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
@@ -26,7 +26,7 @@ from shared.tasks import TASK_NAMES, make_celery
 from worker.celery_request import AcknowledgedRequest
 from worker.encoders import EncoderClock, Encoders
 from worker.pipelines import handler_of, store_of
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back, wait_for_model
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 
@@ -51,7 +51,7 @@ class Process:
             self.services.index.warn_of_foreign(main.name, main.fingerprint)
 
     def deliver(self, stage: Stage, ref: str) -> None:
-        """Handles one message. A chunk that cannot be finished now is given back, never lost."""
+        """Handle one message. A chunk that cannot be finished now is given back, never lost."""
         if stage is Stage.INDEX:
             index.drain(self.services, store_of)
             return
@@ -59,7 +59,7 @@ class Process:
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
-        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_S), giving_back(ledger, [claim]):
+        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS), releasing(ledger, [claim]):
             self._handle(claim)
         self.services.dispatcher.pump()
 
@@ -109,14 +109,14 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
 
 def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
-    """Lets Celery log as all roles do, and each pool process `start`."""
+    """Let Celery log as all roles do, and each pool process `start`."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def configure(**_: Any) -> None:
         configure_logging(settings)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
-    def keep_heap_shared(**_: Any) -> None:
+    def limit_arenas(**_: Any) -> None:
         # A full collection in a pool process marks every object that it inherited, and so copies their pages.
         gc.unfreeze()
         gc.collect()
@@ -132,7 +132,7 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
 
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
-    """Runs a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
+    """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     app = make_worker(settings, [Stage(queue) for queue in queues])
     with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
         build_services(settings).ledger.ping()
@@ -155,7 +155,7 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> N
 
 
 def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> None:
-    """Tells the ledger every few seconds that this worker is there, from its ready to its shutdown."""
+    """Tell the ledger every few seconds that this worker is there, from its ready to its shutdown."""
     stopped = threading.Event()
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
 
@@ -164,7 +164,7 @@ def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> 
         while True:
             try:
                 ledger.workers.heartbeat(worker_id, socket.gethostname(), queues, slots)
-                if stopped.wait(WORKER_SEEN_S / 4):
+                if stopped.wait(WORKER_SEEN_SECONDS / 4):
                     ledger.workers.forget(worker_id)
                     return
             except Unavailable:

@@ -62,7 +62,7 @@ PIPELINES = {
 
 
 def handler_of(claim: Claim) -> Handler:
-    """Returns who handles a claim. Raises LookupError where its kind of job does nothing at its stage."""
+    """Return who handles a claim. Raises LookupError where its kind of job does nothing at its stage."""
     pipeline = PIPELINES[claim.kind]
     at_stage = pipeline.fetch if claim.stage is Stage.FETCH else pipeline.encode
     handler = pipeline.final if claim.payload == FINAL else at_stage
@@ -72,7 +72,7 @@ def handler_of(claim: Claim) -> Handler:
 
 
 def store_of(kind: JobKind) -> Store:
-    """Returns what writes vectors of this kind of job. Raises LookupError where it brings none."""
+    """Return what writes vectors of this kind of job. Raises LookupError where it brings none."""
     store = PIPELINES[kind].index
     if store is None:
         raise LookupError(f"Jobs of kind {kind} bring nothing to the index.")

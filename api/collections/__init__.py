@@ -1,1 +1,1 @@
-"""Collections: making, deleting, transfers. Imports `context`, `http`, `images`, `jobs`, `models`."""
+"""Collections: making, deleting, transfers. Imports `context`, `http`, `images`, `jobs`."""

@@ -4,47 +4,49 @@ from flask import Response, jsonify, make_response, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from api.collections.answers import collection_answer
+from api.collections.requests import CollectionPath, CollectionRequest
 from api.context import encoder, services
 from api.http.auth import requires
 from api.images.edits import remove_collection
-from api.models.collections import CollectionIn, CollectionOut, CollectionPath, CollectionsOut
+from image_search import models
 
 blueprint = APIBlueprint(
     "collections", __name__, abp_tags=[Tag(name="collections", description="Collections of pictures")]
 )
 
 
-@blueprint.get("/v1/collections", summary="List collections", responses={200: CollectionsOut})
+@blueprint.get("/v1/collections", summary="List collections", responses={200: models.CollectionList})
 @requires("search")
 def list_collections() -> Response:
     """Every collection with its number of pictures and its model, by name."""
-    found = [CollectionOut.of(info) for info in services().index.collections()]
-    return jsonify(CollectionsOut(collections=found).model_dump())
+    found = [collection_answer(info) for info in services().index.collections()]
+    return jsonify(models.CollectionList(collections=found).model_dump())
 
 
-@blueprint.post("/v1/collections", summary="Create a collection", responses={201: CollectionOut})
+@blueprint.post("/v1/collections", summary="Create a collection", responses={201: models.Collection})
 @requires("ingest")
-def create_collection(body: CollectionIn) -> Response:
-    """Creates an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
+def create_collection(body: CollectionRequest) -> Response:
+    """Create an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
     model = encoder()
     collection = services().index.create(
         body.name, model=model.name, fingerprint=model.fingerprint, dimension=model.dimension
     )
-    response = make_response(jsonify(CollectionOut.of(collection.info).model_dump()), 201)
+    response = make_response(jsonify(collection_answer(collection.info).model_dump()), 201)
     response.headers["Location"] = url_for("collections.get_collection", name=body.name)
     return response
 
 
-@blueprint.get("/v1/collections/<name>", summary="A collection", responses={200: CollectionOut})
+@blueprint.get("/v1/collections/<name>", summary="A collection", responses={200: models.Collection})
 @requires("search")
 def get_collection(path: CollectionPath) -> Response:
     """One collection."""
-    return jsonify(CollectionOut.of(services().index.collection(path.name).info).model_dump())
+    return jsonify(collection_answer(services().index.collection(path.name).info).model_dump())
 
 
 @blueprint.delete("/v1/collections/<name>", summary="Delete a collection", responses={204: None})
 @requires("admin")
 def delete_collection(path: CollectionPath) -> tuple[str, int]:
-    """Deletes a collection with its pictures. Jobs that are still running into it make it anew."""
+    """Delete a collection with its pictures. Jobs that are still running into it make it anew."""
     remove_collection(services(), path.name)
     return "", 204

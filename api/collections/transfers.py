@@ -13,15 +13,17 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
+from api.collections.requests import CollectionPath
 from api.context import encoder, services
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import parse
 from api.http.request_body import Body
+from api.http.request_models import BodyModel, QueryModel
+from api.jobs.answers import job_answer
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
-from api.models.base import BodyModel, QueryModel
-from api.models.collections import CollectionPath
-from api.models.jobs import JobHeaders, JobOut, JobPath
+from api.jobs.requests import JobHeaders, JobPath
+from image_search import models
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
@@ -40,7 +42,7 @@ from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
 from shared.storage import parquet
 from shared.storage.blobs import export_prefix, rows_key, upload_key
-from shared.storage.parquet import Header, MovedPicture, Source
+from shared.storage.parquet import FileColumn, Header, Source
 
 PARQUET = "application/vnd.apache.parquet"
 # Items a chunk: a part of an export, and what an import hands to the writer at once.
@@ -48,13 +50,13 @@ CHUNK_ROWS = 1024
 _READ_BYTES = 256 * 1024
 
 blueprint = APIBlueprint(
-    "moves", __name__, abp_tags=[Tag(name="moves", description="Collections as files, and back")]
+    "transfers", __name__, abp_tags=[Tag(name="transfers", description="Collections as files, and back")]
 )
 
 
 class ExportIn(BodyModel):
-    include: list[MovedPicture] = Field(
-        [], max_length=len(parquet.MOVED_PICTURES), description="WebP files to export with each picture"
+    include: list[FileColumn] = Field(
+        [], max_length=len(parquet.FILE_COLUMNS), description="WebP files to export with each picture"
     )
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
 
@@ -77,7 +79,7 @@ class ImportQuery(QueryModel):
 
 
 def _accepted_response(example: dict[str, Any]) -> dict[str, Any]:
-    content = component(blueprint, JobOut)
+    content = component(blueprint, models.Job)
     return {
         "description": "The job; follow it at its `Location`.",
         "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
@@ -190,7 +192,7 @@ def _stream(parts: Services, job_id: str) -> Iterator[bytes]:
 
 
 def _finished_export(parts: Services, job_id: str) -> Job:
-    """Raises JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
+    """Raise JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
     job = parts.ledger.get(job_id)
     if job.kind is not JobKind.EXPORT:
         raise NotFound(f"Job {job_id} is no export, but an {job.kind}.")
@@ -254,7 +256,7 @@ def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str, int]:
 def _import(
     parts: Services, options: Options, job_id: str, keys: list[str], content: str, *, uploaded: int = 0
 ) -> Job:
-    """Checks the files and starts the job; `content` is what tells this request from another."""
+    """Check the files and starts the job; `content` is what tells this request from another."""
     counts: list[tuple[str, int]] = []
     for key in keys:
         with parts.blobs.open_read(key) as file:
@@ -288,7 +290,7 @@ def _opened(file: IO[bytes]) -> Source:
 
 
 def _check_model(parts: Services, collection: str, header: Header) -> None:
-    """Raises ModelMismatch unless this server's model wrote the file and may write the collection."""
+    """Raise ModelMismatch unless this server's model wrote the file and may write the collection."""
     ours = encoder()
     if header.fingerprint != ours.fingerprint or header.dimension != ours.dimension:
         other = f"other weights named {ours.name}" if header.model == ours.name else ours.name
@@ -342,14 +344,14 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
 
 def _started(parts: Services, options: Options, digest: str, collection: Collection, **job: Any) -> Response:
-    """Answers with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
+    """Answer with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
     items = (Item(source=image_id) for image_id in collection.ids())
     job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
     return _accepted(parts.ledger.get(job_id))
 
 
 def _make_room(parts: Services, name: str, fingerprint: str) -> None:
-    """Lets what is staged of another model go, of a reindex that was given up."""
+    """Let what is staged of another model go, of a reindex that was given up."""
     try:
         parts.index.staged(name, fingerprint)
     except CollectionNotFound:
@@ -371,4 +373,4 @@ def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
 
 def _accepted(job: Job) -> Response:
     headers = {"Location": url_for("jobs.get_job", job_id=job.job_id)}
-    return Response(JobOut.of(job).model_dump_json(), 202, headers, mimetype="application/json")
+    return Response(job_answer(job).model_dump_json(), 202, headers, mimetype="application/json")

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from shared.index.collection import Collection
 
-LEAST_PICTURES = 30
+MIN_IMAGES = 30
 _SAMPLE = 400
-_MOST_COLLECTIONS = 64
-_COUNT_TTL_S = 10.0
+_MAX_COLLECTIONS = 64
+_COUNT_TTL_SECONDS = 10.0
 _GROWTH = 1.5
-_SMALLEST_TAIL = 1e-17  # all that a float can tell from 1
+_MIN_TAIL = 1e-17  # all that a float can tell from 1
 _NORMAL = NormalDist()
 
 Vector = NDArray[np.float32]
@@ -59,7 +59,7 @@ class Calibration:
         """The least score of that confidence: the inverse of `confidence`, -inf for 0."""
         if confidence <= 0:
             return -math.inf
-        tail = max(-math.expm1(math.log(confidence) / self.count), _SMALLEST_TAIL)
+        tail = max(-math.expm1(math.log(confidence) / self.count), _MIN_TAIL)
         return self.mean - _NORMAL.inv_cdf(tail) * self.deviation
 
 
@@ -82,9 +82,9 @@ class Backgrounds:
         self._lock = threading.Lock()
 
     def calibrate(self, query: Vector, collection: Collection) -> Calibration | None:
-        """None for a collection of fewer than LEAST_PICTURES. Raises as Collection's methods do."""
+        """None for a collection of fewer than MIN_PICTURES. Raises as Collection's methods do."""
         background = self._background(collection)
-        if min(background.count, len(background.sample)) < LEAST_PICTURES:
+        if min(background.count, len(background.sample)) < MIN_IMAGES:
             return None
         return Calibration.of(query, background.sample, background.count)
 
@@ -92,7 +92,7 @@ class Backgrounds:
         with self._lock:
             kept = self._kept.get(collection.physical)
         now = time.monotonic()
-        if kept is not None and now - kept.counted_at < _COUNT_TTL_S:
+        if kept is not None and now - kept.counted_at < _COUNT_TTL_SECONDS:
             return kept
         count = collection.count()
         if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
@@ -102,6 +102,6 @@ class Backgrounds:
         with self._lock:
             self._kept[collection.physical] = background
             self._kept.move_to_end(collection.physical)
-            while len(self._kept) > _MOST_COLLECTIONS:
+            while len(self._kept) > _MAX_COLLECTIONS:
                 self._kept.popitem(last=False)
         return background

@@ -37,7 +37,7 @@ class EncoderLoader:
         self._stopped.set()
 
     def get(self) -> Encoder:
-        """Raises ModelNotReady while it loads, Unavailable with the reason when the last attempt failed."""
+        """Raise ModelNotReady while it loads, Unavailable with the reason when the last attempt failed."""
         if self._encoder is not None:
             return self._encoder
         if self._failure is None:

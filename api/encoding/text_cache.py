@@ -1,6 +1,6 @@
 """Vectors of the texts asked for lately, so that a repeated query costs only the index.
 
-In this process and bounded: search must not need Redis. At most MOST texts, the least recently asked for go
+In this process, so that search does not need Redis. Of more than MAX_TEXTS the least recently asked for go
 first; 4,096 texts of 512 dimensions are 8 MB.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.embedding.encoder import Encoder
 
-MOST = 4_096
+MAX_TEXTS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class EncodedText:
 class TextCache:
     """Safe to share between threads. A text is kept under its model's fingerprint, so models never mix."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MAX_TEXTS) -> None:
         self._most = most
         self._kept: OrderedDict[tuple[str, str], EncodedText] = OrderedDict()
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class TextCache:
         self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, model: Encoder, text: str) -> EncodedText:
-        """Raises as Encoder.encode_texts does, and then keeps nothing."""
+        """Raise as Encoder.encode_texts does, and then keeps nothing."""
         key = (model.fingerprint, text)
         if found := self._find(key):
             return found

@@ -86,7 +86,7 @@ class KeyRing:
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
-    """Declares the scope that a view needs; `require_scopes` checks it before the request's body is read."""
+    """Declare the scope that a view needs; `require_scopes` checks it before the request's body is read."""
 
     def declare(view: View) -> View:
         view.__scope__ = scope  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ def scope_of(app: Flask, endpoint: str) -> str | None:
 
 
 def refuse_downloads(app: Flask) -> None:
-    """Refuses downloads and callbacks, whatever way they take here; with a key they are another service's."""
+    """Refuse downloads and callbacks, whatever way they take here; with a key they are another service's."""
 
     def check() -> None:
         if FETCH_HEADER in request.headers and not _given_key():
@@ -116,7 +116,7 @@ def refuse_downloads(app: Flask) -> None:
 
 
 def identify_callers(app: Flask, ring: KeyRing) -> None:
-    """Looks up who asks for what needs a scope; `require_scopes` decides."""
+    """Look up who asks for what needs a scope; `require_scopes` decides."""
 
     def identify() -> None:
         if request.endpoint is None or scope_of(current_app, request.endpoint) is None:
@@ -175,7 +175,7 @@ def _given_key() -> str | None:
 
 
 def _only_this_machine() -> None:
-    """Keeps out other machines, proxies for them, and web pages that make a browser here send requests."""
+    """Keep out other machines, proxies for them, and web pages that make a browser here send requests."""
     own, origin = request.host_url.rstrip("/"), request.headers.get("Origin")
     hosts = [request.remote_addr or "127.0.0.1", *map(_host_name, {own, own if origin is None else origin})]
     writes = request.method not in ("GET", "HEAD", "OPTIONS")

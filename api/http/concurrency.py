@@ -30,7 +30,7 @@ def install(app: Flask, threads: int | None = None) -> None:
 
 
 def limit_uploads(app: Flask) -> None:
-    """Lets in long bodies, and those of unknown length, only while there are slots."""
+    """Let in long bodies, and those of unknown length, only while there are slots."""
 
     def begin() -> None:
         # What a server may not have had as a whole before it gave the request a thread.
@@ -47,13 +47,13 @@ def limit_uploads(app: Flask) -> None:
 
 
 def hold_upload() -> None:
-    """Takes this request's slot, until its end, where it has none yet. Raises as `take` does."""
+    """Take this request's slot, until its end, where it has none yet. Raises as `take` does."""
     if "end_upload" not in g:
         g.end_upload = take("uploads and requests with pictures")
 
 
 def take(kind: Kind) -> Callable[[], None]:
-    """Takes a slot; returns what gives it back, once however often it is called.
+    """Take a slot; return what gives it back, once however often it is called.
 
     Raises Unavailable while all are taken.
     """
@@ -63,8 +63,8 @@ def take(kind: Kind) -> Callable[[], None]:
         raise Unavailable(f"{slots.counts[kind]} {kind} are open, the most at once: {_SHARES[kind][1]}.")
     held = Lock()
 
-    def give_back() -> None:
+    def release() -> None:
         if held.acquire(blocking=False):
             free.release()
 
-    return give_back
+    return release

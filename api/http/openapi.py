@@ -10,7 +10,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from api.http.problems import PROBLEM_JSON, refuse_invalid
-from api.models.base import Problem
+from image_search.models import Problem
 
 _REF = "#/components/schemas/{model}"
 _SECURITY_SCHEMES: dict[str, Any] = {
@@ -77,7 +77,11 @@ def _add_examples(schemas: dict[str, Any]) -> None:
         model = models.pop()
         models += model.__subclasses__()
         extra = model.model_config.get("json_schema_extra")
-        if model.__module__.startswith("api.") and model.__name__ in schemas and isinstance(extra, dict):
+        if (
+            model.__module__.split(".")[0] in ("api", "image_search")
+            and model.__name__ in schemas
+            and isinstance(extra, dict)
+        ):
             schemas[model.__name__] |= extra
 
 

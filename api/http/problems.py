@@ -16,13 +16,17 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from api.http.request_body import Body
-from api.models.jobs import MAX_ERRORS, MAX_ITEMS
+from api.http.request_models import MAX_ITEMS
+from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.validation import is_unicode, pointer
+from shared.version import VERSION
 
 PROBLEM_JSON = "application/problem+json"
 MAX_BODY_BYTES = 2**20  # where a view does not say otherwise
 MAX_FORM_PARTS = 16
+# By it a client knows whether the two understand each other: those of one major version do.
+VERSION_HEADER = "X-Image-Search-Version"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HTTP_CODES = {413: "request_too_large", 503: "unavailable"}
 _INTERNAL = "Something went wrong on the server; its log has the details under this X-Request-ID."
@@ -71,14 +75,14 @@ def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
 
 
 def refuse(detail: str, faults: Iterable[FieldError]) -> None:
-    """Raises InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
+    """Raise InvalidRequest with the first MAX_ERRORS of `faults`, if there is one."""
     shown = [fault for fault, _ in zip(faults, range(MAX_ERRORS), strict=False)]
     if shown:
         raise InvalidRequest(detail, shown)
 
 
 def parse(model: type[Model], document: object) -> Model:
-    """Raises InvalidRequest with pointers into `document`."""
+    """Raise InvalidRequest with pointers into `document`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -86,7 +90,7 @@ def parse(model: type[Model], document: object) -> Model:
 
 
 def load_json(text: str | bytes, what: str) -> Any:
-    """Parses JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
+    """Parse JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
@@ -139,7 +143,7 @@ class JSONProvider(DefaultJSONProvider):
 
 
 def install(app: Flask) -> None:
-    """Request ids, the limits of bodies, and every error as a problem."""
+    """Add request ids, the server's version, the limits of bodies, and every error as a problem."""
     app.request_class = Request
     app.json = JSONProvider(app)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=MAX_FORM_PARTS)
@@ -164,6 +168,7 @@ def _identify_request() -> None:
 
 def _name_request(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id") or str(uuid4())
+    response.headers[VERSION_HEADER] = VERSION
     return response
 
 

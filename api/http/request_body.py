@@ -56,7 +56,7 @@ class Body:
         return b"".join(iter(lambda: self.read(_MAX_READ), b""))
 
     def drain(self) -> None:
-        """Reads what the client still sends, within bounds, and drops it.
+        """Read what the client still sends, within bounds, and drops it.
 
         An answer before the end of the body would otherwise reach many clients as a connection reset.
         """

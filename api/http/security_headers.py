@@ -25,7 +25,7 @@ DATA_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-an
 
 
 def install(app: Flask) -> None:
-    """Adds the headers to every answer; a view's own win."""
+    """Add the headers to every answer; a view's own win."""
 
     def add(response: Response) -> Response:
         policy = PAGE_POLICY if response.mimetype == "text/html" else DATA_POLICY

@@ -1,1 +1,1 @@
-"""Images: reading, changing, deleting, near-duplicates. Imports `context`, `http`, `models` and `search`."""
+"""Images: reading, changing, deleting, near-duplicates. Imports `context`, `http` and `search`."""

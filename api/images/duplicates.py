@@ -13,9 +13,9 @@ from pydantic import Field
 
 from api.context import open_collection
 from api.http.auth import requires
-from api.models.base import CollectionName, QueryModel
-from api.models.duplicates import DuplicateGroup, DuplicateOut, DuplicatesOut
-from api.models.images import thumbnail_url
+from api.http.request_models import CollectionName, QueryModel
+from api.search.answers import thumbnail_url
+from image_search import models
 from shared.errors import InvalidRequest, Unavailable
 from shared.imaging.colors_and_hash import hash_bits
 from shared.index.collection import Collection
@@ -44,7 +44,7 @@ class DuplicatesQuery(QueryModel):
     cursor: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="`next_cursor` of the page before")
 
 
-@blueprint.get("/v1/duplicates", summary="Groups of near-duplicates", responses={200: DuplicatesOut})
+@blueprint.get("/v1/duplicates", summary="Groups of near-duplicates", responses={200: models.DuplicatePage})
 @requires("search")
 def get_duplicates(query: DuplicatesQuery) -> Response:
     """Pictures that are nearly the same: recompressed, resized, slightly trimmed or edited.
@@ -67,16 +67,16 @@ def get_duplicates(query: DuplicatesQuery) -> Response:
     return jsonify(answer.model_dump())
 
 
-def _answer(query: DuplicatesQuery) -> DuplicatesOut:
+def _answer(query: DuplicatesQuery) -> models.DuplicatePage:
     collection = open_collection(query.collection)
     if collection is None:
-        return DuplicatesOut(groups=[], total=0, compared=0, not_compared=0, next_cursor=None)
+        return models.DuplicatePage(groups=[], total=0, compared=0, not_compared=0, next_cursor=None)
     ids, hashes, bare = _hashes(collection)
     found = _groups(collection, ids, hashes, query)
     later = [group for group in found if query.cursor is None or group[0] > query.cursor]
     page = later[: query.limit]
     shown = (_group_out(collection, query.collection, group) for group in page)
-    return DuplicatesOut(
+    return models.DuplicatePage(
         groups=[group for group in shown if group is not None],
         total=len(found),
         compared=len(ids),
@@ -107,7 +107,7 @@ def _groups(
     return sorted(sorted(ids[place] for place in group) for group in found)
 
 
-def _group_out(collection: Collection, name: str, group: list[str]) -> DuplicateGroup | None:
+def _group_out(collection: Collection, name: str, group: list[str]) -> models.DuplicateGroup | None:
     """None where all but one was deleted meanwhile."""
     images = [image for image in _images(collection, group) if image.phash is not None]
     if len(images) < 2:
@@ -119,7 +119,7 @@ def _group_out(collection: Collection, name: str, group: list[str]) -> Duplicate
     scores = (vectors @ vectors[0] / norms / norms[0]).clip(-1, 1)
     bits = hash_bits([image.phash or "" for image in images])
     members = [
-        DuplicateOut(
+        models.Duplicate(
             id=image.id,
             score=round(float(score), 6),
             distance=int(distance),
@@ -133,7 +133,7 @@ def _group_out(collection: Collection, name: str, group: list[str]) -> Duplicate
         for image, score, distance in zip(images, scores, np.bitwise_count(bits ^ bits[0]), strict=True)
     ]
     members.sort(key=lambda one: (one.id != keeper.id, -one.score, one.id))
-    return DuplicateGroup(keeper=keeper.id, count=len(members), images=members[:MAX_SHOWN])
+    return models.DuplicateGroup(keeper=keeper.id, count=len(members), images=members[:MAX_SHOWN])
 
 
 def _images(collection: Collection, ids: list[str]) -> Iterator[Image]:

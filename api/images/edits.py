@@ -10,17 +10,17 @@ from shared.models import Image, Metadata, MetadataValue
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import (
-    PICTURE_KINDS,
+    FILE_KINDS,
     collection_prefix,
-    discarded_prefix,
+    file_key,
     log_prefix,
-    picture_key,
+    trash_prefix,
 )
-from shared.storage.trash import delete_discarded, discard
+from shared.storage.trash import delete_from_trash, discard
 
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
-    """Removes a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
+    """Remove a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
     collection = services.index.collection(name)
     collection.get(image_id)  # so that one which is not there waits for nobody
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
@@ -32,12 +32,12 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
         services.ledger.writer.record_removal(name, image_id, version)
         batch.save(check)
-        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
-        delete_discarded(services.ledger, services.blobs, name, image_id)
+        services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
+        delete_from_trash(services.ledger, services.blobs, name, image_id)
 
 
 def remove_key(services: Services, name: str, key: str) -> bool:
-    """Removes a key, and its picture unless another key or an item without one has brought that too.
+    """Remove a key, and its picture unless another key or an item without one has brought that too.
 
     Returns whether the key pointed at a picture. If it did not, items of jobs that were made before, and are
     still on their way, do not bring it back either. Raises CollectionNotFound.
@@ -61,7 +61,7 @@ def change_metadata(
     metadata: Mapping[str, MetadataValue | None],
     accept: Callable[[Metadata, Metadata], None],
 ) -> Image:
-    """Merges `metadata` into a picture's, where None takes a name away (RFC 7396); returns the picture.
+    """Merge `metadata` into a picture's, where None takes a name away (RFC 7396); return the picture.
 
     Nothing is written if `accept`, which gets the metadata before and after, raises. What an item of a job
     made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
@@ -90,11 +90,11 @@ def change_metadata(
 
 
 def remove_collection(services: Services, name: str) -> None:
-    """Removes a collection, its pictures and its vector log. Raises CollectionNotFound."""
+    """Remove a collection, its pictures and its vector log. Raises CollectionNotFound."""
     services.index.collection(name)
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         services.ledger.writer.record_removal(name, "*", services.ledger.writer.new_version())
         check()
         services.index.delete(name)
-    for prefix in (log_prefix, collection_prefix, discarded_prefix):
+    for prefix in (log_prefix, collection_prefix, trash_prefix):
         services.blobs.delete_prefix(prefix(name))

@@ -12,24 +12,18 @@ from werkzeug.exceptions import BadRequest
 from api.context import open_collection, services
 from api.http.auth import requires
 from api.http.problems import load_json, refuse
+from api.images.answers import image_answer
 from api.images.edits import change_metadata, remove_image, remove_key
-from api.models.images import (
-    CollectionQuery,
-    EmbeddingOut,
-    ImageOut,
-    ImagePatch,
-    ImagePath,
-    ImagesOut,
-    ImagesQuery,
-    KeyQuery,
-)
-from api.models.search import Result, SimilarQuery, SimilarResponse
+from api.images.requests import CollectionQuery, ImagePatch, ImagePath, ImagesQuery, KeyQuery
+from api.search.answers import hit_answer
 from api.search.nsfw_filter import visible
+from api.search.requests import SimilarQuery
+from image_search import models
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.collection import Collection, no_image
 from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
-from shared.storage.blobs import PictureKind, picture_key
+from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
 blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
@@ -43,18 +37,20 @@ _RENDITION = {
 _UNCHANGED = {"description": "The `If-None-Match` still holds."}
 
 
-@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: ImageOut})
+@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: models.Image})
 @requires("search")
 def get_image(path: ImagePath, query: CollectionQuery) -> Response:
     """What is known of a picture."""
     image = _collection(query.collection, path.image_id).get(path.image_id)
-    return jsonify(ImageOut.of(image, query.collection).model_dump())
+    return jsonify(image_answer(image, query.collection).model_dump())
 
 
-@blueprint.patch("/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: ImageOut})
+@blueprint.patch(
+    "/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: models.Image}
+)
 @requires("ingest")
 def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
-    """Merges `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
+    """Merge `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
     name away, names that are not mentioned stay. The rules for metadata are those of ingestion. Items of jobs
     that were made before do not undo it, whenever they are worked on; later ones merge into it. It lasts as
     long as the picture.
@@ -65,7 +61,7 @@ def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Re
     refuse("The metadata is malformed.", chain(metadata_faults(given, "metadata"), names))
     _collection(name, path.image_id)
     changed = change_metadata(services(), name, path.image_id, body.metadata, _refuse_too_much)
-    return jsonify(ImageOut.of(changed, name).model_dump())
+    return jsonify(image_answer(changed, name).model_dump())
 
 
 def _refuse_too_much(before: Metadata, after: Metadata) -> None:
@@ -77,13 +73,13 @@ def _refuse_too_much(before: Metadata, after: Metadata) -> None:
 @blueprint.delete("/v1/images/<image_id>", summary="Delete a picture", responses={204: None})
 @requires("ingest")
 def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
-    """Removes the picture, its keys and its files; a new job that ingests its bytes brings it back."""
+    """Remove the picture, its keys and its files; a new job that ingests its bytes brings it back."""
     _collection(query.collection, path.image_id)
     remove_image(services(), query.collection, path.image_id)
     return "", 204
 
 
-@blueprint.get("/v1/images", summary="List pictures", responses={200: ImagesOut})
+@blueprint.get("/v1/images", summary="List pictures", responses={200: models.ImagePage})
 @requires("search")
 def list_images(query: ImagesQuery) -> Response:
     """Pictures in the order of their ids, page by page, with `filters` those that match.
@@ -103,8 +99,8 @@ def list_images(query: ImagesQuery) -> Response:
         found = collection.page(query.cursor or "", query.limit + 1, visible(where))
     page = found[: query.limit]
     return jsonify(
-        ImagesOut(
-            images=[ImageOut.of(image, query.collection) for image in page],
+        models.ImagePage(
+            images=[image_answer(image, query.collection) for image in page],
             next_cursor=page[-1].id if len(found) > query.limit else None,
         ).model_dump()
     )
@@ -113,7 +109,7 @@ def list_images(query: ImagesQuery) -> Response:
 @blueprint.delete("/v1/images", summary="Delete the picture of a key", responses={204: None})
 @requires("ingest")
 def delete_key(query: KeyQuery) -> tuple[str, int]:
-    """Removes the key; its picture goes too, unless another key or an item without one has brought it.
+    """Remove the key; its picture goes too, unless another key or an item without one has brought it.
 
     Items under this key of jobs that were made before do not bring it back, whenever they are worked on:
     also where the answer is 404, since the key pointed at nothing yet.
@@ -156,11 +152,11 @@ def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
     return found
 
 
-def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
+def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
     if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
         return None
     try:
-        data = services().blobs.get(picture_key(collection, image_id, kind))
+        data = services().blobs.get(file_key(collection, image_id, kind))
     except KeyError:
         return None
     is_webp = kind == "thumbnail" or data.startswith(b"RIFF")
@@ -173,7 +169,9 @@ def _kept(collection: str, image_id: str, kind: PictureKind) -> Response | None:
     return response
 
 
-@blueprint.get("/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: SimilarResponse})
+@blueprint.get(
+    "/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: models.SimilarResult}
+)
 @requires("search")
 def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
     """Its nearest neighbours, best first, without itself and, with `NSFW_MAX` set, what is above that."""
@@ -186,16 +184,18 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
         min_score=query.min_score,
         exclude=path.image_id,
     )
-    return jsonify(results=[Result.of(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
+    return jsonify(results=[hit_answer(hit, query.collection).model_dump(exclude_none=True) for hit in hits])
 
 
-@blueprint.get("/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: EmbeddingOut})
+@blueprint.get(
+    "/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: models.Embedding}
+)
 @requires("search")
 def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:
     """The unit vector that the index holds, and its statistics."""
     vector = _collection(query.collection, path.image_id).vector(path.image_id)
     return jsonify(
-        EmbeddingOut(
+        models.Embedding(
             vector=vector.tolist(),
             dimension=len(vector),
             norm=float(np.linalg.norm(vector)),
@@ -218,7 +218,7 @@ def _where(filters: str | None) -> Where | None:
 
 
 def _collection(name: str, image_id: str) -> Collection:
-    """Raises CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
+    """Raise CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
     collection = open_collection(name)
     if collection is None:
         raise no_image(image_id)

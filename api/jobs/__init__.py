@@ -1,1 +1,1 @@
-"""Jobs: reading what is to be ingested, status, items, events. Imports `context`, `http` and `models`."""
+"""Jobs: reading what is to be ingested, status, items, events. Imports `context` and `http`."""

@@ -58,7 +58,7 @@ def archive_kind(head: bytes) -> ArchiveKind | None:
 def read_archive(
     file: IO[bytes], kind: ArchiveKind, limits: ArchiveLimits
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Yields (display name, bytes) of each entry, in the archive's order; None for one over `entry_bytes`.
+    """Yield (display name, bytes) of each entry, in the archive's order; None for one over `entry_bytes`.
 
     `file` is seekable and at its end. Raises InvalidRequest for a broken, encrypted or suspicious archive,
     RequestTooLarge for one with too many entries or too many bytes.
@@ -234,7 +234,7 @@ def _hidden(name: str) -> bool:
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Turns what zipfile, tarfile and gzip raise on damaged input into InvalidRequest."""
+    """Turn what zipfile, tarfile and gzip raise on damaged input into InvalidRequest."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, ValueError) as error:

@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from flask import Response
 
 from api.http import concurrency
-from api.models.jobs import JobOut
+from api.jobs.answers import job_answer
 from shared.errors import JobNotFound, Unavailable
 from shared.ledger.ledger import Ledger
 from shared.models import Job
@@ -20,11 +20,11 @@ RECONNECT_MS = 2000
 def respond(ledger: Ledger, job_id: str) -> Response:
     """The stream of a job's changes. Raises JobNotFound, and Unavailable when too many streams are open."""
     ledger.get(job_id)
-    give_back = concurrency.take("event streams")
+    release = concurrency.take("event streams")
     response = Response(_events(ledger, job_id), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     # Not the generator's business: one that is closed before its first step never runs its `finally`.
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     return response
 
 
@@ -52,4 +52,4 @@ def _events(ledger: Ledger, job_id: str) -> Iterator[str]:
 
 
 def _event(name: str, job: Job) -> str:
-    return f"event: {name}\ndata: {JobOut.of(job).model_dump_json()}\n\n"
+    return f"event: {name}\ndata: {job_answer(job).model_dump_json()}\n\n"

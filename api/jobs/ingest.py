@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from api.http import auth
 from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
-from api.models.jobs import MAX_ERRORS, ItemIn, JobIn
+from api.jobs.requests import ItemRequest, JobRequest
+from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
-from shared.ledger.patience import persistently
+from shared.ledger.retrying import retry_while_unavailable
 from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
@@ -27,10 +28,10 @@ from shared.validation import MAX_SOURCE, metadata_faults
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
-CALLBACK_CHECK_S = 2.0  # a name server that hangs does not hold a thread for longer
-LEDGER_PATIENCE_S = 30.0  # a long upload should not be lost to a restart
+CALLBACK_CHECK_SECONDS = 2.0  # a name server that hangs does not hold a thread for longer
+LEDGER_RETRY_SECONDS = 30.0  # a long upload should not be lost to a restart
 SHOWN_CHARS = 200
-_ITEM = TypeAdapter(ItemIn)
+_ITEM = TypeAdapter(ItemRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
 ) -> Options:
-    """Raises InvalidRequest for a malformed option, or a callback that must not be called."""
+    """Raise InvalidRequest for a malformed option, or a callback that must not be called."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -64,7 +65,7 @@ def check_options(
         )
     if callback_url is not None:
         try:
-            services.downloader.check(callback_url, CALLBACK_CHECK_S)
+            services.downloader.check(callback_url, CALLBACK_CHECK_SECONDS)
         except ItemError as error:
             fault: FieldError = {"pointer": "/callback_url", "message": error.detail}
             raise InvalidRequest(
@@ -81,12 +82,12 @@ def check_options(
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     """A job of a JSON body's items; returns its id. `defaults` hold where the body does not say."""
     try:
-        request = JobIn.model_validate_json(data)
+        request = JobRequest.model_validate_json(data)
     except ValidationError as error:
         raise InvalidRequest("The body does not describe a job.", field_errors(error)) from None
     if (request.items is None) == (request.urls is None):
         raise InvalidRequest("The body must have exactly one of `items` and `urls`.")
-    given = [ItemIn.model_construct(url=url) for url in request.urls] if request.urls else request.items
+    given = [ItemRequest.model_construct(url=url) for url in request.urls] if request.urls else request.items
     if not given:
         name = "items" if request.urls is None else "urls"
         fault: FieldError = {"pointer": f"/{name}", "message": "must have at least one item"}
@@ -127,7 +128,7 @@ def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None =
     return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 
-def _content(item: ItemIn) -> list[Any]:
+def _content(item: ItemRequest) -> list[Any]:
     return [item.url, item.metadata or {}, *([] if item.key is None else [item.key])]
 
 
@@ -151,7 +152,7 @@ def launch(
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
 ) -> str:
-    """Writes the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
+    """Write the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
 
     Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
     Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
@@ -188,7 +189,7 @@ def launch(
 
 
 def discard(services: Services, job_id: str, *, after: BaseException | None = None) -> None:
-    """Deletes the files of a job that was never made.
+    """Delete the files of a job that was never made.
 
     After an Unavailable they stay: the job may have been made although the answer did not arrive.
     """
@@ -227,11 +228,11 @@ class _GrowingJob:
             self.commit()
 
     def commit(self) -> None:
-        """Hands what was added so far to the workers."""
+        """Hand what was added so far to the workers."""
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
-            persistently(self._extend, LEDGER_PATIENCE_S)
+            retry_while_unavailable(self._extend, LEDGER_RETRY_SECONDS)
         else:
             owner = self._services.ledger.create(
                 self.job_id,
@@ -258,7 +259,9 @@ class _GrowingJob:
             self.commit()
         if self.started:
             ledger = self._services.ledger
-            persistently(lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_PATIENCE_S)
+            retry_while_unavailable(
+                lambda: ledger.close(self.job_id, truncated=truncated), LEDGER_RETRY_SECONDS
+            )
             self._services.dispatcher.pump()
 
     def _extend(self) -> None:
@@ -304,7 +307,7 @@ def ingest_lines(services: Services, options: Options, body: Body, media_type: s
 
 
 def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
-    """Adds the body's lines to the job; returns whether something of it was not read."""
+    """Add the body's lines to the job; return whether something of it was not read."""
     faults: list[FieldError] = []
     for number, line in enumerate(read_lines(body), 1):
         if job.over:

@@ -13,9 +13,9 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from api.http.problems import field_errors, refuse
 from api.http.request_body import Body
+from api.http.request_models import MAX_ITEMS, Key
 from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
-from api.models.jobs import MAX_ITEMS, Key
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
 from shared.models import Item

@@ -13,21 +13,11 @@ from api.http.auth import requires
 from api.http.openapi import component
 from api.http.request_body import Body
 from api.jobs import events
+from api.jobs.answers import item_answer, job_answer
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
 from api.jobs.multipart import ingest_multipart
-from api.models.jobs import (
-    ItemOut,
-    ItemsOut,
-    ItemsQuery,
-    JobFormIn,
-    JobHeaders,
-    JobIn,
-    JobOut,
-    JobPath,
-    JobQuery,
-    JobsOut,
-    JobsQuery,
-)
+from api.jobs.requests import ItemsQuery, JobForm, JobHeaders, JobPath, JobQuery, JobRequest, JobsQuery
+from image_search import models
 from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.models import ItemState, Job
 from shared.services import Services
@@ -41,12 +31,12 @@ _BODY = {
     "required": True,
     "description": "Exactly one of the forms. A streamed body takes its options from the query string.",
     "content": {
-        "application/json": component(blueprint, JobIn),
+        "application/json": component(blueprint, JobRequest),
         "application/x-ndjson": {
             "schema": {"type": "string", "description": "one item object (`url`, `key`, `metadata`) a line"}
         },
         "text/plain": {"schema": {"type": "string", "description": "one URL a line"}},
-        "multipart/form-data": component(blueprint, JobFormIn),
+        "multipart/form-data": component(blueprint, JobForm),
     },
 }
 _EVENT = {
@@ -57,14 +47,14 @@ _EVENT = {
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "contentSchema": component(blueprint, JobOut)["schema"],
+            "contentSchema": component(blueprint, models.Job)["schema"],
         },
     },
 }
 _ACCEPTED = {
     "description": "The job was made, or the one that this Idempotency-Key made before.",
     "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
-    "content": {"application/json": component(blueprint, JobOut)},
+    "content": {"application/json": component(blueprint, models.Job)},
 }
 
 
@@ -76,7 +66,7 @@ _ACCEPTED = {
 )
 @requires("ingest")
 def create_job(query: JobQuery, header: JobHeaders) -> Response:
-    """Takes URLs or files and answers at once with a job that brings them into a collection.
+    """Take URLs or files and answers at once with a job that brings them into a collection.
 
     JSON: at most 100,000 items and 64 MiB. A stream of lines (NDJSON or plain text): at most 5,000,000, read
     as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
@@ -114,38 +104,38 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
     return ingest_multipart(parts, options, body, request.mimetype_params)
 
 
-@blueprint.get("/v1/jobs", summary="List jobs", responses={200: JobsOut})
+@blueprint.get("/v1/jobs", summary="List jobs", responses={200: models.JobPage})
 @requires("ingest")
 def list_jobs(query: JobsQuery) -> Response:
     """Jobs, newest first."""
     jobs, next_cursor = services().ledger.list_jobs(query.status, query.cursor, query.limit)
-    return _json(JobsOut(jobs=[JobOut.of(job) for job in jobs], next_cursor=next_cursor))
+    return _json(models.JobPage(jobs=[job_answer(job) for job in jobs], next_cursor=next_cursor))
 
 
-@blueprint.get("/v1/jobs/<job_id>", summary="A job's status", responses={200: JobOut})
+@blueprint.get("/v1/jobs/<job_id>", summary="A job's status", responses={200: models.Job})
 @requires("ingest")
 def get_job(path: JobPath) -> Response:
     """How far a job is, and its first 20 errors."""
-    return _json(JobOut.of(services().ledger.get(path.job_id)))
+    return _json(job_answer(services().ledger.get(path.job_id)))
 
 
-@blueprint.delete("/v1/jobs/<job_id>", summary="Cancel a job", responses={200: JobOut})
+@blueprint.delete("/v1/jobs/<job_id>", summary="Cancel a job", responses={200: models.Job})
 @requires("ingest")
 def cancel_job(path: JobPath) -> Response:
     """What is not yet indexed becomes `cancelled`. 409 for a job that has finished."""
-    return _json(JobOut.of(services().ledger.cancel(path.job_id)))
+    return _json(job_answer(services().ledger.cancel(path.job_id)))
 
 
 @blueprint.post("/v1/jobs/<job_id>/retry", summary="Retry a job's failed items", responses={202: _ACCEPTED})
 @requires("ingest")
 def retry_job(path: JobPath) -> Response:
-    """Takes the failed items once more, in the same job. 409 while it is running or when none failed."""
+    """Take the failed items once more, in the same job. 409 while it is running or when none failed."""
     job = services().ledger.retry(path.job_id)
     services().dispatcher.pump()
     return _accepted(job)
 
 
-@blueprint.get("/v1/jobs/<job_id>/items", summary="A job's items", responses={200: ItemsOut})
+@blueprint.get("/v1/jobs/<job_id>/items", summary="A job's items", responses={200: models.ItemPage})
 @requires("ingest")
 def list_items(path: JobPath, query: ItemsQuery) -> Response:
     """Every item with what became of it, in order; `status` leaves only those in that state."""
@@ -154,14 +144,14 @@ def list_items(path: JobPath, query: ItemsQuery) -> Response:
     start = int(query.cursor or 0)
     rows, next_start = parts.ledger.items(path.job_id, query.status, start, query.limit)
     return _json(
-        ItemsOut(
+        models.ItemPage(
             items=_describe(parts, job, rows), next_cursor=None if next_start is None else str(next_start)
         )
     )
 
 
-def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> list[ItemOut]:
-    described: list[ItemOut] = []
+def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> list[models.Item]:
+    described: list[models.Item] = []
     # A page of failed items may be spread over the whole job: read only the manifest files that it touches.
     for _, group in groupby(rows, key=lambda row: row[0] // SEGMENT_ITEMS):
         segment = list(group)
@@ -172,7 +162,7 @@ def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> l
             raise JobNotFound(f"The items of job {job.job_id!r} are gone; finished jobs expire.") from None
         results = read_results(parts.blobs, job.job_id, job.chunk_size, start, stop)
         described += [
-            ItemOut.of(index, state, items[index - start].source, results.get(index))
+            item_answer(index, state, items[index - start].source, results.get(index))
             for index, state in segment
         ]
     return described
@@ -199,7 +189,7 @@ def job_events(path: JobPath) -> Response:
 
 
 def _accepted(job: Job) -> Response:
-    return _json(JobOut.of(job), 202, {"Location": url_for("jobs.get_job", job_id=job.job_id)})
+    return _json(job_answer(job), 202, {"Location": url_for("jobs.get_job", job_id=job.job_id)})
 
 
 def _json(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

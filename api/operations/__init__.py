@@ -1,1 +1,1 @@
-"""Health, metrics and the system's state. Imports `context`, `http` and `models`."""
+"""Health, metrics and the system's state. Imports `collections`, `context` and `http`."""

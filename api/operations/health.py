@@ -11,8 +11,8 @@ from api.context import context
 from api.http.auth import requires
 from api.http.metrics import CONTENT_TYPE
 from api.http.problems import problem
-from api.models.base import QueryModel
-from api.models.health import Readiness
+from api.http.request_models import QueryModel
+from image_search import models
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
 
@@ -29,11 +29,11 @@ class Alive(BaseModel):
 
 @blueprint.get("/healthz", summary="The process is alive", responses={200: Alive})
 def healthz() -> Response:
-    """Answers 200 as long as the process serves at all."""
+    """Answer 200 as long as the process serves at all."""
     return jsonify(Alive().model_dump())
 
 
-@blueprint.get("/readyz", summary="Search works", responses={200: Readiness})
+@blueprint.get("/readyz", summary="Search works", responses={200: models.Readiness})
 def readyz(query: ReadyQuery) -> Response:
     """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken.
 

@@ -13,22 +13,12 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from api.collections.answers import collection_answer
 from api.context import context, encoder, services
 from api.http.auth import requires
-from api.models.base import QueryModel
-from api.models.collections import CollectionOut
-from api.models.health import Dependency
-from api.models.system import (
-    ERRORS_A_JOB,
-    MAX_ERRORS,
-    NEWEST_JOBS,
-    JobsState,
-    LastError,
-    LoadedModel,
-    Queue,
-    SystemOut,
-    Worker,
-)
+from api.http.request_models import QueryModel
+from image_search import models
+from image_search.models.system import ERRORS_A_JOB, MAX_ERRORS, NEWEST_JOBS
 from shared.errors import ImageSearchError
 from shared.job_document import job_document
 from shared.ledger.ledger import Ledger
@@ -44,7 +34,7 @@ class SystemQuery(QueryModel):
     """It has none."""
 
 
-@blueprint.get("/v1/system", summary="The state of the system", responses={200: SystemOut})
+@blueprint.get("/v1/system", summary="The state of the system", responses={200: models.System})
 @requires("ingest")
 def get_system(query: SystemQuery) -> Response:
     """Readiness, model, collections, queues, workers and the last errors, as far as they can be had now.
@@ -54,7 +44,7 @@ def get_system(query: SystemQuery) -> Response:
     parts, readiness = services(), context().probe.look()
     missing: dict[str, str] = {}
 
-    def told(name: str, dependency: Dependency, read: Callable[[], T]) -> T | None:
+    def told(name: str, dependency: models.Dependency, read: Callable[[], T]) -> T | None:
         """What `read` finds, unless its dependency was found to be down: a hanging one is not waited for."""
         try:
             if dependency.ok:
@@ -64,11 +54,11 @@ def get_system(query: SystemQuery) -> Response:
             missing[name] = error.detail
         return None
 
-    answer = SystemOut(
+    answer = models.System(
         readiness=readiness,
         model=told("model", readiness.model, _model),
         collections=told(
-            "collections", readiness.chroma, lambda: [CollectionOut.of(i) for i in parts.index.collections()]
+            "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
         ),
         jobs=told("jobs", readiness.redis, lambda: _jobs(parts.ledger)),
         errors=told("errors", readiness.redis, lambda: _last_errors(parts.ledger)),
@@ -78,25 +68,27 @@ def get_system(query: SystemQuery) -> Response:
     return jsonify(answer.model_dump())
 
 
-def _model() -> LoadedModel:
-    return LoadedModel.model_validate(encoder(), from_attributes=True)
+def _model() -> models.LoadedModel:
+    return models.LoadedModel.model_validate(encoder(), from_attributes=True)
 
 
-def _jobs(ledger: Ledger) -> JobsState:
-    return JobsState(
+def _jobs(ledger: Ledger) -> models.JobsState:
+    return models.JobsState(
         open=ledger.workers.open_jobs(),
-        queues=[Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()],
+        queues=[
+            models.Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()
+        ],
         workers=[
-            Worker(**asdict(worker) | {"seen_at": rfc3339(worker.seen_at)})
+            models.Worker(**asdict(worker) | {"seen_at": rfc3339(worker.seen_at)})
             for worker in sorted(ledger.workers.seen(), key=lambda worker: worker.id)
         ],
     )
 
 
-def _last_errors(ledger: Ledger) -> list[LastError]:
+def _last_errors(ledger: Ledger) -> list[models.LastError]:
     jobs, _ = ledger.list_jobs(None, None, NEWEST_JOBS)
     found = (
-        LastError(**error, job_id=job.job_id, created_at=rfc3339(job.created_at))
+        models.LastError(**error, job_id=job.job_id, created_at=rfc3339(job.created_at))
         for job in jobs
         for error in job_document(job)["errors"][:ERRORS_A_JOB]
     )

@@ -1,1 +1,1 @@
-"""Search: terms to a query vector, results, facets. Imports `context`, `encoding`, `http` and `models`."""
+"""Search: terms to a query vector, results, facets. Imports `context`, `encoding` and `http`."""

@@ -6,15 +6,15 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
-from api.models.search import ExplainQuery
 from api.search.pictures import read_all
 from api.search.query import Term, refuse_blank
+from api.search.requests import ExplainQuery
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored
-from shared.storage.blobs import Blobs, PictureKind, picture_key
+from shared.storage.blobs import Blobs, FileKind, file_key
 
-_KEPT: tuple[PictureKind, ...] = ("rendition", "original")
+_KEPT: tuple[FileKind, ...] = ("rendition", "original")
 _PNG = {
     "description": "The picture under its heat map, in its own shape, longest side at most 768 px.",
     "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
@@ -53,7 +53,7 @@ def explain(query: ExplainQuery) -> Response:
 def _kept(blobs: Blobs, collection: str, image_id: str) -> bytes:
     for kind in _KEPT:
         try:
-            return blobs.get(picture_key(collection, image_id, kind))
+            return blobs.get(file_key(collection, image_id, kind))
         except KeyError:
             continue
     raise PixelsNotKept(

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from api.models.search import MAX_FACET_VALUES, FacetCount, FacetName
+from api.search.requests import FacetName
+from image_search import models
+from image_search.models.search import MAX_FACET_VALUES
 from shared.index.filters import Scalar, values_of
 from shared.models import Image
 from shared.rfc3339 import rfc3339
 from shared.validation import FIELDS, Kind
 
-Facets = dict[FacetName, list[FacetCount]]
+Facets = dict[FacetName, list[models.FacetCount]]
 
 
 def count_values(images: Sequence[Image], names: Iterable[FacetName]) -> tuple[Facets, list[FacetName]]:
@@ -24,7 +26,7 @@ def count_values(images: Sequence[Image], names: Iterable[FacetName]) -> tuple[F
         # By type and text too, so that the order never depends on that of the pictures.
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], _sortable(item[0][1])))
         facets[name] = [
-            FacetCount(value=_shown(name, value), count=count)
+            models.FacetCount(value=_shown(name, value), count=count)
             for (_, value), count in ordered[:MAX_FACET_VALUES]
         ]
         if len(ordered) > MAX_FACET_VALUES:

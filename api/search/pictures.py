@@ -12,12 +12,12 @@ from api.http.concurrency import hold_upload
 from shared.errors import ItemError
 from shared.imaging.decode import estimate
 from shared.imaging.isolation import run_isolated
-from shared.imaging.memory import SMALL_BYTES, Budget, decoding, give_back
+from shared.imaging.memory import SMALL_BYTES, Budget, decoding, release_memory
 from shared.imaging.preprocess import Preprocess
 from shared.services import Services
 
-WAIT_S = 30.0  # for the turns of all pictures of a request
-DECODE_TIMEOUT_S = 30
+WAIT_SECONDS = 30.0  # for the turns of all pictures of a request
+DECODE_TIMEOUT_SECONDS = 30
 _AT_ONCE = 4  # of one request
 _files = Budget(512 * 2**20, 1_000)  # what lies in memory until it is decoded
 _most_cores = max(1, (os.cpu_count() or 2) - 1)  # one is left to searches by text
@@ -33,10 +33,10 @@ def read_all(
 ) -> list[Read | ItemError]:
     """What `reader` makes of each source's bytes, or why it cannot be read.
 
-    Raises Unavailable when those of other requests leave no threads, or no room within WAIT_S.
+    Raises Unavailable when those of other requests leave no threads, or no room within WAIT_SECONDS.
     """
     hold_upload()
-    parts, until = services(), time.monotonic() + WAIT_S
+    parts, until = services(), time.monotonic() + WAIT_SECONDS
 
     def left_s() -> float:
         return max(0.0, until - time.monotonic())
@@ -55,7 +55,7 @@ def read_all(
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(read, sources))
     finally:
-        give_back()
+        release_memory()
 
 
 def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> bytes:
@@ -73,7 +73,7 @@ def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> b
 
 
 def _read(data: bytes, reader: Reader[Read], preprocess: Preprocess, parts: Services, wait_s: float) -> Read:
-    """Reads a large picture in a process of its own, whose end gives all its memory back.
+    """Read a large picture in a process of its own, whose end gives all its memory back.
 
     Some decoders keep the interpreter to themselves meanwhile, and any may crash.
     """
@@ -83,5 +83,5 @@ def _read(data: bytes, reader: Reader[Read], preprocess: Preprocess, parts: Serv
         with _cores.taking(1, wait_s):
             return reader(data, preprocess, most, wait_s)
     with decoding(size, wait_s):
-        made: Read = run_isolated(reader, data, preprocess, most, timeout_s=DECODE_TIMEOUT_S)
+        made: Read = run_isolated(reader, data, preprocess, most, timeout_s=DECODE_TIMEOUT_SECONDS)
         return made

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder
-from api.models.search import MAX_PICTURES, SearchRequest, Subject
 from api.search.pictures import read_all
+from api.search.requests import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image
@@ -83,7 +83,7 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
 
 
 def refuse_blank(terms: Sequence[Term]) -> None:
-    """Raises InvalidRequest for a text without a word."""
+    """Raise InvalidRequest for a text without a word."""
     for term in terms:
         if term.text is not None and not term.text.strip():
             raise _invalid(term, "is blank")
@@ -116,7 +116,7 @@ class Query:
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
-        """Raises InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        """Raise InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
         weights = np.array([term.weight for term in terms], np.float32)
         total = weights @ vectors

@@ -13,27 +13,17 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics, open_collection
-from api.encoding.calibration import LEAST_PICTURES, Calibration
+from api.encoding.calibration import MIN_IMAGES, Calibration
 from api.http.auth import requires
 from api.http.openapi import component
 from api.http.problems import load_json, parse
-from api.models.search import (
-    FACET_BOUND,
-    SEARCHES,
-    CompareRequest,
-    CompareResponse,
-    Contribution,
-    FacetScope,
-    Result,
-    SearchForm,
-    SearchQuery,
-    SearchRequest,
-    SearchResponse,
-    Took,
-)
+from api.search.answers import hit_answer
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
+from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
+from image_search import models
+from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.index.collection import Collection
 from shared.index.filters import Where, parse_where
@@ -56,7 +46,7 @@ _BODY = {
 @blueprint.post(
     "/v1/search",
     summary="Search by texts, pictures or both",
-    responses={200: SearchResponse},
+    responses={200: models.SearchResult},
     openapi_extensions={"requestBody": _BODY},
 )
 @requires("search")
@@ -78,14 +68,14 @@ def search() -> Response:
     return _answer(query, uploads)
 
 
-@blueprint.get("/v1/search", summary="Search by a text", responses={200: SearchResponse})
+@blueprint.get("/v1/search", summary="Search by a text", responses={200: models.SearchResult})
 @requires("search")
 def search_by_text(query: SearchQuery) -> Response:
     """The simple case of `POST /v1/search`."""
     return _answer(SearchRequest(**query.model_dump()), [])
 
 
-@blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: CompareResponse})
+@blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: models.Comparison})
 @requires("search")
 def compare(body: CompareRequest) -> Response:
     """The cosine similarity of any two of text, image_id and image_url."""
@@ -93,7 +83,7 @@ def compare(body: CompareRequest) -> Response:
     refuse_blank(terms)
     first, second = unit_vectors(terms, open_collection(body.collection))
     score = min(1.0, max(-1.0, float(first @ second)))
-    return _json(CompareResponse(score=score))
+    return _json(models.Comparison(score=score))
 
 
 def _read_request() -> tuple[SearchRequest, list[IO[bytes]]]:
@@ -133,9 +123,9 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
     return _json(
-        SearchResponse(
+        models.SearchResult(
             results=found.results,
-            took_ms=Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
+            took_ms=models.Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
             model=collection.pointer.model if collection else encoder().name,
             facets=found.facets,
             facet_scope=found.facet_scope,
@@ -148,9 +138,9 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
 class _Found:
     """The parts of the answer that come from the collection."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[models.Hit] = field(default_factory=list)
     facets: Facets | None = None
-    facet_scope: FacetScope | None = None
+    facet_scope: models.FacetScope | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -163,7 +153,7 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     floor = _floor(asked, calibration)
     hits = _hits(asked, query, where, floor, collection)
     shown = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [Result.of(hit, asked.collection, **shown) for hit in hits]
+    found.results = [hit_answer(hit, asked.collection, **shown) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
@@ -184,7 +174,7 @@ def _calibration(
     if calibration is None:
         at = "/include" if asked.min_confidence is None else "/min_confidence"
         warnings.append(
-            f"{at}: there is no confidence in a collection of fewer than {LEAST_PICTURES} pictures, so none "
+            f"{at}: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, so none "
             "was given or asked for."
         )
     return calibration
@@ -216,18 +206,18 @@ def _hits(
     return own[asked.offset :] + others
 
 
-def _add_contributions(results: list[Result], query: Query, collection: Collection) -> None:
+def _add_contributions(results: list[models.Hit], query: Query, collection: Collection) -> None:
     vectors = collection.vectors([result.id for result in results])
     for result in results:
         if result.id in vectors:  # not deleted meanwhile
             shares = query.shares(vectors[result.id])
-            result.contributions = [Contribution(**asdict(share)) for share in shares]
+            result.contributions = [models.Contribution(**asdict(share)) for share in shares]
 
 
 def _count_facets(found: _Found, asked: SearchRequest, images: list[Image], *, complete: bool) -> None:
     if asked.facets:
         found.facets, cut = count_values(images, asked.facets)
-        found.facet_scope = FacetScope(
+        found.facet_scope = models.FacetScope(
             pictures=len(images), complete=complete, bound=FACET_BOUND, cut_off=cut
         )
 

@@ -18,13 +18,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api.client import ApiError, Client
-from api.models.search import SearchResponse
 from deploy.data_folder import Folder
-from deploy.embedded import API_START_S
+from deploy.embedded import API_START_SECONDS
 from deploy.ports import check_port_free, http_status
 from deploy.supervisor import die_with_parent
 from examples.demo.pictures import Pictures, openmoji, own_folder, serving
+from image_search import ApiError, Client, SearchResult
 from shared.config import PREFIX, Settings, load_settings
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import JsonObject
@@ -32,7 +31,7 @@ from shared.models import JsonObject
 DATA = Path("data")
 PORT = 8000
 TOP = 5
-STOP_S = 20.0
+STOP_SECONDS = 20.0
 QUERIES = ("a red car", "a happy face", "fruit", "a boat on the water", "bicycle")
 LIKE = "elephant.png"
 
@@ -125,18 +124,18 @@ def _stack(settings: Settings, data: Folder) -> Iterator[tuple[str, subprocess.P
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + API_START_S
+        deadline = time.monotonic() + API_START_SECONDS
         while http_status(f"{url}/readyz") != 200:
             if process.poll() is not None:
                 raise ConfigError("the stack did not start; the line above says why")
             if time.monotonic() > deadline:
-                raise ConfigError(f"{url}/readyz did not answer 200 within {API_START_S:.0f} s")
+                raise ConfigError(f"{url}/readyz did not answer 200 within {API_START_SECONDS:.0f} s")
             time.sleep(0.2)
         yield url, process
     finally:
         process.terminate()
         try:
-            process.wait(STOP_S)
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -169,7 +168,7 @@ def _ingest(client: Client, url: str, items: Sequence[JsonObject], record: Path)
 
 def _is_over(client: Client, job_id: str) -> bool:
     try:
-        return client.job(job_id).status.finished
+        return client.job(job_id).finished
     except ApiError as error:
         if error.http_status == 404:  # finished long ago, and forgotten
             return True
@@ -186,7 +185,7 @@ def _search_by_picture(client: Client, source: Source) -> None:
     _show(f"pictures like {name}", client.search(images=[source.pictures.folder / name], limit=TOP))
 
 
-def _show(query: str, answer: SearchResponse) -> None:
+def _show(query: str, answer: SearchResult) -> None:
     console.print(f"\n[bold]{query}[/]  ({answer.took_ms.total:.0f} ms)")
     for hit in answer.results:
         console.print(f"  {hit.score:6.3f}  {(hit.metadata or {}).get('name') or hit.source}")

@@ -28,11 +28,11 @@ from shared.version import VERSION
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 512
-_KEEPALIVE_S = 5.0
+_KEEPALIVE_SECONDS = 5.0
 # One pool walks all its idle connections, each against each, for every request; a crawl leaves hundreds idle.
 _POOLS = 32
-_MAX_DRAINED = 16 * 1024
-_MAX_RETRY_AFTER_S = 86400.0
+_MAX_DRAINED_BYTES = 16 * 1024
+_MAX_RETRY_AFTER_SECONDS = 86400.0
 _WRITE_SIZE = 64 * 1024
 _INFLATE_SIZE = 64 * 1024
 
@@ -93,7 +93,7 @@ class Downloader:
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: str, timeout_s: float | None = None) -> None:
-        """Connects to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
+        """Connect to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
         self._call.start(timeout_s or self._timeout_s)
         self._permitted(_parse(url))
 
@@ -126,7 +126,7 @@ class Downloader:
             failure = error
             raise
         finally:
-            limits.tell(host, turn, failure)
+            limits.report(host, turn, failure)
 
     def _permitted(self, url: httpx.URL) -> list[str]:
         """The host's addresses. Raises ItemError: dns_error or blocked_address."""
@@ -138,7 +138,7 @@ class Downloader:
         return self._resolver.addresses(host, self._call.left())
 
     def _check(self, host: str, port: int, addresses: Iterable[str]) -> None:
-        """Raises ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
+        """Raise ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
         for address in addresses:
             if not self._policy.permits(host, port, address):
                 raise ItemError("blocked_address", "the host's address is not a public one")
@@ -302,13 +302,13 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
         ssl_context=context,
         max_connections=_MAX_CONNECTIONS,
         max_keepalive_connections=_MAX_CONNECTIONS,
-        keepalive_expiry=_KEEPALIVE_S,
+        keepalive_expiry=_KEEPALIVE_SECONDS,
         network_backend=backend,
     )
 
 
 def _parse(url: str) -> httpx.URL:
-    """Raises ItemError `invalid_url`."""
+    """Raise ItemError `invalid_url`."""
     try:
         parsed = httpx.URL(_dotted_host(url.strip()))
         host = canonical_host(parsed.raw_host.decode("ascii"))
@@ -383,9 +383,9 @@ def _location(response: httpcore.Response) -> str | None:
 
 
 def _drain(response: httpcore.Response) -> None:
-    """Reads a short rest, so that the connection can be kept; a longer one is cheaper to break off."""
+    """Read a short rest, so that the connection can be kept; a longer one is cheaper to break off."""
     length = _header(response, b"content-length")
-    if length.isdigit() and int(length) <= _MAX_DRAINED:
+    if length.isdigit() and int(length) <= _MAX_DRAINED_BYTES:
         with suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ItemError):
             response.read()
 
@@ -430,12 +430,12 @@ def _retry_after_s(value: str) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
 
 
 @contextmanager
 def _item_errors() -> Iterator[None]:
-    """Turns httpcore's errors into ItemError."""
+    """Turn httpcore's errors into ItemError."""
     try:
         yield
     except httpcore.TimeoutException:

@@ -5,8 +5,8 @@ import time
 from shared.errors import HostBusy, ItemError
 from shared.ledger.hosts import HostLedger, HostTurn
 
-LONGEST_WAIT_S = 10.0  # longer, and the download's place is better given to another host's picture
-LONGEST_PAUSE_S = 300.0
+MAX_WAIT_SECONDS = 10.0  # longer, and the download's place is better given to another host's picture
+MAX_PAUSE_SECONDS = 300.0
 
 
 class HostLimits:
@@ -17,24 +17,24 @@ class HostLimits:
         self._rate_per_s = rate_per_s
 
     def wait(self, host: str) -> HostTurn:
-        """Returns when the host may be asked.
+        """Return when the host may be asked.
 
-        Raises HostBusy when that is more than LONGEST_WAIT_S away, ItemError when the host keeps failing,
+        Raises HostBusy when that is more than MAX_WAIT_SECONDS away, ItemError when the host keeps failing,
         and LedgerUnavailable.
         """
-        turn = self._hosts.turn(host, self._rate_per_s, LONGEST_WAIT_S)
+        turn = self._hosts.turn(host, self._rate_per_s, MAX_WAIT_SECONDS)
         if turn.refusal is not None:
             turn.refusal.retry_after_s = turn.wait_s
             raise turn.refusal
-        if turn.wait_s > LONGEST_WAIT_S:
+        if turn.wait_s > MAX_WAIT_SECONDS:
             raise HostBusy(host, turn.wait_s)
         time.sleep(turn.wait_s)
         return turn
 
-    def tell(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
+    def report(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
         """What came of it: `error` is None for an answer, of whatever kind. Raises LedgerUnavailable."""
         if error is not None and error.transient:
-            pause_s = min(error.retry_after_s or 0.0, LONGEST_PAUSE_S)
+            pause_s = min(error.retry_after_s or 0.0, MAX_PAUSE_SECONDS)
             self._hosts.failed(host, error, pause_s)
         elif turn.failures:
             self._hosts.answered(host)

@@ -8,8 +8,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from shared.errors import ItemError
 
-_TTL_S = 60.0
-_FAILURE_TTL_S = 5.0
+_TTL_SECONDS = 60.0
+_FAILURE_TTL_SECONDS = 5.0
 _MAX_ENTRIES = 10_000
 _MAX_LOOKUPS = 512  # at a time: one that hangs is a thread, and hangs for up to half a minute
 
@@ -61,10 +61,10 @@ class Resolver:
             self._lookups.release()
 
     def _forget(self) -> None:
-        """Drops the older half; look-ups under way still answer those who wait for them."""
+        """Drop the older half; look-ups under way still answer those who wait for them."""
         for host in list(self._entries)[: _MAX_ENTRIES // 2]:
             del self._entries[host]
 
 
 def _ttl_s(lookup: Future[list[str]]) -> float:
-    return _FAILURE_TTL_S if lookup.exception() else _TTL_S
+    return _FAILURE_TTL_SECONDS if lookup.exception() else _TTL_SECONDS

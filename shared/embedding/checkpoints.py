@@ -32,8 +32,8 @@ FORMAT = 1  # of the record under MODEL_KEY
 _STARTER_FOLDER = Path(__file__).parent / STARTER
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
 _SMALL_FILES = ("*.json", "*.txt")
-_HUB_TIMEOUT_S = 3.0  # of one request
-_HUB_DEADLINE_S = 10.0  # of the whole first contact, name look-up and retries included
+_HUB_TIMEOUT_SECONDS = 3.0  # of one request
+_HUB_DEADLINE_SECONDS = 10.0  # of the whole first contact, name look-up and retries included
 _FINGERPRINT_DIGITS = 16
 _MAX_HEAD_BYTES = 100 * 2**20  # safetensors reads no longer one
 REMEDY = f"set IMAGE_SEARCH_MODEL to a CLIP checkpoint's folder or Hugging Face id, or to `{STARTER}`"
@@ -46,7 +46,7 @@ def resolve_model(model: str) -> Path:
 
     `starter` is the checkpoint inside this package; a path is taken as it is; anything else is a Hugging
     Face id, taken from the hub's cache or else downloaded (progress bar on a terminal). Without a network
-    this fails within _HUB_DEADLINE_S. Raises ModelUnavailable with what to do.
+    this fails within _HUB_DEADLINE_SECONDS. Raises ModelUnavailable with what to do.
     """
     if model == AUTO:
         raise ValueError("`auto` is decided by resolve_auto, once a deployment")
@@ -112,7 +112,7 @@ def dimension(folder: Path) -> int:
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:
-    """Tells whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
+    """Tell whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
     folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
     if not folder.is_dir() and (cached := _cache_folder(model)):
         folder = cached
@@ -293,12 +293,12 @@ def _ask_hub(model: str) -> Any:
 
     def ask() -> None:
         try:
-            answer.set_result(HfApi().model_info(model, timeout=_HUB_TIMEOUT_S, files_metadata=True))
+            answer.set_result(HfApi().model_info(model, timeout=_HUB_TIMEOUT_SECONDS, files_metadata=True))
         except Exception as error:  # handed to the waiting thread
             answer.set_exception(error)
 
     threading.Thread(target=ask, name="ask-model-hub", daemon=True).start()
-    return answer.result(timeout=_HUB_DEADLINE_S)
+    return answer.result(timeout=_HUB_DEADLINE_SECONDS)
 
 
 def _hub_refusal(error: Exception) -> str | None:

@@ -10,13 +10,13 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.embedding.checkpoints import resolve_model
-from shared.embedding.refusals import refusing
+from shared.embedding.load_failures import caching_failures
 from shared.embedding.towers import (
     Towers,
     choose_device,
     choose_precision,
     device_name,
-    one_core_a_call,
+    one_core_per_call,
     read_checkpoint,
 )
 from shared.errors import ItemError, Unavailable
@@ -67,7 +67,7 @@ class Encoder:
         batch_size: int = 64,
         one_core_each: bool = False,
     ) -> Self:
-        """Loads what `resolve_model(model)` finds; only that call may use the network.
+        """Load what `resolve_model(model)` finds; only that call may use the network.
 
         One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
         torch then uses one a call in this whole process, however many encoders it has.
@@ -76,12 +76,12 @@ class Encoder:
         for good is not read again until its files change, or ten minutes have passed.
         """
         asked = (model, device, precision)
-        with refusing(*asked):
+        with caching_failures(*asked):
             folder = resolve_model(model)
             device = choose_device(device)
             precision = choose_precision(precision, device)
             clip, tokenizer = read_checkpoint(folder)
-            at_once = one_core_a_call() if one_core_each and device == "cpu" else 1
+            at_once = one_core_per_call() if one_core_each and device == "cpu" else 1
             towers = Towers(clip, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(
                 towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
@@ -130,15 +130,15 @@ class Encoder:
             return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
 
     def truncated(self, text: str) -> bool:
-        """Says whether `encode_texts` leaves out the end of `text`."""
+        """Say whether `encode_texts` leaves out the end of `text`."""
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Runs both towers once: proves that they work and takes their first call's cost.
+        """Run both towers once: proves that they work and takes their first call's cost.
 
         Raises ModelUnavailable, also at the next `load`, where they do not.
         """
-        with refusing(*self._asked):
+        with caching_failures(*self._asked):
             self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
             self.encode_texts(["a photo"])
 

@@ -26,7 +26,7 @@ Heat = NDArray[np.float32]
 
 # The shorter side is so many windows long; a picture longer than MOST_WINDOWS of them is squeezed.
 _WINDOWS = 2
-_MOST_WINDOWS = 8
+_MAX_WINDOWS = 8
 # Matplotlib's "inferno" at even steps: grows in brightness, and is told apart by colour-blind eyes.
 _COLOURS = np.array(
     [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32
@@ -70,7 +70,7 @@ def overlay(image: Image.Image, heat: Heat) -> bytes:
 
 def _working_size(image: Image.Image, side: int) -> tuple[int, int]:
     scale = _WINDOWS * side / min(image.size)
-    width, height = (min(round(length * scale), _MOST_WINDOWS * side) for length in image.size)
+    width, height = (min(round(length * scale), _MAX_WINDOWS * side) for length in image.size)
     return width, height
 
 

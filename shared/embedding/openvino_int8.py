@@ -37,7 +37,7 @@ _RECIPE = 1  # part of the cache's name: count up when what _quantized makes cha
 _SMOOTHING = 0.15
 _CALIBRATION = 32  # pictures; 300 gave the same cosines
 _CHECKED = 16  # pictures, others
-_LEAST_COSINE = 0.98
+_MIN_COSINE = 0.98
 
 log = structlog.get_logger()
 
@@ -170,13 +170,13 @@ def _quiet(nncf: Any) -> Iterator[None]:
 
 
 def _check(features: Features, exact: Features, preprocess: Preprocess) -> None:
-    """Raises ConfigError when `features` do not lie where they should."""
+    """Raise ConfigError when `features` do not lie where they should."""
     crops = _generated_crops(_CHECKED, preprocess.crop_shape, seed=1)
     found, wanted = features(crops), exact(crops)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
     least = float(((found * wanted).sum(axis=1) / norms).min())
     log.info("int8 model checked", least_cosine=round(least, 4))
-    if not least >= _LEAST_COSINE:  # true for NaN too
+    if not least >= _MIN_COSINE:  # true for NaN too
         raise ConfigError(
             f"int8 takes too much from this model (a cosine of {least:.2f} to fp32); "
             "set IMAGE_SEARCH_PRECISION to auto"

@@ -8,7 +8,7 @@ threshold serves models of different temperature. A tag's t is the unit vector o
 
 * `tags`: softmax over the vocabulary together with the built-in one, whose words stand for all that the
   user's does not name: a picture of a house is then no cat, although "cat" is the best of "cat" and "dog".
-  The MOST_TAGS best of the user's words with at least TAG_MIN_SCORE are assigned.
+  The MAX_TAGS best of the user's words with at least TAG_MIN_SCORE are assigned.
 * `nsfw`: softmax over EXPLICIT and HARMLESS; the sum of the former's probabilities.
 """
 
@@ -29,7 +29,7 @@ from shared.models import Image
 
 Vectors = NDArray[np.float32]
 
-MOST_TAGS = 5
+MAX_TAGS = 5
 MAX_VOCABULARY = 2_000
 MAX_TAG_CHARS = 64
 TEMPLATES = ("{}", "a photo of a {}", "a drawing of a {}")
@@ -76,7 +76,7 @@ def describe(
 
 
 def prepare(encoder: TextEncoder, settings: Settings) -> None:
-    """Encodes the texts now, so that no picture waits for it."""
+    """Encode the texts now, so that no picture waits for it."""
     _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score)
 
 
@@ -124,7 +124,7 @@ class _Tagger:
         return [(self._best(row), round(float(score), 4)) for row, score in zip(tags, explicit, strict=True)]
 
     def _best(self, probabilities: NDArray[np.float64]) -> list[str]:
-        order = np.argsort(-probabilities, kind="stable")[:MOST_TAGS]
+        order = np.argsort(-probabilities, kind="stable")[:MAX_TAGS]
         return [self.tags[place] for place in order if probabilities[place] >= self.min_score]
 
 

@@ -74,13 +74,13 @@ class Towers:
         self._tokenizer_lock = threading.Lock()  # its truncation is shared state
 
     def is_truncated(self, text: str) -> bool:
-        """Says whether `text_features` leaves out the end of `text`."""
+        """Say whether `text_features` leaves out the end of `text`."""
         with self._tokenizer_lock:
             tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
         return bool(len(tokens["input_ids"]) > self.max_tokens)
 
     def start(self, features: Features, rows: slice) -> Rows | None:
-        """Returns what waits for the unit vectors of `rows`; None if the device's memory does not suffice."""
+        """Return what waits for the unit vectors of `rows`; None if the device's memory does not suffice."""
         import torch  # noqa: PLC0415
 
         try:
@@ -101,7 +101,7 @@ class Towers:
         return read
 
     def free_cache(self) -> None:
-        """Gives back the memory of tensors that are gone."""
+        """Give back the memory of tensors that are gone."""
         import torch  # noqa: PLC0415
 
         if self._cuda:
@@ -200,7 +200,7 @@ def read_checkpoint(folder: Path) -> tuple[Any, Any]:
 
 
 @cache
-def one_core_a_call() -> int:
+def one_core_per_call() -> int:
     """How many calls then fill the cores.
 
     A text is hundreds of steps of microseconds: sharing each among threads costs more than it saves, and on

@@ -14,8 +14,8 @@ from shared.models import COLORS
 
 Pixels = NDArray[np.uint8]
 
-MOST_COLORS = 5
-LEAST_SHARE = 0.05  # of the picture's area; less is detail, or the fringe between two areas
+MAX_COLORS = 5
+MIN_SHARE = 0.05  # of the picture's area; less is detail, or the fringe between two areas
 SIDE = 32
 HASH_SIDE = 8
 _LEVELS = 32  # of each of R, G and B, in the table of colour names
@@ -43,12 +43,12 @@ def small(image: Image.Image) -> Pixels:
 
 
 def dominant_colors(pixels: Pixels) -> list[str]:
-    """Up to MOST_COLORS of COLORS, most area first, each with at least LEAST_SHARE of uint8 (h, w, 3)."""
+    """Up to MAX_COLORS of COLORS, most area first, each with at least MIN_SHARE of uint8 (h, w, 3)."""
     levels = (pixels // (256 // _LEVELS)).reshape(-1, 3).astype(np.intp)
     codes = (levels[:, 0] * _LEVELS + levels[:, 1]) * _LEVELS + levels[:, 2]
     areas = np.bincount(_names()[codes], minlength=len(COLORS)) / len(codes)
-    order = np.argsort(-areas, kind="stable")[:MOST_COLORS]
-    return [COLORS[place] for place in order if areas[place] >= LEAST_SHARE]
+    order = np.argsort(-areas, kind="stable")[:MAX_COLORS]
+    return [COLORS[place] for place in order if areas[place] >= MIN_SHARE]
 
 
 def perceptual_hash(pixels: Pixels) -> str:

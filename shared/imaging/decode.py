@@ -22,12 +22,12 @@ from PIL import Image
 
 from shared.errors import ItemError
 from shared.imaging import colors_and_hash
-from shared.imaging.decompression_bombs import is_costly
+from shared.imaging.decompression_bombs import is_decompression_bomb
 from shared.imaging.exif import Exif, read_exif
 from shared.imaging.memory import decoding, footprint
 from shared.imaging.preprocess import Preprocess
 
-__all__ = ["Picture", "Preprocess", "decode", "open_query_image"]
+__all__ = ["DecodedImage", "Preprocess", "decode", "open_query_image"]
 
 Keep = Literal["rendition", "original", "none"]
 Pixels = NDArray[np.uint8]
@@ -94,7 +94,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """One decoded picture. `width` and `height` are those of the upright original, in pixels.
 
     `pixels` is the model's crop, uint8 (height, width, 3); `thumbnail` is a WebP file, `rendition` a JPEG.
@@ -127,22 +127,22 @@ class _Decoded:
     exif: Exif
 
 
-def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) -> Picture:
-    """Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
+def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) -> DecodedImage:
+    """Raise ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
 
     Waits for its turn where many are decoded at once.
     """
     with _decoded(data, preprocess, max_pixels) as decoded:
-        return _picture(decoded, preprocess, keep)
+        return _decoded_image(decoded, preprocess, keep)
 
 
-def _picture(decoded: _Decoded, preprocess: Preprocess, keep: Keep) -> Picture:
+def _decoded_image(decoded: _Decoded, preprocess: Preprocess, keep: Keep) -> DecodedImage:
     try:
         pixels = preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
         rendition = _fit(decoded.image, RENDITION_SIDE)
         thumbnail = _fit(rendition, THUMBNAIL_SIDE)
         small = colors_and_hash.small(thumbnail)
-        return Picture(
+        return DecodedImage(
             format=decoded.format,
             width=decoded.width,
             height=decoded.height,
@@ -183,7 +183,7 @@ def open_stored(
 
 def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
     """The bytes of memory that decoding a file takes, by its headers. Raises ItemError as `decode` does."""
-    if is_costly(data):
+    if is_decompression_bomb(data):
         raise ItemError(
             "unsupported_format", "the file is packed in a way that would take far too long to read"
         )
@@ -257,7 +257,7 @@ def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads headers only: nothing is decoded before the pixels are counted."""
+    """Read headers only: nothing is decoded before the pixels are counted."""
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except MemoryError:

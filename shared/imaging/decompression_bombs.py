@@ -7,11 +7,11 @@ a core busy for minutes or hours, or take gigabytes.
 import re
 import struct
 
-MOST_SCANS = 64  # of a JPEG; encoders write about ten
-MOST_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
-MOST_JUNK = 64 * 1024  # bytes between a JPEG's segments
-MOST_STRIPS = 100_000  # or tiles, or tags, of a TIFF
-MOST_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
+MAX_SCANS = 64  # of a JPEG; encoders write about ten
+MAX_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
+MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
+MAX_STRIPS = 100_000  # or tiles, or tags, of a TIFF
+MAX_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
@@ -22,21 +22,21 @@ _STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
-def is_costly(data: bytes) -> bool:
+def is_decompression_bomb(data: bytes) -> bool:
     """Whether a JPEG, GIF, BMP or TIFF is; False for anything else. Never raises."""
     if data.startswith(b"\xff\xd8"):
-        return _is_costly_jpeg(data)
+        return _is_jpeg_bomb(data)
     if data.startswith(b"GIF8"):
-        return data.count(b"!\xfe") > MOST_SEGMENTS
+        return data.count(b"!\xfe") > MAX_SEGMENTS
     if data.startswith(b"BM"):
-        return data[30:34] in _RUNS and _bmp_pixels(data) > MOST_RUN_PIXELS
+        return data[30:34] in _RUNS and _bmp_pixels(data) > MAX_RUN_PIXELS
     try:
-        return data[:2] in (b"II", b"MM") and _most_strips(data) > MOST_STRIPS
+        return data[:2] in (b"II", b"MM") and _most_strips(data) > MAX_STRIPS
     except (struct.error, OverflowError):  # cut off
         return False
 
 
-def _is_costly_jpeg(data: bytes) -> bool:
+def _is_jpeg_bomb(data: bytes) -> bool:
     position, segments, junk, scans = 2, 0, 0, 0
     while marker := _MARKER.search(data, position):
         code = data[marker.end() - 1]
@@ -45,11 +45,11 @@ def _is_costly_jpeg(data: bytes) -> bool:
         segments += 1
         scans += code == _START_OF_SCAN
         junk += 0 if scans else marker.start() - position  # between scans lie the pixels
-        if segments > MOST_SEGMENTS or scans > MOST_SCANS or junk > MOST_JUNK:
+        if segments > MAX_SEGMENTS or scans > MAX_SCANS or junk > MAX_JUNK_BYTES:
             return True
         length = 0 if code in _WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
         position = marker.end() + length
-    return not scans and len(data) - position > MOST_JUNK
+    return not scans and len(data) - position > MAX_JUNK_BYTES
 
 
 def keeps_coefficients(data: bytes) -> bool:
@@ -84,7 +84,7 @@ def _most_strips(data: bytes) -> int:
     most: int = min(
         entries, (len(data) - first) // size
     )  # what a directory that is cut off has, Pillow takes
-    for place in range(min(most, MOST_STRIPS)):
+    for place in range(min(most, MAX_STRIPS)):
         tag, _, count = struct.unpack_from(order + entry, data, first + place * size)
         most = max(most, count if tag in _STRIP_TAGS else 0)
     return most

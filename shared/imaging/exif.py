@@ -64,7 +64,7 @@ def read_exif(image: Image.Image) -> Exif:
 
 
 def _taken_at(tags: dict[int, Any]) -> float:
-    """Raises ValueError or KeyError where there is no valid time; UTC where no offset says otherwise."""
+    """Raise ValueError or KeyError where there is no valid time; UTC where no offset says otherwise."""
     local = time.strptime(_text(tags[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
     offset = _OFFSET.fullmatch(_text(tags.get(ExifTags.Base.OffsetTimeOriginal, "")))
     seconds = 0

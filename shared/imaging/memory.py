@@ -21,7 +21,7 @@ _MIB = 2**20
 _M_ARENA_MAX = -8  # of malloc.h
 _STRIP_BYTES = 8 * 2**22  # of decode's strips, as they come and as RGBA
 # Measured, of 8 bits a channel: what the decoder holds beside the picture, and that. Others hold the latter.
-_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
+_BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 8}
 _RGB_BYTES = 4  # Pillow's, with or without transparency
 
 
@@ -36,7 +36,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
         pixels, shrink = pixels // drafted**2, shrink // drafted
     elif image.format == "TIFF":
         pixels, held = _tiff(image)
-    held += _BYTES_A_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
+    held += _BYTES_PER_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
     upright = 2 * _RGB_BYTES * pixels // shrink**2  # made, and turned
     return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
 
@@ -63,7 +63,7 @@ class Budget:
 
     @contextmanager
     def taking(self, size: int, wait_s: float | None = None) -> Iterator[None]:
-        """Raises Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
+        """Raise Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
         size = min(max(size, self._least), self._most)
         turn = object()
         with self._changed:
@@ -102,17 +102,17 @@ def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
         with _large.taking(size, wait_s):
             yield
     finally:
-        give_back()
+        release_memory()
 
 
-def give_back() -> None:
-    """Returns freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
+def release_memory() -> None:
+    """Return freed memory to the system, which glibc keeps for later; elsewhere it does nothing."""
     if _libc is not None:
         _libc.malloc_trim(0)
 
 
-def share_heap() -> None:
-    """Lets threads share their heaps: glibc gives each its own, and of most of them `give_back` gets nothing.
+def limit_heap_arenas() -> None:
+    """Let threads share heaps: glibc gives each its own, of most of which `release_memory` frees nothing.
 
     To be called before there are threads.
     """

@@ -42,7 +42,7 @@ class Preprocess:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Self:
-        """Raises ModelUnavailable when the image processor's configuration is missing or of another kind."""
+        """Raise ModelUnavailable when the image processor's configuration is missing or of another kind."""
         config = _CLIP_DEFAULTS | _processor_config(folder)
         try:
             return cls._from_config(config)

@@ -19,7 +19,7 @@ from shared.errors import ImageNotFound
 from shared.index import pages, provenance, search
 from shared.index.connection import calls
 from shared.index.filters import Where
-from shared.index.provenance import Contribution, KeyRecord, StoredPicture
+from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.index.records import (
     BATCH,
     PLACES,
@@ -27,7 +27,7 @@ from shared.index.records import (
     in_calls,
     place_of,
     read_records,
-    stored_picture,
+    stored_image,
     to_record,
     update_records,
     write_records,
@@ -36,7 +36,7 @@ from shared.models import CollectionInfo, Hit, Image, JsonObject
 
 T = TypeVar("T")
 
-WRITE_TIMEOUT_S = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
+WRITE_TIMEOUT_SECONDS = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 _PAGE = 5_000  # ids in one call
 _OVERLAP = 1_000
 
@@ -73,7 +73,7 @@ class Collection:
 
     @property
     def info(self) -> CollectionInfo:
-        """Asks Chroma for the count; what the pointer says is free."""
+        """Ask Chroma for the count; what the pointer says is free."""
         count, pointer = self.count(), self.pointer
         return CollectionInfo(
             pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
@@ -85,7 +85,7 @@ class Collection:
         return self.pointer.physical
 
     def check_model(self, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch unless the collection's vectors are this model's."""
+        """Raise ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
 
     def upsert(
@@ -97,7 +97,7 @@ class Collection:
         *,
         new: bool = False,
     ) -> None:
-        """Writes the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+        """Write the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
 
         Records without `contributions` count as if their items had come before all others. With `new`, for
         a writer who has just seen that none of the ids is present, what is stored is not read first.
@@ -108,7 +108,9 @@ class Collection:
         records = [to_record(*one) for one in zip(images, owners, made, strict=True)]
         for call in in_calls(records, self.pointer.dimension):
             batch = {record["id"]: record for record in records[call]}
-            self._run(partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_S)
+            self._run(
+                partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_SECONDS
+            )
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Shape (dimension,). Raises ImageNotFound."""
@@ -171,7 +173,7 @@ class Collection:
         return {one.image.id: (one.owner, one.image) for one in self.stored(ids).values()}
 
     def get(self, image_id: str) -> Image:
-        """Raises ImageNotFound."""
+        """Raise ImageNotFound."""
         found = self.owners([image_id])
         if image_id not in found:
             raise no_image(image_id)
@@ -180,29 +182,29 @@ class Collection:
     def delete(self, ids: Sequence[str]) -> None:
         """Ids that are not there are none the less deleted."""
         for start in range(0, len(ids), BATCH):
-            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_S)
+            self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_SECONDS)
 
-    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         """The records of those ids that are present, with all that the writer must know."""
-        found: dict[str, StoredPicture] = {}
+        found: dict[str, StoredImage] = {}
         for start in range(0, len(ids), BATCH):
             records = self._run(partial(read_records, ids=list(ids[start : start + BATCH])))
-            found |= {record["id"]: stored_picture(record) for record in records}
+            found |= {record["id"]: stored_image(record) for record in records}
         return found
 
-    def update(self, pictures: Sequence[StoredPicture]) -> None:
-        """Writes the records of pictures that are present, and leaves their vectors as they are."""
+    def update(self, pictures: Sequence[StoredImage]) -> None:
+        """Write the records of pictures that are present, and leaves their vectors as they are."""
         records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
         for call in in_calls(records):
             batch = {record["id"]: record for record in records[call]}
-            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_S)
+            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """What lies in Chroma of those ids that are present, to be compared only."""
         return {one["id"]: dict(one) for one in self._run(partial(read_records, ids=list(ids)))}
 
     def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        """Writes the records of those ids that are present to `target`, as they are but with other vectors.
+        """Write the records of those ids that are present to `target`, as they are but with other vectors.
 
         Returns the ids that were present.
         """
@@ -213,7 +215,7 @@ class Collection:
             for call in in_calls(list(records.values()), target.pointer.dimension):
                 batch = dict(list(records.items())[call])
                 rows = np.stack([vectors[image_id] for image_id in batch])
-                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_S)
+                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_SECONDS)
             copied += records
         return copied
 
@@ -244,14 +246,16 @@ class Collection:
         ids = [_key_id(record.key) for record in records]
         rows = [provenance.key_to_record(record) for record in records]
         for call in in_calls(rows):
-            self._beside(methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_S)
+            self._beside(
+                methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_SECONDS
+            )
 
     def prove_writable(self, size: int = 0) -> None:
-        """Sends a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
+        """Send a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
         change: JsonObject = {"proof": "x" * size}
-        self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_S)
+        self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_SECONDS)
 
-    def by_key(self, key: str) -> StoredPicture | None:
+    def by_key(self, key: str) -> StoredImage | None:
         """The picture that the key points at."""
         record = self.key_records([key]).get(key)
         if record is None:

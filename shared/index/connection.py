@@ -17,7 +17,7 @@ from chromadb.config import Settings, System
 from shared.download.addresses import is_loopback
 from shared.errors import IndexRefused, IndexUnavailable
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 
 _deadline: ContextVar[float] = ContextVar("chroma_deadline")
 _in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
@@ -25,7 +25,7 @@ _in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 
 @contextlib.contextmanager
 def calls(timeout_s: float) -> Iterator[None]:
-    """Gives the calls inside one deadline together, the nearest of all, and turns failures into ours."""
+    """Give the calls inside one deadline together, the nearest of all, and turns failures into ours."""
     before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
     try:
         yield
@@ -78,11 +78,11 @@ def _give_time_left(request: httpx.Request) -> None:
     left = _deadline.get() - time.monotonic()  # LookupError: a call outside `calls`
     if left <= 0:
         raise httpx.ReadTimeout("no time left", request=request)
-    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_S)).as_dict()
+    request.extensions["timeout"] = httpx.Timeout(left, connect=min(left, CONNECT_TIMEOUT_SECONDS)).as_dict()
 
 
 def _refuse_refusals(response: httpx.Response) -> None:
-    """Tells what the server, or a proxy before it, does not take from what is no Chroma."""
+    """Tell what the server, or a proxy before it, does not take from what is no Chroma."""
     if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         raise IndexRefused("Chroma takes no request of this size.", size=True)
     as_json = response.headers.get("Content-Type", "").startswith("application/json")

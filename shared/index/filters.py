@@ -140,7 +140,7 @@ class Range(Where):
 
 
 @dataclass(frozen=True)
-class Near(Where):
+class WithinRadius(Where):
     """Taken within `radius_km` of a point (degrees) along the great circle."""
 
     lat: float
@@ -270,7 +270,7 @@ class _Parser:
 
     def _field(self, name: str, value: object, pointer: str) -> Where:
         if name == "near":
-            return self._near(value, pointer)
+            return self._within_radius(value, pointer)
         if name not in FIELDS and not METADATA_NAME.fullmatch(name):
             return self._fault(
                 pointer, "A field name is 1 to 63 letters, digits and underscores, a letter first."
@@ -334,7 +334,7 @@ class _Parser:
             self._fault(pointer, "A value is a text, a number, true or false.")
         return None
 
-    def _near(self, value: object, pointer: str) -> Where:
+    def _within_radius(self, value: object, pointer: str) -> Where:
         if not isinstance(value, Mapping):
             return self._fault(pointer, "`near` takes an object with lat, lon and radius_km.")
         limits = {"lat": (-90, 90), "lon": (-180, 180), "radius_km": (0, math.inf)}
@@ -352,7 +352,7 @@ class _Parser:
                 self._fault(at, f"{name} is from {low} to {high}." if high < math.inf else "Not a distance.")
             else:
                 numbers[name] = float(min(number, 1e9))
-        return Near(**numbers) if len(numbers) == len(limits) else And(())
+        return WithinRadius(**numbers) if len(numbers) == len(limits) else And(())
 
     def _fault(self, pointer: str, message: str) -> Where:
         self.errors.append({"pointer": pointer, "message": message})

@@ -35,7 +35,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.formats import FIELD, check_format
-from shared.index.collection import WRITE_TIMEOUT_S, Collection, Opened
+from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import calls, http_server, in_process_server
 from shared.index.records import BATCH, Pointer, new_pointer
 from shared.index.search import EF_SEARCH
@@ -45,8 +45,8 @@ log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
 FORMAT = 1  # of the registry and of the pictures' and keys' records
-POINTER_TTL_S = 2.0
-SIZE_TTL_S = 600.0  # Chroma counts 10,000 a millisecond
+POINTER_TTL_SECONDS = 2.0
+SIZE_TTL_SECONDS = 600.0  # Chroma counts 10,000 a millisecond
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
@@ -66,7 +66,7 @@ class Index:
     """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
 
     Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
-    WRITE_TIMEOUT_S (writes) or answers with a failure of its own, and NewerFormat.
+    WRITE_TIMEOUT_SECONDS (writes) or answers with a failure of its own, and NewerFormat.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class Index:
             return infos
 
     def collection(self, name: str) -> Collection:
-        """Raises CollectionNotFound."""
+        """Raise CollectionNotFound."""
         if _STAGED in name:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         with calls(self.timeout_s):
             return Collection(self, self.open(name).pointer)
 
     def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """Raises CollectionExists, and InvalidRequest for a name that cannot be one."""
+        """Raise CollectionExists, and InvalidRequest for a name that cannot be one."""
         check_collection_name(name)
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(name) is not None:
                 raise CollectionExists(f"The collection {name!r} exists already.")
             proposed = new_pointer(name, model, fingerprint, dimension)
@@ -127,7 +127,7 @@ class Index:
     def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
         check_collection_name(name)
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             try:
                 # Others may have deleted it just now, and who is to fill it must not fill what is gone.
                 pointer = self.open(name, max_age_s=0.0).pointer
@@ -138,7 +138,7 @@ class Index:
         return Collection(self, pointer)
 
     def warn_of_foreign(self, model: str, fingerprint: str) -> None:
-        """Logs, at a start, which collections this model cannot read, and what to do."""
+        """Log, at a start, which collections this model cannot read, and what to do."""
         try:
             for fault in self.foreign(model, fingerprint):
                 log.warning("collection_of_another_model", detail=fault)
@@ -162,7 +162,7 @@ class Index:
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(staged) is None:
                 self._propose(replace(new_pointer(name, model, fingerprint, dimension), name=staged))
             return Collection(self, self.reopen(staged).pointer)
@@ -173,13 +173,13 @@ class Index:
             return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
-        """Lets `name`, made if it is none, point at what is staged, in one write.
+        """Let `name`, made if it is none, point at what is staged, in one write.
 
         Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
         Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
-        there, which is POINTER_TTL_S later.
+        there, which is POINTER_TTL_SECONDS later.
         """
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             before, aside = self._pointer(name), staged.pointer
             if before is not None and before.physical == aside.physical:  # the second try after a crash
                 return staged
@@ -197,27 +197,27 @@ class Index:
     @staticmethod
     def wait_for_pointers() -> None:
         """Until every process follows the latest switch."""
-        time.sleep(POINTER_TTL_S + 0.5)
+        time.sleep(POINTER_TTL_SECONDS + 0.5)
 
     def unstage(self, name: str) -> None:
-        """Deletes what is staged beside `name`."""
-        with calls(WRITE_TIMEOUT_S):
+        """Delete what is staged beside `name`."""
+        with calls(WRITE_TIMEOUT_SECONDS):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
         for staged in (one for one in names if one.startswith(name + _STAGED)):
-            with calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_SECONDS):
                 pointer = self._pointer(staged)
                 self._cache.pop(staged, None)
             if pointer is not None and (live is None or pointer.physical != live.physical):
                 self._drop(pointer.physical)
             if pointer is not None and (live is None or pointer.keys != live.keys):
                 self._drop(pointer.keys)
-            with calls(WRITE_TIMEOUT_S):
+            with calls(WRITE_TIMEOUT_SECONDS):
                 self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
-        """Raises CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
-        with calls(WRITE_TIMEOUT_S):
+        """Raise CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
+        with calls(WRITE_TIMEOUT_SECONDS):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
         if pointer is None:
@@ -226,7 +226,7 @@ class Index:
         self._drop(pointer.physical)
         self._drop(pointer.keys)
         still = pointer.physical
-        with calls(WRITE_TIMEOUT_S):
+        with calls(WRITE_TIMEOUT_SECONDS):
             self._registry(lambda registry: registry.delete([name], where={"physical": still}))
         # Whoever opened it in between has made it anew.
         self._drop(pointer.physical)
@@ -235,8 +235,8 @@ class Index:
     def _server(self) -> ServerAPI:
         return self._connect()
 
-    def open(self, name: str, max_age_s: float = POINTER_TTL_S) -> Opened:
-        """Raises CollectionNotFound."""
+    def open(self, name: str, max_age_s: float = POINTER_TTL_SECONDS) -> Opened:
+        """Raise CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached
@@ -250,7 +250,7 @@ class Index:
         return opened
 
     def reopen(self, name: str) -> Opened:
-        """Follows the pointer whatever the cache says. Raises CollectionNotFound."""
+        """Follow the pointer whatever the cache says. Raises CollectionNotFound."""
         self._cache.pop(name, None)
         read_at = time.monotonic()
         pointer = self._pointer(name)
@@ -272,9 +272,9 @@ class Index:
         return self._cache[name]
 
     def size(self, chroma: ChromaCollection) -> int:
-        """Counts the pictures, or says how many there were a while ago."""
-        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_S, 0))
-        if time.monotonic() - counted_at >= SIZE_TTL_S:
+        """Count the pictures, or says how many there were a while ago."""
+        counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_SECONDS, 0))
+        if time.monotonic() - counted_at >= SIZE_TTL_SECONDS:
             size = chroma.count()
             self._sizes[chroma.name] = time.monotonic(), size
         return size
@@ -284,7 +284,7 @@ class Index:
         return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
 
     def _propose(self, pointer: Pointer) -> Pointer | None:
-        """Registers the pointer unless the name has one; returns the one that it has then."""
+        """Register the pointer unless the name has one; return the one that it has then."""
         # Chroma's `add` leaves an id that exists as it is: the first of two at once wins.
         self._registry(lambda registry: registry.add([pointer.name], _NO_VECTOR, [pointer.fields]))
         return self._pointer(pointer.name)
@@ -297,7 +297,7 @@ class Index:
         return operation(self._registry_collection)
 
     def make(self, physical: str) -> ChromaCollection:
-        """Opens a physical collection, and makes it if there is none."""
+        """Open a physical collection, and makes it if there is none."""
         place = (self._tenant, self._database)
         try:
             # One that exists keeps the metadata that it was made with.
@@ -308,7 +308,7 @@ class Index:
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:
-        """Deletes a physical collection, some 5,000 records a second.
+        """Delete a physical collection, some 5,000 records a second.
 
         Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
         as a whole, and gives them to the next records that it stores anywhere.
@@ -316,7 +316,7 @@ class Index:
         place = {"tenant": self._tenant, "database": self._database}
         more = True
         while more:
-            with calls(WRITE_TIMEOUT_S), contextlib.suppress(NotFoundError):
+            with calls(WRITE_TIMEOUT_SECONDS), contextlib.suppress(NotFoundError):
                 more = False
                 model = self._server.get_collection(physical, **place)
                 chroma = ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
@@ -335,7 +335,7 @@ def build_index(settings: Settings) -> Index:
 
 
 def check_collection_name(name: str) -> None:
-    """Raises InvalidRequest."""
+    """Raise InvalidRequest."""
     if not COLLECTION_NAME.fullmatch(name):
         raise InvalidRequest(
             "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "

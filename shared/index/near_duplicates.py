@@ -44,11 +44,11 @@ def groups(
 def _has_partner(hashes: Hashes, hamming: int) -> NDArray[np.bool_]:
     found = np.zeros(len(hashes), np.bool_)
     for start, stop in _blocks(len(hashes)):
-        near = _near(hashes, start, stop, hamming)
+        similar = _similar_hashes(hashes, start, stop, hamming)
         rows = np.arange(stop - start)
-        near[rows, rows] = False
-        found[start:stop] |= near.any(axis=1)
-        found[start:] |= near.any(axis=0)
+        similar[rows, rows] = False
+        found[start:stop] |= similar.any(axis=1)
+        found[start:] |= similar.any(axis=0)
     return found
 
 
@@ -56,11 +56,11 @@ def _labels(hashes: Hashes, vectors: Vectors, cosine: float, hamming: int) -> Pl
     """A number for each row, the same for all that are connected."""
     labels = np.arange(len(hashes))
     for start, stop in _blocks(len(hashes)):
-        near = _near(hashes, start, stop, hamming)
-        columns = np.flatnonzero(near.any(axis=0))
+        similar = _similar_hashes(hashes, start, stop, hamming)
+        columns = np.flatnonzero(similar.any(axis=0))
         # The slack is the rounding of a product of float32: equal vectors are near at a threshold of 1.
         alike = vectors[start:stop] @ vectors[start + columns].T >= cosine - 1e-6
-        alike &= near[:, columns]
+        alike &= similar[:, columns]
         for row in range(stop - start):
             joined = np.append(labels[start + columns[alike[row]]], labels[start + row])
             if (joined != joined[0]).any():
@@ -68,7 +68,7 @@ def _labels(hashes: Hashes, vectors: Vectors, cosine: float, hamming: int) -> Pl
     return labels
 
 
-def _near(hashes: Hashes, start: int, stop: int, hamming: int) -> NDArray[np.bool_]:
+def _similar_hashes(hashes: Hashes, start: int, stop: int, hamming: int) -> NDArray[np.bool_]:
     """Which of `start` to `stop` (rows) are near which from `start` on (columns)."""
     return np.asarray(np.bitwise_count(hashes[start:stop, None] ^ hashes[None, start:]) <= hamming)
 

@@ -9,7 +9,7 @@ from shared.models import Image, JsonObject
 
 
 def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image]:
-    """Reads one stretch of ids after another, so wide that each has about as many as are needed.
+    """Read one stretch of ids after another, so wide that each has about as many as are needed.
 
     Ids are hashes and so evenly spread; where a filter leaves few, the stretches grow.
     """

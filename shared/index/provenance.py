@@ -41,7 +41,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPicture:
+class StoredImage:
     """A picture's record as the index keeps it. `owner`: "<job>:<index>" of the item that is `indexed`."""
 
     image: Image
@@ -103,7 +103,7 @@ def with_contributions(
     return _bounded(_without_overruled_changes(ordered), most_bytes)
 
 
-def excess(before: StoredPicture | None, after: StoredPicture) -> str | None:
+def excess(before: StoredImage | None, after: StoredImage) -> str | None:
     """Say why `after` is more than a picture may be, if it is and has grown."""
     old, new = before.image if before else None, after.image
     if MAX_CONTRIBUTIONS < len(new.keys) > len(old.keys if old else ()):
@@ -131,7 +131,7 @@ def excess(before: StoredPicture | None, after: StoredPicture) -> str | None:
     return None
 
 
-def _kept_size(picture: StoredPicture) -> int:
+def _kept_size(picture: StoredImage) -> int:
     """Bytes of what is stored of the items and never dropped for something later."""
     if common_version(picture.image, picture.contributions) is not None:  # not stored one by one
         return sum(map(len, [*picture.image.sources, *picture.image.keys]))

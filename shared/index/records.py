@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from shared.errors import ModelMismatch
 from shared.index import provenance
 from shared.index.filters import survives_chroma
-from shared.index.provenance import Contribution, StoredPicture
+from shared.index.provenance import Contribution, StoredImage
 from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
 from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes, listed
 
@@ -34,7 +34,7 @@ _LISTS = ("tags", "colors")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
-_MOST = 1e308
+_MAX_STORABLE = 1e308
 # Chroma takes up to 5,461 records and 40 MB a call; metadata take it more time than vectors do.
 BATCH = 2_000
 _CALL_BYTES = 32 * 2**20
@@ -67,7 +67,7 @@ class Pointer:
         return {name: value for name, value in asdict(self).items() if name != "name"}
 
     def check_model(self, model: str, fingerprint: str) -> None:
-        """Raises ModelMismatch unless the vectors are this model's."""
+        """Raise ModelMismatch unless the vectors are this model's."""
         if self.fingerprint == fingerprint:
             return
         other = "other weights of it" if model == self.model else model
@@ -94,7 +94,7 @@ def place_of(image_id: str) -> int:
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Raises ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
+    """Raise ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
@@ -147,11 +147,11 @@ def from_record(record: Record) -> Image:
     return Image(**fields, sources=sources, metadata=metadata, keys=keys)
 
 
-def stored_picture(record: Record) -> StoredPicture:
+def stored_image(record: Record) -> StoredImage:
     image, written = from_record(record), record.get("_contributions")
     owner, _, version = record["_owner"].partition("@")
     made_of = provenance.from_json(written) if written else provenance.of_image(image, int(version or 0))
-    return StoredPicture(image, owner, made_of)
+    return StoredImage(image, owner, made_of)
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:
@@ -198,4 +198,4 @@ def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
         return value
     if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):
         return None
-    return float(min(max(value, -_MOST), _MOST))
+    return float(min(max(value, -_MAX_STORABLE), _MAX_STORABLE))

@@ -36,8 +36,8 @@ _SURE = 4
 # vector is far from all pictures', grows with the collection: some 200 among 100,000, 2,000 in a million
 # (docs/performance/index.md).
 EF_SEARCH = 256  # of every collection's HNSW: enough among 100,000
-_PICTURES_A_CANDIDATE = 500
-_MOST_CANDIDATES = 4_096
+_IMAGES_PER_CANDIDATE = 500
+_MAX_CANDIDATES = 4_096
 _SAMPLE_PAGES = 25
 
 Vector = NDArray[np.float32]
@@ -68,7 +68,7 @@ class _Step:
 
 def candidates_for(count: int) -> int:
     """How many to ask for at least, to find a text's nearest among `count`; 0 where EF_SEARCH suffices."""
-    candidates = min(count // _PICTURES_A_CANDIDATE, _MOST_CANDIDATES)
+    candidates = min(count // _IMAGES_PER_CANDIDATE, _MAX_CANDIDATES)
     return candidates if candidates > EF_SEARCH else 0
 
 

@@ -16,7 +16,7 @@ from shared.index.collection import Collection
 from shared.index.provenance import (
     Contribution,
     KeyRecord,
-    StoredPicture,
+    StoredImage,
     assembled,
     excess,
     of_image,
@@ -53,9 +53,9 @@ class WriteBatch:
         self._collection = collection
         self._removals = removals or {}
         self._loaded_keys: dict[str, KeyRecord] = {}
-        self._loaded: dict[str, StoredPicture] = {}
+        self._loaded: dict[str, StoredImage] = {}
         self._keys: dict[str, KeyRecord] = {}
-        self._pictures: dict[str, StoredPicture] = {}
+        self._pictures: dict[str, StoredImage] = {}
         self._vectors: dict[str, Vector] = {}
         self._lost_to: dict[str, set[str]] = {}
         self._load(ids, keys)
@@ -71,7 +71,7 @@ class WriteBatch:
         self._pictures |= pictures
 
     @property
-    def pictures(self) -> Mapping[str, StoredPicture]:
+    def pictures(self) -> Mapping[str, StoredImage]:
         """By id: those that were loaded and are left, and those that were added."""
         return self._pictures
 
@@ -79,7 +79,7 @@ class WriteBatch:
     def keys(self) -> Mapping[str, KeyRecord]:
         return self._keys
 
-    def picture(self, image_id: str) -> StoredPicture | None:
+    def picture(self, image_id: str) -> StoredImage | None:
         return self._pictures.get(image_id)
 
     def is_removed(self, image_id: str, version: int) -> bool:
@@ -120,14 +120,14 @@ class WriteBatch:
             self._vectors[image.id] = vector
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
-        """Merges `metadata`, where None takes a name away; returns the picture's. KeyError without it."""
+        """Merge `metadata`, where None takes a name away; return the picture's. KeyError without it."""
         before = self._pictures[image_id]
         change = Contribution(version, metadata=dict(metadata))
         self._put(before.image, before.owner, before.contributions, change)
         return self._pictures[image_id].image.metadata
 
     def remove(self, image_id: str, version: int) -> bool:
-        """Takes away what was said of a picture until then; whether it is there."""
+        """Take away what was said of a picture until then; whether it is there."""
         before = self._pictures.get(image_id)
         if before is None:
             return False
@@ -143,13 +143,13 @@ class WriteBatch:
         return True
 
     def remove_key(self, key: str, version: int) -> bool:
-        """Takes away what the key said of any picture until then; whether there was something."""
+        """Take away what the key said of any picture until then; whether there was something."""
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
 
-    def replay(self, record: JsonObject) -> None:
-        """Makes a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+    def apply(self, record: JsonObject) -> None:
+        """Make a record of the vector log, of which nothing need be loaded before; it is not to be saved.
 
         Records go in the order of their segments' names, which is that of their versions but for items of
         one job, whose order does not matter. Raises ValueError for an `op` that is not known.
@@ -174,7 +174,7 @@ class WriteBatch:
                 raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
 
     def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
-        """Writes what has changed, calling `check`, which may raise, before each write.
+        """Write what has changed, calling `check`, which may raise, before each write.
 
         Returns what Chroma refused, id -> why, and the ids of the pictures that are gone.
         """
@@ -200,7 +200,7 @@ class WriteBatch:
             self._collection.delete(gone)
         return refused, gone
 
-    def _insert(self, pictures: Sequence[StoredPicture]) -> None:
+    def _insert(self, pictures: Sequence[StoredImage]) -> None:
         self._collection.upsert(
             [one.image for one in pictures],
             np.stack([self._vectors[one.image.id] for one in pictures]),
@@ -211,11 +211,11 @@ class WriteBatch:
 
     def _isolating(
         self,
-        write: Callable[[Sequence[StoredPicture]], None],
-        pictures: Sequence[StoredPicture],
+        write: Callable[[Sequence[StoredImage]], None],
+        pictures: Sequence[StoredImage],
         check: Callable[[], None],
     ) -> dict[str, str]:
-        """Writes `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
+        """Write `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
 
         What looks like a refusal is an outage when another record of that size cannot be written either.
         """
@@ -235,7 +235,7 @@ class WriteBatch:
         first = self._isolating(write, pictures[:middle], check)
         return first | self._isolating(write, pictures[middle:], check)
 
-    def _refused(self, picture: StoredPicture, error: Exception) -> dict[str, str]:
+    def _refused(self, picture: StoredImage, error: Exception) -> dict[str, str]:
         if isinstance(error, IndexRefused):
             self._collection.prove_writable(0 if error.size else json_bytes(asdict(picture)))
         log.error("row_refused", image_id=picture.image.id, exc_info=error)
@@ -250,7 +250,7 @@ class WriteBatch:
         self._keys[key] = replace(record, floor=max(record.floor, version))
 
     def _point(self, key: str, image_id: str, version: int) -> bool:
-        """Lets the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
+        """Let the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
         record = self._keys[key]
         if version <= record.floor:
             return False
@@ -272,12 +272,12 @@ class WriteBatch:
         return wins
 
     @staticmethod
-    def _versions(pictures: Mapping[str, StoredPicture], image_id: str, key: str) -> list[int]:
+    def _versions(pictures: Mapping[str, StoredImage], image_id: str, key: str) -> list[int]:
         picture = pictures.get(image_id)
         return picture.key_versions(key) if picture else []
 
     def _prune(self, image_id: str, key: str) -> bool:
-        """Takes away what is at or under the key's floor; whether there was something."""
+        """Take away what is at or under the key's floor; whether there was something."""
         picture, floor = self._pictures.get(image_id), self._keys[key].floor
         if picture is None:
             return False
@@ -293,15 +293,13 @@ class WriteBatch:
         if result is None:
             self._pictures.pop(image.id, None)
         else:
-            self._pictures[image.id] = StoredPicture(result, owner, whole)
+            self._pictures[image.id] = StoredImage(result, owner, whole)
 
 
-def _with(
-    before: StoredPicture | None, image: Image, owner: str, items: Iterable[Contribution]
-) -> StoredPicture:
+def _with(before: StoredImage | None, image: Image, owner: str, items: Iterable[Contribution]) -> StoredImage:
     """The picture, new or as it was `before`, with what these items say of it."""
     made_of = before.contributions if before else ()
     whole = with_contributions(made_of, items)
     result = assembled(before.image if before else image, whole)
     assert result is not None  # noqa: S101 - items have sources
-    return StoredPicture(result, before.owner if before else owner, whole)
+    return StoredImage(result, before.owner if before else owner, whole)

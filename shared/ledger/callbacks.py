@@ -1,7 +1,7 @@
 """The ledger's part of callbacks: which host is called next, and which is left alone for a while.
 
-A host stands in one of three lanes, by what is known of it, and has a share of calls at once in each
-(lua/prelude.lua): so one that hangs, or many, take nothing from those that answer.
+Each host is in one of three lanes, by how its latest calls went, and each lane has calls of its own
+(lua/prelude.lua): hosts that hang take nothing from those that answer.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from enum import StrEnum
 from shared.ledger.connection import Connection
 
 FAILURES_TO_OPEN = 3  # in a row
-OPEN_S, LONGEST_OPEN_S = 30.0, 300.0
-_FORGET_S = 3600
+OPEN_SECONDS, MAX_OPEN_SECONDS = 30.0, 300.0
+_STATE_TTL_SECONDS = 3600
 
 
 class Lane(StrEnum):
-    """KNOWN: the latest call was answered; FAILING: it was not; NEW: there was none within the hour."""
+    """A host's lane. KNOWN: its latest call was answered; FAILING: it was not; NEW: none within the hour."""
 
     KNOWN = "known"
     NEW = "new"
     FAILING = "failing"
 
 
-class Outcome(StrEnum):
-    """What a call tells of its host: FAILED is no answer at all."""
+class CallResult(StrEnum):
+    """What a call says about its host: ANSWERED (whatever the status), FAILED (no answer) or NOTHING."""
 
     ANSWERED = "answered"
     FAILED = "failed"
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A callback to send now. `tries` counts from 1 in each run of the job; `until` names this try."""
+    """A callback to send now. `tries` counts from 1 in each run of the job; `until` identifies this try."""
 
     job_id: str
     host: str
@@ -41,21 +41,25 @@ class Call:
 
 
 class CallbackLedger:
-    """The callbacks that wait, host by host, and what is known of the hosts; for any number of senders."""
+    """The waiting callbacks of each host and how the host's calls went, for any number of senders."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def take(self, lane: Lane, hold_s: float) -> Call | None:
-        """The next call of a lane, if any. Without `over` it is due again after `hold_s`."""
+        """Claim the next call of a lane, None without one.
+
+        Unless `over` ends it, it is due again after `hold_s`.
+        """
         answer = self._redis.run("take_callback", lane, hold_s)
         return Call(*answer) if answer else None
 
-    def over(self, call: Call, outcome: Outcome, *, next_in_s: float | None) -> None:
-        """Ends a call; with `next_in_s` None it was the job's last.
+    def over(self, call: Call, result: CallResult, *, next_in_s: float | None) -> None:
+        """End a call and schedule the next try in `next_in_s` seconds; None: there is none.
 
-        After FAILURES_TO_OPEN in a row the host is left alone for OPEN_S, doubling with each one more.
+        After FAILURES_TO_OPEN failures in a row the host is left alone for OPEN_SECONDS, doubled with each
+        further one up to MAX_OPEN_SECONDS.
         """
         again = -1 if next_in_s is None else next_in_s
-        breaker = (FAILURES_TO_OPEN, OPEN_S, LONGEST_OPEN_S, _FORGET_S)
-        self._redis.run("callback_over", call.job_id, call.host, call.until, again, outcome, *breaker)
+        breaker = (FAILURES_TO_OPEN, OPEN_SECONDS, MAX_OPEN_SECONDS, _STATE_TTL_SECONDS)
+        self._redis.run("callback_over", call.job_id, call.host, call.until, again, result, *breaker)

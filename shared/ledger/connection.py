@@ -15,10 +15,10 @@ from shared.ledger.upgrade import bring_up_to_date
 
 
 class Connection:
-    """Redis, connected at the first call.
+    """A client of Redis, connected at its first call.
 
-    Every method raises LedgerUnavailable when it does not answer, and NewerFormat when a newer version wrote
-    what is there.
+    Every method raises LedgerUnavailable when Redis does not answer, and NewerFormat when a newer version
+    wrote the ledger there.
     """
 
     def __init__(self, url: str, client: Any = None) -> None:
@@ -41,7 +41,7 @@ class Connection:
         return client
 
     def run(self, script: str, *args: str | float) -> Any:
-        """Runs `lua/<script>.lua`."""
+        """Run `lua/<script>.lua` and return its answer."""
         if script not in self._scripts:
             self._scripts[script] = self.client.register_script(scripts.source(script))
         with _translated():
@@ -57,7 +57,7 @@ class Connection:
             yield self.client.pipeline(transaction=transaction)
 
     def now(self) -> float:
-        """Redis's clock: those of the machines around it may differ."""
+        """Return Redis's time in epoch seconds: the clocks of the workers' machines may differ."""
         seconds, microseconds = self.call("time")
         return float(seconds) + float(microseconds) / 1e6
 

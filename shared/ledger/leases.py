@@ -1,4 +1,4 @@
-"""Keeping a lease while work goes on."""
+"""Renewing a lease from a thread while the work that it covers goes on."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def renewing(renew: Callable[[], object], lease_s: float) -> Iterator[None]:
-    """Calls `renew` from a thread, three times per `lease_s`, for as long as the block runs."""
+    """Call `renew` from a thread, three times per `lease_s` seconds, while the block runs."""
     stopped = threading.Event()
 
     def run() -> None:

@@ -1,8 +1,8 @@
-"""The ledger: what every job, item and chunk is doing, in Redis. scripts.py lists the keys.
+"""The ledger: the state of every job, item and chunk, in Redis. scripts.py lists the keys.
 
 A chunk waits at a stage (`queued`) until a delivered message claims it (`running`, under a lease), and
-leaves it by `advance`; what neither moves on nor renews its lease is found by `sweep` and sent again. So a
-message may be lost, doubled or late without an item being lost or counted twice.
+`advance` moves it to the next stage. `sweep` finds chunks whose lease has expired and has their messages sent
+again. So a message may be lost, doubled or late without an item being lost or counted twice.
 """
 
 import json
@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from shared.errors import (
@@ -23,7 +24,7 @@ from shared.errors import (
 from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
-from shared.ledger.patience import persistently
+from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
@@ -40,16 +41,16 @@ from shared.models import (
     Stage,
 )
 
-CHUNK_LEASE_S = 30.0
-ADVANCED_S = 120  # more than twice the time for which a worker repeats what was not answered
-RESEND_S = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
-UNSENT_S = 5.0  # for which nobody else sends what a sweeper has been given
-INDEX_RESEND_S = 5.0  # index messages are wake-ups: repeating one costs next to nothing
+CHUNK_LEASE_SECONDS = 30.0
+ADVANCE_REPEAT_SECONDS = 120  # more than twice the time for which a worker repeats what was not answered
+RESEND_SECONDS = 30.0  # a queued chunk's message is presumed lost after this long, doubling each time
+SWEEP_HOLD_SECONDS = 5.0  # for which nobody else sends what a sweeper has been given
+INDEX_RESEND_SECONDS = 5.0  # index messages are wake-ups: repeating one costs next to nothing
 MAX_JOB_ITEMS = 5_000_000
-READING_LEASE_S = 120.0
-IDEMPOTENCY_TTL_S = 24 * 3600
+READING_LEASE_SECONDS = 120.0
+IDEMPOTENCY_TTL_SECONDS = 24 * 3600
 MAX_ERRORS = 20
-ADVANCE_PATIENCE_S = 8.0  # finished work is not redone because of a restart
+ADVANCE_RETRY_SECONDS = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
@@ -60,11 +61,10 @@ def new_job_id() -> str:
 
 
 class Ledger:
-    """Jobs and their chunks; `callbacks`, `hosts`, `workers` and `writer` are the ledger's other parts.
+    """The jobs and their chunks; `callbacks`, `hosts`, `workers` and `writer` are the ledger's other parts.
 
-    All methods raise LedgerUnavailable when Redis does not answer, and JobNotFound for an unknown job.
-    The first one to reach Redis raises NewerFormat, and so does each that follows, when what is there is of a
-    newer version.
+    All methods raise LedgerUnavailable when Redis does not answer, JobNotFound for an unknown job, and
+    NewerFormat when a newer version wrote what is in Redis.
     """
 
     def __init__(
@@ -76,7 +76,10 @@ class Ledger:
         most_bytes: int = 20 * 2**30,
         client: Any = None,
     ) -> None:
-        """`most_jobs`, and `most_bytes` of their items and uploads, are kept of each API key."""
+        """Connect to nothing yet.
+
+        Of each API key, up to `most_jobs` jobs and `most_bytes` of their data are kept.
+        """
         self._job_ttl_s = job_ttl_s
         self._most_jobs = most_jobs
         self._most_bytes = most_bytes
@@ -107,24 +110,24 @@ class Ledger:
         made_by: str = "",
         size: int = 0,
     ) -> str:
-        """Makes a job of `total` pending items; with `reading`, more come by `extend` until `close`.
+        """Make a job of `total` pending items and return its id.
 
-        It counts, with the `size` in bytes of its items and uploads, for the API key with the id `made_by`;
-        of that one's jobs those that finished first are forgotten to make room. Raises TooManyJobs when there
-        are none.
+        With `reading`, `extend` adds more until `close`. The job counts for the API key with the id
+        `made_by`, with `size` bytes of items and uploads. To make room, the key's jobs that finished first
+        are forgotten; raises TooManyJobs where none has finished.
 
-        With `final_stage` it has one more chunk, beyond its items and at that stage, once no item is open:
-        its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
+        With `final_stage` the job has one more chunk, beyond its items and at that stage, once no item is
+        open: its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
 
-        `idempotency` is (key, digest of the request). Returns the job's id: that of the job made before when
-        the key repeats with the same digest. Raises IdempotencyMismatch when it repeats with another.
+        `idempotency` is (key, digest of the request). When the key repeats with the same digest, the id is
+        that of the earlier job; with another, IdempotencyMismatch is raised.
         """
         key, digest = idempotency or ("", "")
         job = {
             "id": job_id, "collection": collection, "total": total, "chunk_size": chunk_size,
-            "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_S,
+            "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_SECONDS,
             "ttl": self._job_ttl_s, "idempotency_key": key, "digest": digest,
-            "idempotency_ttl": IDEMPOTENCY_TTL_S, "most_items": MAX_JOB_ITEMS, "kind": kind,
+            "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
         }  # fmt: skip
@@ -143,16 +146,19 @@ class Ledger:
         )
 
     def idempotent_job(self, key: str, digest: str) -> str | None:
-        """The job that `key` made, if any. Raises IdempotencyMismatch when it was made by another request."""
+        """Return the id of the job that `key` made, if any.
+
+        Raises IdempotencyMismatch for another request's key.
+        """
         answer = self._redis.call("get", f"{PREFIX}idem:{key}")
         return None if answer is None else _same_request(answer, digest)
 
     def extend(self, job_id: str, count: int, size: int = 0) -> None:
-        """`count` more items of a streamed body, of `size` bytes, are in the manifest.
+        """Add `count` items (`size` bytes), already in the manifest, to a job whose body is still read.
 
-        Raises JobFinished when the job was cancelled or its reader given up for lost, and TooManyJobs.
+        Raises JobFinished when the job was cancelled or its body timed out, and TooManyJobs.
         """
-        answer = self._redis.run("extend", job_id, count, READING_LEASE_S, size, self._most_bytes)
+        answer = self._redis.run("extend", job_id, count, READING_LEASE_SECONDS, size, self._most_bytes)
         if answer == -2:
             raise self._too_many("bytes")
         if answer == 0:
@@ -160,7 +166,7 @@ class Ledger:
         _check_found(answer, job_id)
 
     def close(self, job_id: str, *, truncated: bool) -> None:
-        """The body of a streamed job was read to its end, or broke off (`truncated`)."""
+        """Mark the body of a streamed job as read to its end, or as broken off (`truncated`)."""
         _check_found(self._redis.run("close", job_id, int(truncated)), job_id)
 
     def get(self, job_id: str) -> Job:
@@ -175,7 +181,7 @@ class Ledger:
     def list_jobs(
         self, status: JobStatus | None, cursor: str | None, limit: int
     ) -> tuple[list[Job], str | None]:
-        """Jobs, newest first, that were made before `cursor` (a creation time)."""
+        """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and the next one."""
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
         while True:
@@ -196,7 +202,7 @@ class Ledger:
                 return jobs, None
 
     def cancel(self, job_id: str) -> Job:
-        """Every open item becomes cancelled. Raises JobFinished when there is nothing left to cancel."""
+        """Cancel every open item of a job. Raises JobFinished when there is nothing left to cancel."""
         answer = self._redis.run("cancel", job_id)
         _check_found(answer, job_id)
         job = self.get(job_id)
@@ -205,7 +211,7 @@ class Ledger:
         return job
 
     def retry(self, job_id: str) -> Job:
-        """The failed items of a finished job become pending again. Raises JobRunning, NothingToRetry."""
+        """Make the failed items of a finished job pending again. Raises JobRunning, NothingToRetry."""
         answer = self._redis.run("retry", job_id)
         _check_found(answer, job_id)
         if answer == -2:
@@ -217,7 +223,7 @@ class Ledger:
     def items(
         self, job_id: str, status: ItemState | None, start: int, limit: int
     ) -> tuple[list[tuple[int, ItemState]], int | None]:
-        """Up to `limit` (index, state) from item `start` on, and where to go on (None at the end)."""
+        """Return up to `limit` (index, state) from item `start` on, and where to go on (None at the end)."""
         total = self.get(job_id).total
         found: list[tuple[int, ItemState]] = []
         at = start
@@ -237,50 +243,51 @@ class Ledger:
     # Chunks
 
     def dispatch(self) -> list[Chunk]:
-        """Chunks, of every open job in turn, that may be fetched now; each must be sent a fetch message.
+        """Return the chunks, of every open job in turn, that may be fetched now; send each a fetch message.
 
-        The window follows the workers that are seen: two chunks a fetch slot, none while encode is four
-        chunks a slot behind, so that a new job waits behind seconds of work, whatever was queued before it.
+        How many follows from the workers that are alive: two chunks per fetch slot, none while encode is four
+        chunks per slot behind. So a new job waits behind seconds of work, whatever was queued before it.
         """
         slots = dict.fromkeys(Stage, 0)
         for worker in self.workers.seen():
             for queue in worker.queues:
                 slots[Stage(queue)] += worker.slots
         fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
-        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_S)
+        refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_SECONDS)
         return [Chunk.parse(ref) for ref in refs]
 
     def claim(self, chunk: Chunk, stage: Stage) -> Claim | None:
-        """A lease of CHUNK_LEASE_S on a chunk that waits at `stage`; None when there is nothing to do."""
+        """Lease a chunk that waits at `stage` for CHUNK_LEASE_SECONDS; None when there is nothing to do."""
         token = secrets.token_hex(8)
-        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_S)
+        answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_SECONDS)
         return _claim(answer, stage, token) if answer else None
 
     def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
-        """Leases, all under one token, on the chunks that have waited longest: one at least, as far as
-        chunks are of one size up to `most_items`.
+        """Lease, under one token, the chunks of one size that have waited longest, up to `most_items` items.
+
+        At least one chunk is leased if any is ready, however large.
         """
         token = secrets.token_hex(8)
-        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_S, most_items)
+        answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_SECONDS, most_items)
         return [_claim(answer, stage, token) for answer in answers]
 
     def pending(self, claim: Claim) -> list[int]:
-        """The indices of the claim's items that are still to be fetched."""
+        """Return the indices of the claim's items that are still to be fetched."""
         block = self._redis.call(
             "getrange", f"{PREFIX}states:{claim.chunk.job_id}", claim.first_item, claim.last_item - 1
         )
         return [claim.first_item + offset for offset, digit in enumerate(block) if digit == "0"]
 
     def renew(self, claims: Sequence[Claim]) -> int:
-        """Prolongs leases of one token; returns how many are still held."""
+        """Prolong leases that share one token; return how many are still held."""
         refs = [claim.chunk.ref for claim in claims]
-        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_S, *refs))
+        return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_SECONDS, *refs))
 
     def advance(
         self,
         claim: Claim,
         *,
-        moves: Sequence[tuple[int, ItemState]],
+        transitions: Sequence[tuple[int, ItemState]],
         errors: Sequence[JobError] = (),
         next_stage: Stage | None = None,
         payload: str = "",
@@ -289,46 +296,51 @@ class Ledger:
         result: JsonObject | None = None,
         complete: bool = False,
     ) -> bool:
-        """Ends a claim: moves items, and the chunk to `next_stage` with its `payload` blob, in one step.
+        """End a claim: set its items' states and pass the chunk and `payload`, a blob, to `next_stage`.
 
-        With `retry_delay_s` the items still pending are fetched again, as the chunk's next attempt. With
-        `hold_s` this attempt was postponed, and the job sends no more chunks for that long. `result` becomes
-        the job's; `complete` says that its final chunk did all that it was to do.
+        All in one step. With `retry_delay_s` the items still pending are fetched again, as the chunk's next
+        attempt. With `hold_s` this attempt was postponed, and the job sends no more chunks for that long.
+        `result` becomes the job's; `complete` says that its final chunk did all that it was to do.
 
-        Returns False, having changed nothing, when the lease was lost or the job cancelled; True when this
-        claim has ended by an earlier call, whose answer may not have come back.
+        Returns False, having changed nothing, when the lease was lost or the job cancelled; True also when an
+        earlier call, whose answer was lost, has ended this claim.
         """
         end = {
             "ref": claim.chunk.ref, "token": claim.token, "next_stage": next_stage or "", "payload": payload,
-            "moves": [(index, ITEM_STATES.index(state)) for index, state in moves],
+            "transitions": [(index, ITEM_STATES.index(state)) for index, state in transitions],
             "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS,
             "retry_delay": -1 if retry_delay_s is None else retry_delay_s, "hold": hold_s,
-            "resend": INDEX_RESEND_S if next_stage is Stage.INDEX else RESEND_S,
-            "result": json.dumps(result) if result else "", "complete": complete, "repeat_s": ADVANCED_S,
+            "resend": INDEX_RESEND_SECONDS if next_stage is Stage.INDEX else RESEND_SECONDS,
+            "result": json.dumps(result) if result else "", "complete": complete,
+            "repeat_s": ADVANCE_REPEAT_SECONDS,
         }  # fmt: skip
-        return bool(persistently(lambda: self._redis.run("advance", json.dumps(end)), ADVANCE_PATIENCE_S))
+        call = partial(self._redis.run, "advance", json.dumps(end))
+        return bool(retry_while_unavailable(call, ADVANCE_RETRY_SECONDS))
 
     def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
-        """Gives claims of one token back, to be delivered again after `delay_s`."""
+        """Give claims that share one token back, to be delivered again after `delay_s` seconds."""
         refs = [claim.chunk.ref for claim in claims]
         self._redis.run("release", claims[0].token, delay_s, int(count_delivery), *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
-        """Chunks with an expired lease or delay, or a message that seems lost: send each, then say `sent`."""
-        answer = self._redis.run("sweep", 1000, UNSENT_S)
+        """Return chunks whose lease or delay is over or whose message seems lost.
+
+        Send each, then call `sent`.
+        """
+        answer = self._redis.run("sweep", 1000, SWEEP_HOLD_SECONDS)
         return [
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)
         ]
 
     def sent(self, chunks: Sequence[Chunk]) -> None:
-        """The messages of chunks that `sweep` gave are on their way."""
+        """Note that the messages of the chunks from `sweep` were sent."""
         if chunks:
-            self._redis.run("sent", RESEND_S, INDEX_RESEND_S, *(chunk.ref for chunk in chunks))
+            self._redis.run("sent", RESEND_SECONDS, INDEX_RESEND_SECONDS, *(chunk.ref for chunk in chunks))
 
     # Housekeeping
 
     def abandoned_readers(self) -> list[str]:
-        """Jobs whose body has brought nothing for READING_LEASE_S: their reader is gone."""
+        """Return the ids of jobs whose body has brought nothing for READING_LEASE_SECONDS."""
         return list(self._redis.call("zrangebyscore", f"{PREFIX}reading", "-inf", self._redis.now()))
 
     def expired_jobs(self) -> list[str]:
@@ -337,22 +349,24 @@ class Ledger:
         )
 
     def forget_job(self, job_id: str) -> bool:
-        """Forgets an expired job; returns False, having done nothing, when a retry revived it."""
+        """Forget an expired job; return False, having done nothing, when a retry revived it."""
         return bool(self._redis.run("forget_job", job_id))
 
     def exists(self, job_id: str) -> bool:
         return bool(self._redis.call("exists", f"{PREFIX}job:{job_id}"))
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
-        """Adds to what all encoders together computed, and stood idle while a chunk waited for them."""
+        """Add seconds that an encoder computed, and idled while a chunk waited, to the totals of all."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
             pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
             pipeline.execute()
 
     def gauges(self) -> dict[str, float]:
-        """`chunks_<stage>`: chunks at a stage; `jobs_open`; totals since the beginning: `items_<state>`, and
-        the `encoder_…_seconds` of `add_encoder_seconds`.
+        """Return the ledger's numbers for metrics, by name.
+
+        These are `chunks_<stage>`, the chunks at a stage; `jobs_open`; and the totals since the beginning:
+        `items_<state>` and the `encoder_…_seconds` of `add_encoder_seconds`.
         """
         with self._redis.pipeline(transaction=False) as pipeline:
             for stage in Stage:
@@ -420,7 +434,7 @@ def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
 
 
 def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
-    """Items a second: over the whole run once finished, else over the last ten to twenty seconds."""
+    """Return items per second: over the whole run once finished, else over the last ten to twenty seconds."""
     since, before = started, int(fields.get("base") or 0)
     if since is None or done <= before:
         return None

@@ -43,7 +43,7 @@ _FOLDER = resources.files(__package__) / "lua"
 
 @cache
 def source(name: str) -> str:
-    """Returns the text of the script `lua/<name>.lua`, with the functions of all scripts before it."""
+    """Return the text of `lua/<name>.lua` after the functions of prelude.lua, which all scripts share."""
     return _read("prelude") + _read(name)
 
 

@@ -1,4 +1,4 @@
-"""The format of the ledger, and how one of an earlier version is brought up to date."""
+"""The format of the ledger, and the upgrade of one that an earlier version wrote."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FORMAT = 3
 
 
 def bring_up_to_date(client: Any) -> None:
-    """Makes what lies in Redis this version's, once. Raises NewerFormat when it is of a later version."""
+    """Convert what an earlier version left in Redis, once. Raises NewerFormat where a later one wrote it."""
     found = client.get(PREFIX + FIELD)
     check_format(found, FORMAT, "The job ledger in Redis")
     if found == str(FORMAT):

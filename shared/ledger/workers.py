@@ -1,4 +1,4 @@
-"""The ledger's part of the work: who is seen at it, and what waits for them."""
+"""The ledger's view of the workers: which are alive, and what waits for them."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 from shared.models import Stage
 
-WORKER_SEEN_S = 20.0
+WORKER_SEEN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """How many chunks wait at a stage, and how many a worker holds."""
+    """How many chunks wait at a stage, and how many are leased to a worker."""
 
     stage: Stage
     waiting: int
@@ -32,7 +32,7 @@ class QueueInfo:
 
 
 class WorkerLedger:
-    """The workers and what waits for them."""
+    """The workers' heartbeats and the queues' lengths."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -45,22 +45,22 @@ class WorkerLedger:
         self._redis.call("hdel", f"{PREFIX}workers", worker_id)
 
     def seen(self) -> list[WorkerInfo]:
-        """The workers that sent a heartbeat within WORKER_SEEN_S."""
+        """Return the workers that sent a heartbeat within WORKER_SEEN_SECONDS."""
         rows = self._redis.call("hgetall", f"{PREFIX}workers")
         workers = [WorkerInfo(id=worker_id, **json.loads(row)) for worker_id, row in rows.items()]
-        oldest = self._redis.now() - WORKER_SEEN_S
+        oldest = self._redis.now() - WORKER_SEEN_SECONDS
         if stale := [worker.id for worker in workers if worker.seen_at < oldest - 600]:
             self._redis.call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]
 
     def open_jobs(self) -> int:
-        """How many jobs have not finished."""
+        """Return how many jobs have not finished."""
         return int(self._redis.call("zcard", f"{PREFIX}jobs")) - int(
             self._redis.call("zcard", f"{PREFIX}expiry")
         )
 
     def queues(self) -> list[QueueInfo]:
-        """In the order in which a chunk passes them."""
+        """Return the queues in the order in which a chunk passes them."""
         counts = (self._redis.run("queue", stage) for stage in Stage)
         return [
             QueueInfo(stage, waiting, running)

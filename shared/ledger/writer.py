@@ -1,4 +1,4 @@
-"""The ledger's part of writing the index: who may write, in which order changes count, what was removed."""
+"""The ledger's part of writing the index: the writer's lease, versions of changes, removals, the trash."""
 
 import time
 from collections.abc import Sequence
@@ -6,74 +6,81 @@ from collections.abc import Sequence
 from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 
-WRITER_LEASE_S = 30.0
-WRITER_WANTED_S = 2.0  # who waits for the lease asks again long before
+WRITER_LEASE_SECONDS = 30.0
+WRITER_WANTED_SECONDS = 2.0  # who waits for the lease asks again long before
 
 
 class WriterLedger:
-    """Versions order changes: nanoseconds since the epoch by Redis's clock, none given out twice.
+    """The writer's lease, and the versions that order changes.
 
-    Of jobs and changes, the one that was asked for later is newer. A job gets a version an item at once, in
-    their order, so that an item's is the same however often and however late it is delivered.
+    A version is nanoseconds since the epoch by Redis's clock, none given out twice: what was asked for later
+    is newer. A job gets one version per item at once, in their order, so an item's is the same however often
+    and however late it is delivered.
     """
 
     def __init__(self, connection: Connection, *, removals_ttl_s: float) -> None:
-        """`removals_ttl_s`: for how long an item of a job may still bring what was removed."""
+        """Keep removals for `removals_ttl_s`, as long as an item of a job may bring a removed image."""
         self._redis = connection
         self._removals_ttl_s = removals_ttl_s
 
     def new_version(self) -> int:
-        """For one change, later than every version before."""
+        """Return a version for one change, later than every version before."""
         return int(self._redis.run("new_version")) * 1000
 
     def acquire(self, token: str) -> bool:
-        """False while another holds the lease, or asks for it by `want`."""
-        return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_S * 1000)))
+        """Take the lease; return False while another process holds it, or has asked for it by `want`."""
+        return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def want(self, token: str) -> None:
-        """Asks whoever holds the lease to yield it, and others to leave it to `token`, for a moment."""
-        self._redis.run("want_writer", token, int(WRITER_WANTED_S * 1000))
+        """Ask the lease's holder to yield it, and others to leave it to `token`, for WRITER_WANTED_SECONDS."""
+        self._redis.run("want_writer", token, int(WRITER_WANTED_SECONDS * 1000))
 
     def is_held(self) -> bool:
-        """Whether somebody holds the lease: chunks that come meanwhile are written, or the next one woken."""
+        """Return whether a process holds the lease.
+
+        It also writes chunks that arrive meanwhile, or wakes the next.
+        """
         return bool(self._redis.call("exists", f"{PREFIX}writer"))
 
     def is_wanted(self) -> bool:
         return bool(self._redis.call("exists", f"{PREFIX}writer:wanted"))
 
     def renew(self, token: str) -> bool:
-        """Prolongs the lease; returns False once it is lost."""
-        return bool(self._redis.run("renew_writer", token, int(WRITER_LEASE_S * 1000)))
+        """Prolong the lease; return False once it is lost."""
+        return bool(self._redis.run("renew_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def release(self, token: str, *, force: bool = False) -> bool:
-        """Frees the lease; without `force` keeps it, and returns False, while a chunk waits to be written."""
+        """Free the lease; without `force` keep it, and return False, while a chunk waits to be written."""
         return bool(self._redis.run("release_writer", token, int(force)))
 
-    def record_discarded(self, collection: str, image_ids: Sequence[str]) -> None:
-        """Remembers that these pictures' files were put aside, see storage/trash.py."""
+    def record_trashed(self, collection: str, image_ids: Sequence[str]) -> None:
+        """Record that these images' files were moved to the trash (shared/storage/trash.py)."""
         self._redis.call("zadd", f"{PREFIX}discarded", {f"{collection}/{i}": time.time() for i in image_ids})
 
-    def discarded(self, collection: str, image_ids: Sequence[str]) -> list[str]:
-        """Those of `image_ids` whose files were put aside."""
+    def trashed(self, collection: str, image_ids: Sequence[str]) -> list[str]:
+        """Return those of `image_ids` whose files are in the trash."""
         moments = self._redis.call("zmscore", f"{PREFIX}discarded", [f"{collection}/{i}" for i in image_ids])
         return [i for i, moment in zip(image_ids, moments, strict=True) if moment is not None]
 
-    def discarded_before(self, moment: float) -> list[tuple[str, str]]:
-        """(collection, image id) of up to 1,000 that were put aside before `moment`, in epoch seconds."""
+    def trashed_before(self, moment: float) -> list[tuple[str, str]]:
+        """Return (collection, image id) of up to 1,000 images trashed before `moment`, in epoch seconds."""
         found = self._redis.call("zrangebyscore", f"{PREFIX}discarded", "-inf", moment, start=0, num=1000)
         return [(collection, image_id) for collection, _, image_id in (one.rpartition("/") for one in found)]
 
-    def forget_discarded(self, collection: str, image_ids: Sequence[str]) -> None:
+    def forget_trashed(self, collection: str, image_ids: Sequence[str]) -> None:
         self._redis.call("zrem", f"{PREFIX}discarded", *(f"{collection}/{i}" for i in image_ids))
 
     def record_removal(self, collection: str, image_id: str, version: int) -> None:
-        """Remembers that `image_id` ("*": everything) was removed at `version`, see `removals`."""
+        """Record that `image_id` ("*": every image) was removed at `version`, for `removals`."""
         key = f"{PREFIX}removed:{collection}"
         self._redis.call("hset", key, image_id, version)
         self._redis.call("expire", key, int(self._removals_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
-        """The latest removal of each of `image_ids` that has one; older additions must be skipped."""
+        """Return the version of the latest removal of each of `image_ids` that has one.
+
+        Skip older additions.
+        """
         values = self._redis.call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}

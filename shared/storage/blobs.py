@@ -27,8 +27,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from shared.errors import BlobsUnavailable, ConfigError
 
-PictureKind = Literal["thumbnail", "rendition", "original"]
-PICTURE_KINDS: tuple[PictureKind, ...] = get_args(PictureKind)
+FileKind = Literal["thumbnail", "rendition", "original"]
+FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 
 # Under each of these, one folder a job, or one file an API key.
 JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
@@ -73,15 +73,15 @@ def log_prefix(collection: str) -> str:
     return f"log/{collection}/"
 
 
-def picture_key(collection: str, image_id: str, kind: PictureKind) -> str:
+def file_key(collection: str, image_id: str, kind: FileKind) -> str:
     return f"collections/{collection}/{image_id[:2]}/{image_id}.{kind}"
 
 
-def discarded_prefix(collection: str) -> str:
+def trash_prefix(collection: str) -> str:
     return f"discarded/{collection}/"
 
 
-def discarded_key(collection: str, image_id: str, kind: PictureKind) -> str:
+def trash_key(collection: str, image_id: str, kind: FileKind) -> str:
     return f"discarded/{collection}/{image_id[:2]}/{image_id}.{kind}"
 
 
@@ -146,7 +146,7 @@ class Blobs:
             return bool(self._fs.exists(self._path(key)))
 
     def delete(self, *keys: str) -> None:
-        """Deletes what exists of `keys`."""
+        """Delete what exists of `keys`."""
         for key in keys:
             try:
                 with _translated(key):
@@ -155,7 +155,7 @@ class Blobs:
                 continue
 
     def delete_prefix(self, prefix: str) -> None:
-        """Deletes every key under the folder `prefix` (ending in a slash)."""
+        """Delete every key under the folder `prefix` (ending in a slash)."""
         with _translated(prefix):
             path = self._path(prefix).rstrip("/")
             if self._fs.exists(path):

@@ -86,7 +86,7 @@ def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
 def write_results(
     blobs: Blobs, chunk: Chunk, stage: Stage, token: str, results: Iterable[ItemResult]
 ) -> None:
-    """Records what one delivery of a chunk found out; written before the ledger's transition."""
+    """Record what one delivery of a chunk found out; written before the ledger's transition."""
     rows: list[JsonObject] = [
         {"i": r.index, "id": r.image_id, "code": r.code, "detail": r.detail, "n": r.attempts} for r in results
     ]

@@ -35,8 +35,8 @@ MAX_LIST = 1_000
 MAX_DIMENSION = 8_192
 UNIT_TOLERANCE = 1e-2
 
-MovedPicture = Literal["thumbnail", "rendition"]
-MOVED_PICTURES: tuple[MovedPicture, ...] = get_args(MovedPicture)
+FileColumn = Literal["thumbnail", "rendition"]
+FILE_COLUMNS: tuple[FileColumn, ...] = get_args(FileColumn)
 _ID = re.compile(r"[0-9a-f]{64}")
 _TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -185,7 +185,7 @@ def _header(schema: pa.Schema) -> Header:
 
 
 def _check_schema(schema: pa.Schema, header: Header) -> None:
-    known = _schema(header, MOVED_PICTURES)
+    known = _schema(header, FILE_COLUMNS)
     faults: list[FieldError] = []
     for name in dict.fromkeys([*schema.names, *known.names]):
         if fault := _column_fault(name, schema, known):
@@ -199,7 +199,7 @@ def _column_fault(name: str, schema: pa.Schema, known: pa.Schema) -> str | None:
     if name not in known.names:
         return f"{name!r:.80} is an unknown column"
     if name not in schema.names:
-        return None if name in _OPTIONAL or name in MOVED_PICTURES else f"the column {name!r} is missing"
+        return None if name in _OPTIONAL or name in FILE_COLUMNS else f"the column {name!r} is missing"
     if schema.names.count(name) > 1:
         return f"the column {name!r} is there twice"
     found, expected = schema.field(name).type, known.field(name).type
@@ -242,7 +242,7 @@ def _row(record: JsonObject | None, header: Header) -> Row | str:
         return "vector: it must be of finite numbers and of length 1."
     values["source"] = redacted(values["source"])
     values["sources"] = list(dict.fromkeys(map(redacted, values["sources"])))
-    names = [name for name in MOVED_PICTURES if record.get(name) is not None]
+    names = [name for name in FILE_COLUMNS if record.get(name) is not None]
     return Row(Image(**values), record["vector"], {name: record[name] for name in names})
 
 

@@ -7,35 +7,35 @@ aside: it then gets them back. So two keys can exchange their pictures in one jo
 from collections.abc import Sequence
 
 from shared.ledger.ledger import Ledger
-from shared.storage.blobs import PICTURE_KINDS, Blobs, discarded_key, picture_key
+from shared.storage.blobs import FILE_KINDS, Blobs, file_key, trash_key
 
 
 def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Puts the files of pictures aside that are no longer in the index."""
+    """Put the files of pictures aside that are no longer in the index."""
     if not image_ids:
         return
-    ledger.writer.record_discarded(collection, image_ids)
+    ledger.writer.record_trashed(collection, image_ids)
     for image_id in image_ids:
-        for kind in PICTURE_KINDS:
-            live, aside = (key(collection, image_id, kind) for key in (picture_key, discarded_key))
+        for kind in FILE_KINDS:
+            live, aside = (key(collection, image_id, kind) for key in (file_key, trash_key))
             _move(blobs, live, aside)
 
 
 def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Gives pictures that are in the index (again) back what was put aside."""
-    found = ledger.writer.discarded(collection, image_ids) if image_ids else []
+    """Give pictures that are in the index (again) back what was put aside."""
+    found = ledger.writer.trashed(collection, image_ids) if image_ids else []
     for image_id in found:
-        for kind in PICTURE_KINDS:
-            live = picture_key(collection, image_id, kind)
+        for kind in FILE_KINDS:
+            live = file_key(collection, image_id, kind)
             if not blobs.exists(live):
-                _move(blobs, discarded_key(collection, image_id, kind), live)
+                _move(blobs, trash_key(collection, image_id, kind), live)
     if found:
-        ledger.writer.forget_discarded(collection, found)
+        ledger.writer.forget_trashed(collection, found)
 
 
-def delete_discarded(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
-    blobs.delete(*(discarded_key(collection, image_id, kind) for kind in PICTURE_KINDS))
-    ledger.writer.forget_discarded(collection, [image_id])
+def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
+    blobs.delete(*(trash_key(collection, image_id, kind) for kind in FILE_KINDS))
+    ledger.writer.forget_trashed(collection, [image_id])
 
 
 def _move(blobs: Blobs, source: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
 of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py);
-made in the order of their versions, as WriteBatch.replay (shared/index/write_batch.py) does, they end in the
+made in the order of their versions, as WriteBatch.apply (shared/index/write_batch.py) does, they end in the
 collection as it is:
 
     add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
@@ -58,7 +58,7 @@ class Segment:
 
 
 def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) -> str:
-    """Stores a segment under its collection and model; returns its key."""
+    """Store a segment under its collection and model; return its key."""
     header = {"version": segment.version, "model": segment.model, "fingerprint": segment.fingerprint}
     key = f"{log_prefix(collection)}{segment.fingerprint}/{segment.version:020d}-{name}.npz"
     blobs.put(key, pack(header, [a.record() for a in segment.additions], segment.vectors))
@@ -71,7 +71,7 @@ def read_segment(blobs: Blobs, key: str) -> Segment:
 
 
 def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
-    """Takes the additions of these items out of a segment: they were left out of the collection.
+    """Take the additions of these items out of a segment: they were left out of the collection.
 
     A segment that is gone (its collection was deleted) stays gone.
     """
@@ -84,7 +84,7 @@ def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
 
 
 def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> str:
-    """Stores a record that has no vector (its `op`, `version` and what the op takes); returns its key."""
+    """Store a record that has no vector (its `op`, `version` and what the op takes); return its key."""
     version, op = record["version"], record["op"]
     header = {"version": version, "model": "", "fingerprint": fingerprint}
     key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-{op}.npz"

@@ -82,7 +82,7 @@ _NAMES = frozenset(
 
 
 def redacted(text: str) -> str:
-    """Returns the text with REDACTED for each credential of a URL in it; its own result stays as it is."""
+    """Return the text with REDACTED for each credential of a URL in it; its own result stays as it is."""
     lower = _UNSEEN.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
     if not (any(stem in lower for stem in _STEMS) or lower.count(":") > 1 or _ENCODED.search(text)):
         return text

@@ -19,7 +19,7 @@ from tests import system_packages
 NAMES = ("chromium", "chromium-browser")
 OLDEST = 132  # without a window it is the whole browser, extensions included, from here on
 FETCH = (sys.executable, "-m", "playwright", "install", "--no-shell", "chromium")
-FETCH_S = 60.0
+FETCH_SECONDS = 60.0
 NONE = (
     f"The tests need Chromium {OLDEST} or newer: install it (Debian: apt-get install chromium; elsewhere "
     f"{sys.executable} -m playwright install --with-deps chromium)."
@@ -51,7 +51,7 @@ def _version(program: str) -> int:
     return int(found[1]) if found else 0
 
 
-def fetch(limit_s: float = FETCH_S) -> None:
+def fetch(limit_s: float = FETCH_SECONDS) -> None:
     """Has Playwright download its own, within a time: where its server cannot be had it tries for minutes."""
     print(f"No Chromium found: asking Playwright for its own, for {limit_s:g} s at most.", flush=True)
     quiet = subprocess.DEVNULL

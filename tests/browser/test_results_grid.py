@@ -13,7 +13,7 @@ from tests.image_server import make_photo
 from tests.stack import eventually, finished
 
 MANY = 10_000
-MOST_CELLS = 300
+MAX_CELLS = 300
 THUMBNAIL = make_photo(1, 64, 48)
 SHAPES = ((640, 480), (480, 640), (600, 600), (1600, 500))
 
@@ -54,7 +54,7 @@ def test_ten_thousand_results_scroll_with_few_cells(page: Page) -> None:
         page.wait_for_timeout(30)
     expect(last).to_have_count(1)
     expect(last).to_have_attribute("aria-posinset", str(MANY))
-    assert 0 < most < MOST_CELLS
+    assert 0 < most < MAX_CELLS
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
     places = "[...document.querySelectorAll('.cell')].map(cell => Number(cell.dataset.index))"
     eventually(
@@ -62,7 +62,7 @@ def test_ten_thousand_results_scroll_with_few_cells(page: Page) -> None:
     )
     indexes = page.evaluate(places)
     assert indexes == sorted(indexes), "in the document they are in order"
-    assert len(indexes) < MOST_CELLS
+    assert len(indexes) < MAX_CELLS
 
 
 def test_rows_fill_the_width_and_nothing_moves_when_pictures_come(page: Page) -> None:

@@ -19,7 +19,7 @@ from tests.stack import eventually
 from worker.recovery.callbacks import send_callbacks_until
 
 HANGING = 120
-AT_MOST_S = 10.0
+MAX_WAIT_SECONDS = 10.0
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_one_host_that_hangs_in_many_jobs_has_few_calls_at_once(
     with ImageServer() as bad:
         for _ in range(HANGING):
             end_job(services, bad.url(answers))
-        assert called_after_s(services, good, "/text?1") < AT_MOST_S
+        assert called_after_s(services, good, "/text?1") < MAX_WAIT_SECONDS
         time.sleep(1)
         assert len(bad.posts) <= 4
 
@@ -88,12 +88,12 @@ def test_many_hosts_that_hang_do_not_hold_up_one_that_answers(
 ) -> None:
     for port in hanging:
         end_job(services, f"http://127.0.0.1:{port}/")
-    assert called_after_s(services, good, "/text?1") < AT_MOST_S
+    assert called_after_s(services, good, "/text?1") < MAX_WAIT_SECONDS
     for port in hanging:  # they have hung before
         end_job(services, f"http://127.0.0.1:{port}/")
-    assert called_after_s(services, good, "/text?2") < AT_MOST_S, "known"
+    assert called_after_s(services, good, "/text?2") < MAX_WAIT_SECONDS, "known"
     with ImageServer() as new:
-        assert called_after_s(services, new, "/text?3") < AT_MOST_S, "new"
+        assert called_after_s(services, new, "/text?3") < MAX_WAIT_SECONDS, "new"
 
 
 @pytest.mark.usefixtures("sending")
@@ -113,7 +113,7 @@ def test_names_that_do_not_resolve_do_not_hold_up_one_that_answers(
     try:
         for number in range(2 * HANGING):
             end_job(services, f"http://hangs{number}.test/")
-        assert called_after_s(services, good, "/text?1") < AT_MOST_S
+        assert called_after_s(services, good, "/text?1") < MAX_WAIT_SECONDS
     finally:
         release.set()
 
@@ -151,4 +151,4 @@ def test_a_receiver_that_comes_back_is_told(services: Services, good: ImageServe
     eventually(lambda: services.ledger._redis.client.zcard("is:receivers:failing"), 10)
     with ImageServer(port=port) as back:
         eventually(lambda: back.posts, 30)
-        assert called_after_s(services, back, "/text?2") < AT_MOST_S
+        assert called_after_s(services, back, "/text?2") < MAX_WAIT_SECONDS

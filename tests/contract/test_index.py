@@ -639,7 +639,7 @@ def silent() -> Iterator[str]:
 
 @pytest.mark.timeout(60)
 def test_every_call_gives_up_on_a_server_that_hangs(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(index_module, "WRITE_TIMEOUT_SECONDS", 0.3)
     for call in every_call(Index(silent, timeout_s=0.3)):
         with pytest.raises(IndexUnavailable, match="in time"):
             call()
@@ -649,7 +649,7 @@ def test_every_call_gives_up_on_a_server_that_hangs(silent: str, monkeypatch: py
 def test_a_write_gives_up_when_chroma_hangs_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection_module, "WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(collection_module, "WRITE_TIMEOUT_SECONDS", 1.0)
     with ChromaServer(tmp_path / "chroma") as server:
         made = Index(server.url, timeout_s=1.0).create("images", **MODEL, dimension=512)
         with server.paused():

@@ -15,14 +15,14 @@ from shared.index import index as index_module
 from shared.index.collection import Collection
 from shared.index.filters import parse_where
 from shared.index.index import Index
-from shared.index.provenance import Contribution, KeyRecord, StoredPicture, assembled, of_image
+from shared.index.provenance import Contribution, KeyRecord, StoredImage, assembled, of_image
 from shared.index.write_batch import WriteBatch
 from shared.ledger.ledger import Ledger
 from shared.models import Chunk, Image, Item, ItemState, JobStatus, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import unpack
-from shared.storage.blobs import Blobs, picture_key
+from shared.storage.blobs import Blobs, file_key
 from shared.storage.manifest import ManifestWriter
 from tests.contract.conftest import NewIndex
 from tests.unit.stages import StubDispatcher, StubDownloader, drain
@@ -87,7 +87,7 @@ def test_a_picture_comes_back_with_what_it_is_made_of(collection: Collection) ->
         one = assembled(image(1), contributions)
         assert one is not None
         collection.upsert([one], vector(1)[None], ["job:0"], [contributions])
-        assert collection.stored([one.id]) == {one.id: StoredPicture(one, "job:0", contributions)}
+        assert collection.stored([one.id]) == {one.id: StoredImage(one, "job:0", contributions)}
         assert collection.get(one.id) == one
 
 
@@ -286,8 +286,8 @@ def to_index(services: Services, chunk: Chunk, pictures: Sequence[Image]) -> Non
     vectors = np.stack([vector(i) for i in range(len(pictures))])
     segment = vector_log.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
     key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
-    moves = [(i, ItemState.FETCHED) for i in range(len(pictures))]
-    assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+    transitions = [(i, ItemState.FETCHED) for i in range(len(pictures))]
+    assert services.ledger.advance(claim, transitions=transitions, next_stage=Stage.INDEX, payload=key)
 
 
 def make_job(services: Services, job_id: str, count: int) -> None:
@@ -309,7 +309,7 @@ def test_the_later_job_s_picture_wins_in_whatever_order_its_chunks_arrive(
         "three": [image(1, "l", "three/0"), image(5, "n", "three/1")],
     }
     for number in range(1, 6):
-        services.blobs.put(picture_key("images", image_id(number), "thumbnail"), b"webp")
+        services.blobs.put(file_key("images", image_id(number), "thumbnail"), b"webp")
     for job_id, pictures in jobs.items():
         make_job(services, job_id, len(pictures))
     chunks = {chunk.job_id: chunk for chunk in ledger.dispatch()}
@@ -328,7 +328,7 @@ def test_the_later_job_s_picture_wins_in_whatever_order_its_chunks_arrive(
     kept = {
         image_id(n)
         for n in range(1, 6)
-        if services.blobs.exists(picture_key("images", image_id(n), "thumbnail"))
+        if services.blobs.exists(file_key("images", image_id(n), "thumbnail"))
     }
     assert kept == found.keys()
     for job_id, pictures in jobs.items():
@@ -345,7 +345,7 @@ def rebuild(services: Services, name: str) -> Collection:
     for key in sorted(blobs.list("log/images/"), key=lambda key: key.rpartition("/")[2]):
         _, records, rows = unpack(blobs.get(key))
         for place, record in enumerate(records):
-            whole.replay(record)
+            whole.apply(record)
             if record["op"] == "add":
                 vectors[record["image"]["id"]] = rows[place]
     pictures = list(whole.pictures.values())

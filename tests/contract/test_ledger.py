@@ -46,17 +46,19 @@ def run_to_end(ledger: Ledger, state: ItemState = INDEXED) -> None:
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
             if state is FAILED:
-                ledger.advance(claim, moves=[(i, FAILED) for i in ledger.pending(claim)])
+                ledger.advance(claim, transitions=[(i, FAILED) for i in ledger.pending(claim)])
                 continue
             indices = ledger.pending(claim)
-            ledger.advance(claim, moves=[(i, FETCHED) for i in indices], next_stage=Stage.ENCODE, payload="a")
+            ledger.advance(
+                claim, transitions=[(i, FETCHED) for i in indices], next_stage=Stage.ENCODE, payload="a"
+            )
             encode = ledger.claim(chunk, Stage.ENCODE)
             assert encode is not None
             assert encode.payload == "a"
-            ledger.advance(encode, moves=[], next_stage=Stage.INDEX, payload="b")
+            ledger.advance(encode, transitions=[], next_stage=Stage.INDEX, payload="b")
             (index,) = ledger.claim_ready(Stage.INDEX, 1)
             assert index.payload == "b"
-            ledger.advance(index, moves=[(i, state) for i in indices])
+            ledger.advance(index, transitions=[(i, state) for i in indices])
 
 
 def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger: Ledger) -> None:
@@ -77,7 +79,7 @@ def test_a_claim_says_when_its_chunk_came_to_the_stage(ledger: Ledger) -> None:
     fetch = ledger.claim(chunk, Stage.FETCH)
     assert fetch is not None
     before = time.monotonic()
-    ledger.advance(fetch, moves=[(0, FETCHED)], next_stage=Stage.ENCODE, payload="a")
+    ledger.advance(fetch, transitions=[(0, FETCHED)], next_stage=Stage.ENCODE, payload="a")
     time.sleep(0.3)
     asked = time.monotonic()
     claim = ledger.claim(chunk, Stage.ENCODE)
@@ -111,7 +113,9 @@ def test_fetch_waits_while_encode_is_a_window_behind(ledger: Ledger) -> None:
         for chunk in ledger.dispatch():
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim
-            ledger.advance(claim, moves=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x")
+            ledger.advance(
+                claim, transitions=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x"
+            )
     assert ledger.dispatch() == []
 
 
@@ -127,16 +131,16 @@ def test_an_expired_lease_goes_to_the_next_worker_and_the_first_can_no_longer_ad
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = make_job(ledger, total=2)
-    monkeypatch.setattr(ledger_module, "CHUNK_LEASE_S", 0.0)
+    monkeypatch.setattr(ledger_module, "CHUNK_LEASE_SECONDS", 0.0)
     first = claim_next(ledger)
     assert (Stage.FETCH, first.chunk) in ledger.sweep()
     second = ledger.claim(first.chunk, Stage.FETCH)
     assert second is not None
     assert second.deliveries == 2
-    assert ledger.advance(first, moves=[(0, FAILED), (1, FAILED)]) is False
+    assert ledger.advance(first, transitions=[(0, FAILED), (1, FAILED)]) is False
     assert ledger.get(job_id).counts[PENDING] == 2
-    assert ledger.advance(second, moves=[(0, INDEXED), (1, INDEXED)]) is True
-    assert ledger.advance(first, moves=[(0, FAILED), (1, FAILED)]) is False
+    assert ledger.advance(second, transitions=[(0, INDEXED), (1, INDEXED)]) is True
+    assert ledger.advance(first, transitions=[(0, FAILED), (1, FAILED)]) is False
     assert ledger.get(job_id).counts[INDEXED] == 2
 
 
@@ -144,10 +148,10 @@ def test_a_claim_whose_answer_got_lost_may_advance_again_and_is_told_that_it_has
     """Else its worker would take the payload for one that nobody wants, and delete it."""
     job_id = make_job(ledger, total=2)
     claim = claim_next(ledger)
-    moves = [(0, ItemState.FETCHED), (1, ItemState.FETCHED)]
-    assert ledger.advance(claim, moves=moves, next_stage=Stage.ENCODE, payload="blob") is True
+    transitions = [(0, ItemState.FETCHED), (1, ItemState.FETCHED)]
+    assert ledger.advance(claim, transitions=transitions, next_stage=Stage.ENCODE, payload="blob") is True
     onward = ledger.claim(claim.chunk, Stage.ENCODE)
-    assert ledger.advance(claim, moves=moves, next_stage=Stage.ENCODE, payload="blob") is True
+    assert ledger.advance(claim, transitions=transitions, next_stage=Stage.ENCODE, payload="blob") is True
     assert ledger.get(job_id).counts[ItemState.FETCHED] == 2
     assert onward is not None
     assert ledger.renew([onward]) == 1
@@ -155,7 +159,7 @@ def test_a_claim_whose_answer_got_lost_may_advance_again_and_is_told_that_it_has
 
 def test_a_lost_message_is_sent_again_by_the_sweeper(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     make_job(ledger, total=1)
-    monkeypatch.setattr(ledger_module, "RESEND_S", 0.0)
+    monkeypatch.setattr(ledger_module, "RESEND_SECONDS", 0.0)
     (chunk,) = ledger.dispatch()
     assert ledger.sweep() == [(Stage.FETCH, chunk)]
     assert ledger.claim(chunk, Stage.FETCH) is not None
@@ -166,7 +170,7 @@ def test_what_a_sweeper_was_given_is_due_again_until_it_has_been_sent(
 ) -> None:
     """Else one lost answer costs as long as a message that only waits behind others may."""
     make_job(ledger, total=1)
-    monkeypatch.setattr(ledger_module, "UNSENT_S", 0.0)
+    monkeypatch.setattr(ledger_module, "SWEEP_HOLD_SECONDS", 0.0)
     claim = claim_next(ledger)
     ledger.release([claim], 0.0, count_delivery=False)
     assert ledger.sweep() == [(Stage.FETCH, claim.chunk)]
@@ -193,14 +197,16 @@ def test_a_released_chunk_comes_back_after_its_delay_and_counts_the_delivery_onl
 def test_transient_failures_become_the_next_attempt_of_their_chunk(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=3)
     claim = claim_next(ledger)
-    ledger.advance(claim, moves=[(0, INDEXED)], retry_delay_s=0.0)
+    ledger.advance(claim, transitions=[(0, INDEXED)], retry_delay_s=0.0)
     assert ledger.get(job_id).counts[PENDING] == 2
     ((stage, chunk),) = ledger.sweep()
     assert (stage, chunk.number, chunk.attempt) == (Stage.FETCH, 0, 1)
     again = ledger.claim(chunk, Stage.FETCH)
     assert again is not None
     assert ledger.pending(again) == [1, 2]
-    ledger.advance(again, moves=[(1, INDEXED), (2, FAILED)], errors=[JobError(2, "u", "timeout", "slow")])
+    ledger.advance(
+        again, transitions=[(1, INDEXED), (2, FAILED)], errors=[JobError(2, "u", "timeout", "slow")]
+    )
     job = ledger.get(job_id)
     assert job.status is JobStatus.PARTIAL
     assert job.errors == [JobError(2, "u", "timeout", "slow")]
@@ -216,7 +222,7 @@ def test_only_the_first_twenty_errors_are_kept(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=30, chunk_size=30)
     claim = claim_next(ledger)
     errors = [JobError(i, "u", "timeout", "slow") for i in range(30)]
-    ledger.advance(claim, moves=[(i, FAILED) for i in range(30)], errors=errors)
+    ledger.advance(claim, transitions=[(i, FAILED) for i in range(30)], errors=errors)
     assert [error.index for error in ledger.get(job_id).errors] == list(range(20))
 
 
@@ -226,7 +232,7 @@ def test_cancel_ends_the_job_and_work_in_flight_changes_nothing_more(ledger: Led
     job = ledger.cancel(job_id)
     assert job.status is JobStatus.CANCELLED
     assert job.counts[ItemState.CANCELLED] == 10
-    assert ledger.advance(claim, moves=[(0, INDEXED)]) is False
+    assert ledger.advance(claim, transitions=[(0, INDEXED)]) is False
     assert ledger.dispatch() == []
     assert ledger.gauges()["chunks_fetch"] == 0
     assert ledger.cancel(job_id).status is JobStatus.CANCELLED
@@ -247,7 +253,7 @@ def test_retry_opens_only_the_failed_items_again(ledger: Ledger) -> None:
         claim = ledger.claim(chunk, Stage.FETCH)
         assert claim
         first = claim.first_item
-        ledger.advance(claim, moves=[(first, INDEXED), (first + 1, FAILED if first == 2 else INDEXED)])
+        ledger.advance(claim, transitions=[(first, INDEXED), (first + 1, FAILED if first == 2 else INDEXED)])
     assert ledger.get(job_id).status is JobStatus.PARTIAL
     assert ledger.retry(job_id).counts[PENDING] == 1
     (chunk,) = ledger.dispatch()
@@ -255,7 +261,7 @@ def test_retry_opens_only_the_failed_items_again(ledger: Ledger) -> None:
     claim = ledger.claim(chunk, Stage.FETCH)
     assert claim
     assert ledger.pending(claim) == [3]
-    ledger.advance(claim, moves=[(3, INDEXED)])
+    ledger.advance(claim, transitions=[(3, INDEXED)])
     job = ledger.get(job_id)
     assert job.status is JobStatus.SUCCEEDED
     assert job.errors == []
@@ -289,7 +295,7 @@ def test_a_streamed_job_that_was_cancelled_takes_no_more_items(ledger: Ledger) -
 def test_a_reader_that_brings_nothing_is_found_abandoned(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "READING_LEASE_S", -1.0)
+    monkeypatch.setattr(ledger_module, "READING_LEASE_SECONDS", -1.0)
     job_id = make_job(ledger, total=0, reading=True)
     assert ledger.abandoned_readers() == [job_id]
     ledger.close(job_id, truncated=True)
@@ -318,7 +324,7 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_status(ledger: Ledger) -> 
 
 def test_items_are_paged_by_state(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=6, chunk_size=6)
-    ledger.advance(claim_next(ledger), moves=[(i, FAILED if i % 2 else INDEXED) for i in range(6)])
+    ledger.advance(claim_next(ledger), transitions=[(i, FAILED if i % 2 else INDEXED) for i in range(6)])
     page, start = ledger.items(job_id, FAILED, 0, 2)
     assert page == [(1, FAILED), (3, FAILED)]
     assert start is not None
@@ -331,7 +337,7 @@ def test_the_writer_lease_has_one_holder_and_is_kept_while_a_chunk_waits(ledger:
     assert ledger.writer.acquire("a")
     assert not ledger.writer.acquire("b")
     assert not ledger.writer.renew("b")
-    ledger.advance(claim, moves=[(0, FETCHED)], next_stage=Stage.INDEX, payload="x")
+    ledger.advance(claim, transitions=[(0, FETCHED)], next_stage=Stage.INDEX, payload="x")
     assert ledger.writer.release("a") is False
     assert ledger.claim_ready(Stage.INDEX, 100)
     assert ledger.writer.release("a") is True
@@ -343,7 +349,7 @@ def test_ready_chunks_are_claimed_up_to_a_batch_and_not_past_it(ledger: Ledger) 
     for chunk in ledger.dispatch():
         claim = ledger.claim(chunk, Stage.FETCH)
         assert claim
-        ledger.advance(claim, moves=[], next_stage=Stage.INDEX, payload="x")
+        ledger.advance(claim, transitions=[], next_stage=Stage.INDEX, payload="x")
     assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 11)] == [0, 1]
     assert [claim.chunk.number for claim in ledger.claim_ready(Stage.INDEX, 1)] == [2], "one at least"
 
@@ -366,12 +372,12 @@ def test_versions_follow_the_order_in_which_jobs_and_changes_are_asked_for(ledge
 def test_a_job_s_version_is_the_same_at_every_stage_and_after_a_retry(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=2)
     first = claim_next(ledger)
-    ledger.advance(first, moves=[(0, FETCHED), (1, FAILED)], next_stage=Stage.ENCODE, payload="a")
+    ledger.advance(first, transitions=[(0, FETCHED), (1, FAILED)], next_stage=Stage.ENCODE, payload="a")
     encode = ledger.claim(first.chunk, Stage.ENCODE)
     assert encode is not None
-    ledger.advance(encode, moves=[], next_stage=Stage.INDEX, payload="b")
+    ledger.advance(encode, transitions=[], next_stage=Stage.INDEX, payload="b")
     (index,) = ledger.claim_ready(Stage.INDEX, 9)
-    ledger.advance(index, moves=[(0, INDEXED)])
+    ledger.advance(index, transitions=[(0, INDEXED)])
     ledger.retry(job_id)
     again = claim_next(ledger)
     assert again.chunk.generation == 1
@@ -397,19 +403,19 @@ def test_who_wants_the_writer_s_lease_gets_it_next(ledger: Ledger) -> None:
 def test_who_asks_for_the_lease_and_goes_away_holds_nobody_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "WRITER_WANTED_S", 0.001)
+    monkeypatch.setattr(writer, "WRITER_WANTED_SECONDS", 0.001)
     ledger.writer.want("gone")
     eventually(lambda: ledger.writer.acquire("busy"))
 
 
 def test_files_that_were_put_aside_are_remembered(ledger: Ledger) -> None:
-    ledger.writer.record_discarded("a/b", ["1", "2"])
-    ledger.writer.record_discarded("c", ["1"])
-    assert ledger.writer.discarded("a/b", ["2", "3", "1"]) == ["2", "1"]
-    assert ledger.writer.discarded_before(0) == []
-    assert sorted(ledger.writer.discarded_before(1e12)) == [("a/b", "1"), ("a/b", "2"), ("c", "1")]
-    ledger.writer.forget_discarded("a/b", ["1", "3"])
-    assert ledger.writer.discarded("a/b", ["1", "2"]) == ["2"]
+    ledger.writer.record_trashed("a/b", ["1", "2"])
+    ledger.writer.record_trashed("c", ["1"])
+    assert ledger.writer.trashed("a/b", ["2", "3", "1"]) == ["2", "1"]
+    assert ledger.writer.trashed_before(0) == []
+    assert sorted(ledger.writer.trashed_before(1e12)) == [("a/b", "1"), ("a/b", "2"), ("c", "1")]
+    ledger.writer.forget_trashed("a/b", ["1", "3"])
+    assert ledger.writer.trashed("a/b", ["1", "2"]) == ["2"]
 
 
 def test_removals_are_remembered_by_image_and_by_collection(ledger: Ledger) -> None:
@@ -439,7 +445,7 @@ def test_chunks_of_a_job_that_is_gone_are_dropped(ledger: Ledger) -> None:
     assert claim
     ledger._redis.client.delete(f"is:job:{job_id}", f"is:states:{job_id}")
     assert ledger.claim(chunk, Stage.FETCH) is None
-    assert not ledger.advance(claim, moves=[(held.number * 4, INDEXED)])
+    assert not ledger.advance(claim, transitions=[(held.number * 4, INDEXED)])
     assert ledger.dispatch() == []
     assert not ledger.exists(job_id)
 
@@ -463,12 +469,12 @@ def test_the_rate_counts_what_was_done_in_this_run_and_not_what_was_cancelled(le
     for chunk, state in ((first, INDEXED), (second, FAILED)):
         claim = ledger.claim(chunk, Stage.FETCH)
         assert claim
-        ledger.advance(claim, moves=[(i, state) for i in ledger.pending(claim)])
+        ledger.advance(claim, transitions=[(i, state) for i in ledger.pending(claim)])
     assert ledger.get(job_id).rate_per_s is not None
     ledger.retry(job_id)
     claim = claim_next(ledger)
     assert ledger.get(job_id).rate_per_s is None
-    ledger.advance(claim, moves=[(i, INDEXED) for i in ledger.pending(claim)])
+    ledger.advance(claim, transitions=[(i, INDEXED) for i in ledger.pending(claim)])
     job = ledger.get(job_id)
     assert job.rate_per_s is not None
     assert job.finished_at is not None
@@ -487,7 +493,7 @@ def test_workers_are_seen_while_their_heartbeat_is_fresh(
 ) -> None:
     ledger.workers.heartbeat("w", "host", ["fetch", "encode"], 2)
     assert [(w.id, w.queues, w.slots) for w in ledger.workers.seen()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(workers, "WORKER_SEEN_S", -1.0)
+    monkeypatch.setattr(workers, "WORKER_SEEN_SECONDS", -1.0)
     assert ledger.workers.seen() == []
 
 
@@ -504,7 +510,7 @@ def test_queues_and_open_jobs_follow_a_job_to_its_end(ledger: Ledger) -> None:
     assert ledger.workers.open_jobs() == 1
     for claim in (held, ledger.claim(chunks[1], Stage.FETCH)):
         assert claim is not None
-        ledger.advance(claim, moves=[(index, FAILED) for index in ledger.pending(claim)])
+        ledger.advance(claim, transitions=[(index, FAILED) for index in ledger.pending(claim)])
     assert all(q.waiting == q.running == 0 for q in ledger.workers.queues())
     assert ledger.workers.open_jobs() == 0
 
@@ -548,10 +554,10 @@ def test_a_reindex_ends_with_one_more_chunk_that_says_what_became_of_it(ledger: 
     claim = claim_finish(ledger)
     assert (claim.payload, claim.kind, claim.options) == ("finish", JobKind.REINDEX, {"model": "m"})
     assert claim.first_item >= claim.last_item
-    assert ledger.advance(claim, moves=[], result={"switched": True, "detail": "x"}, complete=True)
+    assert ledger.advance(claim, transitions=[], result={"switched": True, "detail": "x"}, complete=True)
     job = ledger.get(job_id)
     assert (job.status, job.result) == (JobStatus.SUCCEEDED, {"switched": True, "detail": "x"})
-    ledger.advance(claim, moves=[], result={"switched": False})
+    ledger.advance(claim, transitions=[], result={"switched": False})
     assert ledger.get(job_id).result == {"switched": True, "detail": "x"}
     assert ledger.sweep() == []
 
@@ -561,7 +567,7 @@ def test_a_reindex_that_has_not_switched_has_not_succeeded(
     ledger: Ledger, result: dict[str, bool] | None
 ) -> None:
     job_id = reindex_job(ledger)
-    assert ledger.advance(claim_finish(ledger), moves=[], result=result)
+    assert ledger.advance(claim_finish(ledger), transitions=[], result=result)
     assert ledger.get(job_id).status is JobStatus.PARTIAL
 
 
@@ -570,7 +576,7 @@ def test_a_reindex_can_be_cancelled_before_its_last_chunk(ledger: Ledger) -> Non
     claim = claim_finish(ledger)
     assert ledger.cancel(job_id).status is JobStatus.CANCELLED
     assert ledger.renew([claim]) == 0
-    assert not ledger.advance(claim, moves=[], result={"switched": True}, complete=True)
+    assert not ledger.advance(claim, transitions=[], result={"switched": True}, complete=True)
     assert ledger.get(job_id).status is JobStatus.CANCELLED
     assert ledger.sweep() == []
 
@@ -578,11 +584,11 @@ def test_a_reindex_can_be_cancelled_before_its_last_chunk(ledger: Ledger) -> Non
 def test_a_retried_reindex_is_finished_anew(ledger: Ledger) -> None:
     job_id = make_job(ledger, 4, kind=JobKind.REINDEX, final_stage=Stage.ENCODE)
     run_to_end(ledger, FAILED)
-    ledger.advance(claim_finish(ledger), moves=[], result={"switched": False})
+    ledger.advance(claim_finish(ledger), transitions=[], result={"switched": False})
     assert ledger.get(job_id).status is JobStatus.FAILED
     ledger.retry(job_id)
     run_to_end(ledger)
-    ledger.advance(claim_finish(ledger), moves=[], result={"switched": True}, complete=True)
+    ledger.advance(claim_finish(ledger), transitions=[], result={"switched": True}, complete=True)
     assert ledger.get(job_id).status is JobStatus.SUCCEEDED
 
 
@@ -600,13 +606,13 @@ def test_a_postponed_attempt_does_not_count_and_holds_the_job_s_next_chunks(ledg
     claim = ledger.claim(first, Stage.FETCH)
     assert claim is not None
     assert claim.postponed == 0
-    assert ledger.advance(claim, moves=[(0, INDEXED)], retry_delay_s=0.0, hold_s=60.0)
+    assert ledger.advance(claim, transitions=[(0, INDEXED)], retry_delay_s=0.0, hold_s=60.0)
     (again,) = [chunk for _, chunk in ledger.sweep() if chunk.number == 0]
     assert (again.attempt, again.job_id) == (1, job_id)
     claim = ledger.claim(again, Stage.FETCH)
     assert claim is not None
     assert claim.postponed == 1
-    assert ledger.advance(claim, moves=[], retry_delay_s=0.0)
+    assert ledger.advance(claim, transitions=[], retry_delay_s=0.0)
     (third,) = [chunk for _, chunk in ledger.sweep() if chunk.attempt == 2]
     claim = ledger.claim(third, Stage.FETCH)
     assert claim is not None
@@ -616,7 +622,7 @@ def test_a_postponed_attempt_does_not_count_and_holds_the_job_s_next_chunks(ledg
 def test_a_held_job_lets_others_go_on(ledger: Ledger) -> None:
     held = make_job(ledger, total=400, chunk_size=4)
     claim = claim_next(ledger)
-    assert ledger.advance(claim, moves=[], retry_delay_s=30.0, hold_s=30.0)
+    assert ledger.advance(claim, transitions=[], retry_delay_s=30.0, hold_s=30.0)
     sent_before = ledger.dispatch()
     other = make_job(ledger, total=4, chunk_size=4)
     assert sent_before == []

@@ -3,13 +3,13 @@
 import pytest
 
 from shared.ledger import callbacks
-from shared.ledger.callbacks import FAILURES_TO_OPEN, Call, Lane, Outcome
+from shared.ledger.callbacks import FAILURES_TO_OPEN, Call, CallResult, Lane
 from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
 from tests.contract.test_ledger import FAILED, make_job, run_to_end
 from tests.redis_server import fake_redis
 
-ANSWERED, FAILED_CALL, NOTHING = Outcome.ANSWERED, Outcome.FAILED, Outcome.NOTHING
+ANSWERED, FAILED_CALL, NOTHING = CallResult.ANSWERED, CallResult.FAILED, CallResult.NOTHING
 
 
 def ended(ledger: Ledger, count: int = 1, url: str = "https://a.example/done") -> list[str]:
@@ -31,11 +31,11 @@ def take_all(ledger: Ledger, lane: Lane) -> list[Call]:
     return taken
 
 
-def calls_over(ledger: Ledger, outcome: Outcome, times: int = 1, next_in_s: float | None = 0.0) -> None:
+def calls_over(ledger: Ledger, result: CallResult, times: int = 1, next_in_s: float | None = 0.0) -> None:
     """So many calls of the one host that is due, in whichever lane, end like this."""
     for _ in range(times):
         call = next(call for lane in Lane if (call := ledger.callbacks.take(lane, 60)))
-        ledger.callbacks.over(call, outcome, next_in_s=next_in_s)
+        ledger.callbacks.over(call, result, next_in_s=next_in_s)
 
 
 def lanes(ledger: Ledger) -> dict[Lane, list[Call]]:
@@ -111,11 +111,11 @@ def test_a_call_whose_sender_died_is_made_again(ledger: Ledger) -> None:
     ],
 )
 def test_a_host_has_a_share_of_the_lane_that_its_calls_brought_it_to(
-    ledger: Ledger, outcomes: list[Outcome], lane: Lane, at_once: int
+    ledger: Ledger, outcomes: list[CallResult], lane: Lane, at_once: int
 ) -> None:
     ended(ledger, count=9)
-    for outcome in outcomes:
-        calls_over(ledger, outcome)
+    for result in outcomes:
+        calls_over(ledger, result)
     assert {name: len(taken) for name, taken in lanes(ledger).items()} == {lane: at_once}
 
 
@@ -150,25 +150,25 @@ def test_a_host_that_keeps_failing_is_left_alone_for_a_while_with_all_its_jobs(l
     ended(ledger, count=1)
     assert lanes(ledger) == {}
     (waits,) = ledger._redis.client.zrange(f"{PREFIX}receivers:failing", 0, -1, withscores=True)
-    assert waits[1] - ledger._redis.now() == pytest.approx(callbacks.OPEN_S, abs=1)
+    assert waits[1] - ledger._redis.now() == pytest.approx(callbacks.OPEN_SECONDS, abs=1)
 
 
 def test_it_is_left_alone_longer_each_time_and_not_for_ever(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "OPEN_S", 1e-6)
+    monkeypatch.setattr(callbacks, "OPEN_SECONDS", 1e-6)
     ended(ledger, count=9)
     calls_over(ledger, FAILED_CALL, times=FAILURES_TO_OPEN + 4)
     monkeypatch.undo()
     calls_over(ledger, FAILED_CALL)
     ((_, until),) = ledger._redis.client.zrange(f"{PREFIX}receivers:failing", 0, -1, withscores=True)
-    assert until - ledger._redis.now() == pytest.approx(callbacks.LONGEST_OPEN_S, abs=1)
+    assert until - ledger._redis.now() == pytest.approx(callbacks.MAX_OPEN_SECONDS, abs=1)
 
 
 def test_one_answer_after_that_brings_all_its_jobs_back(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "OPEN_S", 1e-6)
+    monkeypatch.setattr(callbacks, "OPEN_SECONDS", 1e-6)
     ended(ledger, count=9)
     calls_over(ledger, FAILED_CALL, times=FAILURES_TO_OPEN)
     calls_over(ledger, ANSWERED, next_in_s=None)

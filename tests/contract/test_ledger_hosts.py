@@ -57,7 +57,7 @@ def test_a_host_that_keeps_failing_is_not_asked_for_a_while(ledger: Ledger) -> N
     assert (turn.refusal.code, turn.refusal.http_status, turn.refusal.transient) == ("http_status", 503, True)
     assert f"failed {FAILURES_TO_OPEN} times in a row" in turn.refusal.detail
     assert "503 Service Unavailable" in turn.refusal.detail
-    assert turn.wait_s == pytest.approx(hosts.OPEN_S, abs=1)
+    assert turn.wait_s == pytest.approx(hosts.OPEN_SECONDS, abs=1)
 
 
 def test_an_answer_in_between_starts_the_count_anew(ledger: Ledger) -> None:
@@ -70,7 +70,7 @@ def test_an_answer_in_between_starts_the_count_anew(ledger: Ledger) -> None:
 @pytest.fixture
 def reopened(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A host whose breaker's time is over."""
-    monkeypatch.setattr(hosts, "OPEN_S", 0.0)
+    monkeypatch.setattr(hosts, "OPEN_SECONDS", 0.0)
     fail(ledger, "a.example", FAILURES_TO_OPEN)
     monkeypatch.undo()
     return ledger
@@ -90,9 +90,9 @@ def test_the_breaker_closes_when_that_try_brings_an_answer(reopened: Ledger) -> 
 def test_the_breaker_stays_open_twice_as_long_when_that_try_fails_too(reopened: Ledger) -> None:
     reopened.hosts.turn("a.example", 100, 60)
     fail(reopened, "a.example", 1)
-    assert reopened.hosts.turn("a.example", 100, 60).wait_s == pytest.approx(2 * hosts.OPEN_S, abs=1)
+    assert reopened.hosts.turn("a.example", 100, 60).wait_s == pytest.approx(2 * hosts.OPEN_SECONDS, abs=1)
 
 
 def test_failures_of_what_was_under_way_do_not_prolong_an_open_breaker(ledger: Ledger) -> None:
     fail(ledger, "a.example", FAILURES_TO_OPEN + 20)
-    assert ledger.hosts.turn("a.example", 100, 60).wait_s <= hosts.OPEN_S
+    assert ledger.hosts.turn("a.example", 100, 60).wait_s <= hosts.OPEN_SECONDS

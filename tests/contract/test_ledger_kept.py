@@ -38,7 +38,7 @@ def end(ledger: Ledger, state: ItemState = INDEXED) -> None:
         for chunk in chunks:
             claim = ledger.claim(chunk, Stage.FETCH)
             assert claim is not None
-            ledger.advance(claim, moves=[(i, state) for i in ledger.pending(claim)])
+            ledger.advance(claim, transitions=[(i, state) for i in ledger.pending(claim)])
 
 
 def there(ledger: Ledger, *jobs: str) -> list[bool]:

@@ -15,7 +15,7 @@ from tests.faults.injections import INJECTIONS
 from tests.faults.rig import Outcome, Rig
 from tests.faults.rounds import run_round
 
-MOST_A_ROUND = 3
+MAX_PER_ROUND = 3
 COLUMNS = ("seconds to the end", "lost", "doubled", "wrong", "extra")
 
 
@@ -45,7 +45,7 @@ def plan(injections: int, seed: int) -> list[list[str]]:
     left = injections - len(rounds)
     deck: list[str] = []
     while left > 0:
-        many = min(left, chance.randint(2, MOST_A_ROUND))
+        many = min(left, chance.randint(2, MAX_PER_ROUND))
         while len(deck) < many:
             deck += chance.sample(list(INJECTIONS), len(INJECTIONS))
         rounds.append([deck.pop() for _ in range(many)])

@@ -13,14 +13,14 @@ from redis import Redis
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
 from tests.faults import up
-from tests.faults.rig import LEASE_S, POISON, POISONED, POISONED_JOB, Rig
+from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
 from tests.stack import eventually
 
 Injection = Callable[[Rig], None]
 
-PAUSE_S = LEASE_S + 5
-OUTAGE_S = 5.0
-DELAY_S = 0.3
+PAUSE_SECONDS = LEASE_SECONDS + 5
+OUTAGE_SECONDS = 5.0
+DELAY_SECONDS = 0.3
 FLOOD = 50  # messages a chunk
 
 
@@ -55,7 +55,7 @@ def pause(role: str) -> Injection:
         for pid in stopped:
             _signal(pid, signal.SIGSTOP)
         try:
-            time.sleep(PAUSE_S)
+            time.sleep(PAUSE_SECONDS)
         finally:
             for pid in stopped:
                 _signal(pid, signal.SIGCONT)
@@ -77,7 +77,7 @@ def cut(store: str) -> Injection:
         proxy = getattr(rig, store)
         proxy.refusing = True
         proxy.cut()
-        time.sleep(OUTAGE_S)
+        time.sleep(OUTAGE_SECONDS)
         proxy.refusing = False
 
     return inject
@@ -90,8 +90,8 @@ def cut_once(store: str) -> Injection:
 def delay(store: str) -> Injection:
     def inject(rig: Rig) -> None:
         proxy = getattr(rig, store)
-        proxy.delay_s = DELAY_S
-        time.sleep(2 * OUTAGE_S)
+        proxy.delay_s = DELAY_SECONDS
+        time.sleep(2 * OUTAGE_SECONDS)
         proxy.delay_s = 0.0
 
     return inject
@@ -99,7 +99,7 @@ def delay(store: str) -> Injection:
 
 def fill_disk(rig: Rig) -> None:
     with rig.full_disk():
-        time.sleep(OUTAGE_S)
+        time.sleep(OUTAGE_SECONDS)
 
 
 def flood(rig: Rig) -> None:

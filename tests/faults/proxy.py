@@ -54,23 +54,23 @@ class Proxy:
     def _accept(self) -> None:
         while True:
             try:
-                near, _ = self._listening.accept()
+                client, _ = self._listening.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, near: socket.socket) -> None:
+    def _serve(self, client: socket.socket) -> None:
         try:
             if self.refusing:
                 raise ConnectionRefusedError
-            far = self._connect()
+            upstream = self._connect()
         except OSError:
-            _reset(near)
+            _reset(client)
             return
         with self._lock:
-            self._open |= {near, far}
-        threading.Thread(target=self._pump, args=(far, near), daemon=True).start()
-        self._pump(near, far)
+            self._open |= {client, upstream}
+        threading.Thread(target=self._pump, args=(upstream, client), daemon=True).start()
+        self._pump(client, upstream)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         seen = b""

@@ -33,8 +33,8 @@ DISTINCT, REPEATED, MISSING = 150, 15, 5
 POISONED_JOB, POISONED = 20, 2
 POISON = "refused by the index"  # in the metadata of pictures that Chroma is to refuse
 BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
-LEASE_S = 30.0
-JOB_S = 240.0  # far beyond what any injection may cost
+LEASE_SECONDS = 30.0
+JOB_SECONDS = 240.0  # far beyond what any injection may cost
 
 
 class ProxiedStack(Stack):
@@ -118,7 +118,7 @@ class Rig:
             job_id = answer.json()["job_id"] if answer is not None and answer.status_code == 202 else ""
             return bool(job_id)
 
-        eventually(taken, JOB_S)
+        eventually(taken, JOB_SECONDS)
         return job_id
 
     def finished(self, job_id: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Rig:
             assert sum(job["counts"].values()) == job["total"], job
             return bool(job["finished_at"])
 
-        eventually(over, JOB_S)
+        eventually(over, JOB_SECONDS)
         return job
 
     def outcome(self, collection: str, job: dict[str, Any], calm_at: float) -> Outcome:

@@ -7,7 +7,7 @@ import pytest
 from tests.image_server import ImageServer
 from tests.stack import Stack
 
-MOST_JOBS = 400  # that the stack keeps: more than any module looks back
+MAX_JOBS = 400  # that the stack keeps: more than any module looks back
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def pictures() -> Iterator[ImageServer]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Shared by modules, each of which keeps to its own collections and leaves every role alive."""
     settings = {"FETCH_TIMEOUT_S": "2", "MAX_IMAGE_BYTES": "3000000", "CALLBACK_SECRET": "shh"}
-    settings |= {"MAX_JOBS_PER_KEY": str(MOST_JOBS)}
+    settings |= {"MAX_JOBS_PER_KEY": str(MAX_JOBS)}
     with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
         yield running
 

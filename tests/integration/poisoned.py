@@ -1,11 +1,11 @@
-"""`image-search` whose fetch workers read pictures with `deadly_decode`, which some do not survive."""
+"""`image-search` whose fetch workers read pictures with `crashing_decode`, which some do not survive."""
 
 from dataclasses import replace
 
 from deploy import cli, embedded
 from deploy.supervisor import Child
 from shared.models import Stage
-from tests.unit.deadly import deadly_decode
+from tests.unit.crashing import crashing_decode
 from worker.stages import fetch
 
 _role_children = embedded.role_children
@@ -22,5 +22,5 @@ def _poisoned(host: str, port: int, fetch_workers: int, encode_workers: int) -> 
 
 if __name__ == "__main__":
     embedded.role_children = _poisoned
-    fetch.decode = deadly_decode
+    fetch.decode = crashing_decode
     cli.main()

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.client import ApiError, AsyncClient, Client
+from image_search import ApiError, AsyncClient, Client
 from shared.models import ItemState
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer, make_photo

@@ -17,7 +17,7 @@ from deploy.ports import http_status
 from tests.stack import ROLES, Stack, eventually
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
-STOP_S = 15.0
+STOP_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_sigterm_ends_everything_and_the_next_start_finds_the_data(stack: Stack)
     assert stack.process is not None
     marker = stack.data_dir / "redis"
     stack.process.send_signal(signal.SIGTERM)
-    assert stack.process.wait(STOP_S) == 0
+    assert stack.process.wait(STOP_SECONDS) == 0
     eventually(lambda: not stack.mine(), 2)
     assert list(marker.iterdir())
     stack.start()

@@ -14,7 +14,7 @@ import pytest
 from tests.image_server import ImageServer, make_photo
 from tests.stack import Stack, eventually
 
-DEADLINE_S = 120.0
+DEADLINE_SECONDS = 120.0
 SMALL = "?w=64&h=64"
 
 
@@ -36,7 +36,7 @@ def finished(http: httpx.Client, job_id: str) -> dict[str, Any]:
         assert sum(document["counts"].values()) == document["total"]
         return document
 
-    eventually(lambda: job()["finished_at"], DEADLINE_S)
+    eventually(lambda: job()["finished_at"], DEADLINE_SECONDS)
     return job()
 
 
@@ -142,7 +142,7 @@ def test_keys_end_right_though_the_index_writer_is_killed_again_and_again(
     ]
     for share in (0.2, 0.5, 0.8):
         done = share * len(jobs) * count
-        eventually(lambda done=done: indexed(http, jobs) >= done, DEADLINE_S)  # type: ignore[misc]
+        eventually(lambda done=done: indexed(http, jobs) >= done, DEADLINE_SECONDS)  # type: ignore[misc]
         for pid in stack.processes("index"):
             os.kill(pid, signal.SIGKILL)
     assert [finished(http, job_id)["counts"]["indexed"] for job_id in jobs] == [count] * 3

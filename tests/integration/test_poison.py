@@ -11,7 +11,7 @@ from tests.image_server import make_photo
 from tests.integration import poisoned
 from tests.stack import Stack, finished
 
-DEADLINE_S = 240.0  # two leases of dead workers, then one picture after the other in a process of its own
+DEADLINE_SECONDS = 240.0  # two leases of dead workers, then one picture after another in its own process
 
 
 class PoisonedStack(Stack):
@@ -40,9 +40,10 @@ def test_pictures_that_kill_the_decoder_fail_alone_as_internal(http: httpx.Clien
     pictures[6] += b"exit"
     pictures[7] += b"corrupt"
     accepted = upload(http, pictures)
-    others = finished(http, upload(http, [make_photo(seed, 96, 64) for seed in range(20, 28)]), DEADLINE_S)
+    photos = [make_photo(seed, 96, 64) for seed in range(20, 28)]
+    others = finished(http, upload(http, photos), DEADLINE_SECONDS)
     assert others["counts"]["indexed"] == 8
-    job = finished(http, accepted, DEADLINE_S)
+    job = finished(http, accepted, DEADLINE_SECONDS)
     assert job["status"] == "partial"
     assert job["counts"] | {"indexed": 9, "failed": 3} == job["counts"]
     rows = items(http, job)
@@ -58,5 +59,5 @@ def test_pictures_that_kill_the_decoder_fail_alone_as_internal(http: httpx.Clien
 
 
 def test_the_worker_goes_on_afterwards(http: httpx.Client) -> None:
-    job = finished(http, upload(http, [make_photo(seed, 96, 64) for seed in range(40, 44)]), DEADLINE_S)
+    job = finished(http, upload(http, [make_photo(seed, 96, 64) for seed in range(40, 44)]), DEADLINE_SECONDS)
     assert job["counts"]["indexed"] == 4

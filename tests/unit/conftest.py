@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from benchmarks.random_checkpoint import make_random_checkpoint
-from shared.embedding import refusals
+from shared.embedding import load_failures
 
 
 @pytest.fixture(autouse=True)
 def _no_checkpoint_was_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "_refused", {})
+    monkeypatch.setattr(load_failures, "_refused", {})
 
 
 @pytest.fixture(scope="module")

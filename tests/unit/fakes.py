@@ -32,7 +32,7 @@ from tests.redis_server import fake_ledger
 Vector = NDArray[np.float32]
 
 DIMENSION = 8
-LONGEST_TEXT = 40
+MAX_TEXT_CHARS = 40
 PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
 
 
@@ -66,7 +66,7 @@ class StubEncoder:
         pass
 
     def truncated(self, text: str) -> bool:
-        return len(text) > LONGEST_TEXT
+        return len(text) > MAX_TEXT_CHARS
 
     def encode_texts(self, texts: Sequence[str]) -> Vector:
         return np.stack([self.text(text) for text in texts])

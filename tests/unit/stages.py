@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
-from shared.index.provenance import Contribution, KeyRecord, StoredPicture
+from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
@@ -65,7 +65,7 @@ class StubDispatcher:
 class StubCollection:
     """Refuses the ids in `refused` as Chroma does: the whole call fails, with `refusal`."""
 
-    pictures: dict[str, StoredPicture] = field(default_factory=dict)
+    pictures: dict[str, StoredImage] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calls: list[int] = field(default_factory=list)
@@ -75,7 +75,7 @@ class StubCollection:
     trouble: Exception | None = None
     proofs: list[int] = field(default_factory=list)
 
-    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         return {i: self.pictures[i] for i in ids if i in self.pictures}
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
@@ -89,7 +89,7 @@ class StubCollection:
         if self.trouble is not None:
             raise self.trouble
 
-    def update(self, pictures: Sequence[StoredPicture]) -> None:
+    def update(self, pictures: Sequence[StoredImage]) -> None:
         assert {one.image.id for one in pictures} <= self.pictures.keys()
         self.pictures |= {one.image.id: one for one in pictures}
 
@@ -109,7 +109,7 @@ class StubCollection:
             raise self.trouble
         if self.refused & {image.id for image in images}:
             raise self.refusal
-        rows = map(StoredPicture, images, owners, contributions)
+        rows = map(StoredImage, images, owners, contributions)
         self.pictures |= {one.image.id: one for one in rows}
         self.vectors |= {image.id: vector for image, vector in zip(images, vectors, strict=True)}
 
@@ -195,8 +195,8 @@ class StubServices:
         vectors = np.eye(DIMENSION, dtype=np.float32)[np.arange(len(ids)) % DIMENSION]
         segment = Segment(claim.version, "stub", fingerprint, additions, vectors)
         key = vector_log.write_segment(self.blobs, "images", claim.token, segment)
-        moves = [(i, ItemState.FETCHED) for i in range(len(ids))]
-        assert self.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+        transitions = [(i, ItemState.FETCHED) for i in range(len(ids))]
+        assert self.ledger.advance(claim, transitions=transitions, next_stage=Stage.INDEX, payload=key)
         return job_id
 
     def states(self, job_id: str) -> list[ItemState]:

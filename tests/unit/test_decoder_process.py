@@ -6,12 +6,12 @@ import pytest
 
 from tests.decoder_process import DecoderProcess, decoded
 from tests.image_server import make_photo
-from tests.unit.deadly import deadly_outcome
+from tests.unit.crashing import crashing_outcome
 
 
 @pytest.fixture(scope="module")
-def deadly() -> Iterator[DecoderProcess]:
-    name = f"{deadly_outcome.__module__}.{deadly_outcome.__name__}"
+def crashing_decoder() -> Iterator[DecoderProcess]:
+    name = f"{crashing_outcome.__module__}.{crashing_outcome.__name__}"
     with DecoderProcess(name, memory_bytes=2**30, deadline_s=3.0) as decoder:
         yield decoder
 
@@ -27,17 +27,17 @@ def deadly() -> Iterator[DecoderProcess]:
     ],
 )
 def test_every_ending_is_told_and_survived(
-    deadly: DecoderProcess, data: bytes, kind: str, detail: str
+    crashing_decoder: DecoderProcess, data: bytes, kind: str, detail: str
 ) -> None:
-    ending = deadly.read(data)
+    ending = crashing_decoder.read(data)
     assert ending.kind == kind
     assert detail in ending.detail
-    assert deadly.read(b"sound").kind == "picture"
+    assert crashing_decoder.read(b"sound").kind == "picture"
 
 
-def test_the_peak_of_memory_is_that_of_each_file_alone(deadly: DecoderProcess) -> None:
-    assert deadly.read(b"large").peak_bytes > 2**25
-    assert deadly.read(b"sound").peak_bytes < 2**24
+def test_the_peak_of_memory_is_that_of_each_file_alone(crashing_decoder: DecoderProcess) -> None:
+    assert crashing_decoder.read(b"large").peak_bytes > 2**25
+    assert crashing_decoder.read(b"sound").peak_bytes < 2**24
 
 
 def test_it_reads_as_the_product_does() -> None:

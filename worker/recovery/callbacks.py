@@ -10,33 +10,33 @@ import structlog
 
 from shared.errors import ImageSearchError, ItemError
 from shared.job_document import job_document
-from shared.ledger.callbacks import Call, Lane, Outcome
+from shared.ledger.callbacks import Call, CallResult, Lane
 from shared.services import Services
 
-TICK_S = 1.0
+TICK_SECONDS = 1.0
 CALLBACK_TRIES = 8
-HOLD_S = 10.0  # beyond a call's time-out: then whoever made it is taken for dead, and it is made again
+HOLD_SECONDS = 10.0  # beyond a call's time-out: then whoever made it is taken for dead, and it is made again
 # Short, so that a host that hangs holds little; one that answers later has a lane with more time.
-TIMEOUT_S = 3.0
-TIMEOUTS_S = {Lane.KNOWN: TIMEOUT_S, Lane.NEW: TIMEOUT_S, Lane.FAILING: 10.0}
-# Threads, which mostly wait. Over TIMEOUT_S: how many hosts may hang each second before others have to wait.
+TIMEOUT_SECONDS = 3.0
+TIMEOUTS_SECONDS = {Lane.KNOWN: TIMEOUT_SECONDS, Lane.NEW: TIMEOUT_SECONDS, Lane.FAILING: 10.0}
+# Threads, which mostly wait. Over TIMEOUT_SECONDS: the hosts per second that may hang before others wait.
 THREADS = {Lane.KNOWN: 128, Lane.NEW: 384, Lane.FAILING: 64}
-STOP_S = 4.0  # for the calls under way at the end; one that is broken off is made again
+STOP_SECONDS = 4.0  # for the calls under way at the end; one that is broken off is made again
 
 log = structlog.get_logger(__name__)
 
 
 def send_callbacks_until(services: Services, stopped: threading.Event) -> None:
-    """Sends what is due, every TICK_S."""
+    """Send what is due, every TICK_SECONDS."""
     sender = CallbackSender(services, stopped)
-    while not stopped.wait(TICK_S):
+    while not stopped.wait(TICK_SECONDS):
         try:
             sender.start()
         except ImageSearchError as error:
             log.warning("callbacks_postponed", reason=error.detail)
         except Exception:
             log.exception("callbacks_failed")
-    sender.wait(STOP_S)
+    sender.wait(STOP_SECONDS)
 
 
 class CallbackSender:
@@ -57,7 +57,7 @@ class CallbackSender:
                 running[-1].start()
 
     def wait(self, timeout_s: float) -> None:
-        """Waits until the calls that were started have been made."""
+        """Wait until the calls that were started have been made."""
         deadline = time.monotonic() + timeout_s
         for thread in [one for running in self._threads.values() for one in running]:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -65,15 +65,15 @@ class CallbackSender:
     def _take(self, lane: Lane) -> Call | None:
         if self._stopped.is_set():
             return None
-        return self._services.ledger.callbacks.take(lane, TIMEOUTS_S[lane] + HOLD_S)
+        return self._services.ledger.callbacks.take(lane, TIMEOUTS_SECONDS[lane] + HOLD_SECONDS)
 
     def _work(self, lane: Lane, first: Call) -> None:
         call: Call | None = first
         try:
             while call:
-                _call_back(self._services, call, TIMEOUTS_S[lane])
+                _call_back(self._services, call, TIMEOUTS_SECONDS[lane])
                 call = self._take(lane)
-        except ImageSearchError as error:  # a call without its end is due again after HOLD_S
+        except ImageSearchError as error:  # a call without its end is due again after HOLD_SECONDS
             log.warning("callbacks_postponed", reason=error.detail)
         except Exception:
             log.exception("callbacks_failed")
@@ -84,26 +84,26 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
     if not job.status.finished:  # a retry came in between
         return
     body = json.dumps(job_document(job)).encode()
-    delivered, outcome, started = False, Outcome.NOTHING, time.monotonic()
+    delivered, result, started = False, CallResult.NOTHING, time.monotonic()
     try:
         status = services.downloader.post(
             job.callback_url or "", body, _signed_headers(services, body), timeout_s
         )
         said, delivered = str(status), 200 <= status < 300
         # Whatever it is, an answer shows that the host works, unless it takes too long for the other lanes.
-        if time.monotonic() - started < TIMEOUT_S:
-            outcome = Outcome.ANSWERED
+        if time.monotonic() - started < TIMEOUT_SECONDS:
+            result = CallResult.ANSWERED
     except ItemError as error:
         said = error.detail
         if error.transient:
-            outcome = Outcome.FAILED
+            result = CallResult.FAILED
     except Exception:
         log.exception("callback_failed", job_id=job.job_id)
         said = "internal"
     log.info("callback", job_id=job.job_id, outcome=said, tries=call.tries)
     over = delivered or call.tries >= CALLBACK_TRIES
     next_in_s = None if over else 5.0 * 2**call.tries
-    services.ledger.callbacks.over(call, outcome, next_in_s=next_in_s)
+    services.ledger.callbacks.over(call, result, next_in_s=next_in_s)
 
 
 def _signed_headers(services: Services, body: bytes) -> dict[str, str]:

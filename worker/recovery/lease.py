@@ -11,16 +11,16 @@ from shared.models import Claim
 
 SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
 MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
-UNAVAILABLE_DELAY_S = 3.0
-ERROR_DELAY_S = 10.0  # doubled with each delivery that waits for a model, up to
-LONGEST_DELAY_S = 300.0
+UNAVAILABLE_DELAY_SECONDS = 3.0
+ERROR_DELAY_SECONDS = 10.0  # doubled with each delivery that waits for a model, up to
+MAX_DELAY_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
 
 
 @contextmanager
-def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
-    """Ends trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
+def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
+    """End trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
     refs = [claim.chunk.ref for claim in claims]
     try:
         try:
@@ -29,28 +29,28 @@ def giving_back(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
             postpone(ledger, claims, error)
         except Exception:
             log.exception("chunks_failed", chunks=refs)
-            ledger.release(claims, ERROR_DELAY_S, count_delivery=True)
+            ledger.release(claims, ERROR_DELAY_SECONDS, count_delivery=True)
     except LedgerUnavailable as error:
         log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
 
 
 def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
-    """Gives claims back because a dependency failed; that does not count as a delivery."""
+    """Give claims back because a dependency failed; that does not count as a delivery."""
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
-    ledger.release(claims, UNAVAILABLE_DELAY_S, count_delivery=False)
+    ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False)
 
 
 def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
-    """Gives a claim back when its model may be had later; False when it is not worth waiting (any more)."""
+    """Give a claim back when its model may be had later; False when it is not worth waiting (any more)."""
     if not isinstance(error, ModelUnavailable) or not error.passing or claim.deliveries >= MAX_DELIVERIES:
         return False
-    delay_s = min(ERROR_DELAY_S * 2 ** (claim.deliveries - 1), LONGEST_DELAY_S)
+    delay_s = min(ERROR_DELAY_SECONDS * 2 ** (claim.deliveries - 1), MAX_DELAY_SECONDS)
     log.warning("chunk_waits_for_its_model", chunk=claim.chunk.ref, reason=error.detail, delay_s=delay_s)
     ledger.release([claim], delay_s, count_delivery=True)
     return True
 
 
 def exhausted(claim: Claim) -> ItemError:
-    """Says that a chunk was delivered MAX_DELIVERIES times in vain."""
+    """Say that a chunk was delivered MAX_DELIVERIES times in vain."""
     detail = f"The {claim.stage} worker failed on this chunk {MAX_DELIVERIES} times; its log says why."
     return ItemError("internal", detail)

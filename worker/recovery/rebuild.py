@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shared.errors import CollectionNotFound, ConfigError
 from shared.index.collection import Collection
 from shared.index.index import Index
-from shared.index.provenance import KeyRecord, StoredPicture
+from shared.index.provenance import KeyRecord, StoredImage
 from shared.index.records import BATCH
 from shared.index.write_batch import WriteBatch
 from shared.ledger.writer_lease import writing
@@ -32,7 +32,7 @@ SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same pict
 class Logged:
     """One picture of the log: its vector is row `row` of the blob `key`."""
 
-    picture: StoredPicture
+    picture: StoredImage
     key: str
     row: int
 
@@ -78,7 +78,7 @@ def fingerprint_of(services: Services, collection: str) -> str:
 
 
 def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
-    """Reads the whole log once, a segment in memory at a time."""
+    """Read the whole log once, a segment in memory at a time."""
     log, batch = Log(), WriteBatch(cast(Any, _Empty()))
     rows: dict[str, tuple[str, int]] = {}
     # A segment's name begins with its version, and the versions of two jobs' segments do not overlap.
@@ -99,7 +99,7 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
 
 def _make(batch: WriteBatch, record: JsonObject) -> None:
     try:
-        batch.replay(record)
+        batch.apply(record)
     except ValueError as error:
         raise ConfigError(f"{error} Use that version.") from None
 
@@ -110,7 +110,7 @@ class _Empty:
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         return {}
 
-    def stored(self, ids: Sequence[str]) -> dict[str, StoredPicture]:
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         return {}
 
 
@@ -144,7 +144,7 @@ def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArra
 def _repair(
     blobs: Blobs, log: Log, collection: Collection, faults: Faults, check: Callable[[], None]
 ) -> None:
-    """Lets the collection be what the log says."""
+    """Let the collection be what the log says."""
     for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
         pictures = [log.pictures[i].picture for i in rows]
         check()
@@ -176,14 +176,14 @@ def _batched(
 
 
 def verify(services: Services, collection: str) -> Faults:
-    """Compares a collection with its log. Raises CollectionNotFound."""
+    """Compare a collection with its log. Raises CollectionNotFound."""
     opened = services.index.collection(collection)
     log = read_log(services.blobs, collection, opened.pointer.fingerprint)
     return compare(services.blobs, log, opened)
 
 
 def rebuild(services: Services, collection: str) -> Faults:
-    """Makes a collection anew from its log, beside the old one, and switches to it; what was wrong before.
+    """Make a collection anew from its log, beside the old one, and switches to it; what was wrong before.
 
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """

@@ -12,27 +12,27 @@ from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
 from shared.services import Services, build_services
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
-from shared.storage.trash import delete_discarded
-from worker.recovery.callbacks import STOP_S, send_callbacks_until
+from shared.storage.trash import delete_from_trash
+from worker.recovery.callbacks import STOP_SECONDS, send_callbacks_until
 
-TICK_S = 1.0
-MOST_OPEN_FILES = 4096
-HOUSEKEEPING_S = 30.0
-CLEARING_S = 5.0  # of them at most: what waits for a message waits meanwhile
-ORPHANS_EVERY_S = 3600.0
-ORPHAN_AGE_S = 86_400.0  # no request takes so long between its first file and its job
-DISCARDED_AGE_S = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
+TICK_SECONDS = 1.0
+MAX_OPEN_FILES = 4096
+HOUSEKEEPING_INTERVAL_SECONDS = 30.0
+CLEARING_SECONDS = 5.0  # of them at most: what waits for a message waits meanwhile
+ORPHANS_INTERVAL_SECONDS = 3600.0
+ORPHAN_AGE_SECONDS = 86_400.0  # no request takes so long between its first file and its job
+TRASH_TTL_SECONDS = 3_600.0  # items that bring a picture back are fetched and indexed much sooner
 
 log = structlog.get_logger(__name__)
 
 
 def run_sweep(settings: Settings) -> None:
-    """Sweeps every TICK_S until SIGTERM or SIGINT."""
+    """Sweep every TICK_SECONDS until SIGTERM or SIGINT."""
     configure_logging(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    _allow_open_files(MOST_OPEN_FILES)
+    _allow_open_files(MAX_OPEN_FILES)
     services = build_services(settings)
     callbacks = threading.Thread(target=send_callbacks_until, args=(services, stopped), daemon=True)
     callbacks.start()
@@ -42,15 +42,15 @@ def run_sweep(settings: Settings) -> None:
             sweep(services)
             if time.monotonic() >= housekeeping_at:
                 clear_away(services)
-                clear_discarded(services)
-                housekeeping_at = time.monotonic() + HOUSEKEEPING_S
+                empty_trash(services)
+                housekeeping_at = time.monotonic() + HOUSEKEEPING_INTERVAL_SECONDS
             if time.monotonic() >= orphans_at:
                 clear_orphans(services)
-                orphans_at = time.monotonic() + ORPHANS_EVERY_S
+                orphans_at = time.monotonic() + ORPHANS_INTERVAL_SECONDS
         except ImageSearchError as error:
             log.warning("sweep_postponed", reason=error.detail)
-        stopped.wait(TICK_S)
-    callbacks.join(TICK_S + STOP_S)
+        stopped.wait(TICK_SECONDS)
+    callbacks.join(TICK_SECONDS + STOP_SECONDS)
 
 
 def _allow_open_files(count: int) -> None:
@@ -62,7 +62,7 @@ def _allow_open_files(count: int) -> None:
 
 
 def sweep(services: Services) -> None:
-    """Sends again what waits for a message, and enqueues what may be enqueued."""
+    """Send again what waits for a message, and enqueues what may be enqueued."""
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
@@ -71,10 +71,10 @@ def sweep(services: Services) -> None:
 
 
 def clear_away(services: Services) -> None:
-    """Closes bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
+    """Close bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
     for job_id in services.ledger.abandoned_readers():
         services.ledger.close(job_id, truncated=True)
-    until = time.monotonic() + CLEARING_S
+    until = time.monotonic() + CLEARING_SECONDS
     while (expired := services.ledger.expired_jobs()) and time.monotonic() < until:
         for job_id in expired:
             if services.ledger.forget_job(job_id):  # else it was just retried
@@ -84,17 +84,18 @@ def clear_away(services: Services) -> None:
             services.blobs.delete_prefix(scratch_prefix(job_id))
 
 
-def clear_discarded(services: Services) -> None:
-    """Deletes the files of pictures that were replaced long enough ago."""
-    for collection, image_id in services.ledger.writer.discarded_before(time.time() - DISCARDED_AGE_S):
-        delete_discarded(services.ledger, services.blobs, collection, image_id)
+def empty_trash(services: Services) -> None:
+    """Delete the files of pictures that were replaced long enough ago."""
+    for collection, image_id in services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS):
+        delete_from_trash(services.ledger, services.blobs, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:
-    """Deletes the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
+    """Delete the files of jobs that the ledger does not know: of requests that died, of half a clearing."""
     for job_id in services.blobs.folders(JOBS):
         prefix = job_prefix(job_id)
-        if services.ledger.exists(job_id) or services.blobs.modified_at(prefix) > time.time() - ORPHAN_AGE_S:
+        newest = time.time() - ORPHAN_AGE_SECONDS
+        if services.ledger.exists(job_id) or services.blobs.modified_at(prefix) > newest:
             continue
         log.info("orphan_deleted", job_id=job_id)
         services.blobs.delete_prefix(prefix)

@@ -36,7 +36,7 @@ class NearDuplicates:
     ) -> None:
         """`most` is how many pictures the write brings. Asks the index, once for all, if any is asking."""
         asking = [(image, vector) for image, vector in asking if image.phash is not None]
-        self._stored = _near_in(collection, asking)
+        self._stored = _stored_near_duplicates(collection, asking)
         self._ids: list[str] = []
         self._hashes = np.zeros(most, np.uint64)
         self._vectors = np.zeros((most, len(asking[0][1]) if asking else 0), np.float32)
@@ -49,11 +49,11 @@ class NearDuplicates:
             return None
         seen = len(self._ids)
         bits = np.bitwise_count(self._hashes[:seen] ^ hash_bits([image.phash])[0])
-        near = np.flatnonzero(bits <= HAMMING)
-        scores = self._vectors[near] @ vector
-        if not near.size or scores.max() < COSINE:
+        similar = np.flatnonzero(bits <= HAMMING)
+        scores = self._vectors[similar] @ vector
+        if not similar.size or scores.max() < COSINE:
             return None
-        return NearDuplicate(self._ids[near[scores.argmax()]])
+        return NearDuplicate(self._ids[similar[scores.argmax()]])
 
     def add(self, image: Image, vector: NDArray[np.float32]) -> None:
         """The write brings this picture, new."""
@@ -63,8 +63,10 @@ class NearDuplicates:
             self._hashes[place], self._vectors[place] = hash_bits([image.phash])[0], vector
 
 
-def _near_in(collection: Collection, asking: Sequence[tuple[Image, NDArray[np.float32]]]) -> dict[str, str]:
-    """For each asking picture that has one, by id, its nearest near-duplicate in the collection."""
+def _stored_near_duplicates(
+    collection: Collection, asking: Sequence[tuple[Image, NDArray[np.float32]]]
+) -> dict[str, str]:
+    """Map the id of each asking image that has one to its nearest near-duplicate in the collection."""
     found: dict[str, str] = {}
     for start in range(0, len(asking), _QUERIES):
         batch = asking[start : start + _QUERIES]
@@ -73,8 +75,8 @@ def _near_in(collection: Collection, asking: Sequence[tuple[Image, NDArray[np.fl
         stored = collection.stored(list({one for ids in close for one in ids}))
         for (image, _), ids in zip(batch, close, strict=True):
             hashes = {one: stored[one].image.phash for one in ids if one in stored}
-            near = (one for one, phash in hashes.items() if phash and _distance(image, phash) <= HAMMING)
-            if (first := next(near, None)) is not None:
+            similar = (one for one, phash in hashes.items() if phash and _distance(image, phash) <= HAMMING)
+            if (first := next(similar, None)) is not None:
                 found[image.id] = first
     return found
 

@@ -18,7 +18,7 @@ from worker.encoders import EncoderClock
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
-ISOLATED_TIMEOUT_S = 120  # of a suspicious batch; the throwaway process loads the model first
+ISOLATED_TIMEOUT_SECONDS = 120  # of a suspicious batch; the throwaway process loads the model first
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -26,7 +26,7 @@ Failures = list[tuple[vector_log.Addition, ItemError]]
 
 
 def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
-    """Encodes a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
+    """Encode a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     additions = [vector_log.Addition.from_record(record) for record in records]
     if pixels.shape[1:3] != encoder.preprocess.crop_shape:
@@ -60,7 +60,7 @@ def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:
 
     def encode(pixels: Pixels) -> Vectors:
         options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
-        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_S)
+        vectors: Vectors = run_isolated(_encode_alone, *options, pixels, timeout_s=ISOLATED_TIMEOUT_SECONDS)
         return vectors
 
     return encode
@@ -83,7 +83,7 @@ def encode_halving(encode: Callable[[Pixels], Vectors], pixels: Pixels) -> list[
 
 
 def _end(services: Services, claim: Claim, failed: Failures, segment_key: str = "") -> None:
-    """Ends the claim: `failed` fail, the rest goes on to index in `segment_key`."""
+    """End the claim: `failed` fail, the rest goes on to index in `segment_key`."""
     outcomes = [Outcome(a.index, a.image.source, error=error) for a, error in failed]
     stage = Stage.INDEX if segment_key else None
     if end_chunk(services, claim, outcomes, next_stage=stage, payload=segment_key):

@@ -11,14 +11,14 @@ from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.models import Claim, Image, ItemState
 from shared.services import Services
 from shared.storage import parquet
-from shared.storage.blobs import export_prefix, picture_key
+from shared.storage.blobs import export_prefix, file_key
 from shared.storage.manifest import read_items
-from shared.storage.parquet import Header, MovedPicture, Row
+from shared.storage.parquet import FileColumn, Header, Row
 from worker.stages.transition import Outcome, end_chunk
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Writes the images of a claimed chunk and ends it."""
+    """Write the images of a claimed chunk and ends it."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     ids = [item.source for item in items]
     header = Header(**claim.options["header"])
@@ -26,7 +26,7 @@ def run(services: Services, claim: Claim) -> None:
         rows = _stored(services, claim, header, ids)
     except (CollectionNotFound, ModelMismatch):
         rows = {}
-    pictures: Sequence[MovedPicture] = claim.options["include"]
+    pictures: Sequence[FileColumn] = claim.options["include"]
     key = f"{export_prefix(claim.chunk.job_id)}{claim.chunk.number:07d}.parquet"
     with services.blobs.open_write(key) as file:
         parquet.write_part(file, header, list(rows.values()), pictures)
@@ -51,7 +51,7 @@ def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) ->
         kept: dict[str, bytes] = {}
         for kind in claim.options["include"]:
             with suppress(KeyError):
-                kept[kind] = services.blobs.get(picture_key(claim.collection, image.id, kind))
+                kept[kind] = services.blobs.get(file_key(claim.collection, image.id, kind))
         return Row(image, vectors[image.id], kept)
 
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "export") as pool:

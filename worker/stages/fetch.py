@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 
 from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
-from shared.imaging.decode import Picture, Preprocess, decode
+from shared.imaging.decode import DecodedImage, Preprocess, decode
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, Image, Item, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
-from shared.storage.blobs import picture_key, scratch_prefix
+from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
-MAX_RETRY_AFTER_S = 300.0
-LONGEST_HOLD_S = 10.0
-DECODE_TIMEOUT_S = 30  # of a suspect; the slowest sound picture takes a few seconds
+MAX_RETRY_AFTER_SECONDS = 300.0
+MAX_HOLD_SECONDS = 10.0
+DECODE_TIMEOUT_SECONDS = 30  # of a suspect; the slowest sound picture takes a few seconds
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +45,11 @@ class Fetched:
 
 
 Attempt = Fetched | ItemError | HostBusy
-Reader = Callable[[bytes], Picture]
+Reader = Callable[[bytes], DecodedImage]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
-    """Fetches the pending items of a claimed chunk and advances it."""
+    """Fetch the pending items of a claimed chunk and advances it."""
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
@@ -67,17 +67,17 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
     _end(services, claim, items, found)
 
 
-def _decode_alone(reader: Reader, data: bytes) -> Picture:
-    """Reads one picture at a time in a throwaway process, so that one that kills it fails alone."""
+def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
+    """Read one picture at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
-        picture: Picture = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_S)
+        picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
         return picture
 
 
 def fetch_item(
     services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
 ) -> Attempt:
-    """Gets one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    """Get one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
     try:
         data = _bytes_of(services, limits, item)
         picture = reader(data)
@@ -107,15 +107,15 @@ def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
 
-def _keep(services: Services, collection: str, image_id: str, picture: Picture, data: bytes) -> None:
-    services.blobs.put(picture_key(collection, image_id, "thumbnail"), picture.thumbnail)
+def _keep(services: Services, collection: str, image_id: str, picture: DecodedImage, data: bytes) -> None:
+    services.blobs.put(file_key(collection, image_id, "thumbnail"), picture.thumbnail)
     if picture.rendition is not None:
-        services.blobs.put(picture_key(collection, image_id, "rendition"), picture.rendition)
+        services.blobs.put(file_key(collection, image_id, "rendition"), picture.rendition)
     if services.settings.keep == "original":
-        services.blobs.put(picture_key(collection, image_id, "original"), data)
+        services.blobs.put(file_key(collection, image_id, "original"), data)
 
 
-def _image(image_id: str, item: Item, picture: Picture, size: int) -> Image:
+def _image(image_id: str, item: Item, picture: DecodedImage, size: int) -> Image:
     return Image(
         id=image_id,
         source=item.source,
@@ -153,7 +153,7 @@ def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[i
         next_stage=Stage.ENCODE if fetched else None,
         payload=_write_scratch(services, claim, items, fetched) if fetched else "",
         retry_delay_s=max(delays, default=None),
-        hold_s=min(max(busy, default=0.0), LONGEST_HOLD_S),
+        hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
 
 
@@ -180,7 +180,8 @@ def _write_scratch(
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:
-    return error.transient and attempts < MAX_ATTEMPTS and (error.retry_after_s or 0) <= MAX_RETRY_AFTER_S
+    soon = (error.retry_after_s or 0) <= MAX_RETRY_AFTER_SECONDS
+    return error.transient and attempts < MAX_ATTEMPTS and soon
 
 
 def _retry_delay(error: ItemError, attempts: int) -> float:

@@ -13,16 +13,16 @@ from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import Blobs, picture_key, rows_key
-from shared.storage.parquet import MOVED_PICTURES, Row, Source
+from shared.storage.blobs import Blobs, file_key, rows_key
+from shared.storage.parquet import FILE_COLUMNS, Row, Source
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
-READ_TIMEOUT_S = 120  # of one chunk's rows in a throwaway process
+READ_TIMEOUT_SECONDS = 120  # of one chunk's rows in a throwaway process
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Takes the rows of a claimed chunk and ends it."""
+    """Take the rows of a claimed chunk and ends it."""
     attempts = claim.chunk.attempt + 1
     rows = dict(enumerate(_rows(services, claim), claim.first_item))
     sound = {i: rows[i] for i in services.ledger.pending(claim)}
@@ -56,7 +56,7 @@ def _rows(services: Services, claim: Claim) -> list[Row | str]:
     try:
         if claim.deliveries < SUSPICIOUS_DELIVERIES:
             return read_rows(*call)
-        rows: list[Row | str] = run_isolated(read_rows, *call, timeout_s=READ_TIMEOUT_S)
+        rows: list[Row | str] = run_isolated(read_rows, *call, timeout_s=READ_TIMEOUT_SECONDS)
     except KeyError:
         fault = "The file has expired; import it again."
     except ItemError:
@@ -79,8 +79,8 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 
 
 def _keep(services: Services, collection: str, row: Row) -> None:
-    """Keeps the files that came with a row; one that is none of ours is left out, it was not asked for."""
-    for kind in MOVED_PICTURES:
+    """Keep the files that came with a row; one that is none of ours is left out, it was not asked for."""
+    for kind in FILE_COLUMNS:
         data = row.pictures.get(kind)
         if data is not None and is_small_file(data, kind):
-            services.blobs.put(picture_key(collection, row.image.id, kind), data)
+            services.blobs.put(file_key(collection, row.image.id, kind), data)

@@ -19,20 +19,20 @@ from shared.errors import IndexUnavailable, ItemError, ModelMismatch, NewerForma
 from shared.index.collection import Collection
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
-from shared.ledger.ledger import CHUNK_LEASE_S
-from shared.ledger.writer import WRITER_LEASE_S
+from shared.ledger.ledger import CHUNK_LEASE_SECONDS
+from shared.ledger.writer import WRITER_LEASE_SECONDS
 from shared.ledger.writer_lease import WriterLease
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
-from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, giving_back, postpone
+from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
-DRAIN_S = 120.0  # well inside the time limit of a task, which a busy writer would else run into
+DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ StoreOf = Callable[[JobKind], Store]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
-    """Writes everything that is ready, unless another process is doing so; stops after DRAIN_S.
+    """Write everything that is ready, unless another process is doing so; stops after DRAIN_SECONDS.
 
     While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
     """
@@ -63,10 +63,10 @@ def drain(services: Services, store_of: StoreOf) -> None:
     if not lease.acquire():
         return
     writer = Writer(services, store_of, lease.check)
-    deadline = time.monotonic() + DRAIN_S
+    deadline = time.monotonic() + DRAIN_SECONDS
     claims: list[Claim] = []
     try:
-        with renewing(lease.renew, WRITER_LEASE_S), ThreadPoolExecutor(1, "ending") as ending:
+        with renewing(lease.renew, WRITER_LEASE_SECONDS), ThreadPoolExecutor(1, "ending") as ending:
             told: list[Future[None]] = []
             while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
@@ -92,15 +92,15 @@ class Writer:
     check: Callable[[], None]
 
     def write_all(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
-        """Returns what `ending` has still to tell the ledger."""
+        """Return what `ending` has still to tell the ledger."""
         if not claims:
             return []
-        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_S):
+        with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
             return [told for batch in _batches(claims) for told in self._write(batch, ending)]
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
         told: list[Future[None]] = []
-        with giving_back(self.services.ledger, claims):
+        with releasing(self.services.ledger, claims):
             groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
             for claim in claims:
                 if (segment := _segment(self.services, claim)) is not None:
@@ -119,7 +119,7 @@ class Writer:
     def _write_group(
         self, store: Store, collection: str, claimed: list[tuple[Claim, vector_log.Segment]]
     ) -> list[list[Result]]:
-        """Returns what became of the additions of each claim."""
+        """Return what became of the additions of each claim."""
         arrivals = [
             Arrival(claim, addition, vector, segment)
             for claim, segment in claimed
@@ -153,7 +153,7 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
-    """Writes arrivals of one model into one collection; what became of each, in order."""
+    """Write arrivals of one model into one collection; what became of each, in order."""
     segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
     try:
         collection = services.index.ensure(
@@ -184,27 +184,27 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
 
 
 def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
-    """Adds the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
+    """Add the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
 
     In the order of the items, so that what one of them replaces at once is never written.
     """
     asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
-    near = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
+    duplicates = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
         new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
-        if new and addition.skip_near and (repeated := near.of(image, arrival.vector)):
+        if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
         if new and batch.picture(image.id) is not None:
-            near.add(image, arrival.vector)
+            duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]
 
 
 def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
-    with giving_back(services.ledger, claims):
+    with releasing(services.ledger, claims):
         for claim, of_claim in zip(claims, results, strict=True):
             _end(services, claim, of_claim)
 

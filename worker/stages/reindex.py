@@ -34,14 +34,14 @@ from shared.models import Claim, Image, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
-from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key, scratch_prefix
+from shared.storage.blobs import FILE_KINDS, file_key, log_prefix, scratch_prefix
 from shared.storage.manifest import read_items
 from worker.stages.encode import encode_halving
 from worker.stages.index import Arrival, Stored
 from worker.stages.transition import Outcome, end_chunk
 
 FEW = 256  # pictures that may be left for when the writer waits
-PASSES_S = 300.0  # of one delivery, well inside a task's time limit
+PASSES_SECONDS = 300.0  # of one delivery, well inside a task's time limit
 PAGE = 1_000
 GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
@@ -116,7 +116,7 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
     """The model's input, from the original if that was kept, else from the rendition."""
     for kind in ("original", "rendition"):
         try:
-            data = services.blobs.get(picture_key(collection, image_id, kind))
+            data = services.blobs.get(file_key(collection, image_id, kind))
             return open_query_image(data, preprocess, services.settings.max_image_pixels)
         except KeyError:
             continue
@@ -160,7 +160,7 @@ def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
 def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     """The job's result; None when this delivery's time is over and another has to go on."""
     services, name = target.services, target.name
-    until = time.monotonic() + PASSES_S
+    until = time.monotonic() + PASSES_SECONDS
     left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
     missing = set(json.loads(services.blobs.get(left))) if services.blobs.exists(left) else set()
     while len(fresh := _fresh(target) - missing) > FEW:
@@ -192,7 +192,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         _catch_up(after, missing)
         _carry_log(after, whole=True)
     for image_id in missing:
-        services.blobs.delete(*(picture_key(name, image_id, kind) for kind in PICTURE_KINDS))
+        services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
     return _switched(services, name, target.encoder, missing=len(missing))
 
 
@@ -212,7 +212,7 @@ def _fresh(target: Target) -> set[str]:
 
 
 def _catch_up(target: Target, missing: set[str]) -> set[str]:
-    """Makes the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
+    """Make the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
     here, there = set(target.old.ids()), set(target.new.ids())
     missing = missing & here
     for chunk in _chunks(sorted(here - there - missing), target.services.settings.chunk_size):
@@ -224,7 +224,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
 
 
 def _encode(target: Target, ids: Sequence[str]) -> set[str]:
-    """Encodes pictures into the new collection; the ids of those of which that cannot be done."""
+    """Encode pictures into the new collection; the ids of those of which that cannot be done."""
     services, encoder = target.services, target.encoder
     outcomes = {i: crop_of(services, target.name, i, encoder.preprocess) for i in ids}
     crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}

@@ -44,7 +44,7 @@ def end_chunk(
     payload: str = "",
     **options: Unpack[Options],
 ) -> bool:
-    """Ends a claim: its chunk goes on to `next_stage` with the blob `payload`; `options` of Ledger.advance.
+    """End a claim: its chunk goes on to `next_stage` with the blob `payload`; `options` of Ledger.advance.
 
     Returns False, and deletes `payload`, when the lease was lost or the job cancelled.
     """
@@ -55,7 +55,7 @@ def end_chunk(
     write_results(services.blobs, chunk, claim.stage, claim.token, results)
     moved = services.ledger.advance(
         claim,
-        moves=[(one.index, one.state) for one in outcomes],
+        transitions=[(one.index, one.state) for one in outcomes],
         errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
         next_stage=next_stage,
         payload=payload,
@@ -69,7 +69,7 @@ def end_chunk(
 
 
 def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: bool = False) -> None:
-    """Fails what the claim still holds, and nothing that another attempt of its chunk is working on.
+    """Fail what the claim still holds, and nothing that another attempt of its chunk is working on.
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """

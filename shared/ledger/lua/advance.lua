@@ -1,5 +1,5 @@
 -- JSON of Ledger.advance -> 1, or 0 when the lease was lost. An answer may get lost, not the change: for `repeat_s`
--- the same claim is told 1 again. `moves`: [[index, state], …]; an item that is no longer open stays as it is.
+-- the same claim is told 1 again. `transitions`: [[index, state], …]; an item that is no longer open stays as it is.
 -- `hold`: seconds for which the job sends no more chunks, above 0 when this attempt was postponed and does not count.
 local a = cjson.decode(ARGV[1])
 local ref, token = a.ref, a.token
@@ -9,7 +9,7 @@ redis.call('SET', advanced, '', 'EX', a.repeat_s)
 local id, gen, num, attempt = split(ref)
 local states = P..'states:'..id
 local failed = {}
-for _, move in ipairs(a.moves) do
+for _, move in ipairs(a.transitions) do
   local at, to = move[1], tostring(move[2])
   local from = redis.call('GETRANGE', states, at, at)
   if is_open(from) and from ~= to then

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from deploy.data_folder import Folder, hold
-from deploy.embedded import MAX_SOCKET_PATH, _redis_socket, role_children
+from deploy.embedded import MAX_SOCKET_PATH_BYTES, _redis_socket, role_children
 from deploy.ports import check_port_free, free_port, http_status, reachable_host
 from shared.errors import ConfigError
 from shared.models import Stage
 
 
-@pytest.mark.parametrize("name", ["a folder", "ümlaut", "x" * MAX_SOCKET_PATH])
+@pytest.mark.parametrize("name", ["a folder", "ümlaut", "x" * MAX_SOCKET_PATH_BYTES])
 def test_a_folder_that_no_socket_path_can_name_gets_a_private_short_one(tmp_path: Path, name: str) -> None:
     with _redis_socket(Folder(tmp_path / name)) as path:
-        assert len(str(path)) <= MAX_SOCKET_PATH
+        assert len(str(path)) <= MAX_SOCKET_PATH_BYTES
         assert str(path).isascii()
         assert " " not in str(path)
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

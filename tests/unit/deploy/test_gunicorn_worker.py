@@ -36,7 +36,7 @@ def test_what_the_insides_of_a_package_are_used_of_is_of_a_known_release(
 def test_a_client_from_whom_nothing_comes_is_not_waited_for_any_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gunicorn_worker, "RECEIVE_S", 1)
+    monkeypatch.setattr(gunicorn_worker, "RECEIVE_SECONDS", 1)
     taken: list[TConn] = []
     monkeypatch.setattr(Worker, "_gather", lambda _, connection: taken.append(connection))
     worker = object.__new__(Worker)

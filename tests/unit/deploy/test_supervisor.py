@@ -112,7 +112,7 @@ def test_stop_ends_the_groups_in_order(supervisor: Supervisor, tmp_path: Path) -
 def test_stop_kills_a_group_that_ignores_sigterm(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.supervisor.STOP_S", 0.2)
+    monkeypatch.setattr("deploy.supervisor.STOP_SECONDS", 0.2)
     child = Child("stubborn", STUBBORN)
     supervisor.start(child)
     pid = _pid(child)

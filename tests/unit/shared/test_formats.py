@@ -170,13 +170,13 @@ def test_a_reindex_of_an_older_ledger_still_ends_with_its_switch() -> None:
     for chunk in ledger.dispatch():
         claim = ledger.claim(chunk, Stage.FETCH)
         assert claim is not None
-        ledger.advance(claim, moves=[(0, ItemState.INDEXED)])
+        ledger.advance(claim, transitions=[(0, ItemState.INDEXED)])
     assert ledger.get(JobKind.INGEST).status is JobStatus.SUCCEEDED
     ((stage, chunk),) = ledger.sweep()
     assert (stage, chunk.job_id) == (Stage.ENCODE, JobKind.REINDEX)
     final = ledger.claim(chunk, stage)
     assert final is not None
-    ledger.advance(final, moves=[], complete=True)
+    ledger.advance(final, transitions=[], complete=True)
     assert ledger.get(JobKind.REINDEX).status is JobStatus.SUCCEEDED
 
 
@@ -205,8 +205,8 @@ def test_an_api_key_of_a_newer_version_opens_nothing_and_still_counts(blobs: Blo
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
-    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
+    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_SECONDS", -1.0)
 
 
 def test_a_newer_segment_waits_however_long_and_holds_up_no_other(
@@ -257,7 +257,7 @@ def test_a_chunk_of_a_newer_manifest_is_given_back_uncounted(
     claim = services.claim()
     with capture_logs() as logged:
         for _ in range(lease.MAX_DELIVERIES + 3):
-            with lease.giving_back(services.ledger, [claim]):
+            with lease.releasing(services.ledger, [claim]):
                 manifest.read_items(services.blobs, job_id, 0, 1)
             services.ledger.sweep()
             again = services.ledger.claim(claim.chunk, Stage.FETCH)

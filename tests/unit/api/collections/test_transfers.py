@@ -18,18 +18,18 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from api.cli import common
-from api.cli.collections import client_commands
-from api.client import Client
 from api.collections import transfers as api_moves
 from api.images.edits import remove_collection
-from api.models.jobs import JobOut
+from image_search import Client
+from image_search.cli import common
+from image_search.cli.collections import client_commands
+from image_search.models.jobs import Job
 from shared.errors import BlobsUnavailable, ItemError
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, ItemState, Stage
 from shared.storage import vector_log
-from shared.storage.blobs import Blobs, export_prefix, job_prefix, log_prefix, picture_key
-from shared.storage.parquet import MOVED_PICTURES, Header, Row, Source, joined, write_part
+from shared.storage.blobs import Blobs, export_prefix, file_key, job_prefix, log_prefix
+from shared.storage.parquet import FILE_COLUMNS, Header, Row, Source, joined, write_part
 from tests.unit.fakes import (
     DIMENSION,
     Api,
@@ -101,7 +101,7 @@ def import_(api: Api, data: bytes, collection: str = "copy", **options: Any) -> 
 
 def parquet_of(rows: list[Row], header: Header = HEADER) -> bytes:
     file = io.BytesIO()
-    write_part(file, header, rows, MOVED_PICTURES)
+    write_part(file, header, rows, FILE_COLUMNS)
     return file.getvalue()
 
 
@@ -111,7 +111,7 @@ def sound_row(number: int = 1, **fields: Any) -> Row:
 
 def test_a_collection_moves_with_everything_that_is_known_of_it(api: Api) -> None:
     fill(api)
-    api.services.blobs.put(picture_key("images", image_id(3), "thumbnail"), webp())
+    api.services.blobs.put(file_key("images", image_id(3), "thumbnail"), webp())
     data = exported(api, include=["thumbnail"])
     job = job_of(api, import_(api, data))
     assert (job["status"], job["kind"], job["collection"]) == ("succeeded", "import", "copy")
@@ -297,7 +297,7 @@ def test_a_file_that_is_none_of_ours_is_left_out(api: Api) -> None:
     assert job_of(api, import_(api, parquet_of(rows)))["status"] == "succeeded"
 
     def kept(number: int) -> list[str]:
-        keys = {kind: picture_key("copy", image_id(number), kind) for kind in MOVED_PICTURES}
+        keys = {kind: file_key("copy", image_id(number), kind) for kind in FILE_COLUMNS}
         return [kind for kind, key in keys.items() if api.services.blobs.exists(key)]
 
     assert [kept(number) for number in (1, 2, 3)] == [[], ["thumbnail", "rendition"], ["rendition"]]
@@ -393,7 +393,7 @@ def test_rows_can_be_read_in_a_process_of_their_own(api: Api) -> None:
 def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The client's commands on this server, whose workers do their work as soon as somebody waits for it."""
 
-    def wait(client: Client, job_id: str, progress: Any = None) -> JobOut:
+    def wait(client: Client, job_id: str, progress: Any = None) -> Job:
         work(api)
         return client.job(job_id)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from api.encoding import calibration as calibration_module
-from api.encoding.calibration import LEAST_PICTURES, Backgrounds, Calibration
+from api.encoding.calibration import MIN_IMAGES, Backgrounds, Calibration
 from shared.index.collection import Collection
 from shared.index.index import Index
 from shared.models import Image
@@ -101,7 +101,7 @@ def test_equal_vectors_give_no_division_by_zero() -> None:
 def test_a_sample_is_taken_once_and_again_after_growth(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration_module, "_COUNT_TTL_S", 0.0)
+    monkeypatch.setattr(calibration_module, "_COUNT_TTL_SECONDS", 0.0)
     taken: list[int] = []
     sample = Collection.sample
 
@@ -136,7 +136,7 @@ def test_a_small_collection_is_sampled_whole_and_a_large_one_evenly(collection: 
 def test_collections_asked_for_long_ago_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration_module, "_MOST_COLLECTIONS", 2)
+    monkeypatch.setattr(calibration_module, "_MAX_COLLECTIONS", 2)
     index, backgrounds = Index.in_process(tmp_path), Backgrounds()
     for name in ("a", "b", "c"):
         made = index.create(name, model="m", fingerprint="1" * 16, dimension=8)
@@ -197,7 +197,7 @@ def test_too_few_pictures_give_no_confidence_but_a_warning(api: Api) -> None:
         document = search(api, text="axis 7", collection="few", **query)
         (warning,) = document["warnings"]
         assert warning.startswith(at)
-        assert str(LEAST_PICTURES) in warning
+        assert str(MIN_IMAGES) in warning
         assert len(document["results"]) == 5
         assert all("confidence" not in one for one in document["results"])
 

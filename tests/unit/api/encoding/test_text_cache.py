@@ -11,7 +11,7 @@ from api.encoding.text_cache import TextCache
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from tests.stack import eventually
-from tests.unit.fakes import LONGEST_TEXT, StubEncoder, Vector, axis, image_id, make_api
+from tests.unit.fakes import MAX_TEXT_CHARS, StubEncoder, Vector, axis, image_id, make_api
 
 
 class CountingEncoder(StubEncoder):
@@ -76,8 +76,8 @@ def test_nobody_can_change_what_others_get() -> None:
 
 def test_whether_a_text_was_cut_off_is_kept_too() -> None:
     cache, model = TextCache(), cast(Encoder, CountingEncoder())
-    assert cache.get(model, "x" * (LONGEST_TEXT + 1)).truncated
-    assert not cache.get(model, "x" * LONGEST_TEXT).truncated
+    assert cache.get(model, "x" * (MAX_TEXT_CHARS + 1)).truncated
+    assert not cache.get(model, "x" * MAX_TEXT_CHARS).truncated
 
 
 def test_of_many_that_ask_at_once_one_encodes_and_all_are_answered() -> None:

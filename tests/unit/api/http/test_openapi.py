@@ -58,7 +58,7 @@ def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None
     examples = {
         name: schema["examples"] for name, schema in components["schemas"].items() if "examples" in schema
     }
-    assert {"DuplicatesOut", "ImageOut", "JobIn"} <= examples.keys()
+    assert {"DuplicatePage", "Image", "JobRequest"} <= examples.keys()
     for name, given in examples.items():
         validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
         for example in given:

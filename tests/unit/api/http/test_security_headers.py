@@ -5,7 +5,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.http.security_headers import HEADERS
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from tests.unit.fakes import Api, axis, make_api, picture
 
 PAGES = ("/", "/docs", "/docs/errors")
@@ -80,7 +80,7 @@ def test_data_is_no_page(api: Api, path: str) -> None:
 
 def test_a_stored_picture_is_no_page(api: Api) -> None:
     image_id = api.add(1, axis(0))
-    api.services.blobs.put(picture_key("images", image_id, "thumbnail"), picture())
+    api.services.blobs.put(file_key("images", image_id, "thumbnail"), picture())
     response = api.http.get(f"/v1/images/{image_id}/thumbnail")
     assert response.mimetype == "image/webp"
     assert response.headers["X-Content-Type-Options"] == "nosniff"

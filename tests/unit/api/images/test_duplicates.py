@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from httpx import WSGITransport
 
-from api.cli import common
-from api.cli.search import duplicates as command
-from api.client import Client
 from api.images import duplicates
+from image_search import Client
+from image_search.cli import common
+from image_search.cli.search import duplicates as command
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
 
 HASH = "00000000000000ff"
@@ -141,7 +141,7 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_client_follows_the_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.client.operations.MOST_GROUPS", 1)
+    monkeypatch.setattr("image_search._operations.MAX_GROUPS", 1)
     with Client("http://127.0.0.1", transport=WSGITransport(app=api.app)) as client:
         assert members(client.duplicates().model_dump()) == [[3, 2, 1], [8, 7]]
         assert members(client.duplicates(limit=1).model_dump()) == [[3, 2, 1]]

@@ -11,7 +11,7 @@ import pytest
 from shared.index.write_batch import WriteBatch
 from shared.models import Image, ItemState, MetadataValue, Stage
 from shared.storage.arrays import unpack
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from shared.validation import MAX_METADATA_LISTED
 from tests.unit.fakes import (
     DIMENSION,
@@ -53,7 +53,7 @@ def store(
     order = version or api.services.ledger.writer.new_version()
     assert isinstance(batch.add(image, f"job:{order}", order, axis(number % DIMENSION)), ItemState)
     batch.save(lambda: None)
-    api.services.blobs.put(picture_key(collection, image.id, "thumbnail"), b"webp")
+    api.services.blobs.put(file_key(collection, image.id, "thumbnail"), b"webp")
     return image.id
 
 
@@ -311,7 +311,7 @@ def test_a_change_needs_the_scope_ingest(api: Api) -> None:
 
 def test_changes_wait_for_the_writer_and_give_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     store(api, 1, "k")
-    monkeypatch.setattr("shared.ledger.writer_lease.PATIENCE_S", 0.2)
+    monkeypatch.setattr("shared.ledger.writer_lease.ACQUIRE_TIMEOUT_SECONDS", 0.2)
     assert api.services.ledger.writer.acquire("busy")
     for answer in (
         api.http.patch(f"/v1/images/{image_id(1)}", json={"metadata": {"a": 1}}),
@@ -340,7 +340,7 @@ def test_a_change_wakes_the_writer_for_what_waits_behind_it(
     ledger.create("job", collection="images", total=1, chunk_size=1)
     claim = ledger.claim(ledger.dispatch()[0], Stage.FETCH)
     assert claim is not None
-    ledger.advance(claim, moves=[(0, ItemState.FETCHED)], next_stage=Stage.INDEX, payload="x")
+    ledger.advance(claim, transitions=[(0, ItemState.FETCHED)], next_stage=Stage.INDEX, payload="x")
     patch(api, 1, {"a": 2})
     assert woken == [True]
     assert ledger.writer.acquire("woken")

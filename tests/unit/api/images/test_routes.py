@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,
@@ -111,8 +111,8 @@ def test_an_unknown_picture_is_named(api: Api, part: str) -> None:
 def test_a_deleted_picture_is_gone_with_its_files(api: Api) -> None:
     added, other = api.add(1, axis(0)), api.add(2, axis(0))
     for one in (added, other):
-        api.services.blobs.put(picture_key("images", one, "thumbnail"), b"webp")
-        api.services.blobs.put(picture_key("images", one, "rendition"), b"webp")
+        api.services.blobs.put(file_key("images", one, "thumbnail"), b"webp")
+        api.services.blobs.put(file_key("images", one, "rendition"), b"webp")
     response = api.http.delete(f"/v1/images/{added}")
     assert (response.status_code, response.data) == (204, b"")
     for part in ("", "/thumbnail", "/rendition", "/similar", "/embedding"):
@@ -121,8 +121,8 @@ def test_a_deleted_picture_is_gone_with_its_files(api: Api) -> None:
     assert_problem(api.http.delete(f"/v1/images/{added}"), 404, "image_not_found")
     found = json.loads(api.http.post("/v1/search", json={"text": "axis 0"}).data)["results"]
     assert [result["id"] for result in found] == [other]
-    assert not api.services.blobs.exists(picture_key("images", added, "rendition"))
-    assert api.services.blobs.exists(picture_key("images", other, "rendition"))
+    assert not api.services.blobs.exists(file_key("images", added, "rendition"))
+    assert api.services.blobs.exists(file_key("images", other, "rendition"))
 
 
 def test_nothing_is_deleted_while_the_ledger_is_down(api: Api, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_nothing_is_deleted_while_the_ledger_is_down(api: Api, tmp_path: Path) -
 
 def test_a_thumbnail_is_webp_with_an_etag(api: Api) -> None:
     added = api.add(1, axis(0))
-    api.services.blobs.put(picture_key("images", added, "thumbnail"), b"RIFF webp")
+    api.services.blobs.put(file_key("images", added, "thumbnail"), b"RIFF webp")
     url = f"/v1/images/{added}/thumbnail"
     response = api.http.get(url)
     assert (response.status_code, response.mimetype, response.data) == (200, "image/webp", b"RIFF webp")
@@ -151,7 +151,7 @@ def test_a_thumbnail_is_webp_with_an_etag(api: Api) -> None:
 @pytest.mark.parametrize(("data", "kind"), [(b"\xff\xd8jpeg", "image/jpeg"), (b"RIFF webp", "image/webp")])
 def test_a_rendition_has_its_own_type_and_an_etag(api: Api, data: bytes, kind: str) -> None:
     added = api.add(1, axis(0))
-    api.services.blobs.put(picture_key("images", added, "rendition"), data)
+    api.services.blobs.put(file_key("images", added, "rendition"), data)
     url = f"/v1/images/{added}/rendition"
     response = api.http.get(url)
     assert (response.status_code, response.mimetype, response.data) == (200, kind, data)
@@ -168,7 +168,7 @@ def test_a_rendition_that_was_not_kept_says_how_to_have_one(api: Api) -> None:
 
 
 def test_a_thumbnail_needs_the_blob_store_only(api: Api, tmp_path: Path) -> None:
-    api.services.blobs.put(picture_key("images", image_id(1), "thumbnail"), b"RIFF webp")
+    api.services.blobs.put(file_key("images", image_id(1), "thumbnail"), b"RIFF webp")
     alone = with_services(api, tmp_path, index=INDEX_DOWN, ledger=LEDGER_DOWN)
     assert alone.http.get(f"/v1/images/{image_id(1)}/thumbnail").status_code == 200
 
@@ -257,7 +257,7 @@ def test_collections_are_listed_by_name_with_their_counts(api: Api) -> None:
 def test_a_deleted_collection_is_gone(api: Api) -> None:
     added = api.add(1, axis(0), "cats")
     api.add(2, axis(0), "dogs")
-    api.services.blobs.put(picture_key("cats", added, "thumbnail"), b"webp")
+    api.services.blobs.put(file_key("cats", added, "thumbnail"), b"webp")
     assert api.http.delete("/v1/collections/cats").status_code == 204
     assert_problem(api.http.get("/v1/collections/cats"), 404, "collection_not_found")
     assert_problem(api.http.delete("/v1/collections/cats"), 404, "collection_not_found")

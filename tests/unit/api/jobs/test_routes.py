@@ -87,7 +87,7 @@ def advance(services: Services, job_id: str, outcomes: list[ItemState]) -> None:
             ]
             write_results(services.blobs, chunk, Stage.FETCH, claim.token, results)
             errors = [JobError(i, f"http://x/{i}", "http_status", "404 Not Found") for i in failed]
-            services.ledger.advance(claim, moves=[(i, outcomes[i]) for i in span], errors=errors)
+            services.ledger.advance(claim, transitions=[(i, outcomes[i]) for i in span], errors=errors)
 
 
 def assert_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
@@ -314,9 +314,9 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     }  # fmt: skip
     assert "Location" in operation["responses"]["202"]["headers"]
     schemas = page["components"]["schemas"]
-    assert {"JobIn", "ItemIn", "JobFormIn", "JobOut", "JobsOut", "ItemsOut"} <= set(schemas)
-    assert schemas["ItemIn"]["additionalProperties"] is False
-    assert schemas["ItemIn"]["properties"]["metadata"]["anyOf"][0]["maxProperties"] == 32
+    assert {"JobRequest", "ItemRequest", "JobForm", "Job", "JobPage", "ItemPage"} <= set(schemas)
+    assert schemas["ItemRequest"]["additionalProperties"] is False
+    assert schemas["ItemRequest"]["properties"]["metadata"]["anyOf"][0]["maxProperties"] == 32
     assert set(page["paths"]) == {
         "/v1/jobs", "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/retry", "/v1/jobs/{job_id}/items",
         "/v1/jobs/{job_id}/events",

@@ -94,8 +94,8 @@ def test_what_is_raised_by_mistake_is_not_shown(api: Api, tmp_path: Path) -> Non
 def test_a_dependency_that_hangs_is_not_waited_for(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "CHECK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CHECK_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
     released, calls = threading.Event(), list[str]()
 
     class Hanging:
@@ -123,7 +123,7 @@ def loading(services: Services, load: Any) -> Any:
 
 
 def test_search_is_not_ready_while_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
     released = threading.Event()
 
     def load(_: Services) -> Any:
@@ -152,7 +152,7 @@ def test_search_is_not_ready_while_the_model_loads(tmp_path: Path, monkeypatch: 
 def test_a_model_that_cannot_be_loaded_says_why(
     tmp_path: Path, error: Exception, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "CACHE_S", 0.0)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
 
     def load(_: Services) -> Encoder:
         raise error

@@ -28,7 +28,9 @@ def failing_job(services: Services, job_id: str, failures: int) -> None:
     claim = services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     errors = [JobError(index, f"http://x/{index}", "timeout", "No answer.") for index in range(failures)]
-    services.ledger.advance(claim, moves=[(i, ItemState.FAILED) for i in range(failures)], errors=errors)
+    services.ledger.advance(
+        claim, transitions=[(i, ItemState.FAILED) for i in range(failures)], errors=errors
+    )
 
 
 def test_all_is_told_while_all_is_up(api: Api) -> None:

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from shared.embedding.encoder import Encoder
 from shared.embedding.heatmap import heat, overlay
 from shared.imaging.preprocess import Preprocess
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
@@ -161,7 +161,7 @@ def keep(api: Api, kind: str, image: Image.Image, file_format: str, collection: 
     buffer = io.BytesIO()
     image.save(buffer, file_format)
     number = 1 if collection == "images" else 2
-    api.services.blobs.put(picture_key(collection, image_id(number), kind), buffer.getvalue())  # type: ignore[arg-type]
+    api.services.blobs.put(file_key(collection, image_id(number), kind), buffer.getvalue())  # type: ignore[arg-type]
 
 
 def explain(api: Api, **parameters: str) -> TestResponse:

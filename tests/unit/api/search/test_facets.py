@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from api.models.search import FACET_BOUND, MAX_FACET_VALUES, SearchRequest, SearchResponse
 from api.search.facets import count_values
+from api.search.requests import SearchRequest
+from image_search.models.search import FACET_BOUND, MAX_FACET_VALUES, SearchResult
 from shared.models import Image
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, unit
 
@@ -151,4 +152,4 @@ def test_the_documented_queries_and_answer_are_valid(api: Api) -> None:
     for example in examples.values():
         SearchRequest.model_validate(example["value"])
     answer = operation["responses"]["200"]["content"]["application/json"]["example"]
-    assert SearchResponse.model_validate(answer).model_dump(exclude_none=True) == answer
+    assert SearchResult.model_validate(answer).model_dump(exclude_none=True) == answer

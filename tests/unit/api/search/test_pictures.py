@@ -16,9 +16,9 @@ from api.http import concurrency
 from api.search import pictures
 from shared.imaging.decode import open_query_image
 from shared.imaging.memory import Budget, decoding
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from tests.unit.api.search.test_routes import crop_vector
-from tests.unit.deadly import deadly_crop
+from tests.unit.crashing import crashing_crop
 from tests.unit.fakes import (
     Api,
     StubEncoder,
@@ -47,7 +47,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture is a large one."""
     monkeypatch.setattr(pictures, "SMALL_BYTES", 0)
     monkeypatch.setattr("shared.imaging.memory.SMALL_BYTES", 0)
-    monkeypatch.setattr(pictures, "WAIT_S", 0.05)
+    monkeypatch.setattr(pictures, "WAIT_SECONDS", 0.05)
 
 
 def by_upload(api: Api, *files: bytes) -> TestResponse:
@@ -64,7 +64,7 @@ def compared(api: Api) -> TestResponse:
 
 
 def explained(api: Api) -> TestResponse:
-    api.services.blobs.put(picture_key("images", image_id(1), "original"), picture())
+    api.services.blobs.put(file_key("images", image_id(1), "original"), picture())
     return api.http.get("/v1/explain", query_string={"image_id": image_id(1), "text": "axis 0"})
 
 
@@ -87,7 +87,7 @@ def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch
         return vectors[-1]
 
     monkeypatch.setattr(StubEncoder, "encode_images", encode_watched)
-    monkeypatch.setattr(pictures, "WAIT_S", 30)
+    monkeypatch.setattr(pictures, "WAIT_SECONDS", 30)
     assert by_upload(api).status_code == 200
     assert by_url(api).status_code == 200
     assert seen == [picture()] * 2
@@ -99,9 +99,9 @@ def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch
 def test_a_large_picture_that_crashes_its_reader_fails_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch, word: bytes, code: str
 ) -> None:
-    monkeypatch.setattr("api.search.query.open_query_image", deadly_crop)
+    monkeypatch.setattr("api.search.query.open_query_image", crashing_crop)
     monkeypatch.setattr(pictures, "estimate", lambda *_: 1)
-    monkeypatch.setattr(pictures, "WAIT_S", 30)
+    monkeypatch.setattr(pictures, "WAIT_SECONDS", 30)
     assert_problem(by_upload(api, picture(), word), 422, code, "/image/1")
 
 
@@ -152,7 +152,7 @@ def test_files_that_requests_hold_are_bounded_and_one_alone_is_not(
 ) -> None:
     files = Budget(1 << 20, 1_000)
     monkeypatch.setattr(pictures, "_files", files)
-    monkeypatch.setattr(pictures, "WAIT_S", 0.05)
+    monkeypatch.setattr(pictures, "WAIT_SECONDS", 0.05)
     long = picture() + bytes(3 << 20)
     with files.taking(1):
         assert "try again" in assert_problem(by_upload(api, long), 503, "unavailable")["detail"]

@@ -12,7 +12,7 @@ from shared.imaging.decode import open_query_image
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,
-    LONGEST_TEXT,
+    MAX_TEXT_CHARS,
     PREPROCESS,
     Api,
     StubEncoder,
@@ -121,7 +121,7 @@ def test_metadata_is_left_out_where_include_does_not_name_it(shared: Api) -> Non
 
 
 def test_a_text_that_is_cut_off_is_warned_of(shared: Api) -> None:
-    long = "x" * (LONGEST_TEXT + 1)
+    long = "x" * (MAX_TEXT_CHARS + 1)
     warned = json.loads(search(shared, positive=[{"text": "axis 0"}, {"text": long}]).data)["warnings"]
     assert len(warned) == 1
     assert warned[0].startswith("/positive/1/text:")

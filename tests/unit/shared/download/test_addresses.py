@@ -147,7 +147,7 @@ def downloader(
     shared_downloader: Downloader, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Downloader:
     """Remembers no look-up, so that a name may change at any moment."""
-    monkeypatch.setattr(resolver, "_TTL_S", 0.0)
+    monkeypatch.setattr(resolver, "_TTL_SECONDS", 0.0)
     names[OPEN_HOST], names["localhost"] = ["127.0.0.1"], ["127.0.0.1"]
     return shared_downloader
 
@@ -242,7 +242,7 @@ def test_a_name_that_changes_between_its_look_ups_is_checked_at_the_last(
         names["rebound.test"] = [address]
 
     monkeypatch.setattr(HostLimits, "wait", take_turn)
-    monkeypatch.setattr(HostLimits, "tell", lambda *_: None)
+    monkeypatch.setattr(HostLimits, "report", lambda *_: None)
     names["rebound.test"] = [PUBLIC]
     limits = HostLimits(cast(Any, None), 1.0)
     assert code(lambda: downloader.get("http://rebound.test/a.jpg", limits)) == "blocked_address"

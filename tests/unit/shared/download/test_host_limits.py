@@ -10,7 +10,7 @@ import pytest
 
 from shared.download.addresses import AddressPolicy
 from shared.download.downloader import Downloader
-from shared.download.host_limits import LONGEST_PAUSE_S, LONGEST_WAIT_S, HostLimits
+from shared.download.host_limits import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, HostLimits
 from shared.errors import HostBusy, ItemError
 from shared.ledger.hosts import FAILURES_TO_OPEN, HostTurn
 from shared.ledger.ledger import Ledger
@@ -75,7 +75,7 @@ def told(downloader: Downloader, url: str) -> list[str]:
         ("/status/404", ["turn", "answered"]),
         ("/status/503", ["turn", "failed 503 0.0"]),
         ("/retry-after/7", ["turn", "failed 429 7.0"]),
-        ("/retry-after/86400", ["turn", f"failed 429 {LONGEST_PAUSE_S}"]),
+        ("/retry-after/86400", ["turn", f"failed 429 {MAX_PAUSE_SECONDS}"]),
         ("/truncated.jpg", ["turn", "failed None 0.0"]),
         ("/redirect/2", ["turn", "answered"] * 3),
     ],
@@ -104,7 +104,7 @@ def test_the_fleet_keeps_to_the_rate_of_a_foreign_host(
     foreign.get(pictures.url("/photo/1.jpg"), limits[0])
     with pytest.raises(HostBusy) as busy:
         foreign.get(pictures.url("/photo/1.jpg"), limits[1])
-    assert LONGEST_WAIT_S < busy.value.wait_s <= 100
+    assert MAX_WAIT_SECONDS < busy.value.wait_s <= 100
     assert pictures.hits["/photo/1.jpg"] == 1
 
 

@@ -241,7 +241,7 @@ def test_a_hub_that_refuses_connections_ends_in_one_sentence_with_a_remedy() -> 
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_HUB_DEADLINE_S", 0.2)
+    monkeypatch.setattr(checkpoints, "_HUB_DEADLINE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use_hub(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(ModelUnavailable, match="TimeoutError"):

@@ -231,7 +231,7 @@ def test_threads_share_an_encoder(encoder: Encoder) -> None:
 def test_with_one_core_each_as_many_compute_at_once_as_there_are_cores(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.embedding.encoder.one_core_a_call", lambda: 2)
+    monkeypatch.setattr("shared.embedding.encoder.one_core_per_call", lambda: 2)
     encoder = Encoder.load(str(tiny), device="cpu", one_core_each=True)
     both, features = Barrier(2, timeout=30), encoder.towers.text_features
 

@@ -159,7 +159,7 @@ def test_int8_on_another_device_is_refused(tiny: Path, monkeypatch: pytest.Monke
 def test_a_model_that_int8_takes_too_much_from_is_refused_and_not_kept(
     tiny: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_int8, "_LEAST_COSINE", 1.0)
+    monkeypatch.setattr(openvino_int8, "_MIN_COSINE", 1.0)
     with pytest.raises(ConfigError, match="int8 takes too much"):
         load(tiny)
     assert not list(empty_home.rglob("model.xml"))

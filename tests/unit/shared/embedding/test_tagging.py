@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.embedding.encoder import Encoder
-from shared.embedding.tagging import EXPLICIT, MOST_TAGS, describe, prepare, read_vocabulary
+from shared.embedding.tagging import EXPLICIT, MAX_TAGS, describe, prepare, read_vocabulary
 from shared.errors import ConfigError
 from shared.models import Image
 from shared.storage import vector_log
@@ -67,7 +67,7 @@ def test_a_picture_gets_the_words_that_it_is_like() -> None:
 def test_the_best_comes_first_and_there_are_at_most_five(tmp_path: Path) -> None:
     mixed = 0.9 * axis(3) + np.float32(0.43589) * axis(0)
     (found,) = described(StubEncoder(4.0), settings(tag_min_score=0.0), mixed)
-    assert len(found.tags) == MOST_TAGS
+    assert len(found.tags) == MAX_TAGS
     assert set(found.tags) == {"sheep", "horse", "cow", "goat", "pig"}
     only = settings(vocabulary(tmp_path, "cat", "dog", "sheep"), tag_min_score=0.0)
     assert described(StubEncoder(4.0), only, mixed)[0].tags == ["sheep", "cat", "dog"]
@@ -124,7 +124,7 @@ def test_a_checkpoint_s_own_logit_scale_is_used(tiny: Path) -> None:
     assert encoder.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-3)
     vectors = encoder.encode_texts(["a photo of a cat", "x"])
     for one in describe(encoder, settings(tag_min_score=0.0), [image("a"), image("b")], vectors):
-        assert len(set(one.tags)) == MOST_TAGS
+        assert len(set(one.tags)) == MAX_TAGS
         assert 0 <= (one.nsfw or -1) <= 1
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from shared.imaging.colors_and_hash import (
     _TYPICAL,
-    LEAST_SHARE,
+    MIN_SHARE,
     Pixels,
     dominant_colors,
     hash_bits,
@@ -76,7 +76,7 @@ def test_the_largest_area_comes_first_and_details_do_not_count() -> None:
     pixels = flat(255, 255, 255)
     pixels[:20] = (220, 20, 20)
     pixels[20:26] = (0, 0, 200)
-    speck = int(LEAST_SHARE * 32 * 32) - 1
+    speck = int(MIN_SHARE * 32 * 32) - 1
     pixels[31].reshape(-1, 3)[: min(speck, 32)] = (0, 128, 0)
     assert dominant_colors(pixels) == ["red", "blue", "white"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from shared.errors import ItemError, ModelUnavailable
-from shared.imaging.decode import Picture, Preprocess, decode, open_query_image
+from shared.imaging.decode import DecodedImage, Preprocess, decode, open_query_image
 from shared.imaging.exif import read_exif
 from tests.image_server import make_photo
 
@@ -52,7 +52,7 @@ SAVED = {
 }
 
 
-def read(data: bytes, max_pixels: int = 10_000_000, keep: Any = "rendition") -> Picture:
+def read(data: bytes, max_pixels: int = 10_000_000, keep: Any = "rendition") -> DecodedImage:
     return decode(data, CLIP, max_pixels=max_pixels, keep=keep)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from shared.errors import ItemError
 from shared.imaging.decode import decode
-from shared.imaging.decompression_bombs import MOST_SCANS, MOST_SEGMENTS, is_costly
+from shared.imaging.decompression_bombs import MAX_SCANS, MAX_SEGMENTS, is_decompression_bomb
 from shared.models import Item, ItemState
 from shared.storage.arrays import unpack
 from shared.storage.vector_log import Addition
@@ -45,7 +45,7 @@ from worker.stages.fetch import run
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 ENDINGS = {PICTURE, CORRUPT, NO_IMAGE, TOO_MANY, UNSUPPORTED}
-MOST_BYTES_A_PIXEL = 17  # WebP's; other formats take four to eight
+MAX_BYTES_PER_PIXEL = 17  # WebP's; other formats take four to eight
 SPARE_BYTES = 100 * 2**20
 MUTATIONS = 320
 ODD_SHAPES = [
@@ -74,7 +74,7 @@ def test_a_hostile_file_ends_as_it_should_in_bounded_memory(
     ending = decoder.read(data)
     assert ending.kind == kind, ending.detail
     pixels = SIDE * SIDE if kind == PICTURE else 0
-    assert ending.peak_bytes < MOST_BYTES_A_PIXEL * pixels + SPARE_BYTES
+    assert ending.peak_bytes < MAX_BYTES_PER_PIXEL * pixels + SPARE_BYTES
 
 
 @pytest.mark.parametrize("name", samples())
@@ -157,12 +157,16 @@ def test_strips_make_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_encoders_write_is_not_costly() -> None:
-    assert not [name for name, data in samples().items() if is_costly(data)]
-    assert not is_costly(jpeg_of_scans(MOST_SCANS - 20))
-    assert is_costly(jpeg_of_scans(MOST_SCANS))
-    assert not is_costly(jpeg_with(b"\xff\xe5\0\2" * (MOST_SEGMENTS - 30)))
-    assert not is_costly(samples()["jpeg"] + b"\xff\xda\0\2" * 1000)  # after its end, as a phone's video
-    assert not is_costly(jpeg_with(b"\xff\xfe\xff\xff" + b"\xff\xda\0\2" * 16_383 + b"\0"))  # in a comment
+    assert not [name for name, data in samples().items() if is_decompression_bomb(data)]
+    assert not is_decompression_bomb(jpeg_of_scans(MAX_SCANS - 20))
+    assert is_decompression_bomb(jpeg_of_scans(MAX_SCANS))
+    assert not is_decompression_bomb(jpeg_with(b"\xff\xe5\0\2" * (MAX_SEGMENTS - 30)))
+    assert not is_decompression_bomb(
+        samples()["jpeg"] + b"\xff\xda\0\2" * 1000
+    )  # after its end, as a phone's video
+    assert not is_decompression_bomb(
+        jpeg_with(b"\xff\xfe\xff\xff" + b"\xff\xda\0\2" * 16_383 + b"\0")
+    )  # in a comment
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -172,8 +176,8 @@ def test_strips_are_counted_in_every_kind_of_tiff(order: str, big: bool) -> None
     entry = struct.pack(order + ("HHQQ" if big else "HHII"), 273, 4, 10**6, 8)
     directory = struct.pack(order + ("Q" if big else "H"), 1) + entry
     data = (b"II" if order == "<" else b"MM") + head + directory
-    assert is_costly(data)
-    assert not is_costly(data[:-1])
+    assert is_decompression_bomb(data)
+    assert not is_decompression_bomb(data[:-1])
 
 
 def test_a_name_says_nothing_about_a_file(tmp_path: Path) -> None:

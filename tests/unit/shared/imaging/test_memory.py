@@ -208,10 +208,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shared.imaging.decode import open_query_image
-from shared.imaging.memory import give_back, share_heap
+from shared.imaging.memory import release_memory, limit_heap_arenas
 from tests.decoder_process import CLIP, _status
 small, large = (Path(path).read_bytes() for path in sys.argv[1:])
-share_heap()
+limit_heap_arenas()
 open_query_image(small, CLIP, 10**8)
 before, kept = _status("VmRSS"), []
 def read(_):
@@ -219,7 +219,7 @@ def read(_):
     kept.append(bytearray(1000))  # on top of the heap
 with ThreadPoolExecutor(16) as pool:
     list(pool.map(read, range(32)))
-give_back()
+release_memory()
 print(_status("VmRSS") - before, _status("VmHWM") - before)
 """
 

@@ -183,7 +183,7 @@ def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
         return answer(store, vector, count, *rest)
 
     monkeypatch.setattr(index_search, "_answer", watched)
-    monkeypatch.setattr(index_search, "_PICTURES_A_CANDIDATE", COUNT // 1_000)
+    monkeypatch.setattr(index_search, "_IMAGES_PER_CANDIDATE", COUNT // 1_000)
     few = [hit.image.id for hit in distinct.search(query(8), limit=20)]
     assert asked == [32], "a picture's vector: one call with the records"
     found = [hit.image.id for hit in distinct.search(query(8), limit=20, of_text=True)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import IndexUnavailable
 from shared.index.collection import Collection
-from shared.index.provenance import MAX_CONTRIBUTIONS, MAX_PROVENANCE_BYTES, KeyRecord, StoredPicture
+from shared.index.provenance import MAX_CONTRIBUTIONS, MAX_PROVENANCE_BYTES, KeyRecord, StoredImage
 from shared.index.write_batch import Outcome, WriteBatch
 from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition
@@ -58,7 +58,7 @@ class Stored:
         return outcomes
 
     @property
-    def pictures(self) -> dict[str, StoredPicture]:
+    def pictures(self) -> dict[str, StoredImage]:
         return self.collection.pictures
 
     @property
@@ -165,7 +165,7 @@ def test_a_log_that_is_replayed_ends_in_the_same_state(ops: list[Any], random: A
     for change in random.sample(changes, len(changes)):
         stored.deliver([change])
     for change in changes:
-        whole.replay(_record(change))
+        whole.apply(_record(change))
     replayed = {i: (one.image.sources, sorted(one.image.keys)) for i, one in whole.pictures.items()}
     assert replayed == {i: (sources, keys) for i, (sources, keys, _) in stored.state.items()}
 
@@ -179,7 +179,7 @@ def _record(change: Change) -> dict[str, Any]:
 
 def test_a_record_that_a_later_version_wrote_is_an_error() -> None:
     with pytest.raises(ValueError, match="later version"):
-        WriteBatch(cast(Collection, StubCollection())).replay({"op": "merge", "version": 1})
+        WriteBatch(cast(Collection, StubCollection())).apply({"op": "merge", "version": 1})
 
 
 @settings(max_examples=300, deadline=None)
@@ -328,7 +328,7 @@ def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_gr
     stored = Stored()
     batch = WriteBatch(cast(Collection, stored.collection))
     for n in range(1, 2 * MAX_METADATA):
-        batch.replay(Addition(0, 1, f"job:{n}", image("a", f"s{n}", **{f"name{n}": n}), n).record())
+        batch.apply(Addition(0, 1, f"job:{n}", image("a", f"s{n}", **{f"name{n}": n}), n).record())
     stored.collection.pictures |= batch.pictures
     assert len(stored.pictures["a"].image.metadata) == 2 * MAX_METADATA - 1
     assert bring(stored, 99, image("a", "s99", name1=2)) is DUPLICATE

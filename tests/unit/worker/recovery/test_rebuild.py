@@ -29,7 +29,7 @@ FINGERPRINT = "5" * 16
 
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
-    monkeypatch.setattr(index_module, "POINTER_TTL_S", 0.0)
+    monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
     return replace(make_services(tmp_path), dispatcher=cast(Any, StubDispatcher()))
 
 
@@ -216,7 +216,7 @@ def test_records_of_a_later_version_are_not_guessed_at(services: Services) -> No
 
 
 def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.ledger.writer_lease.PATIENCE_S", 0.0)
+    monkeypatch.setattr("shared.ledger.writer_lease.ACQUIRE_TIMEOUT_SECONDS", 0.0)
     log(services, 1, [1])
     assert services.ledger.writer.acquire("another")
     with pytest.raises(IndexUnavailable, match="being written"):

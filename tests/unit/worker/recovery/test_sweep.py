@@ -13,14 +13,14 @@ import pytest
 from shared.errors import ItemError
 from shared.ledger.callbacks import Call, Lane
 from shared.models import ItemState, JobStatus, Stage
-from shared.storage.blobs import discarded_key, picture_key
+from shared.storage.blobs import file_key, trash_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubServices, make_services
 from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
 from worker.recovery.callbacks import CALLBACK_TRIES, CallbackSender
-from worker.recovery.sweep import ORPHAN_AGE_S, clear_away, clear_discarded, clear_orphans, sweep
+from worker.recovery.sweep import ORPHAN_AGE_SECONDS, clear_away, clear_orphans, empty_trash, sweep
 
 CALLBACK = "https://example.com/done"
 
@@ -33,7 +33,7 @@ def services(tmp_path: Path) -> StubServices:
 def finish(services: StubServices, job_id: str, state: ItemState = ItemState.INDEXED) -> None:
     while services.ledger.get(job_id).finished_at is None:
         claim = services.claim()
-        services.ledger.advance(claim, moves=[(i, state) for i in services.ledger.pending(claim)])
+        services.ledger.advance(claim, transitions=[(i, state) for i in services.ledger.pending(claim)])
 
 
 def send_callbacks(services: StubServices) -> None:
@@ -122,7 +122,7 @@ def test_the_files_of_jobs_that_went_early_are_deleted_however_many(tmp_path: Pa
 
 
 def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.ledger.ledger.RESEND_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.RESEND_SECONDS", -1.0)
     services.job(1)
     (chunk,) = services.ledger.dispatch()
     sweep(services.real)
@@ -132,7 +132,7 @@ def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytes
 def test_a_body_whose_reader_is_gone_ends_truncated(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_S", -1.0)
+    monkeypatch.setattr("shared.ledger.ledger.READING_LEASE_SECONDS", -1.0)
     job_id = services.job(2, reading=True)
     clear_away(services.real)
     finish(services, job_id)
@@ -171,7 +171,7 @@ def test_files_of_a_job_that_the_ledger_does_not_know_go_after_a_day(
     for job_id in ("old", "fresh"):
         services.blobs.put(f"jobs/{job_id}/uploads/000000000", b"x")
         services.blobs.put(f"jobs/{job_id}/manifest/000000.jsonl", b"x")
-    long_ago = time.time() - ORPHAN_AGE_S - 60
+    long_ago = time.time() - ORPHAN_AGE_SECONDS - 60
     folder = tmp_path / "blobs" / "jobs"
     for path in [*(folder / "old").rglob("*.*"), *folder.rglob("uploads/*"), *(folder / known).rglob("*.*")]:
         os.utime(path, (long_ago, long_ago))
@@ -201,18 +201,18 @@ def test_files_that_were_put_aside_go_in_the_end(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for image_id in "ab":
-        services.blobs.put(picture_key("images", image_id, "thumbnail"), b"webp")
+        services.blobs.put(file_key("images", image_id, "thumbnail"), b"webp")
     discard(services.real.ledger, services.blobs, "images", ["a"])
-    clear_discarded(services.real)
-    assert services.blobs.list("discarded/") == [discarded_key("images", "a", "thumbnail")]
+    empty_trash(services.real)
+    assert services.blobs.list("discarded/") == [trash_key("images", "a", "thumbnail")]
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
-    assert services.blobs.get(picture_key("images", "a", "thumbnail")) == b"webp"
+    assert services.blobs.get(file_key("images", "a", "thumbnail")) == b"webp"
     discard(services.real.ledger, services.blobs, "images", ["a"])
-    monkeypatch.setattr(sweeper, "DISCARDED_AGE_S", -1.0)
-    clear_discarded(services.real)
+    monkeypatch.setattr(sweeper, "TRASH_TTL_SECONDS", -1.0)
+    empty_trash(services.real)
     restore(services.real.ledger, services.blobs, "images", ["a", "b"])
     assert services.blobs.list("discarded/") == []
-    assert [services.blobs.exists(picture_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
+    assert [services.blobs.exists(file_key("images", image_id, "thumbnail")) for image_id in "ab"] == [
         False,
         True,
     ]

@@ -52,8 +52,8 @@ def arrive(services: StubServices, *looks: Look, skip: bool = True, version: int
     vectors = np.stack([unit(direction) for _, _, direction in looks])
     segment = Segment(version, "stub", FINGERPRINT, additions, vectors)
     key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
-    moves = [(i, ItemState.FETCHED) for i in range(len(looks))]
-    assert services.ledger.advance(claim, moves=moves, next_stage=Stage.INDEX, payload=key)
+    transitions = [(i, ItemState.FETCHED) for i in range(len(looks))]
+    assert services.ledger.advance(claim, transitions=transitions, next_stage=Stage.INDEX, payload=key)
     return job_id
 
 
@@ -135,7 +135,7 @@ def test_a_redelivery_after_the_write_changes_no_outcome(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer dies after Chroma has written and before the ledger knows."""
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
     jobs = [arrive(services, A, NEAR_A), arrive(services, ("near-a-2", HASH, (1, 0.05)))]
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "advance", crash)
@@ -152,7 +152,7 @@ def test_a_redelivery_after_the_write_changes_no_outcome(
 def test_a_redelivery_after_its_near_duplicate_went_is_indexed_under_its_own_id(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
     arrive(services, A)
     drain(services.real)
     job_id = arrive(services, NEAR_A)

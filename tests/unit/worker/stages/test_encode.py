@@ -71,8 +71,8 @@ def encode_claim(services: StubServices) -> Callable[..., Claim]:
         ]
         key = f"scratch/{job_id}/0.npz"
         services.blobs.put(key, pack({"version": 7}, records, pixels))
-        moves = [(i, FETCHED) for i in range(len(shades))]
-        services.ledger.advance(claim, moves=moves, next_stage=Stage.ENCODE, payload=key)
+        transitions = [(i, FETCHED) for i in range(len(shades))]
+        services.ledger.advance(claim, transitions=transitions, next_stage=Stage.ENCODE, payload=key)
         return services.claim(Stage.ENCODE)
 
     return make

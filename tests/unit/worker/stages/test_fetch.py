@@ -12,15 +12,15 @@ from PIL import Image as PillowImage
 
 from shared.download.host_limits import HostLimits
 from shared.errors import BlobsUnavailable, ItemError
-from shared.imaging.decode import Picture
+from shared.imaging.decode import DecodedImage
 from shared.imaging.isolation import run_isolated
 from shared.imaging.preprocess import Preprocess
 from shared.models import Item, ItemState, JobStatus, Stage
 from shared.storage.arrays import unpack
-from shared.storage.blobs import picture_key
+from shared.storage.blobs import file_key
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
-from tests.unit.deadly import deadly_decode, hang, identity
+from tests.unit.crashing import crashing_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
 from worker.stages import fetch
@@ -70,8 +70,8 @@ def test_fetched_pictures_go_to_encode_in_one_blob(services: StubServices) -> No
     assert [a.owner for a in additions] == [f"{job_id}:{i}" for i in range(3)]
     assert [a.version for a in additions] == [claim.version + i for i in range(3)]
     assert [a.image.id for a in additions] == [hashlib.sha256(png(i)).hexdigest() for i in range(3)]
-    assert services.blobs.exists(picture_key("images", additions[0].image.id, "thumbnail"))
-    assert not services.blobs.exists(picture_key("images", additions[0].image.id, "original"))
+    assert services.blobs.exists(file_key("images", additions[0].image.id, "thumbnail"))
+    assert not services.blobs.exists(file_key("images", additions[0].image.id, "original"))
 
 
 def test_what_the_pixels_and_the_request_say_goes_along(services: StubServices) -> None:
@@ -130,7 +130,7 @@ def test_a_picture_that_failed_keeps_neither_its_file_nor_its_pixels(services: S
     class Pixels(bytearray):
         pass
 
-    def read(data: bytes) -> Picture:
+    def read(data: bytes) -> DecodedImage:
         pixels = Pixels(data)
         kept.append(weakref.ref(pixels))
         raise ItemError("corrupt_image", "cut off") from ValueError(pixels)
@@ -222,7 +222,7 @@ def test_a_lost_blob_store_is_not_the_pictures_fault(
 def test_pictures_that_kill_their_process_fail_alone_once_the_chunk_is_suspicious(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "decode", deadly_decode)
+    monkeypatch.setattr(fetch, "decode", crashing_decode)
     services.downloader.pages |= {"http://x/1": b"exit", "http://x/2": b"segv", "http://x/3": b"corrupt"}
     job_id = services.job(4)
     run(services.real, PREPROCESS, redelivered(services, SUSPICIOUS_DELIVERIES))

@@ -10,7 +10,7 @@ from shared.errors import IndexRefused, LedgerUnavailable
 from shared.index.collection import Collection
 from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
-from shared.storage.blobs import log_prefix, picture_key
+from shared.storage.blobs import file_key, log_prefix
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import read_segment
 from tests.unit.stages import StubServices, collection_gone, drain, make_services
@@ -28,8 +28,8 @@ def services(tmp_path: Path) -> StubServices:
 
 
 def redeliver_at_once(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "ERROR_DELAY_S", -1.0)
-    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_S", -1.0)
+    monkeypatch.setattr(lease, "ERROR_DELAY_SECONDS", -1.0)
+    monkeypatch.setattr(lease, "UNAVAILABLE_DELAY_SECONDS", -1.0)
 
 
 def deliver(services: StubServices, times: int) -> None:
@@ -154,14 +154,14 @@ def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_thei
 def test_a_new_picture_under_a_key_replaces_the_old_one_and_its_files(services: StubServices) -> None:
     services.to_index(["a"], keys=["sku"])
     for image_id in "ab":
-        services.blobs.put(picture_key("images", image_id, "thumbnail"), image_id.encode())
+        services.blobs.put(file_key("images", image_id, "thumbnail"), image_id.encode())
     drain(services.real)
     job_id = services.to_index(["b"], keys=["sku"])
     drain(services.real)
     assert services.states(job_id) == [INDEXED]
     assert {i: one.image.keys for i, one in services.index.stored.pictures.items()} == {"b": ["sku"]}
-    assert not services.blobs.exists(picture_key("images", "a", "thumbnail"))
-    assert services.blobs.exists(picture_key("images", "b", "thumbnail"))
+    assert not services.blobs.exists(file_key("images", "a", "thumbnail"))
+    assert services.blobs.exists(file_key("images", "b", "thumbnail"))
 
 
 def test_two_keys_exchange_their_pictures_which_keep_their_files(
@@ -169,7 +169,7 @@ def test_two_keys_exchange_their_pictures_which_keep_their_files(
 ) -> None:
     services.to_index(["a", "b"], keys=["left", "right"])
     for image_id in "ab":
-        services.blobs.put(picture_key("images", image_id, "thumbnail"), image_id.encode())
+        services.blobs.put(file_key("images", image_id, "thumbnail"), image_id.encode())
     drain(services.real)
     monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
     services.to_index(["b"], keys=["left"])
@@ -177,7 +177,7 @@ def test_two_keys_exchange_their_pictures_which_keep_their_files(
     drain(services.real)
     keys = {i: one.image.keys for i, one in services.index.stored.pictures.items()}
     assert keys == {"b": ["left"], "a": ["right"]}
-    assert [services.blobs.get(picture_key("images", i, "thumbnail")) for i in "ab"] == [b"a", b"b"]
+    assert [services.blobs.get(file_key("images", i, "thumbnail")) for i in "ab"] == [b"a", b"b"]
     assert services.blobs.list("discarded/") == []
 
 
@@ -229,7 +229,7 @@ def test_a_collection_deleted_while_it_is_written_is_tried_again_not_row_by_row(
 def test_a_busy_writer_ends_its_task_in_time_and_wakes_the_next(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "DRAIN_S", -1.0)
+    monkeypatch.setattr(writer, "DRAIN_SECONDS", -1.0)
     monkeypatch.setattr(writer, "MAX_BATCH_ITEMS", 1)
     jobs = [services.to_index(["a"]), services.to_index(["b"])]
     drain(services.real)
@@ -286,7 +286,7 @@ def test_a_lost_ledger_does_not_escape_from_giving_back(
         raise LedgerUnavailable("gone")
 
     monkeypatch.setattr(Ledger, "release", lost)
-    with lease.giving_back(services.ledger, [claim]):
+    with lease.releasing(services.ledger, [claim]):
         raise ValueError
-    with lease.giving_back(services.ledger, [claim]):
+    with lease.releasing(services.ledger, [claim]):
         raise LedgerUnavailable("gone")

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from api.cli import common
-from api.cli.collections import reindex as reindex_command
-from api.client import Client
 from api.collections import transfers as api_moves
 from api.images import edits
 from api.images.edits import remove_collection
+from image_search import Client
+from image_search.cli import common
+from image_search.cli.collections import reindex as reindex_command
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
@@ -28,7 +28,7 @@ from shared.ledger.ledger import FINAL
 from shared.models import Chunk, Claim, JobKind, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack
-from shared.storage.blobs import PICTURE_KINDS, log_prefix, picture_key
+from shared.storage.blobs import FILE_KINDS, file_key, log_prefix
 from tests.unit.client_server import Server
 from tests.unit.client_server import job as job_document
 from tests.unit.fakes import (
@@ -48,7 +48,7 @@ from worker import encoders as encoders_module
 from worker.encoders import EncoderClock
 from worker.pipelines import handler_of
 from worker.recovery import rebuild
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, giving_back
+from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing
 from worker.stages import reindex
 from worker.stages.transition import fail_chunk
 
@@ -59,7 +59,7 @@ PATH = "/v1/collections/images/reindex"
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
-    monkeypatch.setattr(index_module, "POINTER_TTL_S", 0.0)
+    monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
     monkeypatch.setattr(reindex, "_preprocess", lambda _: PREPROCESS)
     monkeypatch.setattr(api_moves, "resolve_model", Path)
     monkeypatch.setattr(api_moves, "fingerprint", lambda folder: OLD if str(folder) == "stub/model" else NEW)
@@ -76,7 +76,7 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
         segment = vector_log.Segment(number, "stub/model", OLD, [addition], axis(number % 8)[None])
         vector_log.write_segment(api.services.blobs, "images", "x", segment)
         if kept:
-            key = picture_key("images", image_id(number), "rendition")
+            key = file_key("images", image_id(number), "rendition")
             api.services.blobs.put(key, picture((number, 0, 0)))
 
 
@@ -84,7 +84,7 @@ def encoded(api: Api, claim: Claim) -> None:
     encoder = cast(Encoder, StubEncoder("big/model", NEW))
     encoders = SimpleNamespace(of=lambda _: encoder)
     tools = SimpleNamespace(services=api.services, encoders=encoders, clock=EncoderClock())
-    with giving_back(api.services.ledger, [claim]):
+    with releasing(api.services.ledger, [claim]):
         handler_of(claim)(cast(Any, tools), claim)
 
 
@@ -337,14 +337,14 @@ def test_with_allow_missing_they_are_left_out_and_nothing_is_encoded_twice(
 ) -> None:
     fill(api, 4)
     fill(api, 2, start=4, kept=False)
-    api.services.blobs.put(picture_key("images", image_id(5), "thumbnail"), b"x")
+    api.services.blobs.put(file_key("images", image_id(5), "thumbnail"), b"x")
     job_of(api)
     monkeypatch.setattr("worker.stages.encode.run", lambda *_: pytest.fail("encoded again"))
     job = job_of(api, allow_missing=True)
     assert (job["status"], job["result"]["switched"]) == ("partial", True)
     assert "2 pictures were left out" in job["result"]["detail"]
     assert sorted(images(api).ids()) == [image_id(n) for n in range(4)]
-    kinds = [picture_key("images", image_id(5), kind) for kind in PICTURE_KINDS]
+    kinds = [file_key("images", image_id(5), kind) for kind in FILE_KINDS]
     assert not any(api.services.blobs.exists(key) for key in kinds)
 
 
@@ -353,7 +353,7 @@ def test_a_retry_takes_what_was_kept_since_and_switches(api: Api) -> None:
     fill(api, 1, start=3, kept=False)
     job = job_of(api)
     assert job["result"]["switched"] is False
-    api.services.blobs.put(picture_key("images", image_id(3), "original"), picture((3, 0, 0)))
+    api.services.blobs.put(file_key("images", image_id(3), "original"), picture((3, 0, 0)))
     api.http.post(f"/v1/jobs/{job['job_id']}/retry")
     work(api)
     again = api.http.get(f"/v1/jobs/{job['job_id']}").json
@@ -393,7 +393,7 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
         work(api)
     assert images(api).pointer.fingerprint == NEW
     ledger = api.services.ledger
-    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_S", 0.0)
+    monkeypatch.setattr("worker.recovery.lease.ERROR_DELAY_SECONDS", 0.0)
     for ref in ledger._redis.client.zrange("is:due", 0, -1):  # its delay is over
         ledger._redis.client.zadd("is:due", {ref: 0})
     ledger.sweep()
@@ -409,7 +409,7 @@ def test_many_latecomers_are_encoded_before_the_writer_has_to_wait(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reindex, "FEW", 2)
-    monkeypatch.setattr(reindex, "PASSES_S", 0.0)
+    monkeypatch.setattr(reindex, "PASSES_SECONDS", 0.0)
     fill(api)
     response = api.http.post(PATH, json=MODEL)
     work(api, lambda: fill(api, 9, start=10))
@@ -483,12 +483,12 @@ def test_another_model_takes_the_place_of_a_reindex_that_was_given_up(
 
 def test_the_original_is_preferred_to_the_rendition_and_a_damaged_one_fails(api: Api) -> None:
     blobs = api.services.blobs
-    blobs.put(picture_key("images", image_id(1), "rendition"), picture((1, 0, 0)))
-    blobs.put(picture_key("images", image_id(1), "original"), picture((200, 0, 0)))
+    blobs.put(file_key("images", image_id(1), "rendition"), picture((1, 0, 0)))
+    blobs.put(file_key("images", image_id(1), "original"), picture((200, 0, 0)))
     crop = reindex.crop_of(api.services, "images", image_id(1), PREPROCESS)
     assert not isinstance(crop, ItemError)
     assert crop[0, 0, 0] == 200
-    blobs.put(picture_key("images", image_id(1), "original"), b"damaged")
+    blobs.put(file_key("images", image_id(1), "original"), b"damaged")
     assert isinstance(reindex.crop_of(api.services, "images", image_id(1), PREPROCESS), ItemError)
 
 

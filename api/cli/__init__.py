@@ -1,1 +1,0 @@
-"""The commands that speak HTTP to a server. Imports `client` and `models`."""

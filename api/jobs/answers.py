@@ -1,0 +1,25 @@
+"""Jobs and items of the ledger as the API's documents."""
+
+from image_search import models
+from shared.job_document import job_document
+from shared.models import ItemResult, ItemState, Job
+
+
+def job_answer(job: Job) -> models.Job:
+    """Describe a job."""
+    return models.Job.model_validate(job_document(job))
+
+
+def item_answer(index: int, state: ItemState, source: str, result: ItemResult | None) -> models.Item:
+    """Describe an item. `result` may be of an earlier generation (before a retry): `state` decides."""
+    stored = state in (ItemState.INDEXED, ItemState.DUPLICATE)
+    failed = state is ItemState.FAILED
+    return models.Item(
+        index=index,
+        source=source,
+        status=state,
+        image_id=result.image_id if result and stored else None,
+        code=result.code if result and failed else None,
+        detail=result.detail if result and failed else None,
+        attempts=result.attempts if result else 0,
+    )

@@ -1,0 +1,135 @@
+"""What `ingest` returns: the jobs that it has made, to be watched, stopped and repeated."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Protocol
+
+from image_search.models.jobs import MAX_ERRORS, Item, Job
+
+# True: a bar on a terminal, lines elsewhere; or what is called with each status.
+Progress = bool | Callable[[Job], None]
+
+
+class Jobs(Protocol):
+    """What a handle needs of its client."""
+
+    def job(self, job_id: str, /) -> Job: ...
+    def wait_for(self, ids: Sequence[str], progress: Progress, timeout: float | None, /) -> Job: ...
+    def iter_items(self, job_id: str, status: str | None, /) -> Iterator[Item]: ...
+    def cancel(self, job_id: str, /) -> Job: ...
+    def retry(self, job_id: str, /) -> Job: ...
+
+
+class AsyncJobs(Protocol):
+    """What a handle needs of its asynchronous client."""
+
+    async def job(self, job_id: str, /) -> Job: ...
+    async def wait_for(self, ids: Sequence[str], progress: Progress, timeout: float | None, /) -> Job: ...
+    def iter_items(self, job_id: str, status: str | None, /) -> AsyncIterator[Item]: ...
+    async def cancel(self, job_id: str, /) -> Job: ...
+    async def retry(self, job_id: str, /) -> Job: ...
+
+
+class JobHandle:
+    """The job that one `ingest` has made, or several where there were more files than one request takes."""
+
+    def __init__(self, client: Jobs, job_ids: Sequence[str]) -> None:
+        self._client = client
+        self.ids = tuple(job_ids)
+
+    @property
+    def id(self) -> str:
+        """The id of the first job; `ids` has all."""
+        return self.ids[0]
+
+    def status(self) -> Job:
+        """Return how far the job is; several jobs are added up."""
+        return combined([self._client.job(job_id) for job_id in self.ids])
+
+    def wait(self, progress: Progress = False, timeout: float | None = None) -> Job:
+        """Wait for the end and return the last status; `progress` and `timeout` are those of Client.wait."""
+        return self._client.wait_for(self.ids, progress, timeout)
+
+    def items(self, status: str | None = None) -> Iterator[Item]:
+        """Yield every item with what became of it, or those in one state."""
+        for job_id in self.ids:
+            yield from self._client.iter_items(job_id, status)
+
+    def cancel(self) -> Job:
+        """Cancel what has not finished; what is indexed already stays."""
+        return combined([self._client.cancel(job_id) for job_id in self.ids])
+
+    def retry(self) -> Job:
+        """Take the failed items once more, in the same job."""
+        failed = [job_id for job_id in self.ids if self._client.job(job_id).counts.get("failed")]
+        return combined([self._client.retry(job_id) for job_id in failed or self.ids])
+
+
+class AsyncJobHandle:
+    """The job that one `ingest` has made, or several where there were more files than one request takes."""
+
+    def __init__(self, client: AsyncJobs, job_ids: Sequence[str]) -> None:
+        self._client = client
+        self.ids = tuple(job_ids)
+
+    @property
+    def id(self) -> str:
+        """The id of the first job; `ids` has all."""
+        return self.ids[0]
+
+    async def status(self) -> Job:
+        """Return how far the job is; several jobs are added up."""
+        return combined([await self._client.job(job_id) for job_id in self.ids])
+
+    async def wait(self, progress: Progress = False, timeout: float | None = None) -> Job:
+        """Wait for the end and return the last status; `progress` and `timeout` are those of Client.wait."""
+        return await self._client.wait_for(self.ids, progress, timeout)
+
+    async def items(self, status: str | None = None) -> AsyncIterator[Item]:
+        """Yield every item with what became of it, or those in one state."""
+        for job_id in self.ids:
+            async for item in self._client.iter_items(job_id, status):
+                yield item
+
+    async def cancel(self) -> Job:
+        """Cancel what has not finished; what is indexed already stays."""
+        return combined([await self._client.cancel(job_id) for job_id in self.ids])
+
+    async def retry(self) -> Job:
+        """Take the failed items once more, in the same job."""
+        failed = [job_id for job_id in self.ids if (await self._client.job(job_id)).counts.get("failed")]
+        return combined([await self._client.retry(job_id) for job_id in failed or self.ids])
+
+
+def combined(jobs: Sequence[Job]) -> Job:
+    """Add up jobs: counts, totals and rates, under the ids of all."""
+    if len(jobs) == 1:
+        return jobs[0]
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        counts.update(job.counts)
+    total = sum(job.total for job in jobs)
+    finished = all(job.finished for job in jobs)
+    still_open = counts["pending"] + counts["fetched"]
+    return jobs[0].model_copy(
+        update={
+            "job_id": ", ".join(job.job_id for job in jobs),
+            "status": combined_status([job.status for job in jobs], finished=finished),
+            "total": total,
+            "counts": dict(counts),
+            "progress": round(1 - still_open / total, 4) if total else 0.0,
+            "rate_per_s": sum(job.rate_per_s or 0.0 for job in jobs) or None,
+            "eta_s": max((job.eta_s for job in jobs if job.eta_s is not None), default=None),
+            "truncated": any(job.truncated for job in jobs),
+            "started_at": min((job.started_at for job in jobs if job.started_at), default=None),
+            "finished_at": max(job.finished_at or "" for job in jobs) if finished else None,
+            "errors": [error for job in jobs for error in job.errors][:MAX_ERRORS],
+        }
+    )
+
+
+def combined_status(statuses: Sequence[str], *, finished: bool) -> str:
+    """Return the status that all have; else `running` while one goes on, and `partial` at the end."""
+    if len(set(statuses)) == 1:
+        return statuses[0]
+    return "partial" if finished else "running"

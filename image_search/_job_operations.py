@@ -1,0 +1,316 @@
+"""Operations that make jobs and follow them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+from urllib.parse import quote
+
+from image_search._bodies import Form, Lines, batches, pieces
+from image_search._core import Flow, Pause, Request, Work
+from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
+from image_search._operations import ImageOperations, Term, collection_path, with_metadata
+from image_search._runners import Operation, operation
+from image_search._sources import Sources, collect
+from image_search.errors import TIMEOUT, UNREACHABLE, ApiError
+from image_search.models.images import Metadata
+from image_search.models.jobs import ItemPage, Job, JobPage
+
+# The answer to an upload comes when the server has stored the last byte of it.
+UPLOAD_TIMEOUT_SECONDS = 600.0
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 120.0
+# What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
+# `url`, `key` and `metadata`.
+Source = str | Path | Sequence[Path] | Sources | Iterable[Term] | AsyncIterable[Term]
+P = ParamSpec("P")
+
+
+def _handled(flow: Callable[Concatenate[Any, P], Flow[list[str]]]) -> Operation[P, JobHandle, AsyncJobHandle]:
+    """Make a method of both clients that returns a handle of the jobs."""
+    return Operation(flow, (JobHandle, AsyncJobHandle))
+
+
+class JobOperations(ImageOperations):
+    """Ingesting, jobs, and transfers of whole collections, which are jobs too."""
+
+    @_handled
+    def ingest(
+        self,
+        source: Source,
+        *,
+        collection: str | None = None,
+        metadata: Metadata | None = None,
+        key_column: str | None = None,
+        on_near_duplicate: str | None = None,
+        callback_url: str | None = None,
+        idempotency_key: str | None = None,
+        on_job: Callable[[Job], None] | None = None,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Flow[list[str]]:
+        """Ingest images: upload files, folders and archives, or have the server fetch URLs.
+
+        More files than one request takes (1,000, or 1 GiB) make several jobs, which the handle adds up.
+
+        Args:
+            source: a file, a folder, an archive (zip, tar), a URL, or a list of URLs (.txt, .csv, .jsonl,
+                .parquet); a list of Paths; or an iterable of URLs and of objects with `url`, `key` and
+                `metadata`, which is streamed, however long it is.
+            collection: where the images go; `images` by default.
+            metadata: for every image, under what a table or an item says itself.
+            key_column: a table's column with your own names for the images, such as SKUs; a new image under
+                a key replaces the old one.
+            on_near_duplicate: `skip` leaves out near-duplicates of what the collection has; `keep` does not.
+            callback_url: gets each job's final status by POST.
+            idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
+                own a stream that breaks off is not sent again.
+            on_job: is called with each job as it is made.
+            on_sent: is called with the bytes of files as they go, less than 0 where they go again.
+
+        Raises:
+            InvalidSource: before anything is sent, for what is not there or cannot be read.
+        """
+        on_job = on_job or _ignore
+        options = _options(collection, on_near_duplicate, callback_url)
+        if isinstance(source, AsyncIterable):
+            source = self._synchronous(source)
+        collected: Sources | None = yield Work(partial(_collected, source, key_column))
+        fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
+        jobs: list[Job] = []
+        for batch in batches(collected.files if collected else []):
+            key = idempotency_key and _numbered(idempotency_key, len(jobs))
+            jobs.append((yield from self._ingest_form(Form(batch, fields, on_sent or _ignore), key)))
+            on_job(jobs[-1])
+        items = collected.items(metadata or {}) if collected else with_metadata(source, metadata or {})  # type: ignore[arg-type]
+        if collected is None or collected.has_urls:
+            key = idempotency_key and _numbered(idempotency_key, len(jobs))
+            jobs.append((yield from self._ingest_lines(items, options, key)))
+            on_job(jobs[-1])
+        return [job.job_id for job in jobs]
+
+    @operation
+    def ingest_urls(
+        self,
+        items: Iterable[Term],
+        *,
+        collection: str | None = None,
+        callback_url: str | None = None,
+        idempotency_key: str | None = None,
+        on_near_duplicate: str | None = None,
+    ) -> Flow[Job]:
+        """Ingest URLs, or objects with `url`, `key` and `metadata`, as one job, however many there are."""
+        options = _options(collection, on_near_duplicate, callback_url)
+        return self._ingest_lines(items, options, idempotency_key)
+
+    @operation
+    def job(self, job_id: str) -> Flow[Job]:
+        """Return a job's status: how far it is, its counts, its first 20 errors."""
+        return self._job(job_id)
+
+    @operation
+    def jobs(self, status: str | None = None, *, limit: int = 50, cursor: str | None = None) -> Flow[JobPage]:
+        """Return one page of the jobs, newest first, or of those with one status."""
+        return self._ask(JobPage, Request("GET", "/v1/jobs", _page(status, limit, cursor)))
+
+    @operation
+    def items(
+        self, job_id: str, status: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Flow[ItemPage]:
+        """Return one page of a job's items, or of those in one state; `iter_items` gives all."""
+        return self._ask(ItemPage, Request("GET", _job_path(job_id, "items"), _page(status, limit, cursor)))
+
+    @operation
+    def wait(self, job_id: str, progress: Progress = False, timeout: float | None = None) -> Flow[Job]:
+        """Wait for a job to finish and return it.
+
+        Args:
+            progress: True shows a bar on a terminal and a line per tenth elsewhere; or a function that is
+                called with each status.
+            timeout: seconds, after which ApiError is raised with the code `timeout`; the job goes on.
+
+        A server that does not answer for less than two minutes is waited for.
+        """
+        return self._wait([job_id], progress, timeout)
+
+    @operation
+    def wait_for(
+        self, job_ids: Sequence[str], progress: Progress = False, timeout: float | None = None
+    ) -> Flow[Job]:
+        """Wait for several jobs to finish and return them as one, added up. The rest is as for `wait`."""
+        return self._wait(job_ids, progress, timeout)
+
+    @operation
+    def cancel(self, job_id: str) -> Flow[Job]:
+        """Cancel a job; what is indexed already stays."""
+        return self._ask(Job, Request("DELETE", _job_path(job_id)))
+
+    @operation
+    def retry(self, job_id: str) -> Flow[Job]:
+        """Take a finished job's failed items once more, in the same job."""
+        return self._ask(Job, Request("POST", _job_path(job_id, "retry"), repeatable=False))
+
+    @operation
+    def export(self, collection: str, include: Sequence[str] = ()) -> Flow[Job]:
+        """Start an export of a collection as a Parquet file; `download_export` gets it once it is done.
+
+        `include` may name `renditions` and `thumbnails`.
+        """
+        return self._transfer(collection, "export", json={"include": [*include]})
+
+    @operation
+    def download_export(self, job_id: str, path: Path) -> Flow[None]:
+        """Write the Parquet file of a finished export to `path`, which appears when it is whole."""
+        unfinished = path.with_name(f"{path.name}.part")
+        yield from self._send(Request("GET", _job_path(job_id, "export"), into=unfinished))
+        unfinished.replace(path)
+
+    @operation
+    def import_file(self, path: Path, collection: str) -> Flow[Job]:
+        """Start an import of an exported Parquet file into a collection."""
+        kind, size = "application/vnd.apache.parquet", str(path.stat().st_size)
+        headers = {"Content-Type": kind, "Content-Length": size}
+        return self._transfer(collection, "import", headers=headers, body=lambda: pieces(path))
+
+    @operation
+    def import_export(self, job_id: str, collection: str) -> Flow[Job]:
+        """Start an import of what an export job of the same server has written, without a download."""
+        return self._transfer(collection, "import", json={"export": job_id})
+
+    @operation
+    def reindex(self, collection: str, model: str, *, allow_missing: bool = False) -> Flow[Job]:
+        """Start encoding a collection again with another model, which the server may download first.
+
+        Searches go on with the old one until all is encoded. `allow_missing` goes on without the images whose
+        pixels were not kept.
+        """
+        return self._transfer(collection, "reindex", json={"model": model, "allow_missing": allow_missing})
+
+    def _synchronous(self, items: AsyncIterable[Term]) -> Iterable[Term]:
+        """Turn an asynchronous source into another one; called where requests are sent."""
+        raise TypeError("an asynchronous source is for AsyncClient")
+
+    def _job(self, job_id: str) -> Flow[Job]:
+        return self._ask(Job, Request("GET", _job_path(job_id)))
+
+    def _wait(self, job_ids: Sequence[str], progress: Progress, timeout: float | None) -> Flow[Job]:
+        started = heard = time.monotonic()
+        known: dict[str, Job] = {}
+        with _showing(progress) as show:
+            while True:
+                try:
+                    for job_id in job_ids:
+                        if job_id not in known or not known[job_id].finished:
+                            known[job_id] = yield from self._job(job_id)
+                except ApiError as error:
+                    if not error.transient or time.monotonic() - heard > PATIENCE_SECONDS:
+                        raise
+                else:
+                    heard = time.monotonic()
+                    job = combined([*known.values()])
+                    show(job)
+                    if job.finished:
+                        return job
+                if timeout is not None and time.monotonic() - started > timeout:
+                    raise ApiError(0, TIMEOUT, f"job {', '.join(job_ids)} goes on after {timeout:g} s")
+                yield Pause(POLL_SECONDS)
+
+    def _transfer(
+        self, collection: str, kind: str, headers: Mapping[str, str] | None = None, **body: Any
+    ) -> Flow[Job]:
+        keyed = {"Idempotency-Key": _new_key(), **(headers or {})}
+        path = collection_path(collection, kind)
+        return self._ask(Job, Request("POST", path, headers=keyed, timeout=UPLOAD_TIMEOUT_SECONDS, **body))
+
+    def _ingest_form(self, form: Form, idempotency_key: str | None) -> Flow[Job]:
+        headers = {"Content-Type": form.content_type, "Idempotency-Key": idempotency_key or _new_key()}
+        request = Request("POST", "/v1/jobs", headers=headers, body=form, timeout=UPLOAD_TIMEOUT_SECONDS)
+        return self._ask(Job, request)
+
+    def _ingest_lines(
+        self, items: Iterable[Term], options: Mapping[str, str], idempotency_key: str | None
+    ) -> Flow[Job]:
+        lines = Lines(items)
+
+        def renewed(request: Request, error: ApiError) -> Request | None:
+            """A body that was cut off has made a job of its beginning, which its key would lead back to."""
+            lost_answer = error.code == UNREACHABLE and lines.whole
+            if not lines.begun or lost_answer:
+                return request
+            if idempotency_key is not None:
+                return None
+            return replace(request, headers={**request.headers, "Idempotency-Key": _new_key()})
+
+        request = Request(
+            "POST",
+            "/v1/jobs",
+            options,
+            {"Content-Type": "application/x-ndjson", "Idempotency-Key": idempotency_key or _new_key()},
+            body=lines,
+            timeout=UPLOAD_TIMEOUT_SECONDS,
+        )
+        return self._ask(Job, request, renewed)
+
+
+def _ignore(_: object) -> None: ...
+
+
+def _showing(progress: Progress) -> AbstractContextManager[Callable[[Job], None]]:
+    if progress is True:
+        from image_search._progress import showing  # noqa: PLC0415 - rich, for those who look
+
+        return showing()
+    return nullcontext(progress or _ignore)
+
+
+def _collected(source: Source, key_column: str | None) -> Sources | None:
+    """Return what a name or names stand for, None for items as they come.
+
+    Faults in a table are found here, before anything is sent.
+    """
+    if isinstance(source, Sources):
+        source.check()
+        return source
+    if isinstance(source, str | Path):
+        names = [str(source)]
+    elif isinstance(source, Sequence) and source and all(isinstance(one, Path) for one in source):
+        names = [str(one) for one in source]
+    else:
+        return None
+    collected = collect(names, key_column)
+    collected.check()
+    return collected
+
+
+def _options(
+    collection: str | None, on_near_duplicate: str | None, callback_url: str | None
+) -> dict[str, str]:
+    options = {
+        "collection": collection,
+        "on_near_duplicate": on_near_duplicate,
+        "callback_url": callback_url,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _page(status: str | None, limit: int, cursor: str | None) -> dict[str, Any]:
+    page = {"status": status, "limit": limit, "cursor": cursor}
+    return {name: value for name, value in page.items() if value is not None}
+
+
+def _job_path(job_id: str, *more: str) -> str:
+    return "/".join(["/v1/jobs", quote(job_id, safe=""), *more])
+
+
+def _new_key() -> str:
+    return secrets.token_hex(16)
+
+
+def _numbered(key: str, number: int) -> str:
+    return f"{key}-{number}" if number else key

@@ -1,0 +1,285 @@
+"""Operations on images and collections, each once, as what is sent and how the answer is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from image_search._answers import read_json, refusal
+from image_search._bodies import media_type
+from image_search._core import Core, Flow, Request
+from image_search._runners import operation
+from image_search.models.collections import Collection, CollectionList
+from image_search.models.duplicates import DuplicatePage
+from image_search.models.health import Readiness
+from image_search.models.images import Embedding, Image, ImagePage, Metadata
+from image_search.models.search import Comparison, SearchResult, SimilarResult
+from image_search.models.system import System
+
+if TYPE_CHECKING:
+    import httpx
+
+COMPARE_TIMEOUT_SECONDS = 300.0
+DELETE_TIMEOUT_SECONDS = 600.0
+MAX_GROUPS = 200  # in one answer
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+# A text, or an object of the API such as {"image_id": "…", "weight": 0.5}.
+Term = str | Mapping[str, Any]
+# A file, its bytes, a URL or a stored image's id; a str is whichever it looks like.
+ImageLike = Path | bytes | str
+
+
+class ImageOperations(Core):
+    """Searching, images and collections."""
+
+    @operation
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        images: Sequence[ImageLike] = (),
+        positive: Sequence[Term] = (),
+        negative: Sequence[Term] = (),
+        filters: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+        limit: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        include: Sequence[str] | None = None,
+        facets: Sequence[str] = (),
+    ) -> Flow[SearchResult]:
+        """Find images by words, by example images, or by both.
+
+        Args:
+            text: words that describe what to find.
+            images: example images: files (Path), their bytes, URLs, ids of stored images. A str is a URL, an
+                id or a file's name, whichever it looks like.
+            positive: further terms: texts, or objects such as `{"image_id": "…", "weight": 0.5}`.
+            negative: terms that a result should not be like.
+            filters: conditions on fields and metadata, such as `{"shop": "north", "width": {"gte": 1024}}`.
+            collection: where to search; `images` by default.
+            limit: the most results, 1 to 500.
+            offset: how many results to pass over.
+            min_score: leaves out results of a lower cosine similarity, -1 to 1.
+            min_confidence: leaves out results that are less sure to fit, 0 to 1.
+            include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
+                `confidence`.
+            facets: names of fields and metadata whose values are counted over all that match.
+
+        Returns:
+            `results`, best first, with a `score` (cosine similarity) each; `took_ms`; `model`; `facets`.
+        """
+        terms = [term for image in images if (term := _stored_or_url(image)) is not None]
+        query: dict[str, Any] = {
+            "text": text,
+            "positive": [*terms, *map(_term, positive)],
+            "negative": [*map(_term, negative)],
+            "filters": filters,
+            "collection": collection,
+            "limit": limit,
+            "offset": offset,
+            "facets": [*facets],
+        }
+        bounds = {"min_score": min_score, "min_confidence": min_confidence}
+        query = {name: value for name, value in query.items() if value} | _given(bounds)
+        if include is not None:
+            query["include"] = [*include]
+        uploads = [_upload(image) for image in images if _stored_or_url(image) is None]
+        if not uploads:
+            return self._ask(SearchResult, Request("POST", "/v1/search", json=query))
+        part = ("query", (None, json.dumps(query).encode(), "application/json"))
+        return self._ask(SearchResult, Request("POST", "/v1/search", files=[part, *uploads]))
+
+    @operation
+    def similar(
+        self,
+        image_id: str,
+        *,
+        collection: str | None = None,
+        limit: int = 20,
+        min_score: float | None = None,
+    ) -> Flow[SimilarResult]:
+        """Find the images nearest to a stored one, which is not among them."""
+        params = {"collection": collection, "limit": limit, "min_score": min_score}
+        return self._ask(SimilarResult, Request("GET", _image(image_id, "similar"), _given(params)))
+
+    @operation
+    def compare(self, a: Term, b: Term, *, collection: str | None = None) -> Flow[float]:
+        """Return the cosine similarity, -1 to 1, of any two of texts, stored images and images' URLs."""
+        body = _given({"a": _term(a), "b": _term(b), "collection": collection})
+        answer = yield from self._ask(Comparison, Request("POST", "/v1/compare", json=body))
+        return answer.score
+
+    @operation
+    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[bytes]:
+        """Return a PNG of the image under a heat map of where it matches the text."""
+        params = _given({"image_id": image_id, "text": text, "collection": collection})
+        return (yield from self._bytes("/v1/explain", params))
+
+    @operation
+    def duplicates(
+        self,
+        *,
+        collection: str | None = None,
+        threshold: float | None = None,
+        max_distance: int | None = None,
+        limit: int = 50,
+    ) -> Flow[DuplicatePage]:
+        """Find groups of near-duplicates, the first `limit` of them.
+
+        Two images are near-duplicates when their cosine similarity is at least `threshold` and the Hamming
+        distance of their perceptual hashes, of 64 bits, at most `max_distance`.
+        """
+        params = _given({"collection": collection, "threshold": threshold, "max_distance": max_distance})
+        answer: DuplicatePage | None = None
+        while answer is None or (len(answer.groups) < limit and answer.next_cursor):
+            left = limit - len(answer.groups) if answer else limit
+            cursor = {"cursor": answer.next_cursor} if answer else {}
+            page = {**params, **cursor, "limit": min(left, MAX_GROUPS)}
+            request = Request("GET", "/v1/duplicates", page, timeout=COMPARE_TIMEOUT_SECONDS)
+            more = yield from self._ask(DuplicatePage, request)
+            answer = more.model_copy(update={"groups": [*(answer.groups if answer else ()), *more.groups]})
+        return answer
+
+    @operation
+    def image(self, image_id: str, *, collection: str | None = None) -> Flow[Image]:
+        """Return what is known of an image."""
+        return self._ask(Image, Request("GET", _image(image_id), _given({"collection": collection})))
+
+    @operation
+    def images(
+        self,
+        *,
+        key: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Flow[ImagePage]:
+        """Return one page of a collection's images, in the order of their ids; `iter_images` gives all.
+
+        `key` and `filters` leave only what they match. `cursor` is the `next_cursor` of the page before.
+        """
+        text = None if filters is None else json.dumps(filters)
+        params = {"key": key, "filters": text, "collection": collection, "limit": limit, "cursor": cursor}
+        return self._ask(ImagePage, Request("GET", "/v1/images", _given(params)))
+
+    @operation
+    def update_image(
+        self, image_id: str, metadata: Mapping[str, Any], *, collection: str | None = None
+    ) -> Flow[Image]:
+        """Merge `metadata` into an image's own; None as a value removes the name."""
+        body = {"metadata": {**metadata}}
+        request = Request("PATCH", _image(image_id), _given({"collection": collection}), json=body)
+        return self._ask(Image, request)
+
+    @operation
+    def delete_image(self, image_id: str, *, collection: str | None = None) -> Flow[None]:
+        """Delete an image, with all its keys."""
+        yield from self._send(Request("DELETE", _image(image_id), _given({"collection": collection})))
+
+    @operation
+    def delete_key(self, key: str, *, collection: str | None = None) -> Flow[None]:
+        """Remove a key, and its image unless another key or an item without one has brought that too."""
+        yield from self._send(Request("DELETE", "/v1/images", _given({"key": key, "collection": collection})))
+
+    @operation
+    def thumbnail(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
+        """Return an image's thumbnail: a WebP, longest side 256 px."""
+        return (yield from self._bytes(_image(image_id, "thumbnail"), _given({"collection": collection})))
+
+    @operation
+    def rendition(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
+        """Return an image's rendition, where the server keeps one: a JPEG or WebP, longest side 768 px."""
+        return (yield from self._bytes(_image(image_id, "rendition"), _given({"collection": collection})))
+
+    @operation
+    def embedding(self, image_id: str, *, collection: str | None = None) -> Flow[Embedding]:
+        """Return an image's unit vector, as the index holds it."""
+        params = _given({"collection": collection})
+        return self._ask(Embedding, Request("GET", _image(image_id, "embedding"), params))
+
+    @operation
+    def collections(self) -> Flow[list[Collection]]:
+        """Return all collections."""
+        return (yield from self._ask(CollectionList, Request("GET", "/v1/collections"))).collections
+
+    @operation
+    def collection(self, name: str) -> Flow[Collection]:
+        """Return one collection: its size, and the model it is bound to."""
+        return self._ask(Collection, Request("GET", collection_path(name)))
+
+    @operation
+    def create_collection(self, name: str) -> Flow[Collection]:
+        """Create an empty collection; ingesting into one that does not exist does so, too."""
+        request = Request("POST", "/v1/collections", json={"name": name}, repeatable=False)
+        return self._ask(Collection, request)
+
+    @operation
+    def delete_collection(self, name: str) -> Flow[None]:
+        """Delete a collection and all its images."""
+        yield from self._send(Request("DELETE", collection_path(name), timeout=DELETE_TIMEOUT_SECONDS))
+
+    @operation
+    def ready(self, *, ingest: bool = False) -> Flow[Readiness]:
+        """Return whether the server can search, or with `ingest` take jobs, and what it depends on says."""
+        params = {"for": "ingest"} if ingest else {}
+        request = Request("GET", "/readyz", params, expected=frozenset({503}))
+        answer: httpx.Response = yield from self._send(request)
+        try:
+            return Readiness.model_validate(read_json(answer))
+        except ValueError:
+            raise refusal(answer) from None
+
+    @operation
+    def system(self) -> Flow[System]:
+        """Return the state of the whole system: model, collections, queues, workers, last errors."""
+        return self._ask(System, Request("GET", "/v1/system"))
+
+    def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
+        answer: httpx.Response = yield from self._send(Request("GET", path, params))
+        return answer.content
+
+
+def collection_path(name: str, *more: str) -> str:
+    return "/".join(["/v1/collections", quote(name, safe=""), *more])
+
+
+def with_metadata(items: Iterable[Term], metadata: Metadata) -> Iterable[Term]:
+    """Yield a job's items, each with `metadata` under its own."""
+    for item in items:
+        own: Mapping[str, Any] = {"url": item} if isinstance(item, str) else item
+        yield {**own, "metadata": {**metadata, **(own.get("metadata") or {})}} if metadata else item
+
+
+def _image(image_id: str, *more: str) -> str:
+    return "/".join(["/v1/images", quote(image_id, safe=""), *more])
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _term(term: Term) -> Mapping[str, Any]:
+    return {"text": term} if isinstance(term, str) else term
+
+
+def _stored_or_url(image: ImageLike) -> Mapping[str, str] | None:
+    """None for what is to be uploaded."""
+    if not isinstance(image, str):
+        return None
+    if "://" in image:
+        return {"image_url": image}
+    return {"image_id": image} if _IMAGE_ID.fullmatch(image) else None
+
+
+def _upload(image: ImageLike) -> tuple[str, tuple[str, bytes, str]]:
+    if isinstance(image, bytes):
+        return "image", ("image", image, "application/octet-stream")
+    path = Path(image)
+    return "image", (path.name, path.read_bytes(), media_type(path.name))

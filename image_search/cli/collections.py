@@ -1,0 +1,124 @@
+"""`image-search collections`, and what moves them: export, import, reindex."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from image_search import Client
+from image_search.cli.common import (
+    client_command,
+    collection_option,
+    console_for,
+    day_and_time,
+    print_json,
+    table_of,
+)
+from image_search.cli.jobs import follow, print_jobs
+from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
+
+
+@click.group()
+def collections() -> None:
+    """Collections: named sets of pictures, each bound to the model that writes it."""
+
+
+@collections.command("list")
+@client_command
+def list_(client: Client, *, as_json: bool) -> None:
+    """List the collections with their numbers of pictures and their models."""
+    found = client.collections()
+    if as_json:
+        print_json(CollectionList(collections=found))
+        return
+    table = table_of("name", "pictures", "model", "created (UTC)")
+    for one in found:
+        table.add_row(one.name, f"{one.count:,}", one.model, day_and_time(one.created_at))
+    console_for().print(table if found else "There are no collections.")
+
+
+@collections.command()
+@click.argument("name")
+@client_command
+def create(client: Client, *, name: str, as_json: bool) -> None:
+    """Create an empty collection. Ingesting into a new name does the same."""
+    made = client.create_collection(name)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"{made.name}: {made.model}")
+
+
+@collections.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask; nobody is asked where there is no terminal.")
+@client_command
+def delete(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
+    """Delete a collection with all its pictures."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {name} with all its pictures?", abort=True)
+    client.delete_collection(name)
+    if as_json:
+        print_json({"deleted": name})
+    else:
+        click.echo(f"{name} is deleted.")
+
+
+@click.command("export")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@collection_option(DEFAULT_COLLECTION)
+@click.option("--include", multiple=True, type=click.Choice(["thumbnail", "rendition"]), help="Pictures too.")
+@client_command
+def export_(
+    client: Client, *, folder: Path, collection: str, include: tuple[str, ...], as_json: bool
+) -> None:
+    """Write a collection to DIR/COLLECTION.parquet.
+
+    The exit status is 0 if every picture was written, 3 if some failed, 1 if the job could not be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    console = console_for(as_json)
+    job = follow(client, client.export(collection, include).job_id, console)
+    if job.counts.get("indexed"):
+        path = folder / f"{collection}.parquet"
+        client.download_export(job.job_id, path)
+        console.print(f"{path}: {job.counts['indexed']:,} pictures")
+    print_jobs(client, [job], console, as_json=as_json, followed=True)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path, exists=True), metavar="DIR")
+@collection_option(help="Collection to import into.  [default: the file's name]")
+@client_command
+def import_(client: Client, *, source: Path, collection: str | None, as_json: bool) -> None:
+    """Bring in what `export` wrote: every .parquet file of DIR, or one file.
+
+    The exit status is 0 if every row was taken, 3 if some failed, 1 if a file was refused.
+    """
+    files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    if not files:
+        raise click.UsageError(f"{source} has no .parquet file")
+    console = console_for(as_json)
+    jobs = [client.import_file(path, collection or path.stem) for path in files]
+    jobs = [follow(client, job.job_id, console) for job in jobs]
+    print_jobs(client, jobs, console, as_json=as_json, followed=True)
+
+
+@click.command()
+@click.option("--model", required=True, metavar="M", help="Hugging Face id, folder, or `starter`.")
+@collection_option(DEFAULT_COLLECTION)
+@click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")
+@client_command
+def reindex(client: Client, *, model: str, collection: str, allow_missing: bool, as_json: bool) -> None:
+    """Encode a collection again with another model, and switch it to that.
+
+    The exit status is 0 after the switch, 3 if some pictures failed or there was none.
+    """
+    console = console_for(as_json)
+    job = follow(client, client.reindex(collection, model, allow_missing=allow_missing).job_id, console)
+    if job.result:
+        console.print(job.result["detail"])
+    print_jobs(client, [job], console, as_json=as_json, followed=True)
+
+
+client_commands: list[click.Command] = [collections, export_, import_, reindex]

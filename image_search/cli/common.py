@@ -1,0 +1,164 @@
+"""What the client's commands share: the server's options, completion, errors in one line, tables."""
+
+import functools
+import json
+import sys
+import unicodedata
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+from pydantic import BaseModel
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from image_search import ApiError, Client, ClientError
+from image_search._client import URL
+
+NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
+WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
+STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
+_COMPLETION_SECONDS = 1.0
+WIDE = 200
+ROOMY = 120
+
+
+def client_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command its client as first argument; what goes wrong is one line on stderr and exit 1."""
+
+    @click.option("--url", envvar="IMAGE_SEARCH_URL", default=URL, show_default=True,
+                  help="The server; also IMAGE_SEARCH_URL.")  # fmt: skip
+    @click.option(
+        "--api-key", envvar="IMAGE_SEARCH_API_KEY", help="Also IMAGE_SEARCH_API_KEY, which is safer."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(function)
+    def command(url: str, api_key: str | None, **options: Any) -> None:
+        try:
+            with Client(url, api_key) as client:
+                function(client, **options)
+        except ApiError as error:
+            faults = "; ".join(f"{fault['pointer']}: {fault['message']}" for fault in error.errors[:5])
+            _fail(f"{error.detail} ({faults})" if faults else error.detail)
+        except ClientError as error:
+            _fail(error.detail)
+        except OSError as error:
+            _fail(f"{error.filename or 'input'}: {error.strerror or error}")
+
+    return command
+
+
+def _fail(detail: str) -> NoReturn:
+    click.echo(f"error: {printable(' '.join(detail.split()))}", err=True)
+    sys.exit(1)
+
+
+def collection_option(default: str | None = None, *, help: str | None = None) -> Callable[..., Any]:
+    return click.option(
+        "--collection", "-c", default=default, show_default=True, help=help, shell_complete=_collections
+    )
+
+
+def job_argument(function: Callable[..., None]) -> Callable[..., None]:
+    return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
+
+
+def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    found = _asked(ctx, lambda client: client.collections())
+    return [
+        CompletionItem(one.name, help=f"{one.count:,} pictures")
+        for one in found
+        if one.name.startswith(typed)
+    ]
+
+
+def _jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    found = _asked(ctx, lambda client: client.jobs().jobs)
+    return [
+        CompletionItem(job.job_id, help=f"{job.status}, {job.collection}, {job.created_at}")
+        for job in found
+        if job.job_id.startswith(typed)
+    ]
+
+
+def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
+    """Nothing where no server answers at once: who types must not wait, nor see an error."""
+    url, api_key = ctx.params.get("url") or URL, ctx.params.get("api_key")
+    try:
+        with Client(url, api_key, timeout=_COMPLETION_SECONDS, retries=0) as client:
+            return ask(client)
+    except ClientError:
+        return []
+
+
+def print_json(document: BaseModel | dict[str, Any]) -> None:
+    if isinstance(document, BaseModel):
+        document = document.model_dump(mode="json", exclude_unset=True)
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """File names and metadata are anybody's: control characters would reach the terminal as commands."""
+    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+
+
+def _printable(cell: RenderableType | None) -> RenderableType | None:
+    return "\n".join(map(printable, cell.split("\n"))) if isinstance(cell, str) else cell
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(_printable, objects), **options)
+
+
+class _Table(Table):
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*map(_printable, cells), **options)
+
+
+def console_for(as_json: bool = False) -> Console:
+    """Where people read: standard output, or standard error where that is for JSON."""
+    console = _Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE  # a table in a log or a pipe is not to be folded at 80
+    return console
+
+
+def table_of(*headings: str) -> Table:
+    table = _Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=heading in WHOLE,
+            justify="right" if heading in NUMBERS else "left",
+        )
+    return table
+
+
+def picture_table(console: Console, *headings: str) -> tuple[Table, Callable[..., None]]:
+    """A table that ends with each picture's id and source, and what adds a row to it.
+
+    Where it is narrow the long id is under the source, so that the others are not folded to a few letters.
+    """
+    if console.width >= ROOMY:
+        table = table_of(*headings, "id", "source")
+        return table, table.add_row
+    table = table_of(*headings, "picture")
+
+    def add(*cells: RenderableType) -> None:
+        *others, image_id, source = cells
+        picture = Text(printable(str(source))).append(f"\n{image_id}", "dim")
+        table.add_row(*others, picture)
+
+    return table, add
+
+
+def day_and_time(rfc3339: str) -> str:
+    return rfc3339[:16].replace("T", " ")
+
+
+def status_text(status: str) -> Text:
+    return Text(status, STATUS_STYLES.get(status, "cyan"))

@@ -1,0 +1,229 @@
+"""`image-search ingest`, and what watches, stops and repeats jobs."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from image_search import Client
+from image_search._bodies import BATCH_FILES
+from image_search._progress import pace, sending, showing
+from image_search._sources import collect, typed
+from image_search.cli.common import (
+    client_command,
+    collection_option,
+    console_for,
+    day_and_time,
+    job_argument,
+    print_json,
+    status_text,
+    table_of,
+)
+from image_search.models.images import Metadata
+from image_search.models.jobs import JOB_STATUSES, Job
+
+SHOWN_FAILURES = 20
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@collection_option(help="Collection to ingest into.  [default: images]")
+@click.option("--metadata", "-m", multiple=True, metavar="NAME=VALUE", help="Metadata for every picture.")
+@click.option(
+    "--on-near-duplicate",
+    type=click.Choice(["keep", "skip"]),
+    help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
+)
+@click.option(
+    "--key-column", metavar="NAME", help="Column of a table that has the pictures' keys.  [default: key]"
+)
+@click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
+@client_command
+def ingest(
+    client: Client,
+    *,
+    sources: tuple[str, ...],
+    collection: str | None,
+    metadata: tuple[str, ...],
+    on_near_duplicate: str | None,
+    key_column: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Bring pictures in.
+
+    A SOURCE is a picture or an archive of pictures, a folder, a URL, a .txt of URLs, a .csv, .jsonl or
+    .parquet with a url column (the other columns become metadata), or - for URLs on standard input.
+
+    A key is your own name for a picture, such as a SKU: a new picture under it replaces the old one.
+
+    With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 1 if the job could
+    not be made.
+    """
+    given = _metadata(metadata)
+    collected = collect(sources, key_column)
+    console = console_for(as_json)
+    if collected.skipped:
+        console.print(f"Skipping {collected.skipped:,} files that are no pictures by their names.")
+    if len(collected.files) > BATCH_FILES:
+        console.print(f"{len(collected.files):,} files make several jobs, of {BATCH_FILES:,} at most.")
+    jobs: list[Job] = []
+
+    def show(job: Job) -> None:
+        jobs.append(job)
+        console.print(f"Job {job.job_id}: {job.total:,} pictures")
+
+    with sending(console, sum(path.stat().st_size for path, _ in collected.files)) as on_sent:
+        client.ingest(
+            collected,
+            collection=collection,
+            metadata=given,
+            on_near_duplicate=on_near_duplicate,
+            on_job=show,
+            on_sent=on_sent,
+        )
+    if wait:
+        jobs = [follow(client, job.job_id, console) for job in jobs]
+    print_jobs(client, jobs, console, as_json=as_json, followed=wait)
+
+
+@click.command()
+@job_argument
+@click.option("--watch", is_flag=True, help="Follow the job to its end.")
+@client_command
+def status(client: Client, job_id: str, watch: bool, as_json: bool) -> None:
+    """Show a job."""
+    console = console_for(as_json)
+    job = follow(client, job_id, console) if watch else client.job(job_id)
+    if as_json:
+        print_json(job)
+    else:
+        _describe(client, job, console)
+    if watch:
+        sys.exit(_exit_code([job]))
+
+
+@click.command()
+@click.option("--status", type=click.Choice(JOB_STATUSES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@client_command
+def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first."""
+    page = client.jobs(status, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
+    for job in page.jobs:
+        failed = job.counts.get("failed", 0)
+        table.add_row(
+            job.job_id,
+            job.kind,
+            status_text(job.status),
+            job.collection,
+            f"{job.total:,}",
+            f"{job.progress:.0%}",
+            Text(f"{failed:,}", "red" if failed else ""),
+            day_and_time(job.created_at),
+        )
+    console_for().print(table if page.jobs else "There are no jobs.")
+
+
+@click.command()
+@job_argument
+@client_command
+def cancel(client: Client, job_id: str, as_json: bool) -> None:
+    """Stop a job; what is indexed already stays."""
+    job = client.cancel(job_id)
+    if as_json:
+        print_json(job)
+    else:
+        console_for().print(_line(job))
+
+
+@click.command()
+@job_argument
+@client_command
+def retry(client: Client, job_id: str, as_json: bool) -> None:
+    """Take a finished job's failed pictures once more."""
+    job = client.retry(job_id)
+    if as_json:
+        print_json(job)
+        return
+    console = console_for()
+    console.print(_line(job))
+    console.print(f"Watch it: image-search status {job_id} --watch")
+
+
+client_commands: list[click.Command] = [ingest, status, jobs, cancel, retry]
+
+
+def _metadata(pairs: tuple[str, ...]) -> Metadata:
+    parsed: Metadata = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise click.UsageError(f"--metadata {pair!r} is not NAME=VALUE")
+        parsed[name] = typed(value)
+    return parsed
+
+
+def follow(client: Client, job_id: str, console: Console) -> Job:
+    """Follows a job to its end, with a bar on a terminal and a line for each 10 % elsewhere."""
+    try:
+        with showing(console) as show:
+            return client.wait(job_id, show)
+    except KeyboardInterrupt:
+        console.print(f"The job goes on. Watch it: image-search status {job_id} --watch")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def print_jobs(
+    client: Client, jobs: Sequence[Job], console: Console, *, as_json: bool, followed: bool
+) -> None:
+    """What was made, or after following it what became of it, and the exit status."""
+    if as_json:
+        print_json({"jobs": [job.model_dump(mode="json", exclude_unset=True) for job in jobs]})
+    elif followed:
+        for job in jobs:
+            _describe(client, job, console)
+    else:
+        for job in jobs:
+            console.print(f"Watch it: image-search status {job.job_id} --watch")
+    if followed:
+        sys.exit(_exit_code(jobs))
+
+
+def _describe(client: Client, job: Job, console: Console) -> None:
+    cut = " The body broke off before its end." if job.truncated else ""
+    done = f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}"
+    console.print(Text.assemble(f"Job {job.job_id}: ", status_text(job.status), done))
+    if not job.finished and (rate := pace(job)):
+        console.print(rate)
+    failed = job.counts.get("failed", 0)
+    if not failed:
+        return
+    table = table_of("item", "source", "code", "why")
+    for item in client.items(job.job_id, "failed", limit=SHOWN_FAILURES).items:
+        table.add_row(str(item.index), item.source, Text(item.code or "", "red"), item.detail)
+    console.print(table)
+    if failed > SHOWN_FAILURES:
+        console.print(f"{failed - SHOWN_FAILURES:,} more: GET /v1/jobs/{job.job_id}/items?status=failed")
+    if job.finished:
+        console.print(f"Try them again: image-search retry {job.job_id}")
+
+
+def _exit_code(jobs: Sequence[Job]) -> int:
+    return 0 if all(job.status == "succeeded" for job in jobs) else EXIT_SOME_FAILED
+
+
+def _counts(job: Job) -> str:
+    return ", ".join(f"{count:,} {state}" for state, count in job.counts.items() if count)
+
+
+def _line(job: Job) -> Text:
+    return Text.assemble(f"Job {job.job_id}: ", status_text(job.status), f". {_counts(job)}")

@@ -1,0 +1,129 @@
+"""`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
+
+import os
+import re
+import sys
+from typing import Any
+
+import click
+from rich.text import Text
+
+from image_search import Client
+from image_search._sources import typed
+from image_search.cli.common import client_command, collection_option, console_for, picture_table, print_json
+
+_OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_FILTER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--image", "images", multiple=True, metavar="FILE_OR_URL", help="An example picture.")
+@click.option("--not", "negative", multiple=True, metavar="TEXT", help="What the pictures should not show.")
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help="Also !=, <, <=, >, >=.")
+@click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True)
+@collection_option(help="Collection to search.  [default: images]")
+@click.option("--show/--no-show", default=None, help="Show the pictures.  [default: on a terminal]")
+@client_command
+def search(
+    client: Client,
+    *,
+    text: str | None,
+    images: tuple[str, ...],
+    negative: tuple[str, ...],
+    filters: tuple[str, ...],
+    limit: int,
+    collection: str | None,
+    show: bool | None,
+    as_json: bool,
+) -> None:
+    """Find pictures by TEXT, by example pictures, or both."""
+    if show and not _can_show():
+        raise click.UsageError("--show needs a terminal: its answers are read from standard input")
+    answer = client.search(
+        text,
+        images=images,
+        negative=negative,
+        filters=_filters(filters),
+        collection=collection,
+        limit=limit,
+    )
+    if as_json:
+        print_json(answer)
+        return
+    console = console_for()
+    for warning in answer.warnings or ():
+        console.print(f"Note: {warning}")
+    if not answer.results:
+        console.print("Nothing found.")
+        return
+    if show or (show is None and _can_show()):
+        from image_search.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
+
+        console.print(gallery(client, answer.results, console.width))
+    table, add = picture_table(console, "#", "score")
+    for number, hit in enumerate(answer.results, 1):
+        add(f"{number}", f"{hit.score:.4f}", hit.id, hit.source)
+    console.print(table)
+
+
+@click.command()
+@collection_option(help="Collection to look through.  [default: images]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Least cosine similarity.  [default: 0.95]",
+)
+@click.option(
+    "--max-distance", type=click.IntRange(0, 32), help="Most bits in which the hashes differ.  [default: 8]"
+)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Groups to show.")
+@client_command
+def duplicates(
+    client: Client,
+    *,
+    collection: str | None,
+    threshold: float | None,
+    max_distance: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show groups of near-duplicates; the first of each is the one to keep."""
+    answer = client.duplicates(
+        collection=collection, threshold=threshold, max_distance=max_distance, limit=limit
+    )
+    if as_json:
+        print_json(answer)
+        return
+    console = console_for()
+    table, add = picture_table(console, "group", "", "size", "bytes", "score")
+    for number, group in enumerate(answer.groups, 1):
+        for one in group.images:
+            mark = Text("keep", "green") if one.id == group.keeper else ""
+            size = f"{one.width}x{one.height}"
+            add(str(number), mark, size, f"{one.bytes:,}", f"{one.score:.4f}", one.id, one.source)
+    console.print(table if answer.groups else "No near-duplicates.")
+    if answer.total > len(answer.groups):
+        console.print(f"{answer.total - len(answer.groups):,} more groups: --limit")
+    if answer.not_compared:
+        console.print(f"{answer.not_compared:,} pictures have no perceptual hash and were not compared.")
+
+
+client_commands: list[click.Command] = [search, duplicates]
+
+
+def _can_show() -> bool:
+    """Some pseudo-terminals have no size, which nothing can be fitted into."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
+
+
+def _filters(conditions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """`width>=100 width<500` as {"width": {"gte": 100, "lt": 500}}."""
+    parsed: dict[str, dict[str, Any]] = {}
+    for condition in conditions:
+        match = _FILTER.fullmatch(condition.strip())
+        if match is None:
+            raise click.UsageError(f"--filter {condition!r} is not NAME=VALUE (or !=, <, <=, >, >=)")
+        name, operator, value = match.groups()
+        parsed.setdefault(name, {})[_OPERATORS[operator]] = typed(value.strip())
+    return parsed

@@ -1,0 +1,69 @@
+"""Every error that client and command line raise on purpose.
+
+ClientError
+├── ApiError        the server refuses, does not answer, or is not one that this client understands
+├── InvalidSource   what is to be ingested is not there or cannot be read
+└── NotInstalled    what is asked for needs more than `pip install image-search` brings
+"""
+
+from collections.abc import Mapping, Sequence
+
+UNREACHABLE = "unreachable"
+TIMEOUT = "timeout"
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class ClientError(Exception):
+    """An error with a sentence for people in `detail`."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class ApiError(ClientError):
+    """What the server refused, or why there is no answer of it.
+
+    Attributes:
+        http_status: the answer's status; 0 when there was no answer.
+        code: stable, for programs: the server's own (`GET /docs/errors` lists them) or, of the client,
+            `invalid_url`, `unreachable`, `timeout`, `unexpected_answer`, `incompatible_version`.
+        detail: a sentence for people.
+        errors: of bad input, the first faults: `{"pointer": RFC 6901, "message": …}` each.
+        retry_after: seconds after which the server wants to be asked again; None if it does not say.
+    """
+
+    def __init__(
+        self,
+        http_status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.http_status = http_status
+        self.code = code
+        self.errors = [*errors]
+        self.retry_after = retry_after
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.http_status in RETRIED_STATUSES or self.code in (UNREACHABLE, TIMEOUT)
+
+    @property
+    def worth_repeating(self) -> bool:
+        """Whether to send the request again; a server that is too slow would only get the same work twice."""
+        return self.transient and self.code != TIMEOUT
+
+
+class InvalidSource(ClientError):
+    """What is to be ingested is not there or cannot be read; `detail` names it."""
+
+
+class NotInstalled(ClientError):
+    """What is asked for needs more packages; `detail` says which command installs them."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} needs the server's packages: pip install 'image-search[server]'")

@@ -1,0 +1,56 @@
+"""What the API answers, as pydantic models, the same for server and client. Imports no other room."""
+
+from image_search.models.collections import Collection, CollectionList
+from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
+from image_search.models.health import Dependency, Readiness, Workers
+from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
+from image_search.models.jobs import Item, ItemPage, Job, JobError, JobPage
+from image_search.models.problem import FieldProblem, Problem
+from image_search.models.search import (
+    Comparison,
+    Contribution,
+    FacetCount,
+    FacetScope,
+    Hit,
+    SearchResult,
+    SimilarResult,
+    Took,
+)
+from image_search.models.system import JobsState, LastError, LoadedModel, Queue, System, Worker
+
+__all__ = [
+    "Collection",
+    "CollectionList",
+    "Comparison",
+    "Contribution",
+    "Dependency",
+    "Duplicate",
+    "DuplicateGroup",
+    "DuplicatePage",
+    "Embedding",
+    "FacetCount",
+    "FacetScope",
+    "FieldProblem",
+    "Hit",
+    "Image",
+    "ImagePage",
+    "Item",
+    "ItemPage",
+    "Job",
+    "JobError",
+    "JobPage",
+    "JobsState",
+    "LastError",
+    "LoadedModel",
+    "Metadata",
+    "MetadataValue",
+    "Problem",
+    "Queue",
+    "Readiness",
+    "SearchResult",
+    "SimilarResult",
+    "System",
+    "Took",
+    "Worker",
+    "Workers",
+]

@@ -1,0 +1,78 @@
+"""What comes out of the search for near-duplicates."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_OTHER_ID = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
+_EXAMPLE: dict[str, Any] = {
+    "groups": [
+        {
+            "keeper": _ID,
+            "count": 2,
+            "images": [
+                {
+                    "id": _ID,
+                    "score": 1.0,
+                    "distance": 0,
+                    "source": "https://example.com/a.jpg",
+                    "thumbnail_url": f"/v1/images/{_ID}/thumbnail",
+                    "width": 3024,
+                    "height": 4032,
+                    "bytes": 2481193,
+                    "created_at": "2026-11-24T13:20:53.120Z",
+                },
+                {
+                    "id": _OTHER_ID,
+                    "score": 0.9893,
+                    "distance": 2,
+                    "source": "https://example.com/a-small.jpg",
+                    "thumbnail_url": f"/v1/images/{_OTHER_ID}/thumbnail",
+                    "width": 768,
+                    "height": 1024,
+                    "bytes": 143021,
+                    "created_at": "2026-11-24T13:20:54.301Z",
+                },
+            ],
+        }
+    ],
+    "total": 1,
+    "compared": 1000,
+    "not_compared": 0,
+    "next_cursor": None,
+}
+
+
+class Duplicate(BaseModel):
+    """`score` is the cosine similarity to the keeper, `distance` the Hamming distance to its hash."""
+
+    id: str
+    score: float
+    distance: int
+    source: str
+    thumbnail_url: str
+    width: int
+    height: int
+    bytes: int
+    created_at: str | None
+
+
+class DuplicateGroup(BaseModel):
+    """`count` pictures, of which `images` holds the first 100: the keeper, then the most alike to it."""
+
+    keeper: str
+    count: int
+    images: list[Duplicate]
+
+
+class DuplicatePage(BaseModel):
+    """A page of the groups, in the order of each one's smallest id; `total` counts those of all pages."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    groups: list[DuplicateGroup]
+    total: int
+    compared: int = Field(description="pictures compared")
+    not_compared: int = Field(description="pictures without a perceptual hash: ingested before there was one")
+    next_cursor: str | None

@@ -1,0 +1,81 @@
+"""What the API says of images one by one, and of their list."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MetadataValue = str | int | float | bool | list[str]
+Metadata = dict[str, MetadataValue]
+
+IMAGE_EXAMPLE: dict[str, Any] = {
+    "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "collection": "images",
+    "source": "https://example.com/a.jpg",
+    "sources": ["https://example.com/a.jpg"],
+    "format": "jpeg",
+    "width": 3024,
+    "height": 4032,
+    "bytes": 2481193,
+    "created_at": "2026-11-24T13:20:53.120Z",
+    "taken_at": "2026-07-01T18:04:05.000Z",
+    "lat": 47.37,
+    "lon": 8.54,
+    "tags": ["sailboat", "lake"],
+    "nsfw": 0.0031,
+    "colors": ["blue", "white", "green"],
+    "phash": "c3d2e1f00f1e2d3c",
+    "metadata": {"shop": "north"},
+    "keys": ["sku-1234"],
+    "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
+}
+
+
+class Image(BaseModel):
+    """One picture. Times are RFC 3339; `width` and `height` are those of the upright picture."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [IMAGE_EXAMPLE]})
+
+    id: str
+    collection: str
+    source: str
+    sources: list[str]
+    format: str
+    width: int
+    height: int
+    bytes: int
+    created_at: str | None
+    taken_at: str | None
+    lat: float | None
+    lon: float | None
+    tags: list[str] = Field(description="up to 5 of the vocabulary, best first")
+    nsfw: float | None = Field(
+        description="how likely explicit, in [0, 1]; as good as the model that says so"
+    )
+    colors: list[str] = Field(
+        description="up to 5 of black, white, gray, red, orange, yellow, green, blue, purple, pink, brown; "
+        "most area first"
+    )
+    phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
+    metadata: dict[str, Any]
+    keys: list[str] = Field(description="the items' keys that point at it")
+    thumbnail_url: str
+
+
+class ImagePage(BaseModel):
+    """Pictures in the order of their ids; `next_cursor` is null on the last page."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"images": [IMAGE_EXAMPLE], "next_cursor": IMAGE_EXAMPLE["id"]}]}
+    )
+
+    images: list[Image]
+    next_cursor: str | None
+
+
+class Embedding(BaseModel):
+    vector: list[float]
+    dimension: int
+    norm: float
+    min: float
+    max: float
+    mean: float

@@ -1,0 +1,120 @@
+"""What the API answers to searches and comparisons."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, WithJsonSchema
+
+MAX_FACET_VALUES = 100
+FACET_BOUND = 10_000
+SEARCH_ANSWER: dict[str, Any] = {
+    "results": [
+        {
+            "id": "9b1c" * 16,
+            "score": 0.2811,
+            "source": "https://example.com/a.jpg",
+            "thumbnail_url": f"/v1/images/{'9b1c' * 16}/thumbnail",
+            "width": 1024,
+            "height": 768,
+            "metadata": {"shop": "north"},
+            "contributions": [
+                {"pointer": "/text", "weight": 1.0, "cosine": 0.3106, "share": 0.3842},
+                {"pointer": "/negative/0/text", "weight": -1.0, "cosine": 0.0833, "share": -0.1031},
+            ],
+            "confidence": 0.9871,
+        }
+    ],
+    "facets": {"shop": [{"value": "north", "count": 61}, {"value": "south", "count": 12}]},
+    "facet_scope": {"pictures": 80, "complete": True, "bound": FACET_BOUND, "cut_off": []},
+    "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
+    "model": "openai/clip-vit-base-patch32",
+}
+
+
+class Contribution(BaseModel):
+    """One term of the query in one result's score: `share = weight * cosine / norm`.
+
+    `norm` is the length of the weighted sum of all terms' unit vectors. The shares of a result sum up to its
+    score, within rounding. Terms of weight 0 are no part of a query and have no share.
+    """
+
+    pointer: str = Field(description="where the request has the term, such as `/negative/0/text`")
+    weight: float = Field(description="negative for what is subtracted")
+    cosine: float = Field(description="cosine similarity of the picture to this term alone, in [-1, 1]")
+    share: float = Field(description="what the term adds to the score, or takes from it")
+
+
+class FacetCount(BaseModel):
+    """A value and the number of pictures that have it."""
+
+    # Any: metadata may hold lone surrogates, which a str of pydantic's may not.
+    value: Annotated[
+        Any, WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean")]})
+    ]
+    count: int
+
+
+class FacetScope(BaseModel):
+    """What the facets were counted over."""
+
+    pictures: int = Field(description="how many")
+    complete: bool = Field(description="whether these are all pictures that match")
+    bound: int = Field(description="the most that are looked at: the nearest")
+    cut_off: list[str] = Field(description=f"facets that have more than {MAX_FACET_VALUES} values")
+
+
+class Hit(BaseModel):
+    """`score` is the cosine similarity to the query, in [-1, 1]."""
+
+    id: str
+    score: float
+    source: str
+    thumbnail_url: str
+    width: int
+    height: int
+    metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
+    tags: list[str] | None = Field(None, description="best first; only where `include` names it")
+    contributions: list[Contribution] | None = Field(None, description="only where `include` names it")
+    confidence: float | None = Field(
+        None,
+        description=(
+            "only where `include` names it: the chance, in [0, 1], that the best of as many pictures as the "
+            "collection has, none of which fits, scores less"
+        ),
+    )
+
+
+class Took(BaseModel):
+    """Milliseconds. `encode` includes getting the query's pictures."""
+
+    encode: float
+    index: float
+    total: float
+
+
+class SearchResult(BaseModel):
+    """`results` best first, ties by id."""
+
+    model_config = {"openapi_extra": {"example": SEARCH_ANSWER}}  # type: ignore[typeddict-unknown-key]
+
+    results: list[Hit]
+    took_ms: Took
+    model: str
+    facets: dict[str, list[FacetCount]] | None = Field(
+        None,
+        description=(
+            f"the {MAX_FACET_VALUES} most frequent values of each name asked for, ties by value; times in "
+            "RFC 3339"
+        ),
+    )
+    facet_scope: FacetScope | None = Field(None, description="only with facets")
+    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+
+
+class SimilarResult(BaseModel):
+    results: list[Hit]
+
+
+class Comparison(BaseModel):
+    """`score` is the cosine similarity, in [-1, 1]."""
+
+    score: float

@@ -1,0 +1,277 @@
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy.cli import CLIENT_MODULES
+from image_search import Client, _core, _job_operations
+from image_search.cli import common
+from tests.unit.client_server import Server, job, problem
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
+    commands = [command for module in CLIENT_MODULES for command in import_module(module).client_commands]
+    group = click.Group(commands={command.name or "": command for command in commands})
+
+    def invoke(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(group, arguments, **options)
+
+    return invoke
+
+
+def test_ingest_without_waiting_says_how_to_watch(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = [
+        (202, job("files", "queued", 1, pending=1)),
+        (202, job("urls", "running")),
+    ]
+    result = run("ingest", str(tmp_path), "http://x/a.jpg", "-m", "shop=north", "-m", "n=3")
+    assert result.exit_code == 0, result.output
+    assert "image-search status files --watch" in result.output
+    assert "image-search status urls --watch" in result.output
+    assert json.loads(server.form()[0]["metadata"]) == {"shop": "north", "n": 3}
+    assert server.lines(1) == [{"url": "http://x/a.jpg", "metadata": {"shop": "north", "n": 3}}]
+
+
+def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = [(202, job("files")), (202, job("urls"))]
+    result = run("ingest", str(tmp_path), "http://x/a.jpg", "--on-near-duplicate", "skip")
+    assert result.exit_code == 0, result.output
+    assert server.form()[0] == {"on_near_duplicate": "skip"}
+    assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
+
+
+def test_ingest_takes_keys_from_the_column_that_is_named(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("url,sku\nhttp://x/1,A1\n", encoding="utf-8")
+    server.routes["POST /v1/jobs"] = (202, job())
+    assert run("ingest", str(tmp_path / "a.csv"), "--key-column", "sku").exit_code == 0
+    assert server.lines() == [{"url": "http://x/1", "key": "A1", "metadata": {}}]
+    result = run("ingest", str(tmp_path / "a.csv"), "--key-column", "article")
+    assert (result.exit_code, len(server.requests)) == (1, 1)
+    assert "has no `article` column" in result.output
+
+
+def test_collections_are_listed_created_and_deleted(run: Callable[..., Result], server: Server) -> None:
+    cats = {"name": "cats", "count": 1234, "model": "m/one", "dimension": 4, "created_at": "2026"}
+    server.routes["GET /v1/collections"] = [{"collections": []}, {"collections": [cats]}]
+    assert run("collections", "list").output == "There are no collections.\n"
+    assert re.search(r"cats +1,234 +m/one", run("collections", "list").output)
+    assert json.loads(run("collections", "list", "--json").output) == {"collections": [cats]}
+    server.routes["POST /v1/collections"] = [
+        (201, cats), problem(409, "collection_exists", "The collection 'cats' exists already."),
+    ]  # fmt: skip
+    assert run("collections", "create", "cats").output == "cats: m/one\n"
+    assert json.loads(server.requests[-1].content) == {"name": "cats"}
+    refused = run("collections", "create", "cats")
+    assert (refused.exit_code, "exists already" in refused.output) == (1, True)
+    server.routes["DELETE /v1/collections/cats"] = (204, None)
+    assert run("collections", "delete", "cats").output == "cats is deleted.\n"
+    assert server.requests[-1].method == "DELETE"
+
+
+def test_ingest_reads_urls_from_standard_input(run: Callable[..., Result], server: Server) -> None:
+    server.routes["POST /v1/jobs"] = (202, job())
+    assert run("ingest", "-", input="http://x/1\nhttp://x/2\n").exit_code == 0
+    assert [item["url"] for item in server.lines()] == ["http://x/1", "http://x/2"]
+
+
+def test_waiting_prints_a_line_each_tenth_where_there_is_no_terminal(
+    run: Callable[..., Result], server: Server
+) -> None:
+    steps = [job(status="running", total=100, pending=100 - i, indexed=i) for i in range(0, 100, 2)]
+    server.routes["POST /v1/jobs"] = (202, steps[0])
+    server.routes["GET /v1/jobs/j1"] = [*steps, job(total=100)]
+    result = run("ingest", "http://x/a", "--wait")
+    assert result.exit_code == 0
+    assert len(re.findall(r"^Job j1: +\d+ % \(", result.output, re.MULTILINE)) == 11
+    assert "12.5/s, 0:00:03 left" in result.output
+
+
+def test_ingest_exits_3_with_a_table_when_some_failed(run: Callable[..., Result], server: Server) -> None:
+    server.routes["POST /v1/jobs"] = (202, job(status="running"))
+    server.routes["GET /v1/jobs/j1"] = job(status="partial", total=40, indexed=10, failed=30)
+    failed = {
+        "index": 7,
+        "source": "http://x/7.jpg",
+        "status": "failed",
+        "code": "http_status",
+        "detail": "404",
+    }
+    server.routes["GET /v1/jobs/j1/items"] = {"items": [failed], "next_cursor": "8"}
+    result = run("ingest", "http://x/a", "--wait")
+    assert result.exit_code == 3
+    assert re.search(r"7 +http://x/7.jpg +http_status +404", result.output)
+    assert "10 more" in result.output
+    assert "image-search retry j1" in result.output
+    assert dict(server.requests[-1].url.params) == {"status": "failed", "limit": "20"}
+
+
+def test_json_output_is_json_alone_on_standard_output(run: Callable[..., Result], server: Server) -> None:
+    server.routes["POST /v1/jobs"] = (202, job(status="running"))
+    server.routes["GET /v1/jobs/j1"] = job()
+    result = run("ingest", "http://x/a", "--wait", "--json")
+    assert json.loads(result.stdout)["jobs"][0]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ingest", "http://x/a"), ("status", "j1"), ("jobs",), ("cancel", "j1"), ("search", "cat")]
+)
+def test_an_error_is_one_line_on_standard_error_and_exit_1(
+    run: Callable[..., Result], server: Server, arguments: tuple[str, ...]
+) -> None:
+    gone = httpx.ConnectError("refused")
+    for route in (
+        "POST /v1/jobs",
+        "GET /v1/jobs",
+        "GET /v1/jobs/j1",
+        "DELETE /v1/jobs/j1",
+        "POST /v1/search",
+    ):
+        server.routes[route] = gone
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert re.fullmatch(r"error: no server answers at .*\n", result.stderr)
+
+
+def test_a_source_that_does_not_exist_is_an_error(run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run("ingest", str(tmp_path / "none.jpg"))
+    assert result.exit_code == 1
+    assert "there is no such file, folder or URL" in result.stderr
+
+
+def test_the_servers_pointers_are_shown(run: Callable[..., Result], server: Server) -> None:
+    faults = [{"pointer": "/1/metadata/id", "message": "id is the name of a built-in field"}]
+    server.routes["POST /v1/jobs"] = problem(
+        422, "invalid_request", "Some lines are malformed.", errors=faults
+    )
+    result = run("ingest", "http://x/a")
+    assert result.exit_code == 1
+    assert "/1/metadata/id: id is the name of a built-in field" in result.stderr
+
+
+def test_the_server_and_key_come_from_the_environment(
+    run: Callable[..., Result], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_URL", "http://elsewhere:1234/")
+    monkeypatch.setenv("IMAGE_SEARCH_API_KEY", "from-env")
+    server.routes["GET /v1/jobs/j1"] = job()
+    assert run("status", "j1").exit_code == 0
+    assert str(server.requests[0].url) == "http://elsewhere:1234/v1/jobs/j1"
+    assert server.requests[0].headers["authorization"] == "Bearer from-env"
+
+
+def test_status_jobs_cancel_and_retry_print_what_the_server_says(
+    run: Callable[..., Result], server: Server
+) -> None:
+    server.routes["GET /v1/jobs/j1"] = job(status="running", pending=1, indexed=1)
+    server.routes["GET /v1/jobs"] = {"jobs": [job()], "next_cursor": None}
+    server.routes["DELETE /v1/jobs/j1"] = job(status="cancelled", indexed=1, cancelled=1)
+    server.routes["POST /v1/jobs/j1/retry"] = (202, job(status="running", pending=1, indexed=1))
+    assert "running, 50% of 2" in run("status", "j1").output
+    assert re.search(r"j1 +ingest +succeeded +images +2 +100%", run("jobs", "--status", "succeeded").output)
+    assert "cancelled. 1 indexed, 1 cancelled" in run("cancel", "j1").output
+    assert "status j1 --watch" in run("retry", "j1").output
+    for arguments in (("status", "j1"), ("cancel", "j1"), ("retry", "j1")):
+        assert json.loads(run(*arguments, "--json").stdout)["job_id"] == "j1"
+    assert json.loads(run("jobs", "--json").stdout)["jobs"][0]["job_id"] == "j1"
+
+
+def found(*ids: str) -> dict[str, Any]:
+    results = [
+        {
+            "id": image_id,
+            "score": 0.31234,
+            "source": "http://x/cat.jpg",
+            "thumbnail_url": f"/v1/images/{image_id}/thumbnail?collection=cats",
+            "width": 640,
+            "height": 480,
+            "metadata": {"shop": "north"},
+        }
+        for image_id in ids
+    ]
+    return {"results": results, "took_ms": {"encode": 1.0, "index": 2.0, "total": 3.0}, "model": "m"}
+
+
+def test_search_builds_the_query_and_prints_a_table(run: Callable[..., Result], server: Server) -> None:
+    image_id = "ab" * 32
+    answer = found(image_id)
+    server.routes["POST /v1/search"] = answer
+    result = run(
+        "search", "a red car", "--not", "dog", "--image", "http://x/q.jpg", "--filter", "shop=north",
+        "--filter", "width>=100", "--filter", "width<500", "--limit", "3", "--collection", "cats",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"0\.3123 +{image_id} +http://x/cat\.jpg", result.output)
+    assert json.loads(server.requests[0].content) == {
+        "text": "a red car",
+        "positive": [{"image_url": "http://x/q.jpg"}],
+        "negative": [{"text": "dog"}],
+        "filters": {"shop": {"eq": "north"}, "width": {"gte": 100, "lt": 500}},
+        "collection": "cats",
+        "limit": 3,
+    }
+    assert json.loads(run("search", "x", "--json").stdout) == answer
+
+
+def test_a_malformed_filter_is_a_usage_error(run: Callable[..., Result]) -> None:
+    result = run("search", "x", "--filter", "nonsense")
+    assert result.exit_code == 2
+    assert "is not NAME=VALUE" in result.stderr
+
+
+def test_pictures_need_a_terminal(run: Callable[..., Result], server: Server) -> None:
+    result = run("search", "x", "--show")
+    assert (result.exit_code, server.requests) == (2, [])
+    assert "--show needs a terminal" in result.stderr
+
+
+def test_what_others_wrote_cannot_command_the_terminal(run: Callable[..., Result], server: Server) -> None:
+    hostile = "\x1b]0;title\x07\x9b2J\rgone"
+    answer = found("ab" * 32)
+    answer["results"][0]["source"] = hostile
+    server.routes["POST /v1/search"] = answer
+    server.routes["GET /v1/jobs/j1"] = problem(404, "job_not_found", hostile)
+    server.routes["GET /v1/jobs/j2"] = job("j2", "failed", 1, failed=1)
+    item = {"index": 0, "source": hostile, "status": "failed", "code": "internal", "detail": hostile}
+    server.routes["GET /v1/jobs/j2/items"] = {"items": [item], "next_cursor": None}
+    for arguments in (("search", "x"), ("status", "j1"), ("status", "j2")):
+        output = run(*arguments).output
+        assert "gone" in output
+        assert not set(output) & set("\x1b\x07\x9b\r")
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.ConnectError("refused"), (401, {}), {"jobs": [], "next_cursor": None}]
+)
+def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answer: Any) -> None:
+    server.routes["GET /v1/jobs"] = answer
+    ctx = click.Context(click.Command("status"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
+        assert common._jobs(ctx, click.Argument(["job_id"]), "") == []
+    assert len(server.requests) == 1

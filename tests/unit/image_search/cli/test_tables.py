@@ -1,0 +1,171 @@
+"""What people see: the tables of the commands, at a fixed width."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from api.http import auth
+from deploy.cli import main
+from image_search import Client
+from image_search.cli import common
+from tests.unit.client_server import Server, job
+
+WIDTH = 100
+ID = "9b1c" * 16
+OTHER_ID = "0f3a" * 16
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command's output, without the blanks that fill its lines."""
+    monkeypatch.setattr(common, "WIDE", WIDTH)
+    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
+
+    def invoke(*arguments: str) -> str:
+        result = CliRunner().invoke(main, arguments)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return "\n".join(line.rstrip() for line in result.output.splitlines()).strip()
+
+    return invoke
+
+
+def table(text: str) -> str:
+    return dedent(text).strip()
+
+
+def test_jobs(run: Run, server: Server) -> None:
+    jobs = [
+        job("4f0c2b7d9e81a6c35b0f1d24", "running", 12_345, pending=2345, indexed=10_000),
+        job("77aa2b7d9e81a6c35b0f1d25", "partial", 10, indexed=8, failed=2),
+    ]
+    server.routes["GET /v1/jobs"] = [{"jobs": jobs, "next_cursor": None}, {"jobs": [], "next_cursor": None}]
+    assert run("jobs") == table(
+        """
+        job                       kind    status   collection   total  done  failed  created (UTC)
+        4f0c2b7d9e81a6c35b0f1d24  ingest  running  images      12,345   81%       0  2026-01-01 00:00
+        77aa2b7d9e81a6c35b0f1d25  ingest  partial  images          10  100%       2  2026-01-01 00:00
+        """
+    )
+    assert run("jobs") == "There are no jobs."
+
+
+def test_a_job_with_failures(run: Run, server: Server) -> None:
+    failed = {"source": "https://example.com/" + "long-" * 12 + "name.jpg", "status": "failed"}
+    server.routes["GET /v1/jobs/j1"] = job("j1", "partial", 40, indexed=10, duplicate=5, failed=25)
+    server.routes["GET /v1/jobs/j1/items"] = {
+        "items": [
+            {**failed, "index": 7, "code": "http_status", "detail": "404 Not Found"},
+            {
+                **failed,
+                "index": 1234,
+                "code": "too_many_pixels",
+                "detail": "It has 90,000,000 pixels.",
+            },
+        ],
+        "next_cursor": "8",
+    }
+    assert run("status", "j1") == table(
+        """
+        Job j1: partial, 100% of 40. 10 indexed, 5 duplicate, 25 failed
+        item  source                                              code             why
+           7  https://example.com/long-long-long-long-long-long-  http_status      404 Not Found
+              long-long-long-long-long-long-name.jpg
+        1234  https://example.com/long-long-long-long-long-long-  too_many_pixels  It has 90,000,000 pixels.
+              long-long-long-long-long-long-name.jpg
+        5 more: GET /v1/jobs/j1/items?status=failed
+        Try them again: image-search retry j1
+        """
+    )
+
+
+def test_search_results(run: Run, server: Server) -> None:
+    hit = {"width": 640, "height": 480, "thumbnail_url": "/x"}
+    server.routes["POST /v1/search"] = {
+        "results": [
+            {**hit, "id": ID, "score": 0.31234, "source": "https://example.com/a.jpg", "metadata": {}},
+            {**hit, "id": OTHER_ID, "score": -0.02, "source": "trip/[b] \x1b[31mé.jpg", "metadata": {"n": 1}},
+        ],
+        "took_ms": {"encode": 1.0, "index": 2.0, "total": 3.0},
+        "model": "m",
+        "warnings": ["/text: the end was left out"],
+    }  # fmt: skip
+    assert run("search", "a red car") == table(
+        """
+        Note: /text: the end was left out
+        #    score  picture
+        1   0.3123  https://example.com/a.jpg
+                    9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
+        2  -0.0200  trip/[b] \\x1b[31mé.jpg
+                    0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        """
+    )
+
+
+def test_near_duplicates(run: Run, server: Server) -> None:
+    one = {
+        "distance": 0, "thumbnail_url": "/x", "width": 3024, "height": 4032,
+        "created_at": "2026-11-24T13:20:53.120Z",
+    }  # fmt: skip
+    group = [
+        {**one, "id": ID, "score": 1.0, "source": "a.jpg", "bytes": 2_481_193},
+        {**one, "id": OTHER_ID, "score": 0.9893, "source": "b.jpg", "bytes": 143_021},
+    ]
+    server.routes["GET /v1/duplicates"] = {
+        "groups": [{"keeper": ID, "count": 2, "images": group}],
+        "total": 3, "compared": 1000, "not_compared": 4, "next_cursor": None,
+    }  # fmt: skip
+    assert run("duplicates") == table(
+        """
+        group             size      bytes   score  picture
+            1  keep  3024x4032  2,481,193  1.0000  a.jpg
+                                                   9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9
+                                                   b1c9b1c
+            1        3024x4032    143,021  0.9893  b.jpg
+                                                   0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0
+                                                   f3a0f3a
+        2 more groups: --limit
+        4 pictures have no perceptual hash and were not compared.
+        """
+    )
+
+
+def test_collections(run: Run, server: Server) -> None:
+    one = {"dimension": 512, "created_at": "2026-11-24T13:20:53.120Z"}
+    server.routes["GET /v1/collections"] = {
+        "collections": [
+            {**one, "name": "images", "count": 1_234_567, "model": "openai/clip-vit-base-patch32"},
+            {**one, "name": "cats", "count": 0, "model": "starter"},
+        ]
+    }
+    assert run("collections", "list") == table(
+        """
+        name     pictures  model                         created (UTC)
+        images  1,234,567  openai/clip-vit-base-patch32  2026-11-24 13:20
+        cats            0  starter                       2026-11-24 13:20
+        """
+    )
+
+
+def test_keys(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = ("--data-dir", str(tmp_path))
+    assert run("keys", "list", *place) == "There are no keys."
+    monkeypatch.setattr(auth.time, "time", lambda: 0.0)
+    run("keys", "create", "--name", "shop [a]", "--scope", "search,ingest", *place)
+    assert re.sub(r"[0-9a-f]{12}", "0" * 12, run("keys", "list", *place)) == table(
+        """
+        id            scopes         name      created (UTC)
+        000000000000  ingest,search  shop [a]  1970-01-01 00:00
+        """
+    )

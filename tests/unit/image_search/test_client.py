@@ -1,0 +1,437 @@
+"""The clients against a server of canned answers: what is sent, what is repeated, how answers are read."""
+
+import asyncio
+import inspect
+import json
+import pydoc
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import httpx
+import pytest
+
+from image_search import (
+    ApiError,
+    AsyncClient,
+    AsyncJobHandle,
+    Client,
+    Image,
+    Job,
+    JobHandle,
+    SearchResult,
+    _bodies,
+    _core,
+    _job_operations,
+)
+from shared.models import ItemState
+from tests.unit.client_server import Server, job, keys, problem
+from tests.unit.fakes import make_api
+
+AWAY = problem(503, "ledger_unavailable", "away")
+ITEM = {"index": 0, "source": "http://x/a", "status": "failed", "code": "timeout", "detail": "slow"}
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
+    with Client("http://server", "secret", transport=httpx.MockTransport(server)) as client:
+        yield client
+
+
+def awaited(server: Server, use: Callable[[AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
+    async def run() -> Any:
+        async with AsyncClient("http://server", transport=httpx.MockTransport(server)) as client:
+            return await use(client)
+
+    return asyncio.run(run())
+
+
+# What is sent
+
+
+def test_urls_are_streamed_as_lines_with_the_key(server: Server, client: Client) -> None:
+    server.routes["POST /v1/jobs"] = (202, job(total=3))
+    urls: list[Any] = ["http://x/a", {"url": "http://x/b", "metadata": {"n": 1}}, "http://x/c"]
+    made = client.ingest_urls(iter(urls), collection="cats", idempotency_key="k1", on_near_duplicate="skip")
+    assert made.job_id == "j1"
+    assert made.total == 3
+    request = server.requests[0]
+    assert request.headers["authorization"] == "Bearer secret"
+    assert request.headers["content-type"] == "application/x-ndjson"
+    assert request.headers["idempotency-key"] == "k1"
+    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip"}
+    assert server.lines() == [{"url": "http://x/a"}, urls[1], {"url": "http://x/c"}]
+
+
+def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trip"
+    folder.mkdir()
+    data = bytes(range(256)) * 1000
+    (folder / 'a "é".jpg').write_bytes(data)
+    (folder / "b.jpg").write_bytes(b"")
+    server.routes["POST /v1/jobs"] = (202, job())
+    made = client.ingest(folder, collection="cats", metadata={"shop": "north"}, on_near_duplicate="skip")
+    assert made.id == "j1"
+    fields, sent = server.form()
+    assert fields == {"collection": "cats", "metadata": '{"shop": "north"}', "on_near_duplicate": "skip"}
+    assert [content for _, content in sent] == [data, b""]
+    assert sent[0][0].startswith("trip/a ")
+
+
+def test_many_files_become_several_jobs_and_an_archive_goes_alone(
+    server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bodies, "BATCH_FILES", 2)
+    monkeypatch.setattr(_bodies, "BATCH_BYTES", 10)
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.zip", "e.jpg", "big.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x" * (9 if name == "big.jpg" else 2))
+    server.routes["POST /v1/jobs"] = [(202, job(f"j{i}")) for i in range(5)]
+    told: list[str] = []
+    made = client.ingest(
+        [tmp_path / name for name in names],
+        idempotency_key="k",
+        on_job=lambda one: told.append(one.job_id),
+    )
+    assert list(made.ids) == told == ["j0", "j1", "j2", "j3", "j4"]
+    assert made.id == "j0"
+    batches = [[name for name, _ in server.form(i)[1]] for i in range(5)]
+    assert batches == [["a.jpg", "b.jpg"], ["c.jpg"], ["d.zip"], ["e.jpg"], ["big.jpg"]]
+    assert keys(server) == ["k", "k-1", "k-2", "k-3", "k-4"]
+
+
+def test_a_table_is_checked_before_anything_is_sent_and_its_rows_get_the_metadata(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("url,sku,price\nhttp://x/1,A,2\n", encoding="utf-8")
+    server.routes["POST /v1/jobs"] = (202, job())
+    client.ingest(str(table), key_column="sku", metadata={"shop": "north"})
+    assert server.lines() == [{"url": "http://x/1", "key": "A", "metadata": {"shop": "north", "price": 2}}]
+    with pytest.raises(Exception, match="has no `article` column"):
+        client.ingest(table, key_column="article")
+    assert len(server.requests) == 1
+
+
+def test_items_as_they_come_get_the_metadata_under_their_own(server: Server, client: Client) -> None:
+    server.routes["POST /v1/jobs"] = (202, job())
+    client.ingest(
+        iter(["http://x/1", {"url": "http://x/2", "metadata": {"shop": "south"}}]), metadata={"shop": "north"}
+    )
+    assert [line["metadata"] for line in server.lines()] == [{"shop": "north"}, {"shop": "south"}]
+
+
+def test_an_asynchronous_source_is_streamed_by_the_async_client_only(server: Server, client: Client) -> None:
+    server.routes["POST /v1/jobs"] = (202, job())
+
+    async def items() -> AsyncIterator[str]:
+        for number in range(600):
+            await asyncio.sleep(0)
+            yield f"http://x/{number}"
+
+    made = awaited(server, lambda one: one.ingest(items()))
+    assert isinstance(made, AsyncJobHandle)
+    assert [line["url"] for line in server.lines()] == [f"http://x/{number}" for number in range(600)]
+    with pytest.raises(TypeError, match="for AsyncClient"):
+        client.ingest(items())
+
+
+def test_a_search_sends_files_bytes_urls_and_ids_each_as_what_it_is(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"JPEG")
+    server.routes["POST /v1/search"] = {
+        "results": [], "took_ms": {"encode": 1, "index": 1, "total": 2}, "model": "m",
+    }  # fmt: skip
+    stored = "ab" * 32
+    answer = client.search(
+        "a red car",
+        images=["http://x/q.jpg", stored, tmp_path / "cat.jpg", b"PNG"],
+        positive=[{"text": "shiny", "weight": 0.5}],
+        negative=["toy"],
+        filters={"shop": "north"},
+        limit=3,
+        min_score=0.0,
+        include=[],
+    )
+    assert answer.results == []
+    form = server.requests[0].content
+    query = {
+        "text": "a red car",
+        "positive": [{"image_url": "http://x/q.jpg"}, {"image_id": stored}, {"text": "shiny", "weight": 0.5}],
+        "negative": [{"text": "toy"}],
+        "filters": {"shop": "north"},
+        "limit": 3,
+        "min_score": 0.0,
+        "include": [],
+    }
+    assert json.dumps(query).encode() in form
+    assert b'name="image"; filename="cat.jpg"' in form
+    assert b"JPEG" in form
+    assert b"PNG" in form
+    client.search(images=[stored])
+    assert json.loads(server.requests[1].content) == {"positive": [{"image_id": stored}], "limit": 20}
+
+
+def test_an_id_cannot_change_the_path(server: Server, client: Client) -> None:
+    gone = problem(404, "not_found", "none")
+    for raw, ask in {
+        b"/v1/jobs/..%2Fkeys": lambda: client.job("../keys"),
+        b"/v1/images/..%2F..%2Fkeys": lambda: client.image("../../keys"),
+        b"/v1/collections/a%2Fb": lambda: client.collection("a/b"),
+    }.items():
+        server.routes["GET " + raw.decode().replace("%2F", "/")] = gone
+        with pytest.raises(ApiError):
+            ask()
+        assert server.requests[-1].url.raw_path == raw
+
+
+def test_readiness_tells_what_is_missing(server: Server, client: Client) -> None:
+    well, down = {"ok": True, "detail": None}, {"ok": False, "detail": "refused"}
+    body = {"ready": False, "redis": down, "chroma": well, "blobs": well, "model": well, "workers": {}}
+    server.routes["GET /readyz"] = problem(503, "not_ready", "no", **body)
+    found = client.ready(ingest=True)
+    assert (found.ready, found.redis.detail) == (False, "refused")
+    assert dict(server.requests[0].url.params) == {"for": "ingest"}
+    assert len(server.requests) == 1
+    server.routes["GET /readyz"] = (503, "a proxy's words")
+    with pytest.raises(ApiError, match="503 Service Unavailable"):
+        client.ready()
+
+
+# Errors
+
+
+def test_a_refusal_carries_what_the_server_said(server: Server, client: Client) -> None:
+    faults = [{"pointer": "/1/url", "message": "required"}]
+    server.routes["POST /v1/jobs"] = problem(422, "invalid_request", "Some lines are bad.", errors=faults)
+    with pytest.raises(ApiError) as raised:
+        client.ingest_urls(["x"])
+    error = raised.value
+    assert (error.http_status, error.code, error.detail) == (422, "invalid_request", "Some lines are bad.")
+    assert error.errors == faults
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_no_problem_is_still_one_sentence(server: Server, client: Client) -> None:
+    server.routes["GET /v1/jobs/j1"] = (502, ["a proxy's words"])
+    with pytest.raises(ApiError, match="answers 502 Bad Gateway with application/json, as a proxy"):
+        client.job("j1")
+
+
+def test_an_answer_of_another_shape_is_an_error_of_ours(server: Server, client: Client) -> None:
+    server.routes["GET /v1/jobs/j1"] = {"job_id": "j1"}
+    with pytest.raises(ApiError, match=r"answers /v1/jobs/j1 .* does not understand") as raised:
+        client.job("j1")
+    assert raised.value.code == "unexpected_answer"
+
+
+def test_a_server_that_is_not_there_is_named_with_a_hint() -> None:
+    with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(ApiError) as raised:
+        client.job("j1")
+    assert raised.value.detail.startswith("no server answers at http://127.0.0.1:9")
+    assert "IMAGE_SEARCH_URL" in raised.value.detail
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_an_address_without_a_scheme_is_one_sentence(kind: type[Client | AsyncClient]) -> None:
+    async def ask() -> None:
+        answer = kind("not an address", retries=0).job("j1")
+        if inspect.isawaitable(answer):
+            await answer
+
+    with pytest.raises(ApiError):
+        asyncio.run(ask())
+
+
+# Jobs
+
+
+def test_waiting_outlives_a_server_that_is_away_for_a_while(server: Server, client: Client) -> None:
+    running = job(status="running", pending=1, indexed=1)
+    away = [httpx.ConnectError("refused")] * 10
+    server.routes["GET /v1/jobs/j1"] = [running, *away, AWAY, job()]
+    seen: list[float] = []
+    done = client.wait("j1", lambda status: seen.append(status.progress))
+    assert done.status == "succeeded"
+    assert seen == [0.5, 1.0]
+
+
+def test_waiting_for_an_unknown_job_fails_at_once(server: Server, client: Client) -> None:
+    server.routes["GET /v1/jobs/j1"] = problem(404, "job_not_found", "There is no job 'j1'.")
+    with pytest.raises(ApiError, match="There is no job"):
+        client.wait("j1")
+    assert len(server.requests) == 1
+
+
+def test_waiting_ends_when_its_time_is_up(server: Server, client: Client) -> None:
+    server.routes["GET /v1/jobs/j1"] = job(status="running", pending=2)
+    with pytest.raises(ApiError, match="job j1 goes on") as raised:
+        client.wait("j1", timeout=0.0)
+    assert raised.value.code == "timeout"
+
+
+def test_waiting_can_show_its_progress(
+    server: Server, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.routes["GET /v1/jobs/j1"] = [job(status="running", pending=1, indexed=1), job()]
+    client.wait("j1", progress=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "Job j1:  50 % (1 of 2) 12.5/s, 0:00:03 left",
+        "Job j1: 100 % (2 of 2) 12.5/s",
+    ]
+
+
+def two_jobs(server: Server) -> None:
+    server.routes["GET /v1/jobs/a"] = job("a", total=3)
+    server.routes["GET /v1/jobs/b"] = [
+        job("b", "running", pending=1, failed=1), job("b", "partial", indexed=1, failed=1),
+    ]  # fmt: skip
+    server.routes["GET /v1/jobs/b/items"] = [
+        {"items": [ITEM], "next_cursor": "1"}, {"items": [{**ITEM, "index": 1}], "next_cursor": None},
+    ]  # fmt: skip
+    server.routes["GET /v1/jobs/a/items"] = {"items": [], "next_cursor": None}
+    server.routes["POST /v1/jobs/b/retry"] = (202, job("b", "running", pending=1, indexed=1))
+    server.routes["DELETE /v1/jobs/a"] = job("a", "cancelled", cancelled=2)
+    server.routes["DELETE /v1/jobs/b"] = job("b", "cancelled", cancelled=2)
+
+
+def test_a_handle_of_several_jobs_adds_them_up(server: Server, client: Client) -> None:
+    two_jobs(server)
+    handle = JobHandle(client, ["a", "b"])
+    now = handle.status()
+    assert (now.job_id, now.status, now.total, now.progress) == ("a, b", "running", 5, 0.8)
+    assert now.rate_per_s == 25.0
+    done = handle.wait()
+    assert (done.status, done.total, done.counts[ItemState.FAILED]) == ("partial", 5, 1)
+    assert [item.index for item in handle.items(ItemState.FAILED)] == [0, 1]
+    assert handle.retry().status == "running"  # only the job that has failed items
+    assert handle.cancel().counts[ItemState.CANCELLED] == 4
+
+
+def test_an_asynchronous_handle_does_the_same(server: Server) -> None:
+    two_jobs(server)
+
+    async def use(client: AsyncClient) -> list[Any]:
+        handle = AsyncJobHandle(client, ["a", "b"])
+        done = await handle.wait()
+        items = [item.index async for item in handle.items(ItemState.FAILED)]
+        return [done.status, items, (await handle.retry()).status, (await handle.cancel()).total]
+
+    assert awaited(server, use) == ["partial", [0, 1], "running", 4]
+
+
+# Both clients
+
+
+def test_the_async_client_repeats_and_raises_like_the_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
+    server.routes["GET /v1/jobs/j1"] = [AWAY, httpx.ConnectError("refused"), job()]
+    assert awaited(server, lambda client: client.job("j1")).job_id == "j1"
+    server.routes["GET /v1/jobs/j2"] = problem(404, "job_not_found", "There is no job 'j2'.")
+    with pytest.raises(ApiError, match="There is no job"):
+        awaited(server, lambda client: client.job("j2"))
+    server.routes["POST /v1/jobs"] = [AWAY, (202, job())]
+    urls = [f"http://x/{number:040}" for number in range(5000)]
+    awaited(server, lambda client: client.ingest(iter(urls)))
+    assert [line["url"] for line in server.lines(-1)] == urls
+
+
+def test_a_download_appears_when_it_is_whole(server: Server, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    server.routes["GET /v1/jobs/j1/export"] = {"file": 1}
+    client.download_export("j1", path)
+    assert json.loads(path.read_text()) == {"file": 1}
+    path.unlink()
+    awaited(server, lambda one: one.download_export("j1", path))
+    assert json.loads(path.read_text()) == {"file": 1}
+    server.routes["GET /v1/jobs/j2/export"] = problem(409, "job_running", "It is running.")
+    with pytest.raises(ApiError, match="It is running"):
+        client.download_export("j2", tmp_path / "none.parquet")
+    assert [one.name for one in tmp_path.iterdir()] == ["all.parquet"]
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("sync", "other"), [(Client, AsyncClient), (JobHandle, AsyncJobHandle)])
+def test_both_have_the_same_methods_with_the_same_parameters(sync: type, other: type) -> None:
+    assert list(public(sync)) == list(public(other))
+    for name, member in public(sync).items():
+        twin = public(other)[name]
+        assert isinstance(member, property) == isinstance(twin, property)
+        if not isinstance(member, property):
+            ours, theirs = inspect.signature(member), inspect.signature(twin)
+            assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+            assert inspect.getdoc(member) == inspect.getdoc(twin), name
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient, JobHandle, AsyncJobHandle])
+def test_help_says_what_each_method_does_and_returns(kind: type) -> None:
+    for name, member in public(kind).items():
+        assert inspect.getdoc(member), name
+    shown = pydoc.plain(pydoc.render_doc(kind))
+    assert not re.search(r"Flow|Generator|Coroutine|JobOperations\.|<function|-> '", shown)
+    assert ("-> SearchResult" in shown) == (kind in (Client, AsyncClient))
+
+
+def test_the_result_of_a_method_can_be_asked_for_by_tools() -> None:
+    assert get_type_hints(Client.search)["return"] is get_type_hints(AsyncClient.search)["return"]
+    assert get_type_hints(Client.search)["return"] is SearchResult
+    assert get_type_hints(Client.job)["return"] is Job
+    assert get_type_hints(Client.image)["return"] is Image
+    assert inspect.iscoroutinefunction(AsyncClient.search) and not inspect.iscoroutinefunction(Client.search)
+
+
+# The client searches by POST and polls; the other two are for machines that watch.
+NOT_CALLED = {
+    ("get", "/v1/search"), ("get", "/v1/jobs/{job_id}/events"), ("get", "/healthz"), ("get", "/metrics"),
+}  # fmt: skip
+ARGUMENTS: dict[str, Any] = {
+    "a": "x", "b": "y", "collection": "c", "image_id": "ab" * 32, "items": ["http://x"], "job_id": "j1",
+    "job_ids": ["j1"], "key": "k", "metadata": {}, "model": "m", "name": "c", "path": Path(__file__),
+    "source": ["http://x"], "text": "x",
+}  # fmt: skip
+
+
+def test_every_route_is_called_by_some_method(tmp_path: Path) -> None:
+    called: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        request.read()
+        called.append(f"{request.method} {request.url.path}")
+        return httpx.Response(404)
+
+    with Client("http://server", transport=httpx.MockTransport(refuse)) as client:
+        for name in public(Client).keys() - {"close", "iter_items", "iter_images"}:
+            method = getattr(client, name)
+            needed = [
+                parameter.name
+                for parameter in inspect.signature(method).parameters.values()
+                if parameter.default is parameter.empty
+            ]
+            with pytest.raises(ApiError):
+                method(**{one: ARGUMENTS[one] for one in needed})
+    paths = make_api(tmp_path).http.get("/openapi.json").json["paths"]
+    routes = {(method, path) for path, methods in paths.items() for method in methods}
+    missing = {
+        (method, path)
+        for method, path in routes
+        if not any(
+            re.fullmatch(f"{method.upper()} " + re.sub(r"{\w+}", "[^/]+", path), one) for one in called
+        )
+    }
+    assert missing == NOT_CALLED
