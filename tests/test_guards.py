@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -389,6 +390,21 @@ def test_compose_publishes_the_api_only() -> None:
     for name in ("redis", "chroma"):
         assert services[name]["networks"] == ["private"]
     assert _compose()["networks"]["private"]["internal"] is True
+
+
+def test_the_image_is_made_of_every_package_and_what_its_metadata_names() -> None:
+    """What .dockerignore does not let through is missing in the image without a word."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {
+        name.removesuffix("*") for name in metadata["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
+    files = {"pyproject.toml", metadata["project"]["readme"], *metadata["project"]["license-files"]}
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == packages | files
+    recipe = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
+    (copied,) = re.findall(r"^COPY (pyproject.*) \./$", recipe, re.M)
+    (made,) = re.findall(r"^RUN mkdir ([\w ]+)", recipe, re.M)
+    assert (set(copied.split()), set(made.split())) == (files, packages)
 
 
 def test_compose_s_redis_writes_each_change_to_disk() -> None:
