@@ -1,7 +1,7 @@
-"""Changing pictures and keys: what some changes touch is loaded, changed here, and written back.
+"""A write batch: the images and keys that some changes touch are loaded, changed here, and written back.
 
-Only the holder of the index writer's lease may do so. A crash in the middle of `save` leaves what the same
-changes, made once more, complete: keys are written first and name every picture that may still claim them.
+Only the holder of the index writer's lease may do so. After a crash in the middle of `save` the same changes,
+made once more, complete it: keys are written first and name every image that may still claim them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,11 +35,11 @@ log = structlog.get_logger(__name__)
 
 
 class WriteBatch:
-    """Some pictures and keys of a collection.
+    """Some images and keys of a collection, to be changed and saved together.
 
-    What is to be added must be among `ids` and its key among `keys`. `removals`: versions at which pictures
-    were removed; what is older is not added. Changes may come in any order, and twice; but those of metadata
-    last as long as the picture.
+    An image to be added must be among `ids` and its key among `keys`. `removals` are the versions at which
+    images were removed; older additions are skipped. Changes may come in any order, and twice; but those of
+    metadata are lost with the image.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WriteBatch:
 
     @property
     def pictures(self) -> Mapping[str, StoredImage]:
-        """By id: those that were loaded and are left, and those that were added."""
+        """Return, by id, the images that were loaded and are left, and those that were added."""
         return self._pictures
 
     @property
@@ -86,11 +86,11 @@ class WriteBatch:
         return self._removals.get(image_id, 0) > version
 
     def add(self, image: Image, owner: str, version: int, vector: Vector) -> Outcome:
-        """One item's picture, under its keys.
+        """Add one item's image, under its keys, and return the item's outcome.
 
-        The first item to bring a picture owns it, and is `indexed` however often it is delivered; every
-        other item is a `duplicate` that adds its source, key and metadata. What is older than what its key
-        points at, or than a removal, changes nothing; nor does what would make too much of the picture.
+        The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
+        item is a `duplicate` that adds its source, key and metadata. What is older than what its key points
+        at, or than a removal, changes nothing; nor does what would make too much of the image.
         """
         before = self._pictures.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
@@ -120,14 +120,17 @@ class WriteBatch:
             self._vectors[image.id] = vector
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
-        """Merge `metadata`, where None takes a name away; return the picture's. KeyError without it."""
+        """Merge `metadata`, where None takes a name away; return the image's.
+
+        KeyError for an absent image.
+        """
         before = self._pictures[image_id]
         change = Contribution(version, metadata=dict(metadata))
         self._put(before.image, before.owner, before.contributions, change)
         return self._pictures[image_id].image.metadata
 
     def remove(self, image_id: str, version: int) -> bool:
-        """Take away what was said of a picture until then; whether it is there."""
+        """Take away what was said of an image up to `version`; return whether it was there."""
         before = self._pictures.get(image_id)
         if before is None:
             return False
@@ -143,16 +146,16 @@ class WriteBatch:
         return True
 
     def remove_key(self, key: str, version: int) -> bool:
-        """Take away what the key said of any picture until then; whether there was something."""
+        """Take away what the key said of any image up to `version`; return whether there was something."""
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
 
     def apply(self, record: JsonObject) -> None:
-        """Make a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+        """Apply a record of the vector log, loading what it touches; such a batch must not be saved.
 
-        Records go in the order of their segments' names, which is that of their versions but for items of
-        one job, whose order does not matter. Raises ValueError for an `op` that is not known.
+        Records go in the order of their segments' names, which is that of their versions but for items of one
+        job, whose order does not matter. Raises ValueError for an `op` that is not known.
         """
         version: int = record["version"]
         match record["op"]:
@@ -176,7 +179,7 @@ class WriteBatch:
     def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
         """Write what has changed, calling `check`, which may raise, before each write.
 
-        Returns what Chroma refused, id -> why, and the ids of the pictures that are gone.
+        Returns what Chroma refused, id -> why, and the ids of the images that are gone.
         """
         keys = [one for key, one in self._keys.items() if self._loaded_keys.get(key, KeyRecord(key)) != one]
         if keys:
@@ -215,7 +218,7 @@ class WriteBatch:
         pictures: Sequence[StoredImage],
         check: Callable[[], None],
     ) -> dict[str, str]:
-        """Write `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
+        """Write `pictures`; find those that Chroma refuses by halving. Return id -> why.
 
         What looks like a refusal is an outage when another record of that size cannot be written either.
         """
@@ -242,7 +245,7 @@ class WriteBatch:
         return {picture.image.id: "The index refused this picture's record; the worker's log says why."}
 
     def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:
-        """Whether it lost a key to a picture that could not be written: then it stays as it was."""
+        """Return whether an image lost a key to one that could not be written, and so stays as it was."""
         return bool(self._lost_to.get(image_id, set()) & refused.keys())
 
     def _raise_floor(self, key: str, version: int) -> None:
@@ -250,7 +253,7 @@ class WriteBatch:
         self._keys[key] = replace(record, floor=max(record.floor, version))
 
     def _point(self, key: str, image_id: str, version: int) -> bool:
-        """Let the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
+        """Point the key at an image; return False if it has pointed elsewhere, or was deleted, since."""
         record = self._keys[key]
         if version <= record.floor:
             return False
@@ -277,7 +280,7 @@ class WriteBatch:
         return picture.key_versions(key) if picture else []
 
     def _prune(self, image_id: str, key: str) -> bool:
-        """Take away what is at or under the key's floor; whether there was something."""
+        """Take away what is at or under the key's floor; return whether there was something."""
         picture, floor = self._pictures.get(image_id), self._keys[key].floor
         if picture is None:
             return False
@@ -297,7 +300,7 @@ class WriteBatch:
 
 
 def _with(before: StoredImage | None, image: Image, owner: str, items: Iterable[Contribution]) -> StoredImage:
-    """The picture, new or as it was `before`, with what these items say of it."""
+    """Return the image, new or as it was `before`, with what these items say of it."""
     made_of = before.contributions if before else ()
     whole = with_contributions(made_of, items)
     result = assembled(before.image if before else image, whole)

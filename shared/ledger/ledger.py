@@ -181,7 +181,7 @@ class Ledger:
     def list_jobs(
         self, status: JobStatus | None, cursor: str | None, limit: int
     ) -> tuple[list[Job], str | None]:
-        """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and the next one."""
+        """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and a cursor."""
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
         while True:

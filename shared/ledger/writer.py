@@ -32,7 +32,7 @@ class WriterLedger:
         return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def want(self, token: str) -> None:
-        """Ask the lease's holder to yield it, and others to leave it to `token`, for WRITER_WANTED_SECONDS."""
+        """Ask the lease's holder to yield it to `token`, and others to wait, for WRITER_WANTED_SECONDS."""
         self._redis.run("want_writer", token, int(WRITER_WANTED_SECONDS * 1000))
 
     def is_held(self) -> bool:

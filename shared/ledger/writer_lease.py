@@ -14,7 +14,7 @@ POLL_SECONDS = 0.05
 
 
 class WriterLease:
-    """This process's claim to the lease, under a token of its own."""
+    """One process's claim to the lease, under a token of its own."""
 
     def __init__(self, ledger: WriterLedger) -> None:
         self._ledger = ledger
