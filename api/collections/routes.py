@@ -17,7 +17,7 @@ blueprint = APIBlueprint(
 @blueprint.get("/v1/collections", summary="List collections", responses={200: CollectionsOut})
 @requires("search")
 def list_collections() -> Response:
-    """Every collection with its number of pictures and its model, by name."""
+    """Return every collection with its number of pictures and its model, by name."""
     found = [CollectionOut.of(info) for info in services().index.collections()]
     return jsonify(CollectionsOut(collections=found).model_dump())
 
@@ -38,7 +38,7 @@ def create_collection(body: CollectionIn) -> Response:
 @blueprint.get("/v1/collections/<name>", summary="A collection", responses={200: CollectionOut})
 @requires("search")
 def get_collection(path: CollectionPath) -> Response:
-    """One collection."""
+    """Return one collection."""
     return jsonify(CollectionOut.of(services().index.collection(path.name).info).model_dump())
 
 

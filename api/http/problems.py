@@ -41,7 +41,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem document; `members` are extensions such as `errors`."""
+    """Make a problem document; `members` are extensions such as `errors`."""
     document = {
         "type": f"/docs/errors#{code}",
         "title": title,
@@ -55,7 +55,7 @@ def problem(
 
 
 def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
-    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
+    """Return the first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
     return [
         {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
         for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
@@ -63,7 +63,7 @@ def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
 
 
 def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
-    """A pydantic error as ours; its pointers start with `prefix`."""
+    """Turn a pydantic error into ours; its pointers start with `prefix`."""
     errors = field_errors(error, *prefix)
     first = errors[0]
     detail = f"{first['pointer'] or 'The request'}: {first['message']}"
@@ -78,7 +78,7 @@ def refuse(detail: str, faults: Iterable[FieldError]) -> None:
 
 
 def parse(model: type[Model], document: object) -> Model:
-    """Raise InvalidRequest with pointers into `document`."""
+    """Parse a document into a model. Raises InvalidRequest with pointers into `document`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -112,7 +112,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class Request(FlaskRequest):
-    """A request whose JSON is refused in a sentence when unreadable."""
+    """A request whose JSON, where it cannot be read, is refused in a sentence."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         if not self.is_json:
@@ -127,7 +127,7 @@ class Request(FlaskRequest):
 
 
 class JSONProvider(DefaultJSONProvider):
-    """UTF-8 and the fields in the order that the documentation has them."""
+    """JSON in UTF-8, with fields in the order of the documentation."""
 
     sort_keys = False
     ensure_ascii = False
@@ -139,7 +139,7 @@ class JSONProvider(DefaultJSONProvider):
 
 
 def install(app: Flask) -> None:
-    """Request ids, the limits of bodies, and every error as a problem."""
+    """Install request ids, the limits of bodies, and every error as a problem."""
     app.request_class = Request
     app.json = JSONProvider(app)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=MAX_FORM_PARTS)
@@ -151,7 +151,7 @@ def install(app: Flask) -> None:
 
 
 def refuse_invalid(error: ValidationError) -> NoReturn:
-    """flask-openapi3's callback for a failed validation of parameters or body."""
+    """Raise InvalidRequest: flask-openapi3's callback for a failed validation of parameters or body."""
     raise invalid_request(error) from None
 
 
@@ -168,7 +168,7 @@ def _name_request(response: Response) -> Response:
 
 
 def answer(error: ImageSearchError) -> Response:
-    """The problem document of an error of ours."""
+    """Return the problem document of an error of ours."""
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(error)
     headers = {}

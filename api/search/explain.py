@@ -26,7 +26,7 @@ blueprint = APIBlueprint("explain", __name__, abp_tags=[Tag(name="search", descr
 @blueprint.get("/v1/explain", summary="Where in a picture a text matches", responses={200: _PNG})
 @requires("search")
 def explain(query: ExplainQuery) -> Response:
-    """A heat map over the picture: light where it answers to the text most, dark where least.
+    """Draw a heat map over the picture: light where it answers to the text most, dark where least.
 
     Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
     from CLIP, ECCV 2022) in windows that slide over the whole picture. The colours run from the least to the

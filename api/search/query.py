@@ -1,8 +1,8 @@
-"""What a search asks for, as one vector.
+"""A search's query: its terms as one vector.
 
 With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
-negatives)`. `text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone
-are a query, too: the least alike come first. So a picture's score is the weighted sum of its cosines to the
+negatives)`. `text`, `image_url`, `image_id` and uploaded images are positives of weight 1. Negatives alone
+are a query, too: the least alike come first. So an image's score is the weighted sum of its cosines to the
 terms, over the norm of the weighted sum of their vectors, and each summand is that term's share of the score.
 """
 
@@ -29,7 +29,7 @@ _CANCELLED = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `upload`.
+    """One term of a query: exactly one of `text`, `image_url`, `image_id` and `upload`.
 
     `weight` is negative for what is subtracted; `pointer` says where the request has it.
     """
@@ -51,7 +51,7 @@ class Term:
 
 
 def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[Term]:
-    """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
+    """Return the terms of a search. Raises InvalidRequest when there are none, or too many images."""
     positives, negatives = request.positive, request.negative
     terms = [
         Term("/text", text=request.text),
@@ -97,7 +97,7 @@ def _empty(term: Term) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one term has in one picture's score: `weight * cosine / |sum of weight * vector|`."""
+    """One term's share of one image's score: `weight * cosine / |sum of weight * vector|`."""
 
     pointer: str
     weight: float
@@ -107,7 +107,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Terms, their unit vectors (n, dimension), the `norm` of the weighted sum and its unit `vector`."""
+    """A query: terms, their unit `vectors` (n, dimension), the weighted sum's `norm` and unit `vector`."""
 
     terms: Sequence[Term]
     vectors: Vector
@@ -116,7 +116,7 @@ class Query:
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
-        """Raise InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        """Make a query of terms. Raises InvalidRequest when they cancel out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
         weights = np.array([term.weight for term in terms], np.float32)
         total = weights @ vectors
@@ -126,7 +126,10 @@ class Query:
         return cls(terms, vectors, norm, (total / norm).astype(np.float32))
 
     def shares(self, picture: Vector) -> list[Share]:
-        """Of a picture's vector, which need not be of length 1. They sum up to its score."""
+        """Return the shares of an image's score, which they sum up to.
+
+        Its vector may have any length but 0.
+        """
         cosines = self.vectors @ (picture / np.linalg.norm(picture))
         return [
             Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
@@ -146,10 +149,9 @@ def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
 
 
 def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
-    """The terms' vectors (n, dimension) of length 1.
+    """Return the terms' vectors (n, dimension) of length 1.
 
-    Raises ImageNotFound, and InvalidRequest with the item error's code for a picture that
-    cannot be had.
+    Raises ImageNotFound, and InvalidRequest with the item error's code for an image that cannot be had.
     """
     vectors: dict[int, Vector] = {}
     ids = {term.image_id for term in terms if term.image_id is not None}
@@ -172,7 +174,7 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
 
 
 def cut_off(terms: Sequence[Term]) -> list[str]:
-    """A sentence for each text that is longer than the model reads."""
+    """Return a sentence for each text that is longer than the model reads."""
     return [
         f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
         for term in terms
@@ -208,7 +210,7 @@ def _invalid(term: Term, message: str) -> InvalidRequest:
 
 
 def _pointer(term: Term) -> str:
-    """The exact field: in a list of terms, `/positive/0/image_url`."""
+    """Return the exact field: in a list of terms, `/positive/0/image_url`."""
     if not term.pointer.startswith(("/positive/", "/negative/", "/a", "/b")):
         return term.pointer
     field = "text" if term.text is not None else "image_url" if term.image_url is not None else "image_id"

@@ -94,10 +94,7 @@ class Downloader:
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: str, timeout_s: float | None = None) -> None:
-        """Check a URL and its addresses without a connection.
-
-        Raises ItemError: invalid_url, blocked_address or dns_error.
-        """
+        """Check a URL and its addresses only. Raises ItemError: invalid_url, blocked_address or dns_error."""
         self._call.start(timeout_s or self._timeout_s)
         self._permitted(_parse(url))
 

@@ -41,7 +41,7 @@ def run(services: Services, claim: Claim) -> None:
 
 
 def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) -> dict[str, Row]:
-    """Those of `ids` that exist. Raises CollectionNotFound, and ModelMismatch after a switch of models."""
+    """Return those of `ids` that exist. Raises CollectionNotFound; ModelMismatch after a switch of models."""
     collection = services.index.collection(claim.collection)
     collection.check_model(header.model, header.fingerprint)
     vectors = collection.vectors(ids)

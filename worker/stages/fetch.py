@@ -38,7 +38,7 @@ _isolated = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A picture on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
+    """An image on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
 
     image: Image
     pixels: NDArray[np.uint8]
@@ -49,7 +49,7 @@ Reader = Callable[[bytes], DecodedImage]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
-    """Fetch the pending items of a claimed chunk and advances it."""
+    """Fetch the pending items of a claimed chunk and advance it."""
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
@@ -68,7 +68,7 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
-    """Read one picture at a time in a throwaway process, so that one that kills it fails alone."""
+    """Decode one file at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
         picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
         return picture
@@ -77,7 +77,7 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 def fetch_item(
     services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
 ) -> Attempt:
-    """Get one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
     try:
         data = _bytes_of(services, limits, item)
         picture = reader(data)
@@ -185,6 +185,6 @@ def _worth_retrying(error: ItemError, attempts: int) -> bool:
 
 
 def _retry_delay(error: ItemError, attempts: int) -> float:
-    """Seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if that is longer."""
+    """Return seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if longer."""
     backoff = 3.0 ** (attempts - 1) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
     return max(backoff, error.retry_after_s or 0.0)
