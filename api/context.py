@@ -46,26 +46,17 @@ def services() -> Services:
 
 
 def encoder() -> Encoder:
-    """Return the loaded encoder.
-
-    Raises ModelNotReady while it loads, Unavailable when it cannot be loaded.
-    """
+    """Return the loaded encoder. Raises ModelNotReady while it loads, Unavailable when it cannot."""
     return context().loader.get()
 
 
 def encoded_text(text: str) -> EncodedText:
-    """Encode a text with the loaded encoder, or take it from the cache.
-
-    Raises as `encoder` and encode_texts.
-    """
+    """Return a text encoded by the loaded encoder. Raises as `encoder` and Encoder.encode_texts do."""
     return context().texts.get(encoder(), text)
 
 
 def open_collection(name: str) -> Collection | None:
-    """Return a collection; None for the default one before anything was put into it.
-
-    Raises CollectionNotFound.
-    """
+    """Return a collection, None for an unused default one. Raises CollectionNotFound."""
     try:
         return services().index.collection(name)
     except CollectionNotFound as error:

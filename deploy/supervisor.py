@@ -278,7 +278,7 @@ def _give_way(pid: int, niceness: int) -> None:
     for _ in range(5):
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
-        except BlockingIOError:  # the kernel lets an ordinary user do it ten times a second
+        except BlockingIOError:  # the kernel lets an ordinary user do it ten times per second
             time.sleep(POLL_SECONDS)
         except OSError:  # no autogroups here, or the child has ended
             return

@@ -56,10 +56,7 @@ def _load_encoder(settings: Settings, model: str) -> Any:
 
 
 class EncoderClock:
-    """The times that one process's encoder computes and idles, for the metrics.
-
-    `clock` is monotonic, in seconds.
-    """
+    """The times that a process's encoder computes and idles, for the metrics; `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -67,7 +64,7 @@ class EncoderClock:
 
     @contextmanager
     def busy(self, ledger: Ledger, claim: Claim) -> Iterator[None]:
-        """Count the block as computing, and the time before, since chunk and encoder were there, as stalled."""
+        """Count the block as computing, and as stalled the time before it with chunk and encoder there."""
         begun = self._clock()
         stalled = begun - max(self._free_since, claim.arrived)
         try:

@@ -175,10 +175,7 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
 @blueprint.get("/v1/jobs/<job_id>/export", summary="Download an export", responses={200: _FILE})
 @requires("admin")
 def download_export(path: JobPath) -> Response:
-    """Return what an export job wrote, as one Parquet file.
-
-    409 while it is running or when it was cancelled.
-    """
+    """Return the Parquet file of an export job. 409 while it is running or when it was cancelled."""
     parts = services()
     job = _finished_export(parts, path.job_id)
     response = Response(_stream(parts, job.job_id), mimetype=PARQUET)
@@ -349,10 +346,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
 
 def _started(parts: Services, options: Options, digest: str, collection: Collection, **job: Any) -> Response:
-    """Start a job with an item for each picture of the collection, and answer with it.
-
-    `job` goes to `launch`.
-    """
+    """Answer with a new job that has an item per picture of the collection; `job` goes to `launch`."""
     items = (Item(source=image_id) for image_id in collection.ids())
     job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
     return _accepted(parts.ledger.get(job_id))

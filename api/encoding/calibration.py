@@ -82,10 +82,7 @@ class Backgrounds:
         self._lock = threading.Lock()
 
     def calibrate(self, query: Vector, collection: Collection) -> Calibration | None:
-        """Calibrate a query; None in a collection of fewer than MIN_IMAGES.
-
-        Raises as Collection's methods do.
-        """
+        """Calibrate a query; None with fewer than MIN_IMAGES. Raises as Collection's methods do."""
         background = self._background(collection)
         if min(background.count, len(background.sample)) < MIN_IMAGES:
             return None

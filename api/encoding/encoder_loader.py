@@ -37,10 +37,7 @@ class EncoderLoader:
         self._stopped.set()
 
     def get(self) -> Encoder:
-        """Return the encoder. Raises ModelNotReady while it loads.
-
-        Unavailable after a failure, with its reason.
-        """
+        """Return the encoder. Raises ModelNotReady while it loads, Unavailable when that failed."""
         if self._encoder is not None:
             return self._encoder
         if self._failure is None:

@@ -18,10 +18,7 @@ MAX_TEXTS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A text's `vector`, float32 (dimension,) of length 1, read-only.
-
-    `truncated`: the model read only its start.
-    """
+    """A unit vector, float32 (dimension,), read-only; `truncated`: the model read only the text's start."""
 
     vector: NDArray[np.float32]
     truncated: bool
@@ -38,10 +35,7 @@ class TextCache:
         self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, model: Encoder, text: str) -> EncodedText:
-        """Return a text, encoding it if need be.
-
-        Raises as Encoder.encode_texts does, and then keeps nothing.
-        """
+        """Return a text, encoded if need be. Raises as Encoder.encode_texts does; keeps nothing then."""
         key = (model.fingerprint, text)
         if found := self._find(key):
             return found

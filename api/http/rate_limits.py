@@ -63,10 +63,7 @@ def _is_unlimited() -> bool:
 
 
 def _caller() -> str:
-    """Return the caller.
-
-    An address without a known key has one count for public pages and one for the rest.
-    """
+    """Return whom a request counts for; without a known key, public pages are counted apart."""
     key = auth.caller_key()
     if key is not None:
         return f"key:{key.id}"

@@ -220,10 +220,7 @@ def _where(filters: str | None) -> Where | None:
 
 
 def _collection(name: str, image_id: str) -> Collection:
-    """Open a collection.
-
-    Raises CollectionNotFound, and ImageNotFound for the default collection before it was written to.
-    """
+    """Open a collection. Raises CollectionNotFound; ImageNotFound in an unused default one."""
     collection = open_collection(name)
     if collection is None:
         raise no_image(image_id)

@@ -34,10 +34,7 @@ class ArchiveKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """The limits of an archive.
-
-    `entries` counts skipped ones, too, `ratio` is bytes unpacked per byte uploaded.
-    """
+    """The limits of an archive; `entries` counts skipped ones, `ratio` is bytes unpacked per byte."""
 
     entry_bytes: int
     total_bytes: int

@@ -55,10 +55,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
 ) -> Options:
-    """Check a job's options.
-
-    Raises InvalidRequest for a malformed one, or a callback that must not be called.
-    """
+    """Check a job's options. Raises InvalidRequest for a malformed one or a forbidden callback."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -277,10 +274,7 @@ class _GrowingJob:
             self.over = True
 
     def abandon(self, error: BaseException) -> None:
-        """End after a failure: what was sent to the workers stays a job, marked as truncated.
-
-        The rest is deleted.
-        """
+        """End after a failure: what was sent to the workers stays a job, `truncated`; delete the rest."""
         if self.started:
             with suppress(Unavailable):
                 self._services.ledger.close(self.job_id, truncated=True)

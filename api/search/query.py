@@ -126,10 +126,7 @@ class Query:
         return cls(terms, vectors, norm, (total / norm).astype(np.float32))
 
     def shares(self, picture: Vector) -> list[Share]:
-        """Return the shares of an image's score, which they sum up to.
-
-        Its vector may have any length but 0.
-        """
+        """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
         cosines = self.vectors @ (picture / np.linalg.norm(picture))
         return [
             Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))

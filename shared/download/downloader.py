@@ -99,10 +99,7 @@ class Downloader:
         self._permitted(_parse(url))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float | None = None) -> int:
-        """Return the status that `url` answers with; redirects are not followed.
-
-        Raises ItemError as `get` does.
-        """
+        """Return the status of `url`'s answer, redirects not followed. Raises ItemError as `get` does."""
         self._call.start(timeout_s or self._timeout_s)
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         with _item_errors(), self._request("POST", _parse(url), body, extra) as response:
@@ -115,10 +112,7 @@ class Downloader:
 
     @contextmanager
     def _turn(self, url: httpx.URL, limits: HostLimits | None) -> Iterator[None]:
-        """Wait for the host's turn, then run the block, one request.
-
-        The wait is not taken off the deadline.
-        """
+        """Wait for the host's turn, which is not taken off the deadline; the block is one request."""
         host = _host(url)
         if limits is None or self._policy.exempts(host, _port(url), self._permitted(url)):
             yield
@@ -429,10 +423,7 @@ def _status_error(response: httpcore.Response) -> ItemError:
 
 
 def _retry_after_s(value: str) -> float | None:
-    """Return the seconds of a Retry-After header in either form (RFC 9110, 10.2.3).
-
-    None for anything else.
-    """
+    """Return the seconds of a Retry-After in either form (RFC 9110, 10.2.3); None for anything else."""
     if value.isascii() and value.isdigit():
         seconds = float(value[:9])
     else:

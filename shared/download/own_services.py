@@ -42,10 +42,7 @@ class OwnServices:
 
 
 def _endpoint(url: str) -> tuple[str, int] | None:
-    """Return the host and port of a URL.
-
-    None for a socket's or a malformed one, which its user will refuse.
-    """
+    """Return the host and port of a URL; None for a socket's, or a malformed one, refused elsewhere."""
     try:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)

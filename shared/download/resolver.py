@@ -23,10 +23,7 @@ class Resolver:
         self._lookups = threading.BoundedSemaphore(_MAX_LOOKUPS)
 
     def addresses(self, host: str, timeout_s: float) -> list[str]:
-        """Return the numeric addresses of `host`, one or more in the system's order.
-
-        Raises ItemError `dns_error`.
-        """
+        """Return a host's numeric addresses, at least one, in order. Raises ItemError `dns_error`."""
         try:
             return self._lookup(host).result(timeout_s)
         except FutureTimeoutError:

@@ -125,10 +125,7 @@ def files_of(model: str) -> list[tuple[str, int, int]]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List the weights that transformers would load from `folder`, in name order.
-
-    Safetensors before pickles.
-    """
+    """List the weights that transformers would load, in name order; safetensors before pickles."""
     for pattern in _WEIGHTS:
         if found := sorted(folder.glob(pattern)):
             return found
@@ -289,10 +286,7 @@ def _download(model: str) -> Path:
 
 
 def _ask_hub(model: str) -> Any:
-    """Return the hub's `ModelInfo`.
-
-    Raises TimeoutError: the name look-up, without one, is left to a thread.
-    """
+    """Return the hub's `ModelInfo`. Raises TimeoutError, leaving a hanging name look-up to a thread."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     answer: Future[Any] = Future()

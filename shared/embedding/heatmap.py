@@ -57,10 +57,7 @@ def heat(image: Image.Image, encoder: Encoder, text: NDArray[np.float32]) -> Hea
 
 
 def overlay(image: Image.Image, heat: Heat) -> bytes:
-    """Draw the heat over the RGB image, from dark (least) to light yellow (most).
-
-    Return a PNG of its size.
-    """
+    """Draw heat over the RGB image, dark (least) to light yellow (most); return a PNG of its size."""
     low, high = float(heat.min()), float(heat.max())
     share = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
     steps = np.linspace(0, 1, len(_COLOURS))

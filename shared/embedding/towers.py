@@ -80,10 +80,7 @@ class Towers:
         return bool(len(tokens["input_ids"]) > self.max_tokens)
 
     def start(self, features: Features, rows: slice) -> Rows | None:
-        """Start computing unit vectors of `rows`.
-
-        Return what waits for them, None where memory does not suffice.
-        """
+        """Start to compute unit vectors of `rows`; return what waits for them, None without memory."""
         import torch  # noqa: PLC0415
 
         try:
@@ -186,10 +183,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def read_checkpoint(folder: Path) -> tuple[Any, Any]:
-    """Read the CLIPModel, in fp32 on the CPU, and the tokenizer.
-
-    Pickled weights may hold plain tensors only.
-    """
+    """Read the CLIPModel (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only."""
     import torch  # noqa: PLC0415
     from transformers import AutoTokenizer, CLIPModel  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415

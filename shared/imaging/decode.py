@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 RENDITION_SIDE = 768
 THUMBNAIL_SIDE = 256
 
-# Above this many source pixels a pixel of the crop, shrinking first costs no accuracy.
+# Above this many source pixels per pixel of the crop, shrinking first costs no accuracy.
 _CROP_MARGIN = 2
 # libjpeg-turbo decodes at any eighth of the size, Pillow's draft only at a half, a quarter and an eighth. Of
 # the other five, this one alone is as fast: a photo of 2048 pixels then takes 1.3 times less in all.
@@ -182,10 +182,7 @@ def open_stored(
 
 
 def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
-    """Return how many bytes of memory decoding a file takes, by its headers.
-
-    Raises ItemError as `decode` does.
-    """
+    """Return a file's bytes of memory to decode, by its headers. Raises ItemError as `decode` does."""
     if is_decompression_bomb(data):
         raise ItemError(
             "unsupported_format", "the file is packed in a way that would take far too long to read"
@@ -248,10 +245,7 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
 
 
 def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image | None:
-    """Decode a JPEG at _BETWEEN_DRAFTS of its size where Pillow's draft would leave more.
-
-    Else return None.
-    """
+    """Decode a JPEG at _BETWEEN_DRAFTS of its size; None where Pillow's draft makes it as small."""
     if image.format not in _JPEGS or image.mode not in ("RGB", "L") or not 1 / _BETWEEN_DRAFTS <= room < 4:
         return None
     width, height = (math.ceil(side * _BETWEEN_DRAFTS) for side in image.size)

@@ -47,10 +47,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """Read an image's EXIF, leaving out what is damaged: it does not make the image unusable.
-
-    Never raises.
-    """
+    """Read an image's EXIF, without what is damaged: the image stays usable. Never raises."""
     transpose, taken_at, place = None, None, None
     with contextlib.suppress(Exception):
         tags = image.getexif()
@@ -67,10 +64,7 @@ def read_exif(image: Image.Image) -> Exif:
 
 
 def _taken_at(tags: dict[int, Any]) -> float:
-    """Return when it was taken, in UTC without an offset.
-
-    Raises ValueError or KeyError without a valid time.
-    """
+    """Return when it was taken, UTC without an offset. Raises ValueError or KeyError without a time."""
     local = time.strptime(_text(tags[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
     offset = _OFFSET.fullmatch(_text(tags.get(ExifTags.Base.OffsetTimeOriginal, "")))
     seconds = 0

@@ -42,10 +42,7 @@ class Preprocess:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Self:
-        """Read a checkpoint's.
-
-        Raises ModelUnavailable where its configuration is missing or of another kind.
-        """
+        """Read a checkpoint's. Raises ModelUnavailable where it is missing or of another kind."""
         config = _CLIP_DEFAULTS | _processor_config(folder)
         try:
             return cls._from_config(config)

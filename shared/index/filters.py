@@ -54,10 +54,7 @@ class Where(ABC):
         """Return whether the image fulfils the condition."""
 
     def to_chroma(self) -> JsonObject | None:
-        """Return a Chroma `where` that selects at least every image that matches.
-
-        None where it cannot narrow.
-        """
+        """Return a Chroma `where` that selects at least every match; None where it cannot narrow."""
         narrowed = self._narrow(negated=False)
         return None if narrowed is None or _leaves(narrowed) > _MAX_CHROMA_LEAVES else narrowed
 

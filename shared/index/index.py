@@ -160,10 +160,7 @@ class Index:
         return faults
 
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """Return the shadow collection of this model beside `name`, made if there is none.
-
-        Hidden until `switch`.
-        """
+        """Return the model's shadow collection beside `name`, made if need be; hidden until `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
         with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(staged) is None:
@@ -239,10 +236,7 @@ class Index:
         return self._connect()
 
     def open(self, name: str, max_age_s: float = POINTER_TTL_SECONDS) -> Opened:
-        """Return the Chroma collection of a name, its pointer at most `max_age_s` old.
-
-        Raises CollectionNotFound.
-        """
+        """Return a name's Chroma collection by a pointer of `max_age_s`. Raises CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached

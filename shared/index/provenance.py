@@ -35,10 +35,7 @@ class Contribution:
 
     @cached_property
     def size(self) -> int:
-        """Return about how many bytes it takes.
-
-        Cached, since each new item of an image adds up all of them.
-        """
+        """Return about how many bytes it takes; cached, as an image's new items add up all of them."""
         text = len(self.source or "") + len(self.key or "")
         return text + (json_bytes(self.metadata) if self.metadata else 0)
 

@@ -35,7 +35,7 @@ _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
 _MAX_STORABLE = 1e308
-# Chroma takes up to 5,461 records and 40 MB a call; metadata take it more time than vectors do.
+# Chroma takes up to 5,461 records and 40 MB per call; metadata take it more time than vectors do.
 BATCH = 2_000
 _CALL_BYTES = 32 * 2**20
 _METADATA_WEIGHT = 4
@@ -94,10 +94,7 @@ def place_of(image_id: str) -> int:
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Return an image's flat record.
-
-    Raises ValueError for a forbidden metadata name and lists past MAX_LISTED.
-    """
+    """Return an image's record. Raises ValueError for a forbidden name, and lists past MAX_LISTED."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")

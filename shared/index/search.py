@@ -186,10 +186,7 @@ class _Nearest:
         return self._found[:fetch]
 
     def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
-        """Return the `fetch` nearest and their records in one call.
-
-        No records where some would be useless.
-        """
+        """Return the `fetch` nearest with their records, which are left out where most are useless."""
         if self._candidates > fetch:
             return self.first(fetch), []
         answer = _answer(self._store, self.vector, fetch, None, "metadatas")

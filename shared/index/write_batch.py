@@ -120,10 +120,7 @@ class WriteBatch:
             self._vectors[image.id] = vector
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
-        """Merge `metadata`, where None takes a name away; return the image's.
-
-        KeyError for an absent image.
-        """
+        """Merge `metadata`, where None removes a name; return the image's. Raises KeyError without it."""
         before = self._pictures[image_id]
         change = Contribution(version, metadata=dict(metadata))
         self._put(before.image, before.owner, before.contributions, change)

@@ -47,10 +47,7 @@ class CallbackLedger:
         self._redis = connection
 
     def take(self, lane: Lane, hold_s: float) -> Call | None:
-        """Claim the next call of a lane, None without one.
-
-        Unless `over` ends it, it is due again after `hold_s`.
-        """
+        """Claim a lane's next call, None without one; it is due again after `hold_s` unless `over`."""
         answer = self._redis.run("take_callback", lane, hold_s)
         return Call(*answer) if answer else None
 

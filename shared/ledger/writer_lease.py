@@ -25,10 +25,7 @@ class WriterLease:
         return self._ledger.acquire(self._token)
 
     def wait(self) -> None:
-        """Take the lease, asking its holder to yield.
-
-        Raises IndexUnavailable after ACQUIRE_TIMEOUT_SECONDS.
-        """
+        """Wait for the lease, asking for it. Raises IndexUnavailable after ACQUIRE_TIMEOUT_SECONDS."""
         until = time.monotonic() + ACQUIRE_TIMEOUT_SECONDS
         while not self.acquire():
             if time.monotonic() > until:

@@ -26,10 +26,7 @@ def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any]) -> 
 
 
 def unpack(data: bytes) -> tuple[JsonObject, list[JsonObject], NDArray[Any]]:
-    """Return the header, records and array that `pack` wrote. Raises NewerFormat.
-
-    ValueError for other bytes.
-    """
+    """Return header, records and array of `pack`. Raises NewerFormat; ValueError for other bytes."""
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         check_format(stored.get(FIELD), FORMAT, "A file of vectors or pixels")
         return json.loads(bytes(stored["header"])), json.loads(bytes(stored["records"])), stored["array"]

@@ -28,7 +28,7 @@ from shared.errors import BlobsUnavailable, ConfigError
 FileKind = Literal["thumbnail", "rendition", "original"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 
-# Under each of these, one folder a job, or one file an API key.
+# Under each of these, one folder per job, or one file per API key.
 JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
 MODEL_KEY = "deployment/model.json"
 
@@ -170,10 +170,7 @@ class Blobs:
         return [str(e["name"]).rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory"]
 
     def modified_at(self, prefix: str) -> float:
-        """Return when the newest file under the folder `prefix` was written, in epoch seconds.
-
-        0 without any.
-        """
+        """Return when the newest file under `prefix` was written, in epoch seconds; 0 without any."""
         moments = []
         for key in self.list(prefix):
             with suppress(KeyError), _translated(key):
