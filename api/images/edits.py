@@ -74,7 +74,7 @@ def change_metadata(
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
-        before = batch.picture(image_id)
+        before = batch.stored(image_id)
         if before is None:
             raise no_image(image_id)
         accept(before.image.metadata, batch.change(image_id, version, metadata))
@@ -84,7 +84,7 @@ def change_metadata(
         if refused:
             services.blobs.delete(logged)
             raise InvalidRequest("The index does not take this metadata, and nothing was changed.")
-    changed = batch.picture(image_id)
+    changed = batch.stored(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image
 

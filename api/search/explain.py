@@ -7,8 +7,8 @@ from flask_openapi3.models.tag import Tag
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
 from api.models.search import ExplainQuery
-from api.search.pictures import read_all
 from api.search.query import Term, refuse_blank
+from api.search.query_images import read_all
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder
 from api.models.search import MAX_PICTURES, SearchRequest, Subject
-from api.search.pictures import read_all
+from api.search.query_images import read_all
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image
@@ -46,7 +46,7 @@ class Term:
         return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
 
     @property
-    def picture(self) -> str | IO[bytes] | None:
+    def content(self) -> str | IO[bytes] | None:
         return self.image_url if self.image_url is not None else self.upload
 
 
@@ -74,10 +74,10 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
             "Every weight of the query is 0, so it asks for nothing.",
             [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
         )
-    pictures = [term for term in counted if term.picture is not None]
-    if len(pictures) > MAX_PICTURES:
+    images = [term for term in counted if term.content is not None]
+    if len(images) > MAX_PICTURES:
         raise _invalid(
-            pictures[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
+            images[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
         )
     return counted
 
@@ -92,7 +92,7 @@ def refuse_blank(terms: Sequence[Term]) -> None:
 def _empty(term: Term) -> bool:
     if term.pointer == "/text" and term.text is not None:
         return not term.text.strip()
-    return all(part is None for part in (term.text, term.picture, term.image_id))
+    return all(part is None for part in (term.text, term.content, term.image_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +125,9 @@ class Query:
             raise _cancelled(terms)
         return cls(terms, vectors, norm, (total / norm).astype(np.float32))
 
-    def shares(self, picture: Vector) -> list[Share]:
+    def shares(self, image: Vector) -> list[Share]:
         """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
-        cosines = self.vectors @ (picture / np.linalg.norm(picture))
+        cosines = self.vectors @ (image / np.linalg.norm(image))
         return [
             Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
             for term, cosine in zip(self.terms, cosines, strict=True)
@@ -166,7 +166,7 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
         vectors |= {
             place: encoded_text(term.text).vector for place, term in enumerate(terms) if term.text is not None
         }
-        vectors |= _pictures(model, terms)
+        vectors |= _encode_images(model, terms)
     return np.stack([vectors[place] for place in range(len(terms))])
 
 
@@ -179,13 +179,13 @@ def cut_off(terms: Sequence[Term]) -> list[str]:
     ]
 
 
-def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
-    pictures = {place: term.picture for place, term in enumerate(terms) if term.picture is not None}
-    if not pictures:
+def _encode_images(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
+    images = {place: term.content for place, term in enumerate(terms) if term.content is not None}
+    if not images:
         return {}
     crops = []
     for place, crop in zip(
-        pictures, read_all(list(pictures.values()), open_query_image, model.preprocess), strict=True
+        images, read_all(list(images.values()), open_query_image, model.preprocess), strict=True
     ):
         if isinstance(crop, ItemError):
             raise _unusable(terms[place], crop) from crop
@@ -193,8 +193,8 @@ def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
     try:
         vectors = model.encode_images(np.stack(crops))
     except ItemError as error:
-        raise _unusable(terms[next(iter(pictures))], error) from error
-    return dict(zip(pictures, vectors, strict=True))
+        raise _unusable(terms[next(iter(images))], error) from error
+    return dict(zip(images, vectors, strict=True))
 
 
 def _unusable(term: Term, error: ItemError) -> InvalidRequest:

@@ -193,9 +193,9 @@ class Collection:
             found |= {record["id"]: stored_image(record) for record in records}
         return found
 
-    def update(self, pictures: Sequence[StoredImage]) -> None:
+    def update(self, stored: Sequence[StoredImage]) -> None:
         """Write the records of images that are present, and leave their vectors as they are."""
-        records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
+        records = [to_record(one.image, one.owner, one.contributions) for one in stored]
         for call in in_calls(records):
             batch = {record["id"]: record for record in records[call]}
             self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)

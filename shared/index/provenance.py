@@ -131,11 +131,11 @@ def excess(before: StoredImage | None, after: StoredImage) -> str | None:
     return None
 
 
-def _kept_size(picture: StoredImage) -> int:
+def _kept_size(stored: StoredImage) -> int:
     """Return the bytes that are stored of the items and never dropped for something later."""
-    if common_version(picture.image, picture.contributions) is not None:  # not stored one by one
-        return sum(map(len, [*picture.image.sources, *picture.image.keys]))
-    return sum(one.size for one in picture.contributions if one.source is None or one.key is not None)
+    if common_version(stored.image, stored.contributions) is not None:  # not stored one by one
+        return sum(map(len, [*stored.image.sources, *stored.image.keys]))
+    return sum(one.size for one in stored.contributions if one.source is None or one.key is not None)
 
 
 def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:

@@ -33,7 +33,7 @@ class WriterLedger:
 
     def want(self, token: str) -> None:
         """Ask the lease's holder to yield it to `token`, and others to wait, for WRITER_WANTED_SECONDS."""
-        self._redis.run("want_writer", token, int(WRITER_WANTED_SECONDS * 1000))
+        self._redis.run("request_writer", token, int(WRITER_WANTED_SECONDS * 1000))
 
     def is_held(self) -> bool:
         """Return whether the lease is held; its holder writes what arrives meanwhile, or wakes the next."""

@@ -76,19 +76,19 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: `vector` is float32 (dimension,); `pictures` are its files, by kind, as bytes."""
+    """One image: `vector` is float32 (dimension,); `files` are those of FILE_COLUMNS that it has."""
 
     image: Image
     vector: NDArray[np.float32]
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_part(file: IO[bytes], header: Header, rows: Sequence[Row], pictures: Sequence[str]) -> None:
-    """Write one row group, with a column for each of `pictures`."""
-    schema = _schema(header, pictures)
+def write_part(file: IO[bytes], header: Header, rows: Sequence[Row], files: Sequence[str]) -> None:
+    """Write one row group, with a column for each of `files`."""
+    schema = _schema(header, files)
     images = [_values(row.image) for row in rows]
     columns = {name: [values[name] for values in images] for name in _COLUMNS}
-    columns |= {name: [row.pictures.get(name) for row in rows] for name in pictures}
+    columns |= {name: [row.files.get(name) for row in rows] for name in files}
     vectors = np.stack([row.vector for row in rows]) if rows else np.empty((0, header.dimension), np.float32)
     arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), header.dimension)
@@ -161,9 +161,9 @@ def _values(image: Image) -> JsonObject:
     return {name: value if _FIELDS[name] is not None else json.dumps(value) for name, value in values.items()}
 
 
-def _schema(header: Header, pictures: Sequence[str]) -> pa.Schema:
+def _schema(header: Header, files: Sequence[str]) -> pa.Schema:
     columns = {"id": pa.string(), "vector": pa.list_(pa.float32(), header.dimension), **_COLUMNS}
-    columns |= dict.fromkeys(pictures, pa.binary())
+    columns |= dict.fromkeys(files, pa.binary())
     return pa.schema(list(columns.items()), metadata={HEADER: json.dumps(asdict(header)).encode()})
 
 

@@ -32,7 +32,7 @@ SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same pict
 class Logged:
     """One image of the log: its vector is row `row` of the blob `key`."""
 
-    picture: StoredImage
+    stored: StoredImage
     key: str
     row: int
 
@@ -44,7 +44,7 @@ class Log:
     model: str = ""
     dimension: int = 0
     segments: list[str] = field(default_factory=list)
-    pictures: dict[str, Logged] = field(default_factory=dict)
+    images: dict[str, Logged] = field(default_factory=dict)
     keys: list[KeyRecord] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
             _make(batch, record)
             if record["op"] == "add":
                 rows[record["image"]["id"]] = (key, row)
-    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in batch.pictures.items()}
+    log.images = {i: Logged(stored, *rows[i]) for i, stored in batch.images.items()}
     log.keys = list(batch.keys.values())
     return log
 
@@ -118,13 +118,13 @@ def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
     """Compare Chroma with the log. Images that are still being indexed count as missing."""
     present = set(collection.ids())
     wrong: list[str] = []
-    for rows in _vectors(blobs, log, log.pictures.keys() & present):
+    for rows in _vectors(blobs, log, log.images.keys() & present):
         stored = collection.vectors(list(rows))
         wrong += [i for i, vector in rows.items() if i not in stored or not _same(vector, stored[i])]
     return Faults(
-        total=len(log.pictures),
-        missing=[i for i in log.pictures if i not in present],
-        extra=sorted(present - log.pictures.keys()),
+        total=len(log.images),
+        missing=[i for i in log.images if i not in present],
+        extra=sorted(present - log.images.keys()),
         wrong=wrong,
     )
 
@@ -135,10 +135,10 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
 
 def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield the log's vectors of `ids`, a segment at a time."""
-    wanted = sorted((log.pictures[i] for i in ids), key=attrgetter("key", "row"))
+    wanted = sorted((log.images[i] for i in ids), key=attrgetter("key", "row"))
     for key, group in groupby(wanted, key=attrgetter("key")):
         _, _, array = unpack(blobs.get(key))
-        yield {one.picture.image.id: array[one.row] for one in group}
+        yield {one.stored.image.id: array[one.row] for one in group}
 
 
 def _repair(
@@ -146,13 +146,13 @@ def _repair(
 ) -> None:
     """Make the collection what the log says."""
     for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
-        pictures = [log.pictures[i].picture for i in rows]
+        images = [log.images[i].stored for i in rows]
         check()
         collection.upsert(
-            [one.image for one in pictures],
+            [one.image for one in images],
             np.stack(list(rows.values())),
-            [one.owner for one in pictures],
-            [one.contributions for one in pictures],
+            [one.owner for one in images],
+            [one.contributions for one in images],
         )
     if faults.extra:
         check()
@@ -209,7 +209,7 @@ def _before(services: Services, collection: str, log: Log) -> Faults:
     try:
         return compare(services.blobs, log, services.index.collection(collection))
     except CollectionNotFound:
-        return Faults(len(log.pictures), list(log.pictures), [], [])
+        return Faults(len(log.images), list(log.images), [], [])
 
 
 def _catch_up(
@@ -222,7 +222,7 @@ def _catch_up(
         return
     opened = services.index.collection(collection)
     faults = compare(services.blobs, now, opened)
-    before = {image_id: one.picture for image_id, one in log.pictures.items()}
-    changed = [i for i, one in now.pictures.items() if before.get(i) != one.picture]
+    before = {image_id: one.stored for image_id, one in log.images.items()}
+    changed = [i for i, one in now.images.items() if before.get(i) != one.stored]
     wrong = list(dict.fromkeys([*faults.wrong, *changed]))
     _repair(services.blobs, now, opened, replace(faults, wrong=wrong), check)

@@ -70,8 +70,8 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
     """Decode one file at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
-        picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
-        return picture
+        decoded: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
+        return decoded
 
 
 def fetch_item(
@@ -80,7 +80,7 @@ def fetch_item(
     """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
     try:
         data = _bytes_of(services, limits, item)
-        picture = reader(data)
+        decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
     except Unavailable:
@@ -91,8 +91,8 @@ def fetch_item(
         log.exception("item_failed", source=item.source)
         return ItemError("internal", "The picture could not be processed; the worker's log says why.")
     image_id = hashlib.sha256(data).hexdigest()
-    _keep(services, collection, image_id, picture, data)
-    return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
+    _keep(services, collection, image_id, decoded, data)
+    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
 
 
 def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
@@ -107,29 +107,29 @@ def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
 
-def _keep(services: Services, collection: str, image_id: str, picture: DecodedImage, data: bytes) -> None:
-    services.blobs.put(file_key(collection, image_id, "thumbnail"), picture.thumbnail)
-    if picture.rendition is not None:
-        services.blobs.put(file_key(collection, image_id, "rendition"), picture.rendition)
+def _keep(services: Services, collection: str, image_id: str, decoded: DecodedImage, data: bytes) -> None:
+    services.blobs.put(file_key(collection, image_id, "thumbnail"), decoded.thumbnail)
+    if decoded.rendition is not None:
+        services.blobs.put(file_key(collection, image_id, "rendition"), decoded.rendition)
     if services.settings.keep == "original":
         services.blobs.put(file_key(collection, image_id, "original"), data)
 
 
-def _image(image_id: str, item: Item, picture: DecodedImage, size: int) -> Image:
+def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image:
     return Image(
         id=image_id,
         source=item.source,
         sources=[item.source],
-        format=picture.format,
-        width=picture.width,
-        height=picture.height,
+        format=decoded.format,
+        width=decoded.width,
+        height=decoded.height,
         bytes=size,
         created_at=time.time(),
-        taken_at=picture.taken_at,
-        lat=picture.lat,
-        lon=picture.lon,
-        colors=picture.colors,
-        phash=picture.phash,
+        taken_at=decoded.taken_at,
+        lat=decoded.lat,
+        lon=decoded.lon,
+        colors=decoded.colors,
+        phash=decoded.phash,
         metadata=item.metadata,
         keys=[] if item.key is None else [item.key],
     )

@@ -81,6 +81,6 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 def _keep(services: Services, collection: str, row: Row) -> None:
     """Keep the files that came with a row, but none that is not of the kind that we write."""
     for kind in FILE_COLUMNS:
-        data = row.pictures.get(kind)
+        data = row.files.get(kind)
         if data is not None and is_small_file(data, kind):
             services.blobs.put(file_key(collection, row.image.id, kind), data)

@@ -172,7 +172,7 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     stored = _fill(batch, collection, arrivals)
     refused, gone = batch.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
-    there = [image_id for image_id in ids if batch.picture(image_id) is not None]
+    there = [image_id for image_id in ids if batch.stored(image_id) is not None]
     discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
     restore(services.ledger, services.blobs, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
@@ -188,17 +188,17 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) ->
 
     In the order of the items, so that what one of them replaces at once is never written.
     """
-    asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
+    asking = [a for a in arrivals if a.addition.skip_near and batch.stored(a.addition.image.id) is None]
     duplicates = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
-        new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
+        new = batch.stored(image.id) is None and not batch.is_removed(image.id, addition.version)
         if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
-        if new and batch.picture(image.id) is not None:
+        if new and batch.stored(image.id) is not None:
             duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]
 
