@@ -24,7 +24,7 @@ from shared.embedding.encoder import Encoder
 
 Heat = NDArray[np.float32]
 
-# The shorter side is so many windows long; a picture longer than MOST_WINDOWS of them is squeezed.
+# The shorter side is so many windows long; a picture longer than _MAX_WINDOWS of them is squeezed.
 _WINDOWS = 2
 _MAX_WINDOWS = 8
 # Matplotlib's "inferno" at even steps: grows in brightness, and is told apart by colour-blind eyes.
