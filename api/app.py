@@ -1,4 +1,4 @@
-"""The application: `create_app` is the contents page."""
+"""The application: `create_app` puts it together."""
 
 import time
 
@@ -35,7 +35,7 @@ def create_app(
     threads: int | None = None,
     listens_at: str | None = None,
 ) -> OpenAPI:
-    """The API on `services`, or on those that the settings name. The model loads in the background.
+    """Make the API on `services`, or on those that the settings name. The model loads in the background.
 
     `threads`: how many requests the server answers at once; `listens_at`: its URL.
     """

@@ -1,4 +1,4 @@
-"""What the current app works with: its services, its encoder once that is loaded, its metrics."""
+"""The parts of the current app: its services, its encoder once that is loaded, its metrics."""
 
 from dataclasses import dataclass, field
 
@@ -46,17 +46,17 @@ def services() -> Services:
 
 
 def encoder() -> Encoder:
-    """The loaded encoder. Raises ModelNotReady while it loads, Unavailable (503) when it cannot be loaded."""
+    """Return the loaded encoder. Raises ModelNotReady while it loads, Unavailable when it cannot."""
     return context().loader.get()
 
 
 def encoded_text(text: str) -> EncodedText:
-    """Of the loaded encoder; raises as `encoder` and Encoder.encode_texts do."""
+    """Return a text encoded by the loaded encoder. Raises as `encoder` and Encoder.encode_texts do."""
     return context().texts.get(encoder(), text)
 
 
 def open_collection(name: str) -> Collection | None:
-    """None for the default collection before anything was put into it. Raises CollectionNotFound."""
+    """Return a collection, None for an unused default one. Raises CollectionNotFound."""
     try:
         return services().index.collection(name)
     except CollectionNotFound as error:

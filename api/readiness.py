@@ -1,4 +1,4 @@
-"""What the app can do now: the state of everything it depends on."""
+"""Readiness: what the app can do now, by the state of everything it depends on."""
 
 import time
 from collections import Counter

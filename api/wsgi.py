@@ -17,9 +17,9 @@ def make_app(
     listens_at: str | None = None,
     load_encoder: LoadEncoder | None = None,
 ) -> Flask:
-    """For a server that answers `threads` requests at once, at the URL `listens_at`.
+    """Make the application of a server that answers `threads` requests at once, at the URL `listens_at`.
 
-    Raises ConfigError for settings that are not.
+    Raises ConfigError for wrong settings.
     """
     settings = settings or load_settings()
     configure_logging(settings)

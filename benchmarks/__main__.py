@@ -142,7 +142,7 @@ LONG: dict[str, Part] = {
 @click.option("--seconds", default=60.0, help="How long `load` measures under load.")
 @click.option("--mutations", default=20_000, help="Damaged files that `fuzz` reads.")
 @click.option("--seed", default=0, help="The first of them: other seeds, other damage.")
-@click.option("--items", default=200_000, help="Pictures that `memory` ingests, about 200 a second.")
+@click.option("--items", default=200_000, help="Pictures that `memory` ingests, about 200 per second.")
 @click.option("--only", type=click.Choice([*FAST, *LONG]), help="One part.")
 @click.option("--full", is_flag=True, help="The long parts too; some take an hour.")
 @click.option("--record", is_flag=True, help="Keep the results in benchmarks/recorded, over the last ones.")

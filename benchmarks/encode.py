@@ -1,4 +1,4 @@
-"""How many pictures a second each precision encodes on this CPU, and how close its vectors are to fp32."""
+"""How many pictures per second each precision encodes on this CPU, and how close its vectors are to fp32."""
 
 import multiprocessing
 import os

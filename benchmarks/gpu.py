@@ -46,7 +46,7 @@ _barrier: Barrier
 
 @dataclass(frozen=True)
 class Encoding:
-    """Rounds of one batch size: pictures a second, and of the chip's ceiling in the same rounds."""
+    """Rounds of one batch size: pictures per second, and of the chip's ceiling in the same rounds."""
 
     rates: list[float]
     ceilings: list[float]
@@ -80,7 +80,7 @@ def measure(work: Path) -> list[Result | Curve]:
 
 
 def road(work: Path, photos: Callable[[], AbstractContextManager[Sequence[str]]]) -> list[Result]:
-    """Ingest by URL with a fetch process a core: `photos` serves them, so that decoding is what bounds it.
+    """Ingest by URL with a fetch process per core: `photos` serves them, so that decoding is what bounds it.
 
     Raises NotHere without CUDA.
     """
@@ -191,7 +191,7 @@ def _processes(shape: Shape, checkpoint: Path, batch: int) -> list[Result]:
 
 
 def _rate_of_processes(checkpoint: Path, batch: int, count: int) -> float:
-    """Pictures a second of `count` processes together, in the time that they share."""
+    """Pictures per second of `count` processes together, in the time that they share."""
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(count)
     with ProcessPoolExecutor(count, spawn, initializer=_share, initargs=(barrier,)) as pool:

@@ -26,7 +26,7 @@ from shared.storage.blobs import collection_prefix, log_prefix
 from tests.chroma_server import ChromaServer
 from tests.stack import ROLES, Stack
 
-NAIVE_SAMPLE = 100  # pictures a round: each costs the loop the same
+NAIVE_SAMPLE = 100  # pictures per round: each costs the loop the same
 CEILING_SAMPLE = 64
 WARM_UP = 128
 NAIVE_GOALS = {"bf16": 4.2, "int8": 5.0}
@@ -36,7 +36,7 @@ BUSY, STALLED = "busy", "stalled"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One job: `rate` in pictures a second; seconds that the encoders were busy or stalled, and that the
+    """One job: `rate` in pictures per second; seconds that the encoders were busy or stalled, and that the
     processes of each role took of the cores; bytes that stay of its pictures in the blob store; and the
     share of the cores that others took, who have no business on the machine while this runs.
     """

@@ -9,7 +9,7 @@ from shared.models import DEFAULT_COLLECTION, ItemState
 
 
 def ingest_rate(client: Client, urls: Iterable[str], collection: str = DEFAULT_COLLECTION) -> float:
-    """Pictures a second from the POST to the job's end, when each is searchable; all must be new there."""
+    """Pictures per second from the POST to the job's end, when each is searchable; all must be new there."""
     every = list(urls)
     started = time.time()
     job = client.wait(client.ingest_urls(every, collection=collection).job_id)

@@ -19,7 +19,7 @@ _ROLE = re.compile(r"(\w+): core time of the processes: (.+)")
 
 @dataclass(frozen=True)
 class Index:
-    """Of one Chroma server: bytes a vector in memory and on disk, and the vectors a second that it takes."""
+    """Of one Chroma server: bytes per vector in memory and on disk, and the vectors per second it takes."""
 
     memory: float
     disk: float
@@ -59,7 +59,7 @@ class Ingest:
         return count * self.cost / 3600 * CORE_HOUR
 
     def machines(self, rate: float) -> int:
-        """As many as bring `rate` pictures a second."""
+        """As many as bring `rate` pictures per second."""
         return math.ceil(rate * self.cost / CORES)
 
 

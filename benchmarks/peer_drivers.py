@@ -1,6 +1,6 @@
 """Other tools, each driven as its own docs say for many pictures, in an environment of its own.
 
-`python peer_drivers.py PEER CHECKPOINT WORK FEW ALL` prints the pictures a second from the files of a folder
+`python peer_drivers.py PEER CHECKPOINT WORK FEW ALL` prints pictures per second from the files of a folder
 to vectors, and leaves those of FEW, in the order of their names, in WORK/few.npy. A call's fixed cost
 (loading, for those that load in each call) is taken off: the rate is that of what ALL has over FEW.
 """

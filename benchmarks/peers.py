@@ -115,7 +115,7 @@ def _folder(folder: Path, photos: list[Path]) -> Path:
 def _embed(
     peer: str, python: Path, checkpoint: Path, few: Path, everything: Path
 ) -> tuple[float, NDArray[np.float32]]:
-    """Pictures a second, and the unit vectors of `few`."""
+    """Pictures per second, and the unit vectors of `few`."""
     work = few.parent / f"{peer}-run"
     work.mkdir()
     command = [python, peer_drivers.__file__, peer, checkpoint, work, few, everything]

@@ -14,7 +14,7 @@ LATENCY_SECONDS = 0.1
 CONCURRENCY = 2  # so that two cores are still waiting with eight workers
 SECONDS = 10.0  # what each number of workers takes, about
 ROUNDS = 3
-ONE = CONCURRENCY / LATENCY_SECONDS  # pictures a second: a worker's bound
+ONE = CONCURRENCY / LATENCY_SECONDS  # pictures per second: a worker's bound
 
 
 def measure(work: Path) -> list[Result | Curve]:

@@ -1,4 +1,4 @@
-"""How many searches a second the API answers, by its threads and processes, and what memory a process takes.
+"""How many searches per second the API answers by its threads and processes, and a process's memory.
 
 CLIENTS ask at once, each again as soon as it has its answer; on few cores they take a share of these.
 """

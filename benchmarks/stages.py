@@ -32,7 +32,7 @@ DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`cost` in core-seconds a picture; `ceiling` in pictures a second, with the whole machine to itself."""
+    """`cost` in core-seconds per picture; `ceiling` in pictures per second, alone on the machine."""
 
     cost: float
     ceiling: float
@@ -73,7 +73,7 @@ def encode(encoder: Encoder, crops: np.ndarray) -> Stage:
 
 
 def bound(stages: Sequence[Stage]) -> float:
-    """Pictures a second on which all cores are at work on nothing but these stages."""
+    """Pictures per second on which all cores are at work on nothing but these stages."""
     return CORES / sum(stage.cost for stage in stages)
 
 

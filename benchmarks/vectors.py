@@ -50,7 +50,7 @@ class Filled:
     folder: Path
     collection: Collection
     exact: Exact
-    rates: list[tuple[float, float]]  # vectors written, vectors a second
+    rates: list[tuple[float, float]]  # vectors written, vectors per second
     costs: list[tuple[float, float]]  # vectors written, Chroma's core-milliseconds a vector
     slowest_s: float  # of the writes of 2,000
 

@@ -34,9 +34,9 @@ in_process_server(pathlib.Path(sys.argv[1]))
 
 
 def secret_tenant(folder: Path) -> str:
-    """Return the name, after moving there what is elsewhere. No server may run on the folder.
+    """Return the tenant's name, after moving everything there. No server may run on the folder.
 
-    One transaction: whoever is killed in it has done nothing. Raises ConfigError.
+    One transaction: a crash in it has changed nothing. Raises ConfigError.
     """
     folder.mkdir(exist_ok=True, mode=0o700)
     try:
@@ -56,7 +56,7 @@ def secret_tenant(folder: Path) -> str:
 
 
 def _move(file: sqlite3.Connection) -> None:
-    """Give everything a new tenant and new ids, and closes the door behind it."""
+    """Move everything to a new tenant under new ids, and forbid further tenants and databases."""
     tenant = secrets.token_urlsafe(32)
     for table in _CLOSED:
         file.execute(f"DROP TRIGGER IF EXISTS {_trigger(table)}")

@@ -24,7 +24,7 @@ CLIENT_MODULES = ("image_search.cli.jobs", "image_search.cli.search", "image_sea
 
 
 class Commands(click.Group):
-    """Adds the client's commands when they are asked for, and turns our errors into one line and exit 1."""
+    """The group of all commands: loads the client's when asked for, prints our errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._add_client_commands()
@@ -212,7 +212,7 @@ def completion(shell: str) -> None:
 
 @main.group()
 def keys() -> None:
-    """API keys. Without any, the server serves on a loopback address only."""
+    """Manage API keys. Without any, the server serves on a loopback address only."""
 
 
 def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str]:
@@ -271,7 +271,7 @@ def keys_revoke(data_dir: Path | None, key_id: str, as_json: bool) -> None:
 
 
 def _key_store(data_dir: Path | None) -> Blobs:
-    """Keys live in the blob store: the one set, else that of `up`'s data folder."""
+    """Return the blob store that holds the keys: the one that is set, else that of `up`'s data folder."""
     from deploy.data_folder import data_folder
     from shared.config import load_settings
     from shared.storage.blobs import Blobs

@@ -1,7 +1,7 @@
 """The data folder of `image-search up`: where things are in it, and which process holds it.
 
-It holds everything: `redis/` and `chroma/` (their files), `blobs/` (thumbnails, vector log,
-keys), `logs/` (one file a child), `run/` (socket, lock, port, the settings that the children were given).
+It holds everything: `redis/` and `chroma/` (their files), `blobs/` (thumbnails, vector log, keys), `logs/`
+(one file per child), `run/` (socket, lock, port, the settings that the children were given).
 """
 
 import contextlib
@@ -22,7 +22,7 @@ DEFAULT_DATA_DIR = Path("~/.local/share/image-search")
 
 @dataclass(frozen=True)
 class Folder:
-    """Where things are in a data folder."""
+    """The paths in a data folder."""
 
     root: Path
 
@@ -39,7 +39,7 @@ class Folder:
         return self.run / "settings.json"
 
     def make_private(self) -> None:
-        """Make the folder, or takes others' rights to one that was there, and to all in it, away."""
+        """Make the folder, or take others' rights to one that exists, and to all in it, away."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.root.stat().st_mode & 0o077:
             for path in chain([self.root], self.root.rglob("*")):
@@ -48,7 +48,7 @@ class Folder:
         self.run.mkdir(exist_ok=True, mode=0o700)
 
     def running(self) -> int | None:
-        """The pid of the `up` that holds this folder, if one does."""
+        """Return the pid of the `up` that holds this folder, if one does."""
         try:
             with _locked(self.run / "lock", os.O_RDWR):
                 return None
@@ -56,7 +56,7 @@ class Folder:
             return _number_in(self.run / "lock")
 
     def child_settings(self) -> dict[str, str]:
-        """The variables that the running `up` gave its children; empty when none runs."""
+        """Return the variables that the running `up` gave its children; empty when none runs."""
         if self.running() is None or not self._settings.exists():
             return {}
         loaded: dict[str, str] = json.loads(self._settings.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def hold(folder: Folder) -> Iterator[int]:
     """Hold the data folder for this process; yields the lock's descriptor.
 
     The guard of `deploy.supervisor` inherits it, so the folder stays taken until the children of a killed
-    `up` are gone: then this waits. Raises ConfigError while the holder lives.
+    `up` are gone, which a new `up` waits for. Raises ConfigError while the holder lives.
     """
     path = folder.run / "lock"
     deadline = time.monotonic() + 10

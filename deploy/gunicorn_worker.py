@@ -2,8 +2,8 @@
 
 gunicorn gives a thread to a connection at its first byte, and waits in it, without a limit, for the rest of
 the request; and its one loop that accepts connections waits up to 2 s for a client to close its side. Here
-the loop reads whole requests, and a thread gets those that are there. Long bodies, and those of unknown
-length, are read by threads: `api.http.concurrency` leaves enough of these for others.
+the loop reads requests, and a thread gets one once it is whole. Long bodies, and those of unknown length, are
+read by threads: `api.http.concurrency` leaves enough of these for others.
 """
 
 import re
@@ -71,7 +71,7 @@ class Worker(ThreadWorker):
         self._gather(TConn(self.cfg, client, address, listener.getsockname()))
 
     def on_client_socket_readable(self, conn: TConn, client: Any) -> None:
-        """A connection that was kept alive brings its next request."""
+        """Read the next request of a connection that was kept alive."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self._gather(conn)
@@ -87,7 +87,7 @@ class Worker(ThreadWorker):
             self._linger(conn)
 
     def murder_pending(self) -> None:
-        """Called at least once a second."""
+        """Drop connections whose time is over. gunicorn calls this at least once per second."""
         # A server that stops waits for nobody who has not begun, and little for who has.
         latest = time.monotonic() + (0 if self.alive else REQUEST_SECONDS - LINGER_SECONDS)
         for waiting in [one for one in self._waiting if one.until < latest or not (self.alive or one.data)]:
@@ -108,7 +108,7 @@ class Worker(ThreadWorker):
             self._look(waiting)
 
     def _linger(self, conn: TConn) -> None:
-        """Close without cutting off what the client has yet to read."""
+        """Close a connection without cutting off what the client has yet to read."""
         waiting = _Waiting(conn, time.monotonic() + LINGER_SECONDS, bytearray(), lingers=True)
         try:
             conn.sock.shutdown(socket.SHUT_WR)
@@ -185,7 +185,7 @@ class Worker(ThreadWorker):
 
 
 def _read(sock: socket.socket) -> bytes | None:
-    """What has arrived: nothing at the end or after a break, None when it is not the time to read."""
+    """Return what has arrived: nothing at the end or after a break, None when it is not the time to read."""
     try:
         return sock.recv(_READ_BYTES)
     except BlockingIOError:
@@ -195,7 +195,7 @@ def _read(sock: socket.socket) -> bytes | None:
 
 
 def _body_awaited(head: bytearray) -> int:
-    """How many bytes of body to gather before a thread gets the request."""
+    """Return how many bytes of body to read before a thread gets the request."""
     length = _LENGTH.search(head)
     if length is None or _STREAMED.search(head) or int(length[1]) > QUICK_BYTES:
         return 0

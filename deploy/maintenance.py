@@ -23,7 +23,7 @@ _MEANINGS = {
 
 
 def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
-    """Print what differs. Whether nothing does."""
+    """Print how a collection differs from its log; return whether it does not."""
     faults = recovery.verify(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
@@ -35,7 +35,7 @@ def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> boo
 
 
 def rebuild(data_dir: Path | None, collection: str, as_json: bool = False) -> None:
-    """Make the collection anew and prints what was wrong with the one before."""
+    """Make the collection anew and print what was wrong with the one before."""
     faults = recovery.rebuild(_services(data_dir), collection)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))

@@ -8,12 +8,12 @@ from shared.errors import ConfigError
 
 
 def http_status(url: str, timeout_s: float = 5.0) -> int | None:
-    """The status of `http_answer`, None without an answer."""
+    """Return the status of `http_answer`, None without an answer."""
     return http_answer(url, timeout_s)[0]
 
 
 def http_answer(url: str, timeout_s: float = 5.0) -> tuple[int | None, bytes]:
-    """The status and body of a GET of a server on this machine (no proxy, no redirects); None without one."""
+    """GET a URL of this machine (no proxy, no redirects); return status and body, None without an answer."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:

@@ -89,14 +89,14 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
 
 
 def _share_metrics() -> str:
-    """The folder in which the processes keep their counts, so that a scrape of one gives those of all."""
+    """Make the folder in which processes keep their counts, so that a scrape of one gives those of all."""
     folder = tempfile.mkdtemp(prefix="image-search-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
     return folder
 
 
 def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
-    """On a CPU the encoder, loaded before the fork: nobody writes its weights, so they lie in memory once.
+    """Load the encoder before the fork, on a CPU: nobody writes its weights, so they lie in memory once.
 
     None where each process is to load its own: CUDA and OpenVINO cannot be used after a fork, and a model
     that cannot be loaded is for each to report, and to try again.

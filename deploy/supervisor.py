@@ -1,4 +1,4 @@
-"""Keeps child processes running, ends them in order, and leaves none behind, however the parent ends.
+"""A supervisor of child processes: it restarts them, ends them in order and leaves none behind.
 
 Each child leads its own process group, so that Ctrl-C reaches the parent alone and a child's own children
 (Celery's pool, gunicorn's worker) can be ended with it. `python -m deploy.supervisor FILE` is the guard: it
@@ -52,9 +52,9 @@ class Child:
 
 
 class Supervisor:
-    """Starts children with the environment `env` and writes their output to `logs`/NAME.log.
+    """A supervisor that gives children the environment `env` and writes their output to `logs`/NAME.log.
 
-    Used from the main thread only: Linux ends a child with the thread that started it.
+    Use it from the main thread only: Linux ends a child with the thread that started it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Supervisor:
         self._guard: subprocess.Popen[bytes] | None = None
 
     def open(self, keep_fds: Sequence[int] = ()) -> None:
-        """Kill what an earlier run left, starts the guard (which inherits `keep_fds`), takes the signals."""
+        """Kill what an earlier run left, start the guard (which inherits `keep_fds`), handle signals."""
         kill_groups(self._run_file)
         self._logs.mkdir(exist_ok=True)
         self._guard = subprocess.Popen(
@@ -118,7 +118,7 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def tick(self) -> None:
-        """Start again what died and is due, and keeps the logs small."""
+        """Restart what died and is due, and keep the logs small."""
         now = time.monotonic()
         for child in self.children:
             self._bound_log(child)
@@ -204,7 +204,7 @@ class Supervisor:
         return self._logs / f"{child.name}.log"
 
     def _bound_log(self, child: Child) -> None:
-        """Copy the end of a large log to NAME.log.1 and empties it; the child goes on appending to it."""
+        """Copy the end of a large log to NAME.log.1 and empty it; the child goes on appending to it."""
         path = self._log(child)
         with contextlib.suppress(OSError):  # a full disk, say, on which emptying helps most
             if (size := path.stat().st_size) <= MAX_LOG_BYTES:
@@ -237,7 +237,7 @@ def kill_groups(run_file: Path) -> None:
 
 
 def _birth(pid: int) -> str | None:
-    """When the process started, in whatever unit the system has; None when there is no such process.
+    """Return when the process started, in whatever unit the system has; None without such a process.
 
     None for a leader that is gone while its group lives on: a group's id is not given away meanwhile.
     """
@@ -257,7 +257,7 @@ def _birth(pid: int) -> str | None:
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """A `preexec_fn` by which the kernel sends the child `number` when its parent ends (Linux; else None)."""
+    """Return a `preexec_fn` that has the kernel send the child `number` when its parent ends (Linux only)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -272,13 +272,13 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
 
 def _give_way(pid: int, niceness: int) -> None:
-    """Linux may weigh whole sessions against each other: then each child's `autogroup` counts, too."""
+    """Set a group's niceness, also as `autogroup`, by which Linux may weigh whole sessions."""
     with contextlib.suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PGRP, pid, niceness)
     for _ in range(5):
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
-        except BlockingIOError:  # the kernel lets an ordinary user do it ten times a second
+        except BlockingIOError:  # the kernel lets an ordinary user do it ten times per second
             time.sleep(POLL_SECONDS)
         except OSError:  # no autogroups here, or the child has ended
             return

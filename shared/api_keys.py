@@ -32,10 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A stored key: `hash` is the SHA-256 of the whole key, in hex.
-
-    `created_at` is in seconds since the epoch.
-    """
+    """A stored key: `hash` is the whole key's SHA-256, in hex; `created_at` is in epoch seconds."""
 
     id: str
     name: str
@@ -48,10 +45,7 @@ class ApiKey:
 
 
 def create_key(blobs: Blobs, name: str, scopes: Iterable[str]) -> str:
-    """Store a new key and return it, the only time that it is shown.
-
-    Raises InvalidRequest for an unknown scope or none.
-    """
+    """Store a new key and return it, this once. Raises InvalidRequest for an unknown scope or none."""
     chosen = sorted(set(scopes))
     if unknown := [scope for scope in chosen if scope not in SCOPES]:
         fault: FieldError = {"pointer": "/scopes", "message": f"{unknown[0]} is not a scope"}

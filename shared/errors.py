@@ -77,7 +77,7 @@ class ImageSearchError(Exception):
         return self
 
     def bare(self) -> Self:
-        """Return this error without traceback and causes, whose frames keep a file and its pixels in memory."""
+        """Return this error without traceback and causes, whose frames keep a file's pixels in memory."""
         self.__traceback__ = self.__context__ = self.__cause__ = None
         return self
 

@@ -14,10 +14,7 @@ from shared.tasks import Dispatcher, make_celery
 
 @dataclass(frozen=True)
 class Services:
-    """The clients that a role works with.
-
-    None connects before its first use, so all servers may be down at start.
-    """
+    """The clients of a role. None connects before its first use, so all servers may be down at start."""
 
     settings: Settings
     blobs: Blobs
@@ -29,10 +26,7 @@ class Services:
 
 
 def build_services(settings: Settings, listens_at: str | None = None) -> Services:
-    """Make the clients that the settings name.
-
-    `listens_at` is the URL at which this process itself serves.
-    """
+    """Make the clients that the settings name; `listens_at` is the URL at which this process serves."""
     celery = make_celery(settings)
     ledger = Ledger(
         settings.redis_url,

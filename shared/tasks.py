@@ -82,20 +82,14 @@ class Dispatcher:
             raise BrokerUnavailable("The message broker does not answer.") from error
 
     def wake_writer(self) -> None:
-        """Ask the index writer to look for ready chunks.
-
-        A failure is only logged: the sweeper wakes it too.
-        """
+        """Wake the index writer for ready chunks. A failure is only logged: the sweeper wakes it too."""
         try:
             self._celery.send_task(TASK_NAMES[Stage.INDEX], args=[""], queue=str(Stage.INDEX))
         except (KombuError, CeleryError, OSError) as error:
             log.warning("writer_not_woken", reason=str(error))
 
     def pump(self) -> None:
-        """Send the messages of all chunks that may be fetched now.
-
-        A failure is only logged: the sweeper repeats it.
-        """
+        """Send the messages of all chunks to be fetched now; failures are logged, the sweeper repeats."""
         try:
             for chunk in self._ledger.dispatch():
                 self.send(Stage.FETCH, chunk)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.jobs import events
-from api.search import pictures
+from api.search import query_images
 from deploy import gunicorn_worker, supervisor
 from shared.imaging import memory
 from worker.recovery import callbacks, lease
@@ -61,7 +61,7 @@ def test_no_test_is_mentioned_in_another_way() -> None:
     [
         ("for the {}rd time", lease.SUSPICIOUS_DELIVERIES),
         ("decodes pictures of {} GiB at once", (memory._small._most + memory._large._most) / 2**30),
-        ("holds {} MiB of pictures' files", pictures._files._most / 2**20),
+        ("holds {} MiB of pictures' files", query_images._files._most / 2**20),
         ("asked for at most {} times", fetch.MAX_ATTEMPTS),
         ("tried at most {} times", callbacks.CALLBACK_TRIES),
         ("emptied at {} MiB", supervisor.MAX_LOG_BYTES / 2**20),

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Process:
-    """What one pool process works with: made after the fork, since neither clients nor CUDA survive one."""
+    """The clients of one pool process, made after the fork, which neither they nor CUDA survive."""
 
     preprocess: Preprocess
     encoders: Encoders
@@ -51,7 +51,7 @@ class Process:
             self.services.index.warn_of_foreign(main.name, main.fingerprint)
 
     def deliver(self, stage: Stage, ref: str) -> None:
-        """Handle one message. A chunk that cannot be finished now is given back, never lost."""
+        """Handle one message. A chunk that cannot be finished now is released, never lost."""
         if stage is Stage.INDEX:
             index.drain(self.services, store_of)
             return
@@ -77,7 +77,7 @@ class Process:
 
 
 def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
-    """The Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
+    """Make the Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
     app = make_celery(settings)
     made: list[Process] = []
     # Decided once, by the parent: a model that cannot be had stops the start with one line.
@@ -109,7 +109,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
 
 def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
-    """Let Celery log as all roles do, and each pool process `start`."""
+    """Make Celery log as all roles do, and call `start` in each pool process."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def configure(**_: Any) -> None:
@@ -155,7 +155,7 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> N
 
 
 def _beat_from_parent(settings: Settings, queues: Sequence[str], slots: int) -> None:
-    """Tell the ledger every few seconds that this worker is there, from its ready to its shutdown."""
+    """Send the ledger this worker's heartbeat every few seconds, from its ready to its shutdown."""
     stopped = threading.Event()
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
 

@@ -1,4 +1,4 @@
-"""A Celery request that does not take a lost acknowledgement for a given one."""
+"""A Celery request that notices when its acknowledgement was lost."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -10,7 +10,7 @@ from kombu.asynchronous import get_event_loop
 
 
 class AcknowledgedRequest(Request):  # type: ignore[misc]  # Celery has no types
-    """Reconnects to the broker where Celery only logs that it could not acknowledge.
+    """A request that reconnects to the broker where Celery only logs that it could not acknowledge.
 
     The message would count as unacknowledged for as long as the connection lasts, and with a prefetch of one
     the consumer would wait for it for ever, alive and idle (celery/celery#8030 and its kin).
@@ -37,5 +37,5 @@ def _reconnecting(call: Callable[..., None], errors: tuple[type[Exception], ...]
 
 
 def _lose_connection() -> None:
-    """Raised in the consumer's loop, this is what makes it start anew."""
+    """Raise, in the consumer's loop, what makes it connect anew."""
     raise ConnectionResetError("The broker has not taken an acknowledgement.")

@@ -1,4 +1,4 @@
-"""The models that one encode process has loaded, and what it does with its time."""
+"""The models that one encode process has loaded, and the times that its encoder computes and idles."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +21,9 @@ class Encoders:
         self._other: Any = None
 
     def of(self, claim: Claim) -> Any:
-        """The encoder that a claim's job asks for.
+        """Return the encoder that a claim's job asks for.
 
-        Raises ModelUnavailable, also when it has other weights than where the job was made.
+        Raises ModelUnavailable, also when its weights are not those that the job was made for.
         """
         encoder = self._named(claim.options.get("model", self.main.name))
         if claim.payload == FINAL:
@@ -56,7 +56,7 @@ def _load_encoder(settings: Settings, model: str) -> Any:
 
 
 class EncoderClock:
-    """What one process's encoder does with its time, for the metrics; `clock` is monotonic, in seconds."""
+    """The times that a process's encoder computes and idles, for the metrics; `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -64,7 +64,7 @@ class EncoderClock:
 
     @contextmanager
     def busy(self, ledger: Ledger, claim: Claim) -> Iterator[None]:
-        """The block computes; since the encoder was free and the chunk there, it stood until now."""
+        """Count the block as computing, and as stalled the time before it with chunk and encoder there."""
         begun = self._clock()
         stalled = begun - max(self._free_since, claim.arrived)
         try:

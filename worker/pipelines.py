@@ -1,4 +1,4 @@
-"""What the chunks of each kind of job go through: a new kind is one module in stages/ and one row here."""
+"""The pipeline of each kind of job: a new kind is one module in stages/ and one row here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.stages.index import Store
 
 
 class Tools(Protocol):
-    """What a worker process has; `preprocess` in one that fetches, `encoders` in one that encodes."""
+    """The parts of a worker process: `preprocess` in one that fetches, `encoders` in one that encodes."""
 
     services: Services
     preprocess: Preprocess
@@ -27,7 +27,7 @@ Handler = Callable[[Tools, Claim], None]
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Who handles a chunk at each stage, where it comes to that one.
+    """The handlers of a kind of job, one for each stage that its chunks pass.
 
     `final` handles the chunk beyond the items, of jobs that were made with a `final_stage`.
     """
@@ -62,7 +62,7 @@ PIPELINES = {
 
 
 def handler_of(claim: Claim) -> Handler:
-    """Return who handles a claim. Raises LookupError where its kind of job does nothing at its stage."""
+    """Return the handler of a claim. Raises LookupError where its kind of job has none at its stage."""
     pipeline = PIPELINES[claim.kind]
     at_stage = pipeline.fetch if claim.stage is Stage.FETCH else pipeline.encode
     handler = pipeline.final if claim.payload == FINAL else at_stage

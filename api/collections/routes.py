@@ -19,7 +19,7 @@ blueprint = APIBlueprint(
 @blueprint.get("/v1/collections", summary="List collections", responses={200: models.CollectionList})
 @requires("search")
 def list_collections() -> Response:
-    """Every collection with its number of pictures and its model, by name."""
+    """Return every collection with its number of pictures and its model, by name."""
     found = [collection_answer(info) for info in services().index.collections()]
     return jsonify(models.CollectionList(collections=found).model_dump())
 
@@ -40,7 +40,7 @@ def create_collection(body: CollectionRequest) -> Response:
 @blueprint.get("/v1/collections/<name>", summary="A collection", responses={200: models.Collection})
 @requires("search")
 def get_collection(path: CollectionPath) -> Response:
-    """One collection."""
+    """Return one collection."""
     return jsonify(collection_answer(services().index.collection(path.name).info).model_dump())
 
 

@@ -1,4 +1,4 @@
-"""Moving collections: exports, their download, imports, other models. The workers do the work."""
+"""Transfers: exports, their download, imports, and reindexing with another model, as jobs for the workers."""
 
 import hashlib
 import json
@@ -149,12 +149,13 @@ _FILE = {
 )
 @requires("admin")
 def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
-    """A job that writes the pictures that the collection has now; `GET /v1/jobs/{id}/export` downloads them.
+    """Start a job that writes the pictures that the collection has now, for `GET /v1/jobs/{id}/export`.
 
-    One row a picture: `id`, `vector` (fixed-size list of float32), all that is known of it (times in seconds
-    since the epoch, `metadata` as a JSON object in a string), and the WebP files that `include` names. The
-    file's own metadata has under `image_search` the model, its fingerprint, the dimension and the format's
-    version. A picture that is deleted before it is read is a failed item. The files expire with the job.
+    One row per picture: `id`, `vector` (fixed-size list of float32), all that is known of it (times in
+    seconds since the epoch, `metadata` as a JSON object in a string), and the WebP files that `include`
+    names. The file's own metadata has under `image_search` the model, its fingerprint, the dimension and the
+    format's version. A picture that is deleted before it is read is a failed item. The files expire with the
+    job.
     """
     parts = services()
     has_body = request.content_length or "Transfer-Encoding" in request.headers
@@ -176,7 +177,7 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
 @blueprint.get("/v1/jobs/<job_id>/export", summary="Download an export", responses={200: _FILE})
 @requires("admin")
 def download_export(path: JobPath) -> Response:
-    """What an export job wrote, as one Parquet file. 409 while it is running or when it was cancelled."""
+    """Return the Parquet file of an export job. 409 while it is running or when it was cancelled."""
     parts = services()
     job = _finished_export(parts, path.job_id)
     response = Response(_stream(parts, job.job_id), mimetype=PARQUET)
@@ -192,7 +193,10 @@ def _stream(parts: Services, job_id: str) -> Iterator[bytes]:
 
 
 def _finished_export(parts: Services, job_id: str) -> Job:
-    """Raise JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing."""
+    """Return a finished export job that has written something.
+
+    Raises JobNotFound, NotFound for a job of another kind, Conflict for one that has written nothing.
+    """
     job = parts.ledger.get(job_id)
     if job.kind is not JobKind.EXPORT:
         raise NotFound(f"Job {job_id} is no export, but an {job.kind}.")
@@ -211,7 +215,7 @@ def _finished_export(parts: Services, job_id: str) -> Job:
 )
 @requires("admin")
 def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeaders) -> Response:
-    """A job that brings the rows of a Parquet file into a collection, which is made if it does not exist.
+    """Start a job that brings the rows of a Parquet file into a collection, made if it does not exist.
 
     The file is the body, or the export job on this server that JSON names. It must be of the model that this
     server runs and that the collection is bound to, else `409 model_mismatch`; of the columns that an export
@@ -241,7 +245,7 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
 
 
 def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str, int]:
-    """The key under which the body is stored, its SHA-256 and its bytes."""
+    """Store the body; return its key, its SHA-256 and its length in bytes."""
     key, digest, size = upload_key(job_id, 0), hashlib.sha256(), 0
     with parts.blobs.open_write(key) as file:
         while data := body.read(_READ_BYTES):
@@ -256,7 +260,7 @@ def _receive(parts: Services, job_id: str, body: Body) -> tuple[str, str, int]:
 def _import(
     parts: Services, options: Options, job_id: str, keys: list[str], content: str, *, uploaded: int = 0
 ) -> Job:
-    """Check the files and starts the job; `content` is what tells this request from another."""
+    """Check the files and start the job; `content` tells this request from another."""
     counts: list[tuple[str, int]] = []
     for key in keys:
         with parts.blobs.open_read(key) as file:
@@ -311,13 +315,13 @@ def _check_model(parts: Services, collection: str, header: Header) -> None:
 )
 @requires("admin")
 def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
-    """A job that encodes what was kept of every picture with `model`, and then switches the collection to it.
+    """Start a job that encodes what was kept of every picture with `model` and switches the collection to it.
 
     Searches and ingests go on with the old model until the switch, which is one write; what arrives or
     changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
     the collection is then switched only with `allow_missing`; `result` says whether it was. After the switch
-    a server that runs the old model answers `409 model_mismatch` for this collection: restart every role
-    with IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
+    a server that runs the old model answers `409 model_mismatch` for this collection: restart every role with
+    IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
     """
     parts = services()
     given = parse(ReindexIn, request.get_json())
@@ -344,14 +348,14 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
 
 def _started(parts: Services, options: Options, digest: str, collection: Collection, **job: Any) -> Response:
-    """Answer with a new job that has an item for each picture of the collection; `job` goes to `launch`."""
+    """Answer with a new job that has an item per picture of the collection; `job` goes to `launch`."""
     items = (Item(source=image_id) for image_id in collection.ids())
     job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
     return _accepted(parts.ledger.get(job_id))
 
 
 def _make_room(parts: Services, name: str, fingerprint: str) -> None:
-    """Let what is staged of another model go, of a reindex that was given up."""
+    """Delete the shadow collections of other models, which a reindex that was given up has left."""
     try:
         parts.index.staged(name, fingerprint)
     except CollectionNotFound:
@@ -359,12 +363,12 @@ def _make_room(parts: Services, name: str, fingerprint: str) -> None:
 
 
 def _options(parts: Services, name: str, callback_url: str | None, header: JobHeaders) -> Options:
-    """Of a job on a collection that has to exist: a malformed name is one that does not."""
+    """Check a job's options. A malformed `name` is left to fail as a collection that does not exist."""
     return replace(check_options(parts, None, callback_url, header.idempotency_key), collection=name)
 
 
 def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
-    """The job that this request made before, whatever has become of the collection since."""
+    """Return the job that this request made before, whatever has become of the collection since."""
     if options.idempotency_key is None:
         return None
     job_id = parts.ledger.idempotent_job(options.idempotency_key, digest)

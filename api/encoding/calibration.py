@@ -1,4 +1,4 @@
-"""How sure it is that a picture fits, from how all kinds of pictures of its collection score.
+"""Calibration: how sure it is that a picture fits, from how all pictures of its collection score.
 
 Cosines of CLIP mean little by themselves: what is high for one query, collection or model is low for another.
 So each query is scored against a sample of the collection (one matrix product). With the mean m and standard
@@ -7,10 +7,10 @@ collection,
 
     confidence(score) = F((score - m) / s) ** n
 
-is the chance that the best of n pictures that have nothing to do with the query scores less: the
-distribution of the maximum of n independent draws (for example S. Coles, An Introduction to Statistical
-Modeling of Extreme Values, 2001, chapter 3). Where nothing fits, the best result's confidence is spread
-evenly over [0, 1]. docs/search.md has what was measured and where this fails.
+is the chance that the best of n pictures that have nothing to do with the query scores less: the distribution
+of the maximum of n independent draws (for example S. Coles, An Introduction to Statistical Modeling of
+Extreme Values, 2001, chapter 3). Where nothing fits, the best result's confidence is spread evenly over [0,
+1]. docs/search.md has what was measured and where this fails.
 """
 
 import math
@@ -46,17 +46,17 @@ class Calibration:
 
     @classmethod
     def of(cls, query: Vector, sample: Vector, count: int) -> "Calibration":
-        """`query` (dimension,) of length 1, `sample` (n, dimension) of any lengths but 0, n of at least 2."""
+        """Calibrate a query (dimension,) of length 1 on a sample (n >= 2, dimension) without zero rows."""
         scores = (sample @ query) / np.linalg.norm(sample, axis=1)
         return cls(float(scores.mean()), max(float(scores.std(ddof=1)), 1e-6), count)
 
     def confidence(self, score: float) -> float:
-        """In [0, 1], growing with the score."""
+        """Return the confidence of a score, in [0, 1], growing with the score."""
         tail = 0.5 * math.erfc((score - self.mean) / (self.deviation * math.sqrt(2)))
         return math.exp(self.count * math.log1p(-tail)) if tail < 1 else 0.0
 
     def score(self, confidence: float) -> float:
-        """The least score of that confidence: the inverse of `confidence`, -inf for 0."""
+        """Return the least score of that confidence, -inf for 0: the inverse of `confidence`."""
         if confidence <= 0:
             return -math.inf
         tail = max(-math.expm1(math.log(confidence) / self.count), _MIN_TAIL)
@@ -72,7 +72,7 @@ class _Background:
 
 
 class Backgrounds:
-    """A sample of each collection asked for lately, taken again when it has grown or shrunk by half.
+    """Samples of the collections asked for lately, taken again when one has grown or shrunk by half.
 
     Safe to share between threads.
     """
@@ -82,7 +82,7 @@ class Backgrounds:
         self._lock = threading.Lock()
 
     def calibrate(self, query: Vector, collection: Collection) -> Calibration | None:
-        """None for a collection of fewer than MIN_PICTURES. Raises as Collection's methods do."""
+        """Calibrate a query; None with fewer than MIN_IMAGES. Raises as Collection's methods do."""
         background = self._background(collection)
         if min(background.count, len(background.sample)) < MIN_IMAGES:
             return None

@@ -18,7 +18,7 @@ LoadEncoder = Callable[[Services], Encoder]
 
 
 class EncoderLoader:
-    """Loads and warms the encoder in a daemon thread, again and again until it succeeds.
+    """A daemon thread that loads and warms the encoder, again and again until it succeeds.
 
     What Encoder.load has refused for good it refuses again at once: that costs nothing and is not logged.
     """
@@ -37,7 +37,7 @@ class EncoderLoader:
         self._stopped.set()
 
     def get(self) -> Encoder:
-        """Raise ModelNotReady while it loads, Unavailable with the reason when the last attempt failed."""
+        """Return the encoder. Raises ModelNotReady while it loads, Unavailable when that failed."""
         if self._encoder is not None:
             return self._encoder
         if self._failure is None:
@@ -65,7 +65,7 @@ class EncoderLoader:
 
 
 def load_encoder(services: Services) -> Encoder:
-    """What the settings ask for; `auto` is looked up, or decided, in the blob store.
+    """Load the encoder that the settings ask for; `auto` is looked up, or decided, in the blob store.
 
     The log says which collections it cannot read, and which model they need.
     """

@@ -1,7 +1,7 @@
-"""Vectors of the texts asked for lately, so that a repeated query costs only the index.
+"""A cache of the vectors of texts, so that a repeated query costs only the index.
 
-In this process, so that search does not need Redis. Of more than MAX_TEXTS the least recently asked for go
-first; 4,096 texts of 512 dimensions are 8 MB.
+In this process, so that search does not need Redis. Of more than MAX_TEXTS the least recently used go first;
+4,096 texts of 512 dimensions are 8 MB.
 """
 
 import threading
@@ -18,14 +18,14 @@ MAX_TEXTS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """`vector` is float32 (dimension,) of length 1, read-only; `truncated`: the model read only its start."""
+    """A unit vector, float32 (dimension,), read-only; `truncated`: the model read only the text's start."""
 
     vector: NDArray[np.float32]
     truncated: bool
 
 
 class TextCache:
-    """Safe to share between threads. A text is kept under its model's fingerprint, so models never mix."""
+    """A cache that threads may share. A text is kept under its model's fingerprint, so models never mix."""
 
     def __init__(self, most: int = MAX_TEXTS) -> None:
         self._most = most
@@ -35,7 +35,7 @@ class TextCache:
         self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, model: Encoder, text: str) -> EncodedText:
-        """Raise as Encoder.encode_texts does, and then keeps nothing."""
+        """Return a text, encoded if need be. Raises as Encoder.encode_texts does; keeps nothing then."""
         key = (model.fingerprint, text)
         if found := self._find(key):
             return found

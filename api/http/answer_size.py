@@ -1,4 +1,4 @@
-"""How much one JSON answer may be, so that no search makes the server, or who asked, hold more."""
+"""A bound on one JSON answer, so that no search makes the server, or who asked, hold more."""
 
 from flask import Flask, Response
 
@@ -9,7 +9,7 @@ MAX_ANSWER_BYTES = 16 * 2**20
 
 
 def install(app: Flask) -> None:
-    """To be installed last, so that the problem that replaces an answer has its headers."""
+    """Bound every answer; call it last, so that the problem that replaces an answer has its headers."""
 
     def bound(response: Response) -> Response:
         size = response.calculate_content_length() if response.mimetype == "application/json" else 0

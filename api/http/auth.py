@@ -1,4 +1,4 @@
-"""Who asks, and what he may do. While no key exists, only this machine is served."""
+"""Authentication and scopes. While no key exists, only this machine is served."""
 
 import re
 import threading
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 class KeyRing:
     """The stored keys as this process knows them.
 
-    Read again after 10 s; while the blob store does not answer, what was read last goes on to hold.
+    They are read again after 10 s; while the blob store does not answer, what was read last goes on to hold.
     """
 
     def __init__(self, blobs: Blobs, *, max_age_s: float = _CACHE_SECONDS) -> None:
@@ -56,7 +56,7 @@ class KeyRing:
         self._read_at = 0.0
 
     def keys(self) -> Mapping[str, ApiKey]:
-        """Keys by id. Raises BlobsUnavailable when they could not be read even once."""
+        """Return the keys by id. Raises BlobsUnavailable when they could not be read even once."""
         known = self._keys
         if known is not None and time.monotonic() - self._read_at < self._max_age_s:
             return known
@@ -96,7 +96,7 @@ def requires(scope: Scope) -> Callable[[View], View]:
 
 
 def scope_of(app: Flask, endpoint: str) -> str | None:
-    """The declared scope, None for a public endpoint. Raises LookupError for one that declares nothing."""
+    """Return the declared scope, None for a public endpoint. Raises LookupError where none is declared."""
     scope = getattr(app.view_functions[endpoint], "__scope__", None)
     if scope is None and endpoint not in PUBLIC_ENDPOINTS:
         raise LookupError(f"{endpoint} declares no scope")
@@ -116,7 +116,7 @@ def refuse_downloads(app: Flask) -> None:
 
 
 def identify_callers(app: Flask, ring: KeyRing) -> None:
-    """Look up who asks for what needs a scope; `require_scopes` decides."""
+    """Look up the caller of each request that needs a scope; `require_scopes` decides."""
 
     def identify() -> None:
         if request.endpoint is None or scope_of(current_app, request.endpoint) is None:
@@ -131,18 +131,18 @@ def identify_callers(app: Flask, ring: KeyRing) -> None:
 
 
 def is_open() -> bool:
-    """Whether no key exists, so that this machine, and no other, may ask for what needs a scope."""
+    """Return whether no key exists, so that this machine, and no other, may ask for what needs a scope."""
     return bool(g.get("is_open"))
 
 
 def caller_key() -> ApiKey | None:
-    """The key that came with this request, if it is a known one."""
+    """Return the key that came with this request, if it is a known one."""
     found: ApiKey | None = g.get("caller_key")
     return found
 
 
 def caller_id() -> str:
-    """The id of that key; empty without one, also where there is no request."""
+    """Return the id of the caller's key; empty without one, also where there is no request."""
     key = caller_key() if has_request_context() else None
     return key.id if key else ""
 
@@ -175,7 +175,7 @@ def _given_key() -> str | None:
 
 
 def _only_this_machine() -> None:
-    """Keep out other machines, proxies for them, and web pages that make a browser here send requests."""
+    """Refuse other machines, proxies for them, and web pages that make a browser here send requests."""
     own, origin = request.host_url.rstrip("/"), request.headers.get("Origin")
     hosts = [request.remote_addr or "127.0.0.1", *map(_host_name, {own, own if origin is None else origin})]
     writes = request.method not in ("GET", "HEAD", "OPTIONS")

@@ -47,13 +47,13 @@ def limit_uploads(app: Flask) -> None:
 
 
 def hold_upload() -> None:
-    """Take this request's slot, until its end, where it has none yet. Raises as `take` does."""
+    """Take a slot until the end of this request, where it has none yet. Raises as `take` does."""
     if "end_upload" not in g:
         g.end_upload = take("uploads and requests with pictures")
 
 
 def take(kind: Kind) -> Callable[[], None]:
-    """Take a slot; return what gives it back, once however often it is called.
+    """Take a slot; return what releases it, once however often it is called.
 
     Raises Unavailable while all are taken.
     """

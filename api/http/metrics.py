@@ -1,6 +1,6 @@
-"""The server's numbers for Prometheus, in a registry of their own an app.
+"""The server's metrics for Prometheus, in a registry of its own per app.
 
-Of several processes of one server each keeps its numbers in files that all of them read for a scrape
+Where a server has several processes, each keeps its numbers in files that all of them read for a scrape
 (`deploy/server.py` chooses that before this module is imported).
 """
 
@@ -21,7 +21,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 
 
 
 class Metrics:
-    """`requests` and `seconds` a method, route and status; `encode_seconds` and `index_seconds` a search."""
+    """The counters: `requests` and `seconds` per method, route and status, and two times per search."""
 
     def __init__(self, ledger_gauges: Callable[[], dict[str, float]]) -> None:
         self._registry = CollectorRegistry()

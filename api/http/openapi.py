@@ -23,7 +23,7 @@ _SECURITY_SCHEMES: dict[str, Any] = {
 
 
 def make_app(import_name: str, version: str) -> OpenAPI:
-    """A Flask application that collects the description of the routes registered with it."""
+    """Make a Flask application that collects the description of the routes registered with it."""
     return OpenAPI(
         import_name,
         info=Info(
@@ -40,7 +40,7 @@ def make_app(import_name: str, version: str) -> OpenAPI:
 
 
 def component(api: APIBlueprint, model: type[BaseModel]) -> dict[str, Any]:
-    """A reference to a model's schema, which is added to the page's components."""
+    """Add a model's schema to the components; return a reference to it."""
     schema = model.model_json_schema(ref_template=_REF)
     for name, part in {**schema.pop("$defs", {}), model.__name__: schema}.items():
         api.components_schemas[name] = Schema(**part)
@@ -48,7 +48,7 @@ def component(api: APIBlueprint, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def document(app: OpenAPI) -> dict[str, Any]:
-    """The description, with our problem documents as every route's errors, and the scope that each needs."""
+    """Return the description, with every route's problem documents and the scope that it needs."""
     described: dict[str, Any] = deepcopy(app.api_doc)
     _add_examples(described["components"]["schemas"])
     scopes = {endpoint: getattr(view, "__scope__", None) for endpoint, view in app.view_functions.items()}
@@ -71,7 +71,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
 
 
 def _add_examples(schemas: dict[str, Any]) -> None:
-    """The `examples` of our models, which flask-openapi3's Schema does not know and so drops."""
+    """Add the `examples` of our models, which flask-openapi3's Schema does not know and so drops."""
     models = [BaseModel]
     while models:
         model = models.pop()

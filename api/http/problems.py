@@ -45,7 +45,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem document; `members` are extensions such as `errors`."""
+    """Make a problem document; `members` are extensions such as `errors`."""
     document = {
         "type": f"/docs/errors#{code}",
         "title": title,
@@ -59,7 +59,7 @@ def problem(
 
 
 def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
-    """The first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
+    """Return the first MAX_ERRORS faults of a pydantic error, their pointers under `prefix`."""
     return [
         {"pointer": pointer(*prefix, *fault["loc"]), "message": _message(fault["type"], fault["msg"])}
         for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
@@ -67,7 +67,7 @@ def field_errors(error: ValidationError, *prefix: object) -> list[FieldError]:
 
 
 def invalid_request(error: ValidationError, *prefix: object) -> InvalidRequest:
-    """A pydantic error as ours; its pointers start with `prefix`."""
+    """Turn a pydantic error into ours; its pointers start with `prefix`."""
     errors = field_errors(error, *prefix)
     first = errors[0]
     detail = f"{first['pointer'] or 'The request'}: {first['message']}"
@@ -82,7 +82,7 @@ def refuse(detail: str, faults: Iterable[FieldError]) -> None:
 
 
 def parse(model: type[Model], document: object) -> Model:
-    """Raise InvalidRequest with pointers into `document`."""
+    """Parse a document into a model. Raises InvalidRequest with pointers into `document`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -116,7 +116,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class Request(FlaskRequest):
-    """A request whose JSON is refused in a sentence when unreadable."""
+    """A request whose JSON, where it cannot be read, is refused in a sentence."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         if not self.is_json:
@@ -131,7 +131,7 @@ class Request(FlaskRequest):
 
 
 class JSONProvider(DefaultJSONProvider):
-    """UTF-8 and the fields in the order that the documentation has them."""
+    """JSON in UTF-8, with fields in the order of the documentation."""
 
     sort_keys = False
     ensure_ascii = False
@@ -143,7 +143,7 @@ class JSONProvider(DefaultJSONProvider):
 
 
 def install(app: Flask) -> None:
-    """Add request ids, the server's version, the limits of bodies, and every error as a problem."""
+    """Install request ids, the server's version, the limits of bodies, and every error as a problem."""
     app.request_class = Request
     app.json = JSONProvider(app)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=MAX_FORM_PARTS)
@@ -155,7 +155,7 @@ def install(app: Flask) -> None:
 
 
 def refuse_invalid(error: ValidationError) -> NoReturn:
-    """flask-openapi3's callback for a failed validation of parameters or body."""
+    """Raise InvalidRequest: flask-openapi3's callback for a failed validation of parameters or body."""
     raise invalid_request(error) from None
 
 
@@ -173,7 +173,7 @@ def _name_request(response: Response) -> Response:
 
 
 def answer(error: ImageSearchError) -> Response:
-    """The problem document of an error of ours."""
+    """Return the problem document of an error of ours."""
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(error)
     headers = {}

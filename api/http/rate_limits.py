@@ -1,4 +1,4 @@
-"""How often one caller may ask: Flask-Limiter, counted in the ledger's Redis for all servers together.
+"""Rate limits per caller: Flask-Limiter, counted in the ledger's Redis for all servers together.
 
 A caller is an API key, else an address. While Redis does not answer, each server counts for itself.
 """
@@ -31,7 +31,7 @@ _IPV6_SITE_BITS = 64  # one subscriber has that many addresses to choose from
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """To be installed between `auth.identify_callers` and `auth.require_scopes`."""
+    """Install the limits; call it between `auth.identify_callers` and `auth.require_scopes`."""
     limits: list[Any] = [
         ApplicationLimit(
             FAILURES, scope="failures", key_function=_address, exempt_when=_no_guess, deduct_when=_is_failure
@@ -63,7 +63,7 @@ def _is_unlimited() -> bool:
 
 
 def _caller() -> str:
-    """Of an address without a known key, the page and the documents are counted apart from what needs one."""
+    """Return whom a request counts for; without a known key, public pages are counted apart."""
     key = auth.caller_key()
     if key is not None:
         return f"key:{key.id}"

@@ -21,8 +21,8 @@ _DRAIN_SECONDS = 10.0
 class Body:
     """A request's body, read once and counted, with what is wrong with its transfer.
 
-    `truncated` becomes true when the connection ended before the body did. A client that sends nothing
-    for IDLE_SECONDS counts as gone, so that it cannot hold a server thread for ever.
+    `truncated` becomes true when the connection ended before the body did. A client that sends nothing for
+    IDLE_SECONDS counts as gone, so that it cannot hold a server thread for ever.
     """
 
     def __init__(self, environ: dict[str, Any], limit: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Body:
             self._socket.settimeout(IDLE_SECONDS)
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; nothing at the end. Raises RequestTooLarge past the limit."""
+        """Read up to `size` bytes; nothing at the end. Raises RequestTooLarge past the limit."""
         self._check(max(self._read, self._expected or 0))
         try:
             data = self._stream.read(size)
@@ -56,7 +56,7 @@ class Body:
         return b"".join(iter(lambda: self.read(_MAX_READ), b""))
 
     def drain(self) -> None:
-        """Read what the client still sends, within bounds, and drops it.
+        """Read what the client still sends, within bounds, and drop it.
 
         An answer before the end of the body would otherwise reach many clients as a connection reset.
         """
@@ -75,7 +75,7 @@ class Body:
 
 
 def read_lines(body: Body) -> Iterator[bytes]:
-    """The lines of a body without their ends, memory flat.
+    """Yield the lines of a body without their ends; memory holds one line.
 
     A line over MAX_LINE_BYTES comes cut, but still longer than that. A last line without an end counts,
     unless the body broke off. A byte order mark at the start is dropped.

@@ -1,4 +1,4 @@
-"""What every answer tells browsers: nothing may be embedded, sniffed, run inline or read from elsewhere.
+"""Security headers of every answer: nothing may be embedded, sniffed, run inline or read from elsewhere.
 
 No answer has a CORS header, so no other site's page can read one. HSTS is left to whoever ends TLS.
 """

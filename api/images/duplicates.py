@@ -47,7 +47,7 @@ class DuplicatesQuery(QueryModel):
 @blueprint.get("/v1/duplicates", summary="Groups of near-duplicates", responses={200: models.DuplicatePage})
 @requires("search")
 def get_duplicates(query: DuplicatesQuery) -> Response:
-    """Pictures that are nearly the same: recompressed, resized, slightly trimmed or edited.
+    """Return groups of pictures that are nearly the same: recompressed, resized, slightly trimmed or edited.
 
     Two pictures are near-duplicates when the cosine similarity of their vectors is at least `threshold` and
     the Hamming distance of their perceptual hashes at most `max_distance`. Groups are the connected
@@ -86,7 +86,7 @@ def _answer(query: DuplicatesQuery) -> models.DuplicatePage:
 
 
 def _hashes(collection: Collection) -> tuple[list[str], list[str], int]:
-    """Ids, perceptual hashes, and how many pictures have none. Raises InvalidRequest for too many."""
+    """Return ids, perceptual hashes, and how many images have none. Raises InvalidRequest for too many."""
     ids = list(islice(collection.ids(), MAX_PICTURES + 1))
     if len(ids) > MAX_PICTURES:
         message = f"has more than {MAX_PICTURES:,} pictures, the most that are compared"
@@ -98,7 +98,7 @@ def _hashes(collection: Collection) -> tuple[list[str], list[str], int]:
 def _groups(
     collection: Collection, ids: list[str], hashes: list[str], query: DuplicatesQuery
 ) -> list[list[str]]:
-    """Groups of ids, each sorted, in the order of their first ids."""
+    """Return groups of ids, each sorted, in the order of their first ids."""
 
     def vectors_of(places: Places) -> Vectors:
         return _vectors(collection, [ids[place] for place in places])
@@ -108,7 +108,7 @@ def _groups(
 
 
 def _group_out(collection: Collection, name: str, group: list[str]) -> models.DuplicateGroup | None:
-    """None where all but one was deleted meanwhile."""
+    """Describe a group; None where all but one was deleted meanwhile."""
     images = [image for image in _images(collection, group) if image.phash is not None]
     if len(images) < 2:
         return None
@@ -137,7 +137,7 @@ def _group_out(collection: Collection, name: str, group: list[str]) -> models.Du
 
 
 def _images(collection: Collection, ids: list[str]) -> Iterator[Image]:
-    """Those of `ids` that are still there, in their order. Every call of the index is short, however many."""
+    """Yield those of `ids` that still exist, in their order, in short calls of the index."""
     for start in range(0, len(ids), _BATCH):
         batch = ids[start : start + _BATCH]
         stored = collection.owners(batch)
@@ -145,7 +145,7 @@ def _images(collection: Collection, ids: list[str]) -> Iterator[Image]:
 
 
 def _vectors(collection: Collection, ids: list[str]) -> Vectors:
-    """A row for each of `ids`; zeros, which are near nothing, for what is gone."""
+    """Return a row for each of `ids`; zeros, which are similar to nothing, for what is gone."""
     rows = np.zeros((len(ids), collection.pointer.dimension), np.float32)
     for start in range(0, len(ids), _BATCH):
         stored = collection.vectors(ids[start : start + _BATCH])
@@ -155,5 +155,5 @@ def _vectors(collection: Collection, ids: list[str]) -> Vectors:
 
 
 def _preference(image: Image) -> tuple[int, int, float, str]:
-    """The smallest is kept: most pixels, then most bytes, then the oldest."""
+    """Return a sort key whose least is kept: most pixels, then most bytes, then the oldest."""
     return -image.width * image.height, -image.bytes, image.created_at or 0.0, image.id

@@ -1,4 +1,4 @@
-"""Changes that are made at once, not by a job: each is written to the vector log, then to the index."""
+"""Immediate changes, made by no job: each is written to the vector log, then to the index."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,7 +20,7 @@ from shared.storage.trash import delete_from_trash, discard
 
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
-    """Remove a picture everywhere. Raises CollectionNotFound, ImageNotFound."""
+    """Remove an image everywhere. Raises CollectionNotFound, ImageNotFound."""
     collection = services.index.collection(name)
     collection.get(image_id)  # so that one which is not there waits for nobody
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
@@ -37,10 +37,10 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
 
 
 def remove_key(services: Services, name: str, key: str) -> bool:
-    """Remove a key, and its picture unless another key or an item without one has brought that too.
+    """Remove a key, and its image unless another key or an item without one has brought that too.
 
-    Returns whether the key pointed at a picture. If it did not, items of jobs that were made before, and are
-    still on their way, do not bring it back either. Raises CollectionNotFound.
+    Returns whether the key pointed at an image. If it did not, items of jobs that were made before, and are
+    still being worked on, do not bring it back either. Raises CollectionNotFound.
     """
     collection = services.index.collection(name)
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
@@ -61,11 +61,11 @@ def change_metadata(
     metadata: Mapping[str, MetadataValue | None],
     accept: Callable[[Metadata, Metadata], None],
 ) -> Image:
-    """Merge `metadata` into a picture's, where None takes a name away (RFC 7396); return the picture.
+    """Merge `metadata` into an image's, where None takes a name away (RFC 7396); return the image.
 
     Nothing is written if `accept`, which gets the metadata before and after, raises. What an item of a job
     made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
-    ImageNotFound, and InvalidRequest when the index refuses the picture's record.
+    ImageNotFound, and InvalidRequest when the index refuses the image's record.
     """
     collection = services.index.collection(name)
     image = collection.get(image_id)
@@ -74,7 +74,7 @@ def change_metadata(
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
-        before = batch.picture(image_id)
+        before = batch.stored(image_id)
         if before is None:
             raise no_image(image_id)
         accept(before.image.metadata, batch.change(image_id, version, metadata))
@@ -84,13 +84,13 @@ def change_metadata(
         if refused:
             services.blobs.delete(logged)
             raise InvalidRequest("The index does not take this metadata, and nothing was changed.")
-    changed = batch.picture(image_id)
+    changed = batch.stored(image_id)
     assert changed is not None  # noqa: S101 - changing metadata takes no picture away
     return changed.image
 
 
 def remove_collection(services: Services, name: str) -> None:
-    """Remove a collection, its pictures and its vector log. Raises CollectionNotFound."""
+    """Remove a collection, its images and its vector log. Raises CollectionNotFound."""
     services.index.collection(name)
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         services.ledger.writer.record_removal(name, "*", services.ledger.writer.new_version())

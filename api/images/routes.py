@@ -40,7 +40,7 @@ _UNCHANGED = {"description": "The `If-None-Match` still holds."}
 @blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: models.Image})
 @requires("search")
 def get_image(path: ImagePath, query: CollectionQuery) -> Response:
-    """What is known of a picture."""
+    """Return what is known of a picture."""
     image = _collection(query.collection, path.image_id).get(path.image_id)
     return jsonify(image_answer(image, query.collection).model_dump())
 
@@ -50,10 +50,11 @@ def get_image(path: ImagePath, query: CollectionQuery) -> Response:
 )
 @requires("ingest")
 def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
-    """Merge `metadata` into the picture's, at once (RFC 7396): a value replaces the name's, null takes the
-    name away, names that are not mentioned stay. The rules for metadata are those of ingestion. Items of jobs
-    that were made before do not undo it, whenever they are worked on; later ones merge into it. It lasts as
-    long as the picture.
+    """Merge `metadata` into the picture's, at once (RFC 7396).
+
+    A value replaces the name's, null takes the name away, names that are not mentioned stay. The rules for
+    metadata are those of ingestion. Items of jobs that were made before do not undo it, whenever they are
+    worked on; later ones merge into it. It lasts as long as the picture.
     """
     name = body.collection or query.collection
     given = {field: value for field, value in body.metadata.items() if value is not None}
@@ -82,7 +83,7 @@ def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
 @blueprint.get("/v1/images", summary="List pictures", responses={200: models.ImagePage})
 @requires("search")
 def list_images(query: ImagesQuery) -> Response:
-    """Pictures in the order of their ids, page by page, with `filters` those that match.
+    """List pictures in the order of their ids, page by page, with `filters` those that match.
 
     What is there from the first page to the last is listed exactly once, whatever is added or deleted in
     between; with `NSFW_MAX` set, without what is above that. With `key` at most the one picture that it
@@ -111,8 +112,8 @@ def list_images(query: ImagesQuery) -> Response:
 def delete_key(query: KeyQuery) -> tuple[str, int]:
     """Remove the key; its picture goes too, unless another key or an item without one has brought it.
 
-    Items under this key of jobs that were made before do not bring it back, whenever they are worked on:
-    also where the answer is 404, since the key pointed at nothing yet.
+    Items under this key of jobs that were made before do not bring it back, whenever they are worked on: also
+    where the answer is 404, since the key pointed at nothing yet.
     """
     if open_collection(query.collection) is None or not remove_key(services(), query.collection, query.key):
         raise ImageNotFound(f"The key {query.key!r} points at no picture of this collection.")
@@ -126,7 +127,7 @@ def delete_key(query: KeyQuery) -> tuple[str, int]:
 )
 @requires("search")
 def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
-    """WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
+    """Return the thumbnail, WebP. Its ETag never changes, since an id stands for the same bytes for ever."""
     found = _kept(query.collection, path.image_id, "thumbnail")
     if found is None:
         raise no_image(path.image_id)
@@ -140,8 +141,9 @@ def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
 )
 @requires("search")
 def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
-    """JPEG or WebP, upright, kept where `KEEP` was `rendition`, the default, at ingest; without one it is
-    `404 rendition_not_kept`. Its ETag never changes.
+    """Return the rendition, JPEG or WebP, upright. Its ETag never changes.
+
+    It was kept where `KEEP` was `rendition`, the default, at ingest; else `404 rendition_not_kept`.
     """
     found = _kept(query.collection, path.image_id, "rendition")
     if found is None:
@@ -174,7 +176,7 @@ def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
 )
 @requires("search")
 def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
-    """Its nearest neighbours, best first, without itself and, with `NSFW_MAX` set, what is above that."""
+    """Return its nearest neighbours, best first, without itself and, with `NSFW_MAX`, what is above that."""
     collection = _collection(query.collection, path.image_id)
     hits = collection.search(
         collection.vector(path.image_id),
@@ -192,7 +194,7 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
 )
 @requires("search")
 def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:
-    """The unit vector that the index holds, and its statistics."""
+    """Return the unit vector that the index holds, and its statistics."""
     vector = _collection(query.collection, path.image_id).vector(path.image_id)
     return jsonify(
         models.Embedding(
@@ -218,7 +220,7 @@ def _where(filters: str | None) -> Where | None:
 
 
 def _collection(name: str, image_id: str) -> Collection:
-    """Raise CollectionNotFound, and ImageNotFound for the default collection before it was written to."""
+    """Open a collection. Raises CollectionNotFound; ImageNotFound in an unused default one."""
     collection = open_collection(name)
     if collection is None:
         raise no_image(image_id)

@@ -1,4 +1,4 @@
-"""Reading pictures out of an uploaded zip, tar or tar.gz, within bounds and without trusting a word of it.
+"""Reading the files of an uploaded zip, tar or tar.gz, within bounds and without trusting a word of it.
 
 Nothing is ever written under an entry's name. Folders, links, devices, dotfiles and `__MACOSX` are skipped;
 an archive inside the archive is an entry like any other, so it fails later as a file that is no picture.
@@ -34,7 +34,7 @@ class ArchiveKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """`entries` are counted before any is skipped; `ratio` is bytes unpacked a byte uploaded."""
+    """The limits of an archive; `entries` counts skipped ones, `ratio` is bytes unpacked per byte."""
 
     entry_bytes: int
     total_bytes: int
@@ -43,7 +43,7 @@ class ArchiveLimits:
 
 
 def archive_kind(head: bytes) -> ArchiveKind | None:
-    """What the first HEAD_BYTES of a file say it is; None for anything that is not an archive we read."""
+    """Return the kind of archive by a file's first HEAD_BYTES; None for anything that we do not read."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ArchiveKind.ZIP
     if head.startswith(b"\x1f\x8b"):
@@ -74,7 +74,7 @@ def read_archive(
 
 
 def display_name(name: str) -> str:
-    """A file name fit to be shown: printable, `/` between folders, no drive, no `..`, at most 255 long."""
+    """Make a file name fit to be shown: printable, `/` between folders, no drive, no `..`, 255 long."""
     printable = "".join(char if char.isprintable() else "�" for char in name.replace("\\", "/"))
     parts = [part for part in printable.split("/") if part not in ("", ".", "..")]
     if len(parts) > 1 and parts[0].endswith(":"):
@@ -83,7 +83,7 @@ def display_name(name: str) -> str:
 
 
 class _Meter:
-    """Counts what an archive unpacks to."""
+    """A counter of the bytes that an archive unpacks to."""
 
     def __init__(self, packed: int, limits: ArchiveLimits) -> None:
         self._packed = packed

@@ -18,7 +18,7 @@ RECONNECT_MS = 2000
 
 
 def respond(ledger: Ledger, job_id: str) -> Response:
-    """The stream of a job's changes. Raises JobNotFound, and Unavailable when too many streams are open."""
+    """Stream a job's changes. Raises JobNotFound, and Unavailable when too many streams are open."""
     ledger.get(job_id)
     release = concurrency.take("event streams")
     response = Response(_events(ledger, job_id), mimetype="text/event-stream")

@@ -1,4 +1,4 @@
-"""Turning the body of POST /v1/jobs into a job: JSON and streamed lines here, uploads in multipart.py."""
+"""Making a job of the body of POST /v1/jobs: JSON and streamed lines here, uploads in multipart.py."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ _ITEM = TypeAdapter(ItemRequest)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What holds for the whole job; already checked."""
+    """The options that hold for the whole job; already checked."""
 
     collection: str
     callback_url: str | None
@@ -45,7 +45,7 @@ class Options:
     made_by: str = ""  # the id of the caller's API key, if he has one
 
     def applied(self, item: Item) -> Item:
-        """The item with what the options say of each."""
+        """Return the item with the options that concern each item."""
         return replace(item, skip_near=True) if self.on_near_duplicate == "skip" else item
 
 
@@ -56,7 +56,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
 ) -> Options:
-    """Raise InvalidRequest for a malformed option, or a callback that must not be called."""
+    """Check a job's options. Raises InvalidRequest for a malformed one or a forbidden callback."""
     collection = DEFAULT_COLLECTION if collection is None else collection
     if not COLLECTION_NAME.fullmatch(collection):
         message = "1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit"
@@ -80,7 +80,7 @@ def check_options(
 
 
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
-    """A job of a JSON body's items; returns its id. `defaults` hold where the body does not say."""
+    """Make a job of a JSON body's items; return its id. `defaults` hold where the body does not say."""
     try:
         request = JobRequest.model_validate_json(data)
     except ValidationError as error:
@@ -133,7 +133,7 @@ def _content(item: ItemRequest) -> list[Any]:
 
 
 def digest_of(content: object, options: Options) -> str:
-    """SHA-256 of what a request asks for, by content: the order of an object's names does not count."""
+    """Return the SHA-256 of what a request asks for; the order of an object's names does not count."""
     whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -152,7 +152,7 @@ def launch(
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
 ) -> str:
-    """Write the manifest, creates the job and starts it; `uploaded` bytes of its files are stored already.
+    """Write the manifest, create the job and start it; `uploaded` bytes of its files are stored already.
 
     Returns the id of the job that answers this request: an earlier one's if its Idempotency-Key repeats.
     Files of `job_id` that no job owns then (the manifest, uploads) are deleted.
@@ -228,7 +228,7 @@ class _GrowingJob:
             self.commit()
 
     def commit(self) -> None:
-        """Hand what was added so far to the workers."""
+        """Send what was added so far to the workers."""
         self._writer.flush()
         key = self._options.idempotency_key
         if self.started:
@@ -275,7 +275,7 @@ class _GrowingJob:
             self.over = True
 
     def abandon(self, error: BaseException) -> None:
-        """After a failure: what was handed over stays a job, marked as truncated; the rest is deleted."""
+        """End after a failure: what was sent to the workers stays a job, `truncated`; delete the rest."""
         if self.started:
             with suppress(Unavailable):
                 self._services.ledger.close(self.job_id, truncated=True)
@@ -284,7 +284,7 @@ class _GrowingJob:
 
 
 def ingest_lines(services: Services, options: Options, body: Body, media_type: str) -> str:
-    """A job of a streamed body's lines, made while they arrive; returns its id.
+    """Make a job of a streamed body's lines while they arrive; return its id.
 
     A malformed line among the first SEGMENT_ITEMS raises InvalidRequest and no job is made; one that comes
     after the job was started becomes a failed item of it.

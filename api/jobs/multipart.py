@@ -1,4 +1,4 @@
-"""Turning a multipart body into a job: its pictures go to the blob store as they arrive."""
+"""Making a job of a multipart body, whose files go to the blob store as they arrive."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Received:
-    """What the parts brought: (source, upload or None if it was too large) in file order, and the fields."""
+    """The parts received: (source, upload or None if it was too large) in file order, and the fields."""
 
     files: list[tuple[str, str | None]] = field(default_factory=list)
     hashes: list[list[str]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class _Received:
 def ingest_multipart(
     services: Services, defaults: Options, body: Body, content_type: Mapping[str, str]
 ) -> str:
-    """A job of a multipart body's files; returns its id. `content_type` has the header's `boundary`.
+    """Make a job of a multipart body's files; return its id. `content_type` has the header's `boundary`.
 
     A body that breaks off is a job of the files that arrived whole.
     """
@@ -132,7 +132,7 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
 
 
 def _parts(body: Body, boundary: bytes) -> Iterator[_Part]:
-    """The whole parts of a multipart body. Raises InvalidRequest if it is malformed, not if it breaks off."""
+    """Yield the whole parts of a multipart body. Raises InvalidRequest for a malformed one, not a cut one."""
     decoder = MultipartDecoder(boundary, max_form_memory_size=_MAX_HEADER_BYTES, max_parts=MAX_ITEMS + 10)
     events = _events(decoder, body)
     for head in events:
@@ -200,7 +200,7 @@ def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -
 
 
 def _metadata(received: _Received) -> list[dict[str, Any]]:
-    """The `metadata` part for each file: one object for all, or a list of one (or null) a file."""
+    """Return each file's metadata; the `metadata` part is one object for all, or a list of one per file."""
     try:
         given: Any = from_json(received.fields.get("metadata", "{}"))
     except ValueError:
@@ -224,7 +224,7 @@ def _metadata(received: _Received) -> list[dict[str, Any]]:
 
 
 def _keys(received: _Received) -> list[str | None]:
-    """The `keys` part: a JSON list of a key, or null, for each file."""
+    """Return each file's key: the `keys` part is a JSON list of a key, or null, per file."""
     count = len(received.files)
     if "keys" not in received.fields:
         return [None] * count

@@ -66,7 +66,7 @@ _ACCEPTED = {
 )
 @requires("ingest")
 def create_job(query: JobQuery, header: JobHeaders) -> Response:
-    """Take URLs or files and answers at once with a job that brings them into a collection.
+    """Take URLs or files and answer at once with a job that brings them into a collection.
 
     JSON: at most 100,000 items and 64 MiB. A stream of lines (NDJSON or plain text): at most 5,000,000, read
     as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
@@ -107,7 +107,7 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
 @blueprint.get("/v1/jobs", summary="List jobs", responses={200: models.JobPage})
 @requires("ingest")
 def list_jobs(query: JobsQuery) -> Response:
-    """Jobs, newest first."""
+    """List jobs, newest first."""
     jobs, next_cursor = services().ledger.list_jobs(query.status, query.cursor, query.limit)
     return _json(models.JobPage(jobs=[job_answer(job) for job in jobs], next_cursor=next_cursor))
 
@@ -115,14 +115,14 @@ def list_jobs(query: JobsQuery) -> Response:
 @blueprint.get("/v1/jobs/<job_id>", summary="A job's status", responses={200: models.Job})
 @requires("ingest")
 def get_job(path: JobPath) -> Response:
-    """How far a job is, and its first 20 errors."""
+    """Return how far a job is, and its first 20 errors."""
     return _json(job_answer(services().ledger.get(path.job_id)))
 
 
 @blueprint.delete("/v1/jobs/<job_id>", summary="Cancel a job", responses={200: models.Job})
 @requires("ingest")
 def cancel_job(path: JobPath) -> Response:
-    """What is not yet indexed becomes `cancelled`. 409 for a job that has finished."""
+    """Cancel a job: what is not yet indexed becomes `cancelled`. 409 for a job that has finished."""
     return _json(job_answer(services().ledger.cancel(path.job_id)))
 
 
@@ -138,7 +138,7 @@ def retry_job(path: JobPath) -> Response:
 @blueprint.get("/v1/jobs/<job_id>/items", summary="A job's items", responses={200: models.ItemPage})
 @requires("ingest")
 def list_items(path: JobPath, query: ItemsQuery) -> Response:
-    """Every item with what became of it, in order; `status` leaves only those in that state."""
+    """List every item with what became of it, in order; `status` leaves only those in that state."""
     parts = services()
     job = parts.ledger.get(path.job_id)
     start = int(query.cursor or 0)
@@ -180,7 +180,7 @@ def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> l
 )
 @requires("ingest")
 def job_events(path: JobPath) -> Response:
-    """The job's status whenever it changes, until it has finished; comments keep an idle stream alive.
+    """Stream the job's status whenever it changes, until it has finished; comments keep it alive.
 
     At most a quarter of a server's threads serve streams; past that 503 with `Retry-After`. A stream ends
     after 10 minutes, without an `end` event: connect again, as an EventSource does by itself.

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can do its work, and its numbers."""
+"""Health: whether the process lives, whether it can do its work, and its metrics."""
 
 from typing import Literal
 
@@ -35,7 +35,7 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz", summary="Search works", responses={200: models.Readiness})
 def readyz(query: ReadyQuery) -> Response:
-    """200 when search works, proven by an encode; `?for=ingest`: when jobs can be taken.
+    """Answer 200 when search works, proven by an encode; with `?for=ingest`, when jobs can be taken.
 
     Else 503, a problem document with the same members.
     """
@@ -56,5 +56,5 @@ def readyz(query: ReadyQuery) -> Response:
 )
 @requires("admin")
 def get_metrics() -> Response:
-    """Requests, searches, queues and totals. Needs `admin` once a key exists."""
+    """Return counts of requests, searches, queues and totals. Needs `admin` once a key exists."""
     return Response(context().metrics.render(), content_type=CONTENT_TYPE)

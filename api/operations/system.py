@@ -1,4 +1,4 @@
-"""What an operator asks first, in one answer: what works, what waits, who works on it, what failed last."""
+"""The state of the system in one answer: what works, what waits, who works on it, what failed last."""
 
 import platform
 from collections.abc import Callable
@@ -31,13 +31,13 @@ blueprint = APIBlueprint("system", __name__, abp_tags=[Tag(name="operations", de
 
 
 class SystemQuery(QueryModel):
-    """It has none."""
+    """The query of `GET /v1/system`, which has no parameters."""
 
 
 @blueprint.get("/v1/system", summary="The state of the system", responses={200: models.System})
 @requires("ingest")
 def get_system(query: SystemQuery) -> Response:
-    """Readiness, model, collections, queues, workers and the last errors, as far as they can be had now.
+    """Return readiness, model, collections, queues, workers and the last errors, as far as known now.
 
     Needs `ingest`, as jobs do: the errors name what they were asked for.
     """
@@ -45,7 +45,7 @@ def get_system(query: SystemQuery) -> Response:
     missing: dict[str, str] = {}
 
     def told(name: str, dependency: models.Dependency, read: Callable[[], T]) -> T | None:
-        """What `read` finds, unless its dependency was found to be down: a hanging one is not waited for."""
+        """Return what `read` finds, unless its dependency is down: a hanging one is not waited for."""
         try:
             if dependency.ok:
                 return read()

@@ -6,8 +6,8 @@ from flask_openapi3.models.tag import Tag
 
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
-from api.search.pictures import read_all
 from api.search.query import Term, refuse_blank
+from api.search.query_images import read_all
 from api.search.requests import ExplainQuery
 from shared.embedding.heatmap import heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
@@ -26,7 +26,7 @@ blueprint = APIBlueprint("explain", __name__, abp_tags=[Tag(name="search", descr
 @blueprint.get("/v1/explain", summary="Where in a picture a text matches", responses={200: _PNG})
 @requires("search")
 def explain(query: ExplainQuery) -> Response:
-    """A heat map over the picture: light where it answers to the text most, dark where least.
+    """Draw a heat map over the picture: light where it answers to the text most, dark where least.
 
     Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
     from CLIP, ECCV 2022) in windows that slide over the whole picture. The colours run from the least to the

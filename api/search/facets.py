@@ -1,4 +1,4 @@
-"""How often each value of a field occurs among what a search finds."""
+"""Facets: how often each value of a field occurs among what a search finds."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ Facets = dict[FacetName, list[models.FacetCount]]
 
 
 def count_values(images: Sequence[Image], names: Iterable[FacetName]) -> tuple[Facets, list[FacetName]]:
-    """A facet a name, most frequent values first, ties by value; and the names that have more than fit.
+    """Return a facet per name, most frequent values first, ties by value; and names with more than fit.
 
-    A picture counts once for each distinct value it has: a list's members, and each of its sources.
+    An image counts once for each distinct value it has: a list's members, and each of its sources.
     """
     facets: Facets = {}
     cut_off: list[FacetName] = []
@@ -35,7 +35,7 @@ def count_values(images: Sequence[Image], names: Iterable[FacetName]) -> tuple[F
 
 
 def _key(value: Scalar) -> tuple[str, Scalar]:
-    """1 and 1.0 are one value, 1 and true are two, as in filters."""
+    """Return what is equal for one value: 1 and 1.0 are one, 1 and true are two, as in filters."""
     kind = "text" if isinstance(value, str) else "flag" if isinstance(value, bool) else "number"
     return kind, value
 

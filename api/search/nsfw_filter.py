@@ -1,13 +1,13 @@
-"""What NSFW_MAX leaves out of searches and listings that do not ask for it."""
+"""The filter that NSFW_MAX puts on searches and listings that do not ask for `nsfw` themselves."""
 
 from api.context import services
 from shared.index.filters import And, In, Not, Or, Range, Where
 
 
 def visible(where: Where | None) -> Where | None:
-    """`where`, and not above NSFW_MAX if that is set, unless `where` itself has a condition on `nsfw`.
+    """Return `where`, and not above NSFW_MAX if that is set and `where` has no condition on `nsfw`.
 
-    Pictures without a score, ingested before there was one, are not left out.
+    Images without a score, ingested before there was one, are not left out.
     """
     most = services().settings.nsfw_max
     if most is None or (where is not None and _asks_for_nsfw(where)):

@@ -1,8 +1,8 @@
-"""What a search asks for, as one vector.
+"""A search's query: its terms as one vector.
 
 With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
-negatives)`. `text`, `image_url`, `image_id` and uploaded pictures are positives of weight 1. Negatives alone
-are a query, too: the least alike come first. So a picture's score is the weighted sum of its cosines to the
+negatives)`. `text`, `image_url`, `image_id` and uploaded images are positives of weight 1. Negatives alone
+are a query, too: the least alike come first. So an image's score is the weighted sum of its cosines to the
 terms, over the norm of the weighted sum of their vectors, and each summand is that term's share of the score.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.context import encoded_text, encoder
-from api.search.pictures import read_all
+from api.search.query_images import read_all
 from api.search.requests import MAX_PICTURES, SearchRequest, Subject
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
@@ -29,7 +29,7 @@ _CANCELLED = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: exactly one of `text`, `image_url`, `image_id` and `upload`.
+    """One term of a query: exactly one of `text`, `image_url`, `image_id` and `upload`.
 
     `weight` is negative for what is subtracted; `pointer` says where the request has it.
     """
@@ -46,12 +46,12 @@ class Term:
         return cls(pointer, weight, subject.text, subject.image_url, subject.image_id)
 
     @property
-    def picture(self) -> str | IO[bytes] | None:
+    def content(self) -> str | IO[bytes] | None:
         return self.image_url if self.image_url is not None else self.upload
 
 
 def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[Term]:
-    """The parts of a search that count. Raises InvalidRequest when there are none, or too many pictures."""
+    """Return the terms of a search. Raises InvalidRequest when there are none, or too many images."""
     positives, negatives = request.positive, request.negative
     terms = [
         Term("/text", text=request.text),
@@ -74,10 +74,10 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
             "Every weight of the query is 0, so it asks for nothing.",
             [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
         )
-    pictures = [term for term in counted if term.picture is not None]
-    if len(pictures) > MAX_PICTURES:
+    images = [term for term in counted if term.content is not None]
+    if len(images) > MAX_PICTURES:
         raise _invalid(
-            pictures[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
+            images[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
         )
     return counted
 
@@ -92,12 +92,12 @@ def refuse_blank(terms: Sequence[Term]) -> None:
 def _empty(term: Term) -> bool:
     if term.pointer == "/text" and term.text is not None:
         return not term.text.strip()
-    return all(part is None for part in (term.text, term.picture, term.image_id))
+    return all(part is None for part in (term.text, term.content, term.image_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one term has in one picture's score: `weight * cosine / |sum of weight * vector|`."""
+    """One term's share of one image's score: `weight * cosine / |sum of weight * vector|`."""
 
     pointer: str
     weight: float
@@ -107,7 +107,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Terms, their unit vectors (n, dimension), the `norm` of the weighted sum and its unit `vector`."""
+    """A query: terms, their unit `vectors` (n, dimension), the weighted sum's `norm` and unit `vector`."""
 
     terms: Sequence[Term]
     vectors: Vector
@@ -116,7 +116,7 @@ class Query:
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
-        """Raise InvalidRequest when the terms cancel each other out, and as `unit_vectors` does."""
+        """Make a query of terms. Raises InvalidRequest when they cancel out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
         weights = np.array([term.weight for term in terms], np.float32)
         total = weights @ vectors
@@ -125,9 +125,9 @@ class Query:
             raise _cancelled(terms)
         return cls(terms, vectors, norm, (total / norm).astype(np.float32))
 
-    def shares(self, picture: Vector) -> list[Share]:
-        """Of a picture's vector, which need not be of length 1. They sum up to its score."""
-        cosines = self.vectors @ (picture / np.linalg.norm(picture))
+    def shares(self, image: Vector) -> list[Share]:
+        """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
+        cosines = self.vectors @ (image / np.linalg.norm(image))
         return [
             Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
             for term, cosine in zip(self.terms, cosines, strict=True)
@@ -146,10 +146,9 @@ def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
 
 
 def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
-    """The terms' vectors (n, dimension) of length 1.
+    """Return the terms' vectors (n, dimension) of length 1.
 
-    Raises ImageNotFound, and InvalidRequest with the item error's code for a picture that
-    cannot be had.
+    Raises ImageNotFound, and InvalidRequest with the item error's code for an image that cannot be had.
     """
     vectors: dict[int, Vector] = {}
     ids = {term.image_id for term in terms if term.image_id is not None}
@@ -167,12 +166,12 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
         vectors |= {
             place: encoded_text(term.text).vector for place, term in enumerate(terms) if term.text is not None
         }
-        vectors |= _pictures(model, terms)
+        vectors |= _encode_images(model, terms)
     return np.stack([vectors[place] for place in range(len(terms))])
 
 
 def cut_off(terms: Sequence[Term]) -> list[str]:
-    """A sentence for each text that is longer than the model reads."""
+    """Return a sentence for each text that is longer than the model reads."""
     return [
         f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
         for term in terms
@@ -180,13 +179,13 @@ def cut_off(terms: Sequence[Term]) -> list[str]:
     ]
 
 
-def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
-    pictures = {place: term.picture for place, term in enumerate(terms) if term.picture is not None}
-    if not pictures:
+def _encode_images(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
+    images = {place: term.content for place, term in enumerate(terms) if term.content is not None}
+    if not images:
         return {}
     crops = []
     for place, crop in zip(
-        pictures, read_all(list(pictures.values()), open_query_image, model.preprocess), strict=True
+        images, read_all(list(images.values()), open_query_image, model.preprocess), strict=True
     ):
         if isinstance(crop, ItemError):
             raise _unusable(terms[place], crop) from crop
@@ -194,8 +193,8 @@ def _pictures(model: Encoder, terms: Sequence[Term]) -> dict[int, Vector]:
     try:
         vectors = model.encode_images(np.stack(crops))
     except ItemError as error:
-        raise _unusable(terms[next(iter(pictures))], error) from error
-    return dict(zip(pictures, vectors, strict=True))
+        raise _unusable(terms[next(iter(images))], error) from error
+    return dict(zip(images, vectors, strict=True))
 
 
 def _unusable(term: Term, error: ItemError) -> InvalidRequest:
@@ -208,7 +207,7 @@ def _invalid(term: Term, message: str) -> InvalidRequest:
 
 
 def _pointer(term: Term) -> str:
-    """The exact field: in a list of terms, `/positive/0/image_url`."""
+    """Return the exact field: in a list of terms, `/positive/0/image_url`."""
     if not term.pointer.startswith(("/positive/", "/negative/", "/a", "/b")):
         return term.pointer
     field = "text" if term.text is not None else "image_url" if term.image_url is not None else "image_id"

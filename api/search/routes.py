@@ -1,4 +1,4 @@
-"""The search routes: a vector and filters in, pictures with scores out. Needs only the encoder and Chroma."""
+"""The search routes: terms and filters in, pictures with scores out. Needs only the encoder and Chroma."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -51,11 +51,11 @@ _BODY = {
 )
 @requires("search")
 def search() -> Response:
-    """Best first, ties by id. `score` is the cosine similarity to the query.
+    """Search by texts and pictures, best first, ties by id; `score` is the cosine similarity to the query.
 
-    The query is the unit vector of the weighted sum of the positive parts' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive parts of weight 1. So the score
-    is a weighted sum of the picture's cosines to the parts, over the norm of the weighted sum of the parts'
+    The query is the unit vector of the weighted sum of the positive terms' unit vectors less the negative
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. So the score
+    is a weighted sum of the picture's cosines to the terms, over the norm of the weighted sum of the terms'
     vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
     rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
     of one query, by `offset` and `limit`, neither repeat nor miss a picture while the collection stays as it
@@ -71,14 +71,14 @@ def search() -> Response:
 @blueprint.get("/v1/search", summary="Search by a text", responses={200: models.SearchResult})
 @requires("search")
 def search_by_text(query: SearchQuery) -> Response:
-    """The simple case of `POST /v1/search`."""
+    """Search by a text: the simple case of `POST /v1/search`."""
     return _answer(SearchRequest(**query.model_dump()), [])
 
 
 @blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: models.Comparison})
 @requires("search")
 def compare(body: CompareRequest) -> Response:
-    """The cosine similarity of any two of text, image_id and image_url."""
+    """Return the cosine similarity of any two of text, image_id and image_url."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
     refuse_blank(terms)
     first, second = unit_vectors(terms, open_collection(body.collection))
@@ -181,7 +181,7 @@ def _calibration(
 
 
 def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
-    """The least score that both bounds allow: confidence grows with the score."""
+    """Return the least score that both bounds allow: confidence grows with the score."""
     floors = [] if asked.min_score is None else [asked.min_score]
     if asked.min_confidence is not None and calibration is not None:
         floors.append(calibration.score(asked.min_confidence))

@@ -33,7 +33,7 @@ def docs() -> Response:
 
 @blueprint.get("/docs/errors")
 def errors() -> Response:
-    """What every `type` of a problem document points to."""
+    """Show what every `type` of a problem document points to."""
     ours = sorted(_problem_types(ImageSearchError), key=lambda error: (error.status, error.code))
     return _page("errors.html", errors=ours, http_errors=_HTTP_ERRORS, item_codes=ITEM_CODES)
 

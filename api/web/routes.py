@@ -23,7 +23,7 @@ blueprint = Blueprint("page", __name__, template_folder="templates")
 @blueprint.get("/jobs/<job_id>")
 @blueprint.get("/system")
 def shell(job_id: str | None = None) -> Response:
-    """The same for every view, which the script chooses by the address."""
+    """Return the page's shell, the same for every view, which the script chooses by the address."""
     response = make_response(render_template("page.html"))
     response.headers["Permissions-Policy"] = _PERMISSIONS
     response.headers["Cache-Control"] = "no-cache"

@@ -37,7 +37,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AddressPolicy:
-    """Global addresses are permitted, and whatever `allow_hosts` names.
+    """Which addresses may be reached: global ones, and those that `allow_hosts` names.
 
     An entry is a host name, an address or a CIDR, for every port, or one of these with `:port` for that one;
     IPv6 then stands in brackets. Raises ConfigError for an entry that is none of these.
@@ -72,7 +72,7 @@ class AddressPolicy:
             self._names.add((host, port))
 
     def permits(self, host: str, port: int, address: str) -> bool:
-        """Whether `host` may be reached at `address`, a numeric IPv4 or IPv6 address."""
+        """Return whether `host` may be reached at `address`, a numeric IPv4 or IPv6 address."""
         try:
             candidate = parsed(address)
         except ValueError:
@@ -80,7 +80,7 @@ class AddressPolicy:
         return self._allows(host, port, candidate) or is_public(candidate)
 
     def exempts(self, host: str, port: int, addresses: Sequence[str]) -> bool:
-        """Whether `allow_hosts` names the host, or the networks of all its addresses."""
+        """Return whether `allow_hosts` names the host, or the networks of all its addresses."""
         return all(self._allows(host, port, parsed(address)) for address in addresses)
 
     def _allows(self, host: str, port: int, address: Address) -> bool:
@@ -90,12 +90,12 @@ class AddressPolicy:
 
 
 def parsed(address: str) -> Address:
-    """What a numeric address leads to, without its zone. Raises ValueError."""
+    """Return the address that a numeric one leads to, without its zone. Raises ValueError."""
     return unwrapped(ipaddress.ip_address(address.partition("%")[0]))
 
 
 def unwrapped(address: Address) -> Address:
-    """The IPv4 address that a mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) one leads to, if any."""
+    """Return the IPv4 address in a mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) address, if any."""
     if not isinstance(address, ipaddress.IPv6Address):
         return address
     if address.ipv4_mapped is not None:
@@ -108,7 +108,7 @@ def unwrapped(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of the public internet's. Teredo never is: 2001::/23 is refused whole."""
+    """Return whether the address is in the public internet. Teredo never is: 2001::/23 is refused whole."""
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     if address.is_multicast or address.is_reserved or not address.is_global:
@@ -117,7 +117,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address, without a port, is this machine's own."""
+    """Return whether a name or address, without a port, is this machine's own."""
     name = host.strip("[]").lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -129,7 +129,7 @@ def is_loopback(host: str) -> bool:
 
 
 def canonical_host(host: str) -> str:
-    """The host in lower case without a final dot, odd spellings of an IPv4 address made dotted decimal.
+    """Return the host in lower case without a final dot, with an odd IPv4 address made dotted decimal.
 
     Raises ValueError for a number that is no address.
     """

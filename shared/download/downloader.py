@@ -1,4 +1,4 @@
-"""Fetches pictures from URLs that strangers wrote.
+"""Fetching files from URLs that strangers wrote.
 
 The addresses of a name are looked up once and checked, and the connection is made to one of those very
 addresses; the name stays in TLS and in the Host header. Redirects are followed here, so that each hop is
@@ -44,11 +44,11 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Downloader:
-    """Thread-safe; made after a fork, not before. `timeout_s` bounds a whole call, redirects and all.
+    """A client for URLs of strangers, safe to share between threads; make it after a fork, not before.
 
-    `allow_hosts` (AddressPolicy) may be reached although they are not public; raises ConfigError for a
-    malformed one. What is at `own_urls` is never reached. A picture whose X-Robots-Tag has one of
-    `refused_robots_tags` is refused.
+    `timeout_s` bounds a whole call, redirects and all. `allow_hosts` (AddressPolicy) may be reached although
+    they are not public; raises ConfigError for a malformed one. What is at `own_urls` is never reached. A
+    file whose X-Robots-Tag has one of `refused_robots_tags` is refused.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Downloader:
     def get(
         self, url: str, limits: HostLimits | None = None, *, hold: Callable[[int], None] = lambda _: None
     ) -> bytes:
-        """The content of `url`, never empty. `limits` are kept to at each host that is not allowed by name.
+        """Return the content of `url`, never empty, within `limits` at each host that is not allowed by name.
 
-        `hold` is told before the content is read how long it may be, and may wait, which is not taken off the
-        deadline. Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout,
-        http_status, too_many_redirects, too_large or not_an_image; and what `limits` and `hold` raise.
+        `hold` is called before the content is read, with the most bytes that it may have, and may wait: that
+        is not taken off the deadline. Raises ItemError: invalid_url, blocked_address, dns_error,
+        connect_error, timeout, http_status, too_many_redirects, too_large or not_an_image; and what `limits`
+        and `hold` raise.
         """
         self._call.start(self._timeout_s)
         target = _parse(url)
@@ -93,12 +94,12 @@ class Downloader:
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: str, timeout_s: float | None = None) -> None:
-        """Connect to nothing. Raises ItemError: invalid_url, blocked_address or dns_error."""
+        """Check a URL and its addresses only. Raises ItemError: invalid_url, blocked_address or dns_error."""
         self._call.start(timeout_s or self._timeout_s)
         self._permitted(_parse(url))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float | None = None) -> int:
-        """The status that `url` answers with. Redirects are not followed. Raises ItemError as `get` does."""
+        """Return the status of `url`'s answer, redirects not followed. Raises ItemError as `get` does."""
         self._call.start(timeout_s or self._timeout_s)
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         with _item_errors(), self._request("POST", _parse(url), body, extra) as response:
@@ -111,7 +112,7 @@ class Downloader:
 
     @contextmanager
     def _turn(self, url: httpx.URL, limits: HostLimits | None) -> Iterator[None]:
-        """The block is one request of a host. The wait for its turn is not taken off the deadline."""
+        """Wait for the host's turn, which is not taken off the deadline; the block is one request."""
         host = _host(url)
         if limits is None or self._policy.exempts(host, _port(url), self._permitted(url)):
             yield
@@ -129,7 +130,7 @@ class Downloader:
             limits.report(host, turn, failure)
 
     def _permitted(self, url: httpx.URL) -> list[str]:
-        """The host's addresses. Raises ItemError: dns_error or blocked_address."""
+        """Return the host's addresses. Raises ItemError: dns_error or blocked_address."""
         addresses = self._look_up(_host(url))
         self._check(_host(url), _port(url), addresses)
         return addresses
@@ -138,7 +139,7 @@ class Downloader:
         return self._resolver.addresses(host, self._call.left())
 
     def _check(self, host: str, port: int, addresses: Iterable[str]) -> None:
-        """Raise ItemError `blocked_address` if the host is not to be reached at one of its addresses."""
+        """Raise ItemError `blocked_address` if the host must not be reached at one of its addresses."""
         for address in addresses:
             if not self._policy.permits(host, port, address):
                 raise ItemError("blocked_address", "the host's address is not a public one")
@@ -170,7 +171,7 @@ class Downloader:
             response.close()
 
     def _send(self, pool: httpcore.ConnectionPool, request: httpcore.Request) -> httpcore.Response:
-        """Once more where a kept connection turns out closed by the server, which is nobody's fault."""
+        """Send a request, a second time where the server had closed the connection that was kept open."""
         self._call.connected = False
         try:
             return pool.handle_request(request)
@@ -205,7 +206,7 @@ class Downloader:
 
 
 class _Call(threading.local):
-    """The call that this thread is in: its deadline, and whether it made a connection."""
+    """The state of this thread's call: its deadline, and whether it made a connection."""
 
     deadline = 0.0
     connected = False
@@ -214,7 +215,7 @@ class _Call(threading.local):
         self.deadline = time.monotonic() + timeout_s
 
     def left(self) -> float:
-        """Seconds to the deadline, above zero. Raises ItemError `timeout` past it."""
+        """Return the seconds to the deadline, above zero. Raises ItemError `timeout` past it."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise _timed_out()
@@ -226,7 +227,7 @@ class _Call(threading.local):
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Connects to an address that was checked, and only within the calling thread's deadline."""
+    """A network backend that connects to checked addresses only, within the calling thread's deadline."""
 
     def __init__(
         self,
@@ -247,7 +248,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """`host` is looked up here and nowhere else. Raises ItemError or httpcore's errors."""
+        """Connect to `host`, looked up here and nowhere else. Raises ItemError or httpcore's errors."""
         addresses = self._look_up(host)
         self._check(host, port, addresses)
         self._call.connected = True
@@ -268,7 +269,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A stream whose every step ends by the deadline of the call that its thread is in."""
+    """A stream whose every step ends by the deadline of its thread's call."""
 
     def __init__(self, stream: httpcore.NetworkStream, call: _Call) -> None:
         self._stream = stream
@@ -308,7 +309,7 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
 
 
 def _parse(url: str) -> httpx.URL:
-    """Raise ItemError `invalid_url`."""
+    """Parse a URL into a canonical one. Raises ItemError `invalid_url`."""
     try:
         parsed = httpx.URL(_dotted_host(url.strip()))
         host = canonical_host(parsed.raw_host.decode("ascii"))
@@ -333,7 +334,7 @@ def _port(url: httpx.URL) -> int:
 
 
 def _dotted_host(url: str) -> str:
-    """The URL with an octal or otherwise odd IPv4 host made dotted decimal, which httpx.URL insists on."""
+    """Return the URL with an octal or otherwise odd IPv4 host made dotted decimal, as httpx.URL needs it."""
     match = re.match(r"(?i)(https?://)([0-9][0-9a-fx.]*)(?=[:/?#]|$)", url)
     return url if match is None else f"{match[1]}{canonical_host(match[2])}{url[match.end() :]}"
 
@@ -360,7 +361,7 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 
 
 def _robots_tags(response: httpcore.Response) -> set[str]:
-    """The directives of X-Robots-Tag that are for everybody or for us, in lower case."""
+    """Return the directives of X-Robots-Tag that are for everybody or for us, in lower case."""
     found = set()
     for name, value in response.headers:
         if name.lower() != b"x-robots-tag":
@@ -391,7 +392,7 @@ def _drain(response: httpcore.Response) -> None:
 
 
 def _inflated(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The parts without their Content-Encoding, in small steps: a bomb is counted while it goes off."""
+    """Yield the parts without their Content-Encoding, in steps small enough to count a bomb as it unpacks."""
     if encoding in _PLAIN:
         yield from parts
         return
@@ -422,7 +423,7 @@ def _status_error(response: httpcore.Response) -> ItemError:
 
 
 def _retry_after_s(value: str) -> float | None:
-    """Seconds from now, of a Retry-After header in either form (RFC 9110, 10.2.3); None for anything else."""
+    """Return the seconds of a Retry-After in either form (RFC 9110, 10.2.3); None for anything else."""
     if value.isascii() and value.isdigit():
         seconds = float(value[:9])
     else:

@@ -1,4 +1,4 @@
-"""Limits on what is asked of hosts that are not ours: a rate and a circuit breaker each, over all workers."""
+"""A rate limit and a circuit breaker for each foreign host, over all workers."""
 
 import time
 
@@ -10,14 +10,14 @@ MAX_PAUSE_SECONDS = 300.0
 
 
 class HostLimits:
-    """Says when a host may be asked. `rate_per_s` is in requests a second and host, over all workers."""
+    """The limits of foreign hosts; `rate_per_s` is in requests per second per host, over all workers."""
 
     def __init__(self, hosts: HostLedger, rate_per_s: float) -> None:
         self._hosts = hosts
         self._rate_per_s = rate_per_s
 
     def wait(self, host: str) -> HostTurn:
-        """Return when the host may be asked.
+        """Wait for the host's turn and return it.
 
         Raises HostBusy when that is more than MAX_WAIT_SECONDS away, ItemError when the host keeps failing,
         and LedgerUnavailable.
@@ -32,7 +32,10 @@ class HostLimits:
         return turn
 
     def report(self, host: str, turn: HostTurn, error: ItemError | None) -> None:
-        """What came of it: `error` is None for an answer, of whatever kind. Raises LedgerUnavailable."""
+        """Report how the request of a turn ended: `error` is None for an answer, of whatever kind.
+
+        Raises LedgerUnavailable.
+        """
         if error is not None and error.transient:
             pause_s = min(error.retry_after_s or 0.0, MAX_PAUSE_SECONDS)
             self._hosts.failed(host, error, pause_s)

@@ -1,4 +1,4 @@
-"""What belongs to this deployment itself: nothing is fetched from there, and nothing sent, for any URL."""
+"""The addresses of this deployment's own services: nothing is fetched from or sent to them for any URL."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ class OwnServices:
         self._look_up = look_up
 
     def include(self, host: str, port: int, address: str) -> bool:
-        """Tell whether `host`, whose `address` is numeric, is one of them at this port.
+        """Return whether `host`, at the numeric `address`, is one of the services on this port.
 
-        What listens on this machine is told by its port, whichever of the machine's addresses it has.
+        Whatever listens on this machine is recognised by its port alone, at any of the machine's addresses.
         """
         return any(
             host.lower() == own_host or self._is_at(own_host, port, address)
@@ -42,7 +42,7 @@ class OwnServices:
 
 
 def _endpoint(url: str) -> tuple[str, int] | None:
-    """The host and port of a URL; None for a socket's or a malformed one, for whoever uses it to refuse."""
+    """Return the host and port of a URL; None for a socket's, or a malformed one, refused elsewhere."""
     try:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)
@@ -52,12 +52,12 @@ def _endpoint(url: str) -> tuple[str, int] | None:
 
 
 def _is_shared(port: int, address: str) -> bool:
-    """Whether others' web sites may be at the same address: behind a content delivery network, say."""
+    """Return whether others' web sites may be at the same address, as behind a content delivery network."""
     return port in (80, 443) and is_public(parsed(address))
 
 
 def is_here(address: str) -> bool:
-    """Tell whether a numeric address is one of this machine's: one that can be bound."""
+    """Return whether a numeric address is one of this machine's: one that can be bound."""
     if parsed(address).is_loopback or parsed(address).is_unspecified:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Looks host names up: within a deadline, at most once a minute, and once for however many ask at a time."""
+"""Looking up host names: within a deadline, at most once per minute, and once for all who ask at a time."""
 
 import socket
 import threading
@@ -23,7 +23,7 @@ class Resolver:
         self._lookups = threading.BoundedSemaphore(_MAX_LOOKUPS)
 
     def addresses(self, host: str, timeout_s: float) -> list[str]:
-        """The numeric addresses of `host`, at least one, the system's order. Raises ItemError `dns_error`."""
+        """Return a host's numeric addresses, at least one, in order. Raises ItemError `dns_error`."""
         try:
             return self._lookup(host).result(timeout_s)
         except FutureTimeoutError:
@@ -61,7 +61,7 @@ class Resolver:
             self._lookups.release()
 
     def _forget(self) -> None:
-        """Drop the older half; look-ups under way still answer those who wait for them."""
+        """Drop the older half of the entries; look-ups under way still answer those who wait for them."""
         for host in list(self._entries)[: _MAX_ENTRIES // 2]:
             del self._entries[host]
 

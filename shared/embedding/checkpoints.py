@@ -1,4 +1,4 @@
-"""Which checkpoint folder a MODEL setting means, and the fingerprint that binds collections to it.
+"""The checkpoint folder that a MODEL setting means, and the fingerprint that binds collections to it.
 
 Imports neither torch nor transformers: choosing, downloading and fingerprinting a model stays cheap.
 """
@@ -42,11 +42,11 @@ log = structlog.get_logger()
 
 
 def resolve_model(model: str) -> Path:
-    """The folder of the CLIP checkpoint that `model` names.
+    """Return the folder of the CLIP checkpoint that `model` names, downloading it if need be.
 
-    `starter` is the checkpoint inside this package; a path is taken as it is; anything else is a Hugging
-    Face id, taken from the hub's cache or else downloaded (progress bar on a terminal). Without a network
-    this fails within _HUB_DEADLINE_SECONDS. Raises ModelUnavailable with what to do.
+    `starter` is the checkpoint inside this package; a path is taken as it is; anything else is a Hugging Face
+    id, taken from the hub's cache or else downloaded (progress bar on a terminal). Without a network this
+    fails within _HUB_DEADLINE_SECONDS. Raises ModelUnavailable with what to do.
     """
     if model == AUTO:
         raise ValueError("`auto` is decided by resolve_auto, once a deployment")
@@ -66,10 +66,10 @@ def resolve_model(model: str) -> Path:
 
 
 def resolve_auto(blobs: Blobs) -> str:
-    """What `auto` means in this deployment: a model name for `resolve_model`.
+    """Return what `auto` means in this deployment: a model name for `resolve_model`.
 
-    The first call decides and records it under MODEL_KEY: the hub's DEFAULT_MODEL if it is cached or can
-    be downloaded, else `starter`. Later calls only read the record, so that vectors of two models never mix.
+    The first call decides and records it under MODEL_KEY: the hub's DEFAULT_MODEL if it is cached or can be
+    downloaded, else `starter`. Later calls only read the record, so that vectors of two models never mix.
     Raises ModelUnavailable when neither can be had, and BlobsUnavailable.
     """
     if recorded := _recorded(blobs):
@@ -81,11 +81,11 @@ def resolve_auto(blobs: Blobs) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """The first 16 hex digits of a SHA-256 over what decides a checkpoint's vectors.
+    """Return the first 16 hex digits of a SHA-256 over what decides a checkpoint's vectors.
 
-    That is the dimension, the preprocessing, the vision settings that leave no trace in the weights, and
-    the bytes of the weight files in name order. Moving the folder keeps it; saving the same weights in
-    another format changes it.
+    That is the dimension, the preprocessing, the vision settings that leave no trace in the weights, and the
+    bytes of the weight files in name order. Moving the folder keeps it; saving the same weights in another
+    format changes it.
     """
     digest = hashlib.sha256(json.dumps(_head(folder), sort_keys=True).encode())
     for path in weight_files(folder):
@@ -107,12 +107,12 @@ def _head(folder: Path) -> JsonObject:
 
 
 def dimension(folder: Path) -> int:
-    """How many numbers a vector of the checkpoint has."""
+    """Return how many numbers a vector of the checkpoint has."""
     return int(_config(folder).get("projection_dim", 512))
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:
-    """Tell whether anything has changed: name, size and time of each file of a checkpoint, if it is here."""
+    """List name, size and time of each file of a checkpoint that is here, to tell whether one changed."""
     folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
     if not folder.is_dir() and (cached := _cache_folder(model)):
         folder = cached
@@ -125,7 +125,7 @@ def files_of(model: str) -> list[tuple[str, int, int]]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weights that transformers would load from `folder`, in name order; safetensors win over pickles."""
+    """List the weights that transformers would load, in name order; safetensors before pickles."""
     for pattern in _WEIGHTS:
         if found := sorted(folder.glob(pattern)):
             return found
@@ -219,7 +219,7 @@ def _misshapen(folder: Path) -> str | None:
 
 
 def _whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its head says: one whose copy broke off is not."""
+    """Return whether a safetensors file is as long as its head says: one whose copy broke off is not."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -286,7 +286,7 @@ def _download(model: str) -> Path:
 
 
 def _ask_hub(model: str) -> Any:
-    """The hub's `ModelInfo`, or TimeoutError: a name look-up knows no time-out, so a thread is left to it."""
+    """Return the hub's `ModelInfo`. Raises TimeoutError, leaving a hanging name look-up to a thread."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     answer: Future[Any] = Future()
@@ -302,7 +302,7 @@ def _ask_hub(model: str) -> Any:
 
 
 def _hub_refusal(error: Exception) -> str | None:
-    """Why the hub never gives the model; None where it may, later."""
+    """Return why the hub never gives the model; None where it may, later."""
     from huggingface_hub import errors  # noqa: PLC0415
 
     if isinstance(error, errors.HFValidationError):

@@ -1,4 +1,4 @@
-"""Pictures and texts to CLIP vectors of length 1, in batches, from any thread."""
+"""Encoding images and texts to CLIP vectors of length 1, in batches, from any thread."""
 
 import threading
 from collections.abc import Sequence
@@ -70,10 +70,10 @@ class Encoder:
         """Load what `resolve_model(model)` finds; only that call may use the network.
 
         One call computes at a time, on all cores; with `one_core_each`, on a CPU, as many as there are cores:
-        torch then uses one a call in this whole process, however many encoders it has.
+        torch then uses one core per call in this whole process, however many encoders it has.
 
-        Raises ModelUnavailable, and ConfigError for a device or precision that is not there. What was refused
-        for good is not read again until its files change, or ten minutes have passed.
+        Raises ModelUnavailable, and ConfigError for a device or precision that is not there. What failed for
+        good is not read again until its files change, or ten minutes have passed.
         """
         asked = (model, device, precision)
         with caching_failures(*asked):
@@ -93,23 +93,24 @@ class Encoder:
         return encoder
 
     def encode_images(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops (n, height, width, 3) of `preprocess.crop_shape` to vectors (n, dimension) of length 1.
+        """Encode crops (n, *preprocess.crop_shape, 3) to vectors (n, dimension) of length 1.
 
-        Raises ItemError `encode_error` for the whole call when any vector is not finite, which one picture
-        can cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when
-        even one picture finds no memory.
+        Raises ItemError `encode_error` for the whole call when any vector is not finite, which one image can
+        cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when even
+        one image finds no memory.
         """
         self._check_crops(crops)
         with self._image_lock:
             return self._in_batches(len(crops), lambda rows: self.towers.image_features(crops[rows]))
 
     def encode_patches(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops as for `encode_images` to vectors (n, rows, columns, dimension) of length 1, one a patch.
+        """Encode crops, as in `encode_images`, to one vector per patch: (n, rows, columns, dimension).
 
-        They lie in the space of `encode_texts`. The method is MaskCLIP's (C. Zhou, C. C. Loy, B. Dai, Extract
-        Free Dense Labels from CLIP, ECCV 2022): the last layer's attention is left out, so that a patch keeps
-        its own value projection, which goes through the output projection, the last normalisation and the
-        visual projection as the picture's own vector does. Raises as `encode_images` does.
+        The vectors have length 1 and lie in the space of `encode_texts`. The method is MaskCLIP's (C. Zhou,
+        C. C. Loy, B. Dai, Extract Free Dense Labels from CLIP, ECCV 2022): the last layer's attention is left
+        out, so that a patch keeps its own value projection, which goes through the output projection, the
+        last normalisation and the visual projection as the image's own vector does. Raises as `encode_images`
+        does.
         """
         self._check_crops(crops)
         shape = (*self.towers.patches, self.dimension)
@@ -122,7 +123,7 @@ class Encoder:
             raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
+        """Encode texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
 
         Raises as `encode_images` does.
         """
@@ -130,11 +131,11 @@ class Encoder:
             return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
 
     def truncated(self, text: str) -> bool:
-        """Say whether `encode_texts` leaves out the end of `text`."""
+        """Return whether `encode_texts` leaves out the end of `text`."""
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Run both towers once: proves that they work and takes their first call's cost.
+        """Run both towers once: it proves that they work and takes their first call's cost.
 
         Raises ModelUnavailable, also at the next `load`, where they do not.
         """
@@ -145,7 +146,7 @@ class Encoder:
     def _in_batches(
         self, count: int, features: "Features", shape: tuple[int, ...] | None = None
     ) -> NDArray[np.float32]:
-        """`shape` is what `features` gives of one row, (dimension,) where None."""
+        """Encode `count` rows in batches; `features` makes `shape` per row, (dimension,) where None."""
         vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
         start, size = 0, self.batch_size
         started: list[tuple[slice, Rows]] = []
@@ -168,7 +169,7 @@ class Encoder:
         return vectors
 
     def _halved(self, size: int) -> int:
-        """The next batch size; by now the failed batch's tensors are gone, so that the cache can go too."""
+        """Return the next batch size, freeing the cache: by now the failed batch's tensors are gone."""
         if size == 1:
             raise Unavailable(f"The memory of {self.device_name} does not suffice to encode anything now.")
         self.towers.free_cache()

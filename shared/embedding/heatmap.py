@@ -1,15 +1,15 @@
-"""Where in a picture a text finds what it says, as a map and as a picture.
+"""Heat maps: where in an image a text finds what it says.
 
-Small square windows slide over the whole picture, each half over the next, so that what the model's own crop
+Small square windows slide over the whole image, each half over the next, so that what the model's own crop
 would cut off is seen too and small things fill a window. A place's heat is the mean, over the windows that
 cover it, the nearest to their middle counting most, of
 
     cos(patch, text) + cos(window, text)
 
-with the vectors of Encoder.encode_patches (MaskCLIP, which it names the source of) and encode_images. Of the
-ways tried on two drawings side by side with a small CLIP, this was the best at telling them apart: patches of
-the whole picture squeezed into one crop 67 % right, gradient-weighted attention (H. Chefer, S. Gur, L. Wolf,
-Generic Attention-model Explainability, ICCV 2021) 72 %, patches in windows 90 %, and this 93 %.
+with the vectors of Encoder.encode_patches (which names the source of the method, MaskCLIP) and encode_images.
+Of the ways tried on two drawings side by side with a small CLIP, this was the best at telling them apart:
+patches of the whole image squeezed into one crop 67 % right, gradient-weighted attention (H. Chefer, S. Gur,
+L. Wolf, Generic Attention-model Explainability, ICCV 2021) 72 %, patches in windows 90 %, and this 93 %.
 """
 
 import io
@@ -24,7 +24,7 @@ from shared.embedding.encoder import Encoder
 
 Heat = NDArray[np.float32]
 
-# The shorter side is so many windows long; a picture longer than MOST_WINDOWS of them is squeezed.
+# The shorter side is so many windows long; a picture longer than _MAX_WINDOWS of them is squeezed.
 _WINDOWS = 2
 _MAX_WINDOWS = 8
 # Matplotlib's "inferno" at even steps: grows in brightness, and is told apart by colour-blind eyes.
@@ -35,7 +35,7 @@ _OPACITY = 0.6
 
 
 def heat(image: Image.Image, encoder: Encoder, text: NDArray[np.float32]) -> Heat:
-    """Of an RGB image of any size: float32 (height, width), sums of two cosines, so within [-2, 2].
+    """Compute the heat of an RGB image: float32 (height, width), sums of two cosines, so within [-2, 2].
 
     `text` is a vector (dimension,) of length 1. The same input gives the same map. Raises as
     Encoder.encode_images does.
@@ -57,7 +57,7 @@ def heat(image: Image.Image, encoder: Encoder, text: NDArray[np.float32]) -> Hea
 
 
 def overlay(image: Image.Image, heat: Heat) -> bytes:
-    """A PNG of the RGB image's size, under colours from dark (least heat) to light yellow (most)."""
+    """Draw heat over the RGB image, dark (least) to light yellow (most); return a PNG of its size."""
     low, high = float(heat.min()), float(heat.max())
     share = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
     steps = np.linspace(0, 1, len(_COLOURS))
@@ -75,13 +75,13 @@ def _working_size(image: Image.Image, side: int) -> tuple[int, int]:
 
 
 def _starts(length: int, side: int) -> Iterator[int]:
-    """Where windows begin, evenly, from one end to the other, at most half a window apart."""
+    """Yield where windows begin, evenly, from one end to the other, at most half a window apart."""
     count = 1 + -(-2 * (length - side) // side)
     yield from np.linspace(0, length - side, count).round().astype(int).tolist()
 
 
 def _weight(side: int) -> Heat:
-    """Of a window's places, (side, side): most in its middle, so that no window's edge shows."""
+    """Return the weights of a window's places, (side, side): most in its middle, so that no edge shows."""
     distance = np.abs(np.arange(side, dtype=np.float32) + 0.5 - side / 2)
     hat = 1 - distance / (side / 2 + 1)
     return np.outer(hat, hat)

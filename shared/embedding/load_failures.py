@@ -1,4 +1,4 @@
-"""Remembers which checkpoints were refused, so that none is loaded again and again in vain."""
+"""A cache of checkpoints that failed to load, so that none is loaded again and again in vain."""
 
 import errno
 import time
@@ -20,7 +20,7 @@ _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
 def caching_failures(model: str, *how: str) -> Iterator[None]:
     """Turn whatever the block raises, which loads or tries a checkpoint, into ModelUnavailable.
 
-    A refusal that is not `passing` is repeated, without the block, until the checkpoint's files change or
+    A failure that is not `passing` is repeated, without the block, until the checkpoint's files change or
     REFUSAL_TTL_SECONDS are over. A ConfigError of another kind is raised as it is.
     """
     detail, files, until = _refused.get((model, *how), ("", None, 0.0))

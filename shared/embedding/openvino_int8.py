@@ -1,11 +1,12 @@
-"""The picture side of a CLIP in int8, for CPUs. The only module that touches OpenVINO and NNCF.
+"""The image tower of a CLIP in int8, for CPUs. The only module that touches OpenVINO and NNCF.
 
-At ViT-B/32, on two cores with AMX, 2.2 times as fast as torch in bf16. The recipe was chosen by the least
-cosine to fp32 over 900 drawings, with the starter; it has 0.99. Ranges are the greatest that the calibration
-saw: with their means it is 0.97. The first convolution is left as it is: a quantized one costs up to 0.03.
-SmoothQuant is for models in which a few channels are thirty times the others, as published CLIPs are said to
-be: made so, the starter has 0.25 without it. At its usual strength, 0.95, it relies more on the calibration
-than generated pictures bear: 0.95. Real drawings calibrate no better than generated ones.
+At ViT-B/32, on two cores with AMX, it is 2.2 times as fast as torch in bf16. The recipe was chosen by the
+least cosine to fp32 over 900 drawings, with the starter, which has 0.99 with it. Variants and their least
+cosines: ranges from the means of the calibration instead of its extremes 0.97; the first convolution
+quantized, too, up to 0.03 less. SmoothQuant is for models in which a few channels are thirty times the
+others, as published CLIPs are said to be: made so, the starter has 0.25 without it. At its usual strength,
+0.95, it relies more on the calibration than generated images bear: 0.95. Real drawings calibrate no better
+than generated ones.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def int8_features(
     bf16: bool,
     threads: int,
 ) -> Features:
-    """Crops to image features (n, dimension), not normalised, by an int8 model; for one thread at a time.
+    """Return a function from crops to features (n, dimension), not normalised, for one thread at a time.
 
     `module` makes a torch module in fp32, from normalised pixels (n, 3, height, width) to features, and
     `exact` says what they should be; both are asked only where no earlier start left the int8 model in the
@@ -84,7 +85,7 @@ def _imported(library: str) -> Any:
 
 
 def _cached(core: Any, fingerprint: str, make: Callable[[], Any]) -> Any:
-    """The model that an earlier start made, else a new one; of processes that start together one makes it."""
+    """Return the model of an earlier start, else make it; of processes that start together one does."""
     from filelock import FileLock  # noqa: PLC0415 - comes with the extra
 
     openvino = _imported("openvino")
@@ -141,7 +142,7 @@ def _quantized(module: Any, preprocess: Preprocess) -> Any:
 
 
 def _from_torch(module: Any, preprocess: Preprocess) -> Any:
-    """An OpenVINO model from crops, uint8 (n, height, width, 3), whatever n."""
+    """Convert a torch module to an OpenVINO model of crops, uint8 (n, height, width, 3), whatever n."""
     openvino = _imported("openvino")
     shape = (3, *preprocess.crop_shape)
     with warnings.catch_warnings():
@@ -159,7 +160,7 @@ def _from_torch(module: Any, preprocess: Preprocess) -> Any:
 
 @contextmanager
 def _quiet(nncf: Any) -> Iterator[None]:
-    """NNCF logs and draws progress bars on stdout."""
+    """Silence NNCF, which logs and draws progress bars on stdout."""
     nncf.set_log_level(logging.ERROR)
     console = rich.get_console()
     before, console.quiet = console.quiet, True
@@ -170,7 +171,7 @@ def _quiet(nncf: Any) -> Iterator[None]:
 
 
 def _check(features: Features, exact: Features, preprocess: Preprocess) -> None:
-    """Raise ConfigError when `features` do not lie where they should."""
+    """Raise ConfigError when `features` are too far from the `exact` ones."""
     crops = _generated_crops(_CHECKED, preprocess.crop_shape, seed=1)
     found, wanted = features(crops), exact(crops)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
@@ -200,7 +201,7 @@ def _compiled(core: Any, model: Any, *, bf16: bool, threads: int) -> Features:
 
 
 def _generated_crops(count: int, shape: tuple[int, int], *, seed: int) -> Pixels:
-    """Pictures (count, height, width, 3) to calibrate on, from a seed.
+    """Generate images (count, height, width, 3) to calibrate on, from a seed.
 
     By turns coloured 1/f noise, whose spectrum is that of photographs, and the flat shapes of drawings.
     """

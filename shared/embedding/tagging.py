@@ -1,13 +1,13 @@
-"""Zero-shot tags and an nsfw score from a picture's CLIP vector: one matrix product for a whole batch.
+"""Zero-shot tags and an nsfw score from an image's CLIP vector: one matrix product for a whole batch.
 
-With the unit vectors v of a picture and t of a text, and the logit scale s that the checkpoint was trained
+With the unit vectors v of an image and t of a text, and the logit scale s that the checkpoint was trained
 with, the softmax of s * (v · t) over several texts is how CLIP itself says which of them fits (Radford et
 al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 3.1). So the same
 threshold serves models of different temperature. A tag's t is the unit vector of the mean over TEMPLATES
 (section 3.1.4 there).
 
 * `tags`: softmax over the vocabulary together with the built-in one, whose words stand for all that the
-  user's does not name: a picture of a house is then no cat, although "cat" is the best of "cat" and "dog".
+  user's does not name: an image of a house is then no cat, although "cat" is the best of "cat" and "dog".
   The MAX_TAGS best of the user's words with at least TAG_MIN_SCORE are assigned.
 * `nsfw`: softmax over EXPLICIT and HARMLESS; the sum of the former's probabilities.
 """
@@ -66,22 +66,22 @@ class TextEncoder(Protocol):
 def describe(
     encoder: TextEncoder, settings: Settings, images: Sequence[Image], vectors: Vectors
 ) -> list[Image]:
-    """The images with their `tags` and `nsfw` by their unit `vectors` (n, dimension).
+    """Return the images with `tags` and `nsfw` from their unit `vectors` (n, dimension).
 
-    Every picture that is encoded, for the first time or again, comes through here. Raises ConfigError for
-    the vocabulary, and what `encode_texts` does; only the first call of a process encodes any text.
+    Every image that is encoded, for the first time or again, comes through here. Raises ConfigError for the
+    vocabulary, and what `encode_texts` does; only the first call of a process encodes any text.
     """
     found = _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score).of(vectors)
     return [replace(image, tags=tags, nsfw=nsfw) for image, (tags, nsfw) in zip(images, found, strict=True)]
 
 
 def prepare(encoder: TextEncoder, settings: Settings) -> None:
-    """Encode the texts now, so that no picture waits for it."""
+    """Encode the tags' texts now, so that no image waits for it."""
     _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score)
 
 
 def read_vocabulary(path: Path | None) -> tuple[str, ...]:
-    """One tag a line, blank lines and `#` comments left out; None is the built-in one.
+    """Read a vocabulary, one tag per line without blank lines and `#` comments; None is the built-in one.
 
     Raises ConfigError, in one line that names the setting, for a file that cannot be that.
     """

@@ -1,4 +1,4 @@
-"""The two towers of a CLIP on one device: pixels and texts to features, which the encoder makes vectors of.
+"""The two towers of a CLIP on one device: from pixels and texts to features, not yet normalised.
 
 The only module that touches torch and transformers; it imports them late, for they take seconds.
 """
@@ -45,7 +45,7 @@ class Towers:
     def __init__(
         self, model: Any, tokenizer: Any, folder: Path, *, device: str, precision: str, at_once: int
     ) -> None:
-        """`folder`: what the model was read from. `at_once`: how many calls may compute together."""
+        """Take the model read from `folder` over; up to `at_once` calls may compute at a time."""
         import torch  # noqa: PLC0415
 
         self.fingerprint = fingerprint(folder)
@@ -74,13 +74,13 @@ class Towers:
         self._tokenizer_lock = threading.Lock()  # its truncation is shared state
 
     def is_truncated(self, text: str) -> bool:
-        """Say whether `text_features` leaves out the end of `text`."""
+        """Return whether `text_features` leaves out the end of `text`."""
         with self._tokenizer_lock:
             tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
         return bool(len(tokens["input_ids"]) > self.max_tokens)
 
     def start(self, features: Features, rows: slice) -> Rows | None:
-        """Return what waits for the unit vectors of `rows`; None if the device's memory does not suffice."""
+        """Start to compute unit vectors of `rows`; return what waits for them, None without memory."""
         import torch  # noqa: PLC0415
 
         try:
@@ -101,7 +101,7 @@ class Towers:
         return read
 
     def free_cache(self) -> None:
-        """Give back the memory of tensors that are gone."""
+        """Free the memory of tensors that are gone."""
         import torch  # noqa: PLC0415
 
         if self._cuda:
@@ -154,7 +154,7 @@ class Towers:
         return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
 
     def _make_int8(self, at_once: int) -> openvino_int8.Features:
-        """To be called while the model is still in fp32."""
+        """Make the int8 image tower; call it while the model is still in fp32."""
         import torch  # noqa: PLC0415
 
         model = self.model
@@ -183,7 +183,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def read_checkpoint(folder: Path) -> tuple[Any, Any]:
-    """The CLIPModel in fp32 on the CPU, and the tokenizer. Of pickled weights only plain tensors are read."""
+    """Read the CLIPModel (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only."""
     import torch  # noqa: PLC0415
     from transformers import AutoTokenizer, CLIPModel  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
@@ -201,7 +201,7 @@ def read_checkpoint(folder: Path) -> tuple[Any, Any]:
 
 @cache
 def one_core_per_call() -> int:
-    """How many calls then fill the cores.
+    """Make torch use one core per call; return how many calls then fill the cores.
 
     A text is hundreds of steps of microseconds: sharing each among threads costs more than it saves, and on
     cores that others use too, each step waits for the thread that comes last.
@@ -229,7 +229,10 @@ def choose_device(device: str) -> str:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 where the chip computes in it, not only stores it; fp16 on older GPUs; else fp32."""
+    """Return the precision that the setting means on `device`. Raises ConfigError where it has none such.
+
+    `auto` is bf16 where the chip computes in it, not only stores it; fp16 on older GPUs; else fp32.
+    """
     import torch  # noqa: PLC0415
 
     if precision == "int8" and device != "cpu":
@@ -255,5 +258,5 @@ def device_name(device: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """JSON can carry lone surrogates, which have no UTF-8 and so no tokens."""
+    """Replace lone surrogates, which JSON can carry but have no UTF-8 and so no tokens."""
     return text.encode("utf-8", "replace").decode("utf-8")

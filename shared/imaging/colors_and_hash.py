@@ -1,6 +1,6 @@
-"""What a picture looks like without any model: the names of its main colours, and a perceptual hash.
+"""Two descriptions of an image that need no model: the names of its main colours, and a perceptual hash.
 
-Both are computed on `small(picture)`, its 32 x 32 pixels, in well under a millisecond.
+Both are computed on `small(image)`, its 32 x 32 pixels, in well under a millisecond.
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,12 @@ _TYPICAL: Mapping[str, tuple[int, ...]] = {
 
 
 def small(image: Image.Image) -> Pixels:
-    """An RGB image squeezed into uint8 (32, 32, 3), whatever its shape."""
+    """Squeeze an RGB image into uint8 (32, 32, 3), whatever its shape."""
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def dominant_colors(pixels: Pixels) -> list[str]:
-    """Up to MAX_COLORS of COLORS, most area first, each with at least MIN_SHARE of uint8 (h, w, 3)."""
+    """Return up to MAX_COLORS of COLORS, most area first, each with at least MIN_SHARE of uint8 (h, w, 3)."""
     levels = (pixels // (256 // _LEVELS)).reshape(-1, 3).astype(np.intp)
     codes = (levels[:, 0] * _LEVELS + levels[:, 1]) * _LEVELS + levels[:, 2]
     areas = np.bincount(_names()[codes], minlength=len(COLORS)) / len(codes)
@@ -52,11 +52,11 @@ def dominant_colors(pixels: Pixels) -> list[str]:
 
 
 def perceptual_hash(pixels: Pixels) -> str:
-    """The DCT pHash of uint8 (32, 32, 3): 64 bits as 16 hexadecimal digits.
+    """Return the DCT pHash of uint8 (32, 32, 3): 64 bits as 16 hexadecimal digits.
 
     Bit i says whether the i-th of the 8 x 8 lowest frequencies of the luma is above their median (C. Zauner,
     "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, as the ImageHash library has
-    it). Pictures of one flat colour all have nearly the same hash: only the vector tells them apart.
+    it). Images of one flat colour all have nearly the same hash: only the vector tells them apart.
     """
     luma = pixels @ np.array([0.299, 0.587, 0.114])
     transform = _dct()
@@ -67,13 +67,13 @@ def perceptual_hash(pixels: Pixels) -> str:
 
 
 def hash_bits(hashes: list[str]) -> NDArray[np.uint64]:
-    """Perceptual hashes as uint64 (n,); the Hamming distance of two is `np.bitwise_count(a ^ b)`."""
+    """Return perceptual hashes as uint64 (n,); the Hamming distance of two is `np.bitwise_count(a ^ b)`."""
     return np.array([int(one, 16) for one in hashes], np.uint64)
 
 
 @cache
 def _dct() -> NDArray[np.float64]:
-    """The first HASH_SIDE rows of the orthonormal DCT-II matrix of size SIDE."""
+    """Return the first HASH_SIDE rows of the orthonormal DCT-II matrix of size SIDE."""
     frequencies, places = np.arange(HASH_SIDE)[:, None], np.arange(SIDE)[None, :]
     rows = np.sqrt(2 / SIDE) * np.cos(np.pi * frequencies * (2 * places + 1) / (2 * SIDE))
     rows[0] /= np.sqrt(2)
@@ -82,7 +82,7 @@ def _dct() -> NDArray[np.float64]:
 
 @cache
 def _names() -> NDArray[np.uint8]:
-    """For each of the _LEVELS ** 3 colours, the place in COLORS of its name."""
+    """Return for each of the _LEVELS ** 3 colours the place in COLORS of its name."""
     grid = np.indices((_LEVELS,) * 3).reshape(3, -1).T
     middles = ((grid + 0.5) * (256 / _LEVELS)).astype(np.float64)
     hexes = np.array([colour for group in _TYPICAL.values() for colour in group])
@@ -94,7 +94,10 @@ def _names() -> NDArray[np.uint8]:
 
 
 def _oklab(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB (n, 3) of 0 to 255 in OKLab (B. Ottosson, "A perceptual color space for image processing")."""
+    """Convert sRGB (n, 3), 0 to 255, to OKLab (B.
+
+    Ottosson, A perceptual color space for image processing).
+    """
     value = srgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     cones = linear @ np.array(

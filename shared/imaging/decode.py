@@ -1,7 +1,7 @@
-"""From untrusted bytes to a model's input: decode, make upright and RGB, shrink, crop.
+"""Decoding untrusted bytes to a model's input: decode, make upright and RGB, shrink, crop.
 
-Every picture is decoded to the smallest size that still serves the rendition, the thumbnail and the crop.
-That size depends on the picture and the model alone, so the same bytes always give the same crop.
+Every image is decoded to the smallest size that still serves the rendition, the thumbnail and the crop. That
+size depends on the image and the model alone, so the same bytes always give the same crop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 RENDITION_SIDE = 768
 THUMBNAIL_SIDE = 256
 
-# Above this many source pixels a pixel of the crop, shrinking first costs no accuracy.
+# Above this many source pixels per pixel of the crop, shrinking first costs no accuracy.
 _CROP_MARGIN = 2
 # libjpeg-turbo decodes at any eighth of the size, Pillow's draft only at a half, a quarter and an eighth. Of
 # the other five, this one alone is as fast: a photo of 2048 pixels then takes 1.3 times less in all.
@@ -95,7 +95,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """One decoded picture. `width` and `height` are those of the upright original, in pixels.
+    """One decoded image. `width` and `height` are those of the upright original, in pixels.
 
     `pixels` is the model's crop, uint8 (height, width, 3); `thumbnail` is a WebP file, `rendition` a JPEG.
     `taken_at` is seconds since the epoch, `lat` and `lon` are degrees; `colors` and `phash` are those of
@@ -128,9 +128,9 @@ class _Decoded:
 
 
 def decode(data: bytes, preprocess: Preprocess, *, max_pixels: int, keep: Keep) -> DecodedImage:
-    """Raise ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
+    """Decode a file, waiting for a turn where many are decoded at once.
 
-    Waits for its turn where many are decoded at once.
+    Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
     """
     with _decoded(data, preprocess, max_pixels) as decoded:
         return _decoded_image(decoded, preprocess, keep)
@@ -162,7 +162,7 @@ def _decoded_image(decoded: _Decoded, preprocess: Preprocess, keep: Keep) -> Dec
 def open_query_image(
     data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
 ) -> Pixels:
-    """The model's crop, uint8 (height, width, 3): the same that `decode` gives for these bytes.
+    """Return the model's crop, uint8 (height, width, 3): the same that `decode` gives for these bytes.
 
     Raises ItemError as `decode` does, and Unavailable when it is not its turn within `wait_s`.
     """
@@ -173,7 +173,7 @@ def open_query_image(
 def open_stored(
     data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
 ) -> Image.Image:
-    """A rendition or original, upright and RGB, its longest side at most RENDITION_SIDE.
+    """Open a rendition or original, upright and RGB, its longest side at most RENDITION_SIDE.
 
     Raises as `open_query_image` does.
     """
@@ -182,7 +182,7 @@ def open_stored(
 
 
 def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
-    """The bytes of memory that decoding a file takes, by its headers. Raises ItemError as `decode` does."""
+    """Return a file's bytes of memory to decode, by its headers. Raises ItemError as `decode` does."""
     if is_decompression_bomb(data):
         raise ItemError(
             "unsupported_format", "the file is packed in a way that would take far too long to read"
@@ -193,7 +193,7 @@ def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
 
 
 def is_small_file(data: bytes, kind: Literal["thumbnail", "rendition"]) -> bool:
-    """Whether these are a whole picture such as `decode` makes, or made: renditions were WebP files once."""
+    """Return whether these bytes are a thumbnail or rendition such as `decode` makes, or made (WebP) once."""
     formats, side = _SMALL_FILES[kind]
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -245,7 +245,7 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
 
 
 def _between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image | None:
-    """A JPEG at _BETWEEN_DRAFTS of its size, where draft would leave more; None: it is Pillow's to read."""
+    """Decode a JPEG at _BETWEEN_DRAFTS of its size; None where Pillow's draft makes it as small."""
     if image.format not in _JPEGS or image.mode not in ("RGB", "L") or not 1 / _BETWEEN_DRAFTS <= room < 4:
         return None
     width, height = (math.ceil(side * _BETWEEN_DRAFTS) for side in image.size)
@@ -278,7 +278,7 @@ def _unopened(data: bytes) -> ItemError:
 
 
 def _is_accepted_format(data: bytes) -> bool:
-    """Whether the first bytes are those of a format that `decode` takes."""
+    """Return whether the first bytes are those of a format that `decode` takes."""
     if data.startswith(_FORMAT_STARTS):
         return True
     if data.startswith(b"RIFF"):
@@ -299,7 +299,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 
 def _room(width: int, height: int, preprocess: Preprocess) -> float:
-    """How many times smaller the picture may be and still serve everything made of it."""
+    """Return how many times smaller the image may be and still serve everything made of it."""
     crop_height, crop_width = preprocess.resized(height, width)
     room = min(height / (_CROP_MARGIN * crop_height), width / (_CROP_MARGIN * crop_width))
     return min(max(width, height) / RENDITION_SIDE, room)
@@ -318,7 +318,7 @@ def _format_name(image: Image.Image) -> str:
 
 
 def _to_rgb(image: Image.Image, shrink: int) -> Image.Image:
-    """RGB, transparency on white, `shrink` times smaller: by strips, so as to hold one copy, not five."""
+    """Make it RGB, transparency on white, `shrink` times smaller: by strips, to hold one copy, not five."""
     if image.mode == "LAB":
         raise ItemError("unsupported_format", "the LAB colour space is not supported")
     white = _white_level(image) if image.mode.startswith(("I", "F")) else None
@@ -355,7 +355,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _white_level(image: Image.Image) -> float:
-    """The value that is white: the top of the narrowest usual range that all values are in."""
+    """Return the value that is white: the top of the narrowest usual range that all values are in."""
     if image.mode.startswith("I;16"):
         return 65535.0
     rows = max(1, _STRIP_PIXELS // image.width)
@@ -365,7 +365,7 @@ def _white_level(image: Image.Image) -> float:
 
 
 def _to_8_bit(image: Image.Image, white: float) -> Image.Image:
-    """Grey. Pillow's own conversion clips: nearly all of it would be white."""
+    """Scale grey values to 8 bits. Pillow's own conversion clips: nearly all of it would be white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return Image.fromarray((np.clip(_finite(image) / white, 0, 1) * 255).round().astype(np.uint8))
@@ -376,7 +376,7 @@ def _finite(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:
-    """The image itself, or a smaller one whose longest side is `side`."""
+    """Return the image itself, or a smaller one whose longest side is `side`."""
     longest = max(image.size)
     if longest <= side:
         return image

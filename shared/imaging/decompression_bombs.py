@@ -1,7 +1,7 @@
-"""Files that would cost far more time or memory than their pixels, known by their headers alone.
+"""Decompression bombs: files that cost far more time or memory than their pixels, known by their headers.
 
-The limits are far above what any encoder writes. Beyond them, 50 MB of empty segments, scans or strips keep
-a core busy for minutes or hours, or take gigabytes.
+The limits are far above what any encoder writes. Beyond them, 50 MB of empty segments, scans or strips keep a
+core busy for minutes or hours, or take gigabytes.
 """
 
 import re
@@ -23,7 +23,7 @@ _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
 def is_decompression_bomb(data: bytes) -> bool:
-    """Whether a JPEG, GIF, BMP or TIFF is; False for anything else. Never raises."""
+    """Return whether a JPEG, GIF, BMP or TIFF is a bomb; False for anything else. Never raises."""
     if data.startswith(b"\xff\xd8"):
         return _is_jpeg_bomb(data)
     if data.startswith(b"GIF8"):
@@ -53,7 +53,7 @@ def _is_jpeg_bomb(data: bytes) -> bool:
 
 
 def keeps_coefficients(data: bytes) -> bool:
-    """Whether a JPEG's pixels lie in several scans, so that a decoder keeps all their coefficients."""
+    """Return whether a JPEG's pixels lie in several scans, so that a decoder keeps all their coefficients."""
     position, components = 2, 0
     while marker := _MARKER.search(data, position):
         code, body = data[marker.end() - 1], marker.end()
@@ -73,7 +73,7 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _most_strips(data: bytes) -> int:
-    """The most strips, tiles or tags that the first directory of a TIFF, or BigTIFF, claims."""
+    """Return the most strips, tiles or tags that the first directory of a TIFF, or BigTIFF, claims."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     head, number, entry = ("8xQ", "Q", "HHQ8x") if big else ("4xI", "H", "HHI4x")

@@ -1,4 +1,4 @@
-"""What a camera wrote about a picture: which side is up, when and where it was taken."""
+"""EXIF: what a camera wrote about an image: which side is up, when and where it was taken."""
 
 import calendar
 import contextlib
@@ -26,7 +26,7 @@ _OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """`transpose` makes the stored picture upright; `swaps_axes` says that it turns width into height.
+    """What is known by EXIF: `transpose` makes the image upright, `swaps_axes` if it turns width into height.
 
     `taken_at` is seconds since the epoch; `lat` and `lon` are degrees, both or neither.
     """
@@ -47,7 +47,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """Never raises: what cannot be read is left out, since damaged EXIF does not make a picture unusable."""
+    """Read an image's EXIF, without what is damaged: the image stays usable. Never raises."""
     transpose, taken_at, place = None, None, None
     with contextlib.suppress(Exception):
         tags = image.getexif()
@@ -64,7 +64,7 @@ def read_exif(image: Image.Image) -> Exif:
 
 
 def _taken_at(tags: dict[int, Any]) -> float:
-    """Raise ValueError or KeyError where there is no valid time; UTC where no offset says otherwise."""
+    """Return when it was taken, UTC without an offset. Raises ValueError or KeyError without a time."""
     local = time.strptime(_text(tags[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
     offset = _OFFSET.fullmatch(_text(tags.get(ExifTags.Base.OffsetTimeOriginal, "")))
     seconds = 0
@@ -84,7 +84,7 @@ def _place(tags: dict[int, Any]) -> tuple[float, float] | None:
 
 
 def _degrees(parts: Any, reference: str, negative: str) -> float:
-    """Degrees of a (degrees, minutes, seconds) triple; NaN, which no range check passes, for a 0/0 part."""
+    """Return the degrees of (degrees, minutes, seconds); NaN, which no range check passes, for a part 0/0."""
     degrees, minutes, seconds = (float(part) for part in parts)
     value = degrees + minutes / 60 + seconds / 3600
     return math.copysign(value, -1.0 if reference.upper().startswith(negative) else 1.0)

@@ -18,7 +18,7 @@ TRIES = 2  # a process that is killed once proves nothing about its picture
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any, timeout_s: int) -> Any:
-    """What `function(*arguments)` returns or raises; all of it must be picklable.
+    """Return or raise what `function(*arguments)` does in a process of its own; all must be picklable.
 
     Raises an `internal` ItemError when the process died, or hung for `timeout_s`, twice.
     """

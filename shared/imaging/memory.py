@@ -1,7 +1,7 @@
-"""What decoding takes of a process's memory: an estimate, how much may be at work at once, giving it back.
+"""The memory of decoding: estimating it, bounding how much is taken at once, and returning it.
 
-Decoders take from next to nothing (a JPEG that is read at an eighth of its size) to 16 bytes a pixel, so
-bytes are bounded, not pictures. Small pictures have a share of their own and never wait for large ones.
+Decoders take from next to nothing (a JPEG that is read at an eighth of its size) to 16 bytes per pixel, so
+bytes are bounded, not images. Small images have a budget of their own and never wait for large ones.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _RGB_BYTES = 4  # Pillow's, with or without transparency
 
 
 def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
-    """How many bytes it takes to load an opened picture and to make it `shrink` times smaller, at most."""
+    """Return the most bytes that loading an opened image and making it `shrink` times smaller takes."""
     width, height = image.size
     pixels, held = width * height, 0
     if image.format in ("JPEG", "MPO"):
@@ -42,7 +42,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
 
 
 def _tiff(image: Image.Image) -> tuple[int, int]:
-    """Its pixels, or those of a tile that is larger; the bytes of a strip, which may be the whole of it."""
+    """Return a TIFF's pixels, or a larger tile's, and the bytes of the whole, which one strip may have."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     pixels = max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0))
     bits = tags.get(258, (1,))
@@ -50,9 +50,9 @@ def _tiff(image: Image.Image) -> tuple[int, int]:
 
 
 class Budget:
-    """Bytes that may be taken at once, first come, first served, and by `at_once`.
+    """Bytes that may be taken at once, first come, first served, by at most `at_once` blocks.
 
-    What takes more than there are goes alone.
+    A block that asks for more than there are runs alone.
     """
 
     def __init__(self, most: int, at_once: int) -> None:
@@ -63,7 +63,10 @@ class Budget:
 
     @contextmanager
     def taking(self, size: int, wait_s: float | None = None) -> Iterator[None]:
-        """Raise Unavailable when it is not its turn within `wait_s`; None: however long it takes."""
+        """Wait until `size` bytes are free, and hold them while the block runs.
+
+        Raises Unavailable when it is not its turn within `wait_s`; None waits for ever.
+        """
         size = min(max(size, self._least), self._most)
         turn = object()
         with self._changed:
@@ -93,7 +96,7 @@ _small, _large = Budget(256 * _MIB, _cores), Budget(768 * _MIB, _cores)
 
 @contextmanager
 def decoding(size: int, wait_s: float | None = None) -> Iterator[None]:
-    """The block takes up to `size` bytes, as `footprint` says. Raises as `Budget.taking` does."""
+    """Hold `size` bytes (see `footprint`) while the block decodes. Raises as `Budget.taking` does."""
     if size <= SMALL_BYTES:
         with _small.taking(size, wait_s):
             yield
@@ -112,9 +115,9 @@ def release_memory() -> None:
 
 
 def limit_heap_arenas() -> None:
-    """Let threads share heaps: glibc gives each its own, of most of which `release_memory` frees nothing.
+    """Make threads share heaps: glibc gives each its own, and frees little of them in `release_memory`.
 
-    To be called before there are threads.
+    Call it before there are threads.
     """
     if _libc is not None:
         _libc.mallopt(_M_ARENA_MAX, 2)

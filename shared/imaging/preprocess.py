@@ -1,4 +1,4 @@
-"""How a checkpoint wants its pictures: the geometry and the numbers of its image processor."""
+"""A checkpoint's image preprocessing: the geometry and the numbers of its image processor."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Preprocess:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Self:
-        """Raise ModelUnavailable when the image processor's configuration is missing or of another kind."""
+        """Read a checkpoint's. Raises ModelUnavailable where it is missing or of another kind."""
         config = _CLIP_DEFAULTS | _processor_config(folder)
         try:
             return cls._from_config(config)
@@ -73,7 +73,7 @@ class Preprocess:
 
     @property
     def crop_shape(self) -> tuple[int, int]:
-        """(height, width) of what `crop` returns."""
+        """Return (height, width) of what `crop` returns."""
         if self.crop_size is not None:
             return self.crop_size
         assert isinstance(self.size, tuple)  # noqa: S101 - _from_config refuses anything else
@@ -84,14 +84,14 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> Self:
-        """The inverse of `to_json`, also after a trip through JSON, which turns tuples into lists."""
+        """Invert `to_json`, also after a trip through JSON, which turns tuples into lists."""
         fields: dict[str, Any] = {
             name: tuple(part) if isinstance(part, list) else part for name, part in value.items()
         }
         return cls(**fields)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) after resizing, with the rounding of transformers' CLIPImageProcessor."""
+        """Return (height, width) after resizing, with the rounding of transformers' CLIPImageProcessor."""
         if isinstance(self.size, tuple):
             return self.size
         short, long = sorted((height, width))
@@ -99,10 +99,11 @@ class Preprocess:
         return (longer, self.size) if width <= height else (self.size, longer)
 
     def crop(self, image: Image.Image, scale: float, width: int, height: int) -> NDArray[np.uint8]:
-        """The model's crop, uint8 (*crop_shape, 3), of an RGB image of `width` by `height` shrunk by `scale`.
+        """Cut the model's crop, uint8 (*crop_shape, 3), out of an RGB image.
 
-        The whole resized picture is never made: Pillow's filters reach past the box, so the pixels are the
-        same, and a picture of 1 by 100,000 pixels costs no more than any other.
+        The image is one of `width` by `height` made `scale` times smaller. The whole resized image is never
+        made: Pillow's filters reach past the box, so the pixels are the same, and an image of 1 by 100,000
+        pixels costs no more than any other.
         """
         new_height, new_width = self.resized(height, width)
         crop_height, crop_width = self.crop_shape
@@ -118,7 +119,7 @@ class Preprocess:
 
 
 def _processor_config(folder: Path) -> JsonObject:
-    """From `processor_config.json`, as transformers 5 writes it, or else `preprocessor_config.json`."""
+    """Read `processor_config.json`, as transformers 5 writes it, or else `preprocessor_config.json`."""
     nested = _read_json(folder / "processor_config.json").get("image_processor")
     config = nested if isinstance(nested, dict) else _read_json(folder / "preprocessor_config.json")
     if not config:

@@ -1,6 +1,6 @@
-"""One collection: its pictures with their vectors, and its keys.
+"""One collection: its images with their vectors, and its keys.
 
-Keys lie in a Chroma collection of their own beside the pictures', one record a key, under the key's SHA-256.
+Keys lie in a Chroma collection of their own beside the images', one record per key, under its SHA-256.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _OVERLAP = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A Chroma collection that a pointer, read at that time, names."""
+    """A Chroma collection, the pointer that names it, and when that was read."""
 
     pointer: Pointer
     chroma: ChromaCollection
@@ -51,7 +51,7 @@ class Opened:
 
 
 class Opener(Protocol):
-    """What a collection asks of its Index."""
+    """What a Collection needs of its Index."""
 
     timeout_s: float
 
@@ -62,7 +62,7 @@ class Opener(Protocol):
 
 
 class Collection:
-    """A logical collection; follows its name when it is deleted and made anew, but never to another model.
+    """A collection by its name, also after that is deleted and made anew, but never of another model.
 
     Every method raises CollectionNotFound once it is gone, and what Index raises.
     """
@@ -73,7 +73,7 @@ class Collection:
 
     @property
     def info(self) -> CollectionInfo:
-        """Ask Chroma for the count; what the pointer says is free."""
+        """Return the collection's description; only the count takes a request to Chroma."""
         count, pointer = self.count(), self.pointer
         return CollectionInfo(
             pointer.name, count, pointer.model, pointer.fingerprint, pointer.dimension, pointer.created_at
@@ -81,7 +81,7 @@ class Collection:
 
     @property
     def physical(self) -> str:
-        """The name of the Chroma collection."""
+        """Return the name of the Chroma collection."""
         return self.pointer.physical
 
     def check_model(self, model: str, fingerprint: str) -> None:
@@ -97,10 +97,10 @@ class Collection:
         *,
         new: bool = False,
     ) -> None:
-        """Write the records exactly as given; distinct ids, vectors (n, dimension), one owner each.
+        """Write records exactly as given: distinct ids, vectors (n, dimension), one owner each.
 
-        Records without `contributions` count as if their items had come before all others. With `new`, for
-        a writer who has just seen that none of the ids is present, what is stored is not read first.
+        Records without `contributions` count as if their items had come before all others. With `new`, for a
+        writer who has just seen that none of the ids is present, what is stored is not read first.
         """
         if vectors.shape != (len(images), self.pointer.dimension) or len(owners) != len(images):
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
@@ -113,14 +113,14 @@ class Collection:
             )
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
-        """Shape (dimension,). Raises ImageNotFound."""
+        """Return an image's vector, shape (dimension,). Raises ImageNotFound."""
         found = self.vectors([image_id])
         if image_id not in found:
             raise no_image(image_id)
         return found[image_id]
 
     def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Of those ids that are present."""
+        """Return the vectors (dimension,) of those ids that are present."""
         found = self._run(lambda chroma: list(search.vectors(chroma, list(ids))))
         return {image_id: row for page, rows in found for image_id, row in zip(page, rows, strict=True)}
 
@@ -128,7 +128,7 @@ class Collection:
         return self._run(lambda chroma: chroma.count())
 
     def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
-        """For each of `vectors` (n, dimension) up to `count` (id, score), best first."""
+        """Return for each of `vectors` (n, dimension) up to `count` (id, score), best first."""
         return self._run(lambda chroma: search.nearest(chroma, vectors, count))
 
     def search(
@@ -142,9 +142,10 @@ class Collection:
         exclude: str | None = None,
         of_text: bool = False,
     ) -> list[Hit]:
-        """Best first, ties by id; `vector` (dimension,) of any length but 0; `exclude` leaves one id out.
+        """Return the nearest images, best first, ties by id; `exclude` leaves one id out.
 
-        `of_text`: the vector is far from all pictures', and HNSW looks at more of a large collection.
+        `vector` (dimension,) may have any length but 0. `of_text`: it is a text's, far from all images', for
+        which HNSW looks at more of a large collection.
         """
         which = partial(
             search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
@@ -160,51 +161,51 @@ class Collection:
     def matching(
         self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
     ) -> tuple[list[Image], bool]:
-        """Of the `most` nearest those that match, in no order; and whether no other one does."""
+        """Return those of the `most` nearest that match, in no order, and whether no other image does."""
         which = partial(search.matching, where=where, min_score=min_score, most=most)
         return self._run(lambda chroma: which(chroma, vector))
 
     def sample(self, count: int) -> NDArray[np.float32]:
-        """Vectors (n, dimension) of about `count` pictures spread over the collection, or of all of fewer."""
+        """Return vectors (n, dimension) of about `count` images spread over the collection, or of all."""
         return self._run(partial(search.sample, count=count))
 
     def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
-        """Owner and image of those ids that are present."""
+        """Return the owner and image of those ids that are present."""
         return {one.image.id: (one.owner, one.image) for one in self.stored(ids).values()}
 
     def get(self, image_id: str) -> Image:
-        """Raise ImageNotFound."""
+        """Return an image. Raises ImageNotFound."""
         found = self.owners([image_id])
         if image_id not in found:
             raise no_image(image_id)
         return found[image_id][1]
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Ids that are not there are none the less deleted."""
+        """Delete those ids that are present."""
         for start in range(0, len(ids), BATCH):
             self._run(methodcaller("delete", list(ids[start : start + BATCH])), WRITE_TIMEOUT_SECONDS)
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
-        """The records of those ids that are present, with all that the writer must know."""
+        """Return the records of those ids that are present, with all that the writer must know."""
         found: dict[str, StoredImage] = {}
         for start in range(0, len(ids), BATCH):
             records = self._run(partial(read_records, ids=list(ids[start : start + BATCH])))
             found |= {record["id"]: stored_image(record) for record in records}
         return found
 
-    def update(self, pictures: Sequence[StoredImage]) -> None:
-        """Write the records of pictures that are present, and leaves their vectors as they are."""
-        records = [to_record(one.image, one.owner, one.contributions) for one in pictures]
+    def update(self, stored: Sequence[StoredImage]) -> None:
+        """Write the records of images that are present, and leave their vectors as they are."""
+        records = [to_record(one.image, one.owner, one.contributions) for one in stored]
         for call in in_calls(records):
             batch = {record["id"]: record for record in records[call]}
             self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
-        """What lies in Chroma of those ids that are present, to be compared only."""
+        """Return what Chroma holds for those ids that are present, only to be compared."""
         return {one["id"]: dict(one) for one in self._run(partial(read_records, ids=list(ids)))}
 
     def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        """Write the records of those ids that are present to `target`, as they are but with other vectors.
+        """Write the records of those ids that are present to `target`, with other `vectors` by id.
 
         Returns the ids that were present.
         """
@@ -220,7 +221,7 @@ class Collection:
         return copied
 
     def ids(self) -> Iterator[str]:
-        """Every id, in the order in which they came; memory holds a page.
+        """Yield every id, in the order in which they came; memory holds a page.
 
         Each page begins well before the end of the one before: what is deleted meanwhile moves the rest
         forward, and up to _OVERLAP deletions between two pages leave nothing out.
@@ -234,7 +235,7 @@ class Collection:
             start, before = start + len(page) - _OVERLAP, frozenset(page)
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
-        """The records of those keys that have one."""
+        """Return the records of those keys that have one."""
         found: dict[str, KeyRecord] = {}
         for start in range(0, len(keys), BATCH):
             ids = [_key_id(key) for key in keys[start : start + BATCH]]
@@ -251,12 +252,12 @@ class Collection:
             )
 
     def prove_writable(self, size: int = 0) -> None:
-        """Send a change of about `size` bytes, of no picture. Raises IndexUnavailable if that fails."""
+        """Send a change of about `size` bytes, of no image. Raises IndexUnavailable if that fails."""
         change: JsonObject = {"proof": "x" * size}
         self._run(methodcaller("update", ["no image's id"], metadatas=[change]), WRITE_TIMEOUT_SECONDS)
 
     def by_key(self, key: str) -> StoredImage | None:
-        """The picture that the key points at."""
+        """Return the image that the key points at, if any."""
         record = self.key_records([key]).get(key)
         if record is None:
             return None
@@ -265,7 +266,7 @@ class Collection:
         return max(holders, key=lambda holder: holder[0])[1] if holders else None
 
     def page(self, after: str, limit: int, where: Where | None) -> list[Image]:
-        """Up to `limit` pictures that match, in the order of their ids, from the first id past `after` on."""
+        """Return up to `limit` images that match, in the order of their ids, from the first past `after`."""
         return self._run(lambda chroma: pages.page(chroma, after, limit, where))
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
@@ -300,6 +301,6 @@ def _key_id(key: str) -> str:
 
 
 def _spread(ids: Sequence[str]) -> NDArray[np.float32]:
-    """Vectors that nobody searches: unlike each other, since Chroma's graph suffers from equal ones."""
+    """Return vectors that nobody searches: all different, since Chroma's graph suffers from equal ones."""
     angles = np.array([place_of(image_id) / PLACES * 2 * np.pi for image_id in ids])
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

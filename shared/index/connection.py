@@ -1,4 +1,4 @@
-"""The connection to Chroma: made without a request, calls under a deadline, failures turned into ours."""
+"""The connection to Chroma: made without a request; calls have a deadline, and their failures become ours."""
 
 import contextlib
 import time
@@ -25,7 +25,7 @@ _in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 
 @contextlib.contextmanager
 def calls(timeout_s: float) -> Iterator[None]:
-    """Give the calls inside one deadline together, the nearest of all, and turns failures into ours."""
+    """Give all calls in the block one deadline, or an outer block's nearer one, and translate failures."""
     before = _deadline.set(min(_deadline.get(float("inf")), time.monotonic() + timeout_s))
     try:
         yield
@@ -51,7 +51,7 @@ def calls(timeout_s: float) -> Iterator[None]:
 
 
 def http_server(url: str, token: str | None) -> ServerAPI:
-    """chromadb's HTTP client below `chromadb.HttpClient`, which connects, without a time-out, when made."""
+    """Make chromadb's HTTP client without connecting: `chromadb.HttpClient` would, without a time-out."""
     address = urlsplit(url)
     settings = Settings(
         _env_file=None,
@@ -82,7 +82,7 @@ def _give_time_left(request: httpx.Request) -> None:
 
 
 def _refuse_refusals(response: httpx.Response) -> None:
-    """Tell what the server, or a proxy before it, does not take from what is no Chroma."""
+    """Raise IndexRefused where the server, or a proxy before it, does not take the request."""
     if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         raise IndexRefused("Chroma takes no request of this size.", size=True)
     as_json = response.headers.get("Content-Type", "").startswith("application/json")
@@ -91,7 +91,7 @@ def _refuse_refusals(response: httpx.Response) -> None:
 
 
 def in_process_server(folder: Path) -> ServerAPI:
-    """One a folder, for as long as somebody holds it: each has a dozen files and threads open."""
+    """Return the server of a folder, one as long as somebody holds it: each has a dozen files and threads."""
     return _in_process.get(folder) or _in_process.setdefault(folder, _start_in_process(folder))
 
 

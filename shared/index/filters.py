@@ -1,7 +1,7 @@
-"""Filters: what `filters` says in a search, as a tree that pictures either match or do not.
+"""Filters: what `filters` says in a search, as a tree of conditions that each image fulfils or does not.
 
-`matches` is the truth. `to_chroma` only narrows what Chroma must look at: whatever matches is among what it
-selects, but not the other way round, since Chroma 1.5 cannot say all of this (see `_narrow` of each class).
+`matches` decides. `to_chroma` only narrows what Chroma must look at: it selects every image that matches, and
+perhaps others, since Chroma 1.5 cannot express all conditions (see `_narrow` of each class).
 """
 
 import math
@@ -40,27 +40,27 @@ _NOTHING: JsonObject = {"id": {"$eq": ""}}
 
 
 def survives_chroma(number: float) -> bool:
-    """Whether Chroma keeps, and compares, the number as it is: past 15 digits it may change a bit."""
+    """Return whether Chroma keeps and compares the number exactly: past 15 digits it may change a bit."""
     if isinstance(number, int):
         return abs(number) <= _EXACT
     return number == 0 or (1e-5 <= abs(number) <= _EXACT and float(f"{number:.15g}") == number)
 
 
 class Where(ABC):
-    """A condition on a picture."""
+    """A condition on an image."""
 
     @abstractmethod
     def matches(self, image: Image) -> bool:
-        """Whether the picture fulfils the condition."""
+        """Return whether the image fulfils the condition."""
 
     def to_chroma(self) -> JsonObject | None:
-        """A Chroma `where` that selects at least every picture that matches; None where it cannot narrow."""
+        """Return a Chroma `where` that selects at least every match; None where it cannot narrow."""
         narrowed = self._narrow(negated=False)
         return None if narrowed is None or _leaves(narrowed) > _MAX_CHROMA_LEAVES else narrowed
 
     @abstractmethod
     def _narrow(self, *, negated: bool) -> JsonObject | None:
-        """A superset of what matches, or of what does not if `negated`."""
+        """Return a Chroma `where` for a superset of what matches, or if `negated` of what does not."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class In(Where):
 
     @property
     def _lists(self) -> tuple[str, ...]:
-        """The Chroma names under which the field may be stored as a list."""
+        """Return the Chroma names under which the field may be stored as a list."""
         if self.field == "source":
             return ("_sources",)
         if self.field == "key":
@@ -141,7 +141,7 @@ class Range(Where):
 
 @dataclass(frozen=True)
 class WithinRadius(Where):
-    """Taken within `radius_km` of a point (degrees) along the great circle."""
+    """The image was taken within `radius_km` of a point (degrees) along the great circle."""
 
     lat: float
     lon: float
@@ -204,7 +204,7 @@ class Or(Where):
 
 @dataclass(frozen=True)
 class Not(Where):
-    """The part does not match, be it for want of the field."""
+    """The part does not match, also where the image lacks its field."""
 
     part: Where
 
@@ -216,10 +216,10 @@ class Not(Where):
 
 
 def parse_where(obj: object, pointer: str = "/filters") -> Where:
-    """The condition that a request's JSON says; `pointer` is where it stands there (RFC 6901).
+    """Parse a filter from a request's JSON, where it stands at `pointer` (RFC 6901).
 
-    Dates without a time are midnight, times without an offset are UTC. Raises InvalidRequest, with one
-    error for each fault, for anything that is not a filter.
+    Dates without a time are midnight, times without an offset are UTC. Raises InvalidRequest, with one error
+    for each fault, for anything that is not a filter.
     """
     parser = _Parser()
     where = parser.condition(obj, pointer, depth=1)
@@ -229,7 +229,7 @@ def parse_where(obj: object, pointer: str = "/filters") -> Where:
 
 
 def values_of(image: Image, field: str) -> Sequence[Scalar]:
-    """A built-in field's or metadata name's values as filters compare them: none, one, or those of a list.
+    """Return a built-in field's or metadata name's values as filters compare them: none, one, or a list's.
 
     Times are seconds since the epoch.
     """
@@ -237,7 +237,7 @@ def values_of(image: Image, field: str) -> Sequence[Scalar]:
 
 
 class _Parser:
-    """Builds the tree and collects every fault on the way; after a fault the tree means nothing."""
+    """A parser that collects every fault on its way; after a fault the tree means nothing."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
@@ -312,7 +312,7 @@ class _Parser:
         return And(()) if bound is None else Range(field, op, bound)
 
     def _value(self, field: str, value: object, pointer: str) -> Scalar | None:
-        """The value as it is compared: times in epoch seconds. None after a fault."""
+        """Return the value as it is compared, times in epoch seconds; None after a fault."""
         kind = _kind(field)
         is_text, is_flag = isinstance(value, str), isinstance(value, bool)
         is_number = isinstance(value, int | float) and not is_flag
@@ -364,7 +364,7 @@ def _kind(field: str) -> Kind:
 
 
 def _stored(image: Image, field: str) -> Sequence[Scalar]:
-    """The field's values in a picture: none if it lacks the field, several if it holds a list."""
+    """Return the field's values of an image: none if it lacks the field, several if it holds a list."""
     if field == "source":
         return [image.source, *image.sources]
     if field == "key":
@@ -376,7 +376,7 @@ def _stored(image: Image, field: str) -> Sequence[Scalar]:
 
 
 def _type(value: Scalar) -> type:
-    """What may be compared with each other: whole and broken numbers may, truth values and numbers not."""
+    """Return a type that is equal for values that compare: ints and floats do, bools and numbers do not."""
     return float if type(value) is int else type(value)
 
 

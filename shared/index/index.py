@@ -1,10 +1,10 @@
 """The collections of one Chroma database, by name.
 
-A logical collection is a pointer in the registry, itself a Chroma collection, to the physical collection that
-holds its vectors. So a name can be switched to another physical collection in one write, and the search
-needs nothing but Chroma to follow it. The pointer is written first and its physical collection is made by
-whoever opens it first: a crash in between leaves nothing to clean up. `<name>~<fingerprint>` is one that is
-being made beside another, and that nobody sees. A Chroma collection's metadata say its format (formats.py).
+A collection's name is an alias: a pointer in the registry, itself a Chroma collection, to the physical
+collection that holds the vectors. So an alias swap takes one write, and a search needs nothing but Chroma to
+follow it. The pointer is written first, and whoever opens it first makes the physical collection: a crash in
+between leaves nothing to clean up. `<name>~<fingerprint>` is a shadow collection, being made beside another
+and seen by nobody. A Chroma collection's metadata hold its format (shared/formats.py).
 """
 
 import contextlib
@@ -63,7 +63,7 @@ _NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
 
 
 class Index:
-    """All collections of one Chroma database. Connects at the first call, and again after Chroma was away.
+    """All collections of one Chroma database, connected at the first call and again after an outage.
 
     Every method raises IndexUnavailable when Chroma does not answer within `timeout_s` (reads) or
     WRITE_TIMEOUT_SECONDS (writes) or answers with a failure of its own, and NewerFormat.
@@ -87,7 +87,7 @@ class Index:
 
     @classmethod
     def in_process(cls, folder: Path) -> "Index":
-        """An index in a folder without a server, for tests; those of one folder share their data."""
+        """Open an index in a folder without a server, for tests; those of one folder share their data."""
         index = cls("")
         index._server = in_process_server(folder)
         return index
@@ -106,14 +106,14 @@ class Index:
             return infos
 
     def collection(self, name: str) -> Collection:
-        """Raise CollectionNotFound."""
+        """Return the collection of this name. Raises CollectionNotFound."""
         if _STAGED in name:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         with calls(self.timeout_s):
             return Collection(self, self.open(name).pointer)
 
     def create(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """Raise CollectionExists, and InvalidRequest for a name that cannot be one."""
+        """Make a collection. Raises CollectionExists, and InvalidRequest for a name that is not allowed."""
         check_collection_name(name)
         with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(name) is not None:
@@ -125,7 +125,7 @@ class Index:
             return Collection(self, self.reopen(name).pointer)
 
     def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """The collection, made if there is none. Raises ModelMismatch, and InvalidRequest as `create`."""
+        """Return the collection, made if there is none. Raises ModelMismatch; InvalidRequest as `create`."""
         check_collection_name(name)
         with calls(WRITE_TIMEOUT_SECONDS):
             try:
@@ -146,7 +146,7 @@ class Index:
             log.warning("collections_not_looked_at", detail=error.detail)
 
     def foreign(self, model: str, fingerprint: str) -> list[str]:
-        """What is to be said of each collection that this model did not write and cannot read."""
+        """Return a sentence about each collection that another model wrote and this one cannot read."""
         with calls(self.timeout_s):
             pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
         faults = []
@@ -160,7 +160,7 @@ class Index:
         return faults
 
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
-        """A collection of this model beside `name`, made if there is none; nobody sees it before `switch`."""
+        """Return the model's shadow collection beside `name`, made if need be; hidden until `switch`."""
         staged = f"{name}{_STAGED}{fingerprint}"
         with calls(WRITE_TIMEOUT_SECONDS):
             if self._pointer(staged) is None:
@@ -168,15 +168,15 @@ class Index:
             return Collection(self, self.reopen(staged).pointer)
 
     def staged(self, name: str, fingerprint: str) -> Collection:
-        """What `stage` has made. Raises CollectionNotFound."""
+        """Return the shadow collection that `stage` has made. Raises CollectionNotFound."""
         with calls(self.timeout_s):
             return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
 
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
-        """Let `name`, made if it is none, point at what is staged, in one write.
+        """Point `name`, made if there is none, at the shadow collection `staged`, in one write.
 
-        Its keys stay with it, as a model has nothing to do with them; with `new_keys`, those staged are its.
-        Returns what it pointed at before, which is staged now: `unstage` it once nobody can still be writing
+        Its keys stay, as they do not depend on a model; with `new_keys` the shadow's keys replace them.
+        Returns the former collection, which is now the shadow: `unstage` it once nobody can still be writing
         there, which is POINTER_TTL_SECONDS later.
         """
         with calls(WRITE_TIMEOUT_SECONDS):
@@ -196,11 +196,11 @@ class Index:
 
     @staticmethod
     def wait_for_pointers() -> None:
-        """Until every process follows the latest switch."""
+        """Wait until every process follows the latest switch."""
         time.sleep(POINTER_TTL_SECONDS + 0.5)
 
     def unstage(self, name: str) -> None:
-        """Delete what is staged beside `name`."""
+        """Delete the shadow collections beside `name`."""
         with calls(WRITE_TIMEOUT_SECONDS):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
@@ -216,7 +216,7 @@ class Index:
                 self._registry(methodcaller("delete", [staged]))
 
     def delete(self, name: str) -> None:
-        """Raise CollectionNotFound. After a failure the collection may be there, empty: delete it again."""
+        """Delete a collection; after a failure it may be there, empty: repeat. Raises CollectionNotFound."""
         with calls(WRITE_TIMEOUT_SECONDS):
             pointer = self._pointer(name)
             self._cache.pop(name, None)
@@ -236,7 +236,7 @@ class Index:
         return self._connect()
 
     def open(self, name: str, max_age_s: float = POINTER_TTL_SECONDS) -> Opened:
-        """Raise CollectionNotFound."""
+        """Return a name's Chroma collection by a pointer of `max_age_s`. Raises CollectionNotFound."""
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached.read_at < max_age_s:
             return cached
@@ -250,7 +250,7 @@ class Index:
         return opened
 
     def reopen(self, name: str) -> Opened:
-        """Follow the pointer whatever the cache says. Raises CollectionNotFound."""
+        """Return the Chroma collection of a name, its pointer read anew. Raises CollectionNotFound."""
         self._cache.pop(name, None)
         read_at = time.monotonic()
         pointer = self._pointer(name)
@@ -272,7 +272,7 @@ class Index:
         return self._cache[name]
 
     def size(self, chroma: ChromaCollection) -> int:
-        """Count the pictures, or says how many there were a while ago."""
+        """Return the number of images, at most SIZE_TTL_SECONDS old."""
         counted_at, size = self._sizes.get(chroma.name, (-SIZE_TTL_SECONDS, 0))
         if time.monotonic() - counted_at >= SIZE_TTL_SECONDS:
             size = chroma.count()
@@ -297,7 +297,7 @@ class Index:
         return operation(self._registry_collection)
 
     def make(self, physical: str) -> ChromaCollection:
-        """Open a physical collection, and makes it if there is none."""
+        """Open a physical collection, made if there is none."""
         place = (self._tenant, self._database)
         try:
             # One that exists keeps the metadata that it was made with.
@@ -308,7 +308,7 @@ class Index:
         return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
 
     def _drop(self, physical: str) -> None:
-        """Delete a physical collection, some 5,000 records a second.
+        """Delete a physical collection, some 5,000 records per second.
 
         Record by record first: Chroma 1.5 forgets the lists in the metadata of a collection that is deleted
         as a whole, and gives them to the next records that it stores anywhere.
@@ -335,7 +335,7 @@ def build_index(settings: Settings) -> Index:
 
 
 def check_collection_name(name: str) -> None:
-    """Raise InvalidRequest."""
+    """Raise InvalidRequest for a name that is not allowed."""
     if not COLLECTION_NAME.fullmatch(name):
         raise InvalidRequest(
             "A collection's name is 1 to 63 letters, digits, dots, underscores and hyphens, "

@@ -1,7 +1,7 @@
-"""Near-duplicates: pictures whose vectors and perceptual hashes are both close.
+"""Near-duplicates: images whose vectors and perceptual hashes are both close.
 
-Neither is enough alone: CLIP puts two photos of one dog close together, and flat or symmetrical pictures
-share hashes. The hash is compared first, since 60,000 of them are half a megabyte.
+Neither is enough alone: CLIP puts two photos of one dog close together, and flat or symmetrical images share
+hashes. The hash is compared first, since 60,000 of them are half a megabyte.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ Places = NDArray[np.intp]
 def groups(
     hashes: Hashes, vectors_of: Callable[[Places], Vectors], *, cosine: float, hamming: int
 ) -> list[Places]:
-    """The connected components, of two or more, of "cosine similarity >= and Hamming distance <=".
+    """Return the connected components, of two or more, of "cosine similarity >= and Hamming distance <=".
 
-    So two members may be less alike than that where others lie between them. `vectors_of` gives the vectors
-    (m, dimension) of the places that it is asked for, once: of those only whose hash is near another's.
-    Exact, in blocks: time grows with the square of n (60,000 in 3 s on one core where few are near), memory
-    with m. A vector of zeros is near nothing.
+    So two members may be less alike than that where others lie between them. `vectors_of` is called once,
+    with the rows whose hash has a similar one, and returns their vectors (m, dimension). Exact, in blocks:
+    time grows with the square of n (60,000 in 3 s on one core where few are similar), memory with m. A vector
+    of zeros is similar to nothing.
     """
     places = np.flatnonzero(_has_partner(hashes, hamming))
     if not places.size:
@@ -53,7 +53,7 @@ def _has_partner(hashes: Hashes, hamming: int) -> NDArray[np.bool_]:
 
 
 def _labels(hashes: Hashes, vectors: Vectors, cosine: float, hamming: int) -> Places:
-    """A number for each row, the same for all that are connected."""
+    """Return a number for each row, the same for all that are connected."""
     labels = np.arange(len(hashes))
     for start, stop in _blocks(len(hashes)):
         similar = _similar_hashes(hashes, start, stop, hamming)
@@ -69,7 +69,7 @@ def _labels(hashes: Hashes, vectors: Vectors, cosine: float, hamming: int) -> Pl
 
 
 def _similar_hashes(hashes: Hashes, start: int, stop: int, hamming: int) -> NDArray[np.bool_]:
-    """Which of `start` to `stop` (rows) are near which from `start` on (columns)."""
+    """Return which rows of `start` to `stop` have a hash similar to which rows from `start` on (columns)."""
     return np.asarray(np.bitwise_count(hashes[start:stop, None] ^ hashes[None, start:]) <= hamming)
 
 

@@ -1,4 +1,4 @@
-"""Pages of a collection's pictures in the order of their ids."""
+"""Pages of a collection's images in the order of their ids."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,10 @@ from shared.models import Image, JsonObject
 
 
 def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image]:
-    """Read one stretch of ids after another, so wide that each has about as many as are needed.
+    """Return up to `limit` images whose ids follow `after`, reading one stretch of ids after another.
 
-    Ids are hashes and so evenly spread; where a filter leaves few, the stretches grow.
+    Ids are hashes and so evenly spread: a stretch is as wide as the missing number needs, and wider where a
+    filter leaves few.
     """
     start = place_of(after) if after else 0
     width = max(1, PLACES * (limit + 32) // max(1, chroma.count()))
@@ -31,7 +32,7 @@ def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image
 
 
 def _matching(chroma: Any, ids: Sequence[str], limit: int, where: Where | None) -> list[Image]:
-    """The first `limit` of `ids`, in their order, that match."""
+    """Return the first `limit` of `ids`, in their order, that match."""
     found: list[Image] = []
     size = limit if where is None else max(limit, 500)
     for start in range(0, len(ids), size):

@@ -1,9 +1,9 @@
-"""What a picture is made of: what each item said of it, in the order of their versions.
+"""An image's provenance: what each item said of it, in the order of their versions.
 
-A picture has one `Contribution` for each item that brought its bytes and one for each change of its metadata.
-It is there for as long as an item's is. An item without a key stays until the picture is deleted; one with a
-key stays until the key points at another picture, or is deleted. All of it depends on versions alone, so
-whatever is delivered twice, late or out of order ends in the same state.
+An image has one `Contribution` for each item that brought its bytes and one for each change of its metadata.
+It exists for as long as an item's does: that of an item without a key lasts until the image is deleted, that
+of an item with a key until the key points at another image, or is deleted. All of it depends on versions
+alone, so whatever is delivered twice, late or out of order ends in the same state.
 """
 
 import json
@@ -23,9 +23,9 @@ MAX_PROVENANCE_BYTES = 256 * 2**10
 
 @dataclass(frozen=True)
 class Contribution:
-    """Of the item with this `version`: its source, key and metadata. A change of metadata has no `source`.
+    """What the item with this `version` said: source, key, metadata. A change of metadata has no `source`.
 
-    A value of None, in a change only, takes the name away.
+    A metadata value of None, in a change only, takes the name away.
     """
 
     version: int
@@ -35,14 +35,14 @@ class Contribution:
 
     @cached_property
     def size(self) -> int:
-        """About how many bytes it takes; kept, since a picture of many items asks each at every item."""
+        """Return about how many bytes it takes; cached, as an image's new items add up all of them."""
         text = len(self.source or "") + len(self.key or "")
         return text + (json_bytes(self.metadata) if self.metadata else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A picture's record as the index keeps it. `owner`: "<job>:<index>" of the item that is `indexed`."""
+    """An image's record as the index keeps it; `owner` is "<job>:<index>" of the item that is `indexed`."""
 
     image: Image
     owner: str
@@ -54,11 +54,11 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """Where a key points.
+    """The image that a key points at.
 
-    `floor`: whatever the key pointed at up to this version, it no longer does. `image_id` is the picture
-    that it points at now ("": none), `before` those that may still say so after a crash: they are looked
-    at with it, and what their contributions and the floor say counts.
+    `floor` is a version: what the key pointed at up to then, it no longer does. `image_id` is the image that
+    it points at now ("": none); `before` are those whose records may still name the key after a crash. The
+    contributions of all of these, later than the floor, decide.
     """
 
     key: str
@@ -72,7 +72,7 @@ class KeyRecord:
 
 
 def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
-    """Of one item, or of a whole picture that was brought here: its first sources stand under its keys.
+    """Return the contributions of one item, or of a whole imported image: its first sources go with its keys.
 
     With the version 0, that of a record that was written without any, they are older than all others.
     """
@@ -87,9 +87,9 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
 def with_contributions(
     contributions: Sequence[Contribution], new: Iterable[Contribution]
 ) -> tuple[Contribution, ...]:
-    """In order of version; the same item's takes the place of its former one.
+    """Return the contributions with `new`, by version; one of the same item replaces its former one.
 
-    All at once: a picture of an import may bring as many as there may be, and one by one they take minutes.
+    All at once: an image of an import may bring as many as there may be, and one by one they take minutes.
     """
     latest: dict[tuple[int, str | None, str | None], Contribution] = {}
     for one in (*contributions, *new):
@@ -104,7 +104,7 @@ def with_contributions(
 
 
 def excess(before: StoredImage | None, after: StoredImage) -> str | None:
-    """Say why `after` is more than a picture may be, if it is and has grown."""
+    """Return why `after` is more than an image may be, if it is and has grown."""
     old, new = before.image if before else None, after.image
     if MAX_CONTRIBUTIONS < len(new.keys) > len(old.keys if old else ()):
         return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
@@ -131,15 +131,15 @@ def excess(before: StoredImage | None, after: StoredImage) -> str | None:
     return None
 
 
-def _kept_size(picture: StoredImage) -> int:
-    """Bytes of what is stored of the items and never dropped for something later."""
-    if common_version(picture.image, picture.contributions) is not None:  # not stored one by one
-        return sum(map(len, [*picture.image.sources, *picture.image.keys]))
-    return sum(one.size for one in picture.contributions if one.source is None or one.key is not None)
+def _kept_size(stored: StoredImage) -> int:
+    """Return the bytes that are stored of the items and never dropped for something later."""
+    if common_version(stored.image, stored.contributions) is not None:  # not stored one by one
+        return sum(map(len, [*stored.image.sources, *stored.image.keys]))
+    return sum(one.size for one in stored.contributions if one.source is None or one.key is not None)
 
 
 def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
-    """The picture with the sources, keys and metadata that its contributions make; None when it is gone."""
+    """Return the image with the sources, keys and metadata of its contributions; None when it is gone."""
     items = [one for one in contributions if one.source is not None]
     if not items:
         return None
@@ -155,7 +155,7 @@ def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | No
 
 
 def common_version(image: Image, contributions: Sequence[Contribution]) -> int | None:
-    """The version from which `of_image` makes just these contributions, as of nearly every picture."""
+    """Return the version from which `of_image` makes just these contributions, as of nearly every image."""
     versions = {one.version for one in contributions}
     if len(versions) != 1 or tuple(contributions) != of_image(image, min(versions)):
         return None
@@ -183,7 +183,7 @@ def key_from_record(record: Mapping[str, Any]) -> KeyRecord:
 
 
 def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:
-    """Of each name that was changed, only the latest change: so a picture can be changed for ever."""
+    """Keep only the latest change of each metadata name, so that an image can be changed for ever."""
     kept: list[Contribution] = []
     changed: set[str] = set()
     for one in reversed(list(ordered)):

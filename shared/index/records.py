@@ -1,11 +1,11 @@
-"""What lies in Chroma: pointers in the registry, and one flat record a picture in its collection.
+"""The records in Chroma: pointers in the registry, and one flat record per image in its collection.
 
-A picture's built-in fields and metadata keep the names under which users filter; they never collide
+An image's built-in fields and metadata keep the names under which users filter; they never collide
 (RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
-(provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the
-start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that
-Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without
-end. The numbers also lie nearly right under their names, for ranges. A picture's keys are the list `key`.
+(provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the start
+of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that Chroma
+cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without end.
+The numbers also lie nearly right under their names, for ranges. An image's keys are the list `key`.
 """
 
 import json
@@ -35,7 +35,7 @@ _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 _INT64 = range(-(2**63), 2**63)
 _MAX_STORABLE = 1e308
-# Chroma takes up to 5,461 records and 40 MB a call; metadata take it more time than vectors do.
+# Chroma takes up to 5,461 records and 40 MB per call; metadata take it more time than vectors do.
 BATCH = 2_000
 _CALL_BYTES = 32 * 2**20
 _METADATA_WEIGHT = 4
@@ -47,10 +47,10 @@ MAX_LISTED = 5_461
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What the registry says of a logical collection.
+    """What the registry says of a collection: the model, and the Chroma collections of its images and keys.
 
-    `keys` is the Chroma collection of its keys, which stays with it when `physical` is switched: a picture's
-    id is the same whatever model encoded it.
+    `keys` is the Chroma collection of its keys, which stays when `physical` is switched: an image's id is the
+    same whatever model encoded it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Pointer:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """All but the name, which is the record's id."""
+        """Return all fields but the name, which is the record's id."""
         return {name: value for name, value in asdict(self).items() if name != "name"}
 
     def check_model(self, model: str, fingerprint: str) -> None:
@@ -79,14 +79,14 @@ class Pointer:
 
 
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
-    """With a physical name that was never used before; Chroma forbids two dots in a row there."""
+    """Return a pointer with a physical name never used before; Chroma forbids two dots in a row there."""
     physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
     created_at = round(time.time(), 3)
     return Pointer(name, physical, model, fingerprint, dimension, created_at, f"{physical}-keys")
 
 
 def place_of(image_id: str) -> int:
-    """The first 48 of the id's 256 bits: pictures in the order of their ids are in the order of these."""
+    """Return the first 48 of the id's 256 bits as a number, which sorts images as their ids do."""
     try:
         return int(image_id[:_PLACE_DIGITS], 16)
     except ValueError:
@@ -94,7 +94,7 @@ def place_of(image_id: str) -> int:
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Raise ValueError for a metadata name that is reserved or malformed, and for lists past MAX_LISTED."""
+    """Return an image's record. Raises ValueError for a forbidden name, and lists past MAX_LISTED."""
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
@@ -121,7 +121,7 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
 
 
 def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slice]:
-    """Cut records with vectors of `dimension` numbers into what Chroma takes in one call."""
+    """Yield slices of records, with vectors of `dimension` numbers, that Chroma takes in one call."""
     start, size = 0, 0
     for place, record in enumerate(records):
         more = _METADATA_WEIGHT * json_bytes(record) + _NUMBER_BYTES * dimension
@@ -155,7 +155,7 @@ def stored_image(record: Record) -> StoredImage:
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:
-    """What to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
+    """Return what to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
     return dict.fromkeys(before.keys() - after.keys())
 
 
@@ -166,7 +166,7 @@ def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
 
 
 def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[Any]:
-    """`records`, by id, so that Chroma forgets what is stored under names that they lack: it merges them."""
+    """Return `records` with None for each stored name that they lack, since Chroma merges records."""
     gone = {old["id"]: removals(old, records[old["id"]]) for old in read_records(chroma, list(records))}
     return [record | gone.get(image_id, {}) for image_id, record in records.items()]
 
@@ -174,7 +174,7 @@ def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[A
 def write_records(
     chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32], *, new: bool = False
 ) -> None:
-    """With `new`, nothing is stored under these ids that would have to be forgotten."""
+    """Write records and vectors; `new`: nothing is stored under these ids that would have to be forgotten."""
     rows = list(records.values()) if new else _without_forgotten(chroma, records)
     chroma.upsert(list(records), vectors, rows)
 
@@ -184,7 +184,7 @@ def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
 
 
 def _survives(value: MetadataValue) -> bool:
-    """Whether Chroma gives back exactly this value."""
+    """Return whether Chroma gives back exactly this value."""
     if isinstance(value, list):
         return bool(value) and all(map(is_unicode, value))
     if isinstance(value, str):
@@ -193,7 +193,7 @@ def _survives(value: MetadataValue) -> bool:
 
 
 def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
-    """None where nothing near it can be stored."""
+    """Return the value, or the nearest one that Chroma can store; None where there is none."""
     if value is None or _survives(value):
         return value
     if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):

@@ -59,7 +59,7 @@ class _Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Some of what matches; above the score `reach` as much of it as HNSW finds among the `fetch` nearest."""
+    """Some of what matches: above the score `reach`, all that HNSW finds among the `fetch` nearest."""
 
     found: list[_Scored]
     reach: float = -np.inf
@@ -67,7 +67,7 @@ class _Step:
 
 
 def candidates_for(count: int) -> int:
-    """How many to ask for at least, to find a text's nearest among `count`; 0 where EF_SEARCH suffices."""
+    """Return how many candidates HNSW needs to find a text's nearest among `count`; 0: EF_SEARCH suffice."""
     candidates = min(count // _IMAGES_PER_CANDIDATE, _MAX_CANDIDATES)
     return candidates if candidates > EF_SEARCH else 0
 
@@ -83,9 +83,9 @@ def search(
     exclude: str | None,
     candidates: int = 0,
 ) -> list[Hit]:
-    """Hits `offset` to `offset + limit` of all that match, best first, ties by id.
+    """Return hits `offset` to `offset + limit` of all that match, best first, ties by id.
 
-    `candidates`: how many HNSW is asked for at least.
+    `candidates` is the least number that HNSW is asked for.
     """
     floor = -np.inf if min_score is None else min_score
     needed = offset + limit + (exclude is not None)
@@ -102,7 +102,7 @@ def search(
 def matching(
     store: Store, vector: Vector, *, where: Where | None, min_score: float | None, most: int
 ) -> tuple[list[Image], bool]:
-    """What matches of the `most` nearest that Chroma's `where` leaves, and whether this is all there is."""
+    """Return those of the `most` nearest in Chroma's `where` that match, and whether these are all."""
     narrowed = None if where is None else where.to_chroma()
     ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
     answer = _answer(store, vector, most, narrowed, "metadatas")
@@ -121,7 +121,7 @@ def matching(
 
 
 def sample(store: Store, count: int) -> Vector:
-    """Vectors (n, dimension) of about `count` pictures, always the same ones, taken evenly over all.
+    """Return vectors (n, dimension) of about `count` images, always the same ones, taken evenly over all.
 
     Read a few at a time: the whole list of ids would take a second at a million, and neighbours in the order
     of ingestion are often alike.
@@ -137,7 +137,7 @@ def sample(store: Store, count: int) -> Vector:
 
 
 def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
-    """Pages of those ids that exist with their vectors (float32, one row each)."""
+    """Yield pages of those ids that exist with their vectors (float32, one row each)."""
     ids = list(dict.fromkeys(ids))  # Chroma refuses what repeats
     for start in range(0, len(ids), PAGE):
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
@@ -146,7 +146,7 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
 
 
 def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:
-    """For each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
+    """Return for each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
     found = store.query(query_embeddings=list(vectors), n_results=count, include=["distances"])
     scores = [np.clip(1.0 - np.asarray(row, np.float64), -1.0, 1.0).tolist() for row in found["distances"]]
     return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
@@ -157,7 +157,7 @@ def _order(one: _Scored) -> tuple[float, str]:
 
 
 def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
-    """At least `needed` of what scores `floor` or more, if there are so many: always of the same list."""
+    """Return at least `needed` that score `floor` or more, if there are so many: always of the same list."""
     ranking: dict[str, _Scored] = {}
     last_find = 0.0
     for step in steps:
@@ -171,7 +171,7 @@ def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]
 
 
 class _Nearest:
-    """What HNSW finds nearest to `vector` among at least so many `candidates`."""
+    """What HNSW finds nearest to `vector` among at least `candidates`."""
 
     def __init__(self, store: Store, vector: Vector, candidates: int) -> None:
         self._store, self.vector = store, vector
@@ -186,7 +186,7 @@ class _Nearest:
         return self._found[:fetch]
 
     def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
-        """In one call, where that does not bring records that nobody wants; else none are found."""
+        """Return the `fetch` nearest with their records, which are left out where most are useless."""
         if self._candidates > fetch:
             return self.first(fetch), []
         answer = _answer(self._store, self.vector, fetch, None, "metadatas")
@@ -194,7 +194,7 @@ class _Nearest:
 
 
 class _Plain:
-    """One unfiltered search; `with_records`: its first step, likely the only one, asks for them, too."""
+    """One unfiltered search; `with_records`: its first step, likely the only one, fetches records, too."""
 
     def __init__(self, store: Store, nearest: _Nearest, *, with_records: bool) -> None:
         self._store, self._nearest = store, nearest
@@ -217,7 +217,7 @@ class _Plain:
                 return
 
     def images(self, ids: Sequence[str]) -> dict[str, Image]:
-        """Of those that still exist."""
+        """Return those of the images that still exist, by id."""
         lacking = [one for one in ids if one not in self._records]
         known = {one: from_record(self._records[one]) for one in ids if one in self._records}
         return known | {image.id: image for image in _images(self._store, lacking)}
@@ -231,7 +231,7 @@ class _Plain:
 
 
 class _Filtered:
-    """One filtered search; `matching` is what was seen of the collection and matches, by id.
+    """One filtered search; `matching` is what it has seen of the collection and matches, by id.
 
     What scores less than `floor` need not be looked at.
     """
@@ -291,7 +291,7 @@ class _Filtered:
 
 
 def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
-    """Leaves out what ties with the worst of `found`: the same score may go on behind it, with lower ids."""
+    """Return the step without ties with the worst of `found`: lower ids of that score may come behind it."""
     reach = min((one.score for one in found), default=np.inf)
     return _Step([one for one in matching if one.score > reach], reach, fetch)
 
@@ -312,7 +312,7 @@ def _scored(answer: Any) -> list[_Scored]:
 
 
 def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
-    """Every one of `ids` with its exact score."""
+    """Return every one of `ids` with its exact score."""
     query = vector.astype(np.float64) / np.linalg.norm(vector)
     scored: list[_Scored] = []
     for page, rows in vectors(store, ids):

@@ -1,7 +1,7 @@
-"""Changing pictures and keys: what some changes touch is loaded, changed here, and written back.
+"""A write batch: the images and keys that some changes touch are loaded, changed here, and written back.
 
-Only the holder of the index writer's lease may do so. A crash in the middle of `save` leaves what the same
-changes, made once more, complete: keys are written first and name every picture that may still claim them.
+Only the holder of the index writer's lease may do so. After a crash in the middle of `save` the same changes,
+made once more, complete it: keys are written first and name every image that may still claim them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,11 +35,11 @@ log = structlog.get_logger(__name__)
 
 
 class WriteBatch:
-    """Some pictures and keys of a collection.
+    """Some images and keys of a collection, to be changed and saved together.
 
-    What is to be added must be among `ids` and its key among `keys`. `removals`: versions at which pictures
-    were removed; what is older is not added. Changes may come in any order, and twice; but those of metadata
-    last as long as the picture.
+    An image to be added must be among `ids` and its key among `keys`. `removals` are the versions at which
+    images were removed; older additions are skipped. Changes may come in any order, and twice; but those of
+    metadata are lost with the image.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class WriteBatch:
         self._loaded_keys: dict[str, KeyRecord] = {}
         self._loaded: dict[str, StoredImage] = {}
         self._keys: dict[str, KeyRecord] = {}
-        self._pictures: dict[str, StoredImage] = {}
+        self._images: dict[str, StoredImage] = {}
         self._vectors: dict[str, Vector] = {}
         self._lost_to: dict[str, set[str]] = {}
         self._load(ids, keys)
@@ -64,35 +64,35 @@ class WriteBatch:
         new_keys = [key for key in dict.fromkeys(keys) if key not in self._keys]
         records = self._collection.key_records(new_keys) if new_keys else {}
         touched = [*ids, *(one for record in records.values() for one in record.candidates)]
-        pictures = self._collection.stored([one for one in dict.fromkeys(touched) if one not in self._loaded])
+        images = self._collection.stored([one for one in dict.fromkeys(touched) if one not in self._loaded])
         self._loaded_keys |= records
-        self._loaded |= pictures
+        self._loaded |= images
         self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys}
-        self._pictures |= pictures
+        self._images |= images
 
     @property
-    def pictures(self) -> Mapping[str, StoredImage]:
-        """By id: those that were loaded and are left, and those that were added."""
-        return self._pictures
+    def images(self) -> Mapping[str, StoredImage]:
+        """Return, by id, the images that were loaded and are left, and those that were added."""
+        return self._images
 
     @property
     def keys(self) -> Mapping[str, KeyRecord]:
         return self._keys
 
-    def picture(self, image_id: str) -> StoredImage | None:
-        return self._pictures.get(image_id)
+    def stored(self, image_id: str) -> StoredImage | None:
+        return self._images.get(image_id)
 
     def is_removed(self, image_id: str, version: int) -> bool:
         return self._removals.get(image_id, 0) > version
 
     def add(self, image: Image, owner: str, version: int, vector: Vector) -> Outcome:
-        """One item's picture, under its keys.
+        """Add one item's image, under its keys, and return the item's outcome.
 
-        The first item to bring a picture owns it, and is `indexed` however often it is delivered; every
-        other item is a `duplicate` that adds its source, key and metadata. What is older than what its key
-        points at, or than a removal, changes nothing; nor does what would make too much of the picture.
+        The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
+        item is a `duplicate` that adds its source, key and metadata. What is older than what its key points
+        at, or than a removal, changes nothing; nor does what would make too much of the image.
         """
-        before = self._pictures.get(image.id)
+        before = self._images.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
         after = (
             None
@@ -104,7 +104,7 @@ class WriteBatch:
         if after is None or image.keys:
             self._take(image, owner, version, vector)
         else:
-            self._pictures[image.id], self._vectors[image.id] = after, vector
+            self._images[image.id], self._vectors[image.id] = after, vector
         return outcome
 
     def _take(self, image: Image, owner: str, version: int, vector: Vector) -> None:
@@ -115,20 +115,20 @@ class WriteBatch:
         lost = {key for key in image.keys if not self._point(key, image.id, version)}
         new = [one for one in of_image(image, version) if one.key is None or one.key not in lost]
         if new:
-            before = self._pictures.get(image.id)  # without what its keys said before they pointed elsewhere
-            self._pictures[image.id] = _with(before, image, owner, new)
+            before = self._images.get(image.id)  # without what its keys said before they pointed elsewhere
+            self._images[image.id] = _with(before, image, owner, new)
             self._vectors[image.id] = vector
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
-        """Merge `metadata`, where None takes a name away; return the picture's. KeyError without it."""
-        before = self._pictures[image_id]
+        """Merge `metadata`, where None removes a name; return the image's. Raises KeyError without it."""
+        before = self._images[image_id]
         change = Contribution(version, metadata=dict(metadata))
         self._put(before.image, before.owner, before.contributions, change)
-        return self._pictures[image_id].image.metadata
+        return self._images[image_id].image.metadata
 
     def remove(self, image_id: str, version: int) -> bool:
-        """Take away what was said of a picture until then; whether it is there."""
-        before = self._pictures.get(image_id)
+        """Take away what was said of an image up to `version`; return whether it was there."""
+        before = self._images.get(image_id)
         if before is None:
             return False
         gone = [
@@ -143,16 +143,16 @@ class WriteBatch:
         return True
 
     def remove_key(self, key: str, version: int) -> bool:
-        """Take away what the key said of any picture until then; whether there was something."""
+        """Take away what the key said of any image up to `version`; return whether there was something."""
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
 
     def apply(self, record: JsonObject) -> None:
-        """Make a record of the vector log, of which nothing need be loaded before; it is not to be saved.
+        """Apply a record of the vector log, loading what it touches; such a batch must not be saved.
 
-        Records go in the order of their segments' names, which is that of their versions but for items of
-        one job, whose order does not matter. Raises ValueError for an `op` that is not known.
+        Records go in the order of their segments' names, which is that of their versions but for items of one
+        job, whose order does not matter. Raises ValueError for an `op` that is not known.
         """
         version: int = record["version"]
         match record["op"]:
@@ -168,7 +168,7 @@ class WriteBatch:
                 self.remove_key(record["key"], version)
             case "patch":
                 self._load([record["id"]], ())
-                if record["id"] in self._pictures:  # else replaced by an item that was delivered later
+                if record["id"] in self._images:  # else replaced by an item that was delivered later
                     self.change(record["id"], version, record["metadata"])
             case op:
                 raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
@@ -176,73 +176,73 @@ class WriteBatch:
     def save(self, check: Callable[[], None]) -> tuple[dict[str, str], list[str]]:
         """Write what has changed, calling `check`, which may raise, before each write.
 
-        Returns what Chroma refused, id -> why, and the ids of the pictures that are gone.
+        Returns what Chroma refused, id -> why, and the ids of the images that are gone.
         """
         keys = [one for key, one in self._keys.items() if self._loaded_keys.get(key, KeyRecord(key)) != one]
         if keys:
             check()
             self._collection.write_keys(keys)
-        fresh = [one for image_id, one in self._pictures.items() if image_id not in self._loaded]
+        fresh = [one for image_id, one in self._images.items() if image_id not in self._loaded]
         refused = self._isolating(self._insert, fresh, check)
         changed = [
             one
-            for image_id, one in self._pictures.items()
+            for image_id, one in self._images.items()
             if self._loaded.get(image_id, one) != one and not self._keeps(image_id, refused)
         ]
         refused |= self._isolating(self._collection.update, changed, check)
         gone = [
             image_id
             for image_id in self._loaded
-            if image_id not in self._pictures and not self._keeps(image_id, refused)
+            if image_id not in self._images and not self._keeps(image_id, refused)
         ]
         if gone:
             check()
             self._collection.delete(gone)
         return refused, gone
 
-    def _insert(self, pictures: Sequence[StoredImage]) -> None:
+    def _insert(self, images: Sequence[StoredImage]) -> None:
         self._collection.upsert(
-            [one.image for one in pictures],
-            np.stack([self._vectors[one.image.id] for one in pictures]),
-            [one.owner for one in pictures],
-            [one.contributions for one in pictures],
+            [one.image for one in images],
+            np.stack([self._vectors[one.image.id] for one in images]),
+            [one.owner for one in images],
+            [one.contributions for one in images],
             new=True,
         )
 
     def _isolating(
         self,
         write: Callable[[Sequence[StoredImage]], None],
-        pictures: Sequence[StoredImage],
+        images: Sequence[StoredImage],
         check: Callable[[], None],
     ) -> dict[str, str]:
-        """Write `pictures`; where Chroma refuses some, finds them by halving. Returns id -> why.
+        """Write `images`; find those that Chroma refuses by halving. Return id -> why.
 
         What looks like a refusal is an outage when another record of that size cannot be written either.
         """
-        if not pictures:
+        if not images:
             return {}
         check()
         try:
-            write(pictures)
+            write(images)
         except Exception as error:
             if isinstance(error, Unavailable | CollectionNotFound) and not isinstance(error, IndexRefused):
                 raise
-            if len(pictures) == 1:
-                return self._refused(pictures[0], error)
+            if len(images) == 1:
+                return self._refused(images[0], error)
         else:
             return {}
-        middle = len(pictures) // 2
-        first = self._isolating(write, pictures[:middle], check)
-        return first | self._isolating(write, pictures[middle:], check)
+        middle = len(images) // 2
+        first = self._isolating(write, images[:middle], check)
+        return first | self._isolating(write, images[middle:], check)
 
-    def _refused(self, picture: StoredImage, error: Exception) -> dict[str, str]:
+    def _refused(self, stored: StoredImage, error: Exception) -> dict[str, str]:
         if isinstance(error, IndexRefused):
-            self._collection.prove_writable(0 if error.size else json_bytes(asdict(picture)))
-        log.error("row_refused", image_id=picture.image.id, exc_info=error)
-        return {picture.image.id: "The index refused this picture's record; the worker's log says why."}
+            self._collection.prove_writable(0 if error.size else json_bytes(asdict(stored)))
+        log.error("row_refused", image_id=stored.image.id, exc_info=error)
+        return {stored.image.id: "The index refused this picture's record; the worker's log says why."}
 
     def _keeps(self, image_id: str, refused: Mapping[str, str]) -> bool:
-        """Whether it lost a key to a picture that could not be written: then it stays as it was."""
+        """Return whether an image lost a key to one that could not be written, and so stays as it was."""
         return bool(self._lost_to.get(image_id, set()) & refused.keys())
 
     def _raise_floor(self, key: str, version: int) -> None:
@@ -250,14 +250,14 @@ class WriteBatch:
         self._keys[key] = replace(record, floor=max(record.floor, version))
 
     def _point(self, key: str, image_id: str, version: int) -> bool:
-        """Let the key point at a picture; False if it has pointed elsewhere, or was deleted, since."""
+        """Point the key at an image; return False if it has pointed elsewhere, or was deleted, since."""
         record = self._keys[key]
         if version <= record.floor:
             return False
         others = {
             other: max(versions)
             for other in record.candidates
-            if other != image_id and (versions := self._versions(self._pictures, other, key))
+            if other != image_id and (versions := self._versions(self._images, other, key))
         }
         latest = max(others.values(), default=0)
         wins = version > latest
@@ -272,32 +272,32 @@ class WriteBatch:
         return wins
 
     @staticmethod
-    def _versions(pictures: Mapping[str, StoredImage], image_id: str, key: str) -> list[int]:
-        picture = pictures.get(image_id)
-        return picture.key_versions(key) if picture else []
+    def _versions(images: Mapping[str, StoredImage], image_id: str, key: str) -> list[int]:
+        stored = images.get(image_id)
+        return stored.key_versions(key) if stored else []
 
     def _prune(self, image_id: str, key: str) -> bool:
-        """Take away what is at or under the key's floor; whether there was something."""
-        picture, floor = self._pictures.get(image_id), self._keys[key].floor
-        if picture is None:
+        """Take away what is at or under the key's floor; return whether there was something."""
+        stored, floor = self._images.get(image_id), self._keys[key].floor
+        if stored is None:
             return False
-        left = [one for one in picture.contributions if one.key != key or one.version > floor]
-        if len(left) == len(picture.contributions):
+        left = [one for one in stored.contributions if one.key != key or one.version > floor]
+        if len(left) == len(stored.contributions):
             return False
-        self._put(picture.image, picture.owner, left)
+        self._put(stored.image, stored.owner, left)
         return True
 
     def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
         whole = with_contributions(made_of, new)
         result = assembled(image, whole)
         if result is None:
-            self._pictures.pop(image.id, None)
+            self._images.pop(image.id, None)
         else:
-            self._pictures[image.id] = StoredImage(result, owner, whole)
+            self._images[image.id] = StoredImage(result, owner, whole)
 
 
 def _with(before: StoredImage | None, image: Image, owner: str, items: Iterable[Contribution]) -> StoredImage:
-    """The picture, new or as it was `before`, with what these items say of it."""
+    """Return the image, new or as it was `before`, with what these items say of it."""
     made_of = before.contributions if before else ()
     whole = with_contributions(made_of, items)
     result = assembled(before.image if before else image, whole)

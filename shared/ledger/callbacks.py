@@ -47,11 +47,8 @@ class CallbackLedger:
         self._redis = connection
 
     def take(self, lane: Lane, hold_s: float) -> Call | None:
-        """Claim the next call of a lane, None without one.
-
-        Unless `over` ends it, it is due again after `hold_s`.
-        """
-        answer = self._redis.run("take_callback", lane, hold_s)
+        """Claim a lane's next call, None without one; it is due again after `hold_s` unless `over`."""
+        answer = self._redis.run("claim_callback", lane, hold_s)
         return Call(*answer) if answer else None
 
     def over(self, call: Call, result: CallResult, *, next_in_s: float | None) -> None:
@@ -62,4 +59,4 @@ class CallbackLedger:
         """
         again = -1 if next_in_s is None else next_in_s
         breaker = (FAILURES_TO_OPEN, OPEN_SECONDS, MAX_OPEN_SECONDS, _STATE_TTL_SECONDS)
-        self._redis.run("callback_over", call.job_id, call.host, call.until, again, result, *breaker)
+        self._redis.run("end_callback", call.job_id, call.host, call.until, again, result, *breaker)

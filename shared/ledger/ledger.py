@@ -76,10 +76,7 @@ class Ledger:
         most_bytes: int = 20 * 2**30,
         client: Any = None,
     ) -> None:
-        """Connect to nothing yet.
-
-        Of each API key, up to `most_jobs` jobs and `most_bytes` of their data are kept.
-        """
+        """Keep up to `most_jobs` jobs of each API key, and `most_bytes` of their items and uploads."""
         self._job_ttl_s = job_ttl_s
         self._most_jobs = most_jobs
         self._most_bytes = most_bytes
@@ -146,10 +143,7 @@ class Ledger:
         )
 
     def idempotent_job(self, key: str, digest: str) -> str | None:
-        """Return the id of the job that `key` made, if any.
-
-        Raises IdempotencyMismatch for another request's key.
-        """
+        """Return the job that `key` made, if any. Raises IdempotencyMismatch for another request."""
         answer = self._redis.call("get", f"{PREFIX}idem:{key}")
         return None if answer is None else _same_request(answer, digest)
 
@@ -181,7 +175,7 @@ class Ledger:
     def list_jobs(
         self, status: JobStatus | None, cursor: str | None, limit: int
     ) -> tuple[list[Job], str | None]:
-        """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and the next one."""
+        """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and a cursor."""
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
         while True:
@@ -323,10 +317,7 @@ class Ledger:
         self._redis.run("release", claims[0].token, delay_s, int(count_delivery), *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
-        """Return chunks whose lease or delay is over or whose message seems lost.
-
-        Send each, then call `sent`.
-        """
+        """Return chunks whose lease, delay or message is over or lost: send each, then call `sent`."""
         answer = self._redis.run("sweep", 1000, SWEEP_HOLD_SECONDS)
         return [
             (Stage(stage), Chunk.parse(ref)) for stage, ref in zip(answer[::2], answer[1::2], strict=True)

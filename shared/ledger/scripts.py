@@ -5,7 +5,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
                              final_stage, finish, incomplete, result, c0..c5 (items per state), by and
                              bytes (the key that made it, the bytes of its items and uploads), …
-    states:<job>     string  the state map, one byte an item: the digit of models.ITEM_STATES
+    states:<job>     string  the state map, one byte per item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     jobs             zset    every job by creation time
     active:<key id>  set     the jobs of an API key, or of those without one, that have not finished

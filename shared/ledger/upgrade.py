@@ -23,5 +23,5 @@ def bring_up_to_date(client: Any) -> None:
             job = f"{PREFIX}job:{job_id}"
             if client.hget(job, "kind") == JobKind.REINDEX:
                 client.hset(job, mapping={"final_stage": Stage.ENCODE, "incomplete": "1"})
-    client.register_script(scripts.source("line_up_callbacks"))()
+    client.register_script(scripts.source("schedule_callbacks"))()
     client.set(PREFIX + FIELD, FORMAT)

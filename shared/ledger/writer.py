@@ -32,14 +32,11 @@ class WriterLedger:
         return bool(self._redis.run("acquire_writer", token, int(WRITER_LEASE_SECONDS * 1000)))
 
     def want(self, token: str) -> None:
-        """Ask the lease's holder to yield it, and others to leave it to `token`, for WRITER_WANTED_SECONDS."""
-        self._redis.run("want_writer", token, int(WRITER_WANTED_SECONDS * 1000))
+        """Ask the lease's holder to yield it to `token`, and others to wait, for WRITER_WANTED_SECONDS."""
+        self._redis.run("request_writer", token, int(WRITER_WANTED_SECONDS * 1000))
 
     def is_held(self) -> bool:
-        """Return whether a process holds the lease.
-
-        It also writes chunks that arrive meanwhile, or wakes the next.
-        """
+        """Return whether the lease is held; its holder writes what arrives meanwhile, or wakes the next."""
         return bool(self._redis.call("exists", f"{PREFIX}writer"))
 
     def is_wanted(self) -> bool:
@@ -77,10 +74,7 @@ class WriterLedger:
         self._redis.call("expire", key, int(self._removals_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
-        """Return the version of the latest removal of each of `image_ids` that has one.
-
-        Skip older additions.
-        """
+        """Return the latest removal's version of those of `image_ids` that have one; skip older additions."""
         values = self._redis.call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}

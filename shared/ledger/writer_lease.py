@@ -14,7 +14,7 @@ POLL_SECONDS = 0.05
 
 
 class WriterLease:
-    """This process's claim to the lease, under a token of its own."""
+    """One process's claim to the lease, under a token of its own."""
 
     def __init__(self, ledger: WriterLedger) -> None:
         self._ledger = ledger
@@ -25,10 +25,7 @@ class WriterLease:
         return self._ledger.acquire(self._token)
 
     def wait(self) -> None:
-        """Take the lease, asking its holder to yield.
-
-        Raises IndexUnavailable after ACQUIRE_TIMEOUT_SECONDS.
-        """
+        """Wait for the lease, asking for it. Raises IndexUnavailable after ACQUIRE_TIMEOUT_SECONDS."""
         until = time.monotonic() + ACQUIRE_TIMEOUT_SECONDS
         while not self.acquire():
             if time.monotonic() > until:

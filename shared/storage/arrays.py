@@ -1,7 +1,7 @@
 """The one file format for arrays with records beside them: a plain, uncompressed `.npz`.
 
-`array` holds one row a record; `records` is a JSON list as UTF-8 bytes; `header` a JSON object; `format` a
-number (formats.py). The vector log and scratch are such files.
+`array` holds one row per record; `records` is a JSON list as UTF-8 bytes; `header` a JSON object; `format` a
+number (shared/formats.py). The vector log and scratch consist of such files.
 """
 
 import io
@@ -26,7 +26,7 @@ def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any]) -> 
 
 
 def unpack(data: bytes) -> tuple[JsonObject, list[JsonObject], NDArray[Any]]:
-    """The header, records and array of `pack`. Raises NewerFormat, and ValueError for other bytes."""
+    """Return header, records and array of `pack`. Raises NewerFormat; ValueError for other bytes."""
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         check_format(stored.get(FIELD), FORMAT, "A file of vectors or pixels")
         return json.loads(bytes(stored["header"])), json.loads(bytes(stored["records"])), stored["array"]

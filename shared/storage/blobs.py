@@ -1,16 +1,14 @@
 """The blob store: every file of the project behind one fsspec URL, and the keys of all of them.
 
-jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS a file (manifest.py)
-jobs/<job>/results/<chunk>/…json         what became of them
-jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
-jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
-jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
-scratch/<job>/…npz                       model-size crops on their way from fetch to encode
-scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
-log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py)
-collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
-discarded/<collection>/<id>.<kind>       those of replaced pictures, for a while (trash.py)
-deployment/model.json                    the model that the first start chose
+jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS per file (manifest.py)
+jobs/<job>/results/<chunk>/…json         what became of them jobs/<job>/uploads/<index>               uploaded
+files, until their job expires: a retry needs them jobs/<job>/export/<chunk>.parquet        what an export job
+wrote, until it expires (parquet.py) jobs/<job>/rows.json                     which files, and row groups of
+them, an import job takes scratch/<job>/…npz                       model-size crops on their way from fetch to
+encode scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
+log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py) collections/<collection>/<id>.<kind>
+thumbnails, renditions, originals discarded/<collection>/<id>.<kind>       the trash: those of replaced
+images, for a while (trash.py) deployment/model.json                    the model that the first start chose
 keys/<key id>.json                       API keys
 """
 
@@ -30,7 +28,7 @@ from shared.errors import BlobsUnavailable, ConfigError
 FileKind = Literal["thumbnail", "rendition", "original"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 
-# Under each of these, one folder a job, or one file an API key.
+# Under each of these, one folder per job, or one file per API key.
 JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
 MODEL_KEY = "deployment/model.json"
 
@@ -89,7 +87,7 @@ class Blobs:
     """Whole-file reads and atomic whole-file writes under one root.
 
     A reader never sees half a file: local writes go to a temporary name and are renamed, object stores
-    publish on close. Raises KeyError for an absent key and BlobsUnavailable for any other trouble.
+    publish on close. Methods raise KeyError for an absent key and BlobsUnavailable for any other trouble.
     """
 
     def __init__(self, url: str) -> None:
@@ -111,7 +109,7 @@ class Blobs:
 
     @contextmanager
     def open_write(self, key: str) -> Iterator[IO[bytes]]:
-        """A binary file that appears under `key` when the block ends, and not at all if it raises."""
+        """Open a binary file that appears under `key` when the block ends, and not at all if it raises."""
         path = self._path(key)
         with _translated():
             if not self._local:
@@ -135,7 +133,7 @@ class Blobs:
 
     @contextmanager
     def open_read(self, key: str) -> Iterator[IO[bytes]]:
-        """A binary file that can be read from any position."""
+        """Open a binary file that can be read from any position."""
         with _translated(key):
             file = self._fs.open(self._path(key), "rb")
         with file:
@@ -146,7 +144,7 @@ class Blobs:
             return bool(self._fs.exists(self._path(key)))
 
     def delete(self, *keys: str) -> None:
-        """Delete what exists of `keys`."""
+        """Delete those of `keys` that exist."""
         for key in keys:
             try:
                 with _translated(key):
@@ -162,7 +160,7 @@ class Blobs:
                 self._fs.rm(path, recursive=True)
 
     def folders(self, prefix: str) -> Sequence[str]:
-        """The names of the folders directly under the folder `prefix`."""
+        """Return the names of the folders directly under the folder `prefix`."""
         try:
             with _translated(prefix):
                 self._fs.invalidate_cache()
@@ -172,7 +170,7 @@ class Blobs:
         return [str(e["name"]).rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory"]
 
     def modified_at(self, prefix: str) -> float:
-        """When the newest file under the folder `prefix` was written, in epoch seconds; 0 without any."""
+        """Return when the newest file under `prefix` was written, in epoch seconds; 0 without any."""
         moments = []
         for key in self.list(prefix):
             with suppress(KeyError), _translated(key):
@@ -180,7 +178,7 @@ class Blobs:
         return max(moments, default=0.0)
 
     def list(self, prefix: str) -> list[str]:
-        """The keys under the folder `prefix`, at any depth, sorted; unfinished writes are left out."""
+        """Return the keys under the folder `prefix`, at any depth, sorted; unfinished writes are left out."""
         with _translated(prefix):
             self._fs.invalidate_cache()
             paths = self._fs.find(self._path(prefix).rstrip("/"))
@@ -189,7 +187,7 @@ class Blobs:
 
 
 class _Reader(io.RawIOBase):
-    """A file whose own trouble is ours, so that a parser's cannot be taken for it."""
+    """A file whose I/O errors become BlobsUnavailable, so that none is taken for a parser's."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -221,7 +219,7 @@ def _open_making_folder(path: Path) -> IO[bytes]:
 
 @contextmanager
 def _translated(key: str | None = None) -> Iterator[None]:
-    """`key` is what is read, and may be absent."""
+    """Turn OSError into BlobsUnavailable; with `key`, an absent file into KeyError."""
     try:
         yield
     except OSError as error:

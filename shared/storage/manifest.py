@@ -1,6 +1,6 @@
-"""A job's items and what became of them, in the blob store, so that Redis holds one byte an item.
+"""A job's items and what became of them, in the blob store: Redis then holds one byte per item.
 
-The format (formats.py) of a file of items is in a line behind them, that of a file of results in its first.
+The format number (shared/formats.py) is in the last line of a file of items, in the first row of results.
 """
 
 import json
@@ -19,11 +19,11 @@ def _segment_key(job_id: str, segment: int) -> str:
 
 
 class ManifestWriter:
-    """Writes items in order, SEGMENT_ITEMS a file.
+    """A writer of items in order, SEGMENT_ITEMS per file.
 
-    An item may be enqueued once a `flush` after its `add` has returned; a file that was flushed before it
-    was full is written again, whole, when more comes. Holds at most one file's items in memory. `size` is
-    what all items take, in bytes.
+    An item may be enqueued once a `flush` after its `add` has returned; a file that was flushed before it was
+    full is written again, whole, when more comes. Memory holds at most one file's items. `size` is what all
+    items take, in bytes.
     """
 
     def __init__(self, blobs: Blobs, job_id: str) -> None:
@@ -67,9 +67,9 @@ def _item_line(item: Item) -> bytes:
 
 
 def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
-    """Items `start` to `stop` (exclusive) of a job's manifest.
+    """Read items `start` to `stop` (exclusive) of a job.
 
-    Raises KeyError where it has none, and NewerFormat.
+    Raises KeyError without a manifest, and NewerFormat.
     """
     items: list[Item] = []
     for segment in range(start // SEGMENT_ITEMS, -(-stop // SEGMENT_ITEMS)):
@@ -86,7 +86,7 @@ def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
 def write_results(
     blobs: Blobs, chunk: Chunk, stage: Stage, token: str, results: Iterable[ItemResult]
 ) -> None:
-    """Record what one delivery of a chunk found out; written before the ledger's transition."""
+    """Record what became of items in one delivery of a chunk; call it before the ledger advances."""
     rows: list[JsonObject] = [
         {"i": r.index, "id": r.image_id, "code": r.code, "detail": r.detail, "n": r.attempts} for r in results
     ]
@@ -103,10 +103,10 @@ def _results_prefix(job_id: str, number: int) -> str:
 
 
 def read_results(blobs: Blobs, job_id: str, chunk_size: int, start: int, stop: int) -> dict[int, ItemResult]:
-    """What is recorded of items `start` to `stop` (exclusive), by index.
+    """Return what is recorded of items `start` to `stop` (exclusive), by index.
 
-    A later record adds to an earlier one: a picture that was fetched keeps its `image_id` when it fails
-    further on. The state of an item is the ledger's, not to be read from here.
+    A later record adds to an earlier one: an item that was fetched keeps its `image_id` when it fails at a
+    later stage. The state of an item is in the ledger, not here.
     """
     merged: dict[int, JsonObject] = {}
     for number in range(start // chunk_size, -(-stop // chunk_size)):

@@ -1,4 +1,4 @@
-"""A collection as Parquet: one row a picture, with all that is known of it.
+"""A collection as Parquet: one row per image, with all that is known of it.
 
 Columns, in any order: `id`, `vector` (a fixed-size list of float32, of length 1), every field of models.Image
 (times in seconds since the epoch; `metadata` is a JSON object as a string) and, if asked for, `thumbnail` (a
@@ -50,7 +50,7 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, Overflow
 
 
 def _type(hint: Any) -> pa.DataType | None:
-    """The Arrow type of a field, optional or not; None for one that travels as JSON."""
+    """Return the Arrow type of a field, optional or not; None for one that travels as JSON."""
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (one for one in get_args(hint) if one is not NoneType)
     return _TYPES.get(hint)
@@ -76,19 +76,19 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture: `vector` is float32 (dimension,), `pictures` the small files that travel with it."""
+    """One image: `vector` is float32 (dimension,); `files` are those of FILE_COLUMNS that it has."""
 
     image: Image
     vector: NDArray[np.float32]
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_part(file: IO[bytes], header: Header, rows: Sequence[Row], pictures: Sequence[str]) -> None:
-    """One row group, with a column for each of `pictures`."""
-    schema = _schema(header, pictures)
+def write_part(file: IO[bytes], header: Header, rows: Sequence[Row], files: Sequence[str]) -> None:
+    """Write one row group, with a column for each of `files`."""
+    schema = _schema(header, files)
     images = [_values(row.image) for row in rows]
     columns = {name: [values[name] for values in images] for name in _COLUMNS}
-    columns |= {name: [row.pictures.get(name) for row in rows] for name in pictures}
+    columns |= {name: [row.files.get(name) for row in rows] for name in files}
     vectors = np.stack([row.vector for row in rows]) if rows else np.empty((0, header.dimension), np.float32)
     arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), header.dimension)
@@ -98,7 +98,7 @@ def write_part(file: IO[bytes], header: Header, rows: Sequence[Row], pictures: S
 
 
 def joined(parts: Iterable[AbstractContextManager[IO[bytes]]]) -> Iterator[bytes]:
-    """The bytes of one file of all rows of `parts`, which have one schema; memory holds one row group."""
+    """Yield the bytes of one file with the rows of all `parts`, of one schema; memory holds one row group."""
     sink = _Sink()
     writer = None
     for part in parts:
@@ -114,8 +114,10 @@ def joined(parts: Iterable[AbstractContextManager[IO[bytes]]]) -> Iterator[bytes
 
 
 class Source:
-    """A file that may come from anybody. Raises InvalidRequest, with a pointer to the column, for one that
-    cannot be an export, and NewerFormat."""
+    """A Parquet file that may come from anybody.
+
+    Raises InvalidRequest, with a pointer to the column, for one that cannot be an export, and NewerFormat.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
@@ -134,7 +136,7 @@ class Source:
             )
 
     def read(self, start: int, stop: int) -> list[Row | str]:
-        """Rows `start` to `stop` (exclusive); a string says what is wrong with one."""
+        """Return rows `start` to `stop` (exclusive); a string says what is wrong with one."""
         rows: list[Row | str] = []
         first = 0
         for group, count in enumerate(self.group_rows):
@@ -154,14 +156,14 @@ class Source:
 
 
 def _values(image: Image) -> JsonObject:
-    """An image's fields as the columns hold them."""
+    """Return an image's fields as the columns hold them."""
     values = asdict(image)
     return {name: value if _FIELDS[name] is not None else json.dumps(value) for name, value in values.items()}
 
 
-def _schema(header: Header, pictures: Sequence[str]) -> pa.Schema:
+def _schema(header: Header, files: Sequence[str]) -> pa.Schema:
     columns = {"id": pa.string(), "vector": pa.list_(pa.float32(), header.dimension), **_COLUMNS}
-    columns |= dict.fromkeys(pictures, pa.binary())
+    columns |= dict.fromkeys(files, pa.binary())
     return pa.schema(list(columns.items()), metadata={HEADER: json.dumps(asdict(header)).encode()})
 
 
@@ -207,7 +209,7 @@ def _column_fault(name: str, schema: pa.Schema, known: pa.Schema) -> str | None:
 
 
 def _records(table: Any, header: Header) -> list[JsonObject | None]:
-    """Plain values of each row; None for one that cannot be read: what fails together is tried in halves."""
+    """Return the plain values of each row; None for one that cannot be read, found by halving."""
     try:
         return _plain(table, header)
     except _BROKEN:
@@ -247,7 +249,7 @@ def _row(record: JsonObject | None, header: Header) -> Row | str:
 
 
 def _fault(name: str, value: Any) -> str | None:
-    """What is wrong with a field's value, whose type its column has settled; None is an absent one."""
+    """Return what is wrong with a field's value, of its column's type or None for an absent one."""
     if value is None:
         return None if name in _OPTIONAL else "it is missing"
     if name == "id" and not _ID.fullmatch(value):
@@ -283,7 +285,7 @@ def _value_fault(value: Any) -> str | None:
 
 
 class _Sink(io.RawIOBase):
-    """What was written since the last `drain`."""
+    """A file for writing that keeps what was written since the last `drain`."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

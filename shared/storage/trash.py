@@ -1,7 +1,7 @@
-"""Files of pictures that a key no longer points at: put aside, out of reach, before they are deleted.
+"""The trash: files of images that no key points at any more, kept for a while before they are deleted.
 
-An item that brings such a picture back may have been fetched, and its files written, before they were put
-aside: it then gets them back. So two keys can exchange their pictures in one job.
+An item that brings such an image back may have been fetched, and its files written, before they were moved to
+the trash; `restore` gets them back. So two keys can exchange their images in one job.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from shared.storage.blobs import FILE_KINDS, Blobs, file_key, trash_key
 
 
 def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Put the files of pictures aside that are no longer in the index."""
+    """Move the files of images that are no longer in the index to the trash."""
     if not image_ids:
         return
     ledger.writer.record_trashed(collection, image_ids)
@@ -22,7 +22,7 @@ def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
 
 
 def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
-    """Give pictures that are in the index (again) back what was put aside."""
+    """Move the files of images that are in the index again out of the trash."""
     found = ledger.writer.trashed(collection, image_ids) if image_ids else []
     for image_id in found:
         for kind in FILE_KINDS:

@@ -1,15 +1,15 @@
-"""The vector log: every addition and change, in the blob store, before Chroma hears of it.
+"""The vector log: every addition and change, in the blob store before it is in Chroma.
 
 So a collection can be verified, rebuilt or moved without encoding again. A segment is an arrays.py file. Each
-of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py);
-made in the order of their versions, as WriteBatch.apply (shared/index/write_batch.py) does, they end in the
+of its records carries an `op` and a `version` (nanoseconds since the epoch, see shared/ledger/writer.py).
+Applied in the order of their versions, by WriteBatch.apply (shared/index/write_batch.py), they yield the
 collection as it is:
 
     add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
                 `attempts`; has a row of the array
-    delete      `id`: what was said of the picture until then is taken away
+    delete      `id`: what was said of the image until then is taken away
     delete_key  `key`: it no longer points at what it pointed at until then
-    patch       `id`, `metadata`: merged into the picture's, where null takes a name away
+    patch       `id`, `metadata`: merged into the image's, where null takes a name away
 """
 
 from dataclasses import asdict, dataclass
@@ -24,10 +24,10 @@ from shared.storage.blobs import Blobs, log_prefix
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """One encoded picture: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
+    """One encoded image: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
 
-    `version` orders items: it is the same however often the item is delivered. With `skip_near` the picture
-    is to be left out where it is a near-duplicate.
+    `version` orders items: it is the same however often the item is delivered. `skip_near` leaves the image
+    out where it is a near-duplicate.
     """
 
     index: int
@@ -71,7 +71,7 @@ def read_segment(blobs: Blobs, key: str) -> Segment:
 
 
 def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
-    """Take the additions of these items out of a segment: they were left out of the collection.
+    """Take the additions of the items `indices`, which were left out of the collection, out of a segment.
 
     A segment that is gone (its collection was deleted) stays gone.
     """

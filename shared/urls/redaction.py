@@ -131,7 +131,7 @@ def _parameter(part: str, depth: int) -> str:
 
 
 def _decoded(value: str, depth: int) -> str:
-    """A value, where something had to be taken out of what it encodes: the rest, encoded once more."""
+    """Redact inside an encoded value, and return it encoded once more where something was taken out."""
     plain = unquote(value) if "%" in value else value
     if plain == value:
         return value

@@ -348,7 +348,7 @@ def rebuild(services: Services, name: str) -> Collection:
             whole.apply(record)
             if record["op"] == "add":
                 vectors[record["image"]["id"]] = rows[place]
-    pictures = list(whole.pictures.values())
+    pictures = list(whole.images.values())
     made.upsert(
         [one.image for one in pictures],
         np.stack([vectors[one.image.id] for one in pictures]),

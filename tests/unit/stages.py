@@ -65,7 +65,7 @@ class StubDispatcher:
 class StubCollection:
     """Refuses the ids in `refused` as Chroma does: the whole call fails, with `refusal`."""
 
-    pictures: dict[str, StoredImage] = field(default_factory=dict)
+    images: dict[str, StoredImage] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calls: list[int] = field(default_factory=list)
@@ -76,7 +76,7 @@ class StubCollection:
     proofs: list[int] = field(default_factory=list)
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
-        return {i: self.pictures[i] for i in ids if i in self.pictures}
+        return {i: self.images[i] for i in ids if i in self.images}
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         return {key: self.keys[key] for key in keys if key in self.keys}
@@ -90,8 +90,8 @@ class StubCollection:
             raise self.trouble
 
     def update(self, pictures: Sequence[StoredImage]) -> None:
-        assert {one.image.id for one in pictures} <= self.pictures.keys()
-        self.pictures |= {one.image.id: one for one in pictures}
+        assert {one.image.id for one in pictures} <= self.images.keys()
+        self.images |= {one.image.id: one for one in pictures}
 
     def upsert(
         self,
@@ -102,7 +102,7 @@ class StubCollection:
         *,
         new: bool,
     ) -> None:
-        assert not new or self.pictures.keys().isdisjoint(image.id for image in images)
+        assert not new or self.images.keys().isdisjoint(image.id for image in images)
         self.calls.append(len(images))
         assert vectors.shape == (len(images), DIMENSION)
         if self.trouble is not None:
@@ -110,17 +110,17 @@ class StubCollection:
         if self.refused & {image.id for image in images}:
             raise self.refusal
         rows = map(StoredImage, images, owners, contributions)
-        self.pictures |= {one.image.id: one for one in rows}
+        self.images |= {one.image.id: one for one in rows}
         self.vectors |= {image.id: vector for image, vector in zip(images, vectors, strict=True)}
 
     def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
         self.queries += len(vectors)
-        scores = [{i: float(self.vectors[i] @ vector) for i in self.pictures} for vector in vectors]
+        scores = [{i: float(self.vectors[i] @ vector) for i in self.images} for vector in vectors]
         return [sorted(one.items(), key=lambda pair: -pair[1])[:count] for one in scores]
 
     def delete(self, ids: Sequence[str]) -> None:
         for image_id in ids:
-            self.pictures.pop(image_id, None)
+            self.images.pop(image_id, None)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Telling whoever asked for it that a job has ended: a signed POST, repeated until it is taken."""
+"""Callbacks: a signed POST to whoever asked to hear that a job has ended, repeated until it is taken."""
 
 import hashlib
 import hmac
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 def send_callbacks_until(services: Services, stopped: threading.Event) -> None:
-    """Send what is due, every TICK_SECONDS."""
+    """Send the callbacks that are due, every TICK_SECONDS until `stopped`."""
     sender = CallbackSender(services, stopped)
     while not stopped.wait(TICK_SECONDS):
         try:
@@ -40,7 +40,7 @@ def send_callbacks_until(services: Services, stopped: threading.Event) -> None:
 
 
 class CallbackSender:
-    """Threads for each lane, that go on with the next call as long as one is due. Used from one thread."""
+    """Threads of each lane, which go on with the next call as long as one is due. Use it from one thread."""
 
     def __init__(self, services: Services, stopped: threading.Event) -> None:
         self._services = services
@@ -48,7 +48,7 @@ class CallbackSender:
         self._threads: dict[Lane, list[threading.Thread]] = {lane: [] for lane in Lane}
 
     def start(self) -> None:
-        """Has every call that is due made, as far as threads are free. Raises LedgerUnavailable."""
+        """Start threads for the calls that are due, as far as threads are free. Raises LedgerUnavailable."""
         for lane in Lane:
             running = self._threads[lane] = [one for one in self._threads[lane] if one.is_alive()]
             while len(running) < THREADS[lane] and (call := self._take(lane)):
@@ -107,7 +107,7 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
 
 
 def _signed_headers(services: Services, body: bytes) -> dict[str, str]:
-    """`X-Image-Search-Signature: t=<epoch seconds>,v1=<hex HMAC-SHA256 of "<t>." + body>`."""
+    """Sign `body`: `X-Image-Search-Signature: t=<epoch seconds>,v1=<hex HMAC-SHA256 of "<t>." + body>`."""
     headers = {"Content-Type": "application/json"}
     secret = services.settings.callback_secret
     if secret is not None:

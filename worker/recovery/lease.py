@@ -1,4 +1,4 @@
-"""Giving work back when it cannot be done now, and when to stop trying."""
+"""Releasing work that cannot be done now, and when to stop trying."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
-    """End trouble in the block by releasing `claims`; that of a dependency does not count as a delivery."""
+    """Release `claims` when the block raises; a dependency's failure does not count as a delivery."""
     refs = [claim.chunk.ref for claim in claims]
     try:
         try:
@@ -35,13 +35,13 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
 
 
 def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
-    """Give claims back because a dependency failed; that does not count as a delivery."""
+    """Release claims because a dependency failed; that does not count as a delivery."""
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
     ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False)
 
 
 def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
-    """Give a claim back when its model may be had later; False when it is not worth waiting (any more)."""
+    """Release a claim whose model may be had later; return False when it is not worth waiting (any more)."""
     if not isinstance(error, ModelUnavailable) or not error.passing or claim.deliveries >= MAX_DELIVERIES:
         return False
     delay_s = min(ERROR_DELAY_SECONDS * 2 ** (claim.deliveries - 1), MAX_DELAY_SECONDS)
@@ -51,6 +51,6 @@ def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
 
 
 def exhausted(claim: Claim) -> ItemError:
-    """Say that a chunk was delivered MAX_DELIVERIES times in vain."""
+    """Return the error of a chunk that was delivered MAX_DELIVERIES times in vain."""
     detail = f"The {claim.stage} worker failed on this chunk {MAX_DELIVERIES} times; its log says why."
     return ItemError("internal", detail)

@@ -1,7 +1,7 @@
-"""A collection as its vector log tells it: compared with what is in Chroma, and made anew.
+"""Comparing a collection in Chroma with its vector log, and making it anew from that.
 
-The records are described in shared/storage/vector_log.py, and made by the writer's own `WriteBatch`: so what
-is rebuilt has the keys, sources and metadata that the writer gave it.
+shared/storage/vector_log.py describes the records; the writer's own `WriteBatch` applies them, so what is
+rebuilt has the keys, sources and metadata that the writer gave it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,27 +30,27 @@ SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same pict
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One picture of the log: its vector is row `row` of the blob `key`."""
+    """One image of the log: its vector is row `row` of the blob `key`."""
 
-    picture: StoredImage
+    stored: StoredImage
     key: str
     row: int
 
 
 @dataclass(slots=True)
 class Log:
-    """What the log of a collection says: some 1,000 bytes a picture."""
+    """The images that the log of a collection yields, some 1,000 bytes each."""
 
     model: str = ""
     dimension: int = 0
     segments: list[str] = field(default_factory=list)
-    pictures: dict[str, Logged] = field(default_factory=dict)
+    images: dict[str, Logged] = field(default_factory=dict)
     keys: list[KeyRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Ids by what is wrong with them in Chroma; `log` has `total` pictures."""
+    """The ids that differ in Chroma, by what is wrong with them; `log` has `total` images."""
 
     total: int
     missing: list[str]
@@ -62,7 +62,7 @@ class Faults:
 
 
 def fingerprint_of(services: Services, collection: str) -> str:
-    """That which the collection is bound to; if Chroma has lost it, that of the log's newest segment.
+    """Return the fingerprint of a collection; if Chroma has lost it, that of the log's newest segment.
 
     Raises CollectionNotFound when neither Chroma nor the log knows the collection.
     """
@@ -92,7 +92,7 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
             _make(batch, record)
             if record["op"] == "add":
                 rows[record["image"]["id"]] = (key, row)
-    log.pictures = {i: Logged(picture, *rows[i]) for i, picture in batch.pictures.items()}
+    log.images = {i: Logged(stored, *rows[i]) for i, stored in batch.images.items()}
     log.keys = list(batch.keys.values())
     return log
 
@@ -105,7 +105,7 @@ def _make(batch: WriteBatch, record: JsonObject) -> None:
 
 
 class _Empty:
-    """The collection that a log begins with, as a WriteBatch loads from it."""
+    """The empty collection, from which the WriteBatch of a whole log loads."""
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         return {}
@@ -115,16 +115,16 @@ class _Empty:
 
 
 def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
-    """What differs in Chroma from the log. Pictures on their way there count as missing."""
+    """Compare Chroma with the log. Images that are still being indexed count as missing."""
     present = set(collection.ids())
     wrong: list[str] = []
-    for rows in _vectors(blobs, log, log.pictures.keys() & present):
+    for rows in _vectors(blobs, log, log.images.keys() & present):
         stored = collection.vectors(list(rows))
         wrong += [i for i, vector in rows.items() if i not in stored or not _same(vector, stored[i])]
     return Faults(
-        total=len(log.pictures),
-        missing=[i for i in log.pictures if i not in present],
-        extra=sorted(present - log.pictures.keys()),
+        total=len(log.images),
+        missing=[i for i in log.images if i not in present],
+        extra=sorted(present - log.images.keys()),
         wrong=wrong,
     )
 
@@ -134,25 +134,25 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
 
 
 def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """The log's vectors of `ids`, a segment at a time."""
-    wanted = sorted((log.pictures[i] for i in ids), key=attrgetter("key", "row"))
+    """Yield the log's vectors of `ids`, a segment at a time."""
+    wanted = sorted((log.images[i] for i in ids), key=attrgetter("key", "row"))
     for key, group in groupby(wanted, key=attrgetter("key")):
         _, _, array = unpack(blobs.get(key))
-        yield {one.picture.image.id: array[one.row] for one in group}
+        yield {one.stored.image.id: array[one.row] for one in group}
 
 
 def _repair(
     blobs: Blobs, log: Log, collection: Collection, faults: Faults, check: Callable[[], None]
 ) -> None:
-    """Let the collection be what the log says."""
+    """Make the collection what the log says."""
     for rows in _batched(_vectors(blobs, log, {*faults.missing, *faults.wrong})):
-        pictures = [log.pictures[i].picture for i in rows]
+        images = [log.images[i].stored for i in rows]
         check()
         collection.upsert(
-            [one.image for one in pictures],
+            [one.image for one in images],
             np.stack(list(rows.values())),
-            [one.owner for one in pictures],
-            [one.contributions for one in pictures],
+            [one.owner for one in images],
+            [one.contributions for one in images],
         )
     if faults.extra:
         check()
@@ -164,7 +164,7 @@ def _repair(
 def _batched(
     segments: Iterator[dict[str, NDArray[np.float32]]],
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Segments joined to what one call to Chroma takes best."""
+    """Join segments to what one call to Chroma takes best."""
     batch: dict[str, NDArray[np.float32]] = {}
     for rows in segments:
         batch |= rows
@@ -183,7 +183,7 @@ def verify(services: Services, collection: str) -> Faults:
 
 
 def rebuild(services: Services, collection: str) -> Faults:
-    """Make a collection anew from its log, beside the old one, and switches to it; what was wrong before.
+    """Make a collection anew from its log, in a shadow collection, and swap; return what was wrong before.
 
     Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
     """
@@ -209,20 +209,20 @@ def _before(services: Services, collection: str, log: Log) -> Faults:
     try:
         return compare(services.blobs, log, services.index.collection(collection))
     except CollectionNotFound:
-        return Faults(len(log.pictures), list(log.pictures), [], [])
+        return Faults(len(log.images), list(log.images), [], [])
 
 
 def _catch_up(
     services: Services, collection: str, fingerprint: str, log: Log, check: Callable[[], None]
 ) -> None:
-    """Changes that were made at once, by processes that had not seen the switch yet, are in the log."""
+    """Apply immediate changes, in the log by now, of processes that had not seen the swap yet."""
     Index.wait_for_pointers()
     now = read_log(services.blobs, collection, fingerprint)
     if now.segments == log.segments:
         return
     opened = services.index.collection(collection)
     faults = compare(services.blobs, now, opened)
-    before = {image_id: one.picture for image_id, one in log.pictures.items()}
-    changed = [i for i, one in now.pictures.items() if before.get(i) != one.picture]
+    before = {image_id: one.stored for image_id, one in log.images.items()}
+    changed = [i for i, one in now.images.items() if before.get(i) != one.stored]
     wrong = list(dict.fromkeys([*faults.wrong, *changed]))
     _repair(services.blobs, now, opened, replace(faults, wrong=wrong), check)

@@ -1,4 +1,4 @@
-"""The sweeper: what was lost goes round again, what is over is cleared away. Any number may run."""
+"""The sweeper: sends lost messages again and deletes what has expired. Any number may run."""
 
 import resource
 import signal
@@ -54,7 +54,7 @@ def run_sweep(settings: Settings) -> None:
 
 
 def _allow_open_files(count: int) -> None:
-    """Callbacks that hang, and look-ups of their hosts, are more sockets than most systems allow at first."""
+    """Raise the limit of open files: callbacks that hang, and look-ups, hold more sockets than most allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -62,7 +62,7 @@ def _allow_open_files(count: int) -> None:
 
 
 def sweep(services: Services) -> None:
-    """Send again what waits for a message, and enqueues what may be enqueued."""
+    """Send again what waits for a message, and enqueue what may be enqueued."""
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
@@ -71,7 +71,7 @@ def sweep(services: Services) -> None:
 
 
 def clear_away(services: Services) -> None:
-    """Close bodies whose reader is gone, deletes expired jobs and the scratch of jobs that have ended."""
+    """Close bodies whose reader is gone, delete expired jobs and the scratch of jobs that have ended."""
     for job_id in services.ledger.abandoned_readers():
         services.ledger.close(job_id, truncated=True)
     until = time.monotonic() + CLEARING_SECONDS
@@ -85,7 +85,7 @@ def clear_away(services: Services) -> None:
 
 
 def empty_trash(services: Services) -> None:
-    """Delete the files of pictures that were replaced long enough ago."""
+    """Delete the files of images that were replaced long enough ago."""
     for collection, image_id in services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS):
         delete_from_trash(services.ledger, services.blobs, collection, image_id)
 

@@ -1,8 +1,8 @@
-"""Which arriving pictures that ask for it (`on_near_duplicate: "skip"`) are left out of the index.
+"""Deduplication: which arriving images that ask for it (`on_near_duplicate: "skip"`) are not indexed.
 
-One is left out when it is a near-duplicate, by the bounds of near_duplicates.py, of a picture that is in the
+One is left out when it is a near-duplicate, by the bounds of near_duplicates.py, of an image that is in the
 collection, or that an earlier item of the same write brings. Only the one writer decides, so two items cannot
-each leave out the other; an item whose own picture is stored already never comes here, so what was indexed
+each leave out the other; an item whose own image is stored already never comes here, so what was indexed
 stays indexed however often it is delivered.
 """
 
@@ -23,7 +23,7 @@ _NEAREST = 32  # of each; were more of them near by vector alone, a near-duplica
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """An item's outcome: its picture was left out for `image_id`."""
+    """An item's outcome: its image was left out for `image_id`."""
 
     image_id: str
 
@@ -34,7 +34,7 @@ class NearDuplicates:
     def __init__(
         self, collection: Collection, asking: Sequence[tuple[Image, NDArray[np.float32]]], most: int
     ) -> None:
-        """`most` is how many pictures the write brings. Asks the index, once for all, if any is asking."""
+        """Ask the index, once for all, if any is asking; `most` is how many images the write brings."""
         asking = [(image, vector) for image, vector in asking if image.phash is not None]
         self._stored = _stored_near_duplicates(collection, asking)
         self._ids: list[str] = []
@@ -42,7 +42,7 @@ class NearDuplicates:
         self._vectors = np.zeros((most, len(asking[0][1]) if asking else 0), np.float32)
 
     def of(self, image: Image, vector: NDArray[np.float32]) -> NearDuplicate | None:
-        """What the picture would repeat."""
+        """Return the image that this one nearly repeats, if any."""
         if image.id in self._stored:
             return NearDuplicate(self._stored[image.id])
         if image.phash is None:
@@ -56,7 +56,7 @@ class NearDuplicates:
         return NearDuplicate(self._ids[similar[scores.argmax()]])
 
     def add(self, image: Image, vector: NDArray[np.float32]) -> None:
-        """The write brings this picture, new."""
+        """Add an image that the write brings new, for later ones to be compared with."""
         if image.phash is not None and self._vectors.shape[1]:
             place = len(self._ids)
             self._ids.append(image.id)

@@ -26,7 +26,7 @@ Failures = list[tuple[vector_log.Addition, ItemError]]
 
 
 def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
-    """Encode a claimed chunk and advances it; a crop that cannot be encoded fails alone."""
+    """Encode a claimed chunk and advance it; a crop that cannot be encoded fails alone."""
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     additions = [vector_log.Addition.from_record(record) for record in records]
     if pixels.shape[1:3] != encoder.preprocess.crop_shape:
@@ -54,7 +54,7 @@ def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock)
 
 
 def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:
-    """How to encode this chunk: one that keeps losing its worker goes through throwaway processes."""
+    """Return how to encode this chunk: one that keeps losing its worker goes through throwaway processes."""
     if claim.deliveries < SUSPICIOUS_DELIVERIES:
         return encoder.encode_images
 
@@ -72,7 +72,7 @@ def _encode_alone(model: str, device: str, precision: str, batch_size: int, pixe
 
 
 def encode_halving(encode: Callable[[Pixels], Vectors], pixels: Pixels) -> list[Vectors | ItemError]:
-    """A vector (dimension,) of each crop, or why it has none: what fails as a batch is tried in halves."""
+    """Return each crop's vector (dimension,), or why it has none: a batch that fails is tried in halves."""
     try:
         return list(encode(pixels))
     except ItemError as error:

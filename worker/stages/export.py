@@ -26,10 +26,10 @@ def run(services: Services, claim: Claim) -> None:
         rows = _stored(services, claim, header, ids)
     except (CollectionNotFound, ModelMismatch):
         rows = {}
-    pictures: Sequence[FileColumn] = claim.options["include"]
+    files: Sequence[FileColumn] = claim.options["include"]
     key = f"{export_prefix(claim.chunk.job_id)}{claim.chunk.number:07d}.parquet"
     with services.blobs.open_write(key) as file:
-        parquet.write_part(file, header, list(rows.values()), pictures)
+        parquet.write_part(file, header, list(rows.values()), files)
     gone = ItemError("index_error", "The picture was deleted before it was read.")
     outcomes = [
         Outcome(i, image_id, ItemState.INDEXED, image_id=image_id)
@@ -41,7 +41,7 @@ def run(services: Services, claim: Claim) -> None:
 
 
 def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) -> dict[str, Row]:
-    """Those of `ids` that exist. Raises CollectionNotFound, and ModelMismatch after a switch of models."""
+    """Return those of `ids` that exist. Raises CollectionNotFound; ModelMismatch after a switch of models."""
     collection = services.index.collection(claim.collection)
     collection.check_model(header.model, header.fingerprint)
     vectors = collection.vectors(ids)

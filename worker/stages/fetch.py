@@ -38,7 +38,7 @@ _isolated = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A picture on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
+    """An image on its way to encode: `pixels` is uint8 (height, width, 3), the model's input size."""
 
     image: Image
     pixels: NDArray[np.uint8]
@@ -49,7 +49,7 @@ Reader = Callable[[bytes], DecodedImage]
 
 
 def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
-    """Fetch the pending items of a claimed chunk and advances it."""
+    """Fetch the pending items of a claimed chunk and advance it."""
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
@@ -68,19 +68,19 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
-    """Read one picture at a time in a throwaway process, so that one that kills it fails alone."""
+    """Decode one file at a time in a throwaway process, so that one that kills it fails alone."""
     with _isolated:
-        picture: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
-        return picture
+        decoded: DecodedImage = run_isolated(reader, data, timeout_s=DECODE_TIMEOUT_SECONDS)
+        return decoded
 
 
 def fetch_item(
     services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
 ) -> Attempt:
-    """Get one picture and keeps its thumbnail and rendition. Raises only for trouble that is not its own."""
+    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
     try:
         data = _bytes_of(services, limits, item)
-        picture = reader(data)
+        decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
     except Unavailable:
@@ -91,8 +91,8 @@ def fetch_item(
         log.exception("item_failed", source=item.source)
         return ItemError("internal", "The picture could not be processed; the worker's log says why.")
     image_id = hashlib.sha256(data).hexdigest()
-    _keep(services, collection, image_id, picture, data)
-    return Fetched(_image(image_id, item, picture, len(data)), picture.pixels)
+    _keep(services, collection, image_id, decoded, data)
+    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
 
 
 def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
@@ -107,29 +107,29 @@ def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
 
-def _keep(services: Services, collection: str, image_id: str, picture: DecodedImage, data: bytes) -> None:
-    services.blobs.put(file_key(collection, image_id, "thumbnail"), picture.thumbnail)
-    if picture.rendition is not None:
-        services.blobs.put(file_key(collection, image_id, "rendition"), picture.rendition)
+def _keep(services: Services, collection: str, image_id: str, decoded: DecodedImage, data: bytes) -> None:
+    services.blobs.put(file_key(collection, image_id, "thumbnail"), decoded.thumbnail)
+    if decoded.rendition is not None:
+        services.blobs.put(file_key(collection, image_id, "rendition"), decoded.rendition)
     if services.settings.keep == "original":
         services.blobs.put(file_key(collection, image_id, "original"), data)
 
 
-def _image(image_id: str, item: Item, picture: DecodedImage, size: int) -> Image:
+def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image:
     return Image(
         id=image_id,
         source=item.source,
         sources=[item.source],
-        format=picture.format,
-        width=picture.width,
-        height=picture.height,
+        format=decoded.format,
+        width=decoded.width,
+        height=decoded.height,
         bytes=size,
         created_at=time.time(),
-        taken_at=picture.taken_at,
-        lat=picture.lat,
-        lon=picture.lon,
-        colors=picture.colors,
-        phash=picture.phash,
+        taken_at=decoded.taken_at,
+        lat=decoded.lat,
+        lon=decoded.lon,
+        colors=decoded.colors,
+        phash=decoded.phash,
         metadata=item.metadata,
         keys=[] if item.key is None else [item.key],
     )
@@ -185,6 +185,6 @@ def _worth_retrying(error: ItemError, attempts: int) -> bool:
 
 
 def _retry_delay(error: ItemError, attempts: int) -> float:
-    """Seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if that is longer."""
+    """Return seconds: 1, 3, 9 and up to half as much jitter, or what the server asked for if longer."""
     backoff = 3.0 ** (attempts - 1) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
     return max(backoff, error.retry_after_s or 0.0)

@@ -1,6 +1,6 @@
 """The fetch stage of an import: rows of a Parquet file → vector log → the one writer, as of any other image.
 
-Its vectors go the way of ingested ones, so a chunk may be delivered twice.
+A chunk may be delivered twice, as one of an ingest may.
 """
 
 import json
@@ -22,7 +22,7 @@ READ_TIMEOUT_SECONDS = 120  # of one chunk's rows in a throwaway process
 
 
 def run(services: Services, claim: Claim) -> None:
-    """Take the rows of a claimed chunk and ends it."""
+    """Write the rows of a claimed chunk to the vector log and end the claim."""
     attempts = claim.chunk.attempt + 1
     rows = dict(enumerate(_rows(services, claim), claim.first_item))
     sound = {i: rows[i] for i in services.ledger.pending(claim)}
@@ -51,7 +51,7 @@ def run(services: Services, claim: Claim) -> None:
 
 
 def _rows(services: Services, claim: Claim) -> list[Row | str]:
-    """The claim's rows, or what is wrong with each."""
+    """Return the claim's rows, or what is wrong with each."""
     call = (services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     try:
         if claim.deliveries < SUSPICIOUS_DELIVERIES:
@@ -67,7 +67,7 @@ def _rows(services: Services, claim: Claim) -> list[Row | str]:
 
 
 def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | str]:
-    """Rows `start` to `stop` (exclusive) of an import job's files. Raises KeyError when one has expired."""
+    """Return rows `start` to `stop` (exclusive) of an import job's files. Raises KeyError after expiry."""
     rows: list[Row | str] = []
     first = 0
     for key, count in json.loads(blobs.get(rows_key(job_id))):
@@ -79,8 +79,8 @@ def read_rows(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Row | st
 
 
 def _keep(services: Services, collection: str, row: Row) -> None:
-    """Keep the files that came with a row; one that is none of ours is left out, it was not asked for."""
+    """Keep the files that came with a row, but none that is not of the kind that we write."""
     for kind in FILE_COLUMNS:
-        data = row.pictures.get(kind)
+        data = row.files.get(kind)
         if data is not None and is_small_file(data, kind):
             services.blobs.put(file_key(collection, row.image.id, kind), data)

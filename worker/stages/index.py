@@ -55,7 +55,7 @@ StoreOf = Callable[[JobKind], Store]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
-    """Write everything that is ready, unless another process is doing so; stops after DRAIN_SECONDS.
+    """Write everything that is ready, for up to DRAIN_SECONDS, unless another process is doing so.
 
     While a batch is written, a thread tells the ledger about the one before: Chroma need not wait for that.
     """
@@ -85,14 +85,14 @@ def drain(services: Services, store_of: StoreOf) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes claimed chunks; `check` is called before each write and raises once the lease is lost."""
+    """A writer of claimed chunks; `check` is called before each write and raises once the lease is lost."""
 
     services: Services
     store_of: StoreOf
     check: Callable[[], None]
 
     def write_all(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
-        """Return what `ending` has still to tell the ledger."""
+        """Write the claims' chunks; return what `ending` has still to tell the ledger."""
         if not claims:
             return []
         with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
@@ -119,7 +119,7 @@ class Writer:
     def _write_group(
         self, store: Store, collection: str, claimed: list[tuple[Claim, vector_log.Segment]]
     ) -> list[list[Result]]:
-        """Return what became of the additions of each claim."""
+        """Write claims of one collection; return what became of the additions of each."""
         arrivals = [
             Arrival(claim, addition, vector, segment)
             for claim, segment in claimed
@@ -131,14 +131,14 @@ class Writer:
 
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """All at once, but what failed before alone, so that it cannot hold up the others for ever."""
+    """Batch all claims, but those that failed before alone, so that they cannot hold up the others."""
     fresh = [claim for claim in claims if claim.deliveries < SUSPICIOUS_DELIVERIES]
     alone = [[claim] for claim in claims if claim.deliveries >= SUSPICIOUS_DELIVERIES]
     return [fresh, *alone] if fresh else alone
 
 
 def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
-    """What encode left for the claim; None when there is nothing to be had and the claim is ended."""
+    """Return what encode left for the claim; None when there is nothing and the claim is ended."""
     if claim.deliveries > MAX_DELIVERIES:
         fail_chunk(services, claim, exhausted(claim))
         return None
@@ -153,7 +153,7 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
-    """Write arrivals of one model into one collection; what became of each, in order."""
+    """Write arrivals of one model into one collection; return what became of each, in order."""
     segment, dimension = arrivals[0].segment, len(arrivals[0].vector)
     try:
         collection = services.index.ensure(
@@ -172,7 +172,7 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     stored = _fill(batch, collection, arrivals)
     refused, gone = batch.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
-    there = [image_id for image_id in ids if batch.picture(image_id) is not None]
+    there = [image_id for image_id in ids if batch.stored(image_id) is not None]
     discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
     restore(services.ledger, services.blobs, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
@@ -184,21 +184,21 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
 
 
 def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
-    """Add the arrivals to `batch`, but for new pictures that are to be left out; what became of each.
+    """Add the arrivals to `batch`, but for near-duplicates to be left out; return what became of each.
 
     In the order of the items, so that what one of them replaces at once is never written.
     """
-    asking = [a for a in arrivals if a.addition.skip_near and batch.picture(a.addition.image.id) is None]
+    asking = [a for a in arrivals if a.addition.skip_near and batch.stored(a.addition.image.id) is None]
     duplicates = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
-        new = batch.picture(image.id) is None and not batch.is_removed(image.id, addition.version)
+        new = batch.stored(image.id) is None and not batch.is_removed(image.id, addition.version)
         if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
-        if new and batch.picture(image.id) is not None:
+        if new and batch.stored(image.id) is not None:
             duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]
 
@@ -220,7 +220,7 @@ def _end(services: Services, claim: Claim, results: list[Result]) -> None:
 
 
 def _image_ids(results: list[Result]) -> list[ItemResult]:
-    """Which picture stands for each item that might have been left out."""
+    """Return which image stands for each item that might have been left out."""
     ids = [(a, o.image_id if isinstance(o, NearDuplicate) else a.image.id) for a, o in results if a.skip_near]
     return [ItemResult(a.index, a.image.source, a.attempts, image_id=image_id) for a, image_id in ids]
 

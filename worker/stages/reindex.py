@@ -1,14 +1,14 @@
-"""Encoding a collection again, with another model, beside the old one while searches go on.
+"""Reindexing: encoding a collection with another model into a shadow collection, while searches go on.
 
-    fetch    what was kept of each picture → crops for the new model
+    fetch    what was kept of each image → crops for the new model
     encode   the new model
-    index    the new vectors with the old collection's records → the collection that is staged
-    finish   one more chunk, at encode: what came or changed meanwhile, then the switch of the pointer
+    index    the new vectors with the old collection's records → the shadow collection
+    finish   one more chunk, at encode: what came or changed meanwhile, then the alias swap
 
-The pictures' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
+The images' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
 collections rather than trusting that every change was seen: first while the writer works, then, for what is
-left, while its lease is held. The vector log is carried over with the new vectors. Whatever dies is delivered
-again and goes on with what is staged.
+left, while its lease is held. The vector log is carried over with the new vectors. After a crash the chunk is
+delivered again and goes on with the shadow collection.
 """
 
 import json
@@ -54,7 +54,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a reindex goes: the old and the new collection of `name`, the new one's model."""
+    """The two collections of `name`, old and shadow, and the new model."""
 
     services: Services
     name: str
@@ -64,7 +64,7 @@ class Target:
 
 
 def begin(services: Services, claim: Claim) -> None:
-    """The fetch stage: crops for the new model of what was kept of each picture."""
+    """Run the fetch stage: make crops for the new model of what was kept of each image."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     sources = {i: items[i - claim.first_item].source for i in services.ledger.pending(claim)}
     if refused := services.ledger.get(claim.chunk.job_id).result:  # the model, by an earlier chunk's worker
@@ -113,7 +113,7 @@ def _preprocess(model: str) -> Preprocess:
 
 
 def crop_of(services: Services, collection: str, image_id: str, preprocess: Preprocess) -> Pixels | ItemError:
-    """The model's input, from the original if that was kept, else from the rendition."""
+    """Return the model's input, from the original if that was kept, else from the rendition."""
     for kind in ("original", "rendition"):
         try:
             data = services.blobs.get(file_key(collection, image_id, kind))
@@ -126,7 +126,7 @@ def crop_of(services: Services, collection: str, image_id: str, preprocess: Prep
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:
-    """The index stage: new vectors with the old collection's records, into what is staged."""
+    """Run the index stage: write new vectors with the old collection's records to the shadow collection."""
     try:
         old = services.index.collection(name)
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
@@ -138,7 +138,7 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
 
 
 def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
-    """The chunk beyond the items: catches up, switches, and says what became of it."""
+    """Handle the chunk beyond the items: catch up, swap, and set the job's result."""
     name = claim.collection
     try:
         old = services.index.collection(name)
@@ -158,7 +158,7 @@ def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
 
 
 def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
-    """The job's result; None when this delivery's time is over and another has to go on."""
+    """Return the job's result; None when this delivery's time is over and another has to go on."""
     services, name = target.services, target.name
     until = time.monotonic() + PASSES_SECONDS
     left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
@@ -197,7 +197,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
 
 
 def _switched(services: Services, name: str, encoder: Encoder, *, missing: int) -> dict[str, object]:
-    """Clears the old collection away, and its log: from now on the new model's has everything."""
+    """Delete the old collection and its log after the swap: the new model's log has everything."""
     services.index.unstage(name)
     for fingerprint in services.blobs.folders(log_prefix(name)):
         if fingerprint != encoder.fingerprint:
@@ -212,7 +212,7 @@ def _fresh(target: Target) -> set[str]:
 
 
 def _catch_up(target: Target, missing: set[str]) -> set[str]:
-    """Make the new collection what the old one is but for the vectors; the ids that cannot be encoded."""
+    """Make the shadow the same as the old collection but for vectors; return ids that cannot be encoded."""
     here, there = set(target.old.ids()), set(target.new.ids())
     missing = missing & here
     for chunk in _chunks(sorted(here - there - missing), target.services.settings.chunk_size):
@@ -224,7 +224,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
 
 
 def _encode(target: Target, ids: Sequence[str]) -> set[str]:
-    """Encode pictures into the new collection; the ids of those of which that cannot be done."""
+    """Encode images into the shadow collection; return the ids of those that cannot be encoded."""
     services, encoder = target.services, target.encoder
     outcomes = {i: crop_of(services, target.name, i, encoder.preprocess) for i in ids}
     crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
@@ -242,10 +242,10 @@ def _copy_changed(target: Target, ids: Sequence[str]) -> None:
 
 
 def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> bool:
-    """The old model's log as the new one's, with its vectors: whatever the records say, they go on saying it.
+    """Rewrite the old model's log as the new one's, with its vectors and the same records.
 
-    Segments that were carried before are left. Without `whole` those with pictures that are still to be
-    encoded wait; with it their additions are left out. Returns False when the time was over before the end.
+    Segments that were carried before are left. Without `whole` those with images that are still to be encoded
+    wait; with it their additions are left out. Returns False when the time was over before the end.
     """
     blobs, new = target.services.blobs, target.new
     source, aim = _log_of(target, target.old), _log_of(target, new)
@@ -266,7 +266,7 @@ def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> b
 
 
 def _clear_log(target: Target) -> None:
-    """Before the switch: deletes what the encode stage left for the writer, in jobs given up too."""
+    """Delete, before the swap, what the encode stage left for the writer, in jobs given up too."""
     source, aim = _log_of(target, target.old), _log_of(target, target.new)
     carried = {aim + key.removeprefix(source) for key in target.services.blobs.list(source)}
     target.services.blobs.delete(*set(target.services.blobs.list(aim)).difference(carried))

@@ -1,7 +1,7 @@
-"""How a chunk leaves a stage. Every claim that is not given back ends here, in one order.
+"""How a chunk leaves a stage. Every claim that is not released ends here, in one order.
 
-Results are written, then the ledger advances, then the next stage is sent its message: whoever dies in
-between leaves a chunk that is delivered again, and results that say the same.
+Results are written, then the ledger advances, then the next stage is sent its message: a crash in between
+leaves a chunk that is delivered again, and results that say the same.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Outcome:
 
 
 class Options(TypedDict, total=False):
-    """Those of Ledger.advance that only some stages need."""
+    """The options of Ledger.advance that only some stages need."""
 
     retry_delay_s: float | None
     hold_s: float
@@ -44,9 +44,10 @@ def end_chunk(
     payload: str = "",
     **options: Unpack[Options],
 ) -> bool:
-    """End a claim: its chunk goes on to `next_stage` with the blob `payload`; `options` of Ledger.advance.
+    """End a claim: its chunk goes on to `next_stage` with the blob `payload`.
 
-    Returns False, and deletes `payload`, when the lease was lost or the job cancelled.
+    `options` are those of Ledger.advance. Returns False, and deletes `payload`, when the lease was lost or
+    the job cancelled.
     """
     chunk, attempts = claim.chunk, claim.chunk.attempt + 1
     failed = [(one, one.error) for one in outcomes if one.error is not None]
@@ -69,7 +70,7 @@ def end_chunk(
 
 
 def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: bool = False) -> None:
-    """Fail what the claim still holds, and nothing that another attempt of its chunk is working on.
+    """Fail the items that the claim still holds, and none that another attempt of its chunk works on.
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """

@@ -27,7 +27,7 @@ for _, error in ipairs(a.errors) do
 end
 local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (a.hold > 0 and 1 or 0)
 forget_chunk(ref)
-if a.next_stage ~= '' then enter(ref, a.next_stage, a.payload, a.resend) end
+if a.next_stage ~= '' then queue_chunk(ref, a.next_stage, a.payload, a.resend) end
 if a.retry_delay >= 0 then
   local again = id..':'..gen..':'..num..':'..(attempt + 1)
   redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,
@@ -39,5 +39,5 @@ if a.result ~= '' then redis.call('HSET', P..'job:'..id, 'result', a.result) end
 if a.complete then redis.call('HSET', P..'job:'..id, 'incomplete', '0') end
 if num * job_number(id, 'chunk') >= job_number(id, 'total') then redis.call('HSET', P..'job:'..id, 'finish', 'done') end
 mark_rate(id)
-settle(id)
+finish_if_done(id)
 return 1

@@ -15,6 +15,6 @@ for _, stage in ipairs({'fetch', 'encode', 'index'}) do
   end
 end
 start(id)
-settle(id)
+finish_if_done(id)
 redis.call('HSET', P..'job:'..id, 'status', 'cancelled')
 return 1

@@ -5,6 +5,6 @@ if job_field(id, 'reading') == '1' then
   redis.call('HSET', P..'job:'..id, 'reading', '0', 'truncated', ARGV[2])
   redis.call('ZREM', P..'reading', id)
   if job_number(id, 'cursor') < job_number(id, 'total') then mark_open(id) end
-  settle(id)
+  finish_if_done(id)
 end
 return 1

@@ -30,7 +30,7 @@ while #refs < tonumber(ARGV[4]) and held < open and redis.call('ZCARD', P..'stag
   local ref = not busy and next_chunk(id)
   if ref then
     redis.call('RPUSH', P..'open', id)
-    enter(ref, 'fetch', '', tonumber(ARGV[5]))
+    queue_chunk(ref, 'fetch', '', tonumber(ARGV[5]))
     refs[#refs + 1] = ref
   elseif busy then
     redis.call('RPUSH', P..'open', id)

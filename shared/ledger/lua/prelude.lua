@@ -39,7 +39,7 @@ end
 
 -- A chunk arrives at a stage and waits there for a message to be delivered; the sweeper repeats a message
 -- that was lost after `resend` seconds.
-local function enter(ref, stage, payload, resend)
+local function queue_chunk(ref, stage, payload, resend)
   local t = now()
   forget_chunk(ref)
   redis.call('HSET', P..'chunk:'..ref, 'stage', stage, 'state', 'queued', 'token', '', 'deliveries', 0,
@@ -66,7 +66,7 @@ end
 local SHARES = {known = 4, new = 1, failing = 1}
 
 -- Gives a host its place in its lane, at the end of those whose turn it is; it keeps the one that it has there.
-local function line_up(host, t)
+local function schedule_host(host, t)
   local jobs, calls = P..'callbacks:'..host, P..'calling:'..host
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', calls, '-inf', t)) do -- whoever made this call is gone
     redis.call('ZREM', calls, id)
@@ -90,13 +90,13 @@ local function forget_callback(id)
   local host = receiver_of(id)
   redis.call('ZREM', P..'callbacks:'..host, id)
   redis.call('ZREM', P..'calling:'..host, id)
-  line_up(host, now())
+  schedule_host(host, now())
 end
 
 local function await_callback(id, t)
   local host = receiver_of(id)
   redis.call('ZADD', P..'callbacks:'..host, t, id)
-  line_up(host, t)
+  schedule_host(host, t)
 end
 
 -- A job counts for the key that made it (`by`; '' where there are none) until it is forgotten: in `active:<by>`, once it
@@ -155,7 +155,7 @@ local function is_open(state) return state == PENDING or state == FETCHED end
 -- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
 -- and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any more). It leaves
 -- the job `incomplete` unless it says otherwise.
-local function settle(id)
+local function finish_if_done(id)
   local key = P..'job:'..id
   local job = job_fields(id, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'final_stage',
     'finish', 'chunk', 'gen', 'incomplete', 'by', 'bytes')
@@ -165,7 +165,7 @@ local function settle(id)
     if job.finish ~= 'sent' then
       redis.call('HSET', key, 'finish', 'sent')
       -- The sweeper sends it, within a second.
-      enter(id..':'..job.gen..':'..math.ceil(total / number(job.chunk))..':0', job.final_stage, 'finish', 0)
+      queue_chunk(id..':'..job.gen..':'..math.ceil(total / number(job.chunk))..':0', job.final_stage, 'finish', 0)
     end
     return
   end

@@ -290,9 +290,9 @@ def test_bad_rows_are_failed_items_with_their_reasons(api: Api) -> None:
 
 def test_a_file_that_is_none_of_ours_is_left_out(api: Api) -> None:
     rows = [
-        replace(sound_row(1), pictures={"thumbnail": jpeg(), "rendition": b"no picture"}),
-        replace(sound_row(2), pictures={"thumbnail": webp(), "rendition": jpeg()}),
-        replace(sound_row(3), pictures={"rendition": webp()}),  # as earlier versions kept it
+        replace(sound_row(1), files={"thumbnail": jpeg(), "rendition": b"no picture"}),
+        replace(sound_row(2), files={"thumbnail": webp(), "rendition": jpeg()}),
+        replace(sound_row(3), files={"rendition": webp()}),  # as earlier versions kept it
     ]
     assert job_of(api, import_(api, parquet_of(rows)))["status"] == "succeeded"
 

@@ -58,12 +58,12 @@ class Stored:
         return outcomes
 
     @property
-    def pictures(self) -> dict[str, StoredImage]:
-        return self.collection.pictures
+    def images(self) -> dict[str, StoredImage]:
+        return self.collection.images
 
     @property
     def state(self) -> dict[str, tuple[list[str], list[str], dict[str, Any]]]:
-        images = (one.image for one in self.pictures.values())
+        images = (one.image for one in self.images.values())
         return {one.id: (one.sources, sorted(one.keys), one.metadata) for one in images}
 
 
@@ -166,7 +166,7 @@ def test_a_log_that_is_replayed_ends_in_the_same_state(ops: list[Any], random: A
         stored.deliver([change])
     for change in changes:
         whole.apply(_record(change))
-    replayed = {i: (one.image.sources, sorted(one.image.keys)) for i, one in whole.pictures.items()}
+    replayed = {i: (one.image.sources, sorted(one.image.keys)) for i, one in whole.images.items()}
     assert replayed == {i: (sources, keys) for i, (sources, keys, _) in stored.state.items()}
 
 
@@ -189,7 +189,7 @@ def test_a_key_points_at_one_picture_which_says_so(given: tuple[list[Change], li
     for batch in given[1]:
         stored.deliver(batch)
         for key in "kl":
-            holders = [i for i, one in stored.pictures.items() if key in one.image.keys]
+            holders = [i for i, one in stored.images.items() if key in one.image.keys]
             record = stored.collection.keys.get(key, KeyRecord(key))
             assert len(holders) <= 1
             assert set(holders) <= set(record.candidates)
@@ -232,21 +232,21 @@ def test_metadata_is_what_the_latest_item_says_of_each_name() -> None:
     stored = Stored()
     stored.deliver([add(3, "a", colour="blue")])
     stored.deliver([add(1, "a", colour="red")])
-    assert stored.pictures["a"].image.metadata == {"colour": "blue"}
+    assert stored.images["a"].image.metadata == {"colour": "blue"}
 
 
 def test_what_a_key_said_of_a_picture_goes_with_it() -> None:
     stored = Stored()
     stored.deliver([add(1, "a", colour="red"), add(2, "a", "k", "blue"), add(3, "b", "k")])
-    assert stored.pictures["a"].image.metadata == {"colour": "red"}
-    assert stored.pictures["a"].image.sources == ["s1"]
+    assert stored.images["a"].image.metadata == {"colour": "red"}
+    assert stored.images["a"].image.sources == ["s1"]
 
 
 def changed(stored: Stored, version: int, metadata: dict[str, Any]) -> dict[str, Any]:
     batch = WriteBatch(cast(Collection, stored.collection), ids=["a"])
     batch.change("a", version, metadata)
     batch.save(lambda: None)
-    return stored.pictures["a"].image.metadata
+    return stored.images["a"].image.metadata
 
 
 def test_a_change_of_metadata_stands_against_an_older_item_that_comes_later() -> None:
@@ -254,9 +254,9 @@ def test_a_change_of_metadata_stands_against_an_older_item_that_comes_later() ->
     stored.deliver([add(2, "a", colour="red")])
     assert changed(stored, 5, {"colour": None, "shape": "round"}) == {"shape": "round"}
     stored.deliver([add(2, "a", colour="red"), add(4, "a", colour="blue")])
-    assert stored.pictures["a"].image.metadata == {"shape": "round"}
+    assert stored.images["a"].image.metadata == {"shape": "round"}
     stored.deliver([add(6, "a", colour="green")])
-    assert stored.pictures["a"].image.metadata == {"shape": "round", "colour": "green"}
+    assert stored.images["a"].image.metadata == {"shape": "round", "colour": "green"}
 
 
 def test_a_change_from_1_to_true_is_one() -> None:
@@ -264,14 +264,14 @@ def test_a_change_from_1_to_true_is_one() -> None:
     stored.deliver([add(1, "a")])
     changed(stored, 2, {"n": 1})
     assert changed(stored, 3, {"n": True})["n"] is True
-    assert len(stored.pictures["a"].contributions) == 2, "an overruled change is forgotten"
+    assert len(stored.images["a"].contributions) == 2, "an overruled change is forgotten"
 
 
 def test_a_picture_remembers_so_many_items_and_takes_no_more_keys() -> None:
     stored = Stored()
     stored.deliver([add(n, "a") for n in range(1, MAX_CONTRIBUTIONS + 6)])
-    assert len(stored.pictures["a"].image.sources) == MAX_CONTRIBUTIONS
-    assert stored.pictures["a"].image.sources[0] == "s6"
+    assert len(stored.images["a"].image.sources) == MAX_CONTRIBUTIONS
+    assert stored.images["a"].image.sources[0] == "s6"
     stored.deliver([add(2_000 + n, "b", f"key{n}") for n in range(MAX_CONTRIBUTIONS)])
     (outcome,) = stored.deliver([add(9_000, "b", "one more")])
     assert "takes no more" in outcome
@@ -290,7 +290,7 @@ def test_items_pile_up_no_more_names_on_a_picture_than_one_item_may_have() -> No
     outcomes = [bring(stored, n, image("a", f"s{n}", **{f"name{n}": n})) for n in range(1, MAX_METADATA + 3)]
     assert outcomes[:MAX_METADATA] == [INDEXED, *[DUPLICATE] * (MAX_METADATA - 1)]
     assert all(f"at most {MAX_METADATA} are allowed" in str(one) for one in outcomes[MAX_METADATA:])
-    assert len(stored.pictures["a"].image.metadata) == MAX_METADATA
+    assert len(stored.images["a"].image.metadata) == MAX_METADATA
     assert bring(stored, 7, image("a", "s7", name7=7)) is DUPLICATE, "a redelivery is none too much"
     assert bring(stored, 99, image("a", "s99", name7=8)) is DUPLICATE
 
@@ -317,11 +317,11 @@ def test_of_items_without_a_key_the_latest_are_remembered_and_keys_are_refused_p
     stored = Stored()
     text = "x" * (MAX_PROVENANCE_BYTES // 5)
     assert [bring(stored, n, image("a", f"s{n}", text=text)) for n in range(1, 9)][-1] is DUPLICATE
-    assert stored.pictures["a"].image.sources == ["s5", "s6", "s7", "s8"]
+    assert stored.images["a"].image.sources == ["s5", "s6", "s7", "s8"]
     keyed = [bring(stored, n, image("b", f"s{n}", f"k{n}", text=text)) for n in range(11, 17)]
     assert keyed[:4] == [INDEXED, *[DUPLICATE] * 3]
     assert "takes no more" in str(keyed[-1])
-    assert stored.pictures["b"].image.keys == ["k11", "k12", "k13", "k14"]
+    assert stored.images["b"].image.keys == ["k11", "k12", "k13", "k14"]
 
 
 def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_grow() -> None:
@@ -329,8 +329,8 @@ def test_what_earlier_versions_let_pile_up_stays_and_is_replayed_but_does_not_gr
     batch = WriteBatch(cast(Collection, stored.collection))
     for n in range(1, 2 * MAX_METADATA):
         batch.apply(Addition(0, 1, f"job:{n}", image("a", f"s{n}", **{f"name{n}": n}), n).record())
-    stored.collection.pictures |= batch.pictures
-    assert len(stored.pictures["a"].image.metadata) == 2 * MAX_METADATA - 1
+    stored.collection.images |= batch.images
+    assert len(stored.images["a"].image.metadata) == 2 * MAX_METADATA - 1
     assert bring(stored, 99, image("a", "s99", name1=2)) is DUPLICATE
     assert "metadata values" in str(bring(stored, 100, image("a", "s100", another=1)))
 
@@ -345,7 +345,7 @@ def test_a_picture_with_all_that_it_may_have_is_brought_in_no_time() -> None:
     before = time.process_time()
     assert bring(stored, 1, whole) is INDEXED
     assert time.process_time() - before < 5, "it took minutes"
-    assert stored.pictures["a"].image.keys == whole.keys
+    assert stored.images["a"].image.keys == whole.keys
 
 
 def test_a_whole_picture_can_be_brought_with_all_its_keys_and_sources() -> None:

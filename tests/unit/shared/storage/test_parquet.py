@@ -58,7 +58,7 @@ def same(read: Row | str, written: Row) -> bool:
     assert isinstance(read, Row), read
     return (
         read.image == written.image
-        and read.pictures == written.pictures
+        and read.files == written.files
         and np.array_equal(read.vector, written.vector)
     )
 
@@ -145,7 +145,7 @@ def test_an_optional_column_may_be_absent() -> None:
     read = source(changed(lambda table: table.drop_columns(["taken_at", "thumbnail"]))).read(0, 1)[0]
     assert isinstance(read, Row)
     assert read.image.taken_at is None
-    assert read.pictures == {}
+    assert read.files == {}
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,8 @@ def test_a_near_duplicate_of_what_is_stored_is_left_out_and_names_it(services: S
     drain(services.real)
     assert services.states(job_id) == [DUPLICATE]
     assert image_ids(services, job_id) == ["a"]
-    assert list(services.index.stored.pictures) == ["a"]
-    assert services.index.stored.pictures["a"].image.sources == [
-        services.index.stored.pictures["a"].image.source
-    ]
+    assert list(services.index.stored.images) == ["a"]
+    assert services.index.stored.images["a"].image.sources == [services.index.stored.images["a"].image.source]
     assert logged(services) == ["a"], "a rebuild from the log must not bring it back"
 
 
@@ -128,7 +126,7 @@ def test_the_same_bytes_are_a_duplicate_that_adds_its_source_as_ever(services: S
     job_id = arrive(services, A)
     drain(services.real)
     assert services.states(job_id) == [DUPLICATE]
-    assert len(services.index.stored.pictures["a"].image.sources) == 2
+    assert len(services.index.stored.images["a"].image.sources) == 2
 
 
 def test_a_redelivery_after_the_write_changes_no_outcome(
@@ -140,12 +138,12 @@ def test_a_redelivery_after_the_write_changes_no_outcome(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "advance", crash)
         drain(services.real)
-    assert list(services.index.stored.pictures) == ["a"]
+    assert list(services.index.stored.images) == ["a"]
     services.ledger.sweep()
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED, DUPLICATE], [DUPLICATE]]
     assert [image_ids(services, job) for job in jobs] == [["a", "a"], ["a"]]
-    assert list(services.index.stored.pictures) == ["a"]
+    assert list(services.index.stored.images) == ["a"]
     assert logged(services) == ["a"]
 
 
@@ -185,7 +183,7 @@ def test_an_arrival_older_than_its_removal_is_neither_written_nor_a_reason_to_sk
     jobs = [arrive(services, A, version=4), arrive(services, NEAR_A, version=6)]
     drain(services.real)
     assert [services.states(job) for job in jobs] == [[INDEXED], [INDEXED]]
-    assert list(services.index.stored.pictures) == ["near-a"]
+    assert list(services.index.stored.images) == ["near-a"]
 
 
 # The request

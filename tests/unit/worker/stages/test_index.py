@@ -51,7 +51,7 @@ def test_a_refused_row_fails_alone(services: StubServices) -> None:
     job_id = services.to_index(list("abcdefg"))
     drain(services.real)
     assert services.states(job_id) == [INDEXED, INDEXED, FAILED, INDEXED, INDEXED, INDEXED, INDEXED]
-    assert sorted(services.index.stored.pictures) == list("abdefg")
+    assert sorted(services.index.stored.images) == list("abdefg")
     assert services.ledger.get(job_id).errors[0].code == "index_error"
     assert read_results(services.blobs, job_id, 7, 2, 3)[2].image_id == "c"
     said = read_results(services.blobs, job_id, 7, 0, 7)
@@ -136,8 +136,8 @@ def test_a_removal_beats_the_items_of_jobs_that_were_made_before(services: StubS
     after = services.to_index(["a"])
     drain(services.real)
     assert [services.states(job) for job in (before, after)] == [[INDEXED, INDEXED], [INDEXED]]
-    assert services.index.stored.pictures["a"].owner == f"{after}:0"
-    assert services.index.stored.pictures["a"].image.sources == [f"{after}/0"]
+    assert services.index.stored.images["a"].owner == f"{after}:0"
+    assert services.index.stored.images["a"].image.sources == [f"{after}/0"]
 
 
 def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_their_source(
@@ -146,7 +146,7 @@ def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_thei
     first, second = services.to_index(["a", "a"]), services.to_index(["a"])
     drain(services.real)
     assert [services.states(job) for job in (first, second)] == [[INDEXED, DUPLICATE], [DUPLICATE]]
-    stored = services.index.stored.pictures["a"]
+    stored = services.index.stored.images["a"]
     assert (stored.owner, stored.image.source) == (f"{first}:0", f"{first}/0")
     assert stored.image.sources == [f"{first}/0", f"{first}/1", f"{second}/0"]
 
@@ -159,7 +159,7 @@ def test_a_new_picture_under_a_key_replaces_the_old_one_and_its_files(services: 
     job_id = services.to_index(["b"], keys=["sku"])
     drain(services.real)
     assert services.states(job_id) == [INDEXED]
-    assert {i: one.image.keys for i, one in services.index.stored.pictures.items()} == {"b": ["sku"]}
+    assert {i: one.image.keys for i, one in services.index.stored.images.items()} == {"b": ["sku"]}
     assert not services.blobs.exists(file_key("images", "a", "thumbnail"))
     assert services.blobs.exists(file_key("images", "b", "thumbnail"))
 
@@ -175,7 +175,7 @@ def test_two_keys_exchange_their_pictures_which_keep_their_files(
     services.to_index(["b"], keys=["left"])
     services.to_index(["a"], keys=["right"])
     drain(services.real)
-    keys = {i: one.image.keys for i, one in services.index.stored.pictures.items()}
+    keys = {i: one.image.keys for i, one in services.index.stored.images.items()}
     assert keys == {"b": ["left"], "a": ["right"]}
     assert [services.blobs.get(file_key("images", i, "thumbnail")) for i in "ab"] == [b"a", b"b"]
     assert services.blobs.list("discarded/") == []
@@ -188,7 +188,7 @@ def test_a_picture_whose_successor_the_index_refuses_stays(services: StubService
     job_id = services.to_index(["b"], keys=["sku"])
     drain(services.real)
     assert services.states(job_id) == [FAILED]
-    assert list(services.index.stored.pictures) == ["a"]
+    assert list(services.index.stored.images) == ["a"]
 
 
 def test_a_writer_yields_to_a_change_that_is_to_be_made_at_once(

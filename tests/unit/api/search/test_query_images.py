@@ -13,7 +13,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.http import concurrency
-from api.search import pictures
+from api.search import query_images
 from shared.imaging.decode import open_query_image
 from shared.imaging.memory import Budget, decoding
 from shared.storage.blobs import file_key
@@ -45,9 +45,9 @@ def api(tmp_path: Path) -> Api:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture is a large one."""
-    monkeypatch.setattr(pictures, "SMALL_BYTES", 0)
+    monkeypatch.setattr(query_images, "SMALL_BYTES", 0)
     monkeypatch.setattr("shared.imaging.memory.SMALL_BYTES", 0)
-    monkeypatch.setattr(pictures, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(query_images, "WAIT_SECONDS", 0.05)
 
 
 def by_upload(api: Api, *files: bytes) -> TestResponse:
@@ -77,8 +77,8 @@ def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch
         seen.append(data)
         return real(reader, data, *arguments, timeout_s=timeout_s)
 
-    real, seen = pictures.run_isolated, list[bytes]()
-    monkeypatch.setattr(pictures, "run_isolated", run_elsewhere)
+    real, seen = query_images.run_isolated, list[bytes]()
+    monkeypatch.setattr(query_images, "run_isolated", run_elsewhere)
     vectors: list[Vector] = []
     expected, encode = list(crop_vector(picture())), StubEncoder.encode_images
 
@@ -87,7 +87,7 @@ def test_a_large_picture_is_read_elsewhere_and_is_the_same(api: Api, monkeypatch
         return vectors[-1]
 
     monkeypatch.setattr(StubEncoder, "encode_images", encode_watched)
-    monkeypatch.setattr(pictures, "WAIT_SECONDS", 30)
+    monkeypatch.setattr(query_images, "WAIT_SECONDS", 30)
     assert by_upload(api).status_code == 200
     assert by_url(api).status_code == 200
     assert seen == [picture()] * 2
@@ -100,8 +100,8 @@ def test_a_large_picture_that_crashes_its_reader_fails_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch, word: bytes, code: str
 ) -> None:
     monkeypatch.setattr("api.search.query.open_query_image", crashing_crop)
-    monkeypatch.setattr(pictures, "estimate", lambda *_: 1)
-    monkeypatch.setattr(pictures, "WAIT_SECONDS", 30)
+    monkeypatch.setattr(query_images, "estimate", lambda *_: 1)
+    monkeypatch.setattr(query_images, "WAIT_SECONDS", 30)
     assert_problem(by_upload(api, picture(), word), 422, code, "/image/1")
 
 
@@ -133,7 +133,7 @@ def test_requests_with_pictures_leave_half_of_the_threads(
         assert go_on.wait(30)
         return picture()
 
-    monkeypatch.setattr(pictures, "_bytes_of", wait)
+    monkeypatch.setattr(query_images, "_bytes_of", wait)
     with ThreadPoolExecutor() as threads:
         for _ in range(2):
             begun.clear()
@@ -151,8 +151,8 @@ def test_files_that_requests_hold_are_bounded_and_one_alone_is_not(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = Budget(1 << 20, 1_000)
-    monkeypatch.setattr(pictures, "_files", files)
-    monkeypatch.setattr(pictures, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(query_images, "_files", files)
+    monkeypatch.setattr(query_images, "WAIT_SECONDS", 0.05)
     long = picture() + bytes(3 << 20)
     with files.taking(1):
         assert "try again" in assert_problem(by_upload(api, long), 503, "unavailable")["detail"]
@@ -181,10 +181,10 @@ def test_pictures_leave_a_core_and_their_files_stay_on_disk_meanwhile(
 
         return call
 
-    monkeypatch.setattr(pictures, "_cores", Budget(1, 1))
-    monkeypatch.setattr(pictures, "_read", watched(files, pictures._read))
+    monkeypatch.setattr(query_images, "_cores", Budget(1, 1))
+    monkeypatch.setattr(query_images, "_read", watched(files, query_images._read))
     crop = watched(decoding_now, open_query_image)
     monkeypatch.setattr("api.search.query.open_query_image", crop)
     assert by_upload(api, *[picture((shade, 0, 0)) for shade in range(8)]).status_code == 200
-    assert 1 < files["most"] <= pictures._AT_ONCE
+    assert 1 < files["most"] <= query_images._AT_ONCE
     assert decoding_now["most"] == 1

@@ -1,4 +1,4 @@
-"""Reading the pictures of requests: they neither fill nor crash this process, nor keep others waiting."""
+"""Reading the images of requests: they neither fill nor crash this process, nor keep others waiting."""
 
 import os
 import time
@@ -31,9 +31,9 @@ Reader = Callable[[bytes, Preprocess, int, float], Read]
 def read_all(
     sources: Sequence[Source], reader: Reader[Read], preprocess: Preprocess
 ) -> list[Read | ItemError]:
-    """What `reader` makes of each source's bytes, or why it cannot be read.
+    """Return what `reader` makes of each source's bytes, or why it cannot be read.
 
-    Raises Unavailable when those of other requests leave no threads, or no room within WAIT_SECONDS.
+    Raises Unavailable when other requests leave no threads, or no room within WAIT_SECONDS.
     """
     hold_upload()
     parts, until = services(), time.monotonic() + WAIT_SECONDS
@@ -73,7 +73,7 @@ def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> b
 
 
 def _read(data: bytes, reader: Reader[Read], preprocess: Preprocess, parts: Services, wait_s: float) -> Read:
-    """Read a large picture in a process of its own, whose end gives all its memory back.
+    """Read a large image in a process of its own, whose end gives all its memory back.
 
     Some decoders keep the interpreter to themselves meanwhile, and any may crash.
     """

@@ -16,4 +16,4 @@ elseif ARGV[5] == 'failed' and number(redis.call('HGET', key, 'open') or '0') <=
   end
 end
 redis.call('EXPIRE', key, ARGV[9])
-line_up(host, t)
+schedule_host(host, t)
