@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -19,7 +20,6 @@ from benchmarks import (
     encode_split,
     filters,
     fuzz,
-    gpu,
     graphs,
     index_writes,
     ingest,
@@ -97,6 +97,12 @@ class Bench:
         )
 
 
+def _gpu() -> ModuleType:
+    from benchmarks import gpu  # noqa: PLC0415 - it imports torch, which takes seconds
+
+    return gpu
+
+
 Part = Callable[[Bench], Sequence[Result | Curve]]
 FAST: dict[str, Part] = {
     "parity": Bench.parity,
@@ -121,8 +127,8 @@ LONG: dict[str, Part] = {
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
-    "gpu": lambda bench: gpu.measure(bench.work / "gpu"),
-    "gpu-road": lambda bench: gpu.road(bench.work / "gpu-road", bench.urls),
+    "gpu": lambda bench: _gpu().measure(bench.work / "gpu"),
+    "gpu-road": lambda bench: _gpu().road(bench.work / "gpu-road", bench.urls),
     "poison": lambda _: poison.measure(),
     "fuzz": lambda bench: fuzz.measure(bench.mutations, bench.seed),
 }

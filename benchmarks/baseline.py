@@ -7,20 +7,22 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPModel, CLIPProcessor
 
 
 class Baseline:
     def __init__(self, checkpoint: Path) -> None:
+        from transformers import CLIPModel, CLIPProcessor  # noqa: PLC0415 - seconds, and only a run needs it
+
         self._model = CLIPModel.from_pretrained(checkpoint).eval()
         self._processor = CLIPProcessor.from_pretrained(checkpoint)
         self.embed(Image.new("RGB", (640, 480)))
 
     def embed(self, image: Image.Image) -> NDArray[np.float32]:
         """A unit vector (dimension,), by the reference path."""
+        import torch  # noqa: PLC0415 - the same
+
         inputs = self._processor(images=image.convert("RGB"), return_tensors="pt")
         with torch.no_grad():
             features = self._model.get_image_features(**inputs)

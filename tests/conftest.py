@@ -24,7 +24,10 @@ TOGETHER = {
     "tests/integration/test_pipeline.py": "stack",
     "tests/integration/test_embedded.py": "small_chunks",
     "tests/integration/test_keys.py": "small_chunks",
+    "tests/integration/test_transfers.py": "small_chunks",
     "tests/integration/test_scale_out.py": "small_chunks",
+    "tests/integration/test_pictures.py": "poisoned_stack",
+    "tests/integration/test_poison.py": "poisoned_stack",
 }
 
 

@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.image_server import ImageServer
+from tests.integration import poisoned
 from tests.stack import Stack
 
 MAX_JOBS = 400  # that the stack keeps: more than any module looks back
+VOCABULARY = ["zeppelin", "accordion", "lighthouse", "octopus", "cathedral", "tulip"]
+
+
+class PoisonedStack(Stack):
+    """Two fetch workers that read pictures as `image-search` does, but for those that are to kill them."""
+
+    module = poisoned.__name__
 
 
 @pytest.fixture(scope="module")
@@ -29,4 +37,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def small_chunks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The same for modules whose few pictures are to be many chunks, which they may break and start again."""
     with Stack(tmp_path_factory.mktemp("chunks"), CHUNK_SIZE="4") as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def poisoned_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A PoisonedStack with a vocabulary of its own, on which every picture is over NSFW_MAX."""
+    folder = tmp_path_factory.mktemp("poisoned")
+    vocabulary = folder / "tags.txt"
+    vocabulary.write_text("# ours\n" + "\n".join(VOCABULARY), encoding="utf-8")
+    settings = {"TAG_VOCABULARY": str(vocabulary), "TAG_MIN_SCORE": "0", "NSFW_MAX": "0", "CHUNK_SIZE": "4"}
+    with PoisonedStack(folder, fetch_workers=2, **settings) as running:
         yield running

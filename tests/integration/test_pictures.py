@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,20 +17,15 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.image_server import ImageServer, make_photo
+from tests.integration.conftest import VOCABULARY
 from tests.stack import ROOT, Stack, eventually, finished
 
-VOCABULARY = ["zeppelin", "accordion", "lighthouse", "octopus", "cathedral", "tulip"]
 ALL = {"nsfw": {"gte": 0}}  # a condition on nsfw asks for what NSFW_MAX leaves out
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("pictures")
-    vocabulary = folder / "tags.txt"
-    vocabulary.write_text("# ours\n" + "\n".join(VOCABULARY), encoding="utf-8")
-    settings = {"TAG_VOCABULARY": str(vocabulary), "TAG_MIN_SCORE": "0", "NSFW_MAX": "0", "CHUNK_SIZE": "4"}
-    with Stack(folder, **settings) as running:
-        yield running
+def stack(poisoned_stack: Stack) -> Stack:
+    return poisoned_stack
 
 
 def upload(http: httpx.Client, files: dict[str, bytes], collection: str, **fields: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,10 @@ def png(seed: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("transfers"), CHUNK_SIZE="8") as running:
-        with httpx.Client(base_url=running.url, timeout=60) as http:
-            assert ingest(http, range(PICTURES))["counts"]["indexed"] == PICTURES
-        yield running
+def stack(small_chunks: Stack) -> Stack:
+    with httpx.Client(base_url=small_chunks.url, timeout=60) as http:
+        assert ingest(http, range(PICTURES))["counts"]["indexed"] == PICTURES
+    return small_chunks
 
 
 def ingest(http: httpx.Client, seeds: range, collection: str = "images") -> dict[str, Any]:
