@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import client
+import image_search
 from deploy import doctor
 from tests.unit.client_server import Server, problem
 
@@ -39,7 +39,7 @@ Examine = Callable[[], tuple[bool, dict[str, tuple[str, str]]]]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(client, "Client", partial(client.Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(image_search, "Client", partial(image_search.Client, transport=httpx.MockTransport(server)))
     return server
 
 
