@@ -19,6 +19,7 @@ from api.http.request_body import Body
 from api.models.jobs import MAX_ERRORS, MAX_ITEMS
 from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
 from shared.validation import is_unicode, pointer
+from shared.version import VERSION
 
 PROBLEM_JSON = "application/problem+json"
 MAX_BODY_BYTES = 2**20  # where a view does not say otherwise
@@ -164,6 +165,7 @@ def _identify_request() -> None:
 
 def _name_request(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id") or str(uuid4())
+    response.headers["X-Image-Search-Version"] = VERSION
     return response
 
 

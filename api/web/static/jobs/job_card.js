@@ -1,9 +1,10 @@
 /** One job as it goes: bar, counts, rate, what failed, and what can be done about it. */
 
-import { confirmDialog, h, icon, notify } from "../lib/dom.js";
-import { follow, isFinished } from "../lib/follow.js";
+import { confirmDialog, notify } from "../lib/dialogs.js";
+import { h, icon } from "../lib/dom.js";
+import { follow, isFinished } from "./follow.js";
 import { duration, number, plural, rate } from "../lib/format.js";
-import { api } from "../lib/http.js";
+import { api } from "../lib/requests.js";
 import { forgetResults } from "../search/results.js";
 import { webURL } from "../lib/sources.js";
 
@@ -22,7 +23,7 @@ const COUNTS = {
   reindex: { indexed: "encoded", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
 };
 const SHOWN_ERRORS = 5;
-const ANNOUNCED = 0.1;
+const ANNOUNCED_STEP = 0.1; // of the progress, to screen readers
 
 export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
 
@@ -49,7 +50,7 @@ export function countsOf(job) {
     .map(([state, words]) => [state, words, job.counts[state]]);
 }
 
-/** Of a job, or of what `sum` makes of several. */
+/** The counts of a job, or of what `combined` makes of several, as a list. */
 export function countsList(job) {
   const counts = countsOf(job).map(([state, words, count]) =>
     h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${words}`),
@@ -147,7 +148,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   function announce(job, title) {
     const ended = isFinished(job) && shown && !isFinished(shown);
     if (ended) forgetResults();
-    if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED)) return;
+    if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED_STEP)) return;
     announced = job.progress;
     const counts = countsOf(job).map(([, words, count]) => `${number(count)} ${words}`);
     view.live.textContent = ended
@@ -161,37 +162,37 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
     return [
       found && searchLink(job.collection),
-      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focus) }, icon("retry"), "Retry failed"),
-      !isFinished(job) && h("button", { class: "button", type: "button", onclick: ask }, "Cancel"),
+      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focusCard) }, icon("retry"), "Retry failed"),
+      !isFinished(job) && h("button", { class: "button", type: "button", onclick: askToCancel }, "Cancel"),
     ].filter(Boolean);
   }
 
   async function retry() {
-    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
   }
 
-  async function ask() {
+  async function askToCancel() {
     const question = "Cancel this job? What is not yet indexed is left out.";
-    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focus);
+    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focusCard);
   }
 
-  // The button that had it is gone.
-  function focus() {
+  // The button that had the focus is gone.
+  function focusCard() {
     element.tabIndex = -1;
     element.focus();
   }
 
   async function cancel() {
-    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
   }
 
-  async function act(change) {
+  async function apply(change) {
     try {
       const wasFinished = isFinished(shown);
       update(await change());
       if (wasFinished) watch();
     } catch (error) {
-      notify(error.detail ?? error.message, { kind: "error" });
+      notify(error.message, { kind: "error" });
     }
   }
 
@@ -200,7 +201,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     try {
       if (!isFinished(shown)) await follow(shown.job_id, update, signal);
     } catch (error) {
-      if (!signal.aborted) notify(error.detail ?? error.message, { kind: "error" });
+      if (!signal.aborted) notify(error.message, { kind: "error" });
     }
   }
 

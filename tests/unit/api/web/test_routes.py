@@ -58,6 +58,6 @@ def test_the_shell_may_ask_where_the_visitor_is_and_nothing_else_may(api: Api) -
 
 def test_the_shell_is_public_and_the_data_is_not(tmp_path: Path) -> None:
     api, _ = make_with_keys(tmp_path, ["search"])
-    for path in (*VIEWS, "/manifest.webmanifest", "/static/main.js"):
+    for path in (*VIEWS, "/manifest.webmanifest", "/static/shell/main.js"):
         assert api.http.get(path, environ_base=ANOTHER_MACHINE).status_code == 200
     assert api.http.get("/v1/images", environ_base=ANOTHER_MACHINE).status_code == 401
