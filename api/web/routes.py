@@ -20,14 +20,6 @@ from shared.version import VERSION
 # The search view asks where the visitor is, when he wants what lies near; no other page may.
 _PERMISSIONS = HEADERS["Permissions-Policy"].replace("geolocation=()", "geolocation=(self)")
 _STATIC = resources.files("api.web") / "static"
-# Each style sheet and the views that need it; the others load it when one goes to such a view.
-_STYLES = {
-    "search/search.css": "search",
-    "ingest/ingest.css": "ingest",
-    "jobs/job_card.css": "ingest jobs",
-    "jobs/jobs.css": "jobs",
-    "system/system.css": "system",
-}
 _IMPORTED = re.compile(r'^(?:import|export) [^"]*"(\.{1,2}/[^"]+)";', re.MULTILINE)
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
@@ -39,12 +31,11 @@ blueprint = Blueprint("page", __name__, template_folder="templates")
 @blueprint.get("/jobs/<job_id>", defaults={"view": "jobs"})
 @blueprint.get("/system", defaults={"view": "system"})
 def shell(view: str, job_id: str | None = None) -> Response:
-    """Answers with the shell, which names what this view needs; the script chooses the view by the address."""
+    """Answers with the shell, which names what this view needs; the scripts choose it by the address."""
     page = render_template(
         "page.html",
         view=view,
         server=json.dumps({"version": VERSION, "limits": limits(services().settings)}),
-        styles=_STYLES,
         modules=modules_of("shell/main.js", f"{view}/{view}.js"),
     )
     response = make_response(page)
