@@ -14,6 +14,7 @@ export const signedIn = async () => asking === null || asking;
  * that the visitor gives now. `key` is the one it was sent with. Who has declined since `startedAt` is left alone.
  */
 export async function hasOtherKey(error, key, startedAt) {
+  if (error.code === "not_the_server") return false; // what a proxy asks for is no API key
   const lacksScope = error.status === 403 && key !== null;
   if (error.status !== 401 && !lacksScope) return false;
   if (error.status === 401) noteNeedsKey();

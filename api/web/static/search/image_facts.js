@@ -1,10 +1,12 @@
 /** All that is known of an image, as the detail view shows it beside the large one. */
 
+import { confirmDialog, notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { size } from "../lib/format.js";
+import { api } from "../lib/requests.js";
 import { sourceName, webURL } from "../lib/sources.js";
-import { deleteButton } from "./delete_button.js";
 import { heatMapButton } from "./large_image.js";
+import { collectionPath } from "./query.js";
 
 const NEAR_KM = 5;
 
@@ -104,4 +106,25 @@ function sourceItem(source) {
   const url = webURL(source);
   const text = h("span", { class: "origin" }, source);
   return h("li", {}, url ? h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer" }, text) : text);
+}
+
+function deleteButton(view, image) {
+  return h(
+    "button",
+    { class: "button quiet danger", type: "button", onclick: () => deleteImage(view, image) },
+    icon("trash"),
+    "Delete this picture",
+  );
+}
+
+async function deleteImage({ state, actions }, image) {
+  const name = sourceName(image.source);
+  if (!(await confirmDialog(`Delete ${name} from the collection “${state.collection}”? This cannot be undone.`, { action: "Delete" }))) return;
+  try {
+    await api(collectionPath(`/v1/images/${image.id}`, state), { method: "DELETE" });
+    notify(`${name} is deleted.`, { kind: "ok" });
+    actions.deleted(image.id);
+  } catch (error) {
+    notify(error.message, { kind: "error" });
+  }
 }

@@ -1,9 +1,8 @@
 /** The search view: a search box, the query's chips, filters, and what is found. */
 
 import { notify } from "../lib/dialogs.js";
-import { navigate } from "../shell/router.js";
+import { NOT_LOADED, navigate } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
-import { openDetail } from "./detail.js";
 import { addressOf, lessLike, moreLike, similarTo } from "./query.js";
 import { acceptImages } from "./query_images.js";
 import { forgetResults } from "./results.js";
@@ -14,6 +13,8 @@ const TYPING_MS = 300;
 const SCROLLED_MS = 150;
 const LIKE = { more: moreLike, less: lessLike, similar: similarTo };
 const PHONE = matchMedia("(max-width: 40rem)");
+// Not with the view: its modules would hold up the results, and are there before somebody opens one.
+const loadDetail = () => import("./detail.js");
 
 /** Shows the view until the signal. The address is its state: whatever changes the query goes through it. */
 export function show(container, params, signal) {
@@ -66,6 +67,7 @@ export function show(container, params, signal) {
       rememberScroll();
       view.grid.render();
       if (hadFocus && !hasFocusElsewhere(view.grid.element)) view.grid.focus(0);
+      loadDetail().catch(() => {}); // said when an image is opened
       await countResults();
     } catch (error) {
       if (!running.aborted) view.paintError(error, run);
@@ -149,7 +151,7 @@ export function show(container, params, signal) {
     clearTimeout(scrolled.timer);
     typing.stop();
     state.stop();
-    detail.dismiss();
+    detail.leave();
   });
 
   loadCollections();
@@ -260,14 +262,22 @@ function detailDialog(view, state, { change, like, afterDelete }) {
   let dialog = null;
   let openId = null;
 
-  function show() {
+  async function show() {
     const { image } = state.asked;
     if (image === openId) return;
-    dialog?.dismiss();
+    dismiss();
     const before = openId;
     openId = image;
-    dialog = image ? openDetail(image, state.asked, actions(image)) : null;
     if (!image && before) view.grid.focus(Math.max(0, state.placeOf(before)));
+    if (!image) return;
+    const module = await loadDetail().catch(() => null);
+    if (!module) notify(NOT_LOADED, { kind: "error" });
+    else if (openId === image) dialog ??= module.openDetail(image, state.asked, actions(image));
+  }
+
+  function dismiss() {
+    dialog?.dismiss();
+    dialog = null;
   }
 
   const address = (id) => addressOf({ ...state.asked, image: id });
@@ -288,5 +298,11 @@ function detailDialog(view, state, { change, like, afterDelete }) {
     deleted: afterDelete,
   });
 
-  return { show, dismiss: () => dialog?.dismiss() };
+  /** For good: what is still loading does not open any more. */
+  function leave() {
+    openId = null;
+    dismiss();
+  }
+
+  return { show, leave };
 }

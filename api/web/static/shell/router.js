@@ -8,6 +8,9 @@ const VIEWS = [
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];
+/** What is said where a module cannot be had. */
+export const NOT_LOADED =
+  "This cannot be loaded: the server cannot be reached, or it was updated since this page was opened. Reload the page.";
 const container = document.getElementById("main");
 let shown = null;
 
@@ -82,7 +85,7 @@ function notLoaded() {
   return h(
     "div",
     { class: "stack", role: "alert" },
-    h("p", {}, "This view cannot be loaded: the server cannot be reached, or it was updated since this page was opened."),
+    h("p", {}, NOT_LOADED),
     h("div", {}, h("button", { class: "button primary", type: "button", onclick: () => location.reload() }, "Reload the page")),
   );
 }

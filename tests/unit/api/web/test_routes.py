@@ -15,6 +15,7 @@ from api.client.sources import PICTURE_SUFFIXES
 from api.models.jobs import MAX_ERRORS
 from api.models.search import MAX_PICTURES
 from shared.models import COLORS
+from shared.version import VERSION
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
@@ -83,6 +84,12 @@ def test_the_page_knows_the_servers_numbers(tmp_path: Path) -> None:
 
 def test_the_page_takes_the_files_that_the_command_line_takes(api: Api) -> None:
     assert set(server_of(api)["limits"]["image_suffixes"]) == PICTURE_SUFFIXES
+
+
+def test_every_answer_says_the_servers_version(api: Api) -> None:
+    """By which the page, which may be older, knows whether it understands the answer."""
+    for path in ("/", "/v1/collections", "/v1/none", "/healthz"):
+        assert api.http.get(path).headers["X-Image-Search-Version"] == VERSION
 
 
 def test_no_script_of_the_page_knows_a_number_of_the_servers() -> None:
