@@ -1,5 +1,6 @@
 /** One upload as it goes, and the jobs that it has made. */
 
+import { isRefusal } from "../lib/answers.js";
 import { confirmDialog } from "../lib/dialogs.js";
 import { h } from "../lib/dom.js";
 import { isFinished } from "../jobs/follow.js";
@@ -157,7 +158,7 @@ function errorLines({ state, error }) {
   ].filter(Boolean);
 }
 
-/** Where one fault is: a table has the same one in each of its rows. */
+/** Where one error is: a table has the same one in each of its rows. */
 function placesOfError([{ pointer, message }, ...others]) {
   const [first, ...path] = pointer.split("/").slice(1);
   const place = [/^\d+$/.test(first) ? `row ${first}` : first, ...path].join(", ");
@@ -173,9 +174,10 @@ function actionsOf(transfer, dismiss, edit) {
     dismiss();
     edit(transfer.draft);
   };
-  const isRefused = transfer.error.status >= 400 && transfer.error.status < 500;
+  const { status } = transfer.error;
+  const isFaulty = status >= 400 && status < 500 && !isRefusal(transfer.error);
   return [
-    isRefused ? button("Change it", change, "primary") : button("Try again", () => transfer.run(), "primary"),
+    isFaulty ? button("Change it", change, "primary") : button("Try again", () => transfer.run(), "primary"),
     transfer.partsLeft > 1 && button("Leave this part out", () => transfer.skip()),
     button("Dismiss", dismiss, "quiet"),
   ].filter(Boolean);

@@ -11,7 +11,6 @@ import { jobCard, sourceOf } from "./job_card.js";
 
 const PAGE = 50;
 const FACTS_MS = 5000; // how long ago things were
-const STATES = ["pending", "fetched", "indexed", "duplicate", "failed", "cancelled"];
 const HEADS = ["#", "Source", "Status", "Reason", "Tries"];
 
 export async function showJob(container, params, signal) {
@@ -97,7 +96,7 @@ function itemsSection(first, wanted, signal) {
     more,
   );
   let shown = first;
-  let status = STATES.includes(wanted) ? wanted : first.counts.failed ? "failed" : "";
+  let status = Object.hasOwn(first.counts, wanted) ? wanted : first.counts.failed ? "failed" : "";
   let cursor = null;
   let asked = 0;
 
@@ -121,7 +120,7 @@ function itemsSection(first, wanted, signal) {
   async function refresh(job) {
     shown = job;
     if (isFinished(job) && status === "failed" && !job.counts.failed) status = "";
-    const options = STATES.filter((state) => job.counts[state] || state === status);
+    const options = Object.keys(job.counts).filter((state) => job.counts[state] || state === status);
     select.replaceChildren(
       h("option", { value: "", selected: !status }, `All (${number(job.total)})`),
       ...options.map((state) =>

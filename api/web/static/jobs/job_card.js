@@ -8,7 +8,7 @@ import { api } from "../lib/requests.js";
 import { forgetResults } from "../search/results.js";
 import { webURL } from "../lib/sources.js";
 
-const STATUSES = {
+export const STATUSES = {
   queued: "Queued",
   running: "Running",
   succeeded: "Succeeded",
@@ -16,12 +16,9 @@ const STATUSES = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
-const COUNTS = {
-  ingest: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-  import: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-  export: { indexed: "exported", failed: "failed", cancelled: "cancelled" },
-  reindex: { indexed: "encoded", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-};
+const OPEN_STATES = ["pending", "fetched"];
+// A server of a newer version may know more kinds of jobs and more states: those are shown by their own names.
+const INDEXED = { ingest: "added", import: "added", export: "exported", reindex: "encoded" };
 const SHOWN_ERRORS = 5;
 const ANNOUNCED_STEP = 0.1; // of the progress, to screen readers
 
@@ -31,7 +28,7 @@ export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
 export function jobTitle(job) {
   if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
   if (job.kind === "import") return `Import into ${job.collection}`;
-  return `${job.kind === "export" ? "Export" : "Reindex"} of ${job.collection}`;
+  return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
 
 export function searchLink(collection) {
@@ -43,11 +40,12 @@ export function statusBadge(status) {
   return h("span", { class: "status", dataset: { status } }, STATUSES[status] ?? status);
 }
 
-/** The counts that are not zero: `[["added", 240], …]`. */
-export function countsOf(job) {
-  return Object.entries(COUNTS[job.kind])
-    .filter(([state]) => job.counts[state])
-    .map(([state, words]) => [state, words, job.counts[state]]);
+/** The counts of what is done that are not zero: `[["indexed", "added", 240], …]`. */
+function countsOf(job) {
+  const words = { indexed: INDEXED[job.kind] ?? "indexed", duplicate: "already there" };
+  return Object.entries(job.counts)
+    .filter(([state, count]) => count && !OPEN_STATES.includes(state))
+    .map(([state, count]) => [state, words[state] ?? state, count]);
 }
 
 /** The counts of a job, or of what `combined` makes of several, as a list. */

@@ -8,20 +8,12 @@ import { isFinished } from "./follow.js";
 import { number, timeAgo } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { showJob } from "./job.js";
-import { countsList, jobPath, jobTitle, statusBadge } from "./job_card.js";
+import { STATUSES, countsList, jobPath, jobTitle, statusBadge } from "./job_card.js";
 import { navigate } from "../shell/router.js";
 
 const PAGE = 50;
 const REFRESH_MS = 3000;
-const FILTERS = [
-  ["", "All jobs"],
-  ["queued", "Queued"],
-  ["running", "Running"],
-  ["succeeded", "Succeeded"],
-  ["partial", "Partly failed"],
-  ["failed", "Failed"],
-  ["cancelled", "Cancelled"],
-];
+const FILTERS = [["", "All jobs"], ...Object.entries(STATUSES)];
 
 export async function show(container, params, signal) {
   if (params.get("id")) await showJob(container, params, signal);

@@ -53,7 +53,8 @@ export function checkSender(status, header) {
     const detail = `The server is of version ${serverVersion} now and this page of version ${version}: reload the page.`;
     throw new ApiError(status, { code: "other_version", detail });
   }
-  if (/^text\/html\b/i.test(header("Content-Type") ?? "")) throw foreign(status);
+  const isPage = status !== 204 && /^text\/html\b/i.test(header("Content-Type") ?? "");
+  if (isPage) throw foreign(status);
 }
 
 const major = (text) => text.split(".")[0];

@@ -20,7 +20,7 @@ export function showFacts(view, image) {
     h("h2", {}, sourceName(image.source)),
     h(
       "div",
-      { class: "likes" },
+      { class: "like-buttons" },
       like("more", "plus", "More like", "More like this (m)"),
       like("less", "minus", "Less like", "Less like this (l)"),
       like("similar", "similar", "Similar", "Only similar pictures (s)"),
@@ -48,7 +48,7 @@ export function showFacts(view, image) {
     ),
     section("Metadata", Object.keys(image.metadata).length && metadataTable(view, image.metadata)),
     section("Place", image.lat !== null && placeOf(view, image)),
-    section(image.sources.length > 1 ? "Sources" : "Source", h("ul", { class: "plain" }, ...image.sources.map(sourceItem))),
+    section(image.sources.length > 1 ? "Sources" : "Source", h("ul", { class: "bare-list" }, ...image.sources.map(sourceItem))),
     h("div", { class: "neighbours" }),
     deleteButton(view, image),
   ];
@@ -104,7 +104,7 @@ function placeOf({ actions }, image) {
 
 function sourceItem(source) {
   const url = webURL(source);
-  const text = h("span", { class: "origin" }, source);
+  const text = h("span", { class: "source-address" }, source);
   return h("li", {}, url ? h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer" }, text) : text);
 }
 
