@@ -55,7 +55,10 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const results = h("div", { class: "results" }, status, message, grid.element, end);
   container.append(hero, form, chips, examples, h("div", { class: "layout" }, filters.element, results));
 
-  const setBusy = (busy) => grid.element.toggleAttribute("aria-busy", busy);
+  function setBusy(isBusy) {
+    if (isBusy) grid.element.setAttribute("aria-busy", "true");
+    else grid.element.removeAttribute("aria-busy");
+  }
 
   /** The query itself. `isTyping`: what is in the search box is left alone. */
   function paintQuery({ isTyping }) {
