@@ -72,7 +72,7 @@ def test_the_page_knows_the_servers_numbers(tmp_path: Path) -> None:
     assert limits["upload_bytes"] == 12_345
     assert limits["jobs_listed"] == parameters["/v1/jobs", "limit"]["maximum"]
     assert limits["search_offset"] == parameters["/v1/search", "offset"]["maximum"]
-    assert limits["collection_name"]["pattern"] in json.dumps(schemas["CollectionIn"])
+    assert limits["collection_name"]["pattern"] in json.dumps(schemas["CollectionRequest"])
     assert limits["query_images"] == MAX_PICTURES
     assert limits["job_errors"] == MAX_ERRORS
     assert limits["colors"] == list(COLORS)
