@@ -351,7 +351,10 @@ def test_the_async_client_repeats_and_raises_like_the_other(
 
 def test_a_download_appears_when_it_is_whole(server: Server, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "all.parquet"
-    server.routes["GET /v1/jobs/j1/export"] = {"file": 1}
+    parquet = {"Content-Type": "application/vnd.apache.parquet"}
+    server.routes["GET /v1/jobs/j1/export"] = [
+        httpx.Response(200, headers=parquet, content=b'{"file": 1}') for _ in range(2)
+    ]
     client.download_export("j1", path)
     assert json.loads(path.read_text()) == {"file": 1}
     path.unlink()
