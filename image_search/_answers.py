@@ -104,9 +104,9 @@ def _media_type(response: httpx.Response) -> str:
 
 
 def _more_advice(response: httpx.Response, code: str) -> str:
-    """What the server cannot know: how this client is told its address and its key."""
+    """Say what the server cannot know: how this client is told its address and its key."""
     if code == "unauthorized":
-        return " Here it is `api_key`, on the command line IMAGE_SEARCH_API_KEY."
+        return " In this client that is `api_key`, on the command line IMAGE_SEARCH_API_KEY."
     elsewhere = not response.url.path.startswith(("/v1/", "/readyz"))
     if code in ("not_found", "method_not_allowed") and elsewhere:
         return f" Is {shown(response.url, '/')} the whole address, without what follows?"
@@ -135,7 +135,7 @@ def _not_ours(response: httpx.Response) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, or an HTTP date (RFC 9110); None where there is none or it is neither."""
+    """Read seconds, or an HTTP date (RFC 9110); None where there is none or it is neither."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():

@@ -196,7 +196,7 @@ def _translated(url: str) -> Iterator[None]:
 
 
 def _hint(error: BaseException) -> str:
-    """What to do about a connection that was not made, by the error beneath httpx's own."""
+    """Say what to do about a connection that was not made, by the error beneath httpx's own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):

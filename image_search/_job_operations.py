@@ -238,7 +238,7 @@ class JobOperations(ImageOperations):
         lines = Lines(items)
 
         def renewed(request: Request, error: ApiError) -> Request | None:
-            """A body that was cut off has made a job of its beginning, which its key would lead back to."""
+            """Send it under a new key: what was cut off has made a job, which the old key leads back to."""
             lost_answer = error.code == UNREACHABLE and lines.whole
             if not lines.begun or lost_answer:
                 return request

@@ -273,7 +273,7 @@ def _term(term: Term) -> Mapping[str, Any]:
 
 
 def _stored_or_url(image: ImageLike) -> Mapping[str, str] | None:
-    """None for what is to be uploaded."""
+    """Return the term for an image that the server has or fetches; None for what is to be uploaded."""
     if not isinstance(image, str):
         return None
     if "://" in image:

@@ -51,12 +51,12 @@ class ApiError(ClientError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Tell whether the same request may succeed later."""
         return self.http_status in RETRIED_STATUSES or self.code in (UNREACHABLE, TIMEOUT)
 
     @property
     def worth_repeating(self) -> bool:
-        """Whether to send the request again; a server that is too slow would only get the same work twice."""
+        """Tell whether to send the request again; one that is too slow would get the same work twice."""
         return self.transient and self.code != TIMEOUT
 
 

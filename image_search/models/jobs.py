@@ -47,7 +47,7 @@ class Job(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Whether the job has reached its last status; of one that is not known here the times say so."""
+        """Tell whether the job has ended; of a status that is not known here the times say so."""
         if self.status in JOB_STATUSES:
             return self.status not in ("queued", "running")
         return self.finished_at is not None

@@ -91,8 +91,8 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
 def test_many_files_become_several_jobs_and_an_archive_goes_alone(
     server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bodies, "BATCH_FILES", 2)
-    monkeypatch.setattr(_bodies, "BATCH_BYTES", 10)
+    monkeypatch.setattr(_bodies, "MAX_BATCH_FILES", 2)
+    monkeypatch.setattr(_bodies, "MAX_BATCH_BYTES", 10)
     names = ["a.jpg", "b.jpg", "c.jpg", "d.zip", "e.jpg", "big.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x" * (9 if name == "big.jpg" else 2))

@@ -126,14 +126,21 @@ def test_the_wheel_asks_for_little_unless_the_roles_are_wanted(wheel: zipfile.Zi
 
 @contextmanager
 def small_server() -> Iterator[str]:
-    answer = json.dumps(
-        {"results": [], "took_ms": {"encode": 0, "index": 0, "total": 0}, "model": "m"}
-    ).encode()
+    found = {"results": [], "took_ms": {"encode": 0, "index": 0, "total": 0}, "model": "m"}
+    well = {name: {"ok": True} for name in ("redis", "chroma", "blobs", "model")}
+    ready = {"ready": True, **well, "workers": {"fetch": 1, "encode": 1, "index": 1}}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            self.answer(200, found)
+
+        def do_GET(self) -> None:
+            self.answer(*((200, ready) if self.path == "/readyz" else (404, {})))
+
+        def answer(self, status: int, document: object) -> None:
+            answer = json.dumps(document).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -173,6 +180,28 @@ assert run("completion", "bash").exit_code == 0
     )
     with small_server() as url:
         python(script, url)
+
+
+def test_doctor_says_what_the_server_says_where_only_the_client_is() -> None:
+    script = (
+        BLOCK
+        + """
+from click.testing import CliRunner
+from deploy.cli import main
+found = CliRunner(env={"IMAGE_SEARCH_URL": sys.argv[1]}).invoke(main, ["doctor", "--json"])
+print(found.exit_code, found.output)
+"""
+    )
+    with small_server() as url:
+        code, _, said = python(script, url).partition(" ")
+    findings = {one["subject"]: one for one in json.loads(said)["findings"]}
+    assert code == "0"
+    assert url in findings["settings"]["detail"]
+    assert "only the client is installed" in findings["settings"]["detail"]
+    assert findings["model"] == {"subject": "model", "state": "ok", "detail": "works"}
+    code, _, said = python(script, "http://127.0.0.1:9").partition(" ")
+    assert code == "1"
+    assert "no server answers at http://127.0.0.1:9" in said
 
 
 @pytest.mark.parametrize(
