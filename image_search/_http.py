@@ -20,7 +20,7 @@ from image_search._answers import VERSION, check_version, is_asked_for, refusal,
 from image_search._bodies import PIECE_BYTES, PIECE_SECONDS
 from image_search._core import Pause, Request, Step, Work
 from image_search._operations import Term
-from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError
+from image_search.errors import INVALID_REQUEST, TIMEOUT, TLS, UNREACHABLE, ApiError
 
 _MAX_BATCH = 256
 
@@ -182,7 +182,8 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise ApiError(0, UNREACHABLE, f"no server answers at {url} ({_hint(error)})") from None
+        code, hint = _reason(error)
+        raise ApiError(0, code, f"no server answers at {url} ({hint})") from None
     except httpx.TimeoutException:
         raise ApiError(0, TIMEOUT, f"{url} did not answer in time") from None
     except httpx.LocalProtocolError as error:
@@ -195,18 +196,18 @@ def _translated(url: str) -> Iterator[None]:
         ) from None
 
 
-def _hint(error: BaseException) -> str:
-    """Say what to do about a connection that was not made, by the error beneath httpx's own."""
+def _reason(error: BaseException) -> tuple[str, str]:
+    """Say why no connection was made and what to do, by the error beneath httpx's own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):
-            return "the host name is not known: is it spelled right?"
+            return UNREACHABLE, "the host name is not known: is it spelled right?"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{cause.verify_message}: SSL_CERT_FILE names a file of certificates to trust"
+            return TLS, f"{cause.verify_message}: SSL_CERT_FILE names a file of certificates to trust"
         if isinstance(cause, ssl.SSLError):
-            return "it does not speak TLS: is it http://?"
+            return TLS, "it does not speak TLS: is it http://?"
         cause = cause.__cause__ or cause.__context__
-    return "is it running? IMAGE_SEARCH_URL says where"
+    return UNREACHABLE, "is it running? IMAGE_SEARCH_URL says where"
 
 
 async def _threaded(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

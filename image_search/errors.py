@@ -9,6 +9,7 @@ ClientError
 from collections.abc import Mapping, Sequence
 
 INVALID_REQUEST = "invalid_request"
+TLS = "tls_failed"  # sending it again would only fail again
 UNREACHABLE = "unreachable"
 TIMEOUT = "timeout"
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -28,8 +29,8 @@ class ApiError(ClientError):
     Attributes:
         http_status: the answer's status; 0 when there was no answer.
         code: stable, for programs: the server's own (`GET /docs/errors` lists them) or, of the client,
-            `invalid_url`, `invalid_key`, `invalid_request`, `unreachable`, `timeout`, `http_status`,
-            `unexpected_answer`, `incompatible_version`.
+            `invalid_url`, `invalid_key`, `invalid_request`, `unreachable`, `tls_failed`, `timeout`,
+            `http_status`, `unexpected_answer`, `incompatible_version`.
         detail: a sentence for people.
         errors: of bad input, the first faults: `{"pointer": RFC 6901, "message": …}` each.
         retry_after: seconds after which the server wants to be asked again; None if it does not say.
