@@ -119,10 +119,9 @@ def _checked_settings(url: str, api_key: str | None, timeout: float) -> Iterator
                 0, "invalid_key", "the API key has characters that no key has: is it copied whole?"
             )
         headers["Authorization"] = f"Bearer {api_key}"
+    own = os.environ.get("SSL_CERT_FILE")  # httpx alone trusts the authorities that it brings
     try:
         _check_address(url)
-        # httpx would otherwise trust the authorities that it brings, and nobody's own.
-        own = os.environ.get("SSL_CERT_FILE")
         verify = ssl.create_default_context(cafile=own) if own else True
         yield {
             "base_url": url, "headers": headers, "timeout": timeout, "trust_env": False, "verify": verify
@@ -131,7 +130,7 @@ def _checked_settings(url: str, api_key: str | None, timeout: float) -> Iterator
         name = re.sub(r"//[^/@]*@", "//…@", url)
         raise ApiError(0, "invalid_url", f"{name!r} is not the address of a server: {error}") from None
     except OSError as error:
-        raise ApiError(0, "invalid_url", f"SSL_CERT_FILE cannot be read: {error}") from None
+        raise ApiError(0, "invalid_url", f"SSL_CERT_FILE={own} cannot be used: {error}") from None
 
 
 def _check_address(url: str) -> None:
@@ -190,7 +189,7 @@ def _translated(url: str) -> Iterator[None]:
         raise ApiError(0, INVALID_REQUEST, f"this cannot be sent: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         want = ", or the server wants https://" if url.startswith("http://") else ""
-        why = f"{error or type(error).__name__}"
+        why = str(error) or type(error).__name__
         raise ApiError(
             0, UNREACHABLE, f"the connection to {url} broke off ({why}): a proxy may have ended it{want}"
         ) from None

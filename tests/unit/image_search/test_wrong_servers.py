@@ -116,6 +116,12 @@ def done(answer: Any) -> Any:
     return asyncio.run(run()) if asyncio.iscoroutine(answer) else answer
 
 
+def test_a_file_of_certificates_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/nowhere.pem", __file__):
+        monkeypatch.setenv("SSL_CERT_FILE", path)
+        assert f"SSL_CERT_FILE={path} cannot be used" in error_of(lambda: Client("https://server")).detail
+
+
 def test_what_cannot_be_sent_is_an_error_before_anything_is(server: Server, client: Client) -> None:
     for ask in (
         lambda: client.search("\udcff"),
@@ -325,6 +331,7 @@ def test_what_speaks_otherwise_is_said(
     assert error.code == ("unreachable" if scheme == "http" else "tls_failed")
     assert sentence in error.detail
     assert place in error.detail
+    assert "()" not in error.detail
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
