@@ -158,9 +158,17 @@ def sweep() -> None:
 @json_option
 def doctor(data_dir: Path | None, this_worker: bool, as_json: bool) -> None:
     """Say what is reachable, which model and device are in use, and what to fix."""
-    from deploy.doctor import examine, examine_this_worker
+    try:
+        from deploy.doctor import examine, examine_this_worker
+    except ModuleNotFoundError as error:
+        if this_worker or data_dir or error.name is None or _is_ours(error.name):
+            raise  # about this machine it can say nothing; about the server that the client asks it can
+        from deploy.findings import examine_server
 
-    if not (examine_this_worker(as_json) if this_worker else examine(data_dir, as_json)):
+        healthy = examine_server(as_json)
+    else:
+        healthy = examine_this_worker(as_json) if this_worker else examine(data_dir, as_json)
+    if not healthy:
         raise click.exceptions.Exit(1)
 
 

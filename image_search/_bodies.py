@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
-BATCH_FILES = 1000
-BATCH_BYTES = 2**30
+MAX_BATCH_FILES = 1000
+MAX_BATCH_BYTES = 2**30
 PIECE_BYTES = 64 * 1024
 PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
@@ -39,7 +39,7 @@ class Lines:
 
 
 def _pieces_of(items: Iterator[str | Mapping[str, object]]) -> Iterator[bytes]:
-    """Pieces of about PIECE_BYTES, smaller where a slow iterator would keep the server waiting."""
+    """Yield pieces of about PIECE_BYTES, smaller where a slow iterator would keep the server waiting."""
     piece, begun = bytearray(), time.monotonic()
     for item in items:
         piece += json.dumps({"url": item} if isinstance(item, str) else item).encode() + b"\n"
@@ -96,13 +96,13 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def batches(files: Iterable[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]]]:
-    """At most BATCH_FILES files and BATCH_BYTES bytes each; an archive goes alone, as the server wants it."""
+    """Group files up to MAX_BATCH_FILES and MAX_BATCH_BYTES; an archive goes alone, as it has to."""
     batch: list[tuple[Path, str]] = []
     size = 0
     for path, name in files:
         alone = _is_archive(path)
         length = path.stat().st_size
-        if batch and (alone or len(batch) == BATCH_FILES or size + length > BATCH_BYTES):
+        if batch and (alone or len(batch) == MAX_BATCH_FILES or size + length > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         if alone:

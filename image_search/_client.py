@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0
-_PAGE = 500
+_PAGE_LIMIT = 500
 
 Page = TypeVar("Page", ImagePage, ItemPage)
 
@@ -81,14 +81,14 @@ class Client(JobOperations, SyncRunner):
 
     def iter_items(self, job_id: str, status: str | None = None) -> Iterator[Item]:
         """Yield every item of a job, or those in one state."""
-        for page in _pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
+        for page in _pages(lambda cursor: self.items(job_id, status, limit=_PAGE_LIMIT, cursor=cursor)):
             yield from page.items
 
     def iter_images(
         self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
     ) -> Iterator[Image]:
         """Yield every image of a collection, or those that match, in the order of their ids."""
-        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE}
+        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE_LIMIT}
         for page in _pages(lambda cursor: self.images(cursor=cursor, **options)):
             yield from page.images
 
@@ -135,7 +135,9 @@ class AsyncClient(JobOperations, AsyncRunner):
 
     async def iter_items(self, job_id: str, status: str | None = None) -> AsyncIterator[Item]:
         """Yield every item of a job, or those in one state."""
-        async for page in _async_pages(lambda cursor: self.items(job_id, status, limit=_PAGE, cursor=cursor)):
+        async for page in _async_pages(
+            lambda cursor: self.items(job_id, status, limit=_PAGE_LIMIT, cursor=cursor)
+        ):
             for item in page.items:
                 yield item
 
@@ -143,7 +145,7 @@ class AsyncClient(JobOperations, AsyncRunner):
         self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
     ) -> AsyncIterator[Image]:
         """Yield every image of a collection, or those that match, in the order of their ids."""
-        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE}
+        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE_LIMIT}
         async for page in _async_pages(lambda cursor: self.images(cursor=cursor, **options)):
             for image in page.images:
                 yield image

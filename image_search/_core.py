@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_RETRIES = 3
 BACKOFF_SECONDS = 0.25  # before the first; doubles
 MAX_PAUSE_SECONDS = 60.0
+JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -33,6 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Request:
     """`body` makes the pieces of a streamed body, anew for each attempt; `into` is a file for the answer's.
 
+    An answer's type has to begin with `media`, or where that is None be 204; what is not is a proxy's.
     An answer whose status is in `expected` is no error. `repeatable`: sent twice, it does what it does once.
     """
 
@@ -45,6 +47,7 @@ class Request:
     body: Callable[[], Iterator[bytes]] | None = None
     timeout: float | None = None
     into: Path | None = None
+    media: str | None = JSON
     expected: frozenset[int] = frozenset()
     repeatable: bool = True
 

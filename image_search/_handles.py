@@ -39,7 +39,7 @@ class JobHandle:
 
     @property
     def id(self) -> str:
-        """The id of the first job; `ids` has all."""
+        """Return the id of the first job; `ids` has all."""
         return self.ids[0]
 
     def status(self) -> Job:
@@ -74,7 +74,7 @@ class AsyncJobHandle:
 
     @property
     def id(self) -> str:
-        """The id of the first job; `ids` has all."""
+        """Return the id of the first job; `ids` has all."""
         return self.ids[0]
 
     async def status(self) -> Job:

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec
 from urllib.parse import quote
 
 from image_search._bodies import Form, Lines, batches, pieces
-from image_search._core import Flow, Pause, Request, Work
+from image_search._core import PARQUET, Flow, Pause, Request, Work
 from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
 from image_search._operations import ImageOperations, Term, collection_path, with_metadata
 from image_search._runners import Operation, operation
@@ -168,14 +168,13 @@ class JobOperations(ImageOperations):
     def download_export(self, job_id: str, path: Path) -> Flow[None]:
         """Write the Parquet file of a finished export to `path`, which appears when it is whole."""
         unfinished = path.with_name(f"{path.name}.part")
-        yield from self._send(Request("GET", _job_path(job_id, "export"), into=unfinished))
+        yield from self._send(Request("GET", _job_path(job_id, "export"), into=unfinished, media=PARQUET))
         unfinished.replace(path)
 
     @operation
     def import_file(self, path: Path, collection: str) -> Flow[Job]:
         """Start an import of an exported Parquet file into a collection."""
-        kind, size = "application/vnd.apache.parquet", str(path.stat().st_size)
-        headers = {"Content-Type": kind, "Content-Length": size}
+        headers = {"Content-Type": PARQUET, "Content-Length": str(path.stat().st_size)}
         return self._transfer(collection, "import", headers=headers, body=lambda: pieces(path))
 
     @operation
@@ -239,7 +238,7 @@ class JobOperations(ImageOperations):
         lines = Lines(items)
 
         def renewed(request: Request, error: ApiError) -> Request | None:
-            """A body that was cut off has made a job of its beginning, which its key would lead back to."""
+            """Send it under a new key: what was cut off has made a job, which the old key leads back to."""
             lost_answer = error.code == UNREACHABLE and lines.whole
             if not lines.begun or lost_answer:
                 return request

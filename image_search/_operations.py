@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from image_search._answers import read_json, refusal
+from image_search._answers import not_understood, read_json, refusal
 from image_search._bodies import media_type
 from image_search._core import Core, Flow, Request
 from image_search._runners import operation
@@ -181,12 +181,14 @@ class ImageOperations(Core):
     @operation
     def delete_image(self, image_id: str, *, collection: str | None = None) -> Flow[None]:
         """Delete an image, with all its keys."""
-        yield from self._send(Request("DELETE", _image(image_id), _given({"collection": collection})))
+        params = _given({"collection": collection})
+        yield from self._send(Request("DELETE", _image(image_id), params, media=None))
 
     @operation
     def delete_key(self, key: str, *, collection: str | None = None) -> Flow[None]:
         """Remove a key, and its image unless another key or an item without one has brought that too."""
-        yield from self._send(Request("DELETE", "/v1/images", _given({"key": key, "collection": collection})))
+        params = _given({"key": key, "collection": collection})
+        yield from self._send(Request("DELETE", "/v1/images", params, media=None))
 
     @operation
     def thumbnail(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
@@ -223,7 +225,8 @@ class ImageOperations(Core):
     @operation
     def delete_collection(self, name: str) -> Flow[None]:
         """Delete a collection and all its images."""
-        yield from self._send(Request("DELETE", collection_path(name), timeout=DELETE_TIMEOUT_SECONDS))
+        path, timeout = collection_path(name), DELETE_TIMEOUT_SECONDS
+        yield from self._send(Request("DELETE", path, timeout=timeout, media=None))
 
     @operation
     def ready(self, *, ingest: bool = False) -> Flow[Readiness]:
@@ -233,8 +236,8 @@ class ImageOperations(Core):
         answer: httpx.Response = yield from self._send(request)
         try:
             return Readiness.model_validate(read_json(answer))
-        except ValueError:
-            raise refusal(answer) from None
+        except ValueError as error:
+            raise not_understood(answer, error) if answer.is_success else refusal(answer) from None
 
     @operation
     def system(self) -> Flow[System]:
@@ -242,7 +245,7 @@ class ImageOperations(Core):
         return self._ask(System, Request("GET", "/v1/system"))
 
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
-        answer: httpx.Response = yield from self._send(Request("GET", path, params))
+        answer: httpx.Response = yield from self._send(Request("GET", path, params, media="image/"))
         return answer.content
 
 
@@ -270,7 +273,7 @@ def _term(term: Term) -> Mapping[str, Any]:
 
 
 def _stored_or_url(image: ImageLike) -> Mapping[str, str] | None:
-    """None for what is to be uploaded."""
+    """Return the term for an image that the server has or fetches; None for what is to be uploaded."""
     if not isinstance(image, str):
         return None
     if "://" in image:

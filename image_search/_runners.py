@@ -35,7 +35,7 @@ class Operation(Generic[P, SyncT, AsyncT]):
     @overload
     def __get__(self, client: None, owner: Any) -> Self: ...
     def __get__(self, client: Any, owner: Any = None) -> Any:
-        """Only for type checkers: each client has methods of its own (`with_operations`)."""
+        """Say the types to checkers only: each client has methods of its own (`with_operations`)."""
         return self
 
     def method_of(self, client: type) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import IO, Any
 from image_search.errors import InvalidSource, NotInstalled
 from image_search.models.images import Metadata, MetadataValue
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
     | {".heic", ".heif"}
 )
@@ -42,14 +42,14 @@ class Sources:
         return bool(self.urls or self.lists)
 
     def check(self) -> None:
-        """Reads every file of URLs once, so that a fault in its middle is found before anything is sent."""
+        """Read every file of URLs once, so that a fault in its middle is found before anything is sent."""
         for path in self.lists:
             if path is not None:
                 for _ in _read_list(path, self.key_column):
                     pass
 
     def items(self, metadata: Metadata) -> Iterator[dict[str, Any]]:
-        """Every URL as an item; `metadata` is under what a list says itself."""
+        """Yield every URL as an item; `metadata` is under what a list says itself."""
         for url in self.urls:
             yield {"url": url, "metadata": metadata}
         for path in self.lists:
@@ -59,7 +59,7 @@ class Sources:
 
 
 def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
-    """Raises InvalidSource, in one line, for a source that is nothing that can be ingested."""
+    """Sort sources into files, URLs and lists. Raises InvalidSource for one that cannot be ingested."""
     collected = Sources(key_column=key_column)
     for source in sources:
         path = Path(source)
@@ -81,7 +81,7 @@ def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
 
 
 def typed(text: str) -> MetadataValue:
-    """A value of a command line or CSV cell: numbers, true and false become such; "quoted" stays text.
+    """Read a value of a command line or CSV cell: numbers, true and false become such; "quoted" stays text.
 
     What a number's spelling would not survive, such as a leading zero, stays text too.
     """
@@ -99,7 +99,7 @@ def _collect_folder(folder: Path, collected: Sources) -> None:
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts) or not path.is_file():
             continue
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             collected.files.append((path, f"{folder.resolve().name}/{name.as_posix()}"))
         else:
             collected.skipped += 1
@@ -185,14 +185,14 @@ def _check_columns(path: Path, columns: Sequence[str], key_column: str | None) -
 
 
 def _key(value: Any) -> str | None:
-    """A typed cell as a key: 7 and 7.0, as which tables keep a column of whole numbers with gaps, are "7"."""
+    """Return a typed cell as a key; 7.0, as tables keep a whole number of a column with gaps, is "7"."""
     if value is None or value != value or value == "":  # noqa: PLR0124 - NaN
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _metadata(row: dict[str, Any]) -> Metadata:
-    """A typed row's other columns; what metadata cannot hold (dates, decimals) becomes text."""
+    """Return a row's other columns; what metadata cannot hold (dates, decimals) becomes text."""
     # A NaN, which is what tables write for a missing number, does not equal itself.
     return {name: _value(value) for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124
 

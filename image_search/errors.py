@@ -8,6 +8,8 @@ ClientError
 
 from collections.abc import Mapping, Sequence
 
+INVALID_REQUEST = "invalid_request"
+TLS = "tls_failed"  # sending it again would only fail again
 UNREACHABLE = "unreachable"
 TIMEOUT = "timeout"
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -27,7 +29,8 @@ class ApiError(ClientError):
     Attributes:
         http_status: the answer's status; 0 when there was no answer.
         code: stable, for programs: the server's own (`GET /docs/errors` lists them) or, of the client,
-            `invalid_url`, `unreachable`, `timeout`, `unexpected_answer`, `incompatible_version`.
+            `invalid_url`, `invalid_key`, `invalid_request`, `unreachable`, `tls_failed`, `timeout`,
+            `http_status`, `unexpected_answer`, `incompatible_version`.
         detail: a sentence for people.
         errors: of bad input, the first faults: `{"pointer": RFC 6901, "message": …}` each.
         retry_after: seconds after which the server wants to be asked again; None if it does not say.
@@ -49,12 +52,12 @@ class ApiError(ClientError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Tell whether the same request may succeed later."""
         return self.http_status in RETRIED_STATUSES or self.code in (UNREACHABLE, TIMEOUT)
 
     @property
     def worth_repeating(self) -> bool:
-        """Whether to send the request again; a server that is too slow would only get the same work twice."""
+        """Tell whether to send the request again; one that is too slow would get the same work twice."""
         return self.transient and self.code != TIMEOUT
 
 

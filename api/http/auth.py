@@ -164,9 +164,13 @@ def _authorize(scope: str) -> None:
     if key is None and not _given_key():
         raise Unauthorized("This needs an API key: send it as `Authorization: Bearer KEY`.")
     if key is None:
-        raise Unauthorized("This API key is not known; it may have been revoked.")
+        raise Unauthorized("This API key is not known; it may have been revoked. Is it copied whole?")
     if not key.allows(scope):
-        raise Forbidden(f"This API key lacks the scope `{scope}`.")
+        scopes = ",".join([*key.scopes, scope])
+        raise Forbidden(
+            f"This API key lacks the scope `{scope}`. Create one that has it with "
+            f"`image-search keys create --scope {scopes}`."
+        )
 
 
 def _given_key() -> str | None:

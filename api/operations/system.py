@@ -18,7 +18,7 @@ from api.context import context, encoder, services
 from api.http.auth import requires
 from api.http.request_models import QueryModel
 from image_search import models
-from image_search.models.system import ERRORS_A_JOB, MAX_ERRORS, NEWEST_JOBS
+from image_search.models.system import MAX_ERRORS, MAX_ERRORS_PER_JOB, NEWEST_JOBS
 from shared.errors import ImageSearchError
 from shared.job_document import job_document
 from shared.ledger.ledger import Ledger
@@ -90,7 +90,7 @@ def _last_errors(ledger: Ledger) -> list[models.LastError]:
     found = (
         models.LastError(**error, job_id=job.job_id, created_at=rfc3339(job.created_at))
         for job in jobs
-        for error in job_document(job)["errors"][:ERRORS_A_JOB]
+        for error in job_document(job)["errors"][:MAX_ERRORS_PER_JOB]
     )
     return list(islice(found, MAX_ERRORS))
 

@@ -20,7 +20,7 @@ from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
 
 @click.group()
 def collections() -> None:
-    """Collections: named sets of pictures, each bound to the model that writes it."""
+    """List, create and delete collections, each bound to the model that writes it."""
 
 
 @collections.command("list")

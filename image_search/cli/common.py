@@ -21,12 +21,12 @@ NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "i
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
 _COMPLETION_SECONDS = 1.0
-WIDE = 200
-ROOMY = 120
+PIPE_COLUMNS = 200
+MIN_WIDE_COLUMNS = 120
 
 
 def client_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command its client as first argument; what goes wrong is one line on stderr and exit 1."""
+    """Give a command its client as first argument; what goes wrong is one line on stderr and exit 1."""
 
     @click.option("--url", envvar="IMAGE_SEARCH_URL", default=URL, show_default=True,
                   help="The server; also IMAGE_SEARCH_URL.")  # fmt: skip
@@ -84,7 +84,7 @@ def _jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[C
 
 
 def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
-    """Nothing where no server answers at once: who types must not wait, nor see an error."""
+    """Ask the server; return nothing where it does not answer at once: who types must not wait."""
     url, api_key = ctx.params.get("url") or URL, ctx.params.get("api_key")
     try:
         with Client(url, api_key, timeout=_COMPLETION_SECONDS, retries=0) as client:
@@ -100,7 +100,7 @@ def print_json(document: BaseModel | dict[str, Any]) -> None:
 
 
 def printable(text: str) -> str:
-    """File names and metadata are anybody's: control characters would reach the terminal as commands."""
+    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's."""
     return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
 
 
@@ -119,10 +119,10 @@ class _Table(Table):
 
 
 def console_for(as_json: bool = False) -> Console:
-    """Where people read: standard output, or standard error where that is for JSON."""
+    """Return where people read: standard output, or standard error where that is for JSON."""
     console = _Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = WIDE  # a table in a log or a pipe is not to be folded at 80
+        console.width = PIPE_COLUMNS  # a table in a log or a pipe is not to be folded at 80
     return console
 
 
@@ -138,20 +138,20 @@ def table_of(*headings: str) -> Table:
     return table
 
 
-def picture_table(console: Console, *headings: str) -> tuple[Table, Callable[..., None]]:
-    """A table that ends with each picture's id and source, and what adds a row to it.
+def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., None]]:
+    """Make a table that ends with each image's id and source, and what adds a row to it.
 
     Where it is narrow the long id is under the source, so that the others are not folded to a few letters.
     """
-    if console.width >= ROOMY:
+    if console.width >= MIN_WIDE_COLUMNS:
         table = table_of(*headings, "id", "source")
         return table, table.add_row
     table = table_of(*headings, "picture")
 
     def add(*cells: RenderableType) -> None:
         *others, image_id, source = cells
-        picture = Text(printable(str(source))).append(f"\n{image_id}", "dim")
-        table.add_row(*others, picture)
+        image = Text(printable(str(source))).append(f"\n{image_id}", "dim")
+        table.add_row(*others, image)
 
     return table, add
 

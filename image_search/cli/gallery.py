@@ -22,20 +22,20 @@ COLUMNS, ROWS = 18, 9  # of one picture; a cell is about twice as high as it is 
 _GAP = 2
 # A terminal that does not tell the size of its cells is no news, least of all with a stack trace.
 logging.getLogger("textual_image").setLevel(logging.ERROR)
-_AT_ONCE = 8
+_MAX_AT_ONCE = 8
 
 
 def gallery(client: Client, results: Sequence[Hit], width: int) -> Table:
-    """The pictures side by side, each over its number and score."""
+    """Lay the pictures side by side, each over its number and score."""
     across = max(1, (width + _GAP) // (COLUMNS + _GAP))
     table = Table.grid(padding=(0, _GAP, 1, 0))
     for _ in range(across):
         table.add_column(width=COLUMNS, vertical="bottom", no_wrap=True)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        pictures = pool.map(lambda hit: _thumbnail(client, hit), results)
+    with ThreadPoolExecutor(_MAX_AT_ONCE) as pool:
+        thumbnails = pool.map(lambda hit: _thumbnail(client, hit), results)
         cells = [
-            Group(_fitted(picture), Text.assemble((f"{number}", "bold"), f"  {hit.score:.4f}\n"))
-            for number, (hit, picture) in enumerate(zip(results, pictures, strict=True), 1)
+            Group(_fitted(thumbnail), Text.assemble((f"{number}", "bold"), f"  {hit.score:.4f}\n"))
+            for number, (hit, thumbnail) in enumerate(zip(results, thumbnails, strict=True), 1)
         ]
     for start in range(0, len(cells), across):
         table.add_row(*cells[start : start + across])
@@ -50,10 +50,10 @@ def _thumbnail(client: Client, hit: Hit) -> Image.Image | None:
         return None
 
 
-def _fitted(picture: Image.Image | None) -> RenderableType:
-    if picture is None:
+def _fitted(thumbnail: Image.Image | None) -> RenderableType:
+    if thumbnail is None:
         return Text("no thumbnail", "dim")
-    picture = picture.convert("RGB")
-    wide = picture.width * ROWS * 2 > picture.height * COLUMNS
+    thumbnail = thumbnail.convert("RGB")
+    wide = thumbnail.width * ROWS * 2 > thumbnail.height * COLUMNS
     width, height = (COLUMNS, "auto") if wide else ("auto", ROWS)
-    return TerminalImage(picture, width=width, height=height)
+    return TerminalImage(thumbnail, width=width, height=height)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from image_search import Client
-from image_search._bodies import BATCH_FILES
+from image_search._bodies import MAX_BATCH_FILES
 from image_search._progress import pace, sending, showing
 from image_search._sources import collect, typed
 from image_search.cli.common import (
@@ -24,7 +24,7 @@ from image_search.cli.common import (
 from image_search.models.images import Metadata
 from image_search.models.jobs import JOB_STATUSES, Job
 
-SHOWN_FAILURES = 20
+MAX_SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
@@ -54,7 +54,7 @@ def ingest(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Bring pictures in.
+    """Ingest pictures.
 
     A SOURCE is a picture or an archive of pictures, a folder, a URL, a .txt of URLs, a .csv, .jsonl or
     .parquet with a url column (the other columns become metadata), or - for URLs on standard input.
@@ -69,8 +69,8 @@ def ingest(
     console = console_for(as_json)
     if collected.skipped:
         console.print(f"Skipping {collected.skipped:,} files that are no pictures by their names.")
-    if len(collected.files) > BATCH_FILES:
-        console.print(f"{len(collected.files):,} files make several jobs, of {BATCH_FILES:,} at most.")
+    if len(collected.files) > MAX_BATCH_FILES:
+        console.print(f"{len(collected.files):,} files make several jobs, of {MAX_BATCH_FILES:,} at most.")
     jobs: list[Job] = []
 
     def show(job: Job) -> None:
@@ -173,7 +173,7 @@ def _metadata(pairs: tuple[str, ...]) -> Metadata:
 
 
 def follow(client: Client, job_id: str, console: Console) -> Job:
-    """Follows a job to its end, with a bar on a terminal and a line for each 10 % elsewhere."""
+    """Follow a job to its end, with a bar on a terminal and a line for each 10 % elsewhere."""
     try:
         with showing(console) as show:
             return client.wait(job_id, show)
@@ -185,7 +185,7 @@ def follow(client: Client, job_id: str, console: Console) -> Job:
 def print_jobs(
     client: Client, jobs: Sequence[Job], console: Console, *, as_json: bool, followed: bool
 ) -> None:
-    """What was made, or after following it what became of it, and the exit status."""
+    """Print what was made or, after following it, what became of it; exit with the status of that."""
     if as_json:
         print_json({"jobs": [job.model_dump(mode="json", exclude_unset=True) for job in jobs]})
     elif followed:
@@ -208,11 +208,11 @@ def _describe(client: Client, job: Job, console: Console) -> None:
     if not failed:
         return
     table = table_of("item", "source", "code", "why")
-    for item in client.items(job.job_id, "failed", limit=SHOWN_FAILURES).items:
+    for item in client.items(job.job_id, "failed", limit=MAX_SHOWN_FAILURES).items:
         table.add_row(str(item.index), item.source, Text(item.code or "", "red"), item.detail)
     console.print(table)
-    if failed > SHOWN_FAILURES:
-        console.print(f"{failed - SHOWN_FAILURES:,} more: GET /v1/jobs/{job.job_id}/items?status=failed")
+    if failed > MAX_SHOWN_FAILURES:
+        console.print(f"{failed - MAX_SHOWN_FAILURES:,} more: GET /v1/jobs/{job.job_id}/items?status=failed")
     if job.finished:
         console.print(f"Try them again: image-search retry {job.job_id}")
 

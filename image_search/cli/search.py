@@ -10,7 +10,7 @@ from rich.text import Text
 
 from image_search import Client
 from image_search._sources import typed
-from image_search.cli.common import client_command, collection_option, console_for, picture_table, print_json
+from image_search.cli.common import client_command, collection_option, console_for, image_table, print_json
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _FILTER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
@@ -61,7 +61,7 @@ def search(
         from image_search.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results, console.width))
-    table, add = picture_table(console, "#", "score")
+    table, add = image_table(console, "#", "score")
     for number, hit in enumerate(answer.results, 1):
         add(f"{number}", f"{hit.score:.4f}", hit.id, hit.source)
     console.print(table)
@@ -96,7 +96,7 @@ def duplicates(
         print_json(answer)
         return
     console = console_for()
-    table, add = picture_table(console, "group", "", "size", "bytes", "score")
+    table, add = image_table(console, "group", "", "size", "bytes", "score")
     for number, group in enumerate(answer.groups, 1):
         for one in group.images:
             mark = Text("keep", "green") if one.id == group.keeper else ""
@@ -113,12 +113,12 @@ client_commands: list[click.Command] = [search, duplicates]
 
 
 def _can_show() -> bool:
-    """Some pseudo-terminals have no size, which nothing can be fitted into."""
+    """Tell whether there is a terminal; some pseudo-terminals have no size to fit anything into."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
 
 
 def _filters(conditions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """`width>=100 width<500` as {"width": {"gte": 100, "lt": 500}}."""
+    """Read `width>=100 width<500` as {"width": {"gte": 100, "lt": 500}}."""
     parsed: dict[str, dict[str, Any]] = {}
     for condition in conditions:
         match = _FILTER.fullmatch(condition.strip())

@@ -47,8 +47,10 @@ class Job(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Whether the job has reached its last status."""
-        return self.status not in ("queued", "running")
+        """Tell whether the job has ended; of a status that is not known here the times say so."""
+        if self.status in JOB_STATUSES:
+            return self.status not in ("queued", "running")
+        return self.finished_at is not None
 
 
 class JobPage(BaseModel):

@@ -12,7 +12,7 @@ Stage = Annotated[str, Field(json_schema_extra={"enum": ["fetch", "encode", "ind
 
 NEWEST_JOBS = 20  # that are looked through for errors
 MAX_ERRORS = 20
-ERRORS_A_JOB = 5  # so that one bad job does not hide the others'
+MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
 
 
 class LoadedModel(BaseModel):
@@ -59,7 +59,7 @@ class System(BaseModel):
     collections: list[Collection] | None
     jobs: JobsState | None
     errors: list[LastError] | None = Field(
-        description=f"the first {ERRORS_A_JOB} of each of the {NEWEST_JOBS} newest jobs, newest job first"
+        description=f"the first {MAX_ERRORS_PER_JOB} of each of the {NEWEST_JOBS} newest jobs, newest first"
     )
     versions: dict[str, str]
     missing: dict[str, str]

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ from shared.errors import (
 )
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
-from shared.index.connection import calls, http_server, in_process_server
+from shared.index.connection import calls, http_server
 from shared.index.records import BATCH, Pointer, new_pointer
 from shared.index.search import EF_SEARCH
 from shared.models import COLLECTION_NAME, CollectionInfo
@@ -84,13 +83,6 @@ class Index:
         self._registry_collection: ChromaCollection | None = None
         self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
-
-    @classmethod
-    def in_process(cls, folder: Path) -> "Index":
-        """Open an index in a folder without a server, for tests; those of one folder share their data."""
-        index = cls("")
-        index._server = in_process_server(folder)
-        return index
 
     def ping(self) -> None:
         with calls(self.timeout_s):

@@ -10,6 +10,7 @@ from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from tests.chroma_server import ChromaServer
 from tests.redis_server import fake_ledger, redis_server
+from tests.unit.fakes import index_in
 
 NewIndex = Callable[[], Index]
 
@@ -24,7 +25,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def new_index(request: pytest.FixtureRequest, tmp_path: Path) -> NewIndex:
     """Makes indexes as other processes have them: same data, nothing else shared."""
     if request.param == "in_process":
-        return lambda: Index.in_process(tmp_path)
+        return lambda: index_in(tmp_path)
     url = request.getfixturevalue("served")
     return lambda: Index(url)
 

@@ -22,7 +22,10 @@ def job(job_id: str = "j1", status: str = "succeeded", total: int = 2, **counts:
 
 
 class Server:
-    """Answers with what `routes` say for "METHOD path" (a list: one answer after another), and remembers."""
+    """Answers with what `routes` say for "METHOD path" (a list: one answer after another), and remembers.
+
+    An answer is what is answered as JSON, with 200; a pair of status and that; an error; or a Response.
+    """
 
     def __init__(self) -> None:
         self.routes: dict[str, Any] = {}
@@ -36,6 +39,8 @@ class Server:
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
         status, body = answer if isinstance(answer, tuple) else (200, answer)
         return httpx.Response(status, json=body)
 

@@ -22,6 +22,7 @@ from shared.config import Settings
 from shared.embedding.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
 from shared.imaging.preprocess import Preprocess
+from shared.index.connection import in_process_server
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.models import Image
@@ -126,13 +127,20 @@ LEDGER_DOWN = cast(Ledger, Down(LedgerUnavailable("The job ledger (Redis) does n
 INDEX_DOWN = cast(Index, Down(IndexUnavailable("Chroma cannot be reached.")))
 
 
+def index_in(folder: Path) -> Index:
+    """Make an index in a folder, without a server; those of one folder share their data."""
+    index = Index("")
+    index._server = in_process_server(folder)
+    return index
+
+
 def make_services(folder: Path, **settings: Any) -> Services:
     return Services(
         # Rate limits are counted in the memory of this one app.
         settings=Settings(_env_file=None, **{"redis_url": "memory://", **settings}),
         blobs=Blobs(f"file://{folder}/blobs"),
         ledger=fake_ledger(),
-        index=Index.in_process(folder / "chroma"),
+        index=index_in(folder / "chroma"),
         downloader=cast(Any, FakeDownloader()),
         celery=cast(Any, None),
         dispatcher=cast(Any, FakeDispatcher()),

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-import image_search
-from deploy import doctor
+from deploy import doctor, findings
+from image_search import Client
 from tests.unit.client_server import Server, problem
 
 OK = {"ok": True, "detail": None}
@@ -39,9 +39,7 @@ Examine = Callable[[], tuple[bool, dict[str, tuple[str, str]]]]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(
-        image_search, "Client", partial(image_search.Client, transport=httpx.MockTransport(server))
-    )
+    monkeypatch.setattr(findings, "Client", partial(Client, transport=httpx.MockTransport(server)))
     return server
 
 
@@ -90,7 +88,10 @@ def test_a_server_that_wants_a_key_is_described_as_far_as_it_tells(examine: Exam
     healthy, found = examine()
     assert healthy
     assert found["api"][0] == "note"
-    assert "An API key is needed. (IMAGE_SEARCH_API_KEY)" in found["api"][1]
+    assert (
+        "An API key is needed. In this client that is `api_key`, on the command line IMAGE_SEARCH_API_KEY"
+        in found["api"][1]
+    )
 
 
 def test_the_key_of_the_environment_is_shown_to_the_server(

@@ -91,8 +91,8 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
 def test_many_files_become_several_jobs_and_an_archive_goes_alone(
     server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bodies, "BATCH_FILES", 2)
-    monkeypatch.setattr(_bodies, "BATCH_BYTES", 10)
+    monkeypatch.setattr(_bodies, "MAX_BATCH_FILES", 2)
+    monkeypatch.setattr(_bodies, "MAX_BATCH_BYTES", 10)
     names = ["a.jpg", "b.jpg", "c.jpg", "d.zip", "e.jpg", "big.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x" * (9 if name == "big.jpg" else 2))
@@ -351,7 +351,10 @@ def test_the_async_client_repeats_and_raises_like_the_other(
 
 def test_a_download_appears_when_it_is_whole(server: Server, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "all.parquet"
-    server.routes["GET /v1/jobs/j1/export"] = {"file": 1}
+    parquet = {"Content-Type": "application/vnd.apache.parquet"}
+    server.routes["GET /v1/jobs/j1/export"] = [
+        httpx.Response(200, headers=parquet, content=b'{"file": 1}') for _ in range(2)
+    ]
     client.download_export("j1", path)
     assert json.loads(path.read_text()) == {"file": 1}
     path.unlink()

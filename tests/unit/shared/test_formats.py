@@ -24,7 +24,6 @@ from shared.config import Settings
 from shared.embedding import checkpoints
 from shared.errors import NewerFormat
 from shared.index import index as index_module
-from shared.index.index import Index
 from shared.ledger import upgrade
 from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
@@ -33,7 +32,7 @@ from shared.storage import arrays, manifest, parquet
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES
 from tests.redis_server import fake_redis, redis_server
-from tests.unit.fakes import assert_problem, axis, make_api, make_services
+from tests.unit.fakes import assert_problem, axis, index_in, make_api, make_services
 from tests.unit.stages import drain, image
 from tests.unit.stages import make_services as make_stages
 from worker import app as worker_app
@@ -125,24 +124,22 @@ def test_an_export() -> None:
 
 
 def test_a_collection_in_chroma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = Index.in_process(tmp_path)
+    index = index_in(tmp_path)
     model: Any = {"model": "m", "fingerprint": "f" * 16, "dimension": 2}
     with monkeypatch.context() as before:
         before.setattr(index_module, "FIELD", "no_format")
         index.create("old", **model)
-    assert Index.in_process(tmp_path).ensure("old", **model).count() == 0
+    assert index_in(tmp_path).ensure("old", **model).count() == 0
     with newer(index_module):
         index.create("new", **model)
-    opened = Index.in_process(tmp_path)
+    opened = index_in(tmp_path)
     for _ in range(2):
         refused(lambda: opened.ensure("new", **model), "The Chroma collection 'new-")
     assert opened.collection("old").count() == 0
     with newer(index_module):
-        other = Index.in_process(tmp_path / "other")
+        other = index_in(tmp_path / "other")
         other.create("any", **model)
-    refused(
-        Index.in_process(tmp_path / "other").collections, f"The Chroma collection {index_module.REGISTRY!r}"
-    )
+    refused(index_in(tmp_path / "other").collections, f"The Chroma collection {index_module.REGISTRY!r}")
 
 
 def test_the_ledger() -> None:

@@ -9,9 +9,8 @@ import pytest
 from api.encoding import calibration as calibration_module
 from api.encoding.calibration import MIN_IMAGES, Backgrounds, Calibration
 from shared.index.collection import Collection
-from shared.index.index import Index
 from shared.models import Image
-from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, make_api, unit
+from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
 
 PICTURES = 60
 
@@ -29,7 +28,7 @@ def fill(collection: Collection, rows: Vector, start: int = 0) -> None:
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Collection:
-    index = Index.in_process(tmp_path)
+    index = index_in(tmp_path)
     return index.create("many", model="m", fingerprint="1" * 16, dimension=64)
 
 
@@ -137,7 +136,7 @@ def test_collections_asked_for_long_ago_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration_module, "_MAX_COLLECTIONS", 2)
-    index, backgrounds = Index.in_process(tmp_path), Backgrounds()
+    index, backgrounds = index_in(tmp_path), Backgrounds()
     for name in ("a", "b", "c"):
         made = index.create(name, model="m", fingerprint="1" * 16, dimension=8)
         fill(made, cloud(40, 8))

@@ -177,10 +177,12 @@ def test_a_key_opens_its_scopes_only(tmp_path: Path) -> None:
             assert status(api, scope, f"bearer {key}") == wanted
 
 
-def test_a_missing_scope_is_named(tmp_path: Path) -> None:
+def test_a_missing_scope_is_named_with_the_command_that_makes_a_key_with_it(tmp_path: Path) -> None:
     api, (key,) = make_with_keys(tmp_path, ["search"])
     response = api.http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
-    assert "`ingest`" in assert_problem(response, 403, "forbidden")["detail"]
+    detail = assert_problem(response, 403, "forbidden")["detail"]
+    assert "lacks the scope `ingest`" in detail
+    assert "`image-search keys create --scope search,ingest`" in detail
 
 
 def test_a_key_with_another_secret_is_unknown(tmp_path: Path) -> None:

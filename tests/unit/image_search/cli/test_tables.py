@@ -30,7 +30,7 @@ def server() -> Server:
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A command's output, without the blanks that fill its lines."""
-    monkeypatch.setattr(common, "WIDE", WIDTH)
+    monkeypatch.setattr(common, "PIPE_COLUMNS", WIDTH)
     monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
 
     def invoke(*arguments: str) -> str:

@@ -15,8 +15,8 @@ from shared.index import filters
 from shared.index import index as index_module
 from shared.index.collection import Collection
 from shared.index.filters import Where, parse_where
-from shared.index.index import Index
 from shared.models import Image
+from tests.unit.fakes import index_in
 
 PICTURE = Image(
     id="a" * 64,
@@ -335,7 +335,7 @@ FILTERS = st.recursive(
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    index = Index.in_process(tmp_path_factory.mktemp("chroma"))
+    index = index_in(tmp_path_factory.mktemp("chroma"))
     return index.create("filters", model="m", fingerprint="f" * 16, dimension=1)
 
 

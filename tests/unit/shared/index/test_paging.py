@@ -12,9 +12,8 @@ import pytest
 from shared.index import search as index_search
 from shared.index.collection import Collection
 from shared.index.filters import parse_where
-from shared.index.index import Index
 from shared.models import Image
-from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, make_api, unit
+from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
 
 COUNT, DIMENSION = 4_000, 32
 EQUAL = range(1_000, 1_700)
@@ -37,7 +36,7 @@ def distinct(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 def filled(folder: Path, rows: Vector) -> Collection:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    index = Index.in_process(folder)
+    index = index_in(folder)
     made = index.create("many", model="m", fingerprint="1" * 16, dimension=DIMENSION)
     images = [
         Image(image_id(n), "s", ["s"], "jpeg", 1, 1, 1, 1.0, metadata={"tenth": n % 10, "half": n % 2})
