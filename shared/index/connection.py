@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import httpx
 from chromadb import errors
@@ -18,6 +20,7 @@ from shared.errors import IndexRefused, IndexUnavailable
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 _deadline: ContextVar[float] = ContextVar("chroma_deadline")
+_in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 
 
 @contextlib.contextmanager
@@ -59,9 +62,7 @@ def http_server(url: str, token: str | None) -> ServerAPI:
         chroma_server_ssl_enabled=address.scheme == "https",
         chroma_server_headers={"x-chroma-token": token} if token else {},
     )
-    system = System(settings)
-    server = system.instance(ServerAPI)  # type: ignore[type-abstract]
-    system.start()
+    server = _start(settings)
     # chromadb has no setting for time-outs: this is the one place that touches what is private there.
     session: httpx.Client = server._session  # type: ignore[attr-defined]
     server._session = httpx.Client(  # type: ignore[attr-defined]
@@ -87,3 +88,26 @@ def _refuse_refusals(response: httpx.Response) -> None:
     as_json = response.headers.get("Content-Type", "").startswith("application/json")
     if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and not as_json:
         raise IndexRefused("Chroma cannot read what it was sent.")
+
+
+def in_process_server(folder: Path) -> ServerAPI:
+    """Return the server of a folder, one as long as somebody holds it: each has a dozen files and threads."""
+    return _in_process.get(folder) or _in_process.setdefault(folder, _start_in_process(folder))
+
+
+def _start_in_process(folder: Path) -> ServerAPI:
+    settings = Settings(
+        _env_file=None,
+        anonymized_telemetry=False,
+        chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
+        is_persistent=True,
+        persist_directory=str(folder),
+    )
+    return _start(settings)
+
+
+def _start(settings: Settings) -> ServerAPI:
+    system = System(settings)
+    server = system.instance(ServerAPI)  # type: ignore[type-abstract]
+    system.start()
+    return server

@@ -8,12 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
-from weakref import WeakValueDictionary
 
 import numpy as np
-from chromadb.api import ServerAPI
-from chromadb.config import Settings as ChromaSettings
-from chromadb.config import System
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
 from numpy.typing import NDArray
@@ -26,6 +22,7 @@ from shared.config import Settings
 from shared.embedding.encoder import Encoder
 from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
 from shared.imaging.preprocess import Preprocess
+from shared.index.connection import in_process_server
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.models import Image
@@ -37,8 +34,6 @@ Vector = NDArray[np.float32]
 
 DIMENSION = 8
 MAX_TEXT_CHARS = 40
-# One for a folder as long as somebody holds it: each has a dozen files and threads.
-_in_process: WeakValueDictionary[Path, ServerAPI] = WeakValueDictionary()
 PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
 
 
@@ -135,23 +130,8 @@ INDEX_DOWN = cast(Index, Down(IndexUnavailable("Chroma cannot be reached.")))
 def index_in(folder: Path) -> Index:
     """Make an index in a folder, without a server; those of one folder share their data."""
     index = Index("")
-    index._server = _in_process.get(folder) or _in_process.setdefault(folder, _chroma_in(folder))
+    index._server = in_process_server(folder)
     return index
-
-
-def _chroma_in(folder: Path) -> ServerAPI:
-    system = System(
-        ChromaSettings(
-            _env_file=None,
-            anonymized_telemetry=False,
-            chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
-            is_persistent=True,
-            persist_directory=str(folder),
-        )
-    )
-    server: ServerAPI = system.instance(ServerAPI)  # type: ignore[type-abstract]
-    system.start()
-    return server
 
 
 def make_services(folder: Path, **settings: Any) -> Services:
