@@ -239,6 +239,6 @@ def test_the_openapi_page_describes_it_with_examples(http: httpx.Client) -> None
     names = {one["name"] for one in page["paths"]["/v1/duplicates"]["get"]["parameters"]}
     assert names == {"collection", "threshold", "max_distance", "limit", "cursor"}
     schemas = page["components"]["schemas"]
-    for name in ("DuplicatesOut", "ImageOut", "JobIn"):
+    for name in ("DuplicatePage", "Image", "JobRequest"):
         assert schemas[name]["examples"]
-    assert {"tags", "nsfw", "colors", "phash"} <= schemas["ImageOut"]["properties"].keys()
+    assert {"tags", "nsfw", "colors", "phash"} <= schemas["Image"]["properties"].keys()
