@@ -46,6 +46,15 @@ _PROBLEM: dict[str, Any] = {
     },
     "content": {PROBLEM_JSON: {"schema": {"$ref": _REF.format(model="Problem")}}},
 }
+# Of every operation. Beside that, a generator forgets an import where nothing but the body can be left out.
+_REQUEST_ID: dict[str, Any] = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "Names the request in the answer's X-Request-ID and in the server's log; else one is made.",
+    "required": False,
+    "schema": {"type": "string"},
+    "example": "nightly-42",
+}
 
 
 class _Untitled(GenerateJsonSchema):
@@ -137,6 +146,7 @@ def _complete(operation: dict[str, Any], view: Callable[..., Any]) -> None:
         parameter |= {key: schema.pop(key) for key in ("description", "example") if key in schema}
         parameter.setdefault("example", schema.get("default"))
         parameter["schema"] = schema
+    operation["parameters"] = [*operation.get("parameters", []), _REQUEST_ID]
 
 
 def _parameters(model: type[BaseModel]) -> dict[str, dict[str, Any]]:

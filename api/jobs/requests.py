@@ -96,11 +96,14 @@ class JobForm(BaseModel):
         description="pictures, or one zip, tar or tar.gz archive of pictures"
     )
     metadata: Json[Metadata | list[Metadata]] = Field(
-        "{}", description="JSON: an object for all pictures, or a list in the order of the files"
+        {},
+        description="JSON: an object for all pictures, or a list in the order of the files",
+        json_schema_extra={"default": "{}"},
     )
     keys: Json[list[Key | None]] = Field(
-        "[]",
+        [],
         description="JSON: a key, or null, for each picture in the order of the files (`key` of an item)",
+        json_schema_extra={"default": "[]"},
     )
     collection: Collection = DEFAULT_COLLECTION
     callback_url: CallbackUrl = None

@@ -1,8 +1,10 @@
 """What /readyz says."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
-READINESS_EXAMPLE = {
+READINESS_EXAMPLE: dict[str, Any] = {
     "ready": True,
     **{name: {"ok": True, "detail": None} for name in ("redis", "chroma", "blobs", "model")},
     "workers": {"fetch": 2, "encode": 1, "index": 1},
