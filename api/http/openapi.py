@@ -50,7 +50,7 @@ _PROBLEM: dict[str, Any] = {
 _REQUEST_ID: dict[str, Any] = {
     "name": "X-Request-ID",
     "in": "header",
-    "description": "Names the request, in the answer's X-Request-ID and in the log; one is made where it is missing.",
+    "description": "Names the request in the answer's X-Request-ID and in the log; else one is made.",
     "required": False,
     "schema": {"type": "string"},
     "example": "nightly-42",

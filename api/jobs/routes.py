@@ -51,7 +51,10 @@ _EVENTS = {
     "description": "`status` events, each with the job as JSON, then one `end` event with the last.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            # Without a type: some readers take it for each event, others for the whole text.
+            "schema": {
+                "description": "Server-Sent Events: `event` is `status` or `end`, `data` a Job as JSON."
+            },
             "example": f"event: status\ndata: {json.dumps(JOB_EXAMPLE)}\n\n",
         }
     },

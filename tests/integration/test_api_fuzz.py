@@ -50,12 +50,23 @@ def known(stack: Stack, pictures: ImageServer) -> dict[str, str]:
     }
 
 
+EVENT = {  # by which each event of the stream is checked
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["status", "end"]},
+        "data": {"type": "string", "contentSchema": {"$ref": "#/components/schemas/Job"}},
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def schema(stack: Stack) -> Any:
     description = httpx.get(f"{stack.url}/openapi.json").json()
     for operations in description["paths"].values():
         for operation in operations.values():
             operation.pop("security", None)  # while no key exists, none is needed
+    events = description["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+    events["text/event-stream"]["schema"] = EVENT
     config = schemathesis.Config.from_dict(
         {"base-url": stack.url, "checks": {"negative_data_rejection": {"expected-statuses": REFUSALS}}}
     )
