@@ -1,19 +1,21 @@
 """Collections: named sets of pictures, each bound to the model that writes it."""
 
 from flask import Response, jsonify, make_response, url_for
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 
 from api.collections.answers import collection_answer
 from api.collections.requests import CollectionPath, CollectionRequest
 from api.context import encoder, services
 from api.http.auth import requires
+from api.http.openapi import component, make_blueprint, string_headers
 from api.images.edits import remove_collection
 from image_search import models
 
-blueprint = APIBlueprint(
-    "collections", __name__, abp_tags=[Tag(name="collections", description="Collections of pictures")]
-)
+blueprint = make_blueprint("collections", __name__)
+_CREATED = {
+    "description": "Created",
+    "headers": string_headers({"Location": "The collection."}),
+    "content": {"application/json": component(blueprint, models.Collection)},
+}
 
 
 @blueprint.get("/v1/collections", summary="List collections", responses={200: models.CollectionList})
@@ -24,7 +26,7 @@ def list_collections() -> Response:
     return jsonify(models.CollectionList(collections=found).model_dump())
 
 
-@blueprint.post("/v1/collections", summary="Create a collection", responses={201: models.Collection})
+@blueprint.post("/v1/collections", summary="Create a collection", responses={201: _CREATED})
 @requires("ingest")
 def create_collection(body: CollectionRequest) -> Response:
     """Create an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
@@ -37,7 +39,7 @@ def create_collection(body: CollectionRequest) -> Response:
     return response
 
 
-@blueprint.get("/v1/collections/<name>", summary="A collection", responses={200: models.Collection})
+@blueprint.get("/v1/collections/<name>", summary="Get a collection", responses={200: models.Collection})
 @requires("search")
 def get_collection(path: CollectionPath) -> Response:
     """Return one collection."""

@@ -6,24 +6,27 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 from flask import Response, request, url_for
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
-from pydantic import Field
 
-from api.collections.requests import CollectionPath
+from api.collections.requests import (
+    CollectionPath,
+    ExportRequest,
+    ImportQuery,
+    ImportRequest,
+    ReindexRequest,
+)
 from api.context import encoder, services
 from api.http.auth import requires
-from api.http.openapi import component
+from api.http.openapi import bytes_answer, component, make_blueprint, string_headers
 from api.http.problems import parse
 from api.http.request_body import Body
-from api.http.request_models import BodyModel, QueryModel
 from api.jobs.answers import job_answer
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.jobs.requests import JobHeaders, JobPath
 from image_search import models
+from image_search.models.jobs import JOB_EXAMPLE
 from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
 from shared.errors import (
     CollectionNotFound,
@@ -42,103 +45,65 @@ from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
 from shared.storage import parquet
 from shared.storage.blobs import export_prefix, rows_key, upload_key
-from shared.storage.parquet import FileColumn, Header, Source
+from shared.storage.parquet import Header, Source
 
 PARQUET = "application/vnd.apache.parquet"
 # Items a chunk: a part of an export, and what an import hands to the writer at once.
 CHUNK_ROWS = 1024
 _READ_BYTES = 256 * 1024
 
-blueprint = APIBlueprint(
-    "transfers", __name__, abp_tags=[Tag(name="transfers", description="Collections as files, and back")]
-)
+blueprint = make_blueprint("transfers", __name__)
 
 
-class ExportIn(BodyModel):
-    include: list[FileColumn] = Field(
-        [], max_length=len(parquet.FILE_COLUMNS), description="WebP files to export with each picture"
-    )
-    callback_url: Annotated[str | None, Field(max_length=2048)] = None
-
-
-class ImportIn(BodyModel):
-    export: str = Field(description="the id of a finished export job on this server")
-    callback_url: Annotated[str | None, Field(max_length=2048)] = None
-
-
-class ReindexIn(BodyModel):
-    model: str = Field(
-        min_length=1, max_length=1024, description="Hugging Face id, folder on every machine, or `starter`"
-    )
-    allow_missing: bool = Field(False, description="leave out pictures that cannot be encoded again")
-    callback_url: Annotated[str | None, Field(max_length=2048)] = None
-
-
-class ImportQuery(QueryModel):
-    callback_url: str | None = Field(None, max_length=2048, description="for an uploaded file")
-
-
-def _accepted_response(example: dict[str, Any]) -> dict[str, Any]:
-    content = component(blueprint, models.Job)
-    return {
-        "description": "The job; follow it at its `Location`.",
-        "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
-        "content": {"application/json": content | {"example": _EXAMPLE | example}},
-    }
-
-
-_EXAMPLE: dict[str, Any] = {
-    "job_id": "4f0c2b7d9e81a6c35b0f1d24",
+_COUNTS = {"pending": 60000, "fetched": 0, "indexed": 0, "duplicate": 0, "failed": 0, "cancelled": 0}
+_EXAMPLE = JOB_EXAMPLE | {
     "kind": "export",
     "status": "queued",
-    "collection": "images",
     "total": 60000,
-    "counts": {"pending": 60000, "fetched": 0, "indexed": 0, "duplicate": 0, "failed": 0, "cancelled": 0},
+    "counts": _COUNTS,
     "progress": 0.0,
     "rate_per_s": None,
     "eta_s": None,
-    "truncated": False,
-    "created_at": "2026-01-01T12:00:00.000Z",
     "started_at": None,
-    "finished_at": None,
     "errors": [],
 }
-_EXPORT_BODY = {
-    "content": {
-        "application/json": component(blueprint, ExportIn) | {"example": {"include": ["thumbnail"]}},
+
+
+def _accepted_response(example: dict[str, Any]) -> dict[str, Any]:
+    content = component(blueprint, models.Job) | {"example": _EXAMPLE | example}
+    return {
+        "description": "The job; follow it at its `Location`.",
+        "headers": string_headers({"Location": "The job."}),
+        "content": {"application/json": content},
     }
-}
+
+
+_EXPORT_BODY = {"content": {"application/json": component(blueprint, ExportRequest)}}
 _IMPORT_BODY = {
     "required": True,
     "content": {
         PARQUET: {"schema": {"type": "string", "format": "binary"}},
-        "application/json": component(blueprint, ImportIn)
-        | {"example": {"export": "4f0c2b7d9e81a6c35b0f1d24"}},
+        "application/json": component(blueprint, ImportRequest),
     },
 }
-_REINDEX_BODY = {
-    "required": True,
-    "content": {
-        "application/json": component(blueprint, ReindexIn)
-        | {"example": {"model": "openai/clip-vit-large-patch14", "allow_missing": False}},
-    },
-}
+_REINDEX_BODY = {"required": True, "content": {"application/json": component(blueprint, ReindexRequest)}}
 _SWITCHED = {
     "kind": "reindex",
     "status": "succeeded",
-    "counts": {"pending": 0, "fetched": 0, "indexed": 60000, "duplicate": 0, "failed": 0, "cancelled": 0},
+    "counts": _COUNTS | {"pending": 0, "indexed": 60000},
     "progress": 1.0,
-    "started_at": "2026-01-01T12:00:01.000Z",
-    "finished_at": "2026-01-01T12:31:00.000Z",
+    "started_at": "2026-11-24T13:20:51.310Z",
+    "finished_at": "2026-11-24T13:51:00.000Z",
     "result": {
         "switched": True,
         "detail": "Switched to openai/clip-vit-large-patch14: set IMAGE_SEARCH_MODEL to it and restart all.",
     },
 }
-_FILE = {
-    "description": "One Parquet file, streamed.",
-    "content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}},
-}
+_FILE = bytes_answer(
+    "One Parquet file, streamed.",
+    PARQUET,
+    headers={"Content-Disposition": "The collection's name as the file's."},
+)
 
 
 @blueprint.post(
@@ -159,7 +124,7 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
     """
     parts = services()
     has_body = request.content_length or "Transfer-Encoding" in request.headers
-    given = parse(ExportIn, request.get_json()) if has_body else ExportIn.model_validate({})
+    given = parse(ExportRequest, request.get_json()) if has_body else ExportRequest.model_validate({})
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["export", given.include], options)
     if repeated := _repeated(parts, options, digest):
@@ -225,7 +190,7 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
     parts = services()
     parts.ledger.ping()  # so that nothing is stored for a job that cannot be made
     if request.mimetype == "application/json":
-        given = parse(ImportIn, request.get_json())
+        given = parse(ImportRequest, request.get_json())
         options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
         keys = parts.blobs.list(export_prefix(_finished_export(parts, given.export).job_id))
         return _accepted(_import(parts, options, new_job_id(), keys, given.export))
@@ -324,7 +289,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
     """
     parts = services()
-    given = parse(ReindexIn, request.get_json())
+    given = parse(ReindexRequest, request.get_json())
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["reindex", given.model, given.allow_missing], options)
     if repeated := _repeated(parts, options, digest):

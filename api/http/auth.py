@@ -20,8 +20,8 @@ from shared.storage.blobs import Blobs
 # Endpoints that anybody may call. Everything else declares a scope or is refused.
 PUBLIC_ENDPOINTS = frozenset(
     {
-        "health.healthz",
-        "health.readyz",
+        "health.get_health",
+        "health.get_readiness",
         "docs.openapi_json",
         "docs.docs",
         "docs.errors",

@@ -20,7 +20,7 @@ from shared.ledger.scripts import PREFIX
 
 # Keys that are guessed, an address. They stop neither a caller with a known key nor what anybody may read.
 FAILURES = "60/minute"
-UNLIMITED_ENDPOINTS = frozenset({"health.healthz", "health.readyz"})
+UNLIMITED_ENDPOINTS = frozenset({"health.get_health", "health.get_readiness"})
 _STORAGE_OPTIONS: Any = {
     "key_prefix": f"{PREFIX}limit",
     "socket_timeout": 0.5,

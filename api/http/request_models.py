@@ -5,6 +5,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypeAliasType
 
 from shared.models import COLLECTION_NAME, MAX_KEY
 from shared.validation import MAX_METADATA, METADATA_NAME
@@ -17,31 +18,44 @@ METADATA_VALUES: list[dict[str, Any]] = [
     {"type": "boolean"},
     {"type": "array", "items": {"type": "string"}},
 ]
-METADATA_SCHEMA = {
+_METADATA = {
     "type": "object",
     "maxProperties": MAX_METADATA,
     "description": f"names match `{METADATA_NAME.pattern}` and are not those of built-in fields",
     "propertyNames": {"pattern": f"^{METADATA_NAME.pattern}$"},
     "additionalProperties": {"anyOf": METADATA_VALUES},
+    "examples": [{"shop": "north", "price": 9.5, "sold": False, "labels": ["sale", "new"]}],
 }
 # Any: the values' own check is `metadata_faults`, whose pointers name the value and not a union's branch.
-Metadata = Annotated[dict[str, Any] | None, WithJsonSchema({"anyOf": [METADATA_SCHEMA, {"type": "null"}]})]
+# A named alias is a component of the description, not a part of each that uses it.
+Metadata = TypeAliasType("Metadata", Annotated[dict[str, Any], WithJsonSchema(_METADATA)])
 Key = Annotated[
     str,
     Field(
         min_length=1,
         max_length=MAX_KEY,
         description="the user's own name for the item, such as a SKU, unique in its collection",
+        json_schema_extra={"example": "sku-1234"},
     ),
 ]
 CollectionName = Annotated[
     str,
     Field(
         pattern=f"^{COLLECTION_NAME.pattern}$",
-        description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit",
+        description="the collection: 1 to 63 of letters, digits, `.`, `_`, `-`; no punctuation at its ends",
+        json_schema_extra={"example": "images"},
     ),
 ]
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="the most results in one answer")]
+CallbackUrl = Annotated[
+    str | None,
+    Field(
+        max_length=2048,
+        description="gets the final status by POST: answer 2xx within 3 s; what is not taken is sent again, "
+        "8 times in all",
+        json_schema_extra={"example": "https://example.com/done"},
+    ),
+]
 
 
 class BodyModel(BaseModel):

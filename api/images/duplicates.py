@@ -7,13 +7,13 @@ from typing import Annotated
 
 import numpy as np
 from flask import Response, jsonify
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
 from api.context import open_collection
 from api.http.auth import requires
+from api.http.openapi import make_blueprint
 from api.http.request_models import CollectionName, QueryModel
+from api.images.requests import Cursor
 from api.search.answers import thumbnail_url
 from image_search import models
 from shared.errors import InvalidRequest, Unavailable
@@ -27,7 +27,7 @@ MAX_PICTURES = 100_000
 MAX_SHOWN = 100  # pictures of one group
 _BATCH = 1_000  # of records or vectors in one call of the index, which has a deadline
 
-blueprint = APIBlueprint("duplicates", __name__, abp_tags=[Tag(name="images", description="Pictures")])
+blueprint = make_blueprint("duplicates", __name__, tag="images")
 # Each takes a core for seconds, so one at a time.
 _searching = threading.Semaphore(1)
 
@@ -41,12 +41,14 @@ class DuplicatesQuery(QueryModel):
         HAMMING, description="largest Hamming distance of the perceptual hashes, of 64 bits"
     )
     limit: Annotated[int, Field(ge=1, le=200)] = Field(50, description="groups in one answer")
-    cursor: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="`next_cursor` of the page before")
+    cursor: Cursor | None = None
 
 
-@blueprint.get("/v1/duplicates", summary="Groups of near-duplicates", responses={200: models.DuplicatePage})
+@blueprint.get(
+    "/v1/duplicates", summary="Find groups of near-duplicates", responses={200: models.DuplicatePage}
+)
 @requires("search")
-def get_duplicates(query: DuplicatesQuery) -> Response:
+def find_duplicates(query: DuplicatesQuery) -> Response:
     """Return groups of pictures that are nearly the same: recompressed, resized, slightly trimmed or edited.
 
     Two pictures are near-duplicates when the cosine similarity of their vectors is at least `threshold` and

@@ -5,12 +5,11 @@ from itertools import chain
 
 import numpy as np
 from flask import Response, jsonify, request
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
 from api.context import open_collection, services
 from api.http.auth import requires
+from api.http.openapi import bytes_answer, make_blueprint, string_headers
 from api.http.problems import load_json, refuse
 from api.images.answers import image_answer
 from api.images.edits import change_metadata, remove_image, remove_key
@@ -26,18 +25,20 @@ from shared.models import Image, Metadata
 from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
-blueprint = APIBlueprint("images", __name__, abp_tags=[Tag(name="images", description="Pictures")])
+blueprint = make_blueprint("images", __name__)
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
-_FILE = {"schema": {"type": "string", "format": "binary"}}
-_THUMBNAIL = {"description": "The thumbnail, longest side 256 px.", "content": {"image/webp": _FILE}}
-_RENDITION = {
-    "description": "The rendition, longest side at most 768 px.",
-    "content": {"image/jpeg": _FILE, "image/webp": _FILE},
+_HEADERS = {
+    "ETag": "The picture's id; sent back as `If-None-Match` it gets a 304.",
+    "Cache-Control": "`private, no-cache`: to be kept, and asked for again each time.",
 }
-_UNCHANGED = {"description": "The `If-None-Match` still holds."}
+_THUMBNAIL = bytes_answer("The thumbnail, longest side 256 px.", "image/webp", headers=_HEADERS)
+_RENDITION = bytes_answer(
+    "The rendition, longest side at most 768 px.", "image/jpeg", "image/webp", headers=_HEADERS
+)
+_UNCHANGED = {"description": "The `If-None-Match` still holds.", "headers": string_headers(_HEADERS)}
 
 
-@blueprint.get("/v1/images/<image_id>", summary="A picture", responses={200: models.Image})
+@blueprint.get("/v1/images/<image_id>", summary="Get a picture", responses={200: models.Image})
 @requires("search")
 def get_image(path: ImagePath, query: CollectionQuery) -> Response:
     """Return what is known of a picture."""
@@ -49,7 +50,7 @@ def get_image(path: ImagePath, query: CollectionQuery) -> Response:
     "/v1/images/<image_id>", summary="Change a picture's metadata", responses={200: models.Image}
 )
 @requires("ingest")
-def patch_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
+def update_image(path: ImagePath, query: CollectionQuery, body: ImagePatch) -> Response:
     """Merge `metadata` into the picture's, at once (RFC 7396).
 
     A value replaces the name's, null takes the name away, names that are not mentioned stay. The rules for
@@ -107,7 +108,7 @@ def list_images(query: ImagesQuery) -> Response:
     )
 
 
-@blueprint.delete("/v1/images", summary="Delete the picture of a key", responses={204: None})
+@blueprint.delete("/v1/images", summary="Delete a key, and its picture", responses={204: None})
 @requires("ingest")
 def delete_key(query: KeyQuery) -> tuple[str, int]:
     """Remove the key; its picture goes too, unless another key or an item without one has brought it.
@@ -122,7 +123,7 @@ def delete_key(query: KeyQuery) -> tuple[str, int]:
 
 @blueprint.get(
     "/v1/images/<image_id>/thumbnail",
-    summary="A picture's thumbnail",
+    summary="Get a picture's thumbnail",
     responses={200: _THUMBNAIL, 304: _UNCHANGED},
 )
 @requires("search")
@@ -136,7 +137,7 @@ def get_thumbnail(path: ImagePath, query: CollectionQuery) -> Response:
 
 @blueprint.get(
     "/v1/images/<image_id>/rendition",
-    summary="A picture, larger than its thumbnail",
+    summary="Get a picture, larger than its thumbnail",
     responses={200: _RENDITION, 304: _UNCHANGED},
 )
 @requires("search")
@@ -172,10 +173,10 @@ def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
 
 
 @blueprint.get(
-    "/v1/images/<image_id>/similar", summary="Similar pictures", responses={200: models.SimilarResult}
+    "/v1/images/<image_id>/similar", summary="Find similar pictures", responses={200: models.SimilarResult}
 )
 @requires("search")
-def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
+def find_similar(path: ImagePath, query: SimilarQuery) -> Response:
     """Return its nearest neighbours, best first, without itself and, with `NSFW_MAX`, what is above that."""
     collection = _collection(query.collection, path.image_id)
     hits = collection.search(
@@ -190,7 +191,7 @@ def get_similar(path: ImagePath, query: SimilarQuery) -> Response:
 
 
 @blueprint.get(
-    "/v1/images/<image_id>/embedding", summary="A picture's vector", responses={200: models.Embedding}
+    "/v1/images/<image_id>/embedding", summary="Get a picture's vector", responses={200: models.Embedding}
 )
 @requires("search")
 def get_embedding(path: ImagePath, query: CollectionQuery) -> Response:

@@ -2,18 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, Json, WithJsonSchema
+from typing_extensions import TypeAliasType
 
-from api.http.request_models import MAX_ITEMS, METADATA_SCHEMA, BodyModel, Key, Metadata, QueryModel
+from api.http.request_models import MAX_ITEMS, BodyModel, CallbackUrl, Key, Metadata, QueryModel
+from image_search.models.jobs import JOB_ID
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.models import DEFAULT_COLLECTION, ItemState, JobStatus
 
 Collection = Annotated[
-    str, Field(description="1 to 63 of letters, digits, `.`, `_`, `-`; the first and last a letter or digit")
+    str,
+    Field(
+        description="the collection: 1 to 63 of letters, digits, `.`, `_`, `-`; no punctuation at its ends",
+        json_schema_extra={"example": "images"},
+    ),
 ]
-_CALLBACK = (
-    "gets the final status by POST: answer 2xx within 3 s; what is not taken is sent again, 8 times in all"
-)
 _JOB_EXAMPLES: list[Any] = [
     {
         "items": [{"url": "https://example.com/a.jpg", "key": "sku-1234", "metadata": {"shop": "north"}}],
@@ -39,20 +42,23 @@ class ItemRequest(BodyModel):
         }
     )
 
-    url: str
+    url: str = Field(description="http or https")
     key: Key | None = None
-    metadata: Metadata = None
+    metadata: Metadata | None = None
 
 
-OnNearDuplicate = Annotated[
-    Literal["keep", "skip"],
-    Field(
-        description="`skip`: an item whose picture is a near-duplicate (cosine similarity at least "
-        f"{COSINE}, Hamming distance of the perceptual hashes at most {HAMMING}) of one in the collection, "
-        "or of an earlier item, ends as `duplicate` with that one's `image_id`, and adds nothing to it. "
-        "[default: keep]"
-    ),
-]
+OnNearDuplicate = TypeAliasType(
+    "OnNearDuplicate",
+    Annotated[
+        Literal["keep", "skip"],
+        Field(
+            description="`skip`: an item whose picture is a near-duplicate (cosine similarity at least "
+            f"{COSINE}, Hamming distance of the perceptual hashes at most {HAMMING}) of one in the "
+            "collection, or of an earlier item, ends as `duplicate` with that one's `image_id`, and adds "
+            "nothing to it. [default: keep]"
+        ),
+    ],
+)
 
 
 class JobRequest(BodyModel):
@@ -60,27 +66,47 @@ class JobRequest(BodyModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": _JOB_EXAMPLES})
 
-    items: list[ItemRequest] | None = Field(None, max_length=MAX_ITEMS)
+    items: list[ItemRequest] | None = Field(
+        None, max_length=MAX_ITEMS, description="pictures to fetch, with keys and metadata"
+    )
     urls: list[str] | None = Field(None, max_length=MAX_ITEMS, description="short for items without metadata")
     collection: Collection | None = None
-    callback_url: str | None = Field(None, max_length=2048, description=_CALLBACK)
+    callback_url: CallbackUrl = None
     on_near_duplicate: OnNearDuplicate | None = None
 
 
 class JobForm(BaseModel):
-    """The parts of a multipart body (documentation only: the parts are read as a stream)."""
+    """The parts of a multipart body."""
+
+    # For the description only: the parts are read as a stream.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "files": ["(bytes)", "(bytes)"],
+                    "metadata": '{"shop": "north"}',
+                    "keys": '["sku-1234", null]',
+                    "collection": "cats",
+                }
+            ]
+        }
+    )
 
     files: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
         description="pictures, or one zip, tar or tar.gz archive of pictures"
     )
-    metadata: Annotated[
-        Any, WithJsonSchema({"anyOf": [METADATA_SCHEMA, {"type": "array", "items": METADATA_SCHEMA}]})
-    ] = Field({}, description="a JSON object for all pictures, or a list in the order of the files")
-    keys: list[Key | None] = Field(
-        [], description="JSON: a key, or null, for each picture in the order of the files (`key` of an item)"
+    metadata: Json[Metadata | list[Metadata]] = Field(
+        {},
+        description="JSON: an object for all pictures, or a list in the order of the files",
+        json_schema_extra={"default": "{}"},
+    )
+    keys: Json[list[Key | None]] = Field(
+        [],
+        description="JSON: a key, or null, for each picture in the order of the files (`key` of an item)",
+        json_schema_extra={"default": "[]"},
     )
     collection: Collection = DEFAULT_COLLECTION
-    callback_url: str | None = None
+    callback_url: CallbackUrl = None
     on_near_duplicate: OnNearDuplicate = "keep"
 
 
@@ -88,8 +114,12 @@ class JobQuery(QueryModel):
     """Options of a streamed body; of another one where the body itself does not say."""
 
     collection: Collection | None = None
-    callback_url: str | None = Field(None, max_length=2048, description=_CALLBACK)
-    on_near_duplicate: OnNearDuplicate | None = None
+    callback_url: CallbackUrl = None
+    on_near_duplicate: OnNearDuplicate | None = Field(
+        None,
+        description="`skip` leaves out pictures that are nearly one in the collection already",
+        json_schema_extra={"example": "skip"},
+    )
 
 
 class JobHeaders(BaseModel):
@@ -100,22 +130,35 @@ class JobHeaders(BaseModel):
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
         description="repeats of this request within 24 h answer with the same job",
+        json_schema_extra={"example": "nightly-2026-11-24"},
     )
 
 
 class JobPath(BaseModel):
-    job_id: str
+    job_id: str = Field(description="the job's id", json_schema_extra={"example": JOB_ID})
 
 
 class ItemsQuery(QueryModel):
-    status: ItemState | None = None
-    limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, pattern=r"^[0-9]{1,9}$", description="`next_cursor` of the page before")
+    status: ItemState | None = Field(
+        None, description="only items in this state", json_schema_extra={"example": "failed"}
+    )
+    limit: int = Field(100, ge=1, le=1000, description="the most items in one answer")
+    cursor: str | None = Field(
+        None,
+        pattern=r"^[0-9]{1,9}$",
+        description="`next_cursor` of the page before",
+        json_schema_extra={"example": "100"},
+    )
 
 
 class JobsQuery(QueryModel):
-    status: JobStatus | None = None
-    limit: int = Field(50, ge=1, le=1000)
+    status: JobStatus | None = Field(
+        None, description="only jobs of this status", json_schema_extra={"example": "running"}
+    )
+    limit: int = Field(50, ge=1, le=1000, description="the most jobs in one answer")
     cursor: str | None = Field(
-        None, pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?$", description="`next_cursor` of the page before"
+        None,
+        pattern=r"^[0-9]{1,12}(\.[0-9]{1,20})?$",
+        description="`next_cursor` of the page before",
+        json_schema_extra={"example": "1764000000.25"},
     )

@@ -1,16 +1,15 @@
 """Jobs: making them, watching them, stopping and repeating them."""
 
+import json
 from collections.abc import Mapping
 from itertools import groupby
 
 from flask import Response, request, url_for
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
 from api.context import services
 from api.http.auth import requires
-from api.http.openapi import component
+from api.http.openapi import component, make_blueprint, string_headers
 from api.http.request_body import Body
 from api.jobs import events
 from api.jobs.answers import item_answer, job_answer
@@ -18,6 +17,7 @@ from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_l
 from api.jobs.multipart import ingest_multipart
 from api.jobs.requests import ItemsQuery, JobForm, JobHeaders, JobPath, JobQuery, JobRequest, JobsQuery
 from image_search import models
+from image_search.models.jobs import JOB_EXAMPLE
 from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.models import ItemState, Job
 from shared.services import Services
@@ -25,7 +25,7 @@ from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
 
-blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="jobs", description="Bulk ingestion")])
+blueprint = make_blueprint("jobs", __name__)
 
 _BODY = {
     "required": True,
@@ -33,34 +33,42 @@ _BODY = {
     "content": {
         "application/json": component(blueprint, JobRequest),
         "application/x-ndjson": {
-            "schema": {"type": "string", "description": "one item object (`url`, `key`, `metadata`) a line"}
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "one item object (`url`, `key`, `metadata`) a line",
+            },
+            "example": '{"url": "https://example.com/a.jpg", "key": "sku-1234"}\n',
         },
-        "text/plain": {"schema": {"type": "string", "description": "one URL a line"}},
+        "text/plain": {
+            "schema": {"type": "string", "format": "binary", "description": "one URL a line"},
+            "example": "https://example.com/a.jpg\nhttps://example.com/b.jpg\n",
+        },
         "multipart/form-data": component(blueprint, JobForm),
     },
 }
-_EVENT = {
-    "type": "object",
-    "description": "One event of the stream.",
-    "properties": {
-        "event": {"type": "string", "enum": ["status", "end"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": component(blueprint, models.Job)["schema"],
-        },
+_EVENTS = {
+    "description": "`status` events, each with the job as JSON, then one `end` event with the last.",
+    "content": {
+        "text/event-stream": {
+            # Without a type: some readers take it for each event, others for the whole text.
+            "schema": {
+                "description": "Server-Sent Events: `event` is `status` or `end`, `data` a Job as JSON."
+            },
+            "example": f"event: status\ndata: {json.dumps(JOB_EXAMPLE)}\n\n",
+        }
     },
 }
 _ACCEPTED = {
     "description": "The job was made, or the one that this Idempotency-Key made before.",
-    "headers": {"Location": {"description": "the job", "schema": {"type": "string"}}},
+    "headers": string_headers({"Location": "The job."}),
     "content": {"application/json": component(blueprint, models.Job)},
 }
 
 
 @blueprint.post(
     "/v1/jobs",
-    summary="Ingest pictures",
+    summary="Create a job that ingests pictures",
     responses={202: _ACCEPTED},
     openapi_extensions={"requestBody": _BODY},
 )
@@ -112,7 +120,7 @@ def list_jobs(query: JobsQuery) -> Response:
     return _json(models.JobPage(jobs=[job_answer(job) for job in jobs], next_cursor=next_cursor))
 
 
-@blueprint.get("/v1/jobs/<job_id>", summary="A job's status", responses={200: models.Job})
+@blueprint.get("/v1/jobs/<job_id>", summary="Get a job's status", responses={200: models.Job})
 @requires("ingest")
 def get_job(path: JobPath) -> Response:
     """Return how far a job is, and its first 20 errors."""
@@ -135,9 +143,9 @@ def retry_job(path: JobPath) -> Response:
     return _accepted(job)
 
 
-@blueprint.get("/v1/jobs/<job_id>/items", summary="A job's items", responses={200: models.ItemPage})
+@blueprint.get("/v1/jobs/<job_id>/items", summary="List a job's items", responses={200: models.ItemPage})
 @requires("ingest")
-def list_items(path: JobPath, query: ItemsQuery) -> Response:
+def list_job_items(path: JobPath, query: ItemsQuery) -> Response:
     """List every item with what became of it, in order; `status` leaves only those in that state."""
     parts = services()
     job = parts.ledger.get(path.job_id)
@@ -170,16 +178,11 @@ def _describe(parts: Services, job: Job, rows: list[tuple[int, ItemState]]) -> l
 
 @blueprint.get(
     "/v1/jobs/<job_id>/events",
-    summary="A job's status as Server-Sent Events",
-    responses={
-        200: {
-            "description": "`status` events, each with the job as JSON, then one `end` event with the last.",
-            "content": {"text/event-stream": {"schema": _EVENT}},
-        }
-    },
+    summary="Follow a job by Server-Sent Events",
+    responses={200: _EVENTS},
 )
 @requires("ingest")
-def job_events(path: JobPath) -> Response:
+def stream_job_events(path: JobPath) -> Response:
     """Stream the job's status whenever it changes, until it has finished; comments keep it alive.
 
     At most a quarter of a server's threads serve streams; past that 503 with `Retry-After`. A stream ends

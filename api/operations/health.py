@@ -3,18 +3,21 @@
 from typing import Literal
 
 from flask import Response, jsonify
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import context
 from api.http.auth import requires
 from api.http.metrics import CONTENT_TYPE
+from api.http.openapi import make_blueprint
 from api.http.problems import problem
 from api.http.request_models import QueryModel
 from image_search import models
 
-blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations", description="Operations")])
+blueprint = make_blueprint("health", __name__, tag="operations")
+_METRICS = {
+    "schema": {"type": "string", "description": "Prometheus' text format, version 0.0.4"},
+    "example": "# TYPE image_search_ledger_up gauge\nimage_search_ledger_up 1.0\n",
+}
 
 
 class ReadyQuery(QueryModel):
@@ -24,17 +27,21 @@ class ReadyQuery(QueryModel):
 
 
 class Alive(BaseModel):
+    """The process lives."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
     status: Literal["ok"] = "ok"
 
 
-@blueprint.get("/healthz", summary="The process is alive", responses={200: Alive})
-def healthz() -> Response:
+@blueprint.get("/healthz", summary="Check that the process is alive", responses={200: Alive})
+def get_health() -> Response:
     """Answer 200 as long as the process serves at all."""
     return jsonify(Alive().model_dump())
 
 
-@blueprint.get("/readyz", summary="Search works", responses={200: models.Readiness})
-def readyz(query: ReadyQuery) -> Response:
+@blueprint.get("/readyz", summary="Check that search works, or ingestion", responses={200: models.Readiness})
+def get_readiness(query: ReadyQuery) -> Response:
     """Answer 200 when search works, proven by an encode; with `?for=ingest`, when jobs can be taken.
 
     Else 503, a problem document with the same members.
@@ -51,8 +58,8 @@ def readyz(query: ReadyQuery) -> Response:
 
 @blueprint.get(
     "/metrics",
-    summary="Prometheus metrics",
-    responses={200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    summary="Get metrics for Prometheus",
+    responses={200: {"description": "Metrics.", "content": {"text/plain": _METRICS}}},
 )
 @requires("admin")
 def get_metrics() -> Response:

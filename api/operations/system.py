@@ -10,12 +10,11 @@ from itertools import islice
 from typing import TypeVar
 
 from flask import Response, jsonify
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 
 from api.collections.answers import collection_answer
 from api.context import context, encoder, services
 from api.http.auth import requires
+from api.http.openapi import make_blueprint
 from api.http.request_models import QueryModel
 from image_search import models
 from image_search.models.system import MAX_ERRORS, MAX_ERRORS_PER_JOB, NEWEST_JOBS
@@ -27,14 +26,14 @@ from shared.rfc3339 import rfc3339
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
 T = TypeVar("T")
 
-blueprint = APIBlueprint("system", __name__, abp_tags=[Tag(name="operations", description="Operations")])
+blueprint = make_blueprint("system", __name__, tag="operations")
 
 
 class SystemQuery(QueryModel):
     """The query of `GET /v1/system`, which has no parameters."""
 
 
-@blueprint.get("/v1/system", summary="The state of the system", responses={200: models.System})
+@blueprint.get("/v1/system", summary="Get the state of the system", responses={200: models.System})
 @requires("ingest")
 def get_system(query: SystemQuery) -> Response:
     """Return readiness, model, collections, queues, workers and the last errors, as far as known now.

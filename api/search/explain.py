@@ -1,11 +1,10 @@
 """Why a picture was found: where in it a text finds what it says."""
 
 from flask import Response
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 
 from api.context import encoded_text, encoder, open_collection, services
 from api.http.auth import requires
+from api.http.openapi import bytes_answer, make_blueprint
 from api.search.query import Term, refuse_blank
 from api.search.query_images import read_all
 from api.search.requests import ExplainQuery
@@ -15,15 +14,14 @@ from shared.imaging.decode import open_stored
 from shared.storage.blobs import Blobs, FileKind, file_key
 
 _KEPT: tuple[FileKind, ...] = ("rendition", "original")
-_PNG = {
-    "description": "The picture under its heat map, in its own shape, longest side at most 768 px.",
-    "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-}
+_PNG = bytes_answer(
+    "The picture under its heat map, in its own shape, longest side at most 768 px.", "image/png", headers={}
+)
 
-blueprint = APIBlueprint("explain", __name__, abp_tags=[Tag(name="search", description="Search")])
+blueprint = make_blueprint("explain", __name__, tag="search")
 
 
-@blueprint.get("/v1/explain", summary="Where in a picture a text matches", responses={200: _PNG})
+@blueprint.get("/v1/explain", summary="Draw where in a picture a text matches", responses={200: _PNG})
 @requires("search")
 def explain(query: ExplainQuery) -> Response:
     """Draw a heat map over the picture: light where it answers to the text most, dark where least.

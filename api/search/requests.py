@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from api.http.request_models import BodyModel, CollectionName, Limit, QueryModel
+from image_search.models.images import IMAGE_ID
 from image_search.models.search import FACET_BOUND
 from shared.models import DEFAULT_COLLECTION
 from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
@@ -16,16 +18,46 @@ MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_FACETS = 16
 Text = Annotated[
-    str, Field(max_length=MAX_TEXT, description="what is cut off at the model's length is warned of")
+    str,
+    Field(
+        max_length=MAX_TEXT,
+        description="what to look for; what is cut off at the model's length is warned of",
+        json_schema_extra={"example": "a red car"},
+    ),
 ]
-ImageId = Annotated[str, Field(max_length=64, description="a picture's id, 64 hexadecimal digits")]
+ImageId = Annotated[
+    str,
+    Field(
+        max_length=64,
+        description="a picture's id, 64 hexadecimal digits",
+        json_schema_extra={"example": IMAGE_ID},
+    ),
+]
 ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
 Offset = Annotated[
     int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
 ]
-Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Score = Annotated[
+    float,
+    Field(
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        description="leaves out what scores less",
+        json_schema_extra={"example": 0.2},
+    ),
+]
+Confidence = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="leaves out what is less sure to fit; then no result is an answer, too",
+        json_schema_extra={"example": 0.9},
+    ),
+]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, description="how much it counts")]
 
 
 def _facet_name(name: str) -> str:
@@ -77,19 +109,18 @@ class WeightedSubject(Subject):
     weight: Weight = 1.0
 
 
-Filters = Annotated[
-    dict[str, Any],
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": (
-                "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` "
-                "take lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, "
-                "`nin` and `not` also match pictures that lack the field."
-            ),
-        }
+_FILTERS = {
+    "type": "object",
+    "description": (
+        "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
+        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, `nin` and `not` "
+        "also match pictures that lack the field."
     ),
-]
+    "examples": [{"shop": "north", "width": {"gte": 1024}}],
+}
+# Named aliases, each a component of the description.
+Filters = TypeAliasType("Filters", Annotated[dict[str, Any], WithJsonSchema(_FILTERS)])
+ResultPart = TypeAliasType("ResultPart", Literal["metadata", "tags", "contributions", "confidence"])
 
 
 class SearchRequest(BodyModel):
@@ -98,17 +129,17 @@ class SearchRequest(BodyModel):
     text: Text | None = None
     image_url: ImageUrl | None = None
     image_id: ImageId | None = None
-    positive: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
-    negative: list[WeightedSubject] = Field([], max_length=MAX_TERMS)
-    filters: Filters | None = None
+    positive: list[WeightedSubject] = Field([], max_length=MAX_TERMS, description="what adds to the query")
+    negative: list[WeightedSubject] = Field(
+        [], max_length=MAX_TERMS, description="what is subtracted from it"
+    )
+    filters: Filters | None = Field(None, description="what the pictures must be like")
     collection: CollectionName = DEFAULT_COLLECTION
     limit: Limit = 20
     offset: Offset = 0
-    min_score: Score | None = Field(None, description="leaves out what scores less")
-    min_confidence: Confidence | None = Field(
-        None, description="leaves out what is less sure to fit; then no result is an answer, too"
-    )
-    include: list[Literal["metadata", "tags", "contributions", "confidence"]] = Field(
+    min_score: Score | None = None
+    min_confidence: Confidence | None = None
+    include: list[ResultPart] = Field(
         ["metadata"],
         max_length=8,
         description=(
@@ -127,7 +158,12 @@ class SearchRequest(BodyModel):
 
 
 class SearchForm(BaseModel):
-    """The parts of a multipart search (documentation only: the parts are read one by one)."""
+    """The parts of a multipart search."""
+
+    # For the description only: the parts are read one by one.
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": {"text": "a red car"}, "image": ["(bytes)"]}]}
+    )
 
     query: SearchRequest | None = Field(None, description="the same object as in a JSON body")
     image: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
@@ -152,16 +188,19 @@ class SimilarQuery(QueryModel):
 
 class ExplainQuery(QueryModel):
     image_id: ImageId
-    text: Annotated[
-        str,
-        Field(
-            max_length=MAX_TEXT, description="what to look for", json_schema_extra={"example": "a red car"}
-        ),
-    ]
+    text: Annotated[str, Field(max_length=MAX_TEXT, description="what to look for")] = Field(
+        json_schema_extra={"example": "a red car"}
+    )
     collection: CollectionName = DEFAULT_COLLECTION
 
 
 class CompareRequest(BodyModel):
+    """Two texts or pictures."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"a": {"text": "a red car"}, "b": {"image_id": IMAGE_ID}}]}
+    )
+
     a: Subject
     b: Subject
     collection: CollectionName = Field(DEFAULT_COLLECTION, description="where an `image_id` is looked up")

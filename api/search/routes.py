@@ -7,15 +7,13 @@ from time import perf_counter
 from typing import IO, Any
 
 from flask import Response, jsonify, request
-from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics, open_collection
 from api.encoding.calibration import MIN_IMAGES, Calibration
 from api.http.auth import requires
-from api.http.openapi import component
+from api.http.openapi import component, make_blueprint
 from api.http.problems import load_json, parse
 from api.search.answers import hit_answer
 from api.search.facets import Facets, count_values
@@ -32,7 +30,7 @@ from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
 
-blueprint = APIBlueprint("search", __name__, abp_tags=[Tag(name="search", description="Search")])
+blueprint = make_blueprint("search", __name__)
 
 _BODY = {
     "required": True,

@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+from image_search.models.images import IMAGE_ID as _ID
+from image_search.models.times import Time
+
 _OTHER_ID = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
 _EXAMPLE: dict[str, Any] = {
     "groups": [
@@ -50,18 +52,18 @@ class Duplicate(BaseModel):
     id: str
     score: float
     distance: int
-    source: str
-    thumbnail_url: str
+    source: str = Field(description="the URL or file that it came from")
+    thumbnail_url: str = Field(description="a path on this server")
     width: int
     height: int
     bytes: int
-    created_at: str | None
+    created_at: Time | None
 
 
 class DuplicateGroup(BaseModel):
     """`count` pictures, of which `images` holds the first 100: the keeper, then the most alike to it."""
 
-    keeper: str
+    keeper: str = Field(description="the id of the picture to keep")
     count: int
     images: list[Duplicate]
 
@@ -75,4 +77,4 @@ class DuplicatePage(BaseModel):
     total: int
     compared: int = Field(description="pictures compared")
     not_compared: int = Field(description="pictures without a perceptual hash: ingested before there was one")
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="null on the last page")

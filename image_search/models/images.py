@@ -4,11 +4,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from image_search.models.times import Time
+
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
 
+IMAGE_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 IMAGE_EXAMPLE: dict[str, Any] = {
-    "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "id": IMAGE_ID,
     "collection": "images",
     "source": "https://example.com/a.jpg",
     "sources": ["https://example.com/a.jpg"],
@@ -26,7 +29,7 @@ IMAGE_EXAMPLE: dict[str, Any] = {
     "phash": "c3d2e1f00f1e2d3c",
     "metadata": {"shop": "north"},
     "keys": ["sku-1234"],
-    "thumbnail_url": "/v1/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/thumbnail",
+    "thumbnail_url": f"/v1/images/{IMAGE_ID}/thumbnail",
 }
 
 
@@ -35,16 +38,16 @@ class Image(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [IMAGE_EXAMPLE]})
 
-    id: str
+    id: str = Field(description="the SHA-256 of its bytes")
     collection: str
-    source: str
-    sources: list[str]
-    format: str
+    source: str = Field(description="the URL or file that it came from first")
+    sources: list[str] = Field(description="all that it came from")
+    format: str = Field(description="of that file, such as `jpeg`")
     width: int
     height: int
-    bytes: int
-    created_at: str | None
-    taken_at: str | None
+    bytes: int = Field(description="of the file that was ingested")
+    created_at: Time | None
+    taken_at: Time | None = Field(description="from its EXIF data, as `lat` and `lon`")
     lat: float | None
     lon: float | None
     tags: list[str] = Field(description="up to 5 of the vocabulary, best first")
@@ -56,9 +59,9 @@ class Image(BaseModel):
         "most area first"
     )
     phash: str | None = Field(description="perceptual hash (DCT), 64 bits as 16 hexadecimal digits")
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = Field(description="what the items that brought it and changes since said")
     keys: list[str] = Field(description="the items' keys that point at it")
-    thumbnail_url: str
+    thumbnail_url: str = Field(description="a path on this server")
 
 
 class ImagePage(BaseModel):
@@ -73,6 +76,16 @@ class ImagePage(BaseModel):
 
 
 class Embedding(BaseModel):
+    """A picture's vector, and its statistics."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"vector": [0.6, -0.8], "dimension": 2, "norm": 1.0, "min": -0.8, "max": 0.6, "mean": -0.1}
+            ]
+        }
+    )
+
     vector: list[float]
     dimension: int
     norm: float

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
@@ -27,6 +27,13 @@ SEARCH_ANSWER: dict[str, Any] = {
     "facet_scope": {"pictures": 80, "complete": True, "bound": FACET_BOUND, "cut_off": []},
     "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
     "model": "openai/clip-vit-base-patch32",
+}
+
+
+_NEIGHBOUR = {
+    name: value
+    for name, value in SEARCH_ANSWER["results"][0].items()
+    if name not in ("contributions", "confidence")
 }
 
 
@@ -67,8 +74,8 @@ class Hit(BaseModel):
 
     id: str
     score: float
-    source: str
-    thumbnail_url: str
+    source: str = Field(description="the URL or file that it came from")
+    thumbnail_url: str = Field(description="a path on this server")
     width: int
     height: int
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
@@ -94,11 +101,11 @@ class Took(BaseModel):
 class SearchResult(BaseModel):
     """`results` best first, ties by id."""
 
-    model_config = {"openapi_extra": {"example": SEARCH_ANSWER}}  # type: ignore[typeddict-unknown-key]
+    model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_ANSWER]})
 
     results: list[Hit]
     took_ms: Took
-    model: str
+    model: str = Field(description="that encoded the query")
     facets: dict[str, list[FacetCount]] | None = Field(
         None,
         description=(
@@ -111,10 +118,16 @@ class SearchResult(BaseModel):
 
 
 class SimilarResult(BaseModel):
+    """`results` best first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"results": [_NEIGHBOUR]}]})
+
     results: list[Hit]
 
 
 class Comparison(BaseModel):
     """`score` is the cosine similarity, in [-1, 1]."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"score": 0.2811}]})
 
     score: float

@@ -1,27 +1,65 @@
 """What /v1/system says."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
-from image_search.models.collections import Collection
-from image_search.models.health import Readiness
-from image_search.models.jobs import JobError
+from image_search.models.collections import COLLECTION_EXAMPLE, Collection
+from image_search.models.health import READINESS_EXAMPLE, Readiness
+from image_search.models.jobs import JOB_EXAMPLE, JobError
+from image_search.models.times import Time
 
-Stage = Annotated[str, Field(json_schema_extra={"enum": ["fetch", "encode", "index"]})]
+Stage = TypeAliasType(
+    "Stage", Annotated[str, Field(json_schema_extra={"enum": ["fetch", "encode", "index"]})]
+)
 
 NEWEST_JOBS = 20  # that are looked through for errors
 MAX_ERRORS = 20
 MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
 
 
+_EXAMPLE: dict[str, Any] = {
+    "readiness": READINESS_EXAMPLE,
+    "model": {
+        "name": "openai/clip-vit-base-patch32",
+        "fingerprint": "4364cabad1957896",
+        "dimension": 512,
+        "device": "cpu",
+        "device_name": "cpu",
+        "precision": "bf16",
+    },
+    "collections": [COLLECTION_EXAMPLE],
+    "jobs": {
+        "open": 1,
+        "queues": [{"stage": "fetch", "waiting": 3, "running": 2}],
+        "workers": [
+            {
+                "id": "fetch@host",
+                "host": "host",
+                "queues": ["fetch"],
+                "slots": 2,
+                "seen_at": "2026-11-24T13:20:53.120Z",
+            }
+        ],
+    },
+    "errors": [
+        JOB_EXAMPLE["errors"][0] | {name: JOB_EXAMPLE[name] for name in ("job_id", "created_at")},
+    ],
+    "versions": {"python": "3.11.7", "image-search": "0.1.0"},
+    "missing": {},
+}
+
+
 class LoadedModel(BaseModel):
+    """The model that encodes pictures and queries."""
+
     name: str
-    fingerprint: str
+    fingerprint: str = Field(description="of its weights")
     dimension: int
     device: str = Field(description="of this API process, which encodes the queries")
     device_name: str
-    precision: str
+    precision: str = Field(description="of its weights and activations, such as `bf16`")
 
 
 class Queue(BaseModel):
@@ -33,26 +71,34 @@ class Queue(BaseModel):
 
 
 class Worker(BaseModel):
+    """A worker process."""
+
     id: str
     host: str
     queues: list[str]
     slots: int = Field(description="how many chunks it works on at once")
-    seen_at: str
+    seen_at: Time
 
 
 class JobsState(BaseModel):
+    """What waits, and who works on it."""
+
     open: int = Field(description="jobs that have not finished")
     queues: list[Queue]
     workers: list[Worker] = Field(description="seen in the last 20 s")
 
 
 class LastError(JobError):
+    """Why an item failed, and of which job."""
+
     job_id: str
-    created_at: str = Field(description="of the job")
+    created_at: Time = Field(description="of the job")
 
 
 class System(BaseModel):
     """What cannot be told now is null, and `missing` has the reason under its name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     readiness: Readiness
     model: LoadedModel | None
@@ -61,5 +107,5 @@ class System(BaseModel):
     errors: list[LastError] | None = Field(
         description=f"the first {MAX_ERRORS_PER_JOB} of each of the {NEWEST_JOBS} newest jobs, newest first"
     )
-    versions: dict[str, str]
-    missing: dict[str, str]
+    versions: dict[str, str] = Field(description="of this service and what it is made of")
+    missing: dict[str, str] = Field(description="why what is null cannot be told")

@@ -231,7 +231,7 @@ def test_a_killed_worker_neither_keeps_two_nor_loses_the_one(
 def test_the_openapi_page_describes_it_with_examples(http: httpx.Client) -> None:
     page = http.get("/openapi.json").json()
     names = {one["name"] for one in page["paths"]["/v1/duplicates"]["get"]["parameters"]}
-    assert names == {"collection", "threshold", "max_distance", "limit", "cursor"}
+    assert names == {"collection", "threshold", "max_distance", "limit", "cursor", "X-Request-ID"}
     schemas = page["components"]["schemas"]
     for name in ("DuplicatePage", "Image", "JobRequest"):
         assert schemas[name]["examples"]

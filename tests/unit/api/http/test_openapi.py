@@ -1,6 +1,8 @@
 """What holds for every route, whichever they are."""
 
+import importlib
 import json
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.routing import Rule
 
 from api.http import auth
+from image_search import models
 from shared import errors
 from shared.api_keys import SCOPES
 from shared.errors import ITEM_CODES, ImageSearchError
@@ -53,16 +56,117 @@ def test_the_description_has_exactly_the_routes_that_are_served(api: Api, docume
     assert {path: described_methods(operations) for path, operations in document["paths"].items()} == served
 
 
+OPERATIONS = """
+    list_jobs create_job get_job cancel_job retry_job list_job_items stream_job_events
+    search_by_text search compare explain
+    list_images get_image update_image delete_image delete_key get_thumbnail get_rendition get_embedding
+    find_similar find_duplicates
+    list_collections create_collection get_collection delete_collection
+    export_collection download_export import_collection reindex_collection
+    get_health get_readiness get_metrics get_system
+"""
+TAGS = ["jobs", "search", "images", "collections", "transfers", "operations"]
+# Operation: the media types of an answer that is not JSON, and its headers.
+FILES: dict[str, tuple[set[str], set[str]]] = {
+    "get_thumbnail": ({"image/webp"}, {"ETag", "Cache-Control"}),
+    "get_rendition": ({"image/webp", "image/jpeg"}, {"ETag", "Cache-Control"}),
+    "explain": ({"image/png"}, set()),
+    "download_export": ({"application/vnd.apache.parquet"}, {"Content-Disposition"}),
+    "stream_job_events": ({"text/event-stream"}, set()),
+    "get_metrics": ({"text/plain"}, set()),
+}
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = [operation for methods in document["paths"].values() for operation in methods.values()]
+    by_name = {operation["operationId"]: operation for operation in found}
+    assert len(by_name) == len(found)
+    return by_name
+
+
+def check(document: dict[str, Any], schema: dict[str, Any], examples: Iterable[Any]) -> None:
+    validator = Draft202012Validator(schema | {"components": document["components"]})
+    for example in examples:
+        validator.validate(example)
+
+
+def examples_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
+    """Of a body or an answer: its own, or its schema's."""
+    named = [one["value"] for one in content.get("examples", {}).values()]
+    name = content["schema"].get("$ref", "").rpartition("/")[2]
+    of_schema = document["components"]["schemas"].get(name, {}).get("examples", [])
+    return named + ([content["example"]] if "example" in content else of_schema)
+
+
+def test_an_operation_has_a_plain_name_of_its_own(document: dict[str, Any]) -> None:
+    assert sorted(operations(document)) == sorted(OPERATIONS.split())
+    assert [tag["name"] for tag in document["tags"]] == TAGS
+    for operation in operations(document).values():
+        assert len(operation["tags"]) == 1
+        assert "<br/>" not in operation["description"]
+
+
 def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
-    components = document["components"]
-    examples = {
-        name: schema["examples"] for name, schema in components["schemas"].items() if "examples" in schema
-    }
-    assert {"DuplicatePage", "Image", "JobRequest"} <= examples.keys()
-    for name, given in examples.items():
-        validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
-        for example in given:
-            validator.validate(example)
+    for schema in document["components"]["schemas"].values():
+        check(document, schema, schema.get("examples", []))
+        for field in schema.get("properties", {}).values():
+            check(document, field, [field["example"]] if "example" in field else [])
+
+
+def test_every_example_is_what_its_model_takes(document: dict[str, Any]) -> None:
+    modules = [importlib.import_module(f"api.{room}.requests") for room in ("collections", "images", "jobs")]
+    modules += [importlib.import_module("api.search.requests"), models]
+    for name, schema in document["components"]["schemas"].items():
+        model = next((vars(module)[name] for module in modules if name in vars(module)), None)
+        if isinstance(model, type):
+            for example in schema.get("examples", []):
+                model.model_validate_json(json.dumps(example))
+
+
+def test_every_parameter_is_explained_and_has_an_example(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], (name, parameter)
+            assert parameter["example"] is not None, (name, parameter)
+            check(document, parameter["schema"], [parameter["example"]])
+            assert "null" not in json.dumps(parameter["schema"]), (name, parameter)
+
+
+def test_every_body_and_every_json_answer_has_an_example(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        parts = [operation["requestBody"]] if "requestBody" in operation else []
+        parts += operation["responses"].values()
+        for media_type, content in (one for part in parts for one in part.get("content", {}).items()):
+            examples = examples_of(document, content)
+            is_file = content["schema"].get("format") == "binary" and not media_type.startswith("text/")
+            assert examples or (is_file and "ndjson" not in media_type), (name, media_type)
+            check(document, content["schema"], examples)
+
+
+def test_every_answer_that_is_not_json_is_described(document: dict[str, Any]) -> None:
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for name, operation in operations(document).items():
+        answer = next(given for status, given in operation["responses"].items() if status.startswith("2"))
+        content = answer.get("content", {})
+        if content.keys() - {"application/json"}:
+            found[name] = (set(content), set(answer.get("headers", {})))
+            for media_type, one in content.items():
+                assert one["schema"].get("type") == "string" or media_type == "text/event-stream"
+                assert media_type.startswith("text/") or one["schema"]["format"] == "binary"
+    assert found == FILES
+    for name in ("get_thumbnail", "get_rendition"):
+        assert "ETag" in operations(document)[name]["responses"]["304"]["headers"]
+    assert "Retry-After" in operations(document)["search"]["responses"]["default"]["headers"]
+    for name, operation in operations(document).items():
+        for status in operation["responses"].keys() & {"201", "202"}:
+            assert "Location" in operation["responses"][status]["headers"], name
+
+
+def test_schemas_have_no_titles_but_their_names_and_are_explained(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert schema.get("title", name) == name
+        assert all("title" not in field for field in schema.get("properties", {}).values()), name
+        assert "description" in schema or "enum" in schema, name
 
 
 def test_every_operation_describes_problems_a_success_and_itself(document: dict[str, Any]) -> None:
