@@ -1,9 +1,12 @@
 """What `ingest` returns: the jobs that it has made, to be watched, stopped and repeated."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
+from image_search._runners import readable
 from image_search.models.jobs import MAX_ERRORS, Item, Job
 
 # True: a bar on a terminal, lines elsewhere; or what is called with each status.
@@ -30,6 +33,7 @@ class AsyncJobs(Protocol):
     async def retry(self, job_id: str, /) -> Job: ...
 
 
+@readable
 class JobHandle:
     """The job that one `ingest` has made, or several where there were more files than one request takes."""
 
@@ -65,6 +69,7 @@ class JobHandle:
         return combined([self._client.retry(job_id) for job_id in failed or self.ids])
 
 
+@readable
 class AsyncJobHandle:
     """The job that one `ingest` has made, or several where there were more files than one request takes."""
 

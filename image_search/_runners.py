@@ -80,6 +80,8 @@ class _SourceText(str):
 
 
 def _show(method: Callable[..., Any], returned: str) -> None:
+    if hasattr(method, "__signature__"):
+        return
     signature = inspect.signature(method)
     parameters = [
         one if one.annotation is one.empty else one.replace(annotation=_SourceText(one.annotation))
@@ -95,9 +97,15 @@ def with_operations(client: type[T]) -> type[T]:
         member = inspect.getattr_static(client, name)
         if isinstance(member, Operation):
             setattr(client, name, member.method_of(client))
-        elif name in vars(client) and inspect.isfunction(member):
+    return readable(client)
+
+
+def readable(kind: type[T]) -> type[T]:
+    """Have `help` show the methods' annotations as they are written."""
+    for member in vars(kind).values():
+        if inspect.isfunction(member):
             _show(member, str(member.__annotations__["return"]))
-    return client
+    return kind
 
 
 class SyncRunner:

@@ -72,7 +72,7 @@ ROOMS: dict[str, set[str]] = {
     "image_search._bodies": set(),
     "image_search._client": {"_core", "_http", "_job_operations", "_operations", "_runners", "models"},
     "image_search._core": {"_answers", "errors"},
-    "image_search._handles": {"models"},
+    "image_search._handles": {"_runners", "models"},
     "image_search._http": {"_answers", "_bodies", "_core", "_operations", "errors"},
     "image_search._job_operations": {
         "_bodies", "_core", "_handles", "_operations", "_progress", "_runners", "_sources",

@@ -19,7 +19,7 @@ COLLECTION_EXAMPLE: dict[str, Any] = {
 
 
 class Collection(BaseModel):
-    """`model` is the only one that can search the collection and add to it."""
+    """A collection. Only its `model` can search it and add to it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
 

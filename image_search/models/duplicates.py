@@ -47,7 +47,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class Duplicate(BaseModel):
-    """`score` is the cosine similarity to the keeper, `distance` the Hamming distance to its hash."""
+    """One image of a group: its cosine similarity (`score`) and Hamming `distance` to the keeper."""
 
     id: str
     score: float
@@ -61,7 +61,7 @@ class Duplicate(BaseModel):
 
 
 class DuplicateGroup(BaseModel):
-    """`count` pictures, of which `images` holds the first 100: the keeper, then the most alike to it."""
+    """A group of near-duplicates. `images` has the first 100: the keeper, then the most alike to it."""
 
     keeper: str = Field(description="the id of the picture to keep")
     count: int
@@ -69,7 +69,7 @@ class DuplicateGroup(BaseModel):
 
 
 class DuplicatePage(BaseModel):
-    """A page of the groups, in the order of each one's smallest id; `total` counts those of all pages."""
+    """A page of groups, in the order of each one's smallest id. `total` counts those of all pages."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 

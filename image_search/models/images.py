@@ -34,7 +34,7 @@ IMAGE_EXAMPLE: dict[str, Any] = {
 
 
 class Image(BaseModel):
-    """One picture. Times are RFC 3339; `width` and `height` are those of the upright picture."""
+    """What is known of an image. Times are RFC 3339; `width` and `height` are those of it upright."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [IMAGE_EXAMPLE]})
 
@@ -65,7 +65,7 @@ class Image(BaseModel):
 
 
 class ImagePage(BaseModel):
-    """Pictures in the order of their ids; `next_cursor` is null on the last page."""
+    """A page of images, in the order of their ids; `next_cursor` is null on the last page."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"images": [IMAGE_EXAMPLE], "next_cursor": IMAGE_EXAMPLE["id"]}]}

@@ -95,7 +95,7 @@ class Job(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Jobs, newest first."""
+    """A page of jobs, newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"jobs": [JOB_EXAMPLE], "next_cursor": None}]})
 
@@ -116,7 +116,7 @@ class Item(BaseModel):
 
 
 class ItemPage(BaseModel):
-    """Items of a job, in order."""
+    """A page of a job's items, in order."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"items": [_ITEM_EXAMPLE], "next_cursor": "1"}]}

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FieldProblem(BaseModel):
-    """`pointer` is an RFC 6901 pointer into the body or, for parameters, to the parameter's name."""
+    """A fault. `pointer` (RFC 6901) leads into the body or, for parameters, is the parameter's name."""
 
     pointer: str
     message: str

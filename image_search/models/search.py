@@ -70,7 +70,7 @@ class FacetScope(BaseModel):
 
 
 class Hit(BaseModel):
-    """`score` is the cosine similarity to the query, in [-1, 1]."""
+    """An image that was found. `score` is its cosine similarity to the query, in [-1, 1]."""
 
     id: str
     score: float
@@ -91,7 +91,7 @@ class Hit(BaseModel):
 
 
 class Took(BaseModel):
-    """Milliseconds. `encode` includes getting the query's pictures."""
+    """How long a search took, in milliseconds. `encode` includes getting the query's images."""
 
     encode: float
     index: float
@@ -99,7 +99,7 @@ class Took(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """`results` best first, ties by id."""
+    """What a search has found: `results`, best first, ties by id."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_ANSWER]})
 
@@ -118,7 +118,7 @@ class SearchResult(BaseModel):
 
 
 class SimilarResult(BaseModel):
-    """`results` best first."""
+    """The images nearest to one: `results`, best first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"results": [_NEIGHBOUR]}]})
 
@@ -126,7 +126,7 @@ class SimilarResult(BaseModel):
 
 
 class Comparison(BaseModel):
-    """`score` is the cosine similarity, in [-1, 1]."""
+    """How alike two things are: `score` is their cosine similarity, in [-1, 1]."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"score": 0.2811}]})
 

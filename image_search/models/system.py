@@ -96,7 +96,7 @@ class LastError(JobError):
 
 
 class System(BaseModel):
-    """What cannot be told now is null, and `missing` has the reason under its name."""
+    """The state of the system. What cannot be told now is null; `missing` says why, under its name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
