@@ -54,6 +54,15 @@ def _together(name: str) -> str:
     return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
 
 
+def pytest_configure() -> None:
+    gc.disable()  # what is imported stays: looking through it again and again takes seconds
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # nor is it looked through in any later collection
+    gc.enable()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _no_open_files_left() -> Iterator[None]:
     """An API and its Chroma refer to one another: hundreds of open files wait for the collector."""
