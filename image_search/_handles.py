@@ -114,7 +114,7 @@ def combined(jobs: Sequence[Job]) -> Job:
     return jobs[0].model_copy(
         update={
             "job_id": ", ".join(job.job_id for job in jobs),
-            "status": combined_status([job.status for job in jobs], finished=finished),
+            "status": _status([job.status for job in jobs], finished=finished),
             "total": total,
             "counts": dict(counts),
             "progress": round(1 - still_open / total, 4) if total else 0.0,
@@ -128,8 +128,8 @@ def combined(jobs: Sequence[Job]) -> Job:
     )
 
 
-def combined_status(statuses: Sequence[str], *, finished: bool) -> str:
-    """Return the status that all have; else `running` while one goes on, and `partial` at the end."""
-    if len(set(statuses)) == 1:
-        return statuses[0]
-    return "partial" if finished else "running"
+def _status(statuses: Sequence[str], *, finished: bool) -> str:
+    """Return `running` while one goes on, then the status that all have, else `partial`."""
+    if not finished:
+        return "running"
+    return statuses[0] if len(set(statuses)) == 1 else "partial"

@@ -1,1 +1,1 @@
-"""The web page, one HTML shell and its static files, and the documentation's pages. Imports `http`."""
+"""The web page: HTML shell, static files, documentation. Imports `context`, `http`, `jobs` and `search`."""

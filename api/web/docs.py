@@ -40,7 +40,7 @@ def errors() -> Response:
 
 @blueprint.get("/docs/init.js", endpoint="init")
 def start_page() -> Response:
-    return send_from_directory(str(resources.files("api.web") / "static"), "docs.js")
+    return send_from_directory(str(resources.files("api.web") / "static" / "docs"), "swagger.js")
 
 
 @blueprint.get("/docs/static/<path:name>")

@@ -29,7 +29,7 @@ def test_a_picture_opens_with_all_that_is_known_and_closes_by_back(page: Page, h
     expect(view.get_by_role("button", name="Only pictures with name elephant")).to_be_visible()
     large = view.get_by_role("img", name=re.compile("^elephant.png"))
     expect(large).to_be_visible()
-    eventually(lambda: page.evaluate("document.querySelector('.stage .large').naturalWidth > 256"))
+    eventually(lambda: page.evaluate("document.querySelector('.large-image .large').naturalWidth > 256"))
     expect(view.locator(".strip a").first).to_be_visible()
     shot(page, "detail-light")
     assert_accessible(page)
@@ -92,7 +92,7 @@ def test_the_score_is_explained_term_by_term(page: Page, http: httpx.Client) -> 
     best = http.post("/v1/search", json=asked).json()["results"][0]
     assert best["id"] == answer["results"][0]["id"]
     cells(page).first.get_by_role("link").click()
-    why = detail(page).locator(".why")
+    why = detail(page).locator(".score-terms")
     expect(why.get_by_role("heading")).to_have_text(f"Score {best['score']:.2f}")
     expect(why.locator("dt")).to_have_text(["face", "not cat"])
     shown = [text.replace("−", "-") for text in why.locator("dd").all_inner_texts()]  # noqa: RUF001
@@ -136,7 +136,7 @@ def test_dark_and_phone(dark_page: Page, phone_page: Page, http: httpx.Client) -
     for page, name in ((dark_page, "dark"), (phone_page, "phone")):
         page.goto(f"/?q=a+rainbow&image={image['id']}")
         expect(detail(page).locator(".strip img").first).to_be_visible()
-        expect(detail(page).locator(".stage .large")).to_be_visible()
+        expect(detail(page).locator(".large-image .large")).to_be_visible()
         shot(page, f"detail-{name}")
         assert_accessible(page)
     assert phone_page.evaluate("document.querySelector('.detail').scrollWidth <= innerWidth")

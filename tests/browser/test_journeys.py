@@ -23,7 +23,7 @@ Look = Callable[[str], None]
 
 
 def cells(page: Page) -> Locator:
-    return page.locator(".cell a.open")
+    return page.locator(".cell a.result")
 
 
 def found(page: Page) -> list[str]:

@@ -178,7 +178,7 @@ def test_text_from_the_index_is_never_markup(page: Page, http: httpx.Client) -> 
     expect(detail(page).locator(".pairs .chip")).to_have_text([evil])
     page.goto("/?collection=hostile")
     page.locator(".cell", has=page.locator(f'[title="{scheme}"]')).get_by_role("link").click()
-    expect(detail(page).locator(".origin")).to_have_text(scheme)
+    expect(detail(page).locator(".source-address")).to_have_text(scheme)
     assert detail(page).locator("a[href^='javascript']").count() == 0
     assert page.locator("main script, dialog script, [onerror]").count() == 0
     assert page.evaluate("window.hacked") is None

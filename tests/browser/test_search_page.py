@@ -157,7 +157,7 @@ def test_a_dropped_picture_is_searched_for_together_with_words(page: Page, drawi
     shows(page, answered.value.json())
     expect(cells(page).first.locator(".name")).to_have_text("automobile.png")
     expect(chips(page)).to_have_count(2)
-    expect(page.locator(".veil")).to_be_hidden()
+    expect(page.locator(".drop-overlay")).to_be_hidden()
 
 
 def test_what_is_no_picture_is_refused_in_a_sentence(page: Page, tmp_path: Any) -> None:

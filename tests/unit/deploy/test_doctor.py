@@ -39,7 +39,9 @@ Examine = Callable[[], tuple[bool, dict[str, tuple[str, str]]]]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(image_search, "Client", partial(image_search.Client, transport=httpx.MockTransport(server)))
+    monkeypatch.setattr(
+        image_search, "Client", partial(image_search.Client, transport=httpx.MockTransport(server))
+    )
     return server
 
 

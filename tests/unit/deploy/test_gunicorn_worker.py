@@ -28,7 +28,9 @@ def test_what_the_insides_of_a_package_are_used_of_is_of_a_known_release(
     package: str, releases: str, module: str
 ) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (wanted,) = [one for one in map(Requirement, project["dependencies"]) if one.name == package]
+    (wanted,) = [
+        one for one in map(Requirement, project["optional-dependencies"]["server"]) if one.name == package
+    ]
     assert str(wanted.specifier) == releases
     assert version(package) in wanted.specifier, f"deploy/{module}.py does not fit this {package}"
 

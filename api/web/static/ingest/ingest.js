@@ -1,11 +1,12 @@
 /** The view in which pictures are added: choose, look it over, send, watch. */
 
-import { h, icon, notify } from "../lib/dom.js";
-import { plural } from "../lib/format.js";
-import { api } from "../lib/http.js";
+import { notify } from "../lib/dialogs.js";
+import { h, icon } from "../lib/dom.js";
+import { api } from "../lib/requests.js";
+import { limits } from "../lib/server.js";
 import { itemsOfText } from "./lists.js";
 import { optionFields } from "./options.js";
-import { preview } from "./preview.js";
+import { kindsOf, showPreview } from "./preview.js";
 import { ACCEPTED, Selection, filesOfInput, filesOfTransfer } from "./selection.js";
 import { showTransfer } from "./transfer_card.js";
 import { start, transfers } from "./transfers.js";
@@ -14,8 +15,8 @@ const TYPING_MS = 250;
 
 export function show(container, params, signal) {
   const selection = new Selection();
-  const options = optionFields(params.get("collection") ?? "images");
-  const typing = h("textarea", {
+  const options = optionFields(params.get("collection") ?? limits.default_collection);
+  const typed = h("textarea", {
     class: "field",
     id: "urls",
     rows: "4",
@@ -31,7 +32,7 @@ export function show(container, params, signal) {
   function everything() {
     const all = Object.assign(new Selection(), selection);
     try {
-      all.items = selection.items.concat(itemsOfText(typing.value));
+      all.items = selection.items.concat(itemsOfText(typed.value));
     } catch (error) {
       all.faults = [...selection.faults, `What you pasted: ${error.message}.`];
     }
@@ -41,12 +42,12 @@ export function show(container, params, signal) {
   function refresh() {
     const all = everything();
     options.element.hidden = all.isEmpty;
-    preview(shown, all, { busy: busy > 0, onClear: clear });
+    showPreview(shown, all, { busy: busy > 0, onClear: clear });
   }
 
   function clear() {
     selection.clear();
-    typing.value = "";
+    typed.value = "";
     refresh();
     container.querySelector(".drop button").focus();
   }
@@ -68,10 +69,10 @@ export function show(container, params, signal) {
     event.preventDefault();
     const all = everything();
     if (all.isEmpty || busy) return;
-    const draft = { ...selection, typed: typing.value };
-    const transfer = start(describe(all), all, options.read(), draft);
+    const draft = { ...selection, text: typed.value };
+    const transfer = start(kindsOf(all).join(", "), all, options.read(), draft);
     selection.clear();
-    typing.value = "";
+    typed.value = "";
     refresh();
     showTransfer(sent, transfer, { signal, edit });
     sent.tabIndex = -1;
@@ -79,25 +80,25 @@ export function show(container, params, signal) {
     sent.scrollIntoView({ block: "nearest" });
   }
 
-  function edit({ typed, ...chosen }) {
+  function edit({ text, ...chosen }) {
     Object.assign(selection, chosen);
-    typing.value = typed;
+    typed.value = text;
     refresh();
-    (typed ? typing : zone.querySelector("button")).focus();
+    (text ? typed : zone.querySelector("button")).focus();
   }
 
   let timer;
-  typing.addEventListener("input", () => {
+  typed.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(refresh, TYPING_MS);
   });
   const zone = dropZone(add);
-  listenForDrops(zone, { add, signal, paste: (text) => insert(typing, text, refresh) });
+  listenForDrops(zone, { add, signal, paste: (text) => insert(typed, text, refresh) });
 
   container.append(
     h(
       "div",
-      { class: "desk" },
+      { class: "column" },
       h("header", {}, h("h1", {}, "Add pictures")),
       h(
         "form",
@@ -107,7 +108,7 @@ export function show(container, params, signal) {
           "div",
           { class: "stack urls" },
           h("label", { for: "urls" }, "Or paste URLs of pictures"),
-          typing,
+          typed,
           h(
             "p",
             { class: "muted small", id: "urls-hint" },
@@ -125,18 +126,8 @@ export function show(container, params, signal) {
     ),
   );
   for (const transfer of transfers) showTransfer(sent, transfer, { signal, edit });
-  options.offer(api("/v1/collections", { signal }));
+  options.offer(api("/v1/collections", { signal, isOptional: true }));
   refresh();
-}
-
-function describe({ pictures, archives, items }) {
-  return [
-    pictures.length && plural(pictures.length, "picture"),
-    archives.length && plural(archives.length, "archive"),
-    items.length && plural(items.length, "URL"),
-  ]
-    .filter(Boolean)
-    .join(", ");
 }
 
 function dropZone(add) {
@@ -163,7 +154,7 @@ function dropZone(add) {
     icon("upload"),
     h("p", { class: "lead mouse" }, "Drop pictures or folders here"),
     h("p", { class: "lead touch" }, "Add pictures from this device"),
-    h("div", { class: "row" }, button("Choose files", "picture", files, "primary"), button("Choose a folder", "folder", folder, "")),
+    h("div", { class: "row" }, button("Choose files", "image", files, "primary"), button("Choose a folder", "folder", folder, "")),
     h(
       "p",
       { class: "muted small" },
@@ -181,14 +172,14 @@ function listenForDrops(zone, { add, paste, signal }) {
     depth = Math.max(0, depth + change);
     zone.classList.toggle("over", depth > 0);
   };
-  const isOurs = (event) => [...event.dataTransfer.types].some((type) => type === "Files" || type === "text/uri-list");
-  addEventListener("dragenter", (event) => isOurs(event) && over(1), { signal });
-  addEventListener("dragleave", (event) => isOurs(event) && over(-1), { signal });
-  addEventListener("dragover", (event) => isOurs(event) && event.preventDefault(), { signal });
+  const bringsFiles = (event) => [...event.dataTransfer.types].some((type) => type === "Files" || type === "text/uri-list");
+  addEventListener("dragenter", (event) => bringsFiles(event) && over(1), { signal });
+  addEventListener("dragleave", (event) => bringsFiles(event) && over(-1), { signal });
+  addEventListener("dragover", (event) => bringsFiles(event) && event.preventDefault(), { signal });
   addEventListener(
     "drop",
     (event) => {
-      if (!isOurs(event)) return;
+      if (!bringsFiles(event)) return;
       event.preventDefault();
       over(-depth);
       if (event.dataTransfer.types.includes("Files")) add(filesOfTransfer(event.dataTransfer));
@@ -211,9 +202,9 @@ function listenForDrops(zone, { add, paste, signal }) {
   );
 }
 
-function insert(typing, text, refresh) {
+function insert(typed, text, refresh) {
   if (!text) return;
-  typing.value = typing.value ? `${typing.value.trimEnd()}\n${text}` : text;
-  typing.focus();
+  typed.value = typed.value ? `${typed.value.trimEnd()}\n${text}` : text;
+  typed.focus();
   refresh();
 }

@@ -2,28 +2,31 @@
 
 import { parseCSV } from "./csv.js";
 
-const MAX_BYTES = 64 * 2 ** 20;
+const MAX_LIST_BYTES = 64 * 2 ** 20; // what this page reads into its memory
 const NUMBER = /^-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?$/;
-const TABLES = ["csv", "tsv"];
-const JSON_LINES = ["jsonl", "ndjson"];
+const TABLES = [".csv", ".tsv"];
+const JSON_LINES = [".jsonl", ".ndjson"];
 
-export const LIST_SUFFIXES = ["txt", ...TABLES, ...JSON_LINES];
+export const LIST_SUFFIXES = [".txt", ...TABLES, ...JSON_LINES];
+
+/** The end of a file's name from its last dot on, in small letters; empty where it has none. */
+export const suffixOf = (name) => (name.includes(".") ? `.${name.split(".").at(-1).toLowerCase()}` : "");
 
 /** The items of a file. Throws an Error whose message says what is wrong with it. */
 export async function itemsOfFile(file) {
-  if (file.size > MAX_BYTES) {
+  if (file.size > MAX_LIST_BYTES) {
     throw new Error("too long a list for the page: use `image-search ingest` on the command line");
   }
-  const suffix = file.name.split(".").at(-1).toLowerCase();
-  const text = new TextDecoder("utf-8", { fatal: true });
-  let decoded;
+  const suffix = suffixOf(file.name);
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text;
   try {
-    decoded = text.decode(await file.arrayBuffer());
+    text = decoder.decode(await file.arrayBuffer());
   } catch {
     throw new Error("it is not UTF-8: save it as such");
   }
-  if (TABLES.includes(suffix)) return itemsOfTable(decoded);
-  return JSON_LINES.includes(suffix) ? itemsOfJSONLines(decoded) : itemsOfLines(decoded);
+  if (TABLES.includes(suffix)) return itemsOfTable(text);
+  return JSON_LINES.includes(suffix) ? itemsOfJSONLines(text) : itemsOfLines(text);
 }
 
 /** The items of what somebody typed or pasted: a table if its head has a `url`, JSON lines, or URLs. */
@@ -54,7 +57,7 @@ function itemsOfTable(text) {
       const cell = row[column] ?? "";
       if (column === at || !name || !cell) return;
       if (name === "key") key = cell.trim();
-      else metadata[name] = typed(cell);
+      else metadata[name] = valueOfText(cell);
     });
     return { url: (row[at] ?? "").trim(), ...(key && { key }), metadata };
   });
@@ -93,7 +96,7 @@ function plain(value) {
  * A cell's or field's value: numbers, true and false become such; "quoted" stays text, and so does what a
  * number's spelling would not survive, such as a leading zero.
  */
-export function typed(text) {
+export function valueOfText(text) {
   if (text.length > 1 && text.startsWith('"') && text.endsWith('"')) return text.slice(1, -1);
   if (text === "true" || text === "false") return text === "true";
   const isNumber = NUMBER.test(text) && Math.abs(Number(text)) <= Number.MAX_SAFE_INTEGER;

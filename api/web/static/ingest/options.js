@@ -1,12 +1,10 @@
-/** What holds for all pictures that are added at once: their collection, their metadata. */
+/** The options of an upload, which hold for all that is added at once: collection, metadata, near-duplicates. */
 
 import { h, icon } from "../lib/dom.js";
-import { typed } from "./lists.js";
+import { inputPattern, limits } from "../lib/server.js";
+import { valueOfText } from "./lists.js";
 
-const COLLECTION = "[A-Za-z0-9]([A-Za-z0-9._\\-]{0,61}[A-Za-z0-9])?";
-const NAME = "[A-Za-z][A-Za-z0-9_]{0,62}";
-
-/** `element` shows the fields, `read` gives their values, `offer` lists what `/v1/collections` answers. */
+/** `element` shows the fields, `read` gives their values, `offer` suggests what `/v1/collections` answers. */
 export function optionFields(collection) {
   const known = h("datalist", { id: "collections" });
   const name = h("input", {
@@ -15,8 +13,8 @@ export function optionFields(collection) {
     value: collection,
     list: "collections",
     required: true,
-    pattern: COLLECTION,
-    title: "1 to 63 letters, digits, . _ or -; the first and last a letter or digit",
+    pattern: inputPattern(limits.collection_name.pattern),
+    title: limits.collection_name.rule,
     autocomplete: "off",
     spellcheck: "false",
   });
@@ -41,7 +39,7 @@ export function optionFields(collection) {
     const metadata = {};
     for (const row of rows.children) {
       const [field, value] = row.querySelectorAll("input");
-      if (field.value) metadata[field.value] = typed(value.value);
+      if (field.value) metadata[field.value] = valueOfText(value.value);
     }
     return { collection: name.value, metadata, skipNear: skipNear.checked };
   }
@@ -51,7 +49,7 @@ export function optionFields(collection) {
       const { collections } = await answer;
       known.replaceChildren(...collections.map((one) => h("option", { value: one.name })));
     } catch {
-      // A key that may only add cannot list them; their names can still be typed.
+      // A key that may only add cannot list them; a name can still be typed.
     }
   }
 
@@ -64,8 +62,8 @@ function metadataRow() {
     placeholder: "name",
     "aria-label": "Metadata name",
     required: true,
-    pattern: NAME,
-    title: "A letter, then letters, digits or _",
+    pattern: inputPattern(limits.metadata_name.pattern),
+    title: limits.metadata_name.rule,
     spellcheck: "false",
     autocomplete: "off",
   });

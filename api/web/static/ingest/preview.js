@@ -3,25 +3,25 @@
 import { h } from "../lib/dom.js";
 import { number, plural, size } from "../lib/format.js";
 
-const SHOWN_PICTURES = 12;
+const SHOWN_IMAGES = 12;
 const SHOWN_ROWS = 5;
 const SHOWN_NAMES = 8;
 
-/** Fills `element` with `selection`. */
-export function preview(element, selection, { busy, onClear }) {
-  for (const picture of element.querySelectorAll("img")) URL.revokeObjectURL(picture.src);
-  const { pictures, archives, items, leftOut, faults } = selection;
+/** Fills `element` with what `selection` holds. */
+export function showPreview(element, selection, { busy, onClear }) {
+  for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  const { images, archives, items, leftOut, faults } = selection;
   element.hidden = selection.isEmpty && !leftOut.size && !faults.length && !busy;
-  const count = pictures.length + items.length;
+  const count = images.length + items.length;
   const content = [
     h(
       "header",
       { class: "row between" },
-      h("h2", {}, selection.isEmpty ? "Nothing to add yet" : titleOf(selection)),
+      h("h2", {}, selection.isEmpty ? "Nothing to add yet" : new Intl.ListFormat("en").format(kindsOf(selection))),
       selection.bytes > 0 && h("span", { class: "muted numbers" }, size(selection.bytes)),
     ),
     faults.length > 0 && h("ul", { class: "fault", role: "alert" }, ...faults.map((fault) => h("li", {}, fault))),
-    pictures.length > 0 && thumbnails(pictures),
+    images.length > 0 && thumbnails(images),
     archives.length > 0 && h("p", { class: "archives" }, h("bdi", {}, listed(archives.map(({ path }) => path)))),
     items.length > 0 && table(items),
     leftOut.size > 0 && leftOutList(leftOut),
@@ -39,23 +39,23 @@ export function preview(element, selection, { busy, onClear }) {
   element.replaceChildren(...content.filter(Boolean));
 }
 
-function titleOf({ pictures, archives, items }) {
-  const parts = [
-    pictures.length && plural(pictures.length, "picture"),
+/** "3 pictures", "1 archive", "2 URLs": what a selection holds, kind by kind. */
+export function kindsOf({ images, archives, items }) {
+  return [
+    images.length && plural(images.length, "picture"),
     archives.length && plural(archives.length, "archive"),
     items.length && plural(items.length, "URL"),
   ].filter(Boolean);
-  return new Intl.ListFormat("en").format(parts);
 }
 
-function thumbnails(pictures) {
-  const shown = pictures.slice(0, SHOWN_PICTURES).map(({ file, path }) => {
-    const picture = h("img", { src: URL.createObjectURL(file), alt: path, width: "72", height: "72" });
+function thumbnails(images) {
+  const shown = images.slice(0, SHOWN_IMAGES).map(({ file, path }) => {
+    const image = h("img", { src: URL.createObjectURL(file), alt: path, width: "72", height: "72" });
     // A browser does not show every format that the server reads.
-    picture.addEventListener("error", () => picture.replaceWith(h("span", { class: "thumb" }, h("bdi", {}, path))));
-    return h("li", { title: path }, picture);
+    image.addEventListener("error", () => image.replaceWith(h("span", { class: "thumb" }, h("bdi", {}, path))));
+    return h("li", { title: path }, image);
   });
-  const rest = pictures.length - shown.length;
+  const rest = images.length - shown.length;
   return h("ul", { class: "thumbs" }, ...shown, rest > 0 && h("li", { class: "more muted" }, `+ ${number(rest)}`));
 }
 

@@ -1,15 +1,13 @@
 /** What a visitor chose to add: pictures, archives and lists, and what of it is left out. */
 
-import { LIST_SUFFIXES, itemsOfFile } from "./lists.js";
-
-const PICTURES = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif".split(" ");
-const ARCHIVES = ["zip", "tar", "tgz", "gz"];
+import { limits } from "../lib/server.js";
+import { LIST_SUFFIXES, itemsOfFile, suffixOf } from "./lists.js";
 
 /** For the file chooser: every kind of file that `Selection.add` takes. */
-export const ACCEPTED = [...PICTURES, ...ARCHIVES, ...LIST_SUFFIXES].map((suffix) => `.${suffix}`).join(",");
+export const ACCEPTED = [...limits.image_suffixes, ...limits.archive_suffixes, ...LIST_SUFFIXES].join(",");
 
 /**
- * `pictures` and `archives` are `{file, path}`, `items` those of the lists, `leftOut` maps a reason to paths,
+ * `images` and `archives` are `{file, path}`, `items` those of the lists, `leftOut` maps a reason to paths,
  * `faults` are sentences about lists that cannot be read.
  */
 export class Selection {
@@ -18,7 +16,7 @@ export class Selection {
   }
 
   clear() {
-    this.pictures = [];
+    this.images = [];
     this.archives = [];
     this.items = [];
     this.leftOut = new Map();
@@ -26,21 +24,21 @@ export class Selection {
   }
 
   get isEmpty() {
-    return !this.pictures.length && !this.archives.length && !this.items.length;
+    return !this.images.length && !this.archives.length && !this.items.length;
   }
 
   get bytes() {
-    return [...this.pictures, ...this.archives].reduce((sum, { file }) => sum + file.size, 0);
+    return [...this.images, ...this.archives].reduce((sum, { file }) => sum + file.size, 0);
   }
 
   async add(found) {
     for (const one of found) {
       const name = one.path.split("/").at(-1);
-      const suffix = name.includes(".") ? name.split(".").at(-1).toLowerCase() : "";
+      const suffix = suffixOf(name);
       if (one.path.split("/").some((part) => part.startsWith("."))) this.#leaveOut("hidden", one.path);
       else if (LIST_SUFFIXES.includes(suffix)) await this.#addList(one);
-      else if (ARCHIVES.includes(suffix)) this.archives.push(one);
-      else if (PICTURES.includes(suffix)) this.pictures.push(one);
+      else if (limits.archive_suffixes.includes(suffix)) this.archives.push(one);
+      else if (limits.image_suffixes.includes(suffix)) this.images.push(one);
       else this.#leaveOut("not pictures by their names", one.path);
     }
   }

@@ -1,12 +1,14 @@
 /** One upload as it goes, and the jobs that it has made. */
 
-import { confirmDialog, h } from "../lib/dom.js";
-import { isFinished } from "../lib/follow.js";
+import { isRefusal } from "../lib/answers.js";
+import { confirmDialog } from "../lib/dialogs.js";
+import { h } from "../lib/dom.js";
+import { isFinished } from "../jobs/follow.js";
 import { duration, plural, size } from "../lib/format.js";
 import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "../jobs/job_card.js";
-import { sum } from "../jobs/job_sum.js";
+import { combined } from "../jobs/combined.js";
 
-const MOST_CARDS = 3; // that are shown without being asked for
+const MAX_CARDS = 3; // that are shown without being asked for
 
 const TITLES = {
   sending: "Uploading",
@@ -22,15 +24,15 @@ export function showTransfer(list, transfer, { signal, edit }) {
     title: h("h3", {}),
     bar: h("progress", { class: "bar", max: "1", "aria-label": `Upload of ${transfer.label}` }),
     pace: h("p", { class: "muted small numbers" }),
-    fault: h("div", { class: "fault", role: "alert" }),
+    error: h("div", { class: "fault", role: "alert" }),
     actions: h("div", { class: "row" }),
     jobs: h("div", { class: "stack" }),
-    together: h("div", {}),
+    combined: h("div", {}),
   };
-  const upload = h("article", { class: "card upload" }, view.title, view.bar, view.pace, view.fault, view.actions);
-  const element = h("section", { class: "stack", "aria-label": transfer.label }, upload, view.together, view.jobs);
-  const isLarge = transfer.parts > MOST_CARDS;
-  const together = isLarge ? jobsTogether(view.together, view.jobs) : null;
+  const upload = h("article", { class: "card upload" }, view.title, view.bar, view.pace, view.error, view.actions);
+  const element = h("section", { class: "stack", "aria-label": transfer.label }, upload, view.combined, view.jobs);
+  const isLarge = transfer.parts > MAX_CARDS;
+  const overall = isLarge ? combinedCard(view.combined, view.jobs) : null;
   const shown = { state: null, jobs: 0 };
 
   function update() {
@@ -42,7 +44,7 @@ export function showTransfer(list, transfer, { signal, edit }) {
     view.pace.textContent = uploadPace(transfer);
     if (shown.state !== state) {
       view.title.textContent = `${TITLES[state]}: ${transfer.label}`;
-      view.fault.replaceChildren(...faultOf(transfer));
+      view.error.replaceChildren(...errorLines(transfer));
       view.actions.replaceChildren(...actionsOf(transfer, dismiss, edit));
       shown.state = state;
     }
@@ -52,9 +54,9 @@ export function showTransfer(list, transfer, { signal, edit }) {
     const card = { now: job };
     const onChange = (now) => {
       card.now = now;
-      together?.update();
+      overall?.update();
     };
-    together?.add(card);
+    overall?.add(card);
     Object.assign(card, jobCard(job, { signal, onChange }));
     view.jobs.prepend(card.element);
   }
@@ -70,7 +72,7 @@ export function showTransfer(list, transfer, { signal, edit }) {
 }
 
 /** One card in `element` for many jobs, whose own, `cards`, it puts behind a disclosure. */
-function jobsTogether(element, cards) {
+function combinedCard(element, cards) {
   const view = {
     title: h("h3", {}),
     status: h("span", {}),
@@ -84,7 +86,7 @@ function jobsTogether(element, cards) {
   let shown = "";
 
   function update() {
-    const all = sum(jobs.map(({ now }) => now));
+    const all = combined(jobs.map(({ now }) => now));
     view.title.textContent = jobTitle(all);
     view.bar.value = all.progress;
     view.bar.hidden = isFinished(all);
@@ -146,18 +148,18 @@ function uploadPace({ isOpen, bytes, sent, startedAt, partsLeft }) {
   return [`${size(sent)} of ${size(bytes)}`, parts, left].filter(Boolean).join(" · ");
 }
 
-function faultOf({ state, error }) {
+function errorLines({ state, error }) {
   if (state !== "waiting" && state !== "stopped") return [];
-  const where = [...Map.groupBy(error.errors ?? [], ({ message }) => message).values()].map(placesOf);
+  const where = [...Map.groupBy(error.errors ?? [], ({ message }) => message).values()].map(placesOfError);
   const again = state === "waiting" ? " It is tried again." : "";
   return [
-    h("p", {}, `${error.detail ?? error.message}${again}`),
+    h("p", {}, `${error.message}${again}`),
     where.length > 0 && h("ul", {}, ...where.map((line) => h("li", {}, line))),
   ].filter(Boolean);
 }
 
-/** Where one fault is: a table has the same one in each of its rows. */
-function placesOf([{ pointer, message }, ...others]) {
+/** Where one error is: a table has the same one in each of its rows. */
+function placesOfError([{ pointer, message }, ...others]) {
   const [first, ...path] = pointer.split("/").slice(1);
   const place = [/^\d+$/.test(first) ? `row ${first}` : first, ...path].join(", ");
   return `${place}${others.length ? ` and ${plural(others.length, "other place")}` : ""}: ${message}`;
@@ -172,9 +174,10 @@ function actionsOf(transfer, dismiss, edit) {
     dismiss();
     edit(transfer.draft);
   };
-  const isRefused = transfer.error.status >= 400 && transfer.error.status < 500;
+  const { status } = transfer.error;
+  const isFaulty = status >= 400 && status < 500 && !isRefusal(transfer.error);
   return [
-    isRefused ? button("Change it", change, "primary") : button("Try again", () => transfer.run(), "primary"),
+    isFaulty ? button("Change it", change, "primary") : button("Try again", () => transfer.run(), "primary"),
     transfer.partsLeft > 1 && button("Leave this part out", () => transfer.skip()),
     button("Dismiss", dismiss, "quiet"),
   ].filter(Boolean);

@@ -1,15 +1,20 @@
 /** Uploads on their way. They go on while another view is shown. */
 
-import { ApiError, authorization, pause, signIn } from "../lib/http.js";
+import { readAnswer, unreachable } from "../lib/answers.js";
+import { authorization, readKey } from "../lib/api_key.js";
+import { limits } from "../lib/server.js";
+import { hasOtherKey } from "../lib/sign_in.js";
+import { pause } from "../lib/timing.js";
 
 const BATCH_FILES = 200;
-const BATCH_BYTES = 64 * 2 ** 20;
+// Half of what the server takes: a form holds more than its files.
+const BATCH_BYTES = Math.min(64 * 2 ** 20, limits.upload_bytes / 2);
 const WAITS_S = [1, 2, 4, 8, 15];
 
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
 export const transfers = [];
 
-/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `draft` is kept for its form. */
+/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `draft` is what the form needs to be filled again. */
 export function start(label, selection, options, draft) {
   const transfer = new Transfer(label, [...parts(selection, options)], draft);
   transfers.push(transfer);
@@ -18,7 +23,7 @@ export function start(label, selection, options, draft) {
 }
 
 function* parts(selection, options) {
-  for (const files of batches(selection.pictures)) yield filesPart(files, options);
+  for (const files of batches(selection.images)) yield filesPart(files, options);
   for (const archive of selection.archives) yield filesPart([archive], options);
   if (selection.items.length) yield itemsPart(selection.items, options);
 }
@@ -59,7 +64,7 @@ function itemsPart(items, { collection, metadata, skipNear }) {
   return part(`/v1/jobs?${query}`, () => body, body.size);
 }
 
-// One key for all tries: a part that arrived although its answer did not makes no second job.
+// One idempotency key for all tries: a part that arrived although its answer did not makes no second job.
 function part(path, body, bytes) {
   const random = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for https only
   return { path, body, bytes, key: [...random].map((one) => one.toString(16).padStart(2, "0")).join("") };
@@ -139,6 +144,7 @@ export class Transfer extends EventTarget {
   async #post(one) {
     const { signal } = this.#abort;
     for (let tries = 0; ; ) {
+      const [key, startedAt] = [readKey(), performance.now()];
       try {
         return await post(one, signal, (sent) => {
           this.#sentOfPart = sent;
@@ -146,12 +152,11 @@ export class Transfer extends EventTarget {
         });
       } catch (error) {
         if (signal.aborted) throw error;
-        if (error.status === 401 && (await signIn(error.detail))) continue;
-        const passing = error.status === 0 || error.status === 429 || error.status >= 500;
-        if (!passing || tries === WAITS_S.length) throw error;
+        if (await hasOtherKey(error, key, startedAt)) continue;
+        if (!error.isPassing || tries === WAITS_S.length) throw error;
         this.#sentOfPart = 0;
         this.#become("waiting", error);
-        await pause(Math.max(WAITS_S[tries++], error.retryAfter || 0) * 1000, signal);
+        await pause(Math.max(WAITS_S[tries++], error.retryAfterS) * 1000, signal);
         this.#become("sending");
       }
     }
@@ -167,27 +172,19 @@ function post({ path, body, key }, signal, onProgress) {
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onload = () => {
-      const answer = parsed(request.responseText);
-      if (request.status === 202 && answer) resolve(answer);
-      else reject(Object.assign(new ApiError(request.status, answer ?? {}), { retryAfter: retryAfter(request) }));
+      try {
+        resolve(readAnswer(request.status, (name) => request.getResponseHeader(name), request.responseText));
+      } catch (error) {
+        reject(error);
+      }
     };
-    request.onerror = () => reject(new ApiError(0, { detail: "The server cannot be reached." }));
+    request.onerror = () => reject(unreachable());
     signal.addEventListener("abort", () => {
       request.abort();
       reject(signal.reason);
     });
     request.send(body());
   });
-}
-
-const retryAfter = (request) => Number(request.getResponseHeader("Retry-After"));
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }
 
 addEventListener("beforeunload", (event) => {

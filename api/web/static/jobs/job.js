@@ -1,25 +1,27 @@
 /** One job: its card, its times, its items. */
 
-import { h, icon, notify } from "../lib/dom.js";
-import { isFinished, poll } from "../lib/follow.js";
+import { notify } from "../lib/dialogs.js";
+import { h, icon } from "../lib/dom.js";
+import { poll } from "../lib/timing.js";
+import { isFinished } from "./follow.js";
 import { number, timeAgo, timeExact } from "../lib/format.js";
-import { api, pictureURL } from "../lib/http.js";
+import { imageURL } from "../lib/image_urls.js";
+import { api } from "../lib/requests.js";
 import { jobCard, sourceOf } from "./job_card.js";
 
 const PAGE = 50;
 const FACTS_MS = 5000; // how long ago things were
-const STATES = ["pending", "fetched", "indexed", "duplicate", "failed", "cancelled"];
 const HEADS = ["#", "Source", "Status", "Reason", "Tries"];
 
 export async function showJob(container, params, signal) {
   const id = params.get("id");
-  const desk = h("div", { class: "desk" }, h("p", {}, h("a", { href: "/jobs" }, "All jobs")));
-  container.append(desk);
+  const column = h("div", { class: "column" }, h("p", {}, h("a", { href: "/jobs" }, "All jobs")));
+  container.append(column);
   let job;
   try {
     job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal });
   } catch (error) {
-    if (!signal.aborted) desk.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.detail));
+    if (!signal.aborted) column.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.message));
     return;
   }
   const facts = h("dl", { class: "facts" });
@@ -34,7 +36,7 @@ export async function showJob(container, params, signal) {
       before = now;
     },
   });
-  desk.append(card.element, facts, items.element);
+  column.append(card.element, facts, items.element);
   poll(() => facts.replaceChildren(...factsOf(before)), FACTS_MS, signal);
   await items.refresh(job);
 }
@@ -59,11 +61,11 @@ function download(job) {
     if (link.dataset.ready) return;
     event.preventDefault();
     try {
-      link.href = await pictureURL(`/v1/jobs/${encodeURIComponent(job.job_id)}/export`);
+      link.href = await imageURL(`/v1/jobs/${encodeURIComponent(job.job_id)}/export`);
       link.dataset.ready = "yes";
       link.click();
     } catch (error) {
-      notify(error.detail ?? error.message, { kind: "error" });
+      notify(error.message, { kind: "error" });
     }
   });
   return link;
@@ -94,7 +96,7 @@ function itemsSection(first, wanted, signal) {
     more,
   );
   let shown = first;
-  let status = STATES.includes(wanted) ? wanted : first.counts.failed ? "failed" : "";
+  let status = Object.hasOwn(first.counts, wanted) ? wanted : first.counts.failed ? "failed" : "";
   let cursor = null;
   let asked = 0;
 
@@ -108,7 +110,7 @@ function itemsSection(first, wanted, signal) {
       rows.append(...page.items.map((item) => itemRow(item, shown)));
       cursor = page.next_cursor;
     } catch (error) {
-      if (!signal.aborted) notify(error.detail ?? error.message, { kind: "error" });
+      if (!signal.aborted) notify(error.message, { kind: "error" });
     }
     table.hidden = !rows.children.length;
     empty.hidden = !table.hidden;
@@ -118,7 +120,7 @@ function itemsSection(first, wanted, signal) {
   async function refresh(job) {
     shown = job;
     if (isFinished(job) && status === "failed" && !job.counts.failed) status = "";
-    const options = STATES.filter((state) => job.counts[state] || state === status);
+    const options = Object.keys(job.counts).filter((state) => job.counts[state] || state === status);
     select.replaceChildren(
       h("option", { value: "", selected: !status }, `All (${number(job.total)})`),
       ...options.map((state) =>
@@ -150,11 +152,11 @@ function itemRow(item, job) {
 
 function thumbnail(id, { kind, collection }) {
   if (kind === "export") return null;
-  const picture = h("img", { class: "thumb", alt: "", width: "40", height: "40", loading: "lazy" });
-  pictureURL(`/v1/images/${id}/thumbnail?${new URLSearchParams({ collection })}`).then(
-    (url) => (picture.src = url),
-    () => picture.remove(),
+  const image = h("img", { class: "thumb", alt: "", width: "40", height: "40", loading: "lazy" });
+  imageURL(`/v1/images/${id}/thumbnail?${new URLSearchParams({ collection })}`).then(
+    (url) => (image.src = url),
+    () => image.remove(),
   );
-  picture.addEventListener("error", () => picture.remove());
-  return picture;
+  image.addEventListener("error", () => image.remove());
+  return image;
 }

@@ -1,13 +1,14 @@
 /** One job as it goes: bar, counts, rate, what failed, and what can be done about it. */
 
-import { confirmDialog, h, icon, notify } from "../lib/dom.js";
-import { follow, isFinished } from "../lib/follow.js";
+import { confirmDialog, notify } from "../lib/dialogs.js";
+import { h, icon } from "../lib/dom.js";
+import { follow, isFinished } from "./follow.js";
 import { duration, number, plural, rate } from "../lib/format.js";
-import { api } from "../lib/http.js";
+import { api } from "../lib/requests.js";
 import { forgetResults } from "../search/results.js";
 import { webURL } from "../lib/sources.js";
 
-const STATUSES = {
+export const STATUSES = {
   queued: "Queued",
   running: "Running",
   succeeded: "Succeeded",
@@ -15,14 +16,11 @@ const STATUSES = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
-const COUNTS = {
-  ingest: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-  import: { indexed: "added", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-  export: { indexed: "exported", failed: "failed", cancelled: "cancelled" },
-  reindex: { indexed: "encoded", duplicate: "already there", failed: "failed", cancelled: "cancelled" },
-};
+const OPEN_STATES = ["pending", "fetched"];
+// A server of a newer version may know more kinds of jobs and more states: those are shown by their own names.
+const INDEXED = { ingest: "added", import: "added", export: "exported", reindex: "encoded" };
 const SHOWN_ERRORS = 5;
-const ANNOUNCED = 0.1;
+const ANNOUNCED_STEP = 0.1; // of the progress, to screen readers
 
 export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
 
@@ -30,7 +28,7 @@ export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
 export function jobTitle(job) {
   if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
   if (job.kind === "import") return `Import into ${job.collection}`;
-  return `${job.kind === "export" ? "Export" : "Reindex"} of ${job.collection}`;
+  return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
 
 export function searchLink(collection) {
@@ -42,14 +40,15 @@ export function statusBadge(status) {
   return h("span", { class: "status", dataset: { status } }, STATUSES[status] ?? status);
 }
 
-/** The counts that are not zero: `[["added", 240], …]`. */
-export function countsOf(job) {
-  return Object.entries(COUNTS[job.kind])
-    .filter(([state]) => job.counts[state])
-    .map(([state, words]) => [state, words, job.counts[state]]);
+/** The counts of what is done that are not zero: `[["indexed", "added", 240], …]`. */
+function countsOf(job) {
+  const words = { indexed: INDEXED[job.kind] ?? "indexed", duplicate: "already there" };
+  return Object.entries(job.counts)
+    .filter(([state, count]) => count && !OPEN_STATES.includes(state))
+    .map(([state, count]) => [state, words[state] ?? state, count]);
 }
 
-/** Of a job, or of what `sum` makes of several. */
+/** The counts of a job, or of what `combined` makes of several, as a list. */
 export function countsList(job) {
   const counts = countsOf(job).map(([state, words, count]) =>
     h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${words}`),
@@ -147,7 +146,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   function announce(job, title) {
     const ended = isFinished(job) && shown && !isFinished(shown);
     if (ended) forgetResults();
-    if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED)) return;
+    if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED_STEP)) return;
     announced = job.progress;
     const counts = countsOf(job).map(([, words, count]) => `${number(count)} ${words}`);
     view.live.textContent = ended
@@ -161,37 +160,37 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
     return [
       found && searchLink(job.collection),
-      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focus) }, icon("retry"), "Retry failed"),
-      !isFinished(job) && h("button", { class: "button", type: "button", onclick: ask }, "Cancel"),
+      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focusCard) }, icon("retry"), "Retry failed"),
+      !isFinished(job) && h("button", { class: "button", type: "button", onclick: askToCancel }, "Cancel"),
     ].filter(Boolean);
   }
 
   async function retry() {
-    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
   }
 
-  async function ask() {
+  async function askToCancel() {
     const question = "Cancel this job? What is not yet indexed is left out.";
-    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focus);
+    if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focusCard);
   }
 
-  // The button that had it is gone.
-  function focus() {
+  // The button that had the focus is gone.
+  function focusCard() {
     element.tabIndex = -1;
     element.focus();
   }
 
   async function cancel() {
-    await act(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
   }
 
-  async function act(change) {
+  async function apply(change) {
     try {
       const wasFinished = isFinished(shown);
       update(await change());
       if (wasFinished) watch();
     } catch (error) {
-      notify(error.detail ?? error.message, { kind: "error" });
+      notify(error.message, { kind: "error" });
     }
   }
 
@@ -200,7 +199,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     try {
       if (!isFinished(shown)) await follow(shown.job_id, update, signal);
     } catch (error) {
-      if (!signal.aborted) notify(error.detail ?? error.message, { kind: "error" });
+      if (!signal.aborted) notify(error.message, { kind: "error" });
     }
   }
 

@@ -1,24 +1,19 @@
 /** Past and present jobs: all of them, or one. */
 
+import { isRefusal } from "../lib/answers.js";
+import { notify } from "../lib/dialogs.js";
 import { h } from "../lib/dom.js";
-import { isFinished, poll } from "../lib/follow.js";
+import { poll } from "../lib/timing.js";
+import { isFinished } from "./follow.js";
 import { number, timeAgo } from "../lib/format.js";
-import { api } from "../lib/http.js";
+import { api } from "../lib/requests.js";
 import { showJob } from "./job.js";
-import { countsList, jobPath, jobTitle, statusBadge } from "./job_card.js";
-import { navigate } from "../lib/router.js";
+import { STATUSES, countsList, jobPath, jobTitle, statusBadge } from "./job_card.js";
+import { navigate } from "../shell/router.js";
 
 const PAGE = 50;
-const EVERY_MS = 3000;
-const FILTERS = [
-  ["", "All jobs"],
-  ["queued", "Queued"],
-  ["running", "Running"],
-  ["succeeded", "Succeeded"],
-  ["partial", "Partly failed"],
-  ["failed", "Failed"],
-  ["cancelled", "Cancelled"],
-];
+const REFRESH_MS = 3000;
+const FILTERS = [["", "All jobs"], ...Object.entries(STATUSES)];
 
 export async function show(container, params, signal) {
   if (params.get("id")) await showJob(container, params, signal);
@@ -34,7 +29,7 @@ async function showList(container, params, signal) {
   const message = h("p", { class: "empty", role: "status" });
   const more = h("button", { class: "button", type: "button", hidden: true, onclick: showMore }, "Show more");
   container.append(
-    h("div", { class: "desk" }, h("header", { class: "row between" }, h("h1", {}, "Jobs"), filter(status)), message, table, more),
+    h("div", { class: "column" }, h("header", { class: "row between" }, h("h1", {}, "Jobs"), filter(status)), message, table, more),
   );
 
   const newest = new Map();
@@ -46,17 +41,20 @@ async function showList(container, params, signal) {
   }
 
   async function refresh() {
+    let isRefused = false;
     try {
       const { jobs, next_cursor: next } = await page();
       if (!older.children.length) cursor = next;
       paint(jobs);
       message.replaceChildren(...(jobs.length ? [] : nothing(status)));
     } catch (error) {
-      if (!signal.aborted) message.textContent = error.detail ?? error.message;
+      isRefused = isRefusal(error);
+      if (!signal.aborted) message.textContent = error.message;
     }
     message.hidden = !message.textContent;
     table.hidden = !newest.size;
     more.hidden = cursor === null;
+    return !isRefused;
   }
 
   /** The first page, which is kept up to date: rows stay where they are, so that focus does. */
@@ -78,13 +76,17 @@ async function showList(container, params, signal) {
   }
 
   async function showMore() {
-    const { jobs, next_cursor: next } = await page(cursor);
-    older.append(...jobs.map((job) => jobRow(job).row));
-    cursor = next;
-    more.hidden = next === null;
+    try {
+      const { jobs, next_cursor: next } = await page(cursor);
+      older.append(...jobs.map((job) => jobRow(job).row));
+      cursor = next;
+      more.hidden = next === null;
+    } catch (error) {
+      if (!signal.aborted) notify(error.message, { kind: "error" });
+    }
   }
 
-  poll(refresh, EVERY_MS, signal);
+  poll(refresh, REFRESH_MS, signal);
 }
 
 function filter(status) {

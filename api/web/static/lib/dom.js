@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   search: "M11 4.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13M16 16l4.5 4.5",
-  picture: "M4 5.5h16v13H4zM4 16l4.5-4.5 4 4 2.5-2.5 5 4.5M15.5 9.5h.01",
+  image: "M4 5.5h16v13H4zM4 16l4.5-4.5 4 4 2.5-2.5 5 4.5M15.5 9.5h.01",
   filter: "M4 6.5h16M7 12h10M10 17.5h4",
   plus: "M12 5v14M5 12h14",
   minus: "M5 12h14",
@@ -54,45 +54,4 @@ export function icon(name) {
   path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
-}
-
-/** Says something in passing, also to screen readers. `kind`: "info", "ok" or "error", which stays longer. */
-export function notify(text, { kind = "info" } = {}) {
-  const box = document.getElementById("toasts");
-  const toast = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status" });
-  const close = h(
-    "button",
-    { class: "button quiet round", type: "button", "aria-label": "Dismiss", onclick: () => toast.remove() },
-    icon("close"),
-  );
-  box.append(toast);
-  // Into an element that is there already: screen readers speak of what changes.
-  toast.append(h("p", {}, text), close);
-  setTimeout(() => toast.remove(), kind === "error" ? 12_000 : 5_000);
-}
-
-/** Asks before what cannot be undone. False when dismissed. */
-export function confirmDialog(text, { action = "Yes" } = {}) {
-  return new Promise((resolve) => {
-    const dialog = h(
-      "dialog",
-      {
-        class: "dialog",
-        "aria-label": "Please confirm",
-        onclose: () => {
-          dialog.remove();
-          resolve(dialog.returnValue === "yes");
-        },
-      },
-      h("p", {}, text),
-      h(
-        "form",
-        { method: "dialog", class: "row end" },
-        h("button", { class: "button", value: "no", autofocus: true }, "Cancel"),
-        h("button", { class: "button primary danger", value: "yes" }, action),
-      ),
-    );
-    document.body.append(dialog);
-    dialog.showModal();
-  });
 }

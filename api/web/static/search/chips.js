@@ -1,72 +1,72 @@
 /** The parts of a query as chips, each of which can be taken away. */
 
 import { h, icon } from "../lib/dom.js";
-import { describe, withCondition } from "./filters.js";
-import { pictureURL } from "../lib/http.js";
-import { dataPath, pictureOf, split, without } from "./query.js";
+import { imageURL } from "../lib/image_urls.js";
 import { sourceName } from "../lib/sources.js";
+import { describeConditions, withCondition } from "./conditions.js";
+import { collectionPath, fileOf, splitWords, withoutWords } from "./query.js";
 
 const GONE = "The picture that was dropped is no longer here: drop it again.";
 
 /** Shows the chips of `state` in `list`; each calls `change` with what of the state it takes away. */
 export function showChips(list, state, change) {
-  const { words, not } = split(state.q);
+  const { words, not } = splitWords(state.q);
   const drop = (field, value) => ({ [field]: state[field].filter((one) => one !== value) });
   const rest = [
     ...state.urls.map((url) => chip(sourceName(url), "picture", () => change(drop("urls", url)), { title: url })),
-    ...state.pictures.map((name) => dropped(name, () => change(drop("pictures", name)))),
-    ...state.more.map((id) => liked(state, id, "more like", () => change(drop("more", id)))),
-    ...not.map((word) => chip(word, "not", () => change({ q: without(state.q, { not: word }) }))),
-    ...state.less.map((id) => liked(state, id, "less like", () => change(drop("less", id)))),
-    ...describe(state.filters).map(({ field, text }) =>
+    ...state.files.map((name) => fileChip(name, () => change(drop("files", name)))),
+    ...state.more.map((id) => likeChip(state, id, "more like", () => change(drop("more", id)))),
+    ...not.map((word) => chip(word, "not", () => change({ q: withoutWords(state.q, { not: word }) }))),
+    ...state.less.map((id) => likeChip(state, id, "less like", () => change(drop("less", id)))),
+    ...describeConditions(state.filters).map(({ field, text }) =>
       chip(text, "", () => change({ filters: withCondition(state.filters, field, undefined) })),
     ),
     state.sure && chip("only what surely fits", "", () => change({ sure: false })),
   ].filter(Boolean);
-  // Words alone are in the box already.
-  const own = words && rest.length ? [chip(words, "words", () => change({ q: without(state.q, { words: true }) }))] : [];
-  list.replaceChildren(...[...own, ...rest].map((each) => h("li", {}, each)));
+  // Words alone are in the search box already.
+  const wordsChip = words && rest.length ? [chip(words, "words", () => change({ q: withoutWords(state.q, { words: true }) }))] : [];
+  list.replaceChildren(...[...wordsChip, ...rest].map((each) => h("li", {}, each)));
   list.hidden = !rest.length;
 }
 
-function chip(text, kind, remove, { picture, title } = {}) {
-  const taking = kind === "not" || kind === "less like";
+function chip(text, kind, remove, { image, title } = {}) {
+  const isNegative = kind === "not" || kind === "less like";
   return h(
     "button",
     {
-      class: `chip removable${taking ? " taking" : ""}`,
+      class: `chip removable${isNegative ? " negative" : ""}`,
       type: "button",
       title: title ?? "",
       "aria-label": `Remove ${[kind, text].filter(Boolean).join(" ")}`,
       onclick: remove,
     },
     kind && h("span", { class: "muted" }, kind),
-    picture,
+    image,
     text && h("span", { class: "ellipsis" }, text),
     icon("close"),
   );
 }
 
-function liked(state, id, kind, remove) {
-  const picture = h("img", { alt: "", width: 24, height: 24 });
-  pictureURL(dataPath(`/v1/images/${id}/thumbnail`, state)).then(
+function likeChip(state, id, kind, remove) {
+  const image = h("img", { alt: "", width: 24, height: 24 });
+  imageURL(collectionPath(`/v1/images/${id}/thumbnail`, state)).then(
     (url) => {
-      picture.src = url;
+      image.src = url;
     },
-    () => picture.remove(),
+    () => image.remove(),
   );
-  const made = chip("", kind, remove, { picture });
+  const made = chip("", kind, remove, { image });
   made.setAttribute("aria-label", `Remove ${kind} picture ${id.slice(0, 8)}`);
   return made;
 }
 
-function dropped(name, remove) {
-  const file = pictureOf(name);
+function fileChip(name, remove) {
+  const file = fileOf(name);
   if (!file) return chip("picture is gone", "", remove, { title: GONE });
-  const picture = h("img", { alt: "", width: 24, height: 24 });
+  const image = h("img", { alt: "", width: 24, height: 24 });
   const url = URL.createObjectURL(file);
-  picture.addEventListener("load", () => URL.revokeObjectURL(url));
-  picture.src = url;
+  image.addEventListener("load", () => URL.revokeObjectURL(url));
+  image.src = url;
   const title = "Your own picture: it is in no link, so only this window can search with it.";
-  return chip(file.name || "pasted picture", "picture", remove, { picture, title });
+  return chip(file.name || "pasted picture", "picture", remove, { image, title });
 }

@@ -21,12 +21,12 @@ export function noPictures() {
   return message("No pictures yet", text, addPictures());
 }
 
-export function failed(error, again) {
-  const button = h("button", { class: "button", type: "button", onclick: again }, "Try again");
-  return message("That did not work", faultsOf(error), button, { role: "alert" });
+export function failed(error, retry) {
+  const button = h("button", { class: "button", type: "button", onclick: retry }, "Try again");
+  return message("That did not work", linesOf(error), button, { role: "alert" });
 }
 
-/** Without the places in the request, which the server names for programs. */
-function faultsOf({ message: text, errors }) {
+/** What is wrong, without the places in the request, which the server names for programs. */
+function linesOf({ message: text, errors }) {
   return errors?.length ? [...new Set(errors.map((fault) => fault.message))] : [text];
 }

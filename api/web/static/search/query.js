@@ -1,34 +1,39 @@
-/** A query: what it is in the address bar, and what is sent to the server for it. */
+/**
+ * A query: what it is in the address bar, and what is sent to the server for it. In the page it is a `state`: the
+ * words `q` as typed, `urls` of images, names of the visitor's own `files`, ids of images of which `more` or
+ * `less` is wanted, `filters`, `sure` for good matches alone, the `collection`, and the `image` that is open.
+ */
 
-const DEFAULT_COLLECTION = "images";
+import { limits } from "../lib/server.js";
+
 // docs/search.md: with more, a negative also takes away what it has in common with what is wanted.
 const NEGATIVE_WEIGHT = 0.5;
-const SURE = 0.9;
+const SURE_CONFIDENCE = 0.9;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
-/** Pictures that were dropped, pasted or picked: they live as long as the page does, under random names. */
-const pictures = new Map();
+const keptFiles = new Map();
 
-export function keepPicture(file) {
+/** Keeps an image that was dropped, pasted or picked for as long as the page lives; gives the name it has here. */
+export function keepFile(file) {
   const name = Math.random().toString(36).slice(2, 10);
-  pictures.set(name, file);
+  keptFiles.set(name, file);
   return name;
 }
 
-export const pictureOf = (name) => pictures.get(name);
+export const fileOf = (name) => keptFiles.get(name);
 
 /** The state of the search view that an address stands for; throws an Error whose message is for people. */
-export function parse(params) {
+export function stateOf(params) {
   const words = [params.get("q") ?? "", ...params.getAll("not").map(minus)];
   return {
     q: words.filter(Boolean).join(" "),
     urls: params.getAll("image_url"),
-    pictures: params.getAll("picture"),
+    files: params.getAll("picture"),
     more: params.getAll("more"),
     less: params.getAll("less"),
     filters: parseFilters(params.get("f")),
     sure: params.has("sure"),
-    collection: params.get("collection") || DEFAULT_COLLECTION,
+    collection: params.get("collection") || limits.default_collection,
     image: params.get("image"),
   };
 }
@@ -48,30 +53,30 @@ function parseFilters(text) {
 }
 
 /** The address of a state; what is as usual is left out. */
-export function format(state) {
+export function addressOf(state) {
   const params = new URLSearchParams();
   if (state.q) params.set("q", state.q);
   for (const url of state.urls) params.append("image_url", url);
-  for (const name of state.pictures) params.append("picture", name);
+  for (const name of state.files) params.append("picture", name);
   for (const id of state.more) params.append("more", id);
   for (const id of state.less) params.append("less", id);
   if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
   if (state.sure) params.set("sure", "1");
-  if (state.collection !== DEFAULT_COLLECTION) params.set("collection", state.collection);
+  if (state.collection !== limits.default_collection) params.set("collection", state.collection);
   if (state.image) params.set("image", state.image);
   const text = params.toString();
   return text ? `/?${text}` : "/";
 }
 
 /** The words of a query, and those with a leading minus: `boat -people -"red sail"`. */
-export function split(q) {
+export function splitWords(q) {
   const not = [...q.matchAll(MINUS)].map(([, , quoted, bare]) => quoted ?? bare);
   return { words: q.replace(MINUS, " ").replace(/\s+/g, " ").trim(), not };
 }
 
 /** `q` without its words, or without one of those with a minus. */
-export function without(q, { words = false, not = null }) {
-  const parts = split(q);
+export function withoutWords(q, { words = false, not = null }) {
+  const parts = splitWords(q);
   const kept = parts.not.filter((word) => word !== not).map(minus);
   return [words ? "" : parts.words, ...kept].filter(Boolean).join(" ");
 }
@@ -82,28 +87,30 @@ function minus(word) {
 
 /** Whether anything is asked for, so that results have scores; else pictures are only listed. */
 export function hasTerms(state) {
-  const { words, not } = split(state.q);
-  return Boolean(words) || [not, state.urls, state.pictures, state.more, state.less].some((part) => part.length);
+  const { words, not } = splitWords(state.q);
+  return Boolean(words) || [not, state.urls, state.files, state.more, state.less].some((part) => part.length);
 }
 
-/** The same query with another picture asked for, or taken away; asked again it changes nothing. */
+/** The state with more like an image asked for; asked again it changes nothing. */
 export function moreLike(state, id) {
   const less = state.less.filter((one) => one !== id);
   return { ...state, more: [...new Set([...state.more, id])], less, image: null };
 }
 
+/** The state with less like an image asked for. */
 export function lessLike(state, id) {
   const more = state.more.filter((one) => one !== id);
   return { ...state, less: [...new Set([...state.less, id])], more, image: null };
 }
 
+/** The state that asks for what is similar to an image, and for nothing else. */
 export function similarTo(state, id) {
-  return { ...state, q: "", urls: [], pictures: [], more: [id], less: [], image: null };
+  return { ...state, q: "", urls: [], files: [], more: [id], less: [], image: null };
 }
 
-/** The body of a search, JSON or with the pictures as parts. `page`: what is asked of this one request. */
-export function body(state, page) {
-  const { words, not } = split(state.q);
+/** The body of a search, JSON or with the image files as parts. `page`: what is asked of this one request. */
+export function searchBody(state, page) {
+  const { words, not } = splitWords(state.q);
   const query = {
     ...(words && { text: words }),
     positive: [
@@ -115,11 +122,11 @@ export function body(state, page) {
       ...state.less.map((id) => ({ image_id: id, weight: NEGATIVE_WEIGHT })),
     ],
     ...(Object.keys(state.filters).length && { filters: state.filters }),
-    ...(state.sure && { min_confidence: SURE }),
+    ...(state.sure && { min_confidence: SURE_CONFIDENCE }),
     collection: state.collection,
     ...page,
   };
-  const files = state.pictures.map(pictureOf).filter(Boolean);
+  const files = state.files.map(fileOf).filter(Boolean);
   if (!files.length) return query;
   const form = new FormData();
   form.append("query", JSON.stringify(query));
@@ -128,9 +135,9 @@ export function body(state, page) {
 }
 
 /** A path of the server with the state's collection and other parameters. */
-export function dataPath(path, state, params = {}) {
+export function collectionPath(path, state, params = {}) {
   const search = new URLSearchParams(params);
-  if (state.collection !== DEFAULT_COLLECTION) search.set("collection", state.collection);
+  if (state.collection !== limits.default_collection) search.set("collection", state.collection);
   const text = search.toString();
   return text ? `${path}?${text}` : path;
 }

@@ -1,427 +1,308 @@
-/** The search view: a box, the query's chips, filters, and what is found. */
+/** The search view: a search box, the query's chips, filters, and what is found. */
 
-import { showChips } from "./chips.js";
-import { openDetail } from "./detail.js";
-import { h, icon, notify } from "../lib/dom.js";
-import { createFilters, withCondition } from "./filters.js";
-import { createGrid } from "./grid.js";
-import { api } from "../lib/http.js";
-import { failed, noPictures, nothingFits } from "./messages.js";
-import { acceptPictures } from "./pictures.js";
-import { format, hasTerms, lessLike, moreLike, parse, similarTo, split } from "./query.js";
-import { countTags, forgetResults, resultsOf } from "./results.js";
-import { navigate } from "../lib/router.js";
+import { notify } from "../lib/dialogs.js";
+import { NOT_LOADED, navigate } from "../shell/router.js";
+import { withCondition } from "./conditions.js";
+import { addressOf, lessLike, moreLike, similarTo } from "./query.js";
+import { acceptImages } from "./query_images.js";
+import { forgetResults } from "./results.js";
+import { SearchState } from "./search_state.js";
+import { createSearchView } from "./search_view.js";
 
 const TYPING_MS = 300;
 const SCROLLED_MS = 150;
-const MOST_EXAMPLES = 8;
 const LIKE = { more: moreLike, less: lessLike, similar: similarTo };
 const PHONE = matchMedia("(max-width: 40rem)");
+// Not with the view: its modules would hold up the results, and are there before somebody opens one.
+const loadDetail = () => import("./detail.js");
 
+/** Shows the view until the signal. The address is its state: whatever changes the query goes through it. */
 export function show(container, params, signal) {
-  const view = new SearchView(container, signal);
-  view.update(params);
-  return view;
-}
+  const state = new SearchState();
+  const view = createSearchView(container, state, {
+    change,
+    onGrid: { onAction: (name, item) => like(name, item.id), needMore: loadMore, leave: () => view.input.focus() },
+    signal,
+  });
+  const typing = listenToTyping(view, state, { change, signal });
+  const detail = detailDialog(view, state, { change, like, afterDelete });
 
-class SearchView {
-  constructor(container, signal) {
-    this.signal = signal;
-    this.collections = [];
-    this.tags = [];
-    this.running = new AbortController();
-    this.loading = false;
-    this.build(container);
-    this.listen();
-    this.loadCollections();
+  function change(patch, options) {
+    return navigate(addressOf({ ...state.asked, image: null, ...patch }), options);
   }
 
-  build(container) {
-    const input = { class: "words", type: "search", name: "q", autocomplete: "off", enterkeyhint: "search" };
-    this.box = h("input", { ...input, placeholder: "Words or a picture", "aria-label": "Search for" });
-    this.file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, "aria-label": "Picture" });
-    this.filterButton = h(
-      "button",
-      { class: "button quiet", type: "button", "aria-expanded": "false", "aria-controls": "filters" },
-      icon("filter"),
-      h("span", {}, "Filters"),
-    );
-    const pick = { class: "button quiet", type: "button", title: "Search with a picture: pick, drop or paste one" };
-    this.form = h(
-      "form",
-      { class: "search-box", role: "search" },
-      icon("search"),
-      this.box,
-      this.file,
-      h("button", { ...pick, onclick: () => this.file.click() }, icon("picture"), h("span", {}, "Picture")),
-      this.filterButton,
-    );
-    this.title = h("h1", {}, "Search");
-    this.lead = h("p", { class: "muted" });
-    this.hero = h("div", { class: "hero" }, this.title, this.lead);
-    this.chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
-    this.examples = h("div", { class: "chips examples", hidden: true });
-    this.filters = createFilters({ change: (patch) => this.change(patch) });
-    this.status = h("p", { class: "found muted small numbers", role: "status" });
-    this.message = h("div");
-    this.end = h("div", { class: "results-end" });
-    this.grid = createGrid({
-      hrefOf: (item) => format({ ...this.state, image: item.id }),
-      act: (name, item) => this.like(name, item.id),
-      needMore: () => this.loadMore(),
-      leave: () => this.box.focus(),
-      signal: this.signal,
-    });
-    const results = h("div", { class: "results" }, this.status, this.message, this.grid.element, this.end);
-    const layout = h("div", { class: "layout" }, this.filters.element, results);
-    container.append(this.hero, this.form, this.chips, this.examples, layout);
-  }
-
-  listen() {
-    const { signal } = this;
-    this.box.addEventListener("input", () => this.onTyping());
-    this.box.addEventListener("keydown", (event) => {
-      if (event.key !== "ArrowDown" || !this.results?.items.length) return;
-      event.preventDefault();
-      this.grid.focus(0);
-    });
-    this.form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.submit();
-    });
-    this.file.addEventListener("change", () => {
-      this.pictures.add([...this.file.files]);
-      this.file.value = "";
-    });
-    this.filterButton.addEventListener("click", () => this.toggleFilters());
-    this.filters.element.addEventListener("close", () => this.onFiltersClosed());
-    this.pictures = acceptPictures({
-      state: () => this.state,
-      change: (patch) => this.change(patch),
-      like: (id) => this.like("more", id),
-      box: this.box,
-      signal,
-    });
-    addEventListener("keydown", (event) => this.onKey(event), { signal });
-    let scrolled = 0;
-    addEventListener(
-      "scroll",
-      () => {
-        clearTimeout(scrolled);
-        scrolled = setTimeout(() => this.rememberScroll(), SCROLLED_MS);
-      },
-      { passive: true, signal },
-    );
-    PHONE.addEventListener("change", () => this.filters.element.close(), { signal });
-    signal.addEventListener("abort", () => {
-      clearTimeout(scrolled);
-      clearTimeout(this.typing);
-      this.running.abort();
-      this.detail?.dismiss();
-    });
-  }
-
-  onKey(event) {
-    const busy = event.target.closest?.("input, textarea, select, dialog[open]") || event.ctrlKey || event.metaKey;
-    if (event.key !== "/" || busy) return;
-    event.preventDefault();
-    this.box.focus();
-    this.box.select();
-  }
-
-  rememberScroll() {
-    if (!this.signal.aborted) history.replaceState({ ...history.state, scroll: scrollY }, "");
-  }
-
-  // --- the address is the state: everything that changes the query goes through it
-
-  change(patch, options) {
-    return navigate(format({ ...this.state, image: null, ...patch }), options);
-  }
-
-  like(name, id) {
-    navigate(format(LIKE[name](this.state, id)));
-  }
-
-  onTyping() {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => {
-      this.typing = null;
-      const q = this.box.value.trim();
-      if (q === this.state.q || /^https?:/i.test(q)) return;
-      // While one goes on typing it is one step of the history.
-      this.change({ q }, { replace: this.isEditing });
-      this.isEditing = true;
-    }, TYPING_MS);
-  }
-
-  submit() {
-    clearTimeout(this.typing);
-    this.typing = null;
-    const q = this.box.value.trim();
-    if (this.pictures.takeURL(q)) this.box.value = "";
-    else if (q !== this.state.q) this.change({ q }, { replace: this.isEditing });
-    this.isEditing = false;
-    if (PHONE.matches) this.box.blur();
+  function like(name, id) {
+    navigate(addressOf(LIKE[name](state.asked, id)));
   }
 
   /** Shows what an address asks for; called for each one, by the router. */
-  update(params) {
-    const before = this.state && format({ ...this.state, image: null });
-    this.state = this.read(params);
-    if (before !== format({ ...this.state, image: null })) this.run();
-    this.showPicture();
+  function update(addressed) {
+    if (read(addressed)) run();
+    detail.show();
   }
 
-  read(params) {
+  function read(addressed) {
     try {
-      return parse(params);
+      return state.read(addressed);
     } catch (error) {
       notify(error.message, { kind: "error" });
-      params.delete("f");
-      return parse(params);
+      addressed.delete("f");
+      return state.read(addressed);
     }
   }
 
-  // --- the query
-
-  async run() {
-    const { state } = this;
-    this.running.abort();
-    this.running = new AbortController();
-    this.loading = false;
-    const { signal } = this.running;
-    const hadFocus = this.grid.element.contains(document.activeElement);
+  async function run() {
+    const hadFocus = view.grid.element.contains(document.activeElement);
     // An entry of the history that was seen before has a place to scroll to; any other is asked for anew.
     const scroll = history.state?.scroll;
-    this.results = resultsOf(state, { again: scroll !== undefined });
-    this.paintQuery();
+    state.begin({ mayRepeat: scroll !== undefined });
+    const running = state.signal;
+    view.paintQuery({ isTyping: typing.isUnderWay() });
     try {
-      if (!this.results.items.length && !this.results.done) {
-        this.grid.element.setAttribute("aria-busy", "true");
-        await this.results.more(signal);
-      }
-      this.paintResults();
-      await this.loadDownTo(scroll, signal);
+      view.setBusy(!state.results.items.length && !state.results.done);
+      await state.loadFirst();
+      view.paintResults();
+      await loadDownTo(scroll, running);
       scrollTo(0, scroll ?? 0);
-      this.rememberScroll();
-      this.grid.render();
-      if (hadFocus && !this.hasFocusElsewhere) this.grid.focus(0);
-      await this.countResults(signal);
+      rememberScroll();
+      view.grid.render();
+      if (hadFocus && !hasFocusElsewhere(view.grid.element)) view.grid.focus(0);
+      loadDetail().catch(() => {}); // said when an image is opened
+      await countResults();
     } catch (error) {
-      if (!signal.aborted) this.paintError(error);
+      if (!running.aborted) view.paintError(error, run);
     }
   }
 
-  async loadDownTo(scroll, signal) {
-    const end = () => this.grid.element.getBoundingClientRect().bottom + scrollY;
-    while (!this.results.done && scroll && end() < scroll + innerHeight) {
-      await this.results.more(signal);
-      this.grid.grow();
+  async function loadDownTo(scroll, running) {
+    const end = () => view.grid.element.getBoundingClientRect().bottom + scrollY;
+    while (!state.results.done && scroll && end() < scroll + innerHeight) {
+      await state.results.more(running);
+      view.grid.grow();
     }
   }
 
-  async loadMore() {
-    const { items, done } = this.results;
-    if (this.loading || done || !items.length || this.grid.element.hasAttribute("aria-busy")) return;
-    this.loading = true;
-    const { results } = this;
-    const { signal } = this.running;
+  async function loadMore() {
+    if (!state.results || view.isBusy()) return;
+    const running = state.signal;
     try {
-      await results.more(signal);
-      this.loading = false;
-      this.grid.grow();
-      this.paintStatus();
+      if (!(await state.loadMore())) return;
+      view.grid.grow();
+      view.paintStatus();
     } catch (error) {
-      // Not again by itself: the end stays in view.
-      if (!signal.aborted) this.end.replaceChildren(failed(error, () => this.loadAgain()));
+      if (!running.aborted) view.paintEnd(error, retryMore);
     }
   }
 
-  loadAgain() {
-    this.loading = false;
-    this.end.replaceChildren();
-    this.loadMore();
-  }
-
-  /** Whoever went somewhere else while results were on their way stays there. */
-  get hasFocusElsewhere() {
-    const { activeElement } = document;
-    return activeElement !== document.body && !this.grid.element.contains(activeElement);
-  }
-
-  get isFiltered() {
-    return Object.keys(this.state.filters).length > 0 || this.state.sure;
-  }
-
-  async loadCollections() {
-    try {
-      this.collections = (await api("/v1/collections", { signal: this.signal })).collections;
-    } catch (error) {
-      if (!this.signal.aborted) notify(error.message, { kind: "error" });
-      return;
-    }
-    this.paintQuery();
-    this.paintStatus();
+  function retryMore() {
+    state.allowRetry();
+    view.paintEnd(null);
+    loadMore();
   }
 
   /** Facets cost time on the server: they are asked for where somebody looks at them. */
-  async countResults(signal) {
-    this.total = null;
-    this.tags = [];
-    if (hasTerms(this.state) && (this.isFiltered || this.filters.element.open)) {
-      const { tags, scope } = await countTags(this.state, signal);
-      this.tags = tags.map(({ value }) => value);
-      this.total = scope.complete ? scope.pictures : null;
-    } else {
-      this.tags = frequentTags(this.results.items);
+  async function countResults() {
+    await state.count({ withTotal: view.filterPanel.open });
+    view.paintCounts();
+  }
+
+  async function loadCollections() {
+    try {
+      await state.loadCollections(signal);
+    } catch (error) {
+      if (!signal.aborted) notify(error.message, { kind: "error" });
+      return;
     }
-    this.paintStatus();
-    this.paintExamples();
-    this.syncFilters();
+    if (state.asked) view.paintQuery({ isTyping: typing.isUnderWay() });
+    view.paintStatus();
   }
 
-  // --- painting
-
-  paintQuery() {
-    const { state } = this;
-    if (!state) return;
-    const { words } = split(state.q);
-    const isFresh = !hasTerms(state) && !this.isFiltered;
-    if (!this.typing && this.box.value.trim() !== state.q) this.box.value = state.q;
-    this.hero.classList.toggle("visually-hidden", !isFresh);
-    this.title.textContent = isFresh ? "What are you looking for?" : "Search";
-    this.lead.textContent = "Describe it, or drop a picture that looks like it.";
-    document.title = `${words || "Search"} · image-search`;
-    showChips(this.chips, state, (patch) => this.change(patch));
-    const count = Object.keys(state.filters).length + Number(state.sure);
-    this.filterButton.lastChild.textContent = count ? `Filters (${count})` : "Filters";
-    this.syncFilters();
+  function afterDelete(id) {
+    forgetResults();
+    const others = (ids) => ids.filter((one) => one !== id);
+    change({ more: others(state.asked.more), less: others(state.asked.less) }, { replace: true });
+    run();
+    loadCollections();
   }
 
-  syncFilters() {
-    this.filters.sync(this.state, this.tags, this.collections.map(({ name }) => name));
+  function rememberScroll() {
+    if (!signal.aborted) history.replaceState({ ...history.state, scroll: scrollY }, "");
   }
 
-  paintExamples() {
-    const isFresh = !hasTerms(this.state) && !this.isFiltered;
-    this.examples.hidden = !isFresh || !this.tags.length;
-    this.examples.replaceChildren(
-      ...this.tags.slice(0, MOST_EXAMPLES).map((tag) => h("a", { class: "chip", href: format({ ...this.state, q: tag }) }, tag)),
-    );
+  const images = acceptImages({
+    state: () => state.asked,
+    change,
+    like: (id) => like("more", id),
+    searchInput: view.input,
+    signal,
+  });
+  view.file.addEventListener("change", () => {
+    images.add([...view.file.files]);
+    view.file.value = "";
+  });
+  view.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    typing.submit(images.takeURL);
+  });
+  listenToFilterPanel(view, () => countResults().catch((error) => notify(error.message, { kind: "error" })), signal);
+  listenToKeys(view, state, signal);
+  const scrolled = listenToScrolling(rememberScroll, signal);
+  signal.addEventListener("abort", () => {
+    clearTimeout(scrolled.timer);
+    typing.stop();
+    state.stop();
+    detail.leave();
+  });
+
+  loadCollections();
+  update(params);
+  return { update };
+}
+
+/** Whoever went somewhere else while results were on their way stays there. */
+function hasFocusElsewhere(grid) {
+  const { activeElement } = document;
+  return activeElement !== document.body && !grid.contains(activeElement);
+}
+
+/** Searches for the words in the box a moment after the last key; while one goes on that is one step of the history. */
+function listenToTyping({ input }, state, { change, signal }) {
+  let timer = null;
+  let isEditing = false;
+
+  function search(q) {
+    change({ q }, { replace: isEditing });
+    isEditing = true;
   }
 
-  paintResults() {
-    this.grid.element.removeAttribute("aria-busy");
-    this.message.replaceChildren();
-    this.end.replaceChildren();
-    this.grid.set(this.results.items);
-    if (!this.results.items.length) this.message.append(this.nothing());
-    for (const warning of this.results.warnings) notify(warning);
-    this.paintStatus();
+  function stop() {
+    clearTimeout(timer);
+    timer = null;
   }
 
-  nothing() {
-    if (!hasTerms(this.state) && !this.isFiltered) return noPictures();
-    return nothingFits(this.isFiltered ? () => this.change({ filters: {}, sure: false }) : null);
+  input.addEventListener(
+    "input",
+    () => {
+      stop();
+      timer = setTimeout(() => {
+        timer = null;
+        const q = input.value.trim();
+        if (q !== state.asked.q && !/^https?:/i.test(q)) search(q);
+      }, TYPING_MS);
+    },
+    { signal },
+  );
+
+  /** Searches now; `takeURL` says whether it takes the words for an address of an image. */
+  function submit(takeURL) {
+    stop();
+    const q = input.value.trim();
+    if (takeURL(q)) input.value = "";
+    else if (q !== state.asked.q) search(q);
+    isEditing = false;
+    if (PHONE.matches) input.blur();
   }
 
-  paintError(error) {
-    this.grid.element.removeAttribute("aria-busy");
-    this.grid.set([]);
-    this.status.textContent = "";
-    this.message.replaceChildren(failed(error, () => this.run()));
-  }
+  return { isUnderWay: () => timer !== null, stop, submit };
+}
 
-  paintStatus() {
-    const { results, state } = this;
-    if (!results || this.grid.element.hasAttribute("aria-busy")) return;
-    const count = this.countOf(results);
-    const where = this.collections.length > 1 ? ` in ${state.collection}` : "";
-    const order = hasTerms(state) ? ", best first" : "";
-    const took = results.tookMs === null ? "" : ` · ${Math.max(1, Math.round(results.tookMs))} ms`;
-    const end = results.cutOff ? " · only the first 10,000 are shown: narrow the search with filters" : "";
-    this.status.textContent = results.items.length ? `${count}${where}${order}${took}${end}` : "";
-  }
-
-  countOf(results) {
-    const shown = results.items.length;
-    const collection = this.collections.find(({ name }) => name === this.state.collection);
-    const known = this.isFiltered ? this.total : collection?.count;
-    const count = results.done && !results.cutOff ? shown : (known ?? shown);
-    const isLeast = known === null && !results.done;
-    return `${isLeast ? "more than " : ""}${count.toLocaleString("en")} ${count === 1 ? "picture" : "pictures"}`;
-  }
-
-  // --- the filter panel: beside the results, on phones a sheet over them
-
-  toggleFilters() {
-    const panel = this.filters.element;
+/** The panel stands beside the results; on phones it is a sheet over them. */
+function listenToFilterPanel({ filterButton, filterPanel: panel }, onOpen, signal) {
+  filterButton.addEventListener("click", () => {
     if (panel.open) {
       panel.close();
       return;
     }
     if (PHONE.matches) panel.showModal();
     else panel.show();
-    this.filterButton.setAttribute("aria-expanded", "true");
-    this.countResults(this.running.signal).catch((error) => notify(error.message, { kind: "error" }));
-  }
-
-  onFiltersClosed() {
-    this.filterButton.setAttribute("aria-expanded", "false");
-    this.filterButton.focus();
-  }
-
-  // --- one picture
-
-  showPicture() {
-    const { image } = this.state;
-    if (image === this.detailOf) return;
-    this.detail?.dismiss();
-    const before = this.detailOf;
-    this.detailOf = image;
-    this.detail = image ? openDetail(image, this.state, this.detailActions(image)) : null;
-    if (!image && before) this.grid.focus(Math.max(0, this.placeOf(before)));
-  }
-
-  placeOf(id) {
-    return this.results.items.findIndex((item) => item.id === id);
-  }
-
-  detailActions(image) {
-    const address = (id) => format({ ...this.state, image: id });
-    const neighbour = (by) => {
-      const place = this.placeOf(image);
-      return place < 0 ? undefined : this.results.items[place + by];
-    };
-    return {
-      close: () => {
-        const without = new URL(address(null), location.href).href;
-        if (history.state?.from === without) history.back();
-        else navigate(without, { replace: true });
-      },
-      can: (by) => Boolean(neighbour(by)),
-      step: (by) => navigate(address(neighbour(by).id), { replace: true }),
-      hrefOf: address,
-      like: (name, id) => this.like(name, id),
-      filter: (field, condition) =>
-        this.change({ filters: withCondition(this.state.filters, field, condition) }),
-      deleted: (id) => {
-        forgetResults();
-        const less = this.state.less.filter((one) => one !== id);
-        const more = this.state.more.filter((one) => one !== id);
-        this.change({ more, less }, { replace: true });
-        this.run();
-        this.loadCollections();
-      },
-    };
-  }
+    filterButton.setAttribute("aria-expanded", "true");
+    onOpen();
+  });
+  panel.addEventListener("close", () => {
+    filterButton.setAttribute("aria-expanded", "false");
+    filterButton.focus();
+  });
+  PHONE.addEventListener("change", () => panel.close(), { signal });
 }
 
-function frequentTags(items) {
-  const counts = new Map();
-  for (const item of items) {
-    for (const tag of item.tags ?? []) counts.set(tag, (counts.get(tag) ?? 0) + 1);
+function listenToKeys({ input, grid }, state, signal) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown" || !state.results?.items.length) return;
+    event.preventDefault();
+    grid.focus(0);
+  });
+  addEventListener(
+    "keydown",
+    (event) => {
+      const isOther = event.target.closest?.("input, textarea, select, dialog[open]") || event.ctrlKey || event.metaKey;
+      if (event.key !== "/" || isOther) return;
+      event.preventDefault();
+      input.focus();
+      input.select();
+    },
+    { signal },
+  );
+}
+
+function listenToScrolling(onRest, signal) {
+  const scrolled = { timer: 0 };
+  addEventListener(
+    "scroll",
+    () => {
+      clearTimeout(scrolled.timer);
+      scrolled.timer = setTimeout(onRest, SCROLLED_MS);
+    },
+    { passive: true, signal },
+  );
+  return scrolled;
+}
+
+/** The dialog over the results with the image that the state has open. */
+function detailDialog(view, state, { change, like, afterDelete }) {
+  let dialog = null;
+  let openId = null;
+
+  async function show() {
+    const { image } = state.asked;
+    if (image === openId) return;
+    dismiss();
+    const before = openId;
+    openId = image;
+    if (!image && before) view.grid.focus(Math.max(0, state.placeOf(before)));
+    if (!image) return;
+    const module = await loadDetail().catch(() => null);
+    if (!module) notify(NOT_LOADED, { kind: "error" });
+    else if (openId === image) dialog ??= module.openDetail(image, state.asked, actions(image));
   }
-  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([tag]) => tag);
+
+  function dismiss() {
+    dialog?.dismiss();
+    dialog = null;
+  }
+
+  const address = (id) => addressOf({ ...state.asked, image: id });
+
+  function close() {
+    const results = new URL(address(null), location.href).href;
+    if (history.state?.from === results) history.back();
+    else navigate(results, { replace: true });
+  }
+
+  const actions = (image) => ({
+    close,
+    can: (by) => Boolean(state.neighbour(image, by)),
+    step: (by) => navigate(address(state.neighbour(image, by).id), { replace: true }),
+    hrefOf: address,
+    like,
+    filter: (field, condition) => change({ filters: withCondition(state.asked.filters, field, condition) }),
+    deleted: afterDelete,
+  });
+
+  /** For good: what is still loading does not open any more. */
+  function leave() {
+    openId = null;
+    dismiss();
+  }
+
+  return { show, leave };
 }

@@ -1,12 +1,14 @@
 /** The state of the system: what works, what waits, who works on it, what failed last. */
 
+import { isRefusal } from "../lib/answers.js";
 import { h, icon } from "../lib/dom.js";
-import { poll } from "../lib/follow.js";
+import { poll } from "../lib/timing.js";
 import { number, plural, timeExact } from "../lib/format.js";
-import { api } from "../lib/http.js";
+import { api } from "../lib/requests.js";
+import { limits } from "../lib/server.js";
 import { jobPath, sourceOf } from "../jobs/job_card.js";
 
-const EVERY_MS = 4000;
+const REFRESH_MS = 4000;
 const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
@@ -28,20 +30,22 @@ export function show(container, _params, signal) {
   container.append(
     h(
       "div",
-      { class: "desk system" },
+      { class: "column system" },
       h("header", { class: "row between" }, h("h1", {}, "System"), verdict),
       ...Object.values(sections).map(({ element }) => element),
     ),
   );
 
-  async function look() {
+  async function refresh() {
     try {
       const found = await api("/v1/system", { signal });
       say(verdictOf(found.readiness));
       for (const [name, section] of Object.entries(sections)) section.show(found);
     } catch (error) {
-      if (!signal.aborted) say(error.detail ?? error.message);
+      if (!signal.aborted) say(error.message);
+      if (isRefusal(error)) return false;
     }
+    return true;
   }
 
   function say(text) {
@@ -49,7 +53,7 @@ export function show(container, _params, signal) {
     verdict.dataset.state = text === ALL_WELL ? "ok" : "down";
   }
 
-  poll(look, EVERY_MS, signal);
+  poll(refresh, REFRESH_MS, signal);
 }
 
 function verdictOf({ ready, redis, blobs }) {
@@ -130,7 +134,7 @@ function gauge(running, waiting) {
 }
 
 function workerTable(workers) {
-  if (!workers.length) return h("p", { class: "empty" }, "No worker was seen in the last 20 seconds.");
+  if (!workers.length) return h("p", { class: "empty" }, `No worker was seen in the last ${limits.worker_seen_s} seconds.`);
   return h(
     "details",
     {},

@@ -83,7 +83,16 @@ def test_keys_cannot_be_guessed_fast_even_without_a_rate_limit(
     assert statuses(api, 9, key) == [200] * 9, "a known key is not stopped by guesses from its address"
 
 
-PUBLIC = ("/", "/jobs", "/static/main.js", "/docs", "/openapi.json", "/docs/errors", "/healthz", "/readyz")
+PUBLIC = (
+    "/",
+    "/jobs",
+    "/static/shell/main.js",
+    "/docs",
+    "/openapi.json",
+    "/docs/errors",
+    "/healthz",
+    "/readyz",
+)
 
 
 @pytest.mark.parametrize("rate_limit", ["off", "9/hour"])

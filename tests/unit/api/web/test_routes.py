@@ -1,13 +1,23 @@
 """The page's shell and its files; what they do in a browser is tests/browser's."""
 
+import html
 import json
+import posixpath
 import re
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api.search.requests import MAX_PICTURES
+from image_search._sources import PICTURE_SUFFIXES
+from image_search.models.jobs import MAX_ERRORS
+from shared.models import COLORS
+from shared.version import VERSION
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
-from tests.unit.fakes import Api, assert_problem, make_api
+from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
 
@@ -18,12 +28,83 @@ def api(tmp_path: Path) -> Api:
 
 
 @pytest.mark.parametrize("path", VIEWS)
-def test_every_view_has_the_same_shell(api: Api, path: str) -> None:
+def test_every_view_has_the_shell_with_what_it_needs_first(api: Api, path: str) -> None:
     response = api.http.get(path)
     assert (response.status_code, response.mimetype) == (200, "text/html")
-    assert response.data == api.http.get("/").data
+    view = path.split("/")[1] or "search"
+    enabled = re.findall(r'href="/static/(\S+\.css)"(?: data-views="[a-z ]+")?>', response.text)
+    assert {"shell/page.css", f"{view}/{view}.css"} <= set(enabled)
+    others = {f"{other}/{other}.css" for other in ("search", "ingest", "jobs", "system")} - {
+        f"{view}/{view}.css"
+    }
+    assert not others & set(enabled), "they would hold up the first paint"
     again = api.http.get(path, headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_the_shell_names_every_module_that_a_view_loads(api: Api, path: str) -> None:
+    shell = api.http.get(path).text
+    preloaded = set(re.findall(r'modulepreload" href="([^"]+)"', shell))
+    loaded = set()
+    for module in preloaded:
+        imports = re.findall(r'\bfrom "(\..+)";', api.http.get(module).text)
+        loaded |= {posixpath.normpath(f"{module.rpartition('/')[0]}/{name}") for name in imports}
+    assert loaded < preloaded
+    assert f"/static/{path.split('/')[1] or 'search'}/" in "".join(preloaded)
+
+
+def test_the_page_knows_the_servers_numbers(tmp_path: Path) -> None:
+    """Each is compared with what the API's description or another place says of it."""
+    services = make_services(tmp_path)
+    settings = services.settings.model_copy(update={"max_upload_bytes": 12_345})
+    api = make_api(tmp_path, replace(services, settings=settings))
+    told = server_of(api)
+    description = api.http.get("/openapi.json").json
+    schemas = description["components"]["schemas"]
+    parameters = {
+        (route, one["name"]): one["schema"]
+        for route, methods in description["paths"].items()
+        for one in methods.get("get", {}).get("parameters", [])
+    }
+    limits = told["limits"]
+    assert told["version"] == description["info"]["version"]
+    assert limits["upload_bytes"] == 12_345
+    assert limits["jobs_listed"] == parameters["/v1/jobs", "limit"]["maximum"]
+    assert limits["search_offset"] == parameters["/v1/search", "offset"]["maximum"]
+    assert limits["collection_name"]["pattern"] in json.dumps(schemas["CollectionRequest"])
+    assert limits["query_images"] == MAX_PICTURES
+    assert limits["job_errors"] == MAX_ERRORS
+    assert limits["colors"] == list(COLORS)
+    for name in ("a" * 63, "a.b_c-d", "0"):
+        assert re.fullmatch(limits["collection_name"]["pattern"], name)
+    for name in ("a" * 64, "-a", "a.", ""):
+        assert not re.fullmatch(limits["collection_name"]["pattern"], name)
+
+
+def test_the_page_takes_the_files_that_the_command_line_takes(api: Api) -> None:
+    assert set(server_of(api)["limits"]["image_suffixes"]) == PICTURE_SUFFIXES
+
+
+def test_every_answer_says_the_servers_version(api: Api) -> None:
+    """By which the page, which may be older, knows whether it understands the answer."""
+    for path in ("/", "/v1/collections", "/v1/none", "/healthz"):
+        assert api.http.get(path).headers["X-Image-Search-Version"] == VERSION
+
+
+def test_no_script_of_the_page_knows_a_number_of_the_servers() -> None:
+    """Those that nobody else would write: a limit that is asked of the server is not written down again."""
+    numbers = re.compile(r"10[_,]?000\b|\b0\.95\b|A-Za-z0-9|\bheic\b")
+    scripts = (resources.files("api.web") / "static").rglob("*.js")  # type: ignore[attr-defined]
+    assert {path.name: found for path in scripts if (found := numbers.findall(path.read_text()))} == {}
+
+
+def server_of(api: Api) -> dict[str, Any]:
+    """What the shell tells the page of the server."""
+    content = re.search(r'<meta name="server" content="([^"]+)">', api.http.get("/").text)
+    assert content
+    told: dict[str, Any] = json.loads(html.unescape(content[1]))
+    return told
 
 
 @pytest.mark.parametrize(
@@ -58,6 +139,6 @@ def test_the_shell_may_ask_where_the_visitor_is_and_nothing_else_may(api: Api) -
 
 def test_the_shell_is_public_and_the_data_is_not(tmp_path: Path) -> None:
     api, _ = make_with_keys(tmp_path, ["search"])
-    for path in (*VIEWS, "/manifest.webmanifest", "/static/main.js"):
+    for path in (*VIEWS, "/manifest.webmanifest", "/static/shell/main.js"):
         assert api.http.get(path, environ_base=ANOTHER_MACHINE).status_code == 200
     assert api.http.get("/v1/images", environ_base=ANOTHER_MACHINE).status_code == 401

@@ -1,20 +1,20 @@
-/** Pictures as a query: dropped, pasted or picked, as files or by their addresses. */
+/** Images as a query: dropped, pasted or picked, as files or by their addresses. */
 
-import { h, notify } from "../lib/dom.js";
-import { keepPicture } from "./query.js";
-import { isView } from "../lib/router.js";
+import { notify } from "../lib/dialogs.js";
+import { h } from "../lib/dom.js";
+import { limits } from "../lib/server.js";
 import { webURL } from "../lib/sources.js";
-
-const MOST = 8; // of one query, the server's
+import { isView } from "../shell/router.js";
+import { keepFile } from "./query.js";
 
 /**
  * Takes what is dropped or pasted on the window. `state()` is the query, `change(patch)` asks for another,
- * `like(id)` for more like a picture of the index; `box` is the field for words.
+ * `like(id)` for more like an image of the index; `searchInput` is the field for words.
  */
-export function acceptPictures({ state, change, like, box, signal }) {
-  const veil = h("div", { class: "veil", hidden: true }, h("p", {}, "Drop to search with this picture"));
-  document.body.append(veil);
-  signal.addEventListener("abort", () => veil.remove());
+export function acceptImages({ state, change, like, searchInput, signal }) {
+  const overlay = h("div", { class: "drop-overlay", hidden: true }, h("p", {}, "Drop to search with this picture"));
+  document.body.append(overlay);
+  signal.addEventListener("abort", () => overlay.remove());
 
   function add(files) {
     const images = files.filter((file) => file.type.startsWith("image/"));
@@ -22,13 +22,13 @@ export function acceptPictures({ state, change, like, box, signal }) {
       notify("That is no picture. To add folders or archives to the collection, use Add.", { kind: "error" });
       return;
     }
-    const { pictures, urls } = state();
-    const room = MOST - pictures.length - urls.length;
-    if (images.length > room) notify(`A query takes at most ${MOST} pictures: the rest was left out.`);
-    if (room > 0) change({ pictures: [...pictures, ...images.slice(0, room).map(keepPicture)] });
+    const { files: kept, urls } = state();
+    const room = limits.query_images - kept.length - urls.length;
+    if (images.length > room) notify(`A query takes at most ${limits.query_images} pictures: the rest was left out.`);
+    if (room > 0) change({ files: [...kept, ...images.slice(0, room).map(keepFile)] });
   }
 
-  /** Whether `text` is the address of a picture, which then is asked for. */
+  /** Whether `text` is the address of an image, which then is asked for. */
   function takeURL(text) {
     const url = /\s/.test(text) ? null : webURL(text);
     if (!url) return false;
@@ -38,25 +38,25 @@ export function acceptPictures({ state, change, like, box, signal }) {
     return true;
   }
 
-  const holdsPicture = (event) =>
+  const bringsImage = (event) =>
     !document.querySelector("dialog.dialog[open]") &&
     event.dataTransfer.types.some((type) => type === "Files" || type === "text/uri-list");
 
   addEventListener(
     "dragover",
     (event) => {
-      if (!holdsPicture(event)) return;
+      if (!bringsImage(event)) return;
       event.preventDefault();
-      veil.hidden = false;
+      overlay.hidden = false;
     },
     { signal },
   );
   addEventListener("dragleave", (event) => {
-    if (event.relatedTarget === null) veil.hidden = true;
+    if (event.relatedTarget === null) overlay.hidden = true;
   }, { signal });
   addEventListener("drop", (event) => {
-    veil.hidden = true;
-    if (!holdsPicture(event)) return;
+    overlay.hidden = true;
+    if (!bringsImage(event)) return;
     event.preventDefault();
     const { files } = event.dataTransfer;
     if (files.length) add([...files]);
@@ -65,7 +65,7 @@ export function acceptPictures({ state, change, like, box, signal }) {
   addEventListener("paste", (event) => {
     const images = [...event.clipboardData.files].filter((file) => file.type.startsWith("image/"));
     const isField = event.target.closest?.("input, textarea");
-    const isFree = !isField || (event.target === box && !box.value);
+    const isFree = !isField || (event.target === searchInput && !searchInput.value);
     if (images.length) add(images);
     else if (!isFree || !takeURL(event.clipboardData.getData("text/plain").trim())) return;
     event.preventDefault();

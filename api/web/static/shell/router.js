@@ -1,11 +1,16 @@
 /** Addresses and views: which view shows which path, and the browser's history. */
 
+import { h } from "../lib/dom.js";
+
 const VIEWS = [
   { path: /^\/$/, name: "search", title: "Search" },
   { path: /^\/ingest$/, name: "ingest", title: "Add pictures" },
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];
+/** What is said where a module cannot be had. */
+export const NOT_LOADED =
+  "This cannot be loaded: the server cannot be reached, or it was updated since this page was opened. Reload the page.";
 const container = document.getElementById("main");
 let shown = null;
 
@@ -49,11 +54,40 @@ export async function show() {
     else link.removeAttribute("aria-current");
   }
   container.replaceChildren();
-  const { show: showView } = await import(`../${view.name}/${view.name}.js`);
+  const loaded = await load(view.name);
   if (shown !== showing) return;
   scrollTo(0, 0);
   if (!isFirst) container.focus(); // so that Tab goes on there, and screen readers say where one is
-  showing.handle = (await showView(container, params, showing.leaving.signal)) ?? null;
+  if (loaded) showing.handle = (await loaded.show(container, params, showing.leaving.signal)) ?? null;
+  else container.append(notLoaded());
+}
+
+/** A view's module, its styles loaded too; null when the server is gone, or has other files since it was updated. */
+async function load(name) {
+  const styles = [...document.querySelectorAll(`link[data-views~=${name}]`)].filter((link) => link.disabled);
+  try {
+    const [module] = await Promise.all([import(`../${name}/${name}.js`), ...styles.map(enable)]);
+    return module;
+  } catch {
+    return null;
+  }
+}
+
+function enable(link) {
+  return new Promise((resolve, reject) => {
+    link.addEventListener("load", resolve, { once: true });
+    link.addEventListener("error", reject, { once: true });
+    link.disabled = false;
+  });
+}
+
+function notLoaded() {
+  return h(
+    "div",
+    { class: "stack", role: "alert" },
+    h("p", {}, NOT_LOADED),
+    h("div", {}, h("button", { class: "button primary", type: "button", onclick: () => location.reload() }, "Reload the page")),
+  );
 }
 
 function decoded(text) {

@@ -1,21 +1,30 @@
-/** Jobs and other things as they change. */
+/** Jobs as they change. */
 
-import { api, events, pause } from "./http.js";
+import { api } from "../lib/requests.js";
+import { events } from "../lib/event_stream.js";
+import { limits } from "../lib/server.js";
+import { pause } from "../lib/timing.js";
 
 // A browser opens six connections to a server over HTTP/1.1, and the page needs some for all else.
-const MOST_STREAMS = 2;
+const MAX_STREAMS = 2;
 const POLL_MS = 2000;
-const MOST_LISTED = 1000; // the server's
 let streams = 0;
-let polled = 0;
+let polledJobs = 0;
 let listing = null;
 
 export const isFinished = (job) => job.finished_at !== null;
 
-/** Calls `onJob` with a job whenever it changed, until it has finished. Throws ApiError, and the signal's reason. */
+/**
+ * Calls `onJob` with a job whenever it changed, until it has finished, also across an outage. Throws ApiError for
+ * what waiting does not mend, and the signal's reason.
+ */
 export async function follow(id, onJob, signal) {
   for (let finished = false; !finished; ) {
-    finished = streams < MOST_STREAMS ? await stream(id, onJob, signal) : await look(id, onJob, signal);
+    try {
+      finished = streams < MAX_STREAMS ? await stream(id, onJob, signal) : await look(id, onJob, signal);
+    } catch (error) {
+      if (!error.isPassing) throw error;
+    }
   }
 }
 
@@ -33,30 +42,22 @@ async function stream(id, onJob, signal) {
 }
 
 async function look(id, onJob, signal) {
-  polled++;
+  polledJobs++;
   try {
-    const jobs = await (listing ??= list());
+    const jobs = await (listing ??= listNewest());
     const job = jobs.get(id) ?? (await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal }));
     signal.throwIfAborted();
     onJob(job);
     return isFinished(job);
   } finally {
-    polled--;
+    polledJobs--;
   }
 }
 
 /** The newest jobs by id, in a moment: one request for all that are polled. */
-async function list() {
+async function listNewest() {
   await pause(POLL_MS);
   listing = null;
-  const { jobs } = await api(`/v1/jobs?limit=${Math.min(MOST_LISTED, 2 * polled)}`);
+  const { jobs } = await api(`/v1/jobs?limit=${Math.min(limits.jobs_listed, 2 * polledJobs)}`);
   return new Map(jobs.map((job) => [job.job_id, job]));
-}
-
-/** Calls `look` again and again, `everyMs` after it has returned, while the page is visible, until the signal. */
-export async function poll(look, everyMs, signal) {
-  while (!signal.aborted) {
-    if (document.visibilityState === "visible") await look();
-    await pause(everyMs, signal).catch(() => {});
-  }
 }

@@ -1,16 +1,16 @@
-/** Why a picture has its score: what each term of the query adds to it, or takes from it. */
+/** Why an image has its score: what each term of the query adds to it, or takes from it. */
 
 import { h } from "../lib/dom.js";
-import { api } from "../lib/http.js";
-import { body, hasTerms, split } from "./query.js";
+import { api } from "../lib/requests.js";
+import { hasTerms, searchBody, splitWords } from "./query.js";
 
-/** Fills `section`, which stays hidden where nothing was asked for or the picture passes no filter. */
+/** Fills `section`, which stays hidden where nothing was asked for or the image passes no filter. */
 export async function explainScore(section, state, id, signal) {
   if (!hasTerms(state)) return;
   const asked = { ...state, filters: { and: [state.filters, { id }].filter((part) => Object.keys(part).length) } };
   const page = { limit: 1, include: ["contributions"] };
-  const { results } = await api("/v1/search", { method: "POST", body: body(asked, page), signal });
-  // A picture that was itself asked for leads the results of its own query.
+  const { results } = await api("/v1/search", { method: "POST", body: searchBody(asked, page), signal });
+  // An image that was itself asked for leads the results of its own query.
   const found = results.find((result) => result.id === id);
   if (!found?.contributions) return;
   const most = Math.max(...found.contributions.map(({ share }) => Math.abs(share)));
@@ -22,20 +22,20 @@ export async function explainScore(section, state, id, signal) {
 }
 
 function shareRow({ pointer, cosine, share }, state, most) {
-  const text = nameOf(pointer, state);
+  const text = termName(pointer, state);
   const title = `${text}: cosine similarity ${cosine.toFixed(3)}, ${share.toFixed(3)} of the score`;
   return h(
     "div",
-    { title, class: share < 0 ? "taking" : "" },
+    { title, class: share < 0 ? "negative" : "" },
     h("dt", {}, text),
     h("meter", { min: 0, max: most || 1, value: Math.abs(share), "aria-hidden": "true" }),
     h("dd", { class: "numbers" }, `${share < 0 ? "−" : "+"}${Math.abs(share).toFixed(2)}`),
   );
 }
 
-/** What a pointer into the request stands for on the page; see `body` in query.js for the order of terms. */
-function nameOf(pointer, state) {
-  const { words, not } = split(state.q);
+/** What a pointer into the request stands for on the page; see `searchBody` in query.js for the order of terms. */
+function termName(pointer, state) {
+  const { words, not } = splitWords(state.q);
   const [, list, place] = pointer.split("/");
   const number = Number(place);
   if (list === "text") return words;

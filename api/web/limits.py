@@ -1,0 +1,44 @@
+"""The numbers and rules that the page knows and the server decides; the shell carries them to its scripts."""
+
+from api.jobs.requests import JobsQuery
+from api.search.requests import MAX_OFFSET, MAX_PICTURES
+from image_search.models.jobs import MAX_ERRORS
+from shared.config import Settings
+from shared.index.near_duplicates import COSINE, HAMMING
+from shared.ledger.workers import WORKER_SEEN_SECONDS
+from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, RANGES, JsonObject
+from shared.validation import METADATA_NAME
+
+# What a folder's files must be called to be taken for images, or for archives of them; their content decides.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+    ".heif",
+)  # fmt: skip
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
+
+
+def limits(settings: Settings) -> JsonObject:
+    """Make the JSON object that `lib/server.js` reads."""
+    return {
+        "default_collection": DEFAULT_COLLECTION,
+        "collection_name": {
+            "pattern": COLLECTION_NAME.pattern,
+            "rule": "1 to 63 letters, digits, . _ or -; the first and last a letter or digit",
+        },
+        "metadata_name": {
+            "pattern": METADATA_NAME.pattern,
+            "rule": "A letter, then up to 62 letters, digits or _",
+        },
+        "image_suffixes": IMAGE_SUFFIXES,
+        "archive_suffixes": ARCHIVE_SUFFIXES,
+        "upload_bytes": settings.max_upload_bytes,
+        "query_images": MAX_PICTURES,
+        "search_offset": MAX_OFFSET,
+        "jobs_listed": JobsQuery.model_json_schema()["properties"]["limit"]["maximum"],
+        "job_errors": MAX_ERRORS,
+        "worker_seen_s": round(WORKER_SEEN_SECONDS),
+        "near_duplicates": {"cosine": COSINE, "hash_bits": HAMMING},
+        "colors": COLORS,
+        "latitude": RANGES["lat"],
+        "longitude": RANGES["lon"],
+    }

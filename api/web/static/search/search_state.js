@@ -1,0 +1,113 @@
+/** What the search view knows: what is asked for, and what was found so far. It touches no element. */
+
+import { api } from "../lib/requests.js";
+import { addressOf, hasTerms, stateOf } from "./query.js";
+import { countTags, resultsOf } from "./results.js";
+
+export class SearchState {
+  asked = null; // the state that the address stands for, as `stateOf` gives it
+  results = null; // as `resultsOf` gives them
+  collections = []; // as the server lists them
+  tags = []; // of what was found, the most frequent first
+  fitting = null; // how many images pass the filters, where that was counted
+  #running = new AbortController(); // what is asked of the server for this query
+  #isLoading = false;
+
+  /** Takes over what an address asks for; whether that is another query, and not only another open image. */
+  read(params) {
+    const before = this.asked && this.#queryAddress();
+    this.asked = stateOf(params);
+    return before !== this.#queryAddress();
+  }
+
+  #queryAddress() {
+    return addressOf({ ...this.asked, image: null });
+  }
+
+  get signal() {
+    return this.#running.signal;
+  }
+
+  get isFiltered() {
+    return Object.keys(this.asked.filters).length > 0 || this.asked.sure;
+  }
+
+  /** Whether nothing is asked for, so that the collection itself is shown. */
+  get isFresh() {
+    return !hasTerms(this.asked) && !this.isFiltered;
+  }
+
+  get filterCount() {
+    return Object.keys(this.asked.filters).length + Number(this.asked.sure);
+  }
+
+  get collection() {
+    return this.collections.find(({ name }) => name === this.asked.collection);
+  }
+
+  /** Begins a query and ends the one before; `mayRepeat`: what it found last time will do. */
+  begin({ mayRepeat }) {
+    this.stop();
+    this.#running = new AbortController();
+    this.#isLoading = false;
+    this.results = resultsOf(this.asked, { mayRepeat });
+  }
+
+  stop() {
+    this.#running.abort();
+  }
+
+  /** Loads the first page of results, unless they are known. */
+  async loadFirst() {
+    if (!this.results.items.length && !this.results.done) await this.results.more(this.signal);
+  }
+
+  /** Loads one more page; false while one is on its way and when there is none. */
+  async loadMore() {
+    const { results, signal } = this;
+    if (this.#isLoading || results.done || !results.items.length) return false;
+    this.#isLoading = true; // and it stays so after an error, until `allowRetry`
+    await results.more(signal);
+    this.#isLoading = false;
+    return true;
+  }
+
+  allowRetry() {
+    this.#isLoading = false;
+  }
+
+  async loadCollections(signal) {
+    this.collections = (await api("/v1/collections", { signal })).collections;
+  }
+
+  /** Finds the tags, and how many images fit where `withTotal`: that costs the server time. */
+  async count({ withTotal }) {
+    this.fitting = null;
+    this.tags = [];
+    if (hasTerms(this.asked) && (this.isFiltered || withTotal)) {
+      const { tags, scope } = await countTags(this.asked, this.signal);
+      this.tags = tags.map(({ value }) => value);
+      this.fitting = scope.complete ? scope.pictures : null;
+    } else {
+      this.tags = frequentTags(this.results.items);
+    }
+  }
+
+  /** The result `by` places after the one with this id. */
+  neighbour(id, by) {
+    const place = this.placeOf(id);
+    return place < 0 ? undefined : this.results.items[place + by];
+  }
+
+  placeOf(id) {
+    return this.results.items.findIndex((item) => item.id === id);
+  }
+}
+
+function frequentTags(items) {
+  const counts = new Map();
+  for (const item of items) {
+    for (const tag of item.tags ?? []) counts.set(tag, (counts.get(tag) ?? 0) + 1);
+  }
+  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([tag]) => tag);
+}
