@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from shared.embedding import encoder as encoder_module
 from shared.embedding.checkpoints import STARTER
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
@@ -257,6 +259,21 @@ def test_loading_opens_no_connection(tiny: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     load(tiny).warm()
+
+
+def test_the_garbage_collector_rests_while_a_checkpoint_is_read_and_only_then(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on: list[bool] = []
+
+    def fail(_: Path) -> None:
+        on.append(gc.isenabled())
+        raise ValueError("spoilt")
+
+    monkeypatch.setattr(encoder_module, "read_checkpoint", fail)
+    with pytest.raises(ModelUnavailable):
+        load(tiny)
+    assert (on, gc.isenabled()) == ([False], True)
 
 
 def test_loading_prints_nothing(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
