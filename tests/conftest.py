@@ -10,6 +10,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from examples.demo.pictures import Pictures, openmoji
+from tests import checkpoints
 from tests.stack import ROOT, Stack
 
 # What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
@@ -28,6 +29,12 @@ TOGETHER = {
     "tests/integration/test_scale_out.py": "small_chunks",
     "tests/integration/test_pictures.py": "poisoned_stack",
     "tests/integration/test_poison.py": "poisoned_stack",
+    # Those that import torch, for seconds.
+    "tests/unit/api/operations/test_health.py": "torch",
+    "tests/unit/api/search/test_explain.py": "torch",
+    "tests/unit/shared/embedding/": "torch",
+    "tests/unit/worker/stages/test_encode.py": "torch",
+    "tests/unit/worker/test_app.py": "torch",
 }
 
 
@@ -54,11 +61,26 @@ def _together(name: str) -> str:
     return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
 
 
+def pytest_configure() -> None:
+    gc.disable()  # what is imported stays: looking through it again and again takes seconds
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # nor is it looked through in any later collection
+    gc.enable()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _no_open_files_left() -> Iterator[None]:
     """An API and its Chroma refer to one another: hundreds of open files wait for the collector."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_checkpoint_for_all(tmp_path_factory: pytest.TempPathFactory) -> None:
+    own = tmp_path_factory.getbasetemp()
+    checkpoints.keep_in(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="session")

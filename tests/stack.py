@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import httpx
 
-from benchmarks.random_checkpoint import make_random_checkpoint
 from deploy.embedded import WORKER_NICENESS
 from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
@@ -22,6 +21,7 @@ from shared.config import Settings
 from shared.index.index import Index
 from shared.models import Stage
 from shared.tasks import make_celery
+from tests.checkpoints import tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 120.0
@@ -67,7 +67,7 @@ class Stack:
     def start(self) -> None:
         """Starts `up` and waits until it is ready, for the first time or again on the same data."""
         if not self._model.exists():
-            make_random_checkpoint(self._model, shape="tiny")
+            tiny_checkpoint(self._model)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.process = self.spawn("--port", str(port), *self._workers)

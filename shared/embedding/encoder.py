@@ -1,7 +1,9 @@
 """Encoding images and texts to CLIP vectors of length 1, in batches, from any thread."""
 
+import contextlib
+import gc
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
 _NORM_TOLERANCE = 1e-3
 
 log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Let imports pass by the garbage collector: it goes through all that stays again and again, for 1 s."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Encoder:
@@ -78,9 +92,10 @@ class Encoder:
         asked = (model, device, precision)
         with caching_failures(*asked):
             folder = resolve_model(model)
-            device = choose_device(device)
-            precision = choose_precision(precision, device)
-            clip, tokenizer = read_checkpoint(folder)
+            with _collector_off():
+                device = choose_device(device)
+                precision = choose_precision(precision, device)
+                clip, tokenizer = read_checkpoint(folder)
             at_once = one_core_per_call() if one_core_each and device == "cpu" else 1
             towers = Towers(clip, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(

@@ -23,7 +23,7 @@ from playwright.sync_api import (
 )
 
 from examples.demo.pictures import Pictures
-from shared.api_keys import create_key
+from shared.api_keys import create_key, list_keys, revoke_key
 from shared.storage.blobs import Blobs
 from tests.browser import chromium, pictures
 from tests.browser.looks import SCREENSHOTS
@@ -118,18 +118,22 @@ def stack(starter_stack: Stack, drawings: Pictures) -> Stack:
 
 
 @pytest.fixture(scope="package")
-def keyed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Empty, on a tiny random model, to be used with `key`."""
-    with Stack(tmp_path_factory.mktemp("keyed")) as running:
-        yield running
+def keys(stack: Stack) -> Iterator[dict[str, str]]:
+    """One for each scope and one for `both`, without which `stack` answers nobody until the last test."""
+    blobs = Blobs(stack.env["IMAGE_SEARCH_BLOB_URL"])
+    scopes = {"search": ["search"], "ingest": ["ingest"], "both": ["search", "ingest"]}
+    made = {name: create_key(blobs, name, several) for name, several in scopes.items()}
+    eventually(lambda: httpx.get(f"{stack.url}/v1/collections").status_code == 401)
+    yield made
+    for one in list_keys(blobs):
+        revoke_key(blobs, one.id)
+    eventually(lambda: httpx.get(f"{stack.url}/v1/collections").status_code == 200)
 
 
 @pytest.fixture(scope="package")
-def key(keyed_stack: Stack) -> str:
-    """What every request to `keyed_stack` needs from now on; it may search and ingest."""
-    made = create_key(Blobs(keyed_stack.env["IMAGE_SEARCH_BLOB_URL"]), "browser", ["search", "ingest"])
-    eventually(lambda: httpx.get(f"{keyed_stack.url}/v1/collections").status_code == 401)
-    return made
+def key(keys: dict[str, str]) -> str:
+    """It may search and ingest; see `keys`."""
+    return keys["both"]
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +180,6 @@ def page(new_page: NewPage) -> Page:
 
 
 @pytest.fixture
-def keyed_page(new_page: NewPage, keyed_stack: Stack, key: str) -> Page:
-    """On the server that needs `key`, which it does not have yet."""
-    return new_page(base_url=keyed_stack.url)
-
-
-@pytest.fixture
 def dark_page(new_page: NewPage) -> Page:
     return new_page(color_scheme="dark")
 
@@ -195,11 +193,16 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Once more where one fails: two cores that run browsers, stacks and the other tests keep no time."""
+    """Those with a key last, since all need one then; each once more where it fails.
+
+    Two cores that run browsers, stacks and the other tests keep no time.
+    """
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+    places = [place for place, item in enumerate(items) if here in item.path.parents]
+    ordered = sorted((items[place] for place in places), key=lambda item: "keys" in item.fixturenames)
+    for place, item in zip(places, ordered, strict=True):
+        item.add_marker(pytest.mark.flaky(reruns=1))
+        items[place] = item
 
 
 @pytest.hookimpl(wrapper=True)

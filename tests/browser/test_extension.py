@@ -73,14 +73,14 @@ def extension(playwright: Playwright, tmp_path: Path, faults: Faults) -> Iterato
 
 
 def test_an_added_picture_is_in_the_collection(
-    extension: Extension, keyed_stack: Stack, key: str, image_server: ImageServer
+    extension: Extension, stack: Stack, key: str, image_server: ImageServer
 ) -> None:
-    extension.configure(keyed_stack.url, key, "clipped")
+    extension.configure(stack.url, key, "clipped")
     extension.says("will make the collection “clipped”")
     url = image_server.url(f"/photo/501.jpg{SMALL}")
     extension.choose("add", url)
     extension.shows_badge("✓")
-    with httpx.Client(base_url=keyed_stack.url, headers={"Authorization": f"Bearer {key}"}) as http:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}) as http:
         (image,) = http.get("/v1/images", params={"collection": "clipped"}).json()["images"]
         (job_id,) = [
             job["job_id"] for job in http.get("/v1/jobs").json()["jobs"] if job["collection"] == "clipped"
@@ -90,9 +90,9 @@ def test_an_added_picture_is_in_the_collection(
 
 
 def test_a_picture_that_cannot_be_had_is_told(
-    extension: Extension, keyed_stack: Stack, key: str, image_server: ImageServer
+    extension: Extension, stack: Stack, key: str, image_server: ImageServer
 ) -> None:
-    extension.configure(keyed_stack.url, key)
+    extension.configure(stack.url, key)
     extension.says("Saved. The server answers")
     extension.choose("add", image_server.url("/status/404"))
     extension.shows_badge("!")

@@ -1,6 +1,5 @@
 """What the page says when something else answers in the server's place, or the server is another one now."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,14 +7,12 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from shared.api_keys import create_key
-from shared.storage.blobs import Blobs
 from shared.version import VERSION
-from tests.browser.conftest import Faults, NewPage
+from tests.browser.conftest import Faults
 from tests.browser.looks import assert_accessible
 from tests.browser.search_page import box, cells
 from tests.image_server import make_photo
-from tests.stack import Stack, eventually, finished
+from tests.stack import finished
 
 LOGIN = "<!doctype html><title>Sign in</title><h1>Sign in to go on</h1>"
 REQUEST_ID = "4f0c-1d"
@@ -212,21 +209,6 @@ def test_other_failures_name_their_request_too_and_what_the_visitor_did_does_not
     assert not page.get_by_text("equest id").count()
 
 
-@pytest.fixture(scope="module")
-def keys(keyed_stack: Stack, key: str) -> dict[str, str]:
-    """One key for each scope; `key` has two."""
-    blobs = Blobs(keyed_stack.env["IMAGE_SEARCH_BLOB_URL"])
-    made = {scope: create_key(blobs, f"only-{scope}", [scope]) for scope in ("search", "ingest")}
-    headers = {"Authorization": f"Bearer {made['ingest']}"}
-
-    def is_known() -> bool:
-        time.sleep(1)  # the server reads its keys every 10 s, and takes few guesses
-        return httpx.get(f"{keyed_stack.url}/v1/jobs", headers=headers).status_code != 401
-
-    eventually(is_known)
-    return made | {"both": key}
-
-
 def use(page: Page, key: str) -> None:
     dialog = page.get_by_role("dialog", name="Sign in")
     dialog.get_by_label("API key").fill(key)
@@ -234,10 +216,9 @@ def use(page: Page, key: str) -> None:
 
 
 def test_a_key_without_the_scope_is_told_which_and_another_can_be_used(
-    new_page: NewPage, keyed_stack: Stack, keys: dict[str, str], faults: Faults
+    page: Page, keys: dict[str, str], faults: Faults
 ) -> None:
     faults.expect("status of 40[13]")
-    page = new_page(base_url=keyed_stack.url)
     page.goto("/jobs")
     use(page, keys["search"])
     dialog = page.get_by_role("dialog", name="Sign in")
@@ -252,11 +233,8 @@ def test_a_key_without_the_scope_is_told_which_and_another_can_be_used(
     expect(page.get_by_text("Everything works")).to_be_visible()
 
 
-def test_an_upload_goes_on_with_another_key(
-    new_page: NewPage, keyed_stack: Stack, keys: dict[str, str], faults: Faults
-) -> None:
+def test_an_upload_goes_on_with_another_key(page: Page, keys: dict[str, str], faults: Faults) -> None:
     faults.expect("status of 40[13]")
-    page = new_page(base_url=keyed_stack.url)
     page.goto("/ingest")
     use(page, keys["search"])
     file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
@@ -267,11 +245,8 @@ def test_an_upload_goes_on_with_another_key(
     expect(page.locator(".job .status").first).to_have_text("Succeeded", timeout=60_000)
 
 
-def test_a_key_that_may_only_add_is_enough_to_add(
-    new_page: NewPage, keyed_stack: Stack, keys: dict[str, str], faults: Faults
-) -> None:
+def test_a_key_that_may_only_add_is_enough_to_add(page: Page, keys: dict[str, str], faults: Faults) -> None:
     faults.expect("status of 40[13]")
-    page = new_page(base_url=keyed_stack.url)
     page.goto("/ingest")
     use(page, keys["ingest"])
     file = {"name": "b.jpg", "mimeType": "image/jpeg", "buffer": make_photo(2, 64, 48)}

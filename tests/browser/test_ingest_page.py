@@ -284,17 +284,17 @@ def test_a_hostile_file_name_stays_text(ingest: Page, tmp_path: Path) -> None:
 
 
 def test_a_key_is_asked_for_once_and_sent_with_every_upload(
-    keyed_page: Page, key: str, faults: Faults, folder: Path
+    page: Page, key: str, faults: Faults, folder: Path
 ) -> None:
     faults.expect("status of 401")
-    keyed_page.goto("/ingest")
-    dialog = keyed_page.get_by_role("dialog", name="Sign in")
+    page.goto("/ingest")
+    dialog = page.get_by_role("dialog", name="Sign in")
     dialog.get_by_label("API key").fill(key)
     dialog.get_by_role("button", name="Sign in").click()
     expect(dialog).to_be_hidden()
-    keyed_page.locator("[data-choose=files]").set_input_files(folder / "one.jpg")
-    send(keyed_page)
-    expect_status(keyed_page, "Succeeded")
+    page.locator("[data-choose=files]").set_input_files(folder / "one.jpg")
+    send(page)
+    expect_status(page, "Succeeded")
     expect(dialog).to_be_hidden()
 
 

@@ -13,14 +13,13 @@ from tests.stack import Stack, finished
 
 
 def test_a_key_is_asked_for_where_keys_are_on_and_opens_the_page(
-    keyed_page: Page, keyed_stack: Stack, key: str, faults: Faults
+    page: Page, stack: Stack, key: str, faults: Faults
 ) -> None:
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=keyed_stack.url, headers=headers, timeout=60) as http:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as http:
         files = [("files", (f"{n}.jpg", make_photo(n, 120, 90), "image/jpeg")) for n in (81, 82)]
         finished(http, http.post("/v1/jobs", files=files, data={"collection": "signed"}))
     faults.expect("status of 401")
-    page = keyed_page
     page.goto("/?collection=signed")
     dialog = page.get_by_role("dialog", name="Sign in")
     expect(dialog).to_be_visible()
@@ -48,14 +47,14 @@ def test_a_key_is_asked_for_where_keys_are_on_and_opens_the_page(
     assert page.evaluate("[localStorage.length, sessionStorage.length]") == [1, 0]
 
 
-def test_who_does_not_sign_in_is_told_what_is_missing(keyed_page: Page, key: str, faults: Faults) -> None:
+def test_who_does_not_sign_in_is_told_what_is_missing(page: Page, key: str, faults: Faults) -> None:
     assert key
     faults.expect("status of 401")
-    keyed_page.goto("/")
-    keyed_page.get_by_role("dialog", name="Sign in").get_by_role("button", name="Cancel").click()
-    expect(keyed_page.get_by_role("main").get_by_role("alert")).to_contain_text("API key")
-    keyed_page.get_by_role("banner").get_by_role("button", name="Sign in").click()
-    expect(keyed_page.get_by_role("dialog", name="Sign in")).to_be_visible()
+    page.goto("/")
+    page.get_by_role("dialog", name="Sign in").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("main").get_by_role("alert")).to_contain_text("API key")
+    page.get_by_role("banner").get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("dialog", name="Sign in")).to_be_visible()
 
 
 def test_without_keys_nobody_is_asked_to_sign_in(page: Page) -> None:

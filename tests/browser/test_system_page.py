@@ -4,8 +4,6 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from shared.api_keys import create_key
-from shared.storage.blobs import Blobs
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.stack import Stack, finished
@@ -53,18 +51,14 @@ def test_without_chroma_search_does_not_work(page: Page, stack: Stack) -> None:
     expect(page.get_by_text("Everything works")).to_be_visible(timeout=30_000)
 
 
-def test_a_key_that_may_only_search_is_told_so(
-    new_page: NewPage, keyed_stack: Stack, key: str, faults: Faults
-) -> None:
+def test_a_key_that_may_only_search_is_told_so(page: Page, keys: dict[str, str], faults: Faults) -> None:
     faults.expect("status of 40[13]")
-    searching = create_key(Blobs(keyed_stack.env["IMAGE_SEARCH_BLOB_URL"]), "searching", ["search"])
-    page = new_page(base_url=keyed_stack.url)
     page.goto("/system")
     dialog = page.get_by_role("dialog", name="Sign in")
-    dialog.get_by_label("API key").fill(key)
+    dialog.get_by_label("API key").fill(keys["both"])
     dialog.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("Everything works")).to_be_visible()
-    page.evaluate("key => sessionStorage.setItem('image-search-key', key)", searching)
+    page.evaluate("key => sessionStorage.setItem('image-search-key', key)", keys["search"])
     expect(page.get_by_text("This API key lacks the scope `ingest`.")).to_be_visible()
 
 

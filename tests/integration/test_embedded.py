@@ -17,7 +17,6 @@ from deploy.ports import http_status
 from tests.stack import ROLES, Stack, eventually
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
-STOP_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -147,16 +146,6 @@ def test_a_killed_child_comes_back(stack: Stack, role: str) -> None:
     eventually(lambda: stack.leader(role) not in (first, None), 30)
     eventually(lambda: http_status(f"{stack.url}/readyz") == 200, 60)
     eventually(lambda: http_status(f"{stack.url}/readyz?for=ingest") == 200, 60)
-
-
-def test_sigterm_ends_everything_and_the_next_start_finds_the_data(stack: Stack) -> None:
-    assert stack.process is not None
-    marker = stack.data_dir / "redis"
-    stack.process.send_signal(signal.SIGTERM)
-    assert stack.process.wait(STOP_SECONDS) == 0
-    eventually(lambda: not stack.mine(), 2)
-    assert list(marker.iterdir())
-    stack.start()
 
 
 def test_up_killed_with_9_leaves_no_child_and_can_start_again_at_once(stack: Stack) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.random_checkpoint import make_random_checkpoint
 from tests.api_server import api_server, children
+from tests.checkpoints import tiny_checkpoint
 from tests.chroma_server import ChromaServer
 from tests.stack import eventually
 
@@ -22,7 +22,7 @@ SEARCHES = 40
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, Path]]:
     folder = tmp_path_factory.mktemp("processes")
-    make_random_checkpoint(folder / "model", shape="tiny")
+    tiny_checkpoint(folder / "model")
     with ChromaServer(folder / "chroma") as chroma:
         own = {"REDIS_URL": "redis://127.0.0.1:9/0", "CHROMA_URL": chroma.url, "MODEL": str(folder / "model")}
         own |= {"ALLOW_HOSTS": "127.0.0.0/8"}

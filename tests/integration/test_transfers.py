@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from benchmarks.random_checkpoint import make_random_checkpoint
+from tests.checkpoints import tiny_checkpoint
 from tests.stack import ROOT, Stack, eventually, finished
 
 PICTURES = 30
+STOP_SECONDS = 15.0
 
 
 def png(seed: int) -> bytes:
@@ -115,11 +116,18 @@ def test_a_collection_is_rebuilt_from_its_log_when_chroma_has_lost_it(
     assert command(stack, "verify", "--data-dir", stack.data_dir).returncode == 0
 
 
-def test_a_reindex_outlives_kills_and_latecomers_while_searches_go_on(
+def assert_sigterm_ends_everything(stack: Stack) -> None:
+    assert stack.process is not None
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(STOP_SECONDS) == 0
+    eventually(lambda: not stack.mine(), 2)
+
+
+def test_a_reindex_outlives_kills_latecomers_and_sigterm_while_searches_go_on(
     stack: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    make_random_checkpoint(other, seed=1, shape="tiny")
+    tiny_checkpoint(other, seed=1)
     assert ingest(http, range(100, 120), "second")["status"] == "succeeded"
     answer = http.post("/v1/collections/second/reindex", json={"model": str(other)})
     for role in ("fetch", "encode", "index"):
@@ -145,12 +153,13 @@ def test_a_reindex_outlives_kills_and_latecomers_while_searches_go_on(
     assert refused["code"] == "model_mismatch"
     assert str(other) in refused["detail"]
 
-    stack.stop()
+    assert_sigterm_ends_everything(stack)
     stack.configure(MODEL=str(other))
     stack.start()
     with httpx.Client(base_url=stack.url, timeout=60) as anew:
         ids = [image_id for image_id, _ in search(anew, "second")]
         assert len(ids) == 19 + brought
+        assert anew.get(answer.headers["Location"]).json()["counts"] == job["counts"]
         assert gone not in ids
         image = anew.get(f"/v1/images/{kept}", params={"collection": "second"}).json()
         assert image["metadata"] == {"shop": "north"}

@@ -1,5 +1,6 @@
 """What several unit tests start from."""
 
+import importlib
 import ipaddress
 import shutil
 import socket
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding import load_failures
+from tests.checkpoints import tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +22,14 @@ def _no_checkpoint_was_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random checkpoint, not to be changed."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    make_random_checkpoint(folder, shape="tiny")
+    tiny_checkpoint(folder)
     return folder
+
+
+@pytest.fixture
+def torch() -> Any:
+    """Imported by the tests that run, not by all processes that collect them: it takes seconds."""
+    return importlib.import_module("torch")
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.test import TestResponse
@@ -106,11 +105,11 @@ def test_patches_are_unit_vectors_in_the_pictures_order(encoder: Encoder) -> Non
     assert np.unravel_index(moved.argmax(), moved.shape) == (1, 3)
 
 
-def test_patches_are_those_of_the_last_layers_value_path(encoder: Encoder) -> None:
+def test_patches_are_those_of_the_last_layers_value_path(encoder: Encoder, torch: Any) -> None:
     """By hand: every layer but the last, then its value path for each patch, and the picture's projection."""
     crops = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     model = encoder.towers.model
-    seen: list[torch.Tensor] = []
+    seen: list[Any] = []
     last = model.vision_model.encoder.layers[-1]
     hook = last.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     encoder.encode_images(crops)

@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -8,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPModel, CLIPProcessor
+from safetensors.numpy import load_file, save_file
 
+from shared.embedding import encoder as encoder_module
+from shared.embedding.checkpoints import STARTER
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
+from tests.stack import ROOT
 
 Crops = NDArray[np.uint8]
 TEXTS = ["a red car", "", "ÜNÏCÖDE 猫 🐈", "two  spaces\tand more words than the others have"]
@@ -44,6 +46,9 @@ def reference(
     folder: Path, crops: Crops, texts: list[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Image and text vectors of transformers' own model and processor, in fp32."""
+    import torch  # noqa: PLC0415 - seconds to import, here and where it is a fixture
+    from transformers import CLIPModel, CLIPProcessor  # noqa: PLC0415
+
     model = CLIPModel.from_pretrained(folder).eval()
     processor = CLIPProcessor.from_pretrained(folder)
     with torch.inference_mode():
@@ -104,9 +109,9 @@ def test_crops_of_another_shape_or_type_are_refused(encoder: Encoder, wrong: Cro
 
 
 def scarce_memory(
-    features: Callable[[Crops], torch.Tensor], fits: int, error: Exception, tried: list[int]
-) -> Callable[[Crops], torch.Tensor]:
-    def limited(crops: Crops) -> torch.Tensor:
+    features: Callable[[Crops], Any], fits: int, error: Exception, tried: list[int]
+) -> Callable[[Crops], Any]:
+    def limited(crops: Crops) -> Any:
         tried.append(len(crops))
         if len(crops) > fits:
             raise error
@@ -118,7 +123,7 @@ def scarce_memory(
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        None,  # torch's own
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"
         ),
@@ -128,8 +133,9 @@ def scarce_memory(
     ],
 )
 def test_too_little_memory_halves_the_batch_and_goes_on(
-    encoder: Encoder, crops: Crops, error: Exception, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, crops: Crops, error: Exception | None, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     expected = encoder.encode_images(crops)
     tried: list[int] = []
     monkeypatch.setattr(
@@ -140,12 +146,12 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 
 
 def test_too_little_memory_in_a_later_batch_keeps_the_earlier_ones(
-    tiny: Path, encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, encoder: Encoder, crops: Crops, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = load(tiny, batch_size=2)
     features, sizes = small.towers.image_features, []
 
-    def scarce_after_the_first(batch: Crops) -> torch.Tensor:
+    def scarce_after_the_first(batch: Crops) -> Any:
         sizes.append(len(batch))
         if len(sizes) > 1 and len(batch) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -173,7 +179,7 @@ def test_a_batch_is_started_before_the_one_before_it_is_read(
 
 
 def test_too_little_memory_for_one_picture_is_not_the_pictures_fault(
-    encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, crops: Crops, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(
@@ -184,7 +190,7 @@ def test_too_little_memory_for_one_picture_is_not_the_pictures_fault(
 
 
 def test_other_runtime_errors_are_not_taken_for_memory(
-    encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, crops: Crops, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = RuntimeError("CUDA error: device-side assert triggered")
     monkeypatch.setattr(
@@ -255,23 +261,38 @@ def test_loading_opens_no_connection(tiny: Path, monkeypatch: pytest.MonkeyPatch
     load(tiny).warm()
 
 
+def test_the_garbage_collector_rests_while_a_checkpoint_is_read_and_only_then(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on: list[bool] = []
+
+    def fail(_: Path) -> None:
+        on.append(gc.isenabled())
+        raise ValueError("spoilt")
+
+    monkeypatch.setattr(encoder_module, "read_checkpoint", fail)
+    with pytest.raises(ModelUnavailable):
+        load(tiny)
+    assert (on, gc.isenabled()) == ([False], True)
+
+
 def test_loading_prints_nothing(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(tiny)
     assert "Loading weights" not in "".join(capfd.readouterr())
 
 
 def test_weights_saved_in_half_precision_load(copy: Path, encoder: Encoder, crops: Crops) -> None:
-    state = safetensors.torch.load_file(copy / "model.safetensors")
-    halves = {name: tensor.half() for name, tensor in state.items()}
-    safetensors.torch.save_file(halves, copy / "model.safetensors", metadata={"format": "pt"})
+    state = load_file(copy / "model.safetensors")
+    halves = {name: tensor.astype(np.float16) for name, tensor in state.items()}
+    save_file(halves, copy / "model.safetensors", metadata={"format": "pt"})
     cosines = (load(copy).encode_images(crops) * encoder.encode_images(crops)).sum(axis=1)
     assert cosines.min() > 0.9999
 
 
-def test_pickled_weights_load(copy: Path, encoder: Encoder, crops: Crops) -> None:
-    state = safetensors.torch.load_file(copy / "model.safetensors")
+def test_pickled_weights_load(copy: Path, encoder: Encoder, crops: Crops, torch: Any) -> None:
+    state = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
-    torch.save(state, copy / "pytorch_model.bin")
+    torch.save({name: torch.from_numpy(array) for name, array in state.items()}, copy / "pytorch_model.bin")
     np.testing.assert_array_equal(load(copy).encode_images(crops), encoder.encode_images(crops))
 
 
@@ -286,7 +307,7 @@ class Code:
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-def test_pickled_weights_run_no_code(copy: Path, tmp_path: Path, new_format: bool) -> None:
+def test_pickled_weights_run_no_code(copy: Path, tmp_path: Path, new_format: bool, torch: Any) -> None:
     (copy / "model.safetensors").unlink()
     weights = {"logit_scale": Code(tmp_path / "made")}
     torch.save(weights, copy / "pytorch_model.bin", _use_new_zipfile_serialization=new_format)
@@ -304,9 +325,9 @@ def test_the_legacy_end_of_text_id_of_published_checkpoints_is_understood(
 
 
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_rather_than_filled_at_random(copy: Path) -> None:
-    state = safetensors.torch.load_file(copy / "model.safetensors")
+    state = load_file(copy / "model.safetensors")
     del state["visual_projection.weight"]
-    safetensors.torch.save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelUnavailable, match=r"lack visual_projection\.weight"):
         load(copy)
 
@@ -326,9 +347,10 @@ def test_preprocessing_for_another_picture_size_is_refused_at_the_start(copy: Pa
         load(copy)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_device_that_is_not_there_is_a_configuration_error(tiny: Path, device: str) -> None:
+def test_a_device_that_is_not_there_is_a_configuration_error(tiny: Path, device: str, torch: Any) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("asks for a GPU that is not there")
     with pytest.raises(ConfigError, match=f"IMAGE_SEARCH_DEVICE is {device}"):
         Encoder.load(str(tiny), device=device)
 
@@ -339,8 +361,8 @@ def test_a_device_that_is_not_there_is_a_configuration_error(tiny: Path, device:
 def test_auto_precision_on_a_cpu_is_bf16_where_the_chip_computes_in_it(
     tiny: Path, avx512_bf16: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     assert load(tiny, precision="auto").precision == expected
 
 
@@ -352,9 +374,22 @@ def test_an_encoder_says_what_it_is(tiny: Path, encoder: Encoder) -> None:
     assert encoder.device_name
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_agrees_with_the_cpu(tiny: Path, encoder: Encoder, crops: Crops) -> None:
+def test_a_gpu_agrees_with_the_cpu(tiny: Path, encoder: Encoder, crops: Crops, torch: Any) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     gpu = Encoder.load(str(tiny), device="cuda", batch_size=2)
     assert gpu.precision in ("bf16", "fp16")
     assert (gpu.encode_images(crops) * encoder.encode_images(crops)).sum(axis=1).min() > 0.999
     assert (gpu.encode_texts(TEXTS) * encoder.encode_texts(TEXTS)).sum(axis=1).min() > 0.999
+
+
+def test_the_starter_is_a_plain_transformers_checkpoint_with_its_card() -> None:
+    from transformers import CLIPModel, CLIPProcessor  # noqa: PLC0415
+
+    folder = ROOT / "shared/embedding" / STARTER
+    model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+    tokens = processor(text=["a cat"], return_tensors="pt")
+    assert model.get_text_features(**tokens).pooler_output.shape == (1, model.config.projection_dim)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20 * 2**20
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "CC-BY-4.0" in card

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.random_checkpoint import make_random_checkpoint
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.isolation import run_isolated
@@ -173,9 +172,8 @@ def test_a_chunk_that_keeps_losing_its_worker_is_halved_in_throwaway_processes(
     assert [(error.index, error.code) for error in job.errors] == [(3, "internal")]
 
 
-def test_a_throwaway_process_gives_the_vectors_that_the_worker_would(tmp_path: Path) -> None:
-    make_random_checkpoint(tmp_path / "model", shape="tiny")
-    encoder = Encoder.load(str(tmp_path / "model"), device="cpu", precision="fp32")
+def test_a_throwaway_process_gives_the_vectors_that_the_worker_would(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), device="cpu", precision="fp32")
     crops = np.random.default_rng(0).integers(0, 256, (3, *encoder.preprocess.crop_shape, 3), dtype=np.uint8)
     options = (encoder.name, encoder.device, encoder.precision, encoder.batch_size)
     alone = run_isolated(encode_stage._encode_alone, *options, crops, timeout_s=120)
