@@ -125,7 +125,7 @@ class Supervisor:
             if child.running:
                 continue
             if child.process is not None:
-                self._bury(child, now)
+                self._record_exit(child, now)
             elif now >= child.due_at:
                 self._spawn(child)
 
@@ -167,11 +167,11 @@ class Supervisor:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - there is one thread
             )
         if child.niceness:
-            _give_way(child.process.pid, child.niceness)
+            _set_niceness(child.process.pid, child.niceness)
         child.started_at = time.monotonic()
         self._record()
 
-    def _bury(self, child: Child, now: float) -> None:
+    def _record_exit(self, child: Child, now: float) -> None:
         assert child.process is not None  # noqa: S101 - the caller looked
         self._signal(child, signal.SIGKILL)
         if now - child.started_at > STEADY_SECONDS:
@@ -271,7 +271,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return arm
 
 
-def _give_way(pid: int, niceness: int) -> None:
+def _set_niceness(pid: int, niceness: int) -> None:
     """Set a group's niceness, also as `autogroup`, by which Linux may weigh whole sessions."""
     with contextlib.suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PGRP, pid, niceness)

@@ -69,8 +69,8 @@ export function show(container, params, signal) {
     event.preventDefault();
     const all = everything();
     if (all.isEmpty || busy) return;
-    const draft = { ...selection, text: typed.value };
-    const transfer = start(kindsOf(all).join(", "), all, options.read(), draft);
+    const formState = { ...selection, text: typed.value };
+    const transfer = start(kindsOf(all).join(", "), all, options.read(), formState);
     selection.clear();
     typed.value = "";
     refresh();

@@ -172,7 +172,7 @@ function actionsOf(transfer, dismiss, edit) {
   if (transfer.state === "cancelled") return [button("Dismiss", dismiss, "quiet")];
   const change = () => {
     dismiss();
-    edit(transfer.draft);
+    edit(transfer.formState);
   };
   const { status } = transfer.error;
   const isFaulty = status >= 400 && status < 500 && !isRefusal(transfer.error);

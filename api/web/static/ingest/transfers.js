@@ -14,9 +14,9 @@ const WAITS_S = [1, 2, 4, 8, 15];
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
 export const transfers = [];
 
-/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `draft` is what the form needs to be filled again. */
-export function start(label, selection, options, draft) {
-  const transfer = new Transfer(label, [...parts(selection, options)], draft);
+/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `formState` is what the form needs to be filled again. */
+export function start(label, selection, options, formState) {
+  const transfer = new Transfer(label, [...parts(selection, options)], formState);
   transfers.push(transfer);
   transfer.run();
   return transfer;
@@ -80,9 +80,9 @@ export class Transfer extends EventTarget {
   #sentOfPart = 0;
   #abort;
 
-  constructor(label, parts, draft) {
+  constructor(label, parts, formState) {
     super();
-    Object.assign(this, { label, draft, jobs: [], state: "sending", error: null, startedAt: Date.now() });
+    Object.assign(this, { label, formState, jobs: [], state: "sending", error: null, startedAt: Date.now() });
     this.#parts = parts;
   }
 
