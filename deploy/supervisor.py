@@ -125,7 +125,7 @@ class Supervisor:
             if child.running:
                 continue
             if child.process is not None:
-                self._record_exit(child, now)
+                self._schedule_restart(child, now)
             elif now >= child.due_at:
                 self._spawn(child)
 
@@ -171,7 +171,7 @@ class Supervisor:
         child.started_at = time.monotonic()
         self._record()
 
-    def _record_exit(self, child: Child, now: float) -> None:
+    def _schedule_restart(self, child: Child, now: float) -> None:
         assert child.process is not None  # noqa: S101 - the caller looked
         self._signal(child, signal.SIGKILL)
         if now - child.started_at > STEADY_SECONDS:
