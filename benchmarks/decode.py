@@ -2,7 +2,7 @@
 
 Every reader decodes to no smaller a picture than fetch needs for the rendition and the crop, with whatever
 scaled decoding it has, and leaves the crop to the product. Libraries that are not installed are left out:
-`pip install 'image-search[decoders]'`. PyTurboJPEG calls the libjpeg-turbo that ours has, but one that the
+`pip install '.[decoders]'`. PyTurboJPEG calls the libjpeg-turbo that ours has, but one that the
 system must bring; pillow-simd has no release for any Python that this package runs on.
 """
 

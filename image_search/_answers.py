@@ -54,7 +54,9 @@ def read_json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except (ValueError, RecursionError):
-        raise ApiError(response.status_code, "unexpected_answer", _not_ours(response)) from None
+        place = shown(response.url, "/")
+        detail = f"{place} answers with JSON that is broken or cut off: ask again, or check the address"
+        raise ApiError(response.status_code, "unexpected_answer", detail) from None
 
 
 def not_understood(response: httpx.Response, error: ValueError) -> ApiError:
@@ -84,7 +86,7 @@ def check_version(response: httpx.Response) -> None:
             response.status_code,
             "incompatible_version",
             f"the server at {shown(response.url, '/')} is image-search {server[0]}, this client is "
-            f"{VERSION}: pip install 'image-search=={server[1]}.*' brings one that fits",
+            f"{VERSION}: install the client of that version",
         )
 
 

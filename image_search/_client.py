@@ -46,7 +46,7 @@ class Client(JobOperations, SyncRunner):
     Args:
         url: the server's address.
         api_key: the key, where the server has any.
-        timeout: seconds for an answer; uploads and comparisons of a whole collection get more.
+        timeout: seconds that the server may be silent; uploads and comparisons of all images get more.
         transport: how requests are sent, for tests (`httpx.MockTransport`, `httpx.WSGITransport`).
         retries: how often a request is repeated at most.
 
@@ -66,6 +66,9 @@ class Client(JobOperations, SyncRunner):
 
         super().__init__(retries)
         self._http = SyncHttp(url, api_key, timeout, transport)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._http.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +123,9 @@ class AsyncClient(JobOperations, AsyncRunner):
 
         super().__init__(retries)
         self._http = AsyncHttp(url, api_key, timeout, transport)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._http.url!r})"
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,11 +35,18 @@ class AsyncJobs(Protocol):
 
 @readable
 class JobHandle:
-    """The job that one `ingest` has made, or several where there were more files than one request takes."""
+    """The job that one `ingest` has made, or several where there were more files than one request takes.
+
+    Attributes:
+        ids: the ids of all its jobs.
+    """
 
     def __init__(self, client: Jobs, job_ids: Sequence[str]) -> None:
         self._client = client
         self.ids = tuple(job_ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.ids)})"
 
     @property
     def id(self) -> str:
@@ -71,11 +78,18 @@ class JobHandle:
 
 @readable
 class AsyncJobHandle:
-    """The job that one `ingest` has made, or several where there were more files than one request takes."""
+    """The job that one `ingest` has made, or several where there were more files than one request takes.
+
+    Attributes:
+        ids: the ids of all its jobs.
+    """
 
     def __init__(self, client: AsyncJobs, job_ids: Sequence[str]) -> None:
         self._client = client
         self.ids = tuple(job_ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.ids)})"
 
     @property
     def id(self) -> str:

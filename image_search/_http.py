@@ -33,7 +33,7 @@ class SyncHttp:
     ) -> None:
         with _checked_settings(url, api_key, timeout) as settings:
             self._http = httpx.Client(transport=transport, **settings)
-        self._url = shown(self._http.base_url)
+        self.url = shown(self._http.base_url)
 
     def do(self, step: Step) -> Any:
         if isinstance(step, Pause):
@@ -47,7 +47,7 @@ class SyncHttp:
 
     def _send(self, request: Request) -> httpx.Response:
         sent = _built(self._http, request, request.body() if request.body else None)
-        with _translated(self._url), closing(self._http.send(sent, stream=True)) as response:
+        with _translated(self.url), closing(self._http.send(sent, stream=True)) as response:
             if request.into is None or not is_asked_for(response, request.media):
                 response.read()
             else:
@@ -65,7 +65,7 @@ class AsyncHttp:
     ) -> None:
         with _checked_settings(url, api_key, timeout) as settings:
             self._http = httpx.AsyncClient(transport=transport, **settings)
-        self._url = shown(self._http.base_url)
+        self.url = shown(self._http.base_url)
 
     async def do(self, step: Step) -> Any:
         if isinstance(step, Pause):
@@ -98,7 +98,7 @@ class AsyncHttp:
 
     async def _send(self, request: Request) -> httpx.Response:
         sent = _built(self._http, request, _threaded(request.body()) if request.body else None)
-        with _translated(self._url):
+        with _translated(self.url):
             async with aclosing(await self._http.send(sent, stream=True)) as response:
                 if request.into is None or not is_asked_for(response, request.media):
                     await response.aread()
@@ -165,7 +165,7 @@ def _built(
             content=content,
             **options,
         )
-    except ValueError as error:  # such as NaN, or a text that is no Unicode
+    except (ValueError, TypeError) as error:  # such as NaN, a date, or a text that is no Unicode
         raise ApiError(0, INVALID_REQUEST, f"this cannot be sent: {error}") from None
 
 
@@ -206,7 +206,7 @@ def _reason(error: BaseException) -> tuple[str, str]:
         if isinstance(cause, ssl.SSLError):
             return TLS, "it does not speak TLS: is it http://?"
         cause = cause.__cause__ or cause.__context__
-    return UNREACHABLE, "is it running? IMAGE_SEARCH_URL says where"
+    return UNREACHABLE, "is it running? `url` says where, on the command line IMAGE_SEARCH_URL"
 
 
 async def _threaded(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -11,15 +11,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
-from urllib.parse import quote
 
 from image_search._bodies import Form, Lines, batches, pieces
 from image_search._core import PARQUET, Flow, Pause, Request, Work
 from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
-from image_search._operations import ImageOperations, Term, collection_path, with_metadata
+from image_search._operations import ImageOperations, Term, collection_path, path_of, with_metadata
 from image_search._runners import Operation, operation
 from image_search._sources import Sources, collect
-from image_search.errors import TIMEOUT, UNREACHABLE, ApiError
+from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource
 from image_search.models.images import Metadata
 from image_search.models.jobs import ItemPage, Job, JobPage
 
@@ -29,7 +28,7 @@ POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
 # What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
 # `url`, `key` and `metadata`.
-Source = str | Path | Sequence[Path] | Sources | Iterable[Term] | AsyncIterable[Term]
+Source = str | Path | Sequence[str | Path] | Sources | Iterable[Term] | AsyncIterable[Term]
 P = ParamSpec("P")
 
 
@@ -61,8 +60,8 @@ class JobOperations(ImageOperations):
 
         Args:
             source: a file, a folder, an archive (zip, tar), a URL, or a list of URLs (.txt, .csv, .jsonl,
-                .parquet); a list of Paths; or an iterable of URLs and of objects with `url`, `key` and
-                `metadata`, which is streamed, however long it is.
+                .parquet); a list of files and folders; or an iterable of URLs and of objects with `url`,
+                `key` and `metadata`, which is streamed, however long it is.
             collection: where the images go; `images` by default.
             metadata: for every image, under what a table or an item says itself.
             key_column: a table's column with your own names for the images, such as SKUs; a new image under
@@ -79,6 +78,8 @@ class JobOperations(ImageOperations):
         """
         on_job = on_job or _ignore
         options = _options(collection, on_near_duplicate, callback_url)
+        if isinstance(source, Mapping):  # one item
+            source = [source]
         if isinstance(source, AsyncIterable):
             source = self._synchronous(source)
         collected: Sources | None = yield Work(partial(_collected, source, key_column))
@@ -144,7 +145,9 @@ class JobOperations(ImageOperations):
         self, job_ids: Sequence[str], progress: Progress = False, timeout: float | None = None
     ) -> Flow[Job]:
         """Wait for several jobs to finish and return them as one, added up. The rest is as for `wait`."""
-        return self._wait(job_ids, progress, timeout)
+        if not job_ids:
+            raise ApiError(0, INVALID_REQUEST, "there is no job to wait for")
+        return self._wait([job_ids] if isinstance(job_ids, str) else job_ids, progress, timeout)
 
     @operation
     def cancel(self, job_id: str) -> Flow[Job]:
@@ -160,22 +163,26 @@ class JobOperations(ImageOperations):
     def export(self, collection: str, include: Sequence[str] = ()) -> Flow[Job]:
         """Start an export of a collection as a Parquet file; `download_export` gets it once it is done.
 
-        `include` may name `renditions` and `thumbnails`.
+        `include` may name `rendition` and `thumbnail`: the files of each image to put in, too.
         """
         return self._transfer(collection, "export", json={"include": [*include]})
 
     @operation
-    def download_export(self, job_id: str, path: Path) -> Flow[None]:
+    def download_export(self, job_id: str, path: str | Path) -> Flow[None]:
         """Write the Parquet file of a finished export to `path`, which appears when it is whole."""
+        path = Path(path)
         unfinished = path.with_name(f"{path.name}.part")
         yield from self._send(Request("GET", _job_path(job_id, "export"), into=unfinished, media=PARQUET))
         unfinished.replace(path)
 
     @operation
-    def import_file(self, path: Path, collection: str) -> Flow[Job]:
+    def import_file(self, path: str | Path, collection: str) -> Flow[Job]:
         """Start an import of an exported Parquet file into a collection."""
-        headers = {"Content-Type": PARQUET, "Content-Length": str(path.stat().st_size)}
-        return self._transfer(collection, "import", headers=headers, body=lambda: pieces(path))
+        file = Path(path)
+        if not file.is_file():
+            raise InvalidSource(f"{file}: there is no such file")
+        headers = {"Content-Type": PARQUET, "Content-Length": str(file.stat().st_size)}
+        return self._transfer(collection, "import", headers=headers, body=lambda: pieces(file))
 
     @operation
     def import_export(self, job_id: str, collection: str) -> Flow[Job]:
@@ -276,15 +283,22 @@ def _collected(source: Source, key_column: str | None) -> Sources | None:
     if isinstance(source, Sources):
         source.check()
         return source
+    if isinstance(source, bytes):
+        raise InvalidSource("bytes are no source: write them to a file and give its path")
     if isinstance(source, str | Path):
         names = [str(source)]
-    elif isinstance(source, Sequence) and source and all(isinstance(one, Path) for one in source):
+    elif isinstance(source, Sequence) and source and all(map(_is_file, source)):
         names = [str(one) for one in source]
     else:
         return None
     collected = collect(names, key_column)
     collected.check()
     return collected
+
+
+def _is_file(one: object) -> bool:
+    """Tell whether a member of a list is a file or folder, not an item such as a URL."""
+    return isinstance(one, Path) or (isinstance(one, str) and "://" not in one and Path(one).exists())
 
 
 def _options(
@@ -304,7 +318,7 @@ def _page(status: str | None, limit: int, cursor: str | None) -> dict[str, Any]:
 
 
 def _job_path(job_id: str, *more: str) -> str:
-    return "/".join(["/v1/jobs", quote(job_id, safe=""), *more])
+    return path_of("/v1/jobs", job_id, *more)
 
 
 def _new_key() -> str:

@@ -13,6 +13,7 @@ from image_search._answers import not_understood, read_json, refusal
 from image_search._bodies import media_type
 from image_search._core import Core, Flow, Request
 from image_search._runners import operation
+from image_search.errors import INVALID_REQUEST, ApiError, InvalidSource
 from image_search.models.collections import Collection, CollectionList
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
@@ -41,17 +42,17 @@ class ImageOperations(Core):
         self,
         text: str | None = None,
         *,
-        images: Sequence[ImageLike] = (),
-        positive: Sequence[Term] = (),
-        negative: Sequence[Term] = (),
+        images: ImageLike | Sequence[ImageLike] = (),
+        positive: Term | Sequence[Term] = (),
+        negative: Term | Sequence[Term] = (),
         filters: Mapping[str, Any] | None = None,
         collection: str | None = None,
         limit: int = 20,
         offset: int = 0,
         min_score: float | None = None,
         min_confidence: float | None = None,
-        include: Sequence[str] | None = None,
-        facets: Sequence[str] = (),
+        include: str | Sequence[str] | None = None,
+        facets: str | Sequence[str] = (),
     ) -> Flow[SearchResult]:
         """Find images by words, by example images, or by both.
 
@@ -74,22 +75,24 @@ class ImageOperations(Core):
         Returns:
             `results`, best first, with a `score` (cosine similarity) each; `took_ms`; `model`; `facets`.
         """
-        terms = [term for image in images if (term := _stored_or_url(image)) is not None]
-        query: dict[str, Any] = {
-            "text": text,
-            "positive": [*terms, *map(_term, positive)],
-            "negative": [*map(_term, negative)],
-            "filters": filters,
-            "collection": collection,
-            "limit": limit,
-            "offset": offset,
-            "facets": [*facets],
-        }
-        bounds = {"min_score": min_score, "min_confidence": min_confidence}
-        query = {name: value for name, value in query.items() if value} | _given(bounds)
-        if include is not None:
-            query["include"] = [*include]
-        uploads = [_upload(image) for image in images if _stored_or_url(image) is None]
+        examples = _listed(images)
+        terms = [term for image in examples if (term := _stored_or_url(image)) is not None]
+        query = _given(
+            {
+                "text": text,
+                "positive": [*terms, *map(_term, _listed(positive))] or None,
+                "negative": [*map(_term, _listed(negative))] or None,
+                "filters": filters or None,
+                "collection": collection,
+                "limit": limit,
+                "offset": offset or None,
+                "min_score": min_score,
+                "min_confidence": min_confidence,
+                "include": None if include is None else _listed(include),
+                "facets": _listed(facets) or None,
+            }
+        )
+        uploads = [_upload(image) for image in examples if _stored_or_url(image) is None]
         if not uploads:
             return self._ask(SearchResult, Request("POST", "/v1/search", json=query))
         part = ("query", (None, json.dumps(query).encode(), "application/json"))
@@ -250,7 +253,7 @@ class ImageOperations(Core):
 
 
 def collection_path(name: str, *more: str) -> str:
-    return "/".join(["/v1/collections", quote(name, safe=""), *more])
+    return path_of("/v1/collections", name, *more)
 
 
 def with_metadata(items: Iterable[Term], metadata: Metadata) -> Iterable[Term]:
@@ -260,8 +263,20 @@ def with_metadata(items: Iterable[Term], metadata: Metadata) -> Iterable[Term]:
         yield {**own, "metadata": {**metadata, **(own.get("metadata") or {})}} if metadata else item
 
 
+def path_of(folder: str, name: str, *more: str) -> str:
+    """Return the path of what has this name or id, or of more of it. Raises ApiError for an empty one."""
+    if not name:
+        raise ApiError(0, INVALID_REQUEST, "an id or a name is empty")
+    return "/".join([folder, quote(name, safe=""), *more])
+
+
 def _image(image_id: str, *more: str) -> str:
-    return "/".join(["/v1/images", quote(image_id, safe=""), *more])
+    return path_of("/v1/images", image_id, *more)
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return a list, of one where a text, file or object stands by itself."""
+    return [given] if isinstance(given, str | bytes | Path | Mapping) else [*given]
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,4 +300,7 @@ def _upload(image: ImageLike) -> tuple[str, tuple[str, bytes, str]]:
     if isinstance(image, bytes):
         return "image", ("image", image, "application/octet-stream")
     path = Path(image)
-    return "image", (path.name, path.read_bytes(), media_type(path.name))
+    try:
+        return "image", (path.name, path.read_bytes(), media_type(path.name))
+    except OSError as error:
+        raise InvalidSource(f"{image!r} cannot be read: {error.strerror}") from None

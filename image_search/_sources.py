@@ -63,6 +63,8 @@ def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
     collected = Sources(key_column=key_column)
     for source in sources:
         path = Path(source)
+        if not source.strip():  # Path("") is the current folder
+            raise InvalidSource("a source is empty: name a file, a folder or a URL")
         if source == "-":
             collected.lists.append(None)
         elif _URL.match(source):

@@ -7,6 +7,7 @@ ClientError
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 INVALID_REQUEST = "invalid_request"
 TLS = "tls_failed"  # sending it again would only fail again
@@ -21,6 +22,16 @@ class ClientError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors cross the borders of processes, whatever a subclass's constructor takes."""
+        return _restored, (type(self), vars(self))
+
+
+def _restored(kind: type[ClientError], attributes: dict[str, Any]) -> ClientError:
+    error = kind.__new__(kind, attributes["detail"])
+    vars(error).update(attributes)
+    return error
 
 
 class ApiError(ClientError):
@@ -50,6 +61,12 @@ class ApiError(ClientError):
         self.errors = [*errors]
         self.retry_after = retry_after
 
+    def __str__(self) -> str:
+        """Return the detail and, where it does not say them, the first faults."""
+        untold = [one for one in self.errors[:5] if one["message"] not in self.detail]
+        faults = "; ".join(f"{one['pointer']}: {one['message']}" for one in untold)
+        return f"{self.detail} ({faults})" if faults else self.detail
+
     @property
     def transient(self) -> bool:
         """Tell whether the same request may succeed later."""
@@ -69,4 +86,6 @@ class NotInstalled(ClientError):
     """What is asked for needs more packages; `detail` says which command installs them."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} needs the server's packages: pip install 'image-search[server]'")
+        super().__init__(
+            f"{what} needs the server's packages: pip install '.[server]' in the project's folder"
+        )

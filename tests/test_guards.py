@@ -78,7 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "_bodies", "_core", "_handles", "_operations", "_progress", "_runners", "_sources",
         "errors", "models",
     },
-    "image_search._operations": {"_answers", "_bodies", "_core", "_runners", "models"},
+    "image_search._operations": {"_answers", "_bodies", "_core", "_runners", "errors", "models"},
     "image_search._progress": {"models"},
     "image_search._runners": {"_core", "errors"},
     "image_search._sources": {"errors", "models"},

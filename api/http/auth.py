@@ -168,7 +168,7 @@ def _authorize(scope: str) -> None:
     if not key.allows(scope):
         scopes = ",".join([*key.scopes, scope])
         raise Forbidden(
-            f"This API key lacks the scope `{scope}`. Create one that has it with "
+            f"This API key lacks the scope `{scope}`. Whoever runs the server creates one that has it: "
             f"`image-search keys create --scope {scopes}`."
         )
 

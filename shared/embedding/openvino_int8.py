@@ -79,8 +79,7 @@ def _imported(library: str) -> Any:
         return importlib.import_module(library)
     except ImportError:
         raise ConfigError(
-            f"IMAGE_SEARCH_PRECISION is int8, but {library} is not installed: "
-            "pip install 'image-search[openvino]'"
+            f"IMAGE_SEARCH_PRECISION is int8, but {library} is not installed: pip install '.[openvino]'"
         ) from None
 
 

@@ -94,7 +94,7 @@ class Blobs:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
-            needs = ": pip install 'image-search[s3]'" if url.startswith(("s3:", "s3a:")) else ""
+            needs = ": pip install '.[s3]'" if url.startswith(("s3:", "s3a:")) else ""
             raise ConfigError(f"IMAGE_SEARCH_BLOB_URL {url!r} cannot be opened: {error}{needs}") from None
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)

@@ -1,8 +1,10 @@
 """The clients against a server of canned answers: what is sent, what is repeated, how answers are read."""
 
 import asyncio
+import copy
 import inspect
 import json
+import pickle
 import pydoc
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -18,8 +20,10 @@ from image_search import (
     AsyncJobHandle,
     Client,
     Image,
+    InvalidSource,
     Job,
     JobHandle,
+    NotInstalled,
     SearchResult,
     _bodies,
     _core,
@@ -397,6 +401,68 @@ def test_the_result_of_a_method_can_be_asked_for_by_tools() -> None:
     assert get_type_hints(Client.job)["return"] is Job
     assert get_type_hints(Client.image)["return"] is Image
     assert inspect.iscoroutinefunction(AsyncClient.search) and not inspect.iscoroutinefunction(Client.search)
+
+
+@pytest.mark.parametrize("source", ["", " ", [Path("a"), ""], b"JPEG"])
+def test_an_empty_source_is_not_the_current_folder(
+    source: Any, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(InvalidSource):
+        client.ingest(source)
+
+
+def test_one_that_stands_by_itself_is_a_list_of_one(
+    server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.routes["POST /v1/search"] = {
+        "results": [],
+        "took_ms": {"encode": 0, "index": 0, "total": 0},
+        "model": "m",
+    }
+    client.search("x", images="http://x/a", negative="toy", facets="shop", limit=0, collection="")
+    assert json.loads(server.requests[-1].content) == {
+        "text": "x", "positive": [{"image_url": "http://x/a"}], "negative": [{"text": "toy"}],
+        "facets": ["shop"], "limit": 0, "collection": "",
+    }  # fmt: skip
+    server.routes["POST /v1/jobs"] = (202, job())
+    client.ingest({"url": "http://x/a", "key": "k"})
+    assert server.lines(-1) == [{"url": "http://x/a", "key": "k"}]
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    client.ingest(["a.jpg"])
+    assert server.form(-1)[1] == [("a.jpg", b"x")]
+    server.routes["GET /v1/jobs/j1"] = job()
+    assert client.wait_for("j1").job_id == "j1"
+
+
+def test_what_names_nothing_is_refused_before_it_is_sent(server: Server, client: Client) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: client.image(""), lambda: client.job(""), lambda: client.collection(""),
+        lambda: client.wait_for([]), lambda: client.search("x", filters={"a": object()}),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(ApiError) as raised:
+            call()
+        assert raised.value.code == "invalid_request"
+    for missing in (lambda: client.search(images=["nope.jpg"]), lambda: client.import_file("nope", "c")):
+        with pytest.raises(InvalidSource, match="nope"):
+            missing()
+    assert not server.requests
+
+
+def test_an_error_is_the_same_in_another_process() -> None:
+    fault = {"pointer": "/metadata/id", "message": "is a built-in field"}
+    raised = ApiError(422, "invalid_request", "Some metadata is malformed.", [fault], 2.0)
+    for error in (raised, copy.copy(raised), pickle.loads(pickle.dumps(raised))):
+        assert str(error) == "Some metadata is malformed. (/metadata/id: is a built-in field)"
+        assert (error.http_status, error.code, error.errors, error.retry_after) == (
+            422, "invalid_request", [fault], 2.0,
+        )  # fmt: skip
+    needs = pickle.loads(pickle.dumps(NotInstalled("up")))
+    assert type(needs) is NotInstalled and str(needs) == str(NotInstalled("up"))
 
 
 # The client searches by POST and polls; the other two are for machines that watch.

@@ -234,7 +234,7 @@ except SystemExit as end:
     assert process.returncode == 0, process.stderr
     assert process.stderr.lower().startswith("error: ")
     assert process.stderr.count("\n") == 1
-    assert "pip install 'image-search[server]'" in process.stderr
+    assert "pip install '.[server]'" in process.stderr
 
 
 def test_the_import_of_the_client_loads_few_modules() -> None:

@@ -162,7 +162,7 @@ def test_a_server_of_another_major_version_is_one_sentence(
     error = error_of(lambda: client.job("j1"))
     assert error.code == "incompatible_version"
     assert "is image-search 1.2.0, this client is 0." in error.detail
-    assert "image-search==1.*" in error.detail
+    assert "install the client of that version" in error.detail
 
 
 @pytest.mark.parametrize("version", ["", "abc", "1", "'; rm -rf /", "9" * 5000 + ".0", "\x7f.1"])
