@@ -76,7 +76,13 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     ("counts", "told"), [([1], "1 collection, 1 picture"), ([1, 2], "2 collections, 3 pictures")]
 )
 def test_counts_what_a_server_holds(examine: Examine, server: Server, counts: list[int], told: str) -> None:
-    held = [{"name": f"c{n}", "count": n, "model": "m/one", "created_at": None} for n in counts]
+    bound = {
+        "model": "m/one",
+        "fingerprint": "1" * 16,
+        "dimension": 512,
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    held = [{"name": f"c{n}", "count": n} | bound for n in counts]
     server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"collections": held}}
     assert examine()[1]["chroma"][1] == told
 
