@@ -86,12 +86,13 @@ def _cpus() -> int:
 @data_dir_option
 @click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free.")
-@click.option("--fetch-workers", type=click.IntRange(1, 256), help="Fetch processes; default: by CPUs.")
+@click.option("--fetch-workers", type=click.IntRange(1, 256), help="Fetch processes.  [default: by CPUs]")
 @click.option("--encode-workers", type=click.IntRange(1, 64), default=1, show_default=True)
 def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, encode_workers: int) -> None:
-    """Run everything on this machine: Redis, Chroma, the workers and the API.
+    """Run everything on this machine.
 
-    Ready when GET /readyz answers 200. Ctrl-C stops all of it and loses nothing.
+    That is Redis, Chroma, the workers and the API. It is ready when GET /readyz answers 200. Ctrl-C stops
+    all of it and loses nothing.
     """
     from deploy import embedded
     from deploy.data_folder import data_folder
@@ -108,13 +109,13 @@ def up(data_dir: Path | None, host: str, port: int, fetch_workers: int | None, e
 @click.option("--host", default=LOOPBACK, show_default=True, help="Any but loopback needs an API key.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 # Fewer than four, and slow requests could hold all of them (api/http/concurrency.py).
-@click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="A process.")
+@click.option("--threads", default=32, show_default=True, type=click.IntRange(4, 1024), help="Per process.")
 @click.option(
     "--processes",
     default=1,
     show_default=True,
     type=click.IntRange(1, 256),
-    help="With DEVICE=cpu they share the model's memory.",
+    help="On a CPU they share the model's memory.",
 )
 def api(host: str, port: int, threads: int, processes: int) -> None:
     """Serve the HTTP API and the web page."""
@@ -145,7 +146,7 @@ def worker(queues: list[str], concurrency: int) -> None:
 
 @main.command()
 def sweep() -> None:
-    """Send what was abandoned round again; delete what has expired."""
+    """Requeue what was abandoned; delete what has expired."""
     from shared.config import load_settings
     from worker.recovery.sweep import run_sweep
 
@@ -154,10 +155,10 @@ def sweep() -> None:
 
 @main.command()
 @data_dir_option
-@click.option("--this-worker", is_flag=True, help="Only: is this host's worker alive?")
+@click.option("--this-worker", is_flag=True, help="Only say whether this host's worker is alive.")
 @json_option
 def doctor(data_dir: Path | None, this_worker: bool, as_json: bool) -> None:
-    """Say what is reachable, which model and device are in use, and what to fix."""
+    """Say what is reachable and what to fix. Also which model and device are in use."""
     try:
         from deploy.doctor import examine, examine_this_worker
     except ModuleNotFoundError as error:
@@ -192,9 +193,9 @@ def verify(data_dir: Path | None, collection: str, as_json: bool) -> None:
 @click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
 @json_option
 def rebuild(data_dir: Path | None, collection: str, as_json: bool) -> None:
-    """Make a collection in Chroma anew from its vector log, and switch to it.
+    """Make a collection in Chroma anew from its vector log.
 
-    Nothing is encoded. Searches go on; jobs wait until it is done.
+    Nothing is encoded. Searches go on, and then find in the new one; jobs wait until it is done.
     """
     from deploy.maintenance import rebuild
 
@@ -204,7 +205,9 @@ def rebuild(data_dir: Path | None, collection: str, as_json: bool) -> None:
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a script that completes commands, options, collections and jobs.
+    """Print a script for the shell's completion.
+
+    It completes commands, options, collections and jobs.
 
     \b
     bash: eval "$(image-search completion bash)"           in ~/.bashrc
@@ -220,7 +223,7 @@ def completion(shell: str) -> None:
 
 @main.group()
 def keys() -> None:
-    """Manage API keys. Without any, the server serves on a loopback address only."""
+    """Make, list and revoke API keys. Without any, the server serves on a loopback address only."""
 
 
 def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str]:

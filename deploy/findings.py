@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from image_search import ApiError, Client
+from image_search.cli.common import printable
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import Stage
 
@@ -60,7 +62,8 @@ def tell(findings: Sequence[Finding], as_json: bool) -> bool:
         return healthy
     table = Table.grid("", "", Column(overflow="fold"), padding=(0, 2, 0, 0))
     for finding in findings:
-        table.add_row(finding.subject, MARKS[finding.state], finding.detail)
+        detail = Text(printable(" ".join(finding.detail.split())))  # may be a foreign server's
+        table.add_row(finding.subject, MARKS[finding.state], detail)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a log is not to be folded at 80
@@ -129,7 +132,12 @@ def _finding(subject: str, future: Future[str], deadline_s: float) -> Finding:
 
 
 def contents(collections: Sequence[Any]) -> str:
-    return f"{len(collections)} collections, {sum(one.count for one in collections)} pictures"
+    pictures = sum(one.count for one in collections)
+    return f"{_counted(len(collections), 'collection')}, {_counted(pictures, 'picture')}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def staffed(counts: Mapping[str, int]) -> str:

@@ -39,6 +39,8 @@ status = job.wait(progress=True)
 print(f"{status.status}: {status.counts}")
 for item in job.items("failed"):
     print(f"row {item.index + 1}: {item.source}: {item.code}, {item.detail}")
+if status.status == "failed":
+    sys.exit(f"No picture of {PRODUCTS} could be brought in: mend the rows above and run this again.")
 
 # %% [markdown]
 # Several products may have the same picture, which is stored once: each is then the other's nearest.

@@ -316,5 +316,5 @@ class ItemError(ImageSearchError):
 
     @property
     def transient(self) -> bool:
-        """Whether trying again later may succeed."""
+        """Tell whether trying again later may succeed."""
         return self.code in RETRYABLE_ITEM_CODES or self.http_status in RETRYABLE_HTTP_STATUSES

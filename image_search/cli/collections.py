@@ -20,13 +20,13 @@ from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
 
 @click.group()
 def collections() -> None:
-    """List, create and delete collections, each bound to the model that writes it."""
+    """List, create and delete collections. Each is bound to the model that writes it."""
 
 
 @collections.command("list")
 @client_command
 def list_(client: Client, *, as_json: bool) -> None:
-    """List the collections with their numbers of pictures and their models."""
+    """List the collections, their pictures' number and model."""
     found = client.collections()
     if as_json:
         print_json(CollectionList(collections=found))
@@ -91,8 +91,9 @@ def export_(
 @collection_option(help="Collection to import into.  [default: the file's name]")
 @client_command
 def import_(client: Client, *, source: Path, collection: str | None, as_json: bool) -> None:
-    """Bring in what `export` wrote: every .parquet file of DIR, or one file.
+    """Bring in what `export` wrote.
 
+    DIR is a folder, of which every .parquet file is taken, or one file.
     The exit status is 0 if every row was taken, 3 if some failed, 1 if a file was refused.
     """
     files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
@@ -110,8 +111,9 @@ def import_(client: Client, *, source: Path, collection: str | None, as_json: bo
 @click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")
 @client_command
 def reindex(client: Client, *, model: str, collection: str, allow_missing: bool, as_json: bool) -> None:
-    """Encode a collection again with another model, and switch it to that.
+    """Encode a collection again with another model.
 
+    Searches go on, and are switched to the new vectors at the end.
     The exit status is 0 after the switch, 3 if some pictures failed or there was none.
     """
     console = console_for(as_json)

@@ -88,7 +88,7 @@ def duplicates(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show groups of near-duplicates; the first of each is the one to keep."""
+    """Show groups of near-duplicates. The first of each is the one to keep."""
     answer = client.duplicates(
         collection=collection, threshold=threshold, max_distance=max_distance, limit=limit
     )

@@ -10,7 +10,7 @@ from shared.embedding.towers import is_out_of_memory
 from shared.errors import ConfigError, ImageSearchError, ModelUnavailable, Unavailable
 
 REFUSAL_TTL_SECONDS = 600.0
-# What a file that is not there, or not this user's, says: it lasts until somebody changes the files.
+# The error numbers of a file that is missing or not this user's: they last until the files change.
 _LASTING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 
 _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
@@ -18,10 +18,10 @@ _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
 
 @contextmanager
 def caching_failures(model: str, *how: str) -> Iterator[None]:
-    """Turn whatever the block raises, which loads or tries a checkpoint, into ModelUnavailable.
+    """Run a block that loads or tries a checkpoint; whatever it raises becomes ModelUnavailable.
 
-    A failure that is not `passing` is repeated, without the block, until the checkpoint's files change or
-    REFUSAL_TTL_SECONDS are over. A ConfigError of another kind is raised as it is.
+    A failure that is not `passing` is raised again, without running the block, until the checkpoint's files
+    change or REFUSAL_TTL_SECONDS have passed. A ConfigError of another kind is raised as it is.
     """
     detail, files, until = _refused.get((model, *how), ("", None, 0.0))
     if time.monotonic() < until and files == files_of(model):

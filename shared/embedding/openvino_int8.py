@@ -84,7 +84,7 @@ def _imported(library: str) -> Any:
 
 
 def _cached(core: Any, fingerprint: str, make: Callable[[], Any]) -> Any:
-    """Return the model of an earlier start, else make it; of processes that start together one does."""
+    """Return the model that an earlier start stored, else make it, in one of the processes that start now."""
     from filelock import FileLock  # noqa: PLC0415 - comes with the extra
 
     openvino = _imported("openvino")

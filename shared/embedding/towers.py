@@ -254,7 +254,10 @@ def device_name(device: str) -> str:
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return "Apple GPU" if device == "mps" else f"{torch.get_num_threads()} CPU threads"
+    if device == "mps":
+        return "Apple GPU"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'' if threads == 1 else 's'}"
 
 
 def _encodable(text: str) -> str:

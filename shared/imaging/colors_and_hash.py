@@ -94,9 +94,9 @@ def _names() -> NDArray[np.uint8]:
 
 
 def _oklab(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert sRGB (n, 3), 0 to 255, to OKLab (B.
+    """Convert sRGB (n, 3), 0 to 255, to OKLab.
 
-    Ottosson, A perceptual color space for image processing).
+    The matrices are those of Björn Ottosson's "A perceptual color space for image processing".
     """
     value = srgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)

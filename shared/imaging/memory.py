@@ -42,7 +42,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
 
 
 def _tiff(image: Image.Image) -> tuple[int, int]:
-    """Return a TIFF's pixels, or a larger tile's, and the bytes of the whole, which one strip may have."""
+    """Return a TIFF's pixels, or those of a larger tile, and their bytes, which may all be in one strip."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     pixels = max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0))
     bits = tags.get(258, (1,))

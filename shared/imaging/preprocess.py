@@ -42,7 +42,7 @@ class Preprocess:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Self:
-        """Read a checkpoint's. Raises ModelUnavailable where it is missing or of another kind."""
+        """Read a checkpoint's preprocessing. Raises ModelUnavailable if it is missing or not supported."""
         config = _CLIP_DEFAULTS | _processor_config(folder)
         try:
             return cls._from_config(config)

@@ -72,9 +72,10 @@ class KeyRecord:
 
 
 def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
-    """Return the contributions of one item, or of a whole imported image: its first sources go with its keys.
+    """Return the contributions that an image brings: one of an item, or all of an imported image.
 
-    With the version 0, that of a record that was written without any, they are older than all others.
+    An imported image's first sources belong to its keys, in their order. Version 0, for a record that was
+    written without any, is older than all others.
     """
     sources = image.sources or [image.source]
     metadata: dict[str, MetadataValue | None] = dict(image.metadata)
@@ -87,9 +88,9 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
 def with_contributions(
     contributions: Sequence[Contribution], new: Iterable[Contribution]
 ) -> tuple[Contribution, ...]:
-    """Return the contributions with `new`, by version; one of the same item replaces its former one.
+    """Add `new` to the contributions, in order of version; an item's new one replaces its former one.
 
-    All at once: an image of an import may bring as many as there may be, and one by one they take minutes.
+    All at once: an imported image may bring all that one may have, and one by one they take minutes.
     """
     latest: dict[tuple[int, str | None, str | None], Contribution] = {}
     for one in (*contributions, *new):
@@ -104,7 +105,7 @@ def with_contributions(
 
 
 def excess(before: StoredImage | None, after: StoredImage) -> str | None:
-    """Return why `after` is more than an image may be, if it is and has grown."""
+    """Say which limit of an image `after` exceeds, and `before` exceeded by less or not at all; else None."""
     old, new = before.image if before else None, after.image
     if MAX_CONTRIBUTIONS < len(new.keys) > len(old.keys if old else ()):
         return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
@@ -132,7 +133,7 @@ def excess(before: StoredImage | None, after: StoredImage) -> str | None:
 
 
 def _kept_size(stored: StoredImage) -> int:
-    """Return the bytes that are stored of the items and never dropped for something later."""
+    """Return how many of the items' stored bytes are never dropped to make room for later items."""
     if common_version(stored.image, stored.contributions) is not None:  # not stored one by one
         return sum(map(len, [*stored.image.sources, *stored.image.keys]))
     return sum(one.size for one in stored.contributions if one.source is None or one.key is not None)
@@ -155,7 +156,10 @@ def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | No
 
 
 def common_version(image: Image, contributions: Sequence[Contribution]) -> int | None:
-    """Return the version from which `of_image` makes just these contributions, as of nearly every image."""
+    """Return the version for which `of_image` returns exactly these contributions; None if there is none.
+
+    Nearly every image has one, and need not store them.
+    """
     versions = {one.version for one in contributions}
     if len(versions) != 1 or tuple(contributions) != of_image(image, min(versions)):
         return None

@@ -157,7 +157,10 @@ def _order(one: _Scored) -> tuple[float, str]:
 
 
 def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
-    """Return at least `needed` that score `floor` or more, if there are so many: always of the same list."""
+    """Rank what scores `floor` or more: at least `needed` results, if there are so many.
+
+    Whatever is `needed`, it is the beginning of the same ranking, so pages fit together.
+    """
     ranking: dict[str, _Scored] = {}
     last_find = 0.0
     for step in steps:

@@ -1,14 +1,16 @@
 """The blob store: every file of the project behind one fsspec URL, and the keys of all of them.
 
 jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS per file (manifest.py)
-jobs/<job>/results/<chunk>/…json         what became of them jobs/<job>/uploads/<index>               uploaded
-files, until their job expires: a retry needs them jobs/<job>/export/<chunk>.parquet        what an export job
-wrote, until it expires (parquet.py) jobs/<job>/rows.json                     which files, and row groups of
-them, an import job takes scratch/<job>/…npz                       model-size crops on their way from fetch to
-encode scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
-log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py) collections/<collection>/<id>.<kind>
-thumbnails, renditions, originals discarded/<collection>/<id>.<kind>       the trash: those of replaced
-images, for a while (trash.py) deployment/model.json                    the model that the first start chose
+jobs/<job>/results/<chunk>/…json         what became of them
+jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
+jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
+jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
+scratch/<job>/…npz                       model-size crops on their way from fetch to encode
+scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
+log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py)
+collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
+discarded/<collection>/<id>.<kind>       the trash: those of replaced images, for a while (trash.py)
+deployment/model.json                    the model that the first start chose
 keys/<key id>.json                       API keys
 """
 

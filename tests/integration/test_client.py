@@ -179,6 +179,25 @@ def test_the_example_writes_each_product_s_five_nearest(
             assert [(row["nearest"], row["score"]) for row in own] == expected(http, sku)
 
 
+def test_the_example_says_that_no_picture_could_be_brought_in(
+    stack: Stack, pictures: ImageServer, tmp_path: Path
+) -> None:
+    table = tmp_path / "none.csv"
+    table.write_text(f"sku,url\na,{pictures.url('/status/404')}\n", encoding="utf-8")
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "products.py"), str(table)],
+        env=stack.env | {"IMAGE_SEARCH_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert "row 1: " in told.stdout
+    assert "No picture of" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def expected(http: httpx.Client, sku: str) -> list[tuple[str, str]]:
     """By /similar alone; a product with the same picture comes first."""
     collection = {"collection": "products"}

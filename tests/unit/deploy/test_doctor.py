@@ -72,6 +72,34 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert found["model"][1] == "m/one (512 dimensions) on a CPU, bf16"
 
 
+@pytest.mark.parametrize(
+    ("counts", "told"), [([1], "1 collection, 1 picture"), ([1, 2], "2 collections, 3 pictures")]
+)
+def test_counts_what_a_server_holds(examine: Examine, server: Server, counts: list[int], told: str) -> None:
+    bound = {
+        "model": "m/one",
+        "fingerprint": "1" * 16,
+        "dimension": 512,
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    held = [{"name": f"c{n}", "count": n} | bound for n in counts]
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"collections": held}}
+    assert examine()[1]["chroma"][1] == told
+
+
+def test_what_a_server_says_is_no_command_to_the_terminal(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = {"ok": False, "detail": "\x1b[2Jgone [/] [bold]over\r\nthere"}
+    refused = problem(401, "unauthorized", "A \x1b]0;title\x07key.")
+    server.routes = {"GET /readyz": (503, READY | {"redis": down}), "GET /v1/system": refused}
+    assert not findings.examine_server()
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "\\x1b[2Jgone [/] [bold]over there" in told
+    assert "A \\x1b]0;title\\x07key." in told
+
+
 def test_what_the_server_says_is_broken_is_broken(examine: Examine, server: Server) -> None:
     down = {"ok": False, "detail": "Redis cannot be reached."}
     unwell = READY | {"redis": down, "workers": {}}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy.cli import CLIENT_MODULES
+from deploy.cli import CLIENT_MODULES, main
 from image_search import Client, _core, _job_operations
 from image_search.cli import common
 from tests.unit.client_server import Server, job, problem
@@ -275,3 +275,9 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
         patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
         assert common._jobs(ctx, click.Argument(["job_id"]), "") == []
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("group", [(), ("collections",), ("keys",)])
+def test_the_list_of_commands_fits_a_terminal(group: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(main, [*group, "--help"], terminal_width=78).output
+    assert [line for line in told.splitlines()[1:] if line.endswith("...")] == []
