@@ -54,6 +54,17 @@ def test_a_proxys_page_is_said_to_be_one(
     assert not page.get_by_text("Sign in to go on").count()
 
 
+@pytest.mark.parametrize(("view", "place"), VIEWS.items())
+@pytest.mark.parametrize("body", ['{"x": 1}', "[1]", "null", '"jobs"'])
+def test_json_of_another_shape_is_no_servers(page: Page, view: str, place: str, body: str) -> None:
+    gets(page, "**/v1/**", content_type="application/json", body=body)
+    page.goto(view)
+    told = page.locator(place).first
+    expect(told).to_contain_text("such as a proxy, answered 200 in the server's place")
+    assert not page.get_by_text("Cannot read properties").count()
+    assert not page.get_by_text("is not iterable").count()
+
+
 def test_an_answer_that_breaks_off_or_is_empty_is_no_servers(page: Page) -> None:
     gets(page, "**/v1/search", content_type="application/json", body='{"resul')
     page.goto("/?q=boat")
@@ -62,6 +73,17 @@ def test_an_answer_that_breaks_off_or_is_empty_is_no_servers(page: Page) -> None
     page.unroute("**/v1/search")
     alert.get_by_role("button", name="Try again").click()
     expect(cells(page).first).to_be_visible()
+
+
+@pytest.mark.parametrize("answer", [{"status": 200, "json": {"x": 1}}, {"status": 204}])
+def test_an_upload_whose_answer_is_no_job_says_so(page: Page, answer: dict[str, Any]) -> None:
+    page.goto("/ingest")
+    gets(page, "**/v1/jobs", **answer)
+    file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
+    page.locator("[data-choose=files]").set_input_files(file)
+    page.locator(".preview [type=submit]").click()
+    alert = page.get_by_role("main").get_by_role("alert")
+    expect(alert).to_contain_text(f"answered {answer['status']} in the server's place")
 
 
 @pytest.mark.parametrize("status", [413, 502])
@@ -222,13 +244,16 @@ def test_a_key_without_the_scope_is_told_which_and_another_can_be_used(
     page.goto("/jobs")
     use(page, keys["search"])
     dialog = page.get_by_role("dialog", name="Sign in")
-    expect(dialog).to_contain_text("This API key lacks the scope `ingest`. Another key can be used instead.")
+    expect(dialog).to_contain_text("This API key lacks the scope “ingest”. Create one that has it")
+    expect(dialog).to_contain_text("Another key can be used instead.")
+    assert dialog.inner_text().count("keys create") == 1, "how to make one is said once"
+    assert "`" not in dialog.inner_text()
     dialog.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("main")).to_contain_text("This API key lacks the scope `ingest`.")
+    expect(page.get_by_role("main")).to_contain_text("This API key lacks the scope “ingest”.")
     page.wait_for_timeout(4000)  # longer than the list is asked for anew
     expect(dialog).to_have_count(0)
     page.get_by_role("link", name="System").click()
-    expect(dialog).to_contain_text("This API key lacks the scope `ingest`.")
+    expect(dialog).to_contain_text("This API key lacks the scope “ingest”.")
     use(page, keys["both"])
     expect(page.get_by_text("Everything works")).to_be_visible()
 
@@ -240,7 +265,7 @@ def test_an_upload_goes_on_with_another_key(page: Page, keys: dict[str, str], fa
     file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
     page.locator("[data-choose=files]").set_input_files(file)
     page.locator(".preview [type=submit]").click()
-    expect(page.get_by_role("dialog", name="Sign in")).to_contain_text("lacks the scope `ingest`")
+    expect(page.get_by_role("dialog", name="Sign in")).to_contain_text("lacks the scope “ingest”")
     use(page, keys["ingest"])
     expect(page.locator(".job .status").first).to_have_text("Succeeded", timeout=60_000)
 

@@ -59,7 +59,7 @@ def test_a_key_that_may_only_search_is_told_so(page: Page, keys: dict[str, str],
     dialog.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("Everything works")).to_be_visible()
     page.evaluate("key => sessionStorage.setItem('image-search-key', key)", keys["search"])
-    expect(page.get_by_text("This API key lacks the scope `ingest`.")).to_be_visible()
+    expect(page.get_by_text("This API key lacks the scope “ingest”.")).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["dark", "phone"])

@@ -112,7 +112,7 @@ export function show(container, params, signal) {
           h(
             "p",
             { class: "muted small", id: "urls-hint" },
-            "One a line. A table with a column ",
+            "One per line. A table with a column ",
             h("code", {}, "url"),
             " works too: its other columns become metadata, ",
             h("code", {}, "key"),
@@ -126,7 +126,7 @@ export function show(container, params, signal) {
     ),
   );
   for (const transfer of transfers) showTransfer(sent, transfer, { signal, edit });
-  options.offer(api("/v1/collections", { signal, isOptional: true }));
+  options.offer(api("/v1/collections", { signal, isOptional: true, needs: ["collections"] }));
   refresh();
 }
 

@@ -5,11 +5,12 @@ import { authorization, readKey } from "../lib/api_key.js";
 import { limits } from "../lib/server.js";
 import { hasOtherKey } from "../lib/sign_in.js";
 import { pause } from "../lib/timing.js";
+import { JOB } from "../jobs/follow.js";
 
 const BATCH_FILES = 200;
 // Half of what the server takes: a form holds more than its files.
 const BATCH_BYTES = Math.min(64 * 2 ** 20, limits.upload_bytes / 2);
-const WAITS_S = [1, 2, 4, 8, 15];
+const WAITS_SECONDS = [1, 2, 4, 8, 15];
 
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
 export const transfers = [];
@@ -153,10 +154,10 @@ export class Transfer extends EventTarget {
       } catch (error) {
         if (signal.aborted) throw error;
         if (await hasOtherKey(error, key, startedAt)) continue;
-        if (!error.isPassing || tries === WAITS_S.length) throw error;
+        if (!error.isPassing || tries === WAITS_SECONDS.length) throw error;
         this.#sentOfPart = 0;
         this.#become("waiting", error);
-        await pause(Math.max(WAITS_S[tries++], error.retryAfterS) * 1000, signal);
+        await pause(Math.max(WAITS_SECONDS[tries++], error.retryAfterS) * 1000, signal);
         this.#become("sending");
       }
     }
@@ -173,7 +174,7 @@ function post({ path, body, key }, signal, onProgress) {
     request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onload = () => {
       try {
-        resolve(readAnswer(request.status, (name) => request.getResponseHeader(name), request.responseText));
+        resolve(readAnswer(request.status, (name) => request.getResponseHeader(name), request.responseText, JOB));
       } catch (error) {
         reject(error);
       }

@@ -12,6 +12,9 @@ let streams = 0;
 let polledJobs = 0;
 let listing = null;
 
+/** What an answer that is a job has. */
+export const JOB = ["job_id", "kind", "status", "counts", "total", "errors", "finished_at"];
+
 export const isFinished = (job) => job.finished_at !== null;
 
 /**
@@ -45,7 +48,7 @@ async function look(id, onJob, signal) {
   polledJobs++;
   try {
     const jobs = await (listing ??= listNewest());
-    const job = jobs.get(id) ?? (await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal }));
+    const job = jobs.get(id) ?? (await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal, needs: JOB }));
     signal.throwIfAborted();
     onJob(job);
     return isFinished(job);
@@ -58,6 +61,6 @@ async function look(id, onJob, signal) {
 async function listNewest() {
   await pause(POLL_MS);
   listing = null;
-  const { jobs } = await api(`/v1/jobs?limit=${Math.min(limits.jobs_listed, 2 * polledJobs)}`);
+  const { jobs } = await api(`/v1/jobs?limit=${Math.min(limits.jobs_listed, 2 * polledJobs)}`, { needs: ["jobs"] });
   return new Map(jobs.map((job) => [job.job_id, job]));
 }

@@ -3,7 +3,7 @@
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { poll } from "../lib/timing.js";
-import { isFinished } from "./follow.js";
+import { JOB, isFinished } from "./follow.js";
 import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
@@ -19,7 +19,7 @@ export async function showJob(container, params, signal) {
   container.append(column);
   let job;
   try {
-    job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal });
+    job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal, needs: JOB });
   } catch (error) {
     if (!signal.aborted) column.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.message));
     return;
@@ -104,7 +104,7 @@ function itemsSection(first, wanted, signal) {
     const mine = ++asked;
     const query = new URLSearchParams({ limit: PAGE, ...(status && { status }), ...(from && { cursor: from }) });
     try {
-      const page = await api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/items?${query}`, { signal });
+      const page = await api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/items?${query}`, { signal, needs: ["items", "next_cursor"] });
       if (mine !== asked) return;
       if (!from) rows.replaceChildren();
       rows.append(...page.items.map((item) => itemRow(item, shown)));

@@ -2,7 +2,7 @@
 
 import { confirmDialog, notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
-import { follow, isFinished } from "./follow.js";
+import { JOB, follow, isFinished } from "./follow.js";
 import { duration, number, plural, rate } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { forgetResults } from "../search/results.js";
@@ -62,7 +62,7 @@ export function sourceOf(source) {
   return h("a", { class: "source", href: source, target: "_blank", rel: "noopener noreferrer" }, source);
 }
 
-/** "240 of 312 · 85 a second · about 12 s left" */
+/** "240 of 312 · 85 per second · about 12 s left" */
 export function paceOf(job) {
   return pace(job).filter(Boolean).join(" · ");
 }
@@ -166,7 +166,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   async function retry() {
-    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}/retry`, { method: "POST", needs: JOB }));
   }
 
   async function askToCancel() {
@@ -181,7 +181,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   async function cancel() {
-    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE" }));
+    await apply(() => api(`/v1/jobs/${encodeURIComponent(shown.job_id)}`, { method: "DELETE", needs: JOB }));
   }
 
   async function apply(change) {

@@ -37,7 +37,7 @@ async function showList(container, params, signal) {
 
   function page(from) {
     const query = new URLSearchParams({ limit: PAGE, ...(status && { status }), ...(from && { cursor: from }) });
-    return api(`/v1/jobs?${query}`, { signal });
+    return api(`/v1/jobs?${query}`, { signal, needs: ["jobs", "next_cursor"] });
   }
 
   async function refresh() {

@@ -7,7 +7,8 @@ const WITHOUT_ID = "under this X-Request-ID";
 /** A request that did not succeed; `message` is for people, `code` and `errors` are those of RFC 9457. */
 export class ApiError extends Error {
   constructor(status, { code, detail, errors = [], requestId = null, retryAfterS = 0 }) {
-    super(status >= 500 && requestId ? withRequestId(detail, requestId) : detail);
+    const text = detail.replaceAll(/`([^`]+)`/g, "“$1”");
+    super(status >= 500 && requestId ? withRequestId(text, requestId) : text);
     Object.assign(this, { name: "ApiError", status, code, errors, retryAfterS });
   }
 
@@ -31,13 +32,16 @@ export function unreachable() {
   return new ApiError(0, { code: "unreachable", detail });
 }
 
-/** The JSON of an answer, null when it has none. Throws ApiError for an error, and for what is not this server's. */
-export function readAnswer(status, header, text) {
+/**
+ * The JSON of an answer, null when it has none. Throws ApiError for an error, and for what is not this server's: a
+ * success has the members that `needs` names.
+ */
+export function readAnswer(status, header, text, needs = []) {
   checkSender(status, header);
-  if (status === 204) return null;
-  const document = parsed(text);
+  const document = status === 204 ? null : parsed(text);
   const isOk = status >= 200 && status < 300;
-  if (document === undefined || (!isOk && typeof document?.detail !== "string")) throw foreign(status);
+  const isWhole = isOk ? needs.every((name) => Object.hasOwn(Object(document), name)) : typeof document?.detail === "string";
+  if (document === undefined || !isWhole) throw foreign(status);
   if (isOk) return document;
   throw new ApiError(status, {
     ...document,

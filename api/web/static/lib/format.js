@@ -25,7 +25,7 @@ export function size(bytes) {
   return `${short.format(bytes / 1000 ** power)} ${SIZES[power]}`;
 }
 
-export const rate = (perSecond) => `${short.format(perSecond)} a second`;
+export const rate = (perSecond) => `${short.format(perSecond)} per second`;
 
 /** Of seconds: "12 s", "3 min 20 s", "2 h 5 min". */
 export function duration(seconds) {

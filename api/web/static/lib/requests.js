@@ -6,17 +6,17 @@ import { hasOtherKey, signedIn } from "./sign_in.js";
 import { pause } from "./timing.js";
 
 const UNAUTHORIZED = "This needs an API key: sign in.";
-const LONGEST_WAIT_S = 60;
+const LONGEST_WAIT_SECONDS = 60;
 const MAX_TRIES = 4;
 
 /**
  * The answer's JSON; null when it has none. A plain object as `body` is sent as JSON; FormData, a Blob or a
- * string as it is. `isOptional`: a key without the scope for it is no reason to ask for another. Throws ApiError,
- * and what `signal` was aborted with.
+ * string as it is. `needs`: the members without which the answer is not this server's. `isOptional`: a key without
+ * the scope for it is no reason to ask for another. Throws ApiError, and what `signal` was aborted with.
  */
-export async function api(path, options) {
+export async function api(path, { needs, ...options } = {}) {
   const answer = await request(path, options);
-  return readAnswer(answer.status, headerOf(answer), await bodyOf(answer));
+  return readAnswer(answer.status, headerOf(answer), await bodyOf(answer), needs);
 }
 
 /** The answer's bytes; otherwise as `api`. */
@@ -43,7 +43,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
       const mayAsk = !isOptional || error.status !== 403;
       if (mayAsk && (await hasOtherKey(error, key, startedAt))) continue;
       const { status, retryAfterS } = error;
-      const waits = method === "GET" && [429, 503].includes(status) && retryAfterS > 0 && retryAfterS <= LONGEST_WAIT_S;
+      const waits = method === "GET" && [429, 503].includes(status) && retryAfterS > 0 && retryAfterS <= LONGEST_WAIT_SECONDS;
       if (!waits || tries === MAX_TRIES) throw error;
       await pause(retryAfterS * 1000, signal);
     }

@@ -3,6 +3,8 @@
 import { noteNeedsKey, readKey, storeKey } from "./api_key.js";
 import { h } from "./dom.js";
 
+const CREATE = "image-search keys create";
+
 let asking = null;
 let declinedAt = -1;
 
@@ -77,13 +79,14 @@ function signInDialog(why, onClosed) {
         h("button", { class: "button primary", value: "given" }, "Sign in"),
       ),
     ),
-    h(
-      "p",
-      { class: "muted small" },
-      "Whoever runs the server makes one with ",
-      h("code", {}, "image-search keys create --scope search,ingest"),
-      ".",
-    ),
+    !why.includes(CREATE) &&
+      h(
+        "p",
+        { class: "muted small" },
+        "Whoever runs the server makes one with ",
+        h("code", {}, `${CREATE} --scope search,ingest`),
+        ".",
+      ),
   );
   return dialog;
 }

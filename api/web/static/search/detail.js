@@ -9,6 +9,8 @@ import { showNeighbours } from "./neighbours.js";
 import { collectionPath } from "./query.js";
 import { explainScore } from "./score.js";
 
+const NEEDS = ["id", "source", "sources", "format", "tags", "colors", "metadata", "keys"];
+
 /**
  * Opens the image `id`. `actions`: `close()`, `step(by)` to a neighbour, `like(name, id)` for "more", "less"
  * and "similar", `filter(field, condition)`, `hrefOf(id)`, `deleted(id)`, `can(by)` whether there is a
@@ -69,7 +71,7 @@ function onKey(event, id, actions) {
 async function load(view) {
   const { id, state, facts, dialog, signal } = view;
   try {
-    const image = await api(collectionPath(`/v1/images/${encodeURIComponent(id)}`, state), { signal });
+    const image = await api(collectionPath(`/v1/images/${encodeURIComponent(id)}`, state), { signal, needs: NEEDS });
     dialog.setAttribute("aria-label", sourceName(image.source));
     showLargeImage(view, image);
     showFacts(view, image);

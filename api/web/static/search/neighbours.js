@@ -12,7 +12,7 @@ const SIMILAR_SHOWN = 24;
 
 /** Shows them in `facts` of `view`, which is what `openDetail` made. */
 export async function showNeighbours({ id, state, actions, facts, signal }, image) {
-  const { results } = await api(collectionPath(`/v1/images/${id}/similar`, state, { limit: SIMILAR_SHOWN }), { signal });
+  const { results } = await api(collectionPath(`/v1/images/${id}/similar`, state, { limit: SIMILAR_SHOWN }), { signal, needs: ["results"] });
   const near = await nearDuplicates(image, results, state, signal);
   const nearIds = new Set(near.map((result) => result.id));
   facts.querySelector(".neighbours").replaceChildren(
@@ -44,7 +44,7 @@ async function nearDuplicates(image, results, state, signal) {
   if (!image.phash) return [];
   const alike = results.filter((result) => result.score >= limits.near_duplicates.cosine);
   const hashes = await Promise.all(
-    alike.map(async (result) => (await api(collectionPath(`/v1/images/${result.id}`, state), { signal })).phash),
+    alike.map(async (result) => (await api(collectionPath(`/v1/images/${result.id}`, state), { signal, needs: ["phash"] })).phash),
   );
   return alike.filter((_, place) => hashes[place] && differentBits(hashes[place], image.phash) <= limits.near_duplicates.hash_bits);
 }

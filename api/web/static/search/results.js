@@ -34,7 +34,7 @@ async function searchMore(state, results, signal) {
   const { offset } = results;
   const limit = offset ? PAGE : FIRST_PAGE;
   const page = { offset, limit, include: ["tags"] };
-  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal });
+  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["results", "took_ms"] });
   append(results, answer.results);
   results.offset += answer.results.length;
   results.tookMs ??= answer.took_ms.total;
@@ -47,7 +47,7 @@ async function listMore(state, results, signal) {
   const params = { limit: results.items.length ? PAGE : FIRST_PAGE };
   if (results.cursor) params.cursor = results.cursor;
   if (Object.keys(state.filters).length) params.filters = JSON.stringify(state.filters);
-  const answer = await api(collectionPath("/v1/images", state, params), { signal });
+  const answer = await api(collectionPath("/v1/images", state, params), { signal, needs: ["images", "next_cursor"] });
   append(results, answer.images);
   results.cursor = answer.next_cursor;
   results.done = answer.next_cursor === null;
@@ -61,6 +61,6 @@ function append(results, items) {
 /** How often each tag occurs among what a query finds, and how many pictures that is. */
 export async function countTags(state, signal) {
   const page = { limit: 1, include: [], facets: ["tags"] };
-  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal });
+  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["facets", "facet_scope"] });
   return { tags: answer.facets.tags, scope: answer.facet_scope };
 }

@@ -9,7 +9,7 @@ export async function explainScore(section, state, id, signal) {
   if (!hasTerms(state)) return;
   const asked = { ...state, filters: { and: [state.filters, { id }].filter((part) => Object.keys(part).length) } };
   const page = { limit: 1, include: ["contributions"] };
-  const { results } = await api("/v1/search", { method: "POST", body: searchBody(asked, page), signal });
+  const { results } = await api("/v1/search", { method: "POST", body: searchBody(asked, page), signal, needs: ["results"] });
   // An image that was itself asked for leads the results of its own query.
   const found = results.find((result) => result.id === id);
   if (!found?.contributions) return;

@@ -77,7 +77,7 @@ export class SearchState {
   }
 
   async loadCollections(signal) {
-    this.collections = (await api("/v1/collections", { signal })).collections;
+    this.collections = (await api("/v1/collections", { signal, needs: ["collections"] })).collections;
   }
 
   /** Finds the tags, and how many images fit where `withTotal`: that costs the server time. */

@@ -9,6 +9,7 @@ import { limits } from "../lib/server.js";
 import { jobPath, sourceOf } from "../jobs/job_card.js";
 
 const REFRESH_MS = 4000;
+const NEEDS = ["readiness", "jobs", "collections", "model", "errors", "versions", "missing"];
 const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
@@ -38,7 +39,7 @@ export function show(container, _params, signal) {
 
   async function refresh() {
     try {
-      const found = await api("/v1/system", { signal });
+      const found = await api("/v1/system", { signal, needs: NEEDS });
       say(verdictOf(found.readiness));
       for (const [name, section] of Object.entries(sections)) section.show(found);
     } catch (error) {
