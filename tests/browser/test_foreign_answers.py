@@ -244,7 +244,7 @@ def test_a_key_without_the_scope_is_told_which_and_another_can_be_used(
     page.goto("/jobs")
     use(page, keys["search"])
     dialog = page.get_by_role("dialog", name="Sign in")
-    expect(dialog).to_contain_text("This API key lacks the scope “ingest”. Create one that has it")
+    expect(dialog).to_contain_text("This API key lacks the scope “ingest”. Whoever runs the server")
     expect(dialog).to_contain_text("Another key can be used instead.")
     assert dialog.inner_text().count("keys create") == 1, "how to make one is said once"
     assert "`" not in dialog.inner_text()
