@@ -144,7 +144,7 @@ def test_without_the_extra_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(
-        ConfigError, match=rf"{library} is not installed: .*image-search\[openvino\]"
+        ConfigError, match=rf"{library} is not installed: .*\.\[openvino\]"
     ) as caught:
         load(tiny)
     assert "\n" not in caught.value.detail
