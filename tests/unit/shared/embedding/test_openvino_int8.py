@@ -143,9 +143,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     tiny: Path, empty_home: Path, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        ConfigError, match=rf"{library} is not installed: .*\.\[openvino\]"
-    ) as caught:
+    with pytest.raises(ConfigError, match=rf"{library} is not installed: .*\.\[openvino\]") as caught:
         load(tiny)
     assert "\n" not in caught.value.detail
 
