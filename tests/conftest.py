@@ -46,8 +46,8 @@ class Scheduler(LoadFileScheduling):
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: a test that waits for leases or retries leaves its core to another."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: a test that waits for leases or retries leaves its core to another."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
