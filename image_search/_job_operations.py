@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec
 from image_search._bodies import Form, Lines, batches, pieces
 from image_search._core import PARQUET, Flow, Pause, Request, Work
 from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
-from image_search._operations import ImageOperations, Term, collection_path, path_of, with_metadata
+from image_search._operations import ImageOperations, Term, collection_path, given, path_of, with_metadata
 from image_search._runners import Operation, operation
 from image_search._sources import Sources, collect
 from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource
@@ -297,24 +298,23 @@ def _collected(source: Source, key_column: str | None) -> Sources | None:
 
 
 def _is_file(one: object) -> bool:
-    """Tell whether a member of a list is a file or folder, not an item such as a URL."""
-    return isinstance(one, Path) or (isinstance(one, str) and "://" not in one and Path(one).exists())
+    """Tell whether a member of a list names a file or folder (an empty text none), or is an item."""
+    if isinstance(one, str):
+        # Not Path.exists, which raises for what is too long for a name: an item, which fails by itself.
+        return not one or ("://" not in one and os.path.exists(one))  # noqa: PTH110
+    return isinstance(one, Path)
 
 
 def _options(
     collection: str | None, on_near_duplicate: str | None, callback_url: str | None
 ) -> dict[str, str]:
-    options = {
-        "collection": collection,
-        "on_near_duplicate": on_near_duplicate,
-        "callback_url": callback_url,
-    }
-    return {name: value for name, value in options.items() if value is not None}
+    return given(
+        {"collection": collection, "on_near_duplicate": on_near_duplicate, "callback_url": callback_url}
+    )
 
 
 def _page(status: str | None, limit: int, cursor: str | None) -> dict[str, Any]:
-    page = {"status": status, "limit": limit, "cursor": cursor}
-    return {name: value for name, value in page.items() if value is not None}
+    return given({"status": status, "limit": limit, "cursor": cursor})
 
 
 def _job_path(job_id: str, *more: str) -> str:

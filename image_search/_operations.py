@@ -77,7 +77,7 @@ class ImageOperations(Core):
         """
         examples = _listed(images)
         terms = [term for image in examples if (term := _stored_or_url(image)) is not None]
-        query = _given(
+        query = given(
             {
                 "text": text,
                 "positive": [*terms, *map(_term, _listed(positive))] or None,
@@ -109,19 +109,19 @@ class ImageOperations(Core):
     ) -> Flow[SimilarResult]:
         """Find the images nearest to a stored one, which is not among them."""
         params = {"collection": collection, "limit": limit, "min_score": min_score}
-        return self._ask(SimilarResult, Request("GET", _image(image_id, "similar"), _given(params)))
+        return self._ask(SimilarResult, Request("GET", _image(image_id, "similar"), given(params)))
 
     @operation
     def compare(self, a: Term, b: Term, *, collection: str | None = None) -> Flow[float]:
         """Return the cosine similarity, -1 to 1, of any two of texts, stored images and images' URLs."""
-        body = _given({"a": _term(a), "b": _term(b), "collection": collection})
+        body = given({"a": _term(a), "b": _term(b), "collection": collection})
         answer = yield from self._ask(Comparison, Request("POST", "/v1/compare", json=body))
         return answer.score
 
     @operation
     def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[bytes]:
         """Return a PNG of the image under a heat map of where it matches the text."""
-        params = _given({"image_id": image_id, "text": text, "collection": collection})
+        params = given({"image_id": image_id, "text": text, "collection": collection})
         return (yield from self._bytes("/v1/explain", params))
 
     @operation
@@ -138,7 +138,7 @@ class ImageOperations(Core):
         Two images are near-duplicates when their cosine similarity is at least `threshold` and the Hamming
         distance of their perceptual hashes, of 64 bits, at most `max_distance`.
         """
-        params = _given({"collection": collection, "threshold": threshold, "max_distance": max_distance})
+        params = given({"collection": collection, "threshold": threshold, "max_distance": max_distance})
         answer: DuplicatePage | None = None
         while answer is None or (len(answer.groups) < limit and answer.next_cursor):
             left = limit - len(answer.groups) if answer else limit
@@ -152,7 +152,7 @@ class ImageOperations(Core):
     @operation
     def image(self, image_id: str, *, collection: str | None = None) -> Flow[Image]:
         """Return what is known of an image."""
-        return self._ask(Image, Request("GET", _image(image_id), _given({"collection": collection})))
+        return self._ask(Image, Request("GET", _image(image_id), given({"collection": collection})))
 
     @operation
     def images(
@@ -170,7 +170,7 @@ class ImageOperations(Core):
         """
         text = None if filters is None else json.dumps(filters)
         params = {"key": key, "filters": text, "collection": collection, "limit": limit, "cursor": cursor}
-        return self._ask(ImagePage, Request("GET", "/v1/images", _given(params)))
+        return self._ask(ImagePage, Request("GET", "/v1/images", given(params)))
 
     @operation
     def update_image(
@@ -178,35 +178,35 @@ class ImageOperations(Core):
     ) -> Flow[Image]:
         """Merge `metadata` into an image's own; None as a value removes the name."""
         body = {"metadata": {**metadata}}
-        request = Request("PATCH", _image(image_id), _given({"collection": collection}), json=body)
+        request = Request("PATCH", _image(image_id), given({"collection": collection}), json=body)
         return self._ask(Image, request)
 
     @operation
     def delete_image(self, image_id: str, *, collection: str | None = None) -> Flow[None]:
         """Delete an image, with all its keys."""
-        params = _given({"collection": collection})
+        params = given({"collection": collection})
         yield from self._send(Request("DELETE", _image(image_id), params, media=None))
 
     @operation
     def delete_key(self, key: str, *, collection: str | None = None) -> Flow[None]:
         """Remove a key, and its image unless another key or an item without one has brought that too."""
-        params = _given({"key": key, "collection": collection})
+        params = given({"key": key, "collection": collection})
         yield from self._send(Request("DELETE", "/v1/images", params, media=None))
 
     @operation
     def thumbnail(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
         """Return an image's thumbnail: a WebP, longest side 256 px."""
-        return (yield from self._bytes(_image(image_id, "thumbnail"), _given({"collection": collection})))
+        return (yield from self._bytes(_image(image_id, "thumbnail"), given({"collection": collection})))
 
     @operation
     def rendition(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
         """Return an image's rendition, where the server keeps one: a JPEG or WebP, longest side 768 px."""
-        return (yield from self._bytes(_image(image_id, "rendition"), _given({"collection": collection})))
+        return (yield from self._bytes(_image(image_id, "rendition"), given({"collection": collection})))
 
     @operation
     def embedding(self, image_id: str, *, collection: str | None = None) -> Flow[Embedding]:
         """Return an image's unit vector, as the index holds it."""
-        params = _given({"collection": collection})
+        params = given({"collection": collection})
         return self._ask(Embedding, Request("GET", _image(image_id, "embedding"), params))
 
     @operation
@@ -279,7 +279,8 @@ def _listed(given: Any) -> list[Any]:
     return [given] if isinstance(given, str | bytes | Path | Mapping) else [*given]
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None."""
     return {name: value for name, value in params.items() if value is not None}
 
 

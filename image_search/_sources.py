@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from image_search.errors import InvalidSource, NotInstalled
-from image_search.models.images import Metadata, MetadataValue
+from image_search.models.images import IMAGE_SUFFIXES, Metadata, MetadataValue
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-    | {".heic", ".heif"}
-)
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl", ".ndjson", ".parquet"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

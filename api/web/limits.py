@@ -2,6 +2,7 @@
 
 from api.jobs.requests import JobsQuery
 from api.search.requests import MAX_OFFSET, MAX_PICTURES
+from image_search.models.images import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
 from shared.config import Settings
 from shared.index.near_duplicates import COSINE, HAMMING
@@ -9,11 +10,6 @@ from shared.ledger.workers import WORKER_SEEN_SECONDS
 from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, RANGES, JsonObject
 from shared.validation import METADATA_NAME
 
-# What a folder's files must be called to be taken for images, or for archives of them; their content decides.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
-    ".heif",
-)  # fmt: skip
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
 
 

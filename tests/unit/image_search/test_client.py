@@ -434,6 +434,8 @@ def test_one_that_stands_by_itself_is_a_list_of_one(
     monkeypatch.chdir(tmp_path)
     client.ingest(["a.jpg"])
     assert server.form(-1)[1] == [("a.jpg", b"x")]
+    client.ingest(["a" * 5000, "no such file", "b\0"])  # items of the job, which fail there
+    assert [line["url"] for line in server.lines(-1)] == ["a" * 5000, "no such file", "b\0"]
     server.routes["GET /v1/jobs/j1"] = job()
     assert client.wait_for("j1").job_id == "j1"
 
