@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from shared.index.collection import Collection
 
 MIN_IMAGES = 30
-_SAMPLE = 400
+SAMPLE = 400
 _MAX_COLLECTIONS = 64
 _COUNT_TTL_SECONDS = 10.0
 _GROWTH = 1.5
@@ -124,7 +124,7 @@ class Backgrounds:
         if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
             background = _Background(kept.sample, kept.taken_of, count, now)
         else:
-            background = _Background(_unit(collection.sample(_SAMPLE)), count, count, now)
+            background = _Background(_unit(collection.sample(SAMPLE)), count, count, now)
         with self._lock:
             self._kept[collection.physical] = background
             self._kept.move_to_end(collection.physical)
