@@ -119,9 +119,8 @@ _FILTERS = {
     "type": "object",
     "description": (
         "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
-        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`; `job` is the id of a job "
-        "that brought the picture. `ne`, `nin` and `not` "
-        "also match pictures that lack the field."
+        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`; `job` is a job that "
+        "brought the picture. `ne`, `nin` and `not` also match pictures that lack the field."
     ),
     "examples": [{"shop": "north", "width": {"gte": 1024}}],
 }
