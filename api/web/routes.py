@@ -44,7 +44,9 @@ def shell(view: str, job_id: str | None = None) -> Response:
 @blueprint.app_errorhandler(NotFound)
 def no_page(error: NotFound) -> Response | HTTPException:
     """Answer a path that nothing has: a browser gets a page with ways on, a program a problem."""
-    is_page = not request.path.startswith("/v1") and request.accept_mimetypes.best_match(_KINDS) == "text/html"
+    is_page = (
+        not request.path.startswith("/v1") and request.accept_mimetypes.best_match(_KINDS) == "text/html"
+    )
     if not is_page:
         return problems.http_problem(error)
     response = _shell("no_page")

@@ -31,7 +31,7 @@ export async function showCollections(popover, button) {
     find.hidden = collections.length < MANY;
     list.replaceChildren(...collections.map(row));
     if (!collections.length) list.append(h("li", { class: "muted small" }, "There are none yet."));
-    (find.hidden ? popover.querySelector("[aria-current], a") : find)?.focus();
+    (find.hidden ? (popover.querySelector("[aria-current]") ?? popover.querySelector("a")) : find)?.focus();
   } catch (error) {
     list.replaceChildren(h("li", { class: "small", role: "alert" }, error.message));
   }
