@@ -1,5 +1,6 @@
 /** Addresses and views: which view shows which path, and the browser's history. */
 
+import { withCollection } from "../lib/collection.js";
 import { h } from "../lib/dom.js";
 
 const VIEWS = [
@@ -12,7 +13,13 @@ const VIEWS = [
 export const NOT_LOADED =
   "This cannot be loaded: the server cannot be reached, or it was updated since this page was opened. Reload the page.";
 const container = document.getElementById("main");
+const listeners = [];
 let shown = null;
+
+/** Calls `listener` whenever an address is shown, the first time included. */
+export function onShow(listener) {
+  listeners.push(listener);
+}
 
 /**
  * Shows an address of this app. `replace` puts it in the place of the present one in the history. An entry's
@@ -39,6 +46,8 @@ export async function show() {
   const params = new URLSearchParams(location.search);
   const id = view.path.exec(location.pathname)?.[1];
   if (id) params.set("id", decoded(id));
+  for (const link of document.querySelectorAll(".brand, .views a")) link.href = withCollection(link.pathname);
+  for (const listener of listeners) listener();
   if (shown?.name === view.name && shown.handle?.update) {
     shown.handle.update(params);
     return;

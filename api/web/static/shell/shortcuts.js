@@ -1,5 +1,6 @@
 /** The keyboard shortcuts that hold in every view, and the list of all of them. */
 
+import { withCollection } from "../lib/collection.js";
 import { h } from "../lib/dom.js";
 import { navigate } from "./router.js";
 
@@ -58,13 +59,13 @@ function onKey(event) {
   if (isAfterG && VIEW_KEYS[event.key]) {
     event.preventDefault();
     event.stopImmediatePropagation();
-    navigate(VIEW_KEYS[event.key]);
+    navigate(withCollection(VIEW_KEYS[event.key]));
   } else if (event.key === "?") {
     event.preventDefault();
     showShortcuts();
   } else if (event.key === "/" && location.pathname !== "/") {
     event.preventDefault();
-    navigate("/").then(() => document.querySelector("input[type=search]")?.focus());
+    navigate(withCollection("/")).then(() => document.querySelector("input[type=search]")?.focus());
   }
   isAfterG = event.key === "g";
 }
