@@ -15,13 +15,13 @@ from typing import Any, Concatenate, ParamSpec
 
 from image_search._bodies import Form, Lines, batches, pieces
 from image_search._core import PARQUET, Flow, Pause, Request, Work
-from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
+from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._operations import ImageOperations, Term, collection_path, given, path_of, with_metadata
 from image_search._runners import Operation, operation
 from image_search._sources import Sources, collect
 from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource
 from image_search.models.images import Metadata
-from image_search.models.jobs import ItemPage, Job, JobPage
+from image_search.models.jobs import ItemPage, Job, JobPage, combined
 
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_SECONDS = 600.0
