@@ -631,6 +631,11 @@ def test_a_held_job_lets_others_go_on(ledger: Ledger) -> None:
     assert ledger.get(held).status is JobStatus.RUNNING
 
 
+def claim_all(ledger: Ledger) -> list[Claim]:
+    claims = [ledger.claim(chunk, Stage.FETCH) for chunk in ledger.dispatch()]
+    return [claim for claim in claims if claim]
+
+
 def fail_all(ledger: Ledger, claim: Claim, code: str, *, transient: bool = False) -> None:
     failed = ledger.pending(claim)
     ledger.advance(
@@ -643,11 +648,11 @@ def fail_all(ledger: Ledger, claim: Claim, code: str, *, transient: bool = False
 
 def test_failures_are_counted_by_code_and_by_whether_a_retry_may_help(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=30, chunk_size=10)
-    fail_all(ledger, claim_next(ledger), "http_status")
-    fail_all(ledger, claim_next(ledger), "http_status", transient=True)
-    claim = claim_next(ledger)
-    fail_all(ledger, claim, "not_an_image")
-    fail_all(ledger, claim, "not_an_image")  # an answer that was lost changes no count
+    first, second, third = claim_all(ledger)
+    fail_all(ledger, first, "http_status")
+    fail_all(ledger, second, "http_status", transient=True)
+    fail_all(ledger, third, "not_an_image")
+    fail_all(ledger, third, "not_an_image")  # an answer that was lost changes no count
     job = ledger.get(job_id)
     assert [(one.code, one.count, one.worth_retrying) for one in job.failures] == [
         ("http_status", 20, 10), ("not_an_image", 10, 0),
@@ -659,7 +664,7 @@ def test_failures_are_counted_by_code_and_by_whether_a_retry_may_help(ledger: Le
 def test_what_waits_to_be_tried_again_is_said_with_the_next_of_it_and_without_a_rate(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=12, chunk_size=4)
     assert ledger.get(job_id).retrying is None
-    claims = [claim_next(ledger) for _ in range(3)]
+    claims = claim_all(ledger)
     for claim, waiting, delay in zip(claims, [(1, 2, 4), (3, 3, 4)], [60.0, 30.0], strict=False):
         done = [(i, INDEXED) for i in ledger.pending(claim)[waiting[0] :]]
         ledger.advance(claim, transitions=done, retry_delay_s=delay, waiting=waiting)
