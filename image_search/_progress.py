@@ -74,8 +74,12 @@ def done(job: Job) -> int:
 
 
 def pace(job: Job) -> str:
-    """Say how fast a job goes and how long it will take, as far as the server knows."""
+    """Say how fast a job goes and how long it will take, or what it waits for, as far as the server knows."""
     rate = f"{job.rate_per_s:.1f}/s" if job.rate_per_s else ""
+    if job.retrying and not job.finished:
+        waits = job.retrying
+        what = f"waiting to retry {waits.items:,}, attempt {waits.attempt} of {waits.attempts}"
+        return ", ".join(filter(None, (rate, what, f"in {waits.in_s:.0f} s")))
     if job.eta_s is None or job.finished:
         return rate
     minutes, seconds = divmod(round(job.eta_s), 60)

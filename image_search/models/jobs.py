@@ -125,7 +125,7 @@ class Job(BaseModel):
     counts: dict[ItemState, int] = Field(description="items in each state")
     progress: float
     rate_per_s: float | None = Field(
-        description="items finished a second; null also while nothing is to be fetched but what waits for a retry"
+        description="items finished a second; null also while all that is to be fetched waits for a retry"
     )
     eta_s: float | None = Field(description="seconds until it has finished, at that rate")
     truncated: bool = Field(description="whether the request's body broke off: the job is of what was read")
