@@ -22,6 +22,9 @@ export function keepFile(file) {
 
 export const fileOf = (name) => keptFiles.get(name);
 
+/** The images of a state that this page does not hold: of somebody else, or from before it was loaded anew. */
+export const lostFiles = (state) => state.files.filter((name) => !fileOf(name));
+
 /** The state of the search view that an address stands for; throws an Error whose message is for people. */
 export function stateOf(params) {
   const words = [params.get("q") ?? "", ...params.getAll("not").map(minus)];

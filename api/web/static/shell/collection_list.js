@@ -1,6 +1,6 @@
 /** What the header's menu of collections holds. */
 
-import { collectionOf, withCollection } from "../lib/collection.js";
+import { collectionAddress, collectionOf, withCollection } from "../lib/collection.js";
 import { h, icon } from "../lib/dom.js";
 import { number } from "../lib/format.js";
 import { api } from "../lib/requests.js";
@@ -8,8 +8,6 @@ import { newCollection } from "./new_collection.js";
 import { navigate } from "./router.js";
 
 const MANY = 12; // from here on a name can be typed to find one
-// Parameters whose values are of one collection: in another they mean nothing.
-const OF_ONE = ["more", "less", "image", "cursor"];
 
 /** Fills the open `popover` of `button`. */
 export async function showCollections(popover, button) {
@@ -19,7 +17,7 @@ export async function showCollections(popover, button) {
   create.addEventListener("click", async () => {
     popover.hidePopover();
     const name = await newCollection();
-    if (name !== null) navigate(addressIn(name));
+    if (name !== null) navigate(collectionAddress(name));
     button.focus();
   });
   const manage = h("a", { class: "button quiet", href: withCollection("/system#collections") }, "Manage");
@@ -33,7 +31,7 @@ export async function showCollections(popover, button) {
     find.hidden = collections.length < MANY;
     list.replaceChildren(...collections.map(row));
     if (!collections.length) list.append(h("li", { class: "muted small" }, "There are none yet."));
-    (find.hidden ? popover.querySelector("[aria-current], a") : find)?.focus();
+    (find.hidden ? (popover.querySelector("[aria-current]") ?? popover.querySelector("a")) : find)?.focus();
   } catch (error) {
     list.replaceChildren(h("li", { class: "small", role: "alert" }, error.message));
   }
@@ -42,19 +40,11 @@ export async function showCollections(popover, button) {
 function row({ name, count }) {
   const link = h(
     "a",
-    { href: addressIn(name), "aria-current": name === collectionOf() && "true" },
+    { href: collectionAddress(name), "aria-current": name === collectionOf() && "true" },
     h("span", { class: "ellipsis" }, name),
     h("span", { class: "muted numbers" }, number(count)),
   );
   return h("li", {}, link);
-}
-
-/** The present address in another collection; a job is of one collection, so its page gives way to the list. */
-function addressIn(name) {
-  const url = new URL(location.href);
-  if (url.pathname.startsWith("/jobs/")) [url.pathname, url.search] = ["/jobs", ""];
-  for (const parameter of OF_ONE) url.searchParams.delete(parameter);
-  return withCollection(url.pathname + url.search, name);
 }
 
 /** Arrow keys go from one to the next. */

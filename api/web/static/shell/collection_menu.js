@@ -8,10 +8,10 @@ import { NOT_LOADED, onShow } from "./router.js";
 /** The button and what it opens, which is loaded and asked for only then. */
 export function collectionMenu() {
   const name = h("span", { class: "ellipsis" });
-  const popover = h("div", { class: "menu", id: "collections", popover: "auto", "aria-label": "Collections", role: "dialog" });
+  const popover = h("div", { class: "menu", id: "collection-menu", popover: "auto", "aria-label": "Collections", role: "dialog" });
   const button = h(
     "button",
-    { class: "button quiet collection", type: "button", popovertarget: "collections" },
+    { class: "button quiet collection", type: "button", popovertarget: "collection-menu" },
     icon("collection"),
     h("span", { class: "visually-hidden" }, "Collection: "),
     name,

@@ -5,12 +5,13 @@ import { api } from "../lib/requests.js";
 import { inputPattern, limits } from "../lib/server.js";
 
 /** Asks for a name and makes the collection; gives its name, or null where none is wanted after all. */
-export function newCollection() {
+export function newCollection(proposed = "") {
   return new Promise((resolve) => {
     const { pattern, rule } = limits.collection_name;
     const name = h("input", {
       class: "field",
       id: "new-collection",
+      value: proposed,
       required: true,
       pattern: inputPattern(pattern),
       title: rule,

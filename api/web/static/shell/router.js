@@ -9,6 +9,7 @@ const VIEWS = [
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];
+const NO_PAGE = { path: /^\/.*$/, name: "no_page", title: "No such page" };
 /** What is said where a module cannot be had. */
 export const NOT_LOADED =
   "This cannot be loaded: the server cannot be reached, or it was updated since this page was opened. Reload the page.";
@@ -42,7 +43,7 @@ export function isView(url) {
  * instead of being shown anew.
  */
 export async function show() {
-  const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? VIEWS[0];
+  const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? NO_PAGE;
   const params = new URLSearchParams(location.search);
   const id = view.path.exec(location.pathname)?.[1];
   if (id) params.set("id", decoded(id));

@@ -5,15 +5,18 @@ import { h } from "../lib/dom.js";
 import { navigate } from "./router.js";
 
 const SHORTCUTS = [
-  ["/", "to the search box"],
-  ["← → ↑ ↓", "from picture to picture"],
-  ["Enter", "open the picture"],
-  ["m", "more like this picture"],
-  ["l", "less like this picture"],
-  ["s", "only pictures similar to this one"],
-  ["Esc", "close, or back to the search box"],
-  ["g s  g a  g j  g y", "search, add pictures, jobs, system"],
-  ["?", "this list"],
+  [["/"], "to the search box"],
+  [["←", "→", "↑", "↓"], "from picture to picture"],
+  [["Enter"], "open the picture"],
+  [["m"], "more like this picture"],
+  [["l"], "less like this picture"],
+  [["s"], "only pictures similar to this one"],
+  [["Esc"], "close, or back to the search box"],
+  [["g", "s"], "search"],
+  [["g", "a"], "add pictures"],
+  [["g", "j"], "jobs"],
+  [["g", "y"], "system"],
+  [["?"], "this list"],
 ];
 const VIEW_KEYS = { s: "/", a: "/ingest", j: "/jobs", y: "/system" }; // after a g
 let isAfterG = false;
@@ -27,7 +30,7 @@ export function showShortcuts() {
     h(
       "dl",
       { class: "shortcuts" },
-      ...SHORTCUTS.map(([keys, what]) => h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, what))),
+      ...SHORTCUTS.map(([keys, what]) => h("div", {}, h("dt", {}, ...keys.map((key) => h("kbd", {}, key))), h("dd", {}, what))),
     ),
     h(
       "p",
