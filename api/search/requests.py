@@ -17,6 +17,8 @@ MAX_TEXT = 2000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_FACETS = 16
+# docs/search.md: with more, most of what was found goes with the picture.
+MIXED_NEGATIVE = 0.35
 Text = Annotated[
     str,
     Field(
@@ -106,7 +108,11 @@ class Subject(BodyModel):
 class WeightedSubject(Subject):
     """Exactly one of `text`, `image_url` and `image_id`, and how much it counts."""
 
-    weight: Weight = 1.0
+    weight: Weight | None = Field(
+        None,
+        description="how much it counts. "
+        f"[default: 1; what is subtracted where texts and pictures are mixed: {MIXED_NEGATIVE}]",
+    )
 
 
 _FILTERS = {
