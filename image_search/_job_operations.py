@@ -75,7 +75,7 @@ class JobOperations(ImageOperations):
             idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
                 own a stream that breaks off is not sent again.
             name: what to call the job where jobs are listed; by default the source's name.
-            origin: what makes it: `client`, `command_line`, `page`, `extension` or `api`.
+            origin: what makes it: `client`, `command_line`, `page` or `api`.
             on_job: is called with each job as it is made.
             on_sent: is called with the bytes of files as they go, less than 0 where they go again.
 

@@ -79,7 +79,7 @@ class JobLabel(BaseModel):
         description="what to call the job, for people: a folder, say; kept as one line, without credentials",
         json_schema_extra={"example": "holiday-2026"},
     )
-    origin: Literal["page", "command_line", "client", "extension", "api"] | None = Field(
+    origin: Literal["page", "command_line", "client", "api"] | None = Field(
         None, description="what makes it  [default: api]", json_schema_extra={"example": "api"}
     )
     made_of: Literal["files", "folder", "archive", "list", "urls"] | None = Field(

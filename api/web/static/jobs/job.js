@@ -1,5 +1,6 @@
 /** One job: its card, its times, its items. */
 
+import { withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { poll } from "../lib/timing.js";
@@ -7,7 +8,8 @@ import { JOB, isFinished } from "./follow.js";
 import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
-import { jobCard, sourceOf } from "./job_card.js";
+import { groupPath, jobCard, originOf } from "./job_card.js";
+import { sourceOf } from "./source.js";
 
 const PAGE = 50;
 const FACTS_MS = 5000; // how long ago things were
@@ -15,7 +17,7 @@ const HEADS = ["#", "Source", "Status", "Reason", "Tries"];
 
 export async function showJob(container, params, signal) {
   const id = params.get("id");
-  const column = h("div", { class: "column" }, h("p", {}, h("a", { href: "/jobs" }, "All jobs")));
+  const column = h("div", { class: "column" }, h("p", {}, h("a", { href: withCollection("/jobs") }, "All jobs")));
   container.append(column);
   let job;
   try {
@@ -47,6 +49,8 @@ function factsOf(job) {
   return [
     fact("Job", h("code", {}, job.job_id)),
     fact("Collection", h("bdi", {}, job.collection)),
+    originOf(job) && fact("Made of", originOf(job)),
+    job.group && fact("Part of", h("a", { href: groupPath(job) }, "one upload")),
     fact("Created", ...when(job.created_at)),
     job.started_at && fact("Started", ...when(job.started_at)),
     job.finished_at && fact("Finished", ...when(job.finished_at)),
@@ -142,7 +146,7 @@ function itemRow(item, job) {
   return h(
     "tr",
     {},
-    h("td", { class: "muted numbers" }, number(item.index + 1)),
+    h("td", { class: "muted numbers" }, number(item.index)),
     h("td", {}, item.image_id && thumbnail(item.image_id, job), sourceOf(item.source)),
     h("td", {}, item.status),
     h("td", {}, item.code && h("code", {}, item.code), item.detail && ` ${item.detail}`),
