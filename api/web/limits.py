@@ -8,7 +8,15 @@ from image_search.models.jobs import MAX_ERRORS
 from shared.config import Settings
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.ledger.workers import WORKER_SEEN_SECONDS
-from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, MAX_GROUP_JOBS, MAX_NAME, RANGES, JsonObject
+from shared.models import (
+    COLLECTION_NAME,
+    COLORS,
+    DEFAULT_COLLECTION,
+    MAX_GROUP_JOBS,
+    MAX_NAME,
+    RANGES,
+    JsonObject,
+)
 from shared.validation import METADATA_NAME
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
@@ -35,7 +43,9 @@ def limits(settings: Settings) -> JsonObject:
         "job_errors": MAX_ERRORS,
         "group_jobs": MAX_GROUP_JOBS,
         "name_chars": MAX_NAME,
-        "error_codes": {code: {"cause": one.cause, "next_step": one.next_step} for code, one in CAUSES.items()},
+        "error_codes": {
+            code: {"cause": one.cause, "next_step": one.next_step} for code, one in CAUSES.items()
+        },
         "worker_seen_s": round(WORKER_SEEN_SECONDS),
         "near_duplicates": {"cosine": COSINE, "hash_bits": HAMMING},
         "colors": COLORS,

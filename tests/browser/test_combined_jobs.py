@@ -11,7 +11,13 @@ from image_search.models import Job
 COMBINE = """async (jobs) => (await import("/static/jobs/combined.js")).combined(jobs)"""
 STATES = ("pending", "fetched", "indexed", "duplicate", "failed", "cancelled")
 START = "2026-01-01T00:00:0%d.000000Z"
-ERROR = {"index": 0, "source": "https://example.com/a.jpg", "code": "timeout", "detail": "too slow", "worth_retrying": True}
+ERROR = {
+    "index": 0,
+    "source": "https://example.com/a.jpg",
+    "code": "timeout",
+    "detail": "too slow",
+    "worth_retrying": True,
+}
 
 
 def job(status: str, *counts: int, **fields: Any) -> dict[str, Any]:

@@ -36,15 +36,11 @@ def test_jobs_are_listed_newest_first_a_page_at_a_time(page: Page, http: httpx.C
     page.goto("/jobs?all=1")
     rows = page.locator(".jobs tbody tr")
     expect(rows).to_have_count(50)
-    expect(rows.first.get_by_role("link")).to_have_attribute(
-        "href", f"/jobs/{ids[-1]}?collection=many-59"
-    )
+    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{ids[-1]}?collection=many-59")
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(f'.jobs a[href^="/jobs/{ids[0]}?"]')).to_be_visible()
     newest = make(http, ["no address"], "one-more")
-    expect(rows.first.get_by_role("link")).to_have_attribute(
-        "href", f"/jobs/{newest}?collection=one-more"
-    )
+    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{newest}?collection=one-more")
     hrefs = [link.get_attribute("href") for link in page.locator(".jobs tbody a").all()]
     assert len(hrefs) == len(set(hrefs))
     paths = [str(href).partition("?")[0] for href in hrefs[:61]]

@@ -701,7 +701,7 @@ def test_a_cancelled_job_waits_for_nothing_even_when_its_chunk_comes_up(ledger: 
     assert (job.retrying, job.status) == (None, JobStatus.CANCELLED)
 
 
-def test_jobs_are_listed_by_collection_and_by_group_until_they_are_forgotten(ledger: Ledger) -> None:
+def test_jobs_are_listed_by_collection_and_by_group(ledger: Ledger) -> None:
     group = Label(name="holiday", origin="page", made_of="folder", group="g1")
     parts = [make_job(ledger, total=1, label=group) for _ in range(2)]
     other = ledger.create(new_job_id(), collection="cats", total=1, chunk_size=1)

@@ -26,7 +26,7 @@ export function showPreview(element, selection, { collection, busy, onClear }) {
     images.length > 0 && thumbnails(images),
     archives.length > 0 && h("p", { class: "archives" }, h("bdi", {}, listed(archives.map(({ path }) => path)))),
     items.length > 0 && table(items),
-    wrong.length > 0 && h("p", { class: "fault" }, `${plural(wrong.length, "line")} left out, no URL: `, h("bdi", {}, listed(wrong))),
+    wrong.length > 0 && h("p", { class: "fault" }, `${plural(wrong.length, "line")} left out, no URL to fetch: `, h("bdi", {}, listed(wrong))),
     leftOut.size > 0 && leftOutList(leftOut),
     h(
       "div",
@@ -86,7 +86,7 @@ function table(items) {
   );
 }
 
-const notURL = (text) => h("td", { class: "fault" }, h("bdi", {}, text), h("strong", {}, " no URL"));
+const notURL = (text) => h("td", { class: "fault" }, h("bdi", {}, text), h("strong", {}, " no URL to fetch"));
 const cell = (value) => h("td", {}, h("bdi", {}, value === undefined ? "" : String(value)));
 
 function leftOutList(leftOut) {

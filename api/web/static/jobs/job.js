@@ -49,7 +49,7 @@ function factsOf(job) {
   return [
     fact("Job", h("code", {}, job.job_id)),
     fact("Collection", h("bdi", {}, job.collection)),
-    originOf(job) && fact("Made of", originOf(job)),
+    originOf(job) && fact("Origin", originOf(job)),
     job.group && fact("Part of", h("a", { href: groupPath(job) }, "one upload")),
     fact("Created", ...when(job.created_at)),
     job.started_at && fact("Started", ...when(job.started_at)),

@@ -23,10 +23,10 @@ const OPEN_STATES = ["pending", "fetched"];
 // A server of a newer version may know more kinds of jobs and more states: those are shown by their own names.
 const INDEXED = { ingest: "added", import: "added", export: "exported", reindex: "encoded" };
 const ORIGINS = {
-  page: "the page",
-  command_line: "the command line",
-  client: "the Python client",
-  api: "the API",
+  page: "on the page",
+  command_line: "from the command line",
+  client: "from the Python client",
+  api: "over the API",
 };
 const MADE_OF = { files: "files", folder: "a folder", archive: "an archive", list: "a list", urls: "URLs" };
 const MAX_SEARCHED_JOBS = 100; // in an address
@@ -53,10 +53,10 @@ function whatOf(job) {
   return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
 
-/** "A folder, by the command line"; empty where it is not known. */
+/** "A folder, from the command line"; empty where it is not known. */
 export function originOf(job) {
-  const by = job.origin && `by ${ORIGINS[job.origin] ?? job.origin}`;
-  const text = [job.made_of && (MADE_OF[job.made_of] ?? job.made_of), by].filter(Boolean).join(", ");
+  const { made_of: of, origin } = job;
+  const text = [MADE_OF[of] ?? of, ORIGINS[origin] ?? origin].filter(Boolean).join(", ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
@@ -72,7 +72,7 @@ export function searchLink(collection, ids) {
 export function retryText(job, text = "Retry failed") {
   const worth = worthRetrying(job);
   if (worth === null || worth === job.counts.failed) return text;
-  return `${text} (${worth ? number(worth) : "none"} of ${number(job.counts.failed)} ${worth === 1 ? "is" : "are"} worth it)`;
+  return `${text} (${worth ? number(worth) : "none"} of ${number(job.counts.failed)} ${worth > 1 ? "are" : "is"} worth it)`;
 }
 
 export function statusBadge(status) {
