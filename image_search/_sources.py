@@ -42,8 +42,10 @@ class Sources:
     kinds: set[str] = field(default_factory=set)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | None:
         """Return the first source's name, and how many others there are."""
+        if not self.names:
+            return None
         more = f" and {len(self.names) - 1:,} more" if len(self.names) > 1 else ""
         first = self.names[0].encode(errors="replace").decode()
         return shortened(first, MAX_NAME - len(more)) + more

@@ -194,7 +194,7 @@ class Failure:
 class Retrying:
     """Items that wait to be tried again by themselves, the next of them in `in_s` seconds.
 
-    That will be their try number `attempt` of at most `attempts`.
+    That will be their try number `attempt` of at most `attempts`. They count until they have been tried.
     """
 
     items: int

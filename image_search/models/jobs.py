@@ -97,10 +97,10 @@ class Failure(BaseModel):
 class Retrying(BaseModel):
     """Items of a job that failed for now and are tried again by themselves."""
 
-    items: int = Field(description="how many wait")
+    items: int = Field(description="how many there are, until they have been tried")
     attempt: int = Field(description="which try it will be, of those that are tried next")
     attempts: int = Field(description="the most tries there are")
-    in_s: float = Field(description="seconds until then")
+    in_s: float = Field(description="seconds until then; 0: now")
 
 
 class Job(BaseModel):

@@ -679,17 +679,20 @@ def test_what_waits_to_be_tried_again_is_said_with_the_next_of_it_and_without_a_
     assert sum(job.counts.values()) == job.total
 
 
-def test_a_wait_is_over_when_its_chunk_is_sent_again(ledger: Ledger) -> None:
+def test_a_wait_is_over_when_its_items_were_tried_again(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=2, chunk_size=2)
     claim = claim_next(ledger)
     ledger.advance(claim, transitions=[(0, INDEXED)], retry_delay_s=0.0, waiting=(1, 2, 4))
     assert ledger.get(job_id).retrying is not None
     ((_, chunk),) = ledger.sweep()
-    assert ledger.get(job_id).retrying is None
     again = ledger.claim(chunk, Stage.FETCH)
     assert again is not None
+    job = ledger.get(job_id)
+    assert job.retrying is not None
+    assert (job.retrying.items, job.retrying.in_s, job.rate_per_s, job.eta_s) == (1, 0.0, None, None)
     ledger.advance(again, transitions=[(1, INDEXED)])
-    assert ledger.get(job_id).status is JobStatus.SUCCEEDED
+    job = ledger.get(job_id)
+    assert (job.retrying, job.status) == (None, JobStatus.SUCCEEDED)
 
 
 def test_a_cancelled_job_waits_for_nothing_even_when_its_chunk_comes_up(ledger: Ledger) -> None:

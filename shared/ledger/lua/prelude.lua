@@ -31,7 +31,7 @@ local function split(ref)
   return id, tonumber(gen), tonumber(num), tonumber(attempt)
 end
 
--- The items of a chunk that waited to be tried again do so no longer.
+-- What waited in a chunk to be tried again has been tried.
 local function end_wait(ref)
   local member = redis.call('HGET', P..'chunk:'..ref, 'waits')
   if not member then return end

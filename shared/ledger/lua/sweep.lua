@@ -7,7 +7,6 @@ for _, ref in ipairs(redis.call('ZRANGEBYSCORE', P..'due', '-inf', t, 'LIMIT', 0
   if not c[1] or redis.call('EXISTS', P..'job:'..id) == 0 or job_number(id, 'gen') ~= gen then
     forget_chunk(ref)
   else
-    if c[2] == 'delayed' then end_wait(ref) end
     if c[2] == 'queued' then redis.call('HINCRBY', P..'chunk:'..ref, 'resends', 1) end
     redis.call('HSET', P..'chunk:'..ref, 'state', 'queued', 'token', '')
     redis.call('ZADD', P..'stage:'..c[1], 'NX', t, ref)

@@ -4,11 +4,11 @@ import { duration, number } from "../lib/format.js";
 
 const heardAt = new WeakMap();
 
-/** "waiting to retry 1, attempt 2 of 4, in 12 s", counted down from when it was first said. */
+/** "waiting to retry 1, attempt 2 of 4, in 12 s", counted down from when it was first said; then "retrying 1, …". */
 export function waitOf(retrying) {
   const left = retrying.in_s - (performance.now() - heard(retrying)) / 1000;
-  const when = left > 0.5 ? `in ${duration(left)}` : "now";
-  return `waiting to retry ${number(retrying.items)}, attempt ${retrying.attempt} of ${retrying.attempts}, ${when}`;
+  const what = `${number(retrying.items)}, attempt ${retrying.attempt} of ${retrying.attempts}`;
+  return left >= 0.5 ? `waiting to retry ${what}, in ${duration(left)}` : `retrying ${what}`;
 }
 
 /** All that waits in several jobs, as what of it comes first; null where nothing does. */
