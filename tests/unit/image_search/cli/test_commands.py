@@ -60,7 +60,8 @@ def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
     result = run("ingest", str(tmp_path), "http://x/a.jpg", "--on-near-duplicate", "skip")
     assert result.exit_code == 0, result.output
     assert server.form()[0] == {"on_near_duplicate": "skip"}
-    assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
+    params = dict(server.requests[1].url.params)
+    assert params["on_near_duplicate"] == "skip"
 
 
 def test_ingest_takes_keys_from_the_column_that_is_named(
@@ -281,3 +282,51 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
 def test_the_list_of_commands_fits_a_terminal(group: tuple[str, ...]) -> None:
     told = CliRunner().invoke(main, [*group, "--help"], terminal_width=78).output
     assert [line for line in told.splitlines()[1:] if line.endswith("...")] == []
+
+
+def test_the_jobs_of_one_command_have_one_name_origin_and_group(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = (202, job())
+    url = "https://me:secret@example.com/a.jpg?token=abc#x"
+    assert run("ingest", str(folder), url).exit_code == 0
+    first, second = (dict(request.url.params) for request in server.requests)
+    assert first == second
+    assert first.pop("group")
+    assert first == {"name": "holiday and 1 more", "origin": "command_line"}
+    assert run("ingest", str(folder)).exit_code == 0
+    label = {"name": "holiday", "origin": "command_line", "made_of": "folder"}
+    assert dict(server.requests[-1].url.params) == label
+    assert run("ingest", url, "--name", "one").exit_code == 0
+    assert dict(server.requests[-1].url.params) == {**label, "name": "one", "made_of": "urls"}
+    assert run("ingest", url).exit_code == 0
+    assert dict(server.requests[-1].url.params)["name"] == "https://example.com/a.jpg"
+
+
+def test_a_server_that_knows_no_label_is_asked_without(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    unknown = [{"pointer": f"/{name}", "message": "unknown field"} for name in ("name", "origin", "made_of")]
+    server.routes["POST /v1/jobs"] = [problem(422, "invalid_request", "No.", errors=unknown), (202, job())]
+    assert run("ingest", str(tmp_path / "a.jpg")).exit_code == 0
+    assert [len(request.url.params) for request in server.requests] == [3, 0]
+    assert server.form(1)[1] == [("a.jpg", b"x")]
+    fault = {"pointer": "/name", "message": "too long"}
+    server.routes["POST /v1/jobs"] = problem(422, "invalid_request", "No.", errors=[fault])
+    assert run("ingest", str(tmp_path / "a.jpg")).exit_code == 1
+    assert len(server.requests) == 3
+
+
+def test_what_waits_to_be_tried_again_is_said_instead_of_an_end(
+    run: Callable[..., Result], server: Server
+) -> None:
+    waits = {"items": 1, "attempt": 2, "attempts": 4, "in_s": 12.4}
+    running = job(status="running", total=10, pending=1, indexed=9)
+    server.routes["GET /v1/jobs/j1"] = running | {"retrying": waits, "rate_per_s": None, "eta_s": None}
+    told = run("status", "j1").output
+    assert "waiting to retry 1, attempt 2 of 4, in 12 s" in told
+    assert " left" not in told
