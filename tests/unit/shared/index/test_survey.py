@@ -98,7 +98,10 @@ def test_hostile_metadata_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert many.names["same"].values == [("é\ud800", 400)]
     assert sum(len(one.values) for one in many.names.values()) <= MAX_LISTED
     frequent = survey(Store(*({"n": n} for n in range(90))), None).names["n"]
-    assert (frequent.values, frequent.all_values) == ([(n, 1) for n in sorted(range(90), key=str)][:25], False)
+    assert (frequent.values, frequent.all_values) == (
+        [(n, 1) for n in sorted(range(90), key=str)][:25],
+        False,
+    )
     assert len(frequent.values) == MAX_VALUES
 
 
