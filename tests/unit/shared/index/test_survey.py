@@ -134,11 +134,11 @@ def test_a_look_is_kept_the_longer_the_more_it_cost(monkeypatch: pytest.MonkeyPa
 
 def test_who_does_not_wait_gets_nothing_and_all_share_one_look() -> None:
     gate = threading.Event()
-    collection, surveys = Collection(lambda: made() if gate.wait(10) else made()), Surveys()
+    collection, surveys = Collection(lambda: made(float(gate.wait(10)))), Surveys()
     assert surveys.get(collection, None, 0.01) is None
     assert surveys.get(collection, None, 0.01) is None
     gate.set()
-    assert surveys.get(collection, None, 5) == made()
+    assert surveys.get(collection, None, 5) == made(1.0)
     assert collection.looks == 1
 
 
