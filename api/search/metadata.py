@@ -25,9 +25,9 @@ blueprint = make_blueprint("metadata", __name__, tag="collections")
 def get_collection_metadata(path: MetadataPath) -> Response:
     """Return the names that pictures of the collection have, with types and frequent values, to filter by.
 
-    Up to 5,000 pictures are looked at, spread over the collection, for two seconds at most: `complete` says
-    whether these are all. What was found is kept for some seconds. With `NSFW_MAX` set, pictures above that
-    are left out.
+    Up to 5,000 pictures are looked at, spread over the collection, for a second and a half at most:
+    `complete` says whether these are all. What was found is kept for some seconds. With `NSFW_MAX` set,
+    pictures above that are left out.
     """
     collection = open_collection(path.name)
     survey = context().surveys.get(collection, visible(None), WAIT_SECONDS) if collection else None

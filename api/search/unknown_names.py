@@ -18,7 +18,7 @@ from shared.index.survey import Survey, Type, type_of
 from shared.models import Image
 from shared.validation import FIELDS
 
-WAIT_SECONDS = 1.5
+WAIT_SECONDS = 2.0
 WAIT_OF_FULL_SECONDS = 0.1  # where there are as many results as were asked for
 MAX_WARNINGS = 5
 _MAX_QUOTED = 40

@@ -19,11 +19,11 @@ from shared.index.search import Store
 from shared.models import Image, MetadataValue
 
 MOST = 5_000
-LONGEST_SECONDS = 2.0
+LONGEST_SECONDS = 1.5
 MAX_LISTED = 200  # names that are listed with their values
 MAX_VALUES = 25  # of one name
 _LONGEST_VALUE = 120  # characters; what is longer is nothing to choose or type
-_PAGE = 200
+_PAGE = 500  # a page costs Chroma as much as some 500 records
 _MAX_NAMES = 5_000
 _MAX_COUNTED = 100_000  # distinct values of all names together
 _FIELDS = ("tags", "colors", "format")
