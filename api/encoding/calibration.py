@@ -26,14 +26,36 @@ from numpy.typing import NDArray
 from shared.index.collection import Collection
 
 MIN_IMAGES = 30
-_SAMPLE = 400
+SAMPLE = 400
 _MAX_COLLECTIONS = 64
 _COUNT_TTL_SECONDS = 10.0
 _GROWTH = 1.5
+_MIN_DEVIATION = 1e-6
 _MIN_TAIL = 1e-17  # all that a float can tell from 1
 _NORMAL = NormalDist()
 
+# Of the starter model, among 500 to 1,900 drawings or photographs: 0.59 to 0.68.
+_TYPICAL_SCALE = 0.6
+_MIN_SCALED = 10
+_ALIKE = 0.95
+
 Vector = NDArray[np.float32]
+
+
+def picture_scale(texts: Vector, pictures: Vector, sample: Vector) -> float:
+    """Return by what to multiply the weights of pictures so that they count as those of texts.
+
+    That is the ratio of the standard deviations of the texts' and of the pictures' scores among a `sample` of
+    the collection, each the root of its terms' mean square; all are unit vectors (n, dimension). A picture's
+    own copies in the sample are left out. Of fewer than ten others a typical ratio is returned.
+    """
+    spreads = []
+    for terms in (texts, pictures):
+        scores = [of_term[of_term < _ALIKE] for of_term in terms @ sample.T]
+        if min(map(len, scores)) < _MIN_SCALED:
+            return _TYPICAL_SCALE
+        spreads.append(math.sqrt(np.mean([of_term.var(ddof=1) for of_term in scores])))
+    return spreads[0] / spreads[1] if min(spreads) > _MIN_DEVIATION else _TYPICAL_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +68,9 @@ class Calibration:
 
     @classmethod
     def of(cls, query: Vector, sample: Vector, count: int) -> "Calibration":
-        """Calibrate a query (dimension,) of length 1 on a sample (n >= 2, dimension) without zero rows."""
-        scores = (sample @ query) / np.linalg.norm(sample, axis=1)
-        return cls(float(scores.mean()), max(float(scores.std(ddof=1)), 1e-6), count)
+        """Calibrate a query (dimension,) on a sample (n >= 2, dimension), all of length 1."""
+        scores = sample @ query
+        return cls(float(scores.mean()), max(float(scores.std(ddof=1)), _MIN_DEVIATION), count)
 
     def confidence(self, score: float) -> float:
         """Return the confidence of a score, in [0, 1], growing with the score."""
@@ -88,6 +110,10 @@ class Backgrounds:
             return None
         return Calibration.of(query, background.sample, background.count)
 
+    def scale(self, texts: Vector, pictures: Vector, collection: Collection) -> float:
+        """Return `picture_scale` for the collection. Raises as Collection's methods do."""
+        return picture_scale(texts, pictures, self._background(collection).sample)
+
     def _background(self, collection: Collection) -> _Background:
         with self._lock:
             kept = self._kept.get(collection.physical)
@@ -98,10 +124,15 @@ class Backgrounds:
         if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
             background = _Background(kept.sample, kept.taken_of, count, now)
         else:
-            background = _Background(collection.sample(_SAMPLE), count, count, now)
+            background = _Background(_unit(collection.sample(SAMPLE)), count, count, now)
         with self._lock:
             self._kept[collection.physical] = background
             self._kept.move_to_end(collection.physical)
             while len(self._kept) > _MAX_COLLECTIONS:
                 self._kept.popitem(last=False)
         return background
+
+
+def _unit(rows: Vector) -> Vector:
+    rows /= np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
