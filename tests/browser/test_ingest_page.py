@@ -1,6 +1,5 @@
 """Adding pictures on the page: dropped, picked and pasted, to the end of their jobs."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -9,6 +9,7 @@ export class SearchState {
   results = null; // as `resultsOf` gives them
   collections = []; // as the server lists them
   tags = []; // of what was found, the most frequent first
+  facets = null; // as `loadFacets` gives them, while somebody looks at the filters
   fitting = null; // how many images pass the filters, where that was counted
   #running = new AbortController(); // what is asked of the server for this query
   #isLoading = false;
@@ -84,8 +85,13 @@ export class SearchState {
   async count({ withTotal }) {
     this.fitting = null;
     this.tags = [];
-    if (hasTerms(this.asked) && (this.isFiltered || withTotal)) {
-      const { tags, scope } = await countTags(this.asked, this.signal);
+    const { asked, signal } = this;
+    this.facets = withTotal ? await import("./facets.js").then(({ loadFacets }) => loadFacets(asked, signal)) : null;
+    if (hasTerms(asked) && this.facets) {
+      this.tags = this.facets.values.tags.map(({ value }) => value);
+      this.fitting = this.facets.fitting;
+    } else if (hasTerms(asked) && this.isFiltered) {
+      const { tags, scope } = await countTags(asked, signal);
       this.tags = tags.map(({ value }) => value);
       this.fitting = scope.complete ? scope.pictures : null;
     } else {

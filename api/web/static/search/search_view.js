@@ -12,6 +12,9 @@ import { deadEnd, failed, noPictures, nothingFits, pictureNotHere } from "./mess
 import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
+const OF_FILTERS = "/filters: ";
+
+const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /**
  * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
@@ -47,6 +50,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const title = h("h1", {}, "Search");
   const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or ", ...byHand("drop", "choose"), " a picture that looks like it."));
   const chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
+  const notes = h("div", { class: "query-notes muted small", role: "status" });
   const examples = h("div", { class: "chips examples", hidden: true });
   const filters = createFilters({ change });
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
@@ -54,7 +58,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const end = h("div", { class: "results-end" });
   const grid = createGrid({ ...onGrid, hrefOf: (item) => addressOf({ ...state.asked, image: item.id }), signal });
   const results = h("div", { class: "results" }, status, message, grid.element, end);
-  container.append(hero, form, chips, examples, h("div", { class: "layout" }, filters.element, results));
+  container.append(hero, form, chips, notes, examples, h("div", { class: "layout" }, filters.element, results));
 
   function setBusy(isBusy) {
     if (isBusy) grid.element.setAttribute("aria-busy", "true");
@@ -75,7 +79,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   }
 
   function syncFilters() {
-    filters.sync(state.asked, state.tags);
+    filters.sync(state.asked, state.tags, state.facets);
   }
 
   function paintResults() {
@@ -83,8 +87,15 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     end.replaceChildren();
     grid.set(state.results.items);
     message.replaceChildren(...(state.results.items.length ? [] : [nothing()]));
-    for (const warning of state.results.warnings) notify(warning);
+    paintWarnings(state.results.warnings);
     paintStatus();
+  }
+
+  /** What is to be said of the filters stands below them. */
+  function paintWarnings(warnings) {
+    const own = warnings.filter((warning) => warning.startsWith(OF_FILTERS));
+    notes.replaceChildren(...own.map((warning) => h("p", {}, icon("warning"), capitalized(warning.slice(OF_FILTERS.length)))));
+    for (const warning of warnings) if (!own.includes(warning)) notify(warning);
   }
 
   function nothing() {
@@ -107,6 +118,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     grid.set([]);
     end.replaceChildren();
     status.textContent = "";
+    notes.replaceChildren();
     message.replaceChildren(why);
   }
 
