@@ -28,8 +28,8 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     probe: Probe
+    backgrounds: Backgrounds
     texts: TextCache = field(default_factory=TextCache)
-    backgrounds: Backgrounds = field(default_factory=Backgrounds)
 
 
 def install(app: Flask, context: Context) -> None:
