@@ -267,7 +267,7 @@ def test_a_collection_without_pictures_asks_for_some(page: Page, http: httpx.Cli
     assert http.post("/v1/collections", json={"name": "empty-one"}).status_code == 201
     page.goto("/?collection=empty-one")
     page.get_by_role("main").get_by_role("link", name="Add pictures").click()
-    expect(page).to_have_url(re.compile("/ingest$"))
+    expect(page).to_have_url(re.compile(r"/ingest\?collection=empty-one$"))
 
 
 def test_keyboard_alone_searches_opens_and_refines(page: Page) -> None:

@@ -8,7 +8,7 @@ const SHOWN_ROWS = 5;
 const SHOWN_NAMES = 8;
 
 /** Fills `element` with what `selection` holds. */
-export function showPreview(element, selection, { busy, onClear }) {
+export function showPreview(element, selection, { collection, busy, onClear }) {
   for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   const { images, archives, items, leftOut, faults } = selection;
   element.hidden = selection.isEmpty && !leftOut.size && !faults.length && !busy;
@@ -31,7 +31,7 @@ export function showPreview(element, selection, { busy, onClear }) {
       h(
         "button",
         { class: "button primary", type: "submit", disabled: selection.isEmpty || busy },
-        busy ? "Reading…" : archives.length || !count ? "Add these" : `Add ${plural(count, "picture")}`,
+        busy ? "Reading…" : h("span", { class: "ellipsis" }, `Add ${archives.length || !count ? "these" : plural(count, "picture")} to ${collection}`),
       ),
       h("button", { class: "button quiet", type: "button", onclick: onClear }, "Clear"),
     ),

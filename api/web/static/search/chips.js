@@ -6,7 +6,6 @@ import { sourceName } from "../lib/sources.js";
 import { describeConditions, withCondition } from "./conditions.js";
 import { collectionPath, fileOf, splitWords, withoutWords } from "./query.js";
 
-const GONE = "The picture that was dropped is no longer here: drop it again.";
 
 /** Shows the chips of `state` in `list`; each calls `change` with what of the state it takes away. */
 export function showChips(list, state, change) {
@@ -48,7 +47,7 @@ function chip(text, kind, remove, { image, title } = {}) {
 }
 
 function likeChip(state, id, kind, remove) {
-  const image = h("img", { alt: "", width: 24, height: 24 });
+  const image = h("img", { alt: "", width: 24, height: 24, onerror: () => image.remove() });
   imageURL(collectionPath(`/v1/images/${id}/thumbnail`, state)).then(
     (url) => {
       image.src = url;
@@ -62,7 +61,7 @@ function likeChip(state, id, kind, remove) {
 
 function fileChip(name, remove) {
   const file = fileOf(name);
-  if (!file) return chip("picture is gone", "", remove, { title: GONE });
+  if (!file) return chip("not here", "picture", remove, { title: "It was on somebody's device" });
   const image = h("img", { alt: "", width: 24, height: 24 });
   const url = URL.createObjectURL(file);
   image.addEventListener("load", () => URL.revokeObjectURL(url));

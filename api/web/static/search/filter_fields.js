@@ -232,22 +232,3 @@ export function confidence(change) {
     },
   };
 }
-
-export function collectionChoice(change) {
-  const select = h("select", {
-    class: "field",
-    "aria-label": "Collection",
-    // Ids of pictures mean nothing in another collection.
-    onchange: () => change({ collection: select.value, more: [], less: [] }),
-  });
-  const element = group("Collection", select);
-  return {
-    element,
-    sync({ collection }, _tags, collections) {
-      const names = [...new Set([...collections, collection])];
-      select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
-      select.value = collection;
-      element.hidden = names.length < 2;
-    },
-  };
-}

@@ -3,7 +3,6 @@
 import { h, icon } from "../lib/dom.js";
 import { withCondition } from "./conditions.js";
 import {
-  collectionChoice,
   colorChoice,
   confidence,
   dateRange,
@@ -16,8 +15,8 @@ import {
 } from "./filter_fields.js";
 
 /**
- * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags,
- * collections)` shows a state, with the tags and the collections, by their names, to choose from.
+ * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags)`
+ * shows a state, with the tags to choose from.
  */
 export function createFilters({ change }) {
   let filters = {};
@@ -31,7 +30,6 @@ export function createFilters({ change }) {
     maximumNsfw(set),
     metadataCondition(set),
     confidence(change),
-    collectionChoice(change),
   ];
   const close = h(
     "button",
@@ -55,9 +53,9 @@ export function createFilters({ change }) {
   watchTyping(element);
   return {
     element,
-    sync(state, tags, collections) {
+    sync(state, tags) {
       filters = state.filters;
-      for (const part of parts) part.sync(state, tags, collections);
+      for (const part of parts) part.sync(state, tags);
     },
   };
 }

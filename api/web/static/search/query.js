@@ -4,7 +4,7 @@
  * `less` is wanted, `filters`, `sure` for good matches alone, the `collection`, and the `image` that is open.
  */
 
-import { limits } from "../lib/server.js";
+import { collectionOf, withCollection } from "../lib/collection.js";
 
 // docs/search.md: with more, a negative also takes away what it has in common with what is wanted.
 const NEGATIVE_WEIGHT = 0.5;
@@ -22,6 +22,9 @@ export function keepFile(file) {
 
 export const fileOf = (name) => keptFiles.get(name);
 
+/** The images of a state that this page does not hold: of somebody else, or from before it was loaded anew. */
+export const lostFiles = (state) => state.files.filter((name) => !fileOf(name));
+
 /** The state of the search view that an address stands for; throws an Error whose message is for people. */
 export function stateOf(params) {
   const words = [params.get("q") ?? "", ...params.getAll("not").map(minus)];
@@ -33,7 +36,7 @@ export function stateOf(params) {
     less: params.getAll("less"),
     filters: parseFilters(params.get("f")),
     sure: params.has("sure"),
-    collection: params.get("collection") || limits.default_collection,
+    collection: collectionOf(params),
     image: params.get("image"),
   };
 }
@@ -62,10 +65,8 @@ export function addressOf(state) {
   for (const id of state.less) params.append("less", id);
   if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
   if (state.sure) params.set("sure", "1");
-  if (state.collection !== limits.default_collection) params.set("collection", state.collection);
   if (state.image) params.set("image", state.image);
-  const text = params.toString();
-  return text ? `/?${text}` : "/";
+  return withCollection(`/?${params}`, state.collection);
 }
 
 /** The words of a query, and those with a leading minus: `boat -people -"red sail"`. */
@@ -136,8 +137,5 @@ export function searchBody(state, page) {
 
 /** A path of the server with the state's collection and other parameters. */
 export function collectionPath(path, state, params = {}) {
-  const search = new URLSearchParams(params);
-  if (state.collection !== limits.default_collection) search.set("collection", state.collection);
-  const text = search.toString();
-  return text ? `${path}?${text}` : path;
+  return withCollection(`${path}?${new URLSearchParams(params)}`, state.collection);
 }

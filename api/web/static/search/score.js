@@ -2,11 +2,11 @@
 
 import { h } from "../lib/dom.js";
 import { api } from "../lib/requests.js";
-import { hasTerms, searchBody, splitWords } from "./query.js";
+import { hasTerms, lostFiles, searchBody, splitWords } from "./query.js";
 
 /** Fills `section`, which stays hidden where nothing was asked for or the image passes no filter. */
 export async function explainScore(section, state, id, signal) {
-  if (!hasTerms(state)) return;
+  if (!hasTerms(state) || lostFiles(state).length) return;
   const asked = { ...state, filters: { and: [state.filters, { id }].filter((part) => Object.keys(part).length) } };
   const page = { limit: 1, include: ["contributions"] };
   const { results } = await api("/v1/search", { method: "POST", body: searchBody(asked, page), signal, needs: ["results"] });

@@ -3,7 +3,7 @@
 import { notify } from "../lib/dialogs.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
-import { addressOf, lessLike, moreLike, similarTo } from "./query.js";
+import { addressOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
 import { acceptImages } from "./query_images.js";
 import { forgetResults } from "./results.js";
 import { SearchState } from "./search_state.js";
@@ -37,7 +37,9 @@ export function show(container, params, signal) {
 
   /** Shows what an address asks for; called for each one, by the router. */
   function update(addressed) {
+    const before = state.asked?.collection;
     if (read(addressed)) run();
+    if (state.asked.collection !== before) loadCollections();
     detail.show();
   }
 
@@ -58,6 +60,10 @@ export function show(container, params, signal) {
     state.begin({ mayRepeat: scroll !== undefined });
     const running = state.signal;
     view.paintQuery({ isTyping: typing.isUnderWay() });
+    if (lostFiles(state.asked).length) {
+      view.paintLost();
+      return;
+    }
     try {
       view.setBusy(!state.results.items.length && !state.results.done);
       await state.loadFirst();
@@ -109,11 +115,9 @@ export function show(container, params, signal) {
   async function loadCollections() {
     try {
       await state.loadCollections(signal);
-    } catch (error) {
-      if (!signal.aborted) notify(error.message, { kind: "error" });
-      return;
+    } catch {
+      return; // the search, which needs the same, says it
     }
-    if (state.asked) view.paintQuery({ isTyping: typing.isUnderWay() });
     view.paintStatus();
   }
 
@@ -154,7 +158,6 @@ export function show(container, params, signal) {
     detail.leave();
   });
 
-  loadCollections();
   update(params);
   return { update };
 }
@@ -261,18 +264,20 @@ function listenToScrolling(onRest, signal) {
 function detailDialog(view, state, { change, like, afterDelete }) {
   let dialog = null;
   let openId = null;
+  let openIn = null; // the same image in another collection is another one
 
   async function show() {
-    const { image } = state.asked;
-    if (image === openId) return;
+    const { image, collection } = state.asked;
+    if (image === openId && collection === openIn) return;
     dismiss();
     const before = openId;
     openId = image;
+    openIn = collection;
     if (!image && before) view.grid.focus(Math.max(0, state.placeOf(before)));
     if (!image) return;
     const module = await loadDetail().catch(() => null);
     if (!module) notify(NOT_LOADED, { kind: "error" });
-    else if (openId === image) dialog ??= module.openDetail(image, state.asked, actions(image));
+    else if (openId === image && openIn === collection) dialog ??= module.openDetail(image, state.asked, actions(image));
   }
 
   function dismiss() {

@@ -3,12 +3,13 @@
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
+import { byHand } from "../lib/notice.js";
 import { limits } from "../lib/server.js";
 import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
-import { failed, noPictures, nothingFits } from "./messages.js";
-import { addressOf, hasTerms, splitWords } from "./query.js";
+import { deadEnd, failed, noPictures, nothingFits, pictureNotHere } from "./messages.js";
+import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
 
@@ -44,7 +45,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     filterButton,
   );
   const title = h("h1", {}, "Search");
-  const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or drop a picture that looks like it."));
+  const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or ", ...byHand("drop", "choose"), " a picture that looks like it."));
   const chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
   const examples = h("div", { class: "chips examples", hidden: true });
   const filters = createFilters({ change });
@@ -74,34 +75,46 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   }
 
   function syncFilters() {
-    filters.sync(state.asked, state.tags, state.collections.map(({ name }) => name));
+    filters.sync(state.asked, state.tags);
   }
 
   function paintResults() {
     setBusy(false);
-    message.replaceChildren();
     end.replaceChildren();
     grid.set(state.results.items);
-    if (!state.results.items.length) message.append(nothing());
+    message.replaceChildren(...(state.results.items.length ? [] : [nothing()]));
     for (const warning of state.results.warnings) notify(warning);
     paintStatus();
   }
 
   function nothing() {
-    if (state.isFresh) return noPictures();
-    return nothingFits(state.isFiltered ? () => change({ filters: {}, sure: false }) : null);
+    const isEmpty = !state.isFiltered || state.collection?.count === 0;
+    if (isEmpty) return noPictures(state.asked.collection, signal);
+    return nothingFits(() => change({ filters: {}, sure: false }));
+  }
+
+  /** The query has pictures that are not here: it is not asked without them, which would be another one. */
+  function paintLost() {
+    showNone(pictureNotHere(() => file.click(), () => change({ files: state.asked.files.filter(fileOf) })));
   }
 
   function paintError(error, retry) {
+    showNone(fault(error, retry));
+  }
+
+  function showNone(why) {
     setBusy(false);
     grid.set([]);
+    end.replaceChildren();
     status.textContent = "";
-    message.replaceChildren(failed(error, retry));
+    message.replaceChildren(why);
   }
+
+  const fault = (error, retry) => deadEnd(error, state.asked, { retry, signal }) ?? failed(error, retry);
 
   /** The next page could not be had; not asked for again by itself, since the end stays in view. */
   function paintEnd(error, retry) {
-    end.replaceChildren(...(error ? [failed(error, retry)] : []));
+    end.replaceChildren(...(error ? [fault(error, retry)] : []));
   }
 
   /** How many there are, where, in which order, how long it took. */
@@ -130,7 +143,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   function paintExamples() {
     examples.hidden = !state.isFresh || !state.tags.length;
     const tags = state.tags.slice(0, MAX_EXAMPLES);
-    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag }) }, tag)));
+    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag, image: null }) }, tag)));
   }
 
   const isBusy = () => grid.element.hasAttribute("aria-busy");
@@ -147,6 +160,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     paintQuery,
     paintResults,
     paintError,
+    paintLost,
     paintEnd,
     paintStatus,
     paintCounts() {
