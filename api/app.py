@@ -19,7 +19,7 @@ from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
 from api.readiness import Probe
-from api.search import explain
+from api.search import explain, metadata
 from api.search import routes as search
 from api.web import docs
 from api.web import routes as page
@@ -65,6 +65,7 @@ def create_app(
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)
+    app.register_api(metadata.blueprint)
     app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)

@@ -15,6 +15,7 @@ from image_search._operations import ImageLike, Term
 from image_search.errors import ApiError, ClientError, InvalidSource, NotInstalled
 from image_search.models import (
     Collection,
+    CollectionMetadata,
     Comparison,
     DuplicateGroup,
     DuplicatePage,
@@ -42,6 +43,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Collection",
+    "CollectionMetadata",
     "Comparison",
     "DuplicateGroup",
     "DuplicatePage",

@@ -14,7 +14,12 @@ from image_search._bodies import media_type
 from image_search._core import Core, Flow, Request
 from image_search._runners import operation
 from image_search.errors import INVALID_REQUEST, ApiError, InvalidSource
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import (
+    DEFAULT_COLLECTION,
+    Collection,
+    CollectionList,
+    CollectionMetadata,
+)
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
@@ -222,6 +227,11 @@ class ImageOperations(Core):
     def collection(self, name: str) -> Flow[Collection]:
         """Return one collection: its size, and the model it is bound to."""
         return self._ask(Collection, Request("GET", collection_path(name)))
+
+    @operation
+    def collection_metadata(self, name: str = DEFAULT_COLLECTION) -> Flow[CollectionMetadata]:
+        """Return the metadata names that a collection can be filtered by, with types and frequent values."""
+        return self._ask(CollectionMetadata, Request("GET", collection_path(name, "metadata")))
 
     @operation
     def create_collection(self, name: str) -> Flow[Collection]:

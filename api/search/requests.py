@@ -186,6 +186,10 @@ class SimilarQuery(QueryModel):
     min_score: Score | None = None
 
 
+class MetadataPath(BaseModel):
+    name: str = Field(description="the collection's name", json_schema_extra={"example": "images"})
+
+
 class ExplainQuery(QueryModel):
     image_id: ImageId
     text: Annotated[str, Field(max_length=MAX_TEXT, description="what to look for")] = Field(

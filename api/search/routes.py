@@ -20,6 +20,7 @@ from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
 from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
+from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
@@ -112,7 +113,7 @@ def _query_part() -> Any:
 
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
-    where = visible(parse_where(asked.filters) if asked.filters else None)
+    where = parse_where(asked.filters) if asked.filters else None
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
     query, encode_s = _timed(lambda: Query.of(terms, collection))
@@ -149,9 +150,10 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
         return found
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
-    hits = _hits(asked, query, where, floor, collection)
-    shown = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [hit_answer(hit, asked.collection, **shown) for hit in hits]
+    shown = visible(where)
+    hits = _hits(asked, query, shown, floor, collection)
+    shown_parts = {name: name in asked.include for name in ("metadata", "tags")}
+    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
@@ -159,8 +161,12 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
             result.confidence = calibration.confidence(result.score)
             result.strength = strength(result.confidence)
     if asked.facets:
-        images, complete = collection.matching(query.vector, where=where, min_score=floor, most=FACET_BOUND)
+        images, complete = collection.matching(query.vector, where=shown, min_score=floor, most=FACET_BOUND)
         _count_facets(found, asked, images, complete=complete)
+    if not asked.offset:  # said once, with the first page
+        empty = [name for name, counts in (found.facets or {}).items() if not counts]
+        images, is_full = [hit.image for hit in hits], len(hits) == asked.limit
+        found.warnings += warnings_of(where, empty, images, collection, is_full=is_full)
     return found
 
 

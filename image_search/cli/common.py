@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import click
@@ -16,6 +16,8 @@ from rich.text import Text
 
 from image_search import Client, ClientError
 from image_search._client import URL
+from image_search._sources import typed
+from image_search.models.search import FacetCount
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
@@ -54,15 +56,20 @@ def _fail(detail: str) -> NoReturn:
 
 def collection_option(default: str | None = None, *, help: str | None = None) -> Callable[..., Any]:
     return click.option(
-        "--collection", "-c", default=default, show_default=True, help=help, shell_complete=_collections
+        "--collection",
+        "-c",
+        default=default,
+        show_default=True,
+        help=help,
+        shell_complete=complete_collections,
     )
 
 
 def job_argument(function: Callable[..., None]) -> Callable[..., None]:
-    return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)(function)
 
 
-def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.collections())
     return [
         CompletionItem(one.name, help=f"{one.count:,} pictures")
@@ -71,7 +78,7 @@ def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) ->
     ]
 
 
-def _jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.jobs().jobs)
     return [
         CompletionItem(job.job_id, help=f"{job.status}, {job.collection}, {job.created_at}")
@@ -151,6 +158,17 @@ def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., 
         table.add_row(*others, image)
 
     return table, add
+
+
+def values_text(counts: Iterable[FacetCount]) -> str:
+    """Return values as `--filter` takes them, with how many pictures have each: `north (61), "7" (2)`."""
+    return ", ".join(f"{_as_typed(one.value)} ({one.count:,})" for one in counts)
+
+
+def _as_typed(value: object) -> str:
+    if isinstance(value, str) and typed(value) == value and value.strip() == value != "":
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def day_and_time(rfc3339: str) -> str:

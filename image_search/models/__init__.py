@@ -1,6 +1,6 @@
 """What the API answers, as pydantic models, the same for server and client. Imports no other room."""
 
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import Collection, CollectionList, CollectionMetadata, MetadataName
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
 from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
@@ -22,6 +22,7 @@ from image_search.models.system import JobsState, LastError, LoadedModel, Queue,
 __all__ = [
     "Collection",
     "CollectionList",
+    "CollectionMetadata",
     "Comparison",
     "Contribution",
     "Dependency",
@@ -45,6 +46,7 @@ __all__ = [
     "LastError",
     "LoadedModel",
     "Metadata",
+    "MetadataName",
     "MetadataValue",
     "Problem",
     "Queue",

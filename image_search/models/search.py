@@ -127,7 +127,9 @@ class SearchResult(BaseModel):
         ),
     )
     facet_scope: FacetScope | None = Field(None, description="only with facets")
-    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+    warnings: list[str] | None = Field(
+        None, description="such as a text that was cut off, or a filter's metadata name that no picture has"
+    )
 
 
 class SimilarResult(BaseModel):

@@ -61,7 +61,7 @@ OPERATIONS = """
     search_by_text search compare explain
     list_images get_image update_image delete_image delete_key get_thumbnail get_rendition get_embedding
     find_similar find_duplicates
-    list_collections create_collection get_collection delete_collection
+    list_collections create_collection get_collection delete_collection get_collection_metadata
     export_collection download_export import_collection reindex_collection
     get_health get_readiness get_metrics get_system
 """

@@ -239,10 +239,42 @@ def test_search_builds_the_query_and_prints_a_table(run: Callable[..., Result], 
     assert json.loads(run("search", "x", "--json").stdout) == answer
 
 
-def test_a_malformed_filter_is_a_usage_error(run: Callable[..., Result]) -> None:
-    result = run("search", "x", "--filter", "nonsense")
-    assert result.exit_code == 2
-    assert "is not NAME=VALUE" in result.stderr
+def test_search_in_what_a_job_brought_and_counts_values(run: Callable[..., Result], server: Server) -> None:
+    facets = {"shop": [{"value": "north", "count": 1061}, {"value": "7", "count": 2}], "prise": []}
+    warnings = ["/facets: no picture of this collection has prise; did you mean price?"]
+    server.routes["POST /v1/search"] = found() | {"facets": facets, "warnings": warnings}
+    result = run("search", "x", "--job", "j1", "--filter", "n>=1", "--facet", "shop", "--facet", "prise")
+    sent = json.loads(server.requests[0].content)
+    assert (sent["filters"], sent["facets"]) == ({"n": {"gte": 1}, "job": "j1"}, ["shop", "prise"])
+    assert result.stdout == 'shop: north (1,061), "7" (2)\nprise: none\nNothing found.\n'
+    assert result.stderr == f"Note: {warnings[0]}\n"
+    noted = run("search", "x", "--json")
+    assert (json.loads(noted.stdout)["warnings"], noted.stderr) == (warnings, "")
+
+
+def test_a_collections_metadata_are_listed(run: Callable[..., Result], server: Server) -> None:
+    values = [{"value": f"s{n}", "count": 9 - n} for n in range(7)]
+    price = {
+        "name": "price",
+        "pictures": 812,
+        "types": {"number": 800, "text": 12},
+        "values": [],
+        "more_values": True,
+    }
+    shop = {"name": "shop", "pictures": 1200, "types": {"text": 1200}, "values": values, "more_values": False}
+    answer = {
+        "collection": "images", "pictures": 5000, "complete": False, "names": [shop, price],
+        "more_names": False, "fields": [],
+    }  # fmt: skip
+    server.routes["GET /v1/collections/images/metadata"] = answer
+    output = run("collections", "metadata").output
+    assert re.search(r"shop +text +1,200 +s0 \(9\), s1 \(8\), s2 \(7\), s3 \(6\), s4 \(5\), …", output)
+    assert re.search(r"price +number or text +812", output)
+    assert "5,000 pictures were looked at: what few have may be missing." in output
+    assert json.loads(run("collections", "metadata", "images", "--json").stdout) == answer
+    empty = {**answer, "collection": "cats", "pictures": 0, "complete": True, "names": []}
+    server.routes["GET /v1/collections/cats/metadata"] = empty
+    assert run("collections", "metadata", "cats").output == "cats is empty.\n"
 
 
 def test_pictures_need_a_terminal(run: Callable[..., Result], server: Server) -> None:
@@ -274,7 +306,7 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
     ctx = click.Context(click.Command("status"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
-        assert common._jobs(ctx, click.Argument(["job_id"]), "") == []
+        assert common.complete_jobs(ctx, click.Argument(["job_id"]), "") == []
     assert len(server.requests) == 1
 
 
