@@ -22,7 +22,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Self
 
@@ -85,16 +85,9 @@ class Calibration:
     count: int
 
     @classmethod
-    def of(cls, query: Vector, sample: Vector, count: int, words: Vector | None = None) -> Self:
-        """Calibrate a query (dimension,) of length 1 on a sample (n, dimension) without zero rows.
-
-        `words` (k, dimension) of length 1 are texts to compare a query with that is one.
-        """
-        pictures = sample / np.linalg.norm(sample, axis=1, keepdims=True)
-        backgrounds = [Background.of_pictures(pictures @ query)]
-        if words is not None:
-            backgrounds.append(Background.of_words(pictures @ words.T))
-        return cls(tuple(backgrounds), count)
+    def of(cls, query: Vector, sample: Vector, count: int, *others: Background) -> Self:
+        """Calibrate a query (dimension,) on a sample (n, dimension), all of length 1, and `others`."""
+        return cls((Background.of_pictures(sample @ query), *others), count)
 
     def confidence(self, score: float) -> float:
         """Return the confidence of a score, in [0, 1], growing with the score."""
@@ -120,10 +113,13 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    """Vectors of length 1; `of_words`: what common words score in them, by the fingerprint of their model."""
+
     vectors: Vector
     taken_of: int
     count: int
     counted_at: float
+    of_words: dict[str, Background] = field(default_factory=dict)
 
 
 class Backgrounds:
@@ -152,12 +148,16 @@ class Backgrounds:
         kept = self._sample(collection)
         if min(kept.count, len(kept.vectors)) < MIN_IMAGES:
             return None
-        words = None
-        if words_of is not None:
-            if self._words is None or self._words[0] != words_of.fingerprint:
-                self.prepared(words_of)
-            _, words = self._words or (None, None)
-        return Calibration.of(query, kept.vectors, kept.count, words)
+        others = () if words_of is None else (self._background_of_words(kept, words_of),)
+        return Calibration.of(query, kept.vectors, kept.count, *others)
+
+    def _background_of_words(self, sample: _Sample, encoder: Encoder) -> Background:
+        if encoder.fingerprint not in sample.of_words:
+            if self._words is None or self._words[0] != encoder.fingerprint:
+                self.prepared(encoder)
+            assert self._words is not None  # noqa: S101 - prepared
+            sample.of_words[encoder.fingerprint] = Background.of_words(sample.vectors @ self._words[1].T)
+        return sample.of_words[encoder.fingerprint]
 
     def _sample(self, collection: Collection) -> _Sample:
         with self._lock:
@@ -167,9 +167,11 @@ class Backgrounds:
             return kept
         count = collection.count()
         if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
-            sample = _Sample(kept.vectors, kept.taken_of, count, now)
+            sample = replace(kept, count=count, counted_at=now)
         else:
-            sample = _Sample(collection.sample(_SAMPLE), count, count, now)
+            vectors = collection.sample(_SAMPLE)
+            unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            sample = _Sample(unit, count, count, now)
         with self._lock:
             self._kept[collection.physical] = sample
             self._kept.move_to_end(collection.physical)

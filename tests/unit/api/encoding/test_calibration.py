@@ -116,11 +116,12 @@ def test_what_most_pictures_are_is_sure_beside_words_that_fit_none() -> None:
     """Nine pictures in ten are near the query: among themselves they do not stand out."""
     query = np.eye(64, dtype=np.float32)[0]
     pictures = cloud(1_000, 64) + np.where(np.arange(1_000) % 10 > 0, 1.0, 0.0)[:, None] * query
+    pictures = (pictures / np.linalg.norm(pictures, axis=1, keepdims=True)).astype(np.float32)
     words = cloud(50, 64, seed=9)
     words[:, 0] = 0
-    score = float(np.median(pictures @ query / np.linalg.norm(pictures, axis=1)))
+    score = float(np.median(pictures @ query))
     alone = Calibration.of(query, pictures, 1_000)
-    beside = Calibration.of(query, pictures, 1_000, words / np.linalg.norm(words, axis=1, keepdims=True))
+    beside = Calibration.of(query, pictures, 1_000, Background.of_words(pictures @ words.T))
     assert alone.confidence(score) < 0.1
     assert beside.confidence(score) > 0.9
 
