@@ -184,10 +184,11 @@ class Job:
 class Image:
     """One image of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
 
-    `keys` are the user's names for it, oldest first. shared/embedding/tagging.py makes `tags`, best first,
-    and `nsfw`, in [0, 1]; shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16
-    hexadecimal digits. They are None or empty where an earlier version, without them, ingested the image, or
-    stored a value outside RANGES.
+    `keys` are the user's names for it, `jobs` the ids of those that brought it, oldest first.
+    shared/embedding/tagging.py makes `tags`, best first, and `nsfw`, in [0, 1];
+    shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16 hexadecimal digits.
+    They are None or empty where an earlier version, without them, ingested the image, or stored a value
+    outside RANGES.
     """
 
     id: str
@@ -207,6 +208,7 @@ class Image:
     colors: list[str] = field(default_factory=list)
     phash: str | None = None
     keys: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
 
 
 def in_range(name: str, value: float) -> bool:

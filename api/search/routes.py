@@ -53,7 +53,8 @@ def search() -> Response:
     """Search by texts and pictures, best first, ties by id; `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive terms' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. So the score
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. Where texts
+    and pictures are mixed, the pictures' weights are scaled so that they count as the texts' do. So the score
     is a weighted sum of the picture's cosines to the terms, over the norm of the weighted sum of the terms'
     vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
     rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages

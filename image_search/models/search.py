@@ -22,8 +22,14 @@ SEARCH_ANSWER: dict[str, Any] = {
             "height": 768,
             "metadata": {"shop": "north"},
             "contributions": [
-                {"pointer": "/text", "weight": 1.0, "cosine": 0.3106, "share": 0.3842},
-                {"pointer": "/negative/0/text", "weight": -1.0, "cosine": 0.0833, "share": -0.1031},
+                {"pointer": "/text", "weight": 1.0, "scale": 1.0, "cosine": 0.3106, "share": 0.3842},
+                {
+                    "pointer": "/negative/0/text",
+                    "weight": -1.0,
+                    "scale": 1.0,
+                    "cosine": 0.0833,
+                    "share": -0.1031,
+                },
             ],
             "confidence": 0.9871,
             "strength": "likely",
@@ -44,14 +50,18 @@ _NEIGHBOUR = {
 
 
 class Contribution(BaseModel):
-    """One term of the query in one result's score: `share = weight * cosine / norm`.
+    """One term of the query in one result's score: `share = weight * scale * cosine / norm`.
 
-    `norm` is the length of the weighted sum of all terms' unit vectors. The shares of a result sum up to its
-    score, within rounding. Terms of weight 0 are no part of a query and have no share.
+    `norm` is the length of the sum of `weight * scale * vector` over all terms. The shares of a result sum up
+    to its score, within rounding. Terms of weight 0 are no part of a query and have no share.
     """
 
     pointer: str = Field(description="where the request has the term, such as `/negative/0/text`")
     weight: float = Field(description="negative for what is subtracted")
+    scale: float = Field(
+        1.0,
+        description="of a picture in a query that has texts, too: what makes its weight count as a text's",
+    )
     cosine: float = Field(description="cosine similarity of the picture to this term alone, in [-1, 1]")
     share: float = Field(description="what the term adds to the score, or takes from it")
 

@@ -310,6 +310,7 @@ RICH = image(
     nsfw=0.0312,
     colors=["gray"],
     phash="00ff00ff00ff00ff",
+    jobs=["job", "other"],
     metadata={
         "text": "é😀\x00",
         "blank": "",

@@ -8,7 +8,8 @@
 import { collectionOf, withCollection } from "../lib/collection.js";
 import { limits } from "../lib/server.js";
 
-// docs/search.md: with more, a negative also takes away what it has in common with what is wanted.
+// docs/search.md: with more, a negative also takes away what it has in common with what is wanted. Where texts
+// and images are mixed, the server knows how much is right.
 const NEGATIVE_WEIGHT = 0.5;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
@@ -121,6 +122,9 @@ export function similarTo(state, id) {
 /** The body of a search, JSON or with the image files as parts. `page`: what is asked of this one request. */
 export function searchBody(state, page) {
   const { words, not } = splitWords(state.q);
+  const hasTexts = Boolean(words) || not.length > 0;
+  const hasImages = [state.urls, state.files, state.more, state.less].some((part) => part.length);
+  const weight = hasTexts && hasImages ? {} : { weight: NEGATIVE_WEIGHT };
   const query = {
     ...(words && { text: words }),
     positive: [
@@ -128,8 +132,8 @@ export function searchBody(state, page) {
       ...state.more.map((id) => ({ image_id: id })),
     ],
     negative: [
-      ...not.map((text) => ({ text, weight: NEGATIVE_WEIGHT })),
-      ...state.less.map((id) => ({ image_id: id, weight: NEGATIVE_WEIGHT })),
+      ...not.map((text) => ({ text, ...weight })),
+      ...state.less.map((id) => ({ image_id: id, ...weight })),
     ],
     ...(Object.keys(state.filters).length && { filters: state.filters }),
     ...(state.sure && { min_confidence: limits.good_confidence }),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from api.encoding import calibration as calibration_module
-from api.encoding.calibration import MIN_IMAGES, SPREAD, Background, Backgrounds, Calibration
+from api.encoding.calibration import MIN_IMAGES, SPREAD, Background, Backgrounds, Calibration, picture_scale
 from shared.index.collection import Collection
 from shared.models import Image
 from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
@@ -133,6 +133,43 @@ def test_nothing_is_surer_than_the_picture_that_was_asked_for() -> None:
     assert calibration.confidence(0.9) < 0.1
     assert calibration.score(0.9) <= 1.0
     assert calibration.score(1.0) == pytest.approx(1.0)
+
+
+# The scale of pictures beside texts
+
+
+def test_a_weight_of_one_spreads_the_scores_as_far_for_a_picture_as_for_a_text() -> None:
+    pictures, shared = cloud(200, 64), cloud(1, 64, seed=1)
+    pictures = _unit(0.5 * pictures + shared * np.linspace(0, 0.5, 200)[:, None]).astype(np.float32)
+    texts = _unit(0.2 * shared + cloud(2, 64, seed=2)).astype(np.float32)
+    of_texts, of_pictures = (
+        np.mean([(pictures @ term)[pictures @ term < 0.95].var(ddof=1) for term in terms])
+        for terms in (texts, pictures[:3])
+    )
+    scale = picture_scale(texts, pictures[:3], pictures)
+    assert scale == pytest.approx(math.sqrt(of_texts / of_pictures), rel=1e-4)
+
+
+def test_copies_of_the_picture_do_not_count_in_its_scale() -> None:
+    pictures, texts = cloud(40, 16), cloud(1, 16, seed=1)
+    with_copies = np.concatenate([pictures, np.repeat(pictures[:1], 20, axis=0)])
+    alone = picture_scale(texts, pictures[:1], pictures)
+    copied = _of(texts, with_copies) / _of(pictures[:1], pictures[1:])
+    assert picture_scale(texts, pictures[:1], with_copies) == pytest.approx(copied, rel=1e-4)
+    assert alone == pytest.approx(_of(texts, pictures) / _of(pictures[:1], pictures[1:]), rel=1e-4)
+
+
+@pytest.mark.parametrize("sample", [cloud(0, 8), cloud(9, 8), np.repeat(cloud(1, 8, seed=9), 40, axis=0)])
+def test_a_typical_scale_is_taken_where_it_cannot_be_measured(sample: Vector) -> None:
+    assert picture_scale(cloud(1, 8, seed=1), cloud(1, 8, seed=2), sample) == 0.6
+
+
+def _unit(rows: Vector) -> Vector:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _of(terms: Vector, sample: Vector) -> float:
+    return float((sample @ terms[0]).std(ddof=1))
 
 
 # The sample
