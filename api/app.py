@@ -9,6 +9,7 @@ from api import context
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
+from api.encoding.calibration import Backgrounds
 from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
 from api.http import answer_size, auth, concurrency, openapi, problems, rate_limits, security_headers
 from api.http.auth import KeyRing
@@ -41,10 +42,11 @@ def create_app(
     """
     services = services or build_services(settings, listens_at)
     app = openapi.make_app(__name__, VERSION)
-    loader = EncoderLoader(lambda: load(services))
+    backgrounds = Backgrounds()
+    loader = EncoderLoader(lambda: backgrounds.prepared(load(services)))
     keys = KeyRing(services.blobs)
     probe = Probe(services, loader)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe))
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe, backgrounds))
 
     concurrency.install(app, threads)
     problems.install(app)

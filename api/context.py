@@ -29,8 +29,8 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     probe: Probe
+    backgrounds: Backgrounds
     texts: TextCache = field(default_factory=TextCache)
-    backgrounds: Backgrounds = field(default_factory=Backgrounds)
     surveys: Surveys = field(default_factory=Surveys)
 
 

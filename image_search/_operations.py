@@ -23,7 +23,7 @@ from image_search.models.collections import (
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
-from image_search.models.search import Comparison, SearchResult, SimilarResult
+from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
 from image_search.models.system import System
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ImageOperations(Core):
             min_score: leaves out results of a lower cosine similarity, -1 to 1.
             min_confidence: leaves out results that are less sure to fit, 0 to 1.
             include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
-                `confidence`.
+                `confidence` (with `strength`, the word for it).
             facets: names of fields and metadata whose values are counted over all that match.
 
         Returns:
@@ -124,10 +124,14 @@ class ImageOperations(Core):
         return answer.score
 
     @operation
-    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[bytes]:
-        """Return a PNG of the image under a heat map of where it matches the text."""
+    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[HeatMap]:
+        """Return a PNG of the image under a heat map of where it matches the text.
+
+        Its `clear` says whether there is a clear spot at all.
+        """
         params = given({"image_id": image_id, "text": text, "collection": collection})
-        return (yield from self._bytes("/v1/explain", params))
+        answer = yield from self._file("/v1/explain", params)
+        return HeatMap.of(answer.content, answer.headers)
 
     @operation
     def duplicates(
@@ -258,8 +262,10 @@ class ImageOperations(Core):
         return self._ask(System, Request("GET", "/v1/system"))
 
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
-        answer: httpx.Response = yield from self._send(Request("GET", path, params, media="image/"))
-        return answer.content
+        return (yield from self._file(path, params)).content
+
+    def _file(self, path: str, params: Mapping[str, Any]) -> Flow[httpx.Response]:
+        return self._send(Request("GET", path, params, media="image/"))
 
 
 def collection_path(name: str, *more: str) -> str:

@@ -150,7 +150,7 @@ class SearchRequest(BodyModel):
         max_length=8,
         description=(
             "what each result carries beside the basics; `contributions`: its score, term by term; "
-            "`confidence`: how sure it is that it fits"
+            "`confidence`: how sure it is that it fits, also as the word `strength`"
         ),
     )
     facets: list[FacetName] = Field(

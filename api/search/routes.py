@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics, open_collection
-from api.encoding.calibration import MIN_IMAGES, Calibration
+from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
 from api.http.problems import load_json, parse
@@ -160,6 +160,7 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     if "confidence" in asked.include and calibration is not None:
         for result in found.results:
             result.confidence = calibration.confidence(result.score)
+            result.strength = strength(result.confidence)
     if asked.facets:
         images, complete = collection.matching(query.vector, where=shown, min_score=floor, most=FACET_BOUND)
         _count_facets(found, asked, images, complete=complete)
@@ -175,12 +176,13 @@ def _calibration(
 ) -> Calibration | None:
     if asked.min_confidence is None and "confidence" not in asked.include:
         return None
-    calibration = context().backgrounds.calibrate(query.vector, collection)
-    if calibration is None:
-        at = "/include" if asked.min_confidence is None else "/min_confidence"
+    only_texts = all(term.text is not None for term in query.terms)
+    words_of = encoder() if only_texts else None
+    calibration = context().backgrounds.calibrate(query.vector, collection, words_of)
+    if calibration is None and asked.min_confidence is not None:
         warnings.append(
-            f"{at}: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, so none "
-            "was given or asked for."
+            f"/min_confidence: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, "
+            "so none was asked for."
         )
     return calibration
 

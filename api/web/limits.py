@@ -5,6 +5,7 @@ from api.search.requests import MAX_OFFSET, MAX_PICTURES
 from image_search.models.error_codes import CAUSES
 from image_search.models.images import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
+from image_search.models.search import STRENGTHS
 from shared.config import Settings
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.ledger.workers import WORKER_SEEN_SECONDS
@@ -39,6 +40,7 @@ def limits(settings: Settings) -> JsonObject:
         "upload_bytes": settings.max_upload_bytes,
         "query_images": MAX_PICTURES,
         "search_offset": MAX_OFFSET,
+        "good_confidence": STRENGTHS["likely"],
         "jobs_listed": JobsQuery.model_json_schema()["properties"]["limit"]["maximum"],
         "job_errors": MAX_ERRORS,
         "group_jobs": MAX_GROUP_JOBS,

@@ -56,6 +56,7 @@ def search(
         filters=parse_filters(filters) | ({} if job is None else {"job": job}),
         collection=collection,
         limit=limit,
+        include=("metadata", "confidence"),
         facets=facets,
     )
     if as_json:
@@ -73,9 +74,12 @@ def search(
         from image_search.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results, console.width))
-    table, add = image_table(console, "#", "score")
+    rated = answer.results[0].strength is not None  # not in a collection of a few pictures
+    if rated and all(hit.strength == "weak" for hit in answer.results):
+        console.print("Nothing surely fits; the nearest are:")
+    table, add = image_table(console, "#", "score", *["strength"] * rated)
     for number, hit in enumerate(answer.results, 1):
-        add(f"{number}", f"{hit.score:.4f}", hit.id, hit.source)
+        add(f"{number}", f"{hit.score:.4f}", *[hit.strength] * rated, hit.id, hit.source)
     console.print(table)
 
 

@@ -33,7 +33,7 @@ export function forgetResults() {
 async function searchMore(state, results, signal) {
   const { offset } = results;
   const limit = offset ? PAGE : FIRST_PAGE;
-  const page = { offset, limit, include: ["tags"] };
+  const page = { offset, limit, include: ["tags", "confidence"] };
   const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["results", "took_ms"] });
   append(results, answer.results);
   if (!offset) results.warnings = answer.warnings ?? [];

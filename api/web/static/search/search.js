@@ -28,11 +28,11 @@ export function show(container, params, signal) {
   const detail = detailDialog(view, state, { change, like, afterDelete });
 
   function change(patch, options) {
-    return navigate(addressOf({ ...state.asked, image: null, ...patch }), options);
+    return navigate(addressOf({ ...state.asked, nearest: false, image: null, ...patch }), options);
   }
 
   function like(name, id) {
-    navigate(addressOf(LIKE[name](state.asked, id)));
+    navigate(addressOf({ ...LIKE[name](state.asked, id), nearest: false }));
   }
 
   /** Shows what an address asks for; called for each one, by the router. */
@@ -54,7 +54,7 @@ export function show(container, params, signal) {
   }
 
   async function run() {
-    const hadFocus = view.grid.element.contains(document.activeElement);
+    const hadFocus = view.results.contains(document.activeElement);
     // An entry of the history that was seen before has a place to scroll to; any other is asked for anew.
     const scroll = history.state?.scroll;
     state.begin({ mayRepeat: scroll !== undefined });
@@ -72,7 +72,8 @@ export function show(container, params, signal) {
       scrollTo(0, scroll ?? 0);
       rememberScroll();
       view.grid.render();
-      if (hadFocus && !hasFocusElsewhere(view.grid.element)) view.grid.focus(0);
+      // Whoever went somewhere else while results were on their way stays there.
+      if (hadFocus && document.activeElement === document.body) view.focusResults();
       loadDetail().catch(() => {}); // said when an image is opened
       await countResults();
     } catch (error) {
@@ -82,7 +83,7 @@ export function show(container, params, signal) {
 
   async function loadDownTo(scroll, running) {
     const end = () => view.grid.element.getBoundingClientRect().bottom + scrollY;
-    while (!state.results.done && scroll && end() < scroll + innerHeight) {
+    while (!state.results.done && state.shown.length && scroll && end() < scroll + innerHeight) {
       await state.results.more(running);
       view.grid.grow();
     }
@@ -162,12 +163,6 @@ export function show(container, params, signal) {
   return { update };
 }
 
-/** Whoever went somewhere else while results were on their way stays there. */
-function hasFocusElsewhere(grid) {
-  const { activeElement } = document;
-  return activeElement !== document.body && !grid.contains(activeElement);
-}
-
 /** Searches for the words in the box a moment after the last key; while one goes on that is one step of the history. */
 function listenToTyping({ input }, state, { change, signal }) {
   let timer = null;
@@ -228,11 +223,11 @@ function listenToFilterPanel({ filterButton, filterPanel: panel }, onOpen, signa
   PHONE.addEventListener("change", () => panel.close(), { signal });
 }
 
-function listenToKeys({ input, grid }, state, signal) {
+function listenToKeys({ input, focusResults }, state, signal) {
   input.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" || !state.results?.items.length) return;
     event.preventDefault();
-    grid.focus(0);
+    focusResults();
   });
   addEventListener(
     "keydown",

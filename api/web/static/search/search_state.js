@@ -1,7 +1,7 @@
 /** What the search view knows: what is asked for, and what was found so far. It touches no element. */
 
 import { api } from "../lib/requests.js";
-import { addressOf, hasTerms, stateOf } from "./query.js";
+import { addressOf, hasTerms, isOfWords, stateOf } from "./query.js";
 import { countTags, resultsOf } from "./results.js";
 
 export class SearchState {
@@ -42,6 +42,30 @@ export class SearchState {
     return Object.keys(this.asked.filters).length + Number(this.asked.sure);
   }
 
+  /** How many good matches lead the results that are loaded; null where that is not known. */
+  get good() {
+    const { items } = this.results;
+    if (!items[0]?.strength) return null; // not asked for, or too few pictures to tell
+    const weak = items.findIndex(({ strength }) => strength === "weak");
+    return weak < 0 ? items.length : weak;
+  }
+
+  /** The place of the first result that is no good match, where there are both. */
+  get line() {
+    const { good } = this;
+    return good && good < this.results.items.length ? good : null;
+  }
+
+  /** Whether no result fits and nobody has asked for the nearest all the same. */
+  get isHidden() {
+    return this.good === 0 && isOfWords(this.asked) && !this.asked.nearest;
+  }
+
+  /** The results as the grid has them. */
+  get shown() {
+    return this.isHidden ? [] : this.results.items;
+  }
+
   get collection() {
     return this.collections.find(({ name }) => name === this.asked.collection);
   }
@@ -66,7 +90,7 @@ export class SearchState {
   /** Loads one more page; false while one is on its way and when there is none. */
   async loadMore() {
     const { results, signal } = this;
-    if (this.#isLoading || results.done || !results.items.length) return false;
+    if (this.#isLoading || results.done || !this.shown.length) return false;
     this.#isLoading = true; // and it stays so after an error, until `allowRetry`
     await results.more(signal);
     this.#isLoading = false;

@@ -8,7 +8,7 @@ import { limits } from "../lib/server.js";
 import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
-import { deadEnd, failed, noPictures, nothingFits, pictureNotHere } from "./messages.js";
+import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
 import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
@@ -56,7 +56,8 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
   const message = h("div");
   const end = h("div", { class: "results-end" });
-  const grid = createGrid({ ...onGrid, hrefOf: (item) => addressOf({ ...state.asked, image: item.id }), signal });
+  const hrefOf = (item) => addressOf({ ...state.asked, image: item.id });
+  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, signal });
   const results = h("div", { class: "results" }, status, message, grid.element, end);
   container.append(hero, form, chips, notes, examples, h("div", { class: "layout" }, filters.element, results));
 
@@ -85,8 +86,8 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   function paintResults() {
     setBusy(false);
     end.replaceChildren();
-    grid.set(state.results.items);
-    message.replaceChildren(...(state.results.items.length ? [] : [nothing()]));
+    grid.set(state.shown);
+    message.replaceChildren(...(state.shown.length ? [] : [nothing()]));
     paintWarnings(state.results.warnings);
     paintStatus();
   }
@@ -99,9 +100,19 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   }
 
   function nothing() {
-    const isEmpty = !state.isFiltered || state.collection?.count === 0;
-    if (isEmpty) return noPictures(state.asked.collection, signal);
-    return nothingFits(() => change({ filters: {}, sure: false }));
+    const { asked, isFiltered, isHidden, collection } = state;
+    const isEmpty = !isHidden && (!isFiltered || collection?.count === 0);
+    if (isEmpty) return noPictures(asked.collection, signal);
+    const clear = () => change({ filters: {}, sure: false });
+    if (!isHidden && !(asked.sure && hasTerms(asked))) return nothingFits(clear);
+    const showNearest = () => change({ sure: false, nearest: true });
+    return noGoodMatch(splitWords(asked.q).words, showNearest, Object.keys(asked.filters).length > 0 && clear);
+  }
+
+  /** The first result, or what can be done where there is none. */
+  function focusResults() {
+    if (state.shown.length) grid.focus(0);
+    else message.querySelector("button, a")?.focus();
   }
 
   /** The query has pictures that are not here: it is not asked without them, which would be another one. */
@@ -129,17 +140,33 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     end.replaceChildren(...(error ? [fault(error, retry)] : []));
   }
 
-  /** How many there are, where, in which order, how long it took. */
+  /** How many there are, or fit, where, in which order, how long it took. */
   function paintStatus() {
     const { results, asked } = state;
     if (!results || isBusy()) return;
     const parts = [
-      [countText(), state.collections.length > 1 && ` in ${asked.collection}`, hasTerms(asked) && ", best first"],
+      [state.good === null ? countText() : goodText(), state.collections.length > 1 && ` in ${asked.collection}`, orderText()],
       results.tookMs !== null && [`${Math.max(1, Math.round(results.tookMs))} ms`],
       results.cutOff && [`only the first ${number(limits.search_offset)} are shown: narrow the search with filters`],
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
+  }
+
+  function goodText() {
+    const { results, good, asked, fitting } = state;
+    if (!good) return "No good match";
+    const known = asked.sure ? fitting : null; // only then it is good matches that were counted
+    const isLeast = known === null && good === results.items.length && !results.done;
+    const count = known ?? good;
+    return `${isLeast ? "more than " : ""}${number(count)} good match${count === 1 ? "" : "es"}`;
+  }
+
+  function orderText() {
+    if (!hasTerms(state.asked) || state.isHidden) return "";
+    if (state.good === null) return ", nearest first";
+    if (!state.good) return "; the nearest first";
+    return state.line ? "; less certain below" : ", best first";
   }
 
   function countText() {
@@ -164,6 +191,8 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     input,
     file,
     form,
+    results,
+    focusResults,
     filterButton,
     filterPanel: filters.element,
     grid,

@@ -70,7 +70,7 @@ TAGS = ["jobs", "search", "images", "collections", "transfers", "operations"]
 FILES: dict[str, tuple[set[str], set[str]]] = {
     "get_thumbnail": ({"image/webp"}, {"ETag", "Cache-Control"}),
     "get_rendition": ({"image/webp", "image/jpeg"}, {"ETag", "Cache-Control"}),
-    "explain": ({"image/png"}, set()),
+    "explain": ({"image/png"}, {"Heat-Spot", "Heat-Confidence"}),
     "download_export": ({"application/vnd.apache.parquet"}, {"Content-Disposition"}),
     "stream_job_events": ({"text/event-stream"}, set()),
     "get_metrics": ({"text/plain"}, set()),

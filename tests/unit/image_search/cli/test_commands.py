@@ -235,6 +235,7 @@ def test_search_builds_the_query_and_prints_a_table(run: Callable[..., Result], 
         "filters": {"shop": {"eq": "north"}, "width": {"gte": 100, "lt": 500}},
         "collection": "cats",
         "limit": 3,
+        "include": ["metadata", "confidence"],
     }
     assert json.loads(run("search", "x", "--json").stdout) == answer
 
