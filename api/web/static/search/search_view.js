@@ -8,15 +8,15 @@ import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
 import { failed, noPictures, nothingFits } from "./messages.js";
-import { addressOf, hasTerms, splitWords } from "./query.js";
+import { addressOf, collectionPath, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
 
 /**
  * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
- * its `hrefOf`. The elements are those that the view's wiring listens to.
+ * its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
  */
-export function createSearchView(container, state, { change, onGrid, signal }) {
+export function createSearchView(container, state, { change, onGrid, selection, signal }) {
   const input = h("input", {
     class: "search-input",
     type: "search",
@@ -51,8 +51,11 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
   const message = h("div");
   const end = h("div", { class: "results-end" });
-  const grid = createGrid({ ...onGrid, hrefOf: (item) => addressOf({ ...state.asked, image: item.id }), signal });
-  const results = h("div", { class: "results" }, status, message, grid.element, end);
+  const grid = createGrid({ ...onGrid, hrefOf: (item) => addressOf({ ...state.asked, image: item.id }), selection, signal });
+  const select = h("button", { class: "button quiet", type: "button", onclick: () => selection.begin() }, icon("check"), "Select");
+  const duplicates = h("a", { class: "button quiet" }, icon("similar"), "Near-duplicates");
+  const tools = h("div", { class: "row result-tools", hidden: true }, duplicates, select);
+  const results = h("div", { class: "results" }, h("div", { class: "result-head" }, status, tools), message, grid.element, end);
   container.append(hero, form, chips, examples, h("div", { class: "layout" }, filters.element, results));
 
   function setBusy(isBusy) {
@@ -115,6 +118,13 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
+    tools.hidden = !results.items.length;
+    duplicates.href = collectionPath("/duplicates", asked);
+  }
+
+  function paintSelection() {
+    grid.paintSelection();
+    select.hidden = selection.isOn;
   }
 
   function countText() {
@@ -149,6 +159,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     paintError,
     paintEnd,
     paintStatus,
+    paintSelection,
     paintCounts() {
       paintStatus();
       paintExamples();

@@ -6,6 +6,7 @@ const VIEWS = [
   { path: /^\/$/, name: "search", title: "Search" },
   { path: /^\/ingest$/, name: "ingest", title: "Add pictures" },
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
+  { path: /^\/duplicates$/, name: "duplicates", title: "Near-duplicates" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];
 /** What is said where a module cannot be had. */

@@ -10,7 +10,9 @@ const SHORTCUTS = [
   ["m", "more like this picture"],
   ["l", "less like this picture"],
   ["s", "only pictures similar to this one"],
-  ["Esc", "close, or back to the search box"],
+  ["x", "select the picture, or no longer"],
+  ["Shift ← → ↑ ↓", "select from picture to picture"],
+  ["Esc", "close, leave the selection, or back to the search box"],
   ["g s  g a  g j  g y", "search, add pictures, jobs, system"],
   ["?", "this list"],
 ];
