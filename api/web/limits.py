@@ -5,6 +5,7 @@ from api.search.requests import MAX_OFFSET, MAX_PICTURES
 from image_search.models.images import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
 from shared.config import Settings
+from shared.imaging.decode import RENDITION_SIDE
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.ledger.workers import WORKER_SEEN_SECONDS
 from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, RANGES, JsonObject
@@ -34,6 +35,7 @@ def limits(settings: Settings) -> JsonObject:
         "job_errors": MAX_ERRORS,
         "worker_seen_s": round(WORKER_SEEN_SECONDS),
         "near_duplicates": {"cosine": COSINE, "hash_bits": HAMMING},
+        "rendition_side": RENDITION_SIDE,
         "colors": COLORS,
         "latitude": RANGES["lat"],
         "longitude": RANGES["lon"],

@@ -4,12 +4,11 @@ import { copyText } from "../lib/clipboard.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
+import { limits } from "../lib/server.js";
 import { webURL } from "../lib/sources.js";
 import { deletePictures } from "./changes.js";
 import { downloadDialog } from "./download.js";
 import { metadataDialog } from "./metadata.js";
-
-export const MOST = 10_000;
 
 /**
  * Shows the bar in the document until the signal. `state()` has the collection, `loadUpTo(most, onLoaded, signal)`
@@ -65,9 +64,10 @@ export function createBar(selection, { state, loadUpTo, isWhole, deleted, signal
     label(all, "Stop");
     paint();
     try {
-      const results = await loadUpTo(MOST, (loaded) => say(`Loading: ${number(loaded)}`), AbortSignal.any([loading.signal, signal]));
-      selection.add(results.slice(0, MOST));
-      if (!isWhole() || results.length > MOST) notify(`These are the first ${plural(selection.size, "picture")}, the most at once. Filters narrow the search.`);
+      const most = limits.search_offset; // so many a search can reach
+      const results = await loadUpTo(most, (loaded) => say(`Loading: ${number(loaded)}`), AbortSignal.any([loading.signal, signal]));
+      selection.add(results.slice(0, most));
+      if (!isWhole() || results.length > most) notify(`These are the first ${plural(selection.size, "picture")}, the most at once. Filters narrow the search.`);
     } catch (error) {
       if (!loading.signal.aborted && !signal.aborted) notify(error.message, { kind: "error" });
     } finally {

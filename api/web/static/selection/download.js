@@ -4,6 +4,7 @@ import { notify } from "../lib/dialogs.js";
 import { h } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
 import { blob } from "../lib/requests.js";
+import { limits } from "../lib/server.js";
 import { sourceName } from "../lib/sources.js";
 import { collectionPath } from "../search/query.js";
 import { changeEach } from "./changes.js";
@@ -30,7 +31,7 @@ export function downloadDialog(items, state) {
       items.length > 1 ? "Pictures as ZIP" : "Picture",
       isMany
         ? `For ${number(MOST_PICTURES)} pictures at most.`
-        : "As large as the server keeps them, at most 768 pixels on the longest side. It keeps no originals: their URLs can be copied.",
+        : `As large as the server keeps them: the longest side has at most ${limits.rendition_side} pixels. It keeps no originals; their URLs can be copied.`,
       pictures,
       isMany,
     ),

@@ -19,7 +19,7 @@ from shared.version import VERSION
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
-VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
+VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/system")
 
 
 @pytest.fixture
