@@ -281,7 +281,7 @@ def test_a_deletion_can_be_stopped_and_gone_on_with(
 def test_pictures_are_deleted_while_a_job_writes(
     page: Page, http: httpx.Client, collection: Collection, image_server: ImageServer
 ) -> None:
-    urls = [image_server.url(f"photo/{number}.jpg") for number in range(30)]
+    urls = [image_server.url(f"/photo/{number}.jpg") for number in range(30)]
     select(page, collection, *(f"{number}.jpg" for number in range(6)))
     job = http.post("/v1/jobs", json={"urls": urls, "collection": collection})
     act(page, "Delete")
@@ -318,8 +318,7 @@ def test_metadata_is_set_and_names_are_removed(
     dialog.get_by_label("Metadata name").fill("shop")
     dialog.get_by_label("Kind of value").select_option("remove")
     dialog.get_by_role("button", name="Set in 3").click()
-    expect(page.locator(".toast.ok").last).to_contain_text("3 pictures changed.")
-    assert images(http, collection)["0.jpg"]["metadata"] == {"n": 7}
+    eventually(lambda: [images(http, collection)[f"{n}.jpg"]["metadata"] for n in range(3)] == [{"n": 7}] * 3)
 
 
 def test_metadata_that_is_refused_is_refused_once(
@@ -345,7 +344,7 @@ def test_metadata_that_is_refused_is_refused_once(
 def test_ids_and_urls_are_copied_whole(
     new_page: NewPage, http: httpx.Client, collection: Collection, image_server: ImageServer
 ) -> None:
-    url = image_server.url("photo/77.jpg?a=" + "long" * 40)
+    url = image_server.url("/photo/77.jpg?a=" + "long" * 40)
     finished(http, http.post("/v1/jobs", json={"urls": [url], "collection": collection}))
     page = new_page(permissions=["clipboard-read", "clipboard-write"])
     page.goto(f"/?collection={collection}")
@@ -381,7 +380,7 @@ def test_ids_are_copied_without_https_too(page: Page, collection: Collection) ->
 
 
 def test_lists_and_pictures_are_downloaded(page: Page, http: httpx.Client, collection: Collection) -> None:
-    formula = '=HYPERLINK("http://example.com")'
+    formula = "=SUM(1,2)"
     files = [("files", (formula, make_photo(300, 90, 60), "image/jpeg"))]
     finished(http, http.post("/v1/jobs", files=files, data={"collection": collection}))
     found = images(http, collection)

@@ -103,11 +103,10 @@ function metadataRow(known, mayGo) {
     note.textContent = others.length && kind.value !== "remove" ? clash(name.value, kinds, kind.value) : "";
   };
   row.read = () => [name.value, KINDS[kind.value][1](value.value)];
-  kind.addEventListener("change", () => {
-    isChosen = true;
+  row.addEventListener("input", ({ target }) => {
+    isChosen ||= target === kind;
     row.look();
   });
-  row.addEventListener("input", row.look);
   remove.addEventListener("click", () => {
     if (!mayGo()) return;
     const next = (row.nextElementSibling ?? row.previousElementSibling).querySelector("input");
