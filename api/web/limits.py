@@ -7,6 +7,7 @@ from image_search.models.images import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
 from image_search.models.search import STRENGTHS
 from shared.config import Settings
+from shared.imaging.decode import RENDITION_SIDE
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.ledger.workers import WORKER_SEEN_SECONDS
 from shared.models import (
@@ -50,6 +51,7 @@ def limits(settings: Settings) -> JsonObject:
         },
         "worker_seen_s": round(WORKER_SEEN_SECONDS),
         "near_duplicates": {"cosine": COSINE, "hash_bits": HAMMING},
+        "rendition_side": RENDITION_SIDE,
         "colors": COLORS,
         "latitude": RANGES["lat"],
         "longitude": RANGES["lon"],

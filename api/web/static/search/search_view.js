@@ -18,9 +18,9 @@ const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /**
  * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
- * its `hrefOf`. The elements are those that the view's wiring listens to.
+ * its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
  */
-export function createSearchView(container, state, { change, onGrid, signal }) {
+export function createSearchView(container, state, { change, onGrid, selection, signal }) {
   const input = h("input", {
     class: "search-input",
     type: "search",
@@ -57,8 +57,11 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const message = h("div");
   const end = h("div", { class: "results-end" });
   const hrefOf = (item) => addressOf({ ...state.asked, image: item.id });
-  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, signal });
-  const results = h("div", { class: "results" }, status, message, grid.element, end);
+  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, selection, signal });
+  const select = h("button", { class: "button quiet", type: "button", onclick: () => selection.begin() }, icon("check"), "Select");
+  const duplicates = h("a", { class: "button quiet" }, icon("similar"), "Near-duplicates");
+  const tools = h("div", { class: "row result-tools", hidden: true }, duplicates, select);
+  const results = h("div", { class: "results" }, h("div", { class: "result-head" }, status, tools), message, grid.element, end);
   container.append(hero, form, chips, notes, examples, h("div", { class: "layout" }, filters.element, results));
 
   function setBusy(isBusy) {
@@ -151,6 +154,13 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
+    tools.hidden = !results.items.length;
+    duplicates.href = collectionPath("/duplicates", asked);
+  }
+
+  function paintSelection() {
+    grid.paintSelection();
+    select.hidden = selection.isOn;
   }
 
   function goodText() {
@@ -204,6 +214,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     paintLost,
     paintEnd,
     paintStatus,
+    paintSelection,
     paintCounts() {
       paintStatus();
       paintExamples();

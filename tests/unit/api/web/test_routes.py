@@ -20,7 +20,7 @@ from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
-VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
+VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/system")
 
 
 @pytest.fixture
