@@ -9,7 +9,7 @@ import sys
 
 from tests import system_packages
 
-PACKAGES = {"nginx": "nginx", "openssl": "openssl"}  # Debian's, by the program
+PACKAGES = {"curl": "curl", "jq": "jq", "nginx": "nginx", "openssl": "openssl"}  # Debian's, by the program
 
 
 def find(program: str) -> str | None:
