@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from image_search import ApiError, Client
-from image_search.cli.common import printable
+from image_search.cli.errors import printable
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import Stage
 

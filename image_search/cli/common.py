@@ -1,11 +1,8 @@
-"""What the client's commands share: the server's options, completion, errors in one line, tables."""
+"""What the client's commands share: the server's options, completion, tables."""
 
 import functools
-import json
-import sys
-import unicodedata
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,6 +13,7 @@ from rich.text import Text
 
 from image_search import Client, ClientError
 from image_search._client import URL
+from image_search.cli.errors import json_text, printable
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
@@ -26,7 +24,7 @@ MIN_WIDE_COLUMNS = 120
 
 
 def client_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its client as first argument; what goes wrong is one line on stderr and exit 1."""
+    """Give a command its client as first argument, and the options that say which."""
 
     @click.option("--url", envvar="IMAGE_SEARCH_URL", default=URL, show_default=True,
                   help="The server; also IMAGE_SEARCH_URL.")  # fmt: skip
@@ -36,20 +34,10 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(function)
     def command(url: str, api_key: str | None, **options: Any) -> None:
-        try:
-            with Client(url, api_key) as client:
-                function(client, **options)
-        except ClientError as error:
-            _fail(str(error))
-        except OSError as error:
-            _fail(f"{error.filename or 'input'}: {error.strerror or error}")
+        with Client(url, api_key) as client:
+            function(client, **options)
 
     return command
-
-
-def _fail(detail: str) -> NoReturn:
-    click.echo(f"error: {printable(' '.join(detail.split()))}", err=True)
-    sys.exit(1)
 
 
 def collection_option(default: str | None = None, *, help: str | None = None) -> Callable[..., Any]:
@@ -93,12 +81,7 @@ def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
 def print_json(document: BaseModel | dict[str, Any]) -> None:
     if isinstance(document, BaseModel):
         document = document.model_dump(mode="json", exclude_unset=True)
-    click.echo(json.dumps(document, ensure_ascii=False))
-
-
-def printable(text: str) -> str:
-    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's."""
-    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+    click.echo(json_text(document))
 
 
 def _printable(cell: RenderableType | None) -> RenderableType | None:
