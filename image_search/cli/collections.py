@@ -10,6 +10,7 @@ from image_search.cli.common import (
     client_command,
     collection_option,
     console_for,
+    counted,
     day_and_time,
     print_json,
     table_of,
@@ -82,7 +83,7 @@ def export_(
     if job.counts.get("indexed"):
         path = folder / f"{collection}.parquet"
         client.download_export(job.job_id, path)
-        console.print(f"{path}: {job.counts['indexed']:,} pictures")
+        console.print(f"{path}: {counted(job.counts['indexed'], 'picture')}")
     print_jobs(client, [job], console, as_json=as_json, followed=True)
 
 

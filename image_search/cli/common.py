@@ -53,7 +53,7 @@ def job_argument(function: Callable[..., None]) -> Callable[..., None]:
 def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.collections())
     return [
-        CompletionItem(one.name, help=f"{one.count:,} pictures")
+        CompletionItem(one.name, help=counted(one.count, "picture"))
         for one in found
         if one.name.startswith(typed)
     ]
@@ -134,6 +134,10 @@ def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., 
         table.add_row(*others, image)
 
     return table, add
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def day_and_time(rfc3339: str) -> str:

@@ -10,7 +10,14 @@ from rich.text import Text
 
 from image_search import Client
 from image_search._sources import typed
-from image_search.cli.common import client_command, collection_option, console_for, image_table, print_json
+from image_search.cli.common import (
+    client_command,
+    collection_option,
+    console_for,
+    counted,
+    image_table,
+    print_json,
+)
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _FILTER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
@@ -104,9 +111,9 @@ def duplicates(
             add(str(number), mark, size, f"{one.bytes:,}", f"{one.score:.4f}", one.id, one.source)
     console.print(table if answer.groups else "No near-duplicates.")
     if answer.total > len(answer.groups):
-        console.print(f"{answer.total - len(answer.groups):,} more groups: --limit")
+        console.print(f"{counted(answer.total - len(answer.groups), 'more group')}: --limit")
     if answer.not_compared:
-        console.print(f"{answer.not_compared:,} pictures have no perceptual hash and were not compared.")
+        console.print(f"Not compared, having no perceptual hash: {counted(answer.not_compared, 'picture')}.")
 
 
 client_commands: list[click.Command] = [search, duplicates]

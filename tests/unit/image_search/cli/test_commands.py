@@ -64,6 +64,15 @@ def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
     assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
 
 
+def test_one_is_not_many(run: Callable[..., Result], server: Server, tmp_path: Path) -> None:
+    for name in ("a.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = (202, job(total=1))
+    told = run("ingest", str(tmp_path)).output
+    assert "by its name: 1 file.\n" in told
+    assert "Job j1: 1 picture\n" in told
+
+
 def test_ingest_takes_keys_from_the_column_that_is_named(
     run: Callable[..., Result], server: Server, tmp_path: Path
 ) -> None:
