@@ -19,6 +19,7 @@ TOGETHER = {
     "tests/browser/": "starter",
     "tests/integration/test_starter_search.py": "starter",
     "tests/integration/test_api_fuzz.py": "stack",
+    "tests/integration/test_backup.py": "stack",
     "tests/integration/test_client.py": "stack",
     "tests/integration/test_other_users.py": "stack",
     "tests/integration/test_own_services.py": "stack",
