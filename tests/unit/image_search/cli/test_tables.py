@@ -181,7 +181,7 @@ def test_near_duplicates(run: Run, server: Server) -> None:
                                                    0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0
                                                    f3a0f3a
         2 more groups: --limit
-        4 pictures have no perceptual hash and were not compared.
+        Not compared, having no perceptual hash: 4 pictures.
         """
     )
 
