@@ -9,7 +9,7 @@ from rich.console import Console
 from image_search import Client, Deletion
 from image_search._progress import counting
 from image_search.cli.common import client_command, collection_option, console_for, print_json, table_of
-from image_search.cli.filters import parse_filters
+from image_search.cli.filters import FILTER_HELP, parse_filters
 from image_search.cli.jobs import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from image_search.models.collections import DEFAULT_COLLECTION
 

@@ -178,7 +178,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
             detail = (
                 f"Not switched: {len(missing):,} of the pictures cannot be encoded with "
                 f"{target.encoder.name}; the failed items say why. Ingest them again, or start "
-                "once more with allow_missing to leave them out: what is encoded already is not encoded again."
+                "once more with allow_missing to leave them out: what is encoded already stays."
             )
             return {"switched": False, "detail": detail}
         _carry_log(target, whole=True)
