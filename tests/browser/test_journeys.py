@@ -166,6 +166,7 @@ def test_by_keyboard_alone(page: Page, image_server: ImageServer) -> None:
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("button", name="New collection…"))
     page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="New collection").get_by_label("Name")).to_be_focused()
     page.keyboard.type("by-keyboard")
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("button", name="Add 1 picture to by-keyboard"))

@@ -264,18 +264,20 @@ function listenToScrolling(onRest, signal) {
 function detailDialog(view, state, { change, like, afterDelete }) {
   let dialog = null;
   let openId = null;
+  let openIn = null; // the same image in another collection is another one
 
   async function show() {
-    const { image } = state.asked;
-    if (image === openId) return;
+    const { image, collection } = state.asked;
+    if (image === openId && collection === openIn) return;
     dismiss();
     const before = openId;
     openId = image;
+    openIn = collection;
     if (!image && before) view.grid.focus(Math.max(0, state.placeOf(before)));
     if (!image) return;
     const module = await loadDetail().catch(() => null);
     if (!module) notify(NOT_LOADED, { kind: "error" });
-    else if (openId === image) dialog ??= module.openDetail(image, state.asked, actions(image));
+    else if (openId === image && openIn === collection) dialog ??= module.openDetail(image, state.asked, actions(image));
   }
 
   function dismiss() {

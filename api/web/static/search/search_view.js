@@ -155,7 +155,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   function paintExamples() {
     examples.hidden = !state.isFresh || !state.tags.length;
     const tags = state.tags.slice(0, MAX_EXAMPLES);
-    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag }) }, tag)));
+    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag, image: null }) }, tag)));
   }
 
   const isBusy = () => grid.element.hasAttribute("aria-busy");

@@ -120,6 +120,7 @@ def test_another_path_is_a_page_for_a_browser(api: Api, path: str) -> None:
     response = api.http.get(path, headers={"Accept": BROWSER})
     assert (response.status_code, response.mimetype) == (404, "text/html")
     assert "/static/no_page/no_page.js" in response.text
+    assert "script-src 'self'" in response.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
