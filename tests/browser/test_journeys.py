@@ -78,7 +78,7 @@ def test_from_a_folder_to_a_link(
     expect(page.get_by_text("1 file left out")).to_be_visible()
     page.get_by_role("button", name=f"Add {len(set(names))} pictures").click()
     expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.get_by_text(f"{len(set(names))} added", exact=True)).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text(f"{len(set(names))} indexed", exact=True)).to_be_visible(timeout=JOB_MS)
     page.get_by_role("link", name="Search these").click()
 
     ask(page, "elephant")
@@ -171,7 +171,7 @@ def test_by_keyboard_alone(page: Page, image_server: ImageServer) -> None:
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("button", name="Add 1 picture to by-keyboard"))
     page.keyboard.press("Enter")
-    expect(page.get_by_text("1 added", exact=True)).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text("1 indexed", exact=True)).to_be_visible(timeout=JOB_MS)
     tab_to(page, page.get_by_role("link", name="Search these"))
     page.keyboard.press("Enter")
     begins_with(page, "601.jpg")

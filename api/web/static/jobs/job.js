@@ -10,7 +10,8 @@ import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
 import { navigate } from "../shell/router.js";
-import { jobCard, sourceOf } from "./job_card.js";
+import { groupPath, jobCard, originOf } from "./job_card.js";
+import { sourceOf } from "./source.js";
 
 const PAGE = 50;
 const FACTS_MS = 5000; // how long ago things were
@@ -64,6 +65,8 @@ function factsOf(job) {
   return [
     fact("Job", h("code", {}, job.job_id)),
     fact("Collection", h("bdi", {}, job.collection)),
+    originOf(job) && fact("Origin", originOf(job)),
+    job.group && fact("Part of", h("a", { href: groupPath(job) }, "one upload")),
     fact("Created", ...when(job.created_at)),
     job.started_at && fact("Started", ...when(job.started_at)),
     job.finished_at && fact("Finished", ...when(job.finished_at)),
@@ -159,7 +162,7 @@ function itemRow(item, job) {
   return h(
     "tr",
     {},
-    h("td", { class: "muted numbers" }, number(item.index + 1)),
+    h("td", { class: "muted numbers" }, number(item.index)),
     h("td", {}, item.image_id && thumbnail(item.image_id, job), sourceOf(item.source)),
     h("td", {}, item.status),
     h("td", {}, item.code && h("code", {}, item.code), item.detail && ` ${item.detail}`),
