@@ -186,6 +186,10 @@ def test_pictures_go_where_the_header_says_also_when_that_changes(
     new_page: NewPage, http: httpx.Client
 ) -> None:
     page = new_page(color_scheme="light")
+    page.goto("/ingest?collection=not+allowed")
+    expect(
+        page.get_by_role("status").filter(has_text="“not allowed” cannot be a collection's name")
+    ).to_be_visible()
     page.goto("/ingest?collection=not-yet-made")
     expect(page.get_by_role("status").filter(has_text="“not-yet-made”, which is made with")).to_be_visible()
     page.get_by_label("Or paste URLs").fill("no address")
