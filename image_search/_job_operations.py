@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from image_search._bodies import Form, Lines, batches, pieces
-from image_search._core import PARQUET, Flow, Pause, Renew, Request, Work
+from image_search._core import PARQUET, PATIENCE_SECONDS, Flow, Pause, Renew, Request, Work
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._operations import ImageOperations, Term, collection_path, given, path_of, with_metadata
 from image_search._runners import Operation, operation
@@ -26,7 +26,6 @@ from image_search.models.jobs import ItemPage, Job, JobPage, combined
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 120.0
 MAX_GROUP_JOBS = 1_000  # that the server adds up
 # What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
 # `url`, `key` and `metadata`.

@@ -37,6 +37,28 @@ def sending(console: Console, count: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with how many of `total` are done: a bar on a terminal, else a line per tenth."""
+    if not console.is_terminal:
+        shown = 0
+
+        def tell(count: int) -> None:
+            nonlocal shown
+            if (tenth := count * 10 // total) > shown:
+                shown = tenth
+                console.print(f"{what} {tenth * 10:3d} % ({count:,} of {total:,})")
+
+        yield tell
+        return
+    columns = (
+        TextColumn(what), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.update(task, completed=count)
+
+
+@contextmanager
 def showing(console: Console | None = None) -> Iterator[Show]:
     """Yield what to call with each status: a bar on a terminal, a line per tenth of the way elsewhere."""
     console = console or Console(stderr=True, highlight=False, markup=False)
@@ -81,7 +103,11 @@ def pace(job: Job) -> str:
     if job.retrying and not job.finished:
         waits = job.retrying
         what = f"{waits.items:,}, attempt {waits.attempt} of {waits.attempts}"
-        said = f"waiting to retry {what}, in {waits.in_s:.0f} s" if waits.in_s >= NOW_SECONDS else f"retrying {what}"
+        said = (
+            f"waiting to retry {what}, in {waits.in_s:.0f} s"
+            if waits.in_s >= NOW_SECONDS
+            else f"retrying {what}"
+        )
         return ", ".join(filter(None, (rate, said)))
     if job.eta_s is None or job.finished:
         return rate

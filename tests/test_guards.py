@@ -86,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
     "image_search.errors": set(),
     "image_search.models": set(),
     "shared.api_keys": {"download", "errors", "formats", "storage"},
-    "shared.config": {"errors"},
+    "shared.config": {"errors", "urls"},
     "shared.download": {"errors", "ledger", "version"},
     "shared.embedding": {"config", "errors", "formats", "imaging", "models", "storage"},
     "shared.errors": set(),

@@ -216,7 +216,7 @@ def _metadata(received: _Received) -> list[dict[str, Any]]:
         message = "must be a JSON object, or a list of one for each file"
         raise InvalidRequest("The metadata is malformed.", [_fault("metadata", message)])
     if len(given) != count:
-        message = f"has {len(given)} objects for {count} files"
+        message = f"needs an object or null for each file, and has {len(given)} for {count}"
         raise InvalidRequest("The metadata does not fit the files.", [_fault("metadata", message)])
     metadata = [one or {} for one in given]
     faults = (
@@ -236,7 +236,7 @@ def _keys(received: _Received) -> list[str | None]:
     except ValidationError as error:
         raise InvalidRequest("The keys are malformed.", field_errors(error, "keys")) from None
     if len(given) != count:
-        message = f"has {len(given)} keys for {count} files"
+        message = f"needs a key or null for each file, and has {len(given)} for {count}"
         raise InvalidRequest("The keys do not fit the files.", [_fault("keys", message)])
     return given
 

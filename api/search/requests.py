@@ -119,8 +119,8 @@ _FILTERS = {
     "type": "object",
     "description": (
         "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
-        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, `nin` and `not` "
-        "also match pictures that lack the field."
+        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`; `job` is a job that "
+        "brought the picture. `ne`, `nin` and `not` also match pictures that lack the field."
     ),
     "examples": [{"shop": "north", "width": {"gte": 1024}}],
 }
@@ -150,7 +150,7 @@ class SearchRequest(BodyModel):
         max_length=8,
         description=(
             "what each result carries beside the basics; `contributions`: its score, term by term; "
-            "`confidence`: how sure it is that it fits"
+            "`confidence`: how sure it is that it fits, also as the word `strength`"
         ),
     )
     facets: list[FacetName] = Field(
@@ -190,6 +190,10 @@ class SimilarQuery(QueryModel):
     collection: CollectionName = DEFAULT_COLLECTION
     limit: Limit = 20
     min_score: Score | None = None
+
+
+class MetadataPath(BaseModel):
+    name: str = Field(description="the collection's name", json_schema_extra={"example": "images"})
 
 
 class ExplainQuery(QueryModel):

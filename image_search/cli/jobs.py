@@ -15,13 +15,14 @@ from image_search.cli.common import (
     client_command,
     collection_option,
     console_for,
+    counted,
     day_and_time,
     job_argument,
     print_json,
-    printable,
     status_text,
     table_of,
 )
+from image_search.cli.errors import printable
 from image_search.models.error_codes import CAUSES
 from image_search.models.images import Metadata
 from image_search.models.jobs import JOB_STATUSES, Job
@@ -73,14 +74,14 @@ def ingest(
     collected = collect(sources, key_column)
     console = console_for(as_json)
     if collected.skipped:
-        console.print(f"Skipping {collected.skipped:,} files that are no pictures by their names.")
+        console.print(f"Skipping what is no picture by its name: {counted(collected.skipped, 'file')}.")
     if len(collected.files) > MAX_BATCH_FILES:
         console.print(f"{len(collected.files):,} files make several jobs, of {MAX_BATCH_FILES:,} at most.")
     jobs: list[Job] = []
 
     def show(job: Job) -> None:
         jobs.append(job)
-        console.print(f"Job {job.job_id}: {job.total:,} pictures")
+        console.print(f"Job {job.job_id}: {counted(job.total, 'picture')}")
 
     with sending(console, sum(path.stat().st_size for path, _ in collected.files)) as on_sent:
         client.ingest(

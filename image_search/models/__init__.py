@@ -1,6 +1,6 @@
 """What the API answers, as pydantic models, the same for server and client. Imports no other room."""
 
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import Collection, CollectionList, CollectionMetadata, MetadataName
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
 from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
@@ -11,6 +11,7 @@ from image_search.models.search import (
     Contribution,
     FacetCount,
     FacetScope,
+    HeatMap,
     Hit,
     SearchResult,
     SimilarResult,
@@ -21,6 +22,7 @@ from image_search.models.system import JobsState, LastError, LoadedModel, Queue,
 __all__ = [
     "Collection",
     "CollectionList",
+    "CollectionMetadata",
     "Comparison",
     "Contribution",
     "Dependency",
@@ -32,6 +34,7 @@ __all__ = [
     "FacetScope",
     "Failure",
     "FieldProblem",
+    "HeatMap",
     "Hit",
     "Image",
     "ImagePage",
@@ -44,6 +47,7 @@ __all__ = [
     "LastError",
     "LoadedModel",
     "Metadata",
+    "MetadataName",
     "MetadataValue",
     "Problem",
     "Queue",

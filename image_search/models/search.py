@@ -1,11 +1,16 @@
 """What the API answers to searches and comparisons."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
+Strength = Literal["strong", "likely", "weak"]
+# The least confidence of each, from the best on. All but the last are good matches.
+STRENGTHS: dict[Strength, float] = {"strong": 0.99, "likely": 0.9, "weak": 0.0}
 SEARCH_ANSWER: dict[str, Any] = {
     "results": [
         {
@@ -27,6 +32,7 @@ SEARCH_ANSWER: dict[str, Any] = {
                 },
             ],
             "confidence": 0.9871,
+            "strength": "likely",
         }
     ],
     "facets": {"shop": [{"value": "north", "count": 61}, {"value": "south", "count": 12}]},
@@ -39,7 +45,7 @@ SEARCH_ANSWER: dict[str, Any] = {
 _NEIGHBOUR = {
     name: value
     for name, value in SEARCH_ANSWER["results"][0].items()
-    if name not in ("contributions", "confidence")
+    if name not in ("contributions", "confidence", "strength")
 }
 
 
@@ -98,6 +104,13 @@ class Hit(BaseModel):
             "collection has, none of which fits, scores less"
         ),
     )
+    strength: Strength | None = Field(
+        None,
+        description=(
+            "with `confidence`, which it puts into a word: "
+            + ", ".join(f"`{name}` from {least:g}" for name, least in STRENGTHS.items())
+        ),
+    )
 
 
 class Took(BaseModel):
@@ -124,7 +137,9 @@ class SearchResult(BaseModel):
         ),
     )
     facet_scope: FacetScope | None = Field(None, description="only with facets")
-    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+    warnings: list[str] | None = Field(
+        None, description="such as a text that was cut off, or a filter's metadata name that no picture has"
+    )
 
 
 class SimilarResult(BaseModel):
@@ -133,6 +148,26 @@ class SimilarResult(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"results": [_NEIGHBOUR]}]})
 
     results: list[Hit]
+
+
+class HeatMap(bytes):
+    """A PNG of an image under its heat map.
+
+    `clear` is whether there is a clear spot, None where the server does not know. `confidence` is that of the
+    best window of the image, as a Hit has it, None in a collection that is too small for it.
+    """
+
+    clear: bool | None = None
+    confidence: float | None = None
+
+    @classmethod
+    def of(cls, png: bytes, headers: Mapping[str, str]) -> Self:
+        """Make one of an answer of the server."""
+        made = cls(png)
+        made.clear = {"clear": True, "unclear": False}.get(headers.get("heat-spot", ""))
+        with suppress(ValueError):
+            made.confidence = float(headers.get("heat-confidence", ""))
+        return made
 
 
 class Comparison(BaseModel):

@@ -151,12 +151,13 @@ class Ledger:
 
     def _too_many(self, limit: str) -> TooManyJobs:
         if limit == "jobs":
-            of = f"{self._most_jobs:,} jobs (IMAGE_SEARCH_MAX_JOBS_PER_KEY)"
+            what = f"jobs would be more than {self._most_jobs:,} (IMAGE_SEARCH_MAX_JOBS_PER_KEY)"
         else:
-            of = f"{self._most_bytes:,} bytes of items and uploads (IMAGE_SEARCH_MAX_JOB_BYTES_PER_KEY)"
-        return TooManyJobs(
-            f"More than {of} of one API key would be unfinished: wait for some to finish, or cancel some."
-        )
+            what = (
+                f"jobs would have more than {self._most_bytes:,} bytes of items and uploads "
+                "(IMAGE_SEARCH_MAX_JOB_BYTES_PER_KEY)"
+            )
+        return TooManyJobs(f"The unfinished {what} for one API key: wait for some to finish, or cancel some.")
 
     def idempotent_job(self, key: str, digest: str) -> str | None:
         """Return the job that `key` made, if any. Raises IdempotencyMismatch for another request."""

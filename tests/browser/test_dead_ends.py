@@ -27,7 +27,7 @@ def test_a_link_to_a_picture_of_somebodys_device_asks_to_drop_it_again(
     other.goto(page.url)
     said = other.get_by_role("alert")
     expect(said).to_contain_text("A picture of this search is not here")
-    expect(said).to_contain_text("Drop it here again")
+    expect(said).to_contain_text("Drop it here again", use_inner_text=True)
     expect(cells(other)).to_have_count(0)
     assert not asked, "without the picture it would be another search"
     shot(other, "dead-end-picture-light")
@@ -47,11 +47,11 @@ def test_a_link_to_a_picture_of_somebodys_device_asks_to_drop_it_again(
 def test_on_a_phone_pictures_are_chosen_not_dropped(phone_page: Page) -> None:
     phone_page.goto("/?picture=abc")
     main = phone_page.get_by_role("main")
-    expect(main.get_by_role("alert")).to_contain_text("Choose it again")
+    expect(main.get_by_role("alert")).to_contain_text("Choose it again", use_inner_text=True)
     phone_page.get_by_role("button", name="Search without it").tap()
-    expect(phone_page.get_by_text("or choose a picture that looks like it")).to_be_visible()
+    expect(main).to_contain_text("or choose a picture that looks like it", use_inner_text=True)
     phone_page.goto("/ingest")
-    expect(phone_page.get_by_text("Choose pictures from this device")).to_be_visible()
+    expect(main).to_contain_text("Choose pictures from this device", use_inner_text=True)
     assert "Drop" not in main.inner_text()
     assert_fits(phone_page)
 
@@ -137,6 +137,24 @@ def test_an_unknown_page_is_a_page_with_ways_on(page: Page, faults: Faults, path
     expect(cells(page).first).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+
+
+def test_an_unknown_job_leads_to_the_others_and_a_known_one_says_where_it_is(
+    page: Page, http: httpx.Client, faults: Faults
+) -> None:
+    faults.expect("status of 404")
+    fill(http, "job-s-own", 403)
+    job = http.get("/v1/jobs").json()["jobs"][0]["job_id"]
+    page.goto("/jobs/4f0c?collection=job-s-own")
+    said = page.get_by_role("alert")
+    expect(said.get_by_role("heading", name="There is no such job")).to_be_visible()
+    assert_accessible(page)
+    said.get_by_role("link", name="All jobs").click()
+    expect(page).to_have_url(re.compile(r"/jobs\?collection=job-s-own$"))
+    page.goto(f"/jobs/{job}")
+    expect(collection(page)).to_have_accessible_name("Collection: job-s-own")
+    expect(page.get_by_role("heading", name="Items")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"/jobs/{job}\\?collection=job-s-own$"))
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=boat", "/jobs", "/jobs/4f0c", "/system"])

@@ -53,7 +53,7 @@ def test_an_upload_of_several_parts_is_one_row_with_its_jobs_inside(
     expect(row.locator(".counts")).to_have_text("3 added1 failed")
     row.get_by_text("2 jobs").click()
     expect(row.locator(".parts > li")).to_have_count(2)
-    expect(row.locator(".parts .status")).to_have_text(["Succeeded", "Partly failed"])
+    expect(row.locator(".parts .status")).to_have_text(["Succeeded", "Partial"])
     shot(page, "jobs-grouped-light")
     assert_accessible(page)
     row.get_by_role("link", name="holiday").click()
@@ -102,13 +102,13 @@ def test_what_waits_is_said_without_a_rate_and_list_and_card_agree_while_a_retry
         assert counted(row.locator("span.small")) == counted(pace)
         expect(row.locator(".status")).to_have_text("Running")
         expect(page.locator(".job .status")).to_have_text("Running")
-        expect(row.locator(".counts")).to_have_text("1 added")
-        expect(page.locator(".job .counts")).to_have_text("1 added")
+        expect(row.locator(".counts")).to_have_text("1 indexed")
+        expect(page.locator(".job .counts")).to_have_text("1 indexed")
 
     def ends() -> None:
         for place in (row, page.locator(".job")):
-            expect(place.locator(".status")).to_have_text("Partly failed", timeout=END_MS)
-            expect(place.locator(".counts")).to_have_text("1 added1 failed")
+            expect(place.locator(".status")).to_have_text("Partial", timeout=END_MS)
+            expect(place.locator(".counts")).to_have_text("1 indexed1 failed")
 
     runs()
     shot(page, "job-waiting-light")

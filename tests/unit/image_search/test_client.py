@@ -354,6 +354,27 @@ def test_the_async_client_repeats_and_raises_like_the_other(
     assert [line["url"] for line in server.lines(-1)] == urls
 
 
+@pytest.mark.parametrize(
+    ("headers", "clear", "confidence"),
+    [
+        ({"Heat-Spot": "clear", "Heat-Confidence": "0.9931"}, True, 0.9931),
+        ({"Heat-Spot": "unclear", "Heat-Confidence": "0.0000"}, False, 0.0),
+        ({"Heat-Spot": "unclear"}, False, None),
+        ({}, None, None),
+        ({"Heat-Spot": "murky", "Heat-Confidence": "high"}, None, None),
+    ],
+)
+def test_a_heat_map_is_a_png_that_knows_whether_it_has_a_clear_spot(
+    server: Server, client: Client, headers: dict[str, str], clear: bool | None, confidence: float | None
+) -> None:
+    answer = httpx.Response(200, headers={"Content-Type": "image/png"} | headers, content=b"\x89PNG")
+    server.routes["GET /v1/explain"] = answer
+    found = client.explain("ab" * 32, "a red car")
+    assert found == b"\x89PNG"
+    for one in (found, pickle.loads(pickle.dumps(found))):
+        assert (one.clear, one.confidence) == (clear, confidence)
+
+
 def test_a_download_appears_when_it_is_whole(server: Server, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "all.parquet"
     parquet = {"Content-Type": "application/vnd.apache.parquet"}

@@ -1,13 +1,15 @@
 /** One job: its card, its times, its items. */
 
-import { withCollection } from "../lib/collection.js";
+import { collectionOf, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
+import { notice } from "../lib/notice.js";
 import { poll } from "../lib/timing.js";
 import { JOB, isFinished } from "./follow.js";
 import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
+import { navigate } from "../shell/router.js";
 import { groupPath, jobCard, originOf } from "./job_card.js";
 import { sourceOf } from "./source.js";
 
@@ -23,7 +25,11 @@ export async function showJob(container, params, signal) {
   try {
     job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal, needs: JOB });
   } catch (error) {
-    if (!signal.aborted) column.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.message));
+    if (!signal.aborted) column.replaceChildren(notThere(error));
+    return;
+  }
+  if (job.collection !== collectionOf()) {
+    await navigate(withCollection(location.pathname + location.search, job.collection), { replace: true }); // where one is
     return;
   }
   const facts = h("dl", { class: "facts" });
@@ -41,6 +47,16 @@ export async function showJob(container, params, signal) {
   column.append(card.element, facts, items.element);
   poll(() => facts.replaceChildren(...factsOf(before)), FACTS_MS, signal);
   await items.refresh(job);
+}
+
+function notThere(error) {
+  const again = () => navigate(location.href, { replace: true });
+  const title = error.status === 404 ? "There is no such job" : "That did not work";
+  const actions = [
+    error.status !== 404 && h("button", { class: "button primary", type: "button", onclick: again }, "Try again"),
+    h("a", { class: "button", href: withCollection("/jobs") }, "All jobs"),
+  ];
+  return notice(title, error.message, actions, { level: "h1", role: "alert" });
 }
 
 function factsOf(job) {

@@ -15,13 +15,11 @@ export const STATUSES = {
   queued: "Queued",
   running: "Running",
   succeeded: "Succeeded",
-  partial: "Partly failed",
+  partial: "Partial",
   failed: "Failed",
   cancelled: "Cancelled",
 };
-const OPEN_STATES = ["pending", "fetched"];
-// A server of a newer version may know more kinds of jobs and more states: those are shown by their own names.
-const INDEXED = { ingest: "added", import: "added", export: "exported", reindex: "encoded" };
+const OPEN_STATES = ["pending", "fetched"]; // as all states, by the API's names: a newer server may know more
 const ORIGINS = {
   page: "on the page",
   command_line: "from the command line",
@@ -79,18 +77,15 @@ export function statusBadge(status) {
   return h("span", { class: "status", dataset: { status } }, STATUSES[status] ?? status);
 }
 
-/** The counts of what is done that are not zero: `[["indexed", "added", 240], …]`. */
+/** The counts of what is done that are not zero: `[["indexed", 240], …]`. */
 function countsOf(job) {
-  const words = { indexed: INDEXED[job.kind] ?? "indexed", duplicate: "already there" };
-  return Object.entries(job.counts)
-    .filter(([state, count]) => count && !OPEN_STATES.includes(state))
-    .map(([state, count]) => [state, words[state] ?? state, count]);
+  return Object.entries(job.counts).filter(([state, count]) => count && !OPEN_STATES.includes(state));
 }
 
 /** The counts of a job, or of what `combined` makes of several, as a list. */
 export function countsList(job) {
-  const counts = countsOf(job).map(([state, words, count]) =>
-    h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${words}`),
+  const counts = countsOf(job).map(([state, count]) =>
+    h("li", { dataset: { state } }, h("strong", {}, number(count)), ` ${state}`),
   );
   return h("ul", { class: "counts numbers" }, ...counts);
 }
@@ -180,7 +175,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     if (ended) forgetResults();
     if (!ended && (isFinished(job) || job.progress < announced + ANNOUNCED_STEP)) return;
     announced = job.progress;
-    const counts = countsOf(job).map(([, words, count]) => `${number(count)} ${words}`);
+    const counts = countsOf(job).map(([state, count]) => `${number(count)} ${state}`);
     view.live.textContent = ended
       ? `${title}: ${STATUSES[job.status]}, ${counts.join(", ")}`
       : `${title}: ${Math.round(100 * job.progress)} %`;

@@ -18,6 +18,13 @@ export function nothingFits(clear) {
   return notice("Nothing fits", "No picture passes the filters.", [button("Clear the filters", clear)]);
 }
 
+/** Nothing fits well enough to be shown unasked; `clear` takes the filters away, where there are some. */
+export function noGoodMatch(words, showNearest, clear) {
+  const text = `No picture clearly fits ${words ? `“${words}”` : "the query"}. What comes nearest may have little to do with it.`;
+  const actions = [button("Show the nearest anyway", showNearest), clear && button("Clear the filters", clear)];
+  return notice("No good match", text, actions);
+}
+
 /** The collection is empty: those that are not are named. */
 export function noPictures(collection, signal) {
   const add = h("a", { class: "button primary", href: withCollection("/ingest", collection) }, icon("plus"), "Add pictures");

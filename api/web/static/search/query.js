@@ -1,15 +1,16 @@
 /**
  * A query: what it is in the address bar, and what is sent to the server for it. In the page it is a `state`: the
  * words `q` as typed, `urls` of images, names of the visitor's own `files`, ids of images of which `more` or
- * `less` is wanted, `filters`, `sure` for good matches alone, the `collection`, and the `image` that is open.
+ * `less` is wanted, `filters`, `sure` for good matches alone, `nearest` for the results of words that have no good
+ * match, the `collection`, and the `image` that is open.
  */
 
 import { collectionOf, withCollection } from "../lib/collection.js";
+import { limits } from "../lib/server.js";
 
 // docs/search.md: with more, a negative also takes away what it has in common with what is wanted. Where texts
 // and images are mixed, the server knows how much is right.
 const NEGATIVE_WEIGHT = 0.5;
-const SURE_CONFIDENCE = 0.9;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
 const keptFiles = new Map();
@@ -37,6 +38,7 @@ export function stateOf(params) {
     less: params.getAll("less"),
     filters: parseFilters(params.get("f")),
     sure: params.has("sure"),
+    nearest: params.has("nearest"),
     collection: collectionOf(params),
     image: params.get("image"),
   };
@@ -66,6 +68,7 @@ export function addressOf(state) {
   for (const id of state.less) params.append("less", id);
   if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
   if (state.sure) params.set("sure", "1");
+  if (state.nearest) params.set("nearest", "1");
   if (state.image) params.set("image", state.image);
   return withCollection(`/?${params}`, state.collection);
 }
@@ -91,6 +94,12 @@ function minus(word) {
 export function hasTerms(state) {
   const { words, not } = splitWords(state.q);
   return Boolean(words) || [not, state.urls, state.files, state.more, state.less].some((part) => part.length);
+}
+
+/** Whether words alone are asked for, of all pictures: then, and only then, "nothing fits" is an answer. */
+export function isOfWords(state) {
+  const others = [state.urls, state.files, state.more, state.less, Object.keys(state.filters)];
+  return Boolean(splitWords(state.q).words) && !others.some((part) => part.length);
 }
 
 /** The state with more like an image asked for; asked again it changes nothing. */
@@ -127,7 +136,7 @@ export function searchBody(state, page) {
       ...state.less.map((id) => ({ image_id: id, ...weight })),
     ],
     ...(Object.keys(state.filters).length && { filters: state.filters }),
-    ...(state.sure && { min_confidence: SURE_CONFIDENCE }),
+    ...(state.sure && { min_confidence: limits.good_confidence }),
     collection: state.collection,
     ...page,
   };

@@ -342,7 +342,7 @@ def test_a_key_with_too_many_unfinished_jobs_is_told_so_and_no_other(tmp_path: P
     made = [post(keys[0]) for _ in range(2)]
     refused = post(keys[0])
     detail = fakes.assert_problem(refused, 429, "too_many_jobs")["detail"]
-    assert "2 jobs (IMAGE_SEARCH_MAX_JOBS_PER_KEY)" in detail
+    assert "more than 2 (IMAGE_SEARCH_MAX_JOBS_PER_KEY)" in detail
     assert int(refused.headers["Retry-After"]) > 0
     assert post(keys[1]).status_code == 202
     path, admin = made[0].headers["Location"], {"Authorization": f"Bearer {keys[1]}"}

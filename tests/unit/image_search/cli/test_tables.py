@@ -133,6 +133,31 @@ def test_search_results(run: Run, server: Server) -> None:
     )
 
 
+def test_search_results_with_words_for_how_well_they_match(run: Run, server: Server) -> None:
+    hit = {"width": 640, "height": 480, "thumbnail_url": "/x", "metadata": {}}
+    likely = {**hit, "id": ID, "score": 0.31234, "source": "a.jpg", "confidence": 0.97, "strength": "likely"}
+    weak = {**hit, "id": OTHER_ID, "score": 0.2, "source": "b.jpg", "confidence": 0.1, "strength": "weak"}
+    answer = {"took_ms": {"encode": 1.0, "index": 2.0, "total": 3.0}, "model": "m"}
+    server.routes["POST /v1/search"] = [answer | {"results": [likely, weak]}, answer | {"results": [weak]}]
+    assert run("search", "a red car") == table(
+        """
+        #   score  strength  picture
+        1  0.3123  likely    a.jpg
+                             9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
+        2  0.2000  weak      b.jpg
+                             0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        """
+    )
+    assert run("search", "asdfghjkl") == table(
+        """
+        Nothing surely fits; the nearest are:
+        #   score  strength  picture
+        1  0.2000  weak      b.jpg
+                             0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        """
+    )
+
+
 def test_near_duplicates(run: Run, server: Server) -> None:
     one = {
         "distance": 0, "thumbnail_url": "/x", "width": 3024, "height": 4032,
@@ -156,7 +181,7 @@ def test_near_duplicates(run: Run, server: Server) -> None:
                                                    0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0
                                                    f3a0f3a
         2 more groups: --limit
-        4 pictures have no perceptual hash and were not compared.
+        Not compared, having no perceptual hash: 4 pictures.
         """
     )
 
