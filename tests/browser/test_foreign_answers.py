@@ -163,7 +163,15 @@ def test_a_server_of_the_next_minor_version_works(page: Page) -> None:
     assert not page.get_by_role("alert").count()
     counts = {"pending": 0, "fetched": 0, "indexed": 2, "unchanged": 3, "failed": 0}
     newer = {"job_id": "4f0c", "kind": "sync", "status": "resting", "collection": "images", "counts": counts}
-    newer |= {"total": 5, "progress": 1, "rate_per_s": None, "eta_s": None, "errors": [], "truncated": False}
+    newer |= {
+        "total": 5,
+        "progress": 1,
+        "rate_per_s": None,
+        "eta_s": None,
+        "errors": [],
+        "truncated": False,
+        "failures": [],
+    }
     newer |= dict.fromkeys(("created_at", "started_at", "finished_at"), "2026-01-01T00:00:00Z")
     gets(page, "**/v1/jobs?*", json={"jobs": [newer], "next_cursor": None})
     gets(page, "**/v1/jobs/4f0c", json=newer)
