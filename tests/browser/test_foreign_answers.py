@@ -175,6 +175,7 @@ def test_a_server_of_the_next_minor_version_works(page: Page) -> None:
     newer |= dict.fromkeys(("created_at", "started_at", "finished_at"), "2026-01-01T00:00:00Z")
     gets(page, "**/v1/jobs?*", json={"jobs": [newer], "next_cursor": None})
     gets(page, "**/v1/jobs/4f0c", json=newer)
+    gets(page, "**/v1/jobs/4f0c/items?*", json={"items": [], "next_cursor": None})
     page.get_by_role("link", name="Jobs").click()
     row = page.get_by_role("row").filter(has_text="Sync of images")
     expect(row).to_contain_text("3 unchanged")
