@@ -11,7 +11,16 @@ from api.collections import transfers
 from api.context import Context
 from api.encoding.calibration import Backgrounds
 from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
-from api.http import answer_size, auth, concurrency, openapi, problems, rate_limits, security_headers
+from api.http import (
+    answer_size,
+    auth,
+    concurrency,
+    cross_origin,
+    openapi,
+    problems,
+    rate_limits,
+    security_headers,
+)
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.images import duplicates
@@ -50,6 +59,7 @@ def create_app(
 
     concurrency.install(app, threads)
     problems.install(app)
+    cross_origin.install(app, services.settings.allow_origins)
     security_headers.install(app)
     auth.refuse_downloads(app)
     _install_metrics(app)

@@ -11,7 +11,7 @@ with Client("http://127.0.0.1:8000") as client:
 from image_search._client import AsyncClient, Client
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._job_operations import Source
-from image_search._operations import ImageLike, Term
+from image_search._operations import Deletion, ImageLike, Term
 from image_search.errors import ApiError, ClientError, InvalidSource, NotInstalled
 from image_search.models import (
     Collection,
@@ -45,6 +45,7 @@ __all__ = [
     "Collection",
     "CollectionMetadata",
     "Comparison",
+    "Deletion",
     "DuplicateGroup",
     "DuplicatePage",
     "Embedding",

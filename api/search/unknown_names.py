@@ -13,7 +13,7 @@ from api.context import context
 from api.search.nsfw_filter import visible
 from shared.errors import Unavailable
 from shared.index.collection import Collection
-from shared.index.filters import And, In, Not, Or, Range, Scalar, Where
+from shared.index.filters import JOB, And, In, Not, Or, Range, Scalar, Where
 from shared.index.survey import Survey, Type, type_of
 from shared.models import Image
 from shared.validation import FIELDS
@@ -23,6 +23,7 @@ WAIT_OF_FULL_SECONDS = 0.1  # where there are as many results as were asked for
 MAX_WARNINGS = 5
 _MAX_QUOTED = 40
 _MAX_NAMED = 4
+_BUILT_IN = (*FIELDS, JOB, "near")
 _TYPES: Mapping[Type, str] = {
     "text": "a text", "number": "a number", "boolean": "true or false", "texts": "a list of texts",
 }  # fmt: skip
@@ -47,7 +48,7 @@ def warnings_of(
         for name, value in image.metadata.items():
             shown[name].add(type_of(value))
     doubtful = [one for one in conditions if not _comparable(one, shown[one.field])]
-    names = [name for name in facets if name not in FIELDS and not shown[name]]
+    names = [name for name in facets if name not in _BUILT_IN and not shown[name]]
     if collection is None or not (doubtful or names):
         return []
     seen = visible(None) if visible(where) is not where else None
@@ -69,7 +70,7 @@ def _conditions(where: Where) -> Iterator[In | Range]:
     """Yield the conditions on metadata."""
     match where:
         case In() | Range():
-            if where.field not in FIELDS:
+            if where.field not in _BUILT_IN:
                 yield where
         case And() | Or():
             for part in where.parts:
@@ -110,7 +111,7 @@ def _unknown(name: str, survey: Survey) -> str:
         said = f"none of the {survey.pictures:,} pictures looked at, of {survey.count:,}, has {name}"
     names = list(survey.names)
     # Later ones win where two differ in case alone: the most frequent.
-    known = {one.casefold(): one for one in reversed([*names[:1_000], *FIELDS, "near"])}
+    known = {one.casefold(): one for one in reversed([*names[:1_000], *_BUILT_IN])}
     if close := get_close_matches(name.casefold(), known, n=1):
         return f"{said}; did you mean {known[close[0]]}?"
     if not names:

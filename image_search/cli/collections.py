@@ -11,6 +11,7 @@ from image_search.cli.common import (
     collection_option,
     complete_collections,
     console_for,
+    counted,
     day_and_time,
     print_json,
     table_of,
@@ -111,7 +112,7 @@ def export_(
     if job.counts.get("indexed"):
         path = folder / f"{collection}.parquet"
         client.download_export(job.job_id, path)
-        console.print(f"{path}: {job.counts['indexed']:,} pictures")
+        console.print(f"{path}: {counted(job.counts['indexed'], 'picture')}")
     print_jobs(client, [job], console, as_json=as_json, followed=True)
 
 

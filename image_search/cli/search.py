@@ -12,6 +12,7 @@ from image_search.cli.common import (
     collection_option,
     complete_jobs,
     console_for,
+    counted,
     image_table,
     print_json,
     values_text,
@@ -120,9 +121,9 @@ def duplicates(
             add(str(number), mark, size, f"{one.bytes:,}", f"{one.score:.4f}", one.id, one.source)
     console.print(table if answer.groups else "No near-duplicates.")
     if answer.total > len(answer.groups):
-        console.print(f"{answer.total - len(answer.groups):,} more groups: --limit")
+        console.print(f"{counted(answer.total - len(answer.groups), 'more group')}: --limit")
     if answer.not_compared:
-        console.print(f"{answer.not_compared:,} pictures have no perceptual hash and were not compared.")
+        console.print(f"Not compared, having no perceptual hash: {counted(answer.not_compared, 'picture')}.")
 
 
 client_commands: list[click.Command] = [search, duplicates]

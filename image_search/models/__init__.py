@@ -4,7 +4,7 @@ from image_search.models.collections import Collection, CollectionList, Collecti
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
 from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
-from image_search.models.jobs import Item, ItemPage, Job, JobError, JobPage
+from image_search.models.jobs import Failure, Item, ItemPage, Job, JobError, JobPage, Retrying
 from image_search.models.problem import FieldProblem, Problem
 from image_search.models.search import (
     Comparison,
@@ -32,6 +32,7 @@ __all__ = [
     "Embedding",
     "FacetCount",
     "FacetScope",
+    "Failure",
     "FieldProblem",
     "HeatMap",
     "Hit",
@@ -51,6 +52,7 @@ __all__ = [
     "Problem",
     "Queue",
     "Readiness",
+    "Retrying",
     "SearchResult",
     "SimilarResult",
     "System",

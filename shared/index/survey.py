@@ -140,9 +140,13 @@ class _Counts:
     def _name(self, name: str, *, listed: bool) -> Name:
         counts = self._values.get(name, Counter())
         # By value too, so that the order does not depend on that of the pictures.
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], str(item[0][1])))
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], _sortable(item[0][1])))
         values = [(value, count) for (_, value), count in ordered[: MAX_VALUES if listed else 0]]
         return Name(name, self._types[name], values, len(values) == len(counts) and name not in self._partial)
+
+
+def _sortable(value: Scalar) -> tuple[float, str]:
+    return (0.0, value) if isinstance(value, str) else (float(value), "")
 
 
 class Surveyed(Protocol):

@@ -139,6 +139,24 @@ def test_an_unknown_page_is_a_page_with_ways_on(page: Page, faults: Faults, path
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
 
 
+def test_an_unknown_job_leads_to_the_others_and_a_known_one_says_where_it_is(
+    page: Page, http: httpx.Client, faults: Faults
+) -> None:
+    faults.expect("status of 404")
+    fill(http, "job-s-own", 403)
+    job = http.get("/v1/jobs").json()["jobs"][0]["job_id"]
+    page.goto("/jobs/4f0c?collection=job-s-own")
+    said = page.get_by_role("alert")
+    expect(said.get_by_role("heading", name="There is no such job")).to_be_visible()
+    assert_accessible(page)
+    said.get_by_role("link", name="All jobs").click()
+    expect(page).to_have_url(re.compile(r"/jobs\?collection=job-s-own$"))
+    page.goto(f"/jobs/{job}")
+    expect(collection(page)).to_have_accessible_name("Collection: job-s-own")
+    expect(page.get_by_role("heading", name="Items")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"/jobs/{job}\\?collection=job-s-own$"))
+
+
 @pytest.mark.parametrize("path", ["/", "/?q=boat", "/jobs", "/jobs/4f0c", "/system"])
 def test_a_failure_of_the_server_is_said_once(page: Page, faults: Faults, path: str) -> None:
     faults.expect("status of 500")

@@ -71,7 +71,8 @@ def test_urls_are_streamed_as_lines_with_the_key(server: Server, client: Client)
     assert request.headers["authorization"] == "Bearer secret"
     assert request.headers["content-type"] == "application/x-ndjson"
     assert request.headers["idempotency-key"] == "k1"
-    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip"}
+    label = {"origin": "client", "made_of": "urls"}
+    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip", **label}
     assert server.lines() == [{"url": "http://x/a"}, urls[1], {"url": "http://x/c"}]
 
 

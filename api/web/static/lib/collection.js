@@ -3,7 +3,7 @@
 import { limits } from "./server.js";
 
 // Parameters of an address whose values are of one collection: in another they mean nothing.
-const OF_ONE = ["more", "less", "image"];
+const OF_ONE = ["more", "less", "image", "group"];
 
 /** The collection that parameters of an address name, by default those of the present one. */
 export function collectionOf(params = new URLSearchParams(location.search)) {

@@ -4,6 +4,7 @@ import { h, icon } from "../lib/dom.js";
 import { imageURL } from "../lib/image_urls.js";
 import { sourceName } from "../lib/sources.js";
 import { describeConditions, withCondition } from "./conditions.js";
+import { jobText } from "./job_chip.js";
 import { collectionPath, fileOf, splitWords, withoutWords } from "./query.js";
 
 
@@ -17,9 +18,10 @@ export function showChips(list, state, change) {
     ...state.more.map((id) => likeChip(state, id, "more like", () => change(drop("more", id)))),
     ...not.map((word) => chip(word, "not", () => change({ q: withoutWords(state.q, { not: word }) }))),
     ...state.less.map((id) => likeChip(state, id, "less like", () => change(drop("less", id)))),
-    ...describeConditions(state.filters).map(({ field, text }) =>
-      chip(text, "", () => change({ filters: withCondition(state.filters, field, undefined) })),
-    ),
+    ...describeConditions(state.filters).map(({ field, text }) => {
+      const remove = () => change({ filters: withCondition(state.filters, field, undefined) });
+      return field === "job" ? jobChip(state.filters.job, remove) : chip(text, "", remove);
+    }),
     state.sure && chip("only what surely fits", "", () => change({ sure: false })),
   ].filter(Boolean);
   // Words alone are in the search box already.
@@ -44,6 +46,18 @@ function chip(text, kind, remove, { image, title } = {}) {
     text && h("span", { class: "ellipsis" }, text),
     icon("close"),
   );
+}
+
+function jobChip(condition, remove) {
+  const made = chip(
+    jobText(condition, (text) => {
+      made.querySelector(".ellipsis").textContent = text;
+      made.setAttribute("aria-label", `Remove ${text}`);
+    }),
+    "",
+    remove,
+  );
+  return made;
 }
 
 function likeChip(state, id, kind, remove) {

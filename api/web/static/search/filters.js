@@ -1,13 +1,14 @@
 /** The panel that sets the filters of a query. */
 
+import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
+import { NOT_LOADED } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
 import {
   colorChoice,
   confidence,
   dateRange,
   maximumNsfw,
-  metadataCondition,
   minimumSize,
   nearPlace,
   tagChoice,
@@ -15,8 +16,8 @@ import {
 } from "./filter_fields.js";
 
 /**
- * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags)`
- * shows a state, with the tags to choose from.
+ * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags,
+ * facets)` shows a state, with the tags to choose from, or the facets where they were counted.
  */
 export function createFilters({ change }) {
   let filters = {};
@@ -25,10 +26,10 @@ export function createFilters({ change }) {
     dateRange(set),
     tagChoice(set),
     colorChoice(set),
+    ownMetadata(set),
     minimumSize(set),
     nearPlace(set),
     maximumNsfw(set),
-    metadataCondition(set),
     confidence(change),
   ];
   const close = h(
@@ -53,9 +54,30 @@ export function createFilters({ change }) {
   watchTyping(element);
   return {
     element,
-    sync(state, tags) {
+    sync(state, tags, facets) {
       filters = state.filters;
-      for (const part of parts) part.sync(state, tags);
+      for (const part of parts) part.sync(state, tags, facets);
+    },
+  };
+}
+
+/** The fields of the collection's own metadata, which are loaded when there is something to show in them. */
+function ownMetadata(set) {
+  const element = h("div");
+  let part = null;
+  let latest = null;
+  return {
+    element,
+    async sync(state, _tags, facets) {
+      if (!facets) return;
+      latest = [state, facets];
+      if (!part) {
+        const module = await import("./metadata_fields.js").catch(() => notify(NOT_LOADED, { kind: "error" }));
+        if (!module) return;
+        part ??= module.metadataFields(set);
+        element.replaceChildren(part.element);
+      }
+      part.sync(...latest);
     },
   };
 }

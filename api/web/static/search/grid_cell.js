@@ -7,7 +7,7 @@ import { sourceName } from "../lib/sources.js";
 const TAGS_SHOWN = 3;
 
 /** The cell of result number `index`; `isActive`: whether Tab leads to it. */
-export function makeCell(item, index, { href, isActive }) {
+export function makeCell(item, index, { href, isActive, isSelected }) {
   const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
   image.addEventListener("load", () => image.classList.add("loaded"));
   imageURL(item.thumbnail_url).then(
@@ -20,10 +20,12 @@ export function makeCell(item, index, { href, isActive }) {
   const name = sourceName(item.source);
   const score = item.score === undefined ? null : item.score.toFixed(2);
   const label = [name, score && `score ${score}`, item.strength && `${item.strength} match`, tags].filter(Boolean).join(", ");
+  const select = { class: "select", type: "checkbox", "aria-label": `Select ${name}`, title: "Select (x)", checked: isSelected };
   return h(
     "div",
-    { class: "cell", role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
+    { class: `cell${isSelected ? " selected" : ""}`, role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
     h("a", { class: "result", href, tabindex: isActive ? 0 : -1, "aria-label": label }, image),
+    h("input", { ...select, tabindex: isActive ? 0 : -1 }),
     h(
       "div",
       { class: "caption", "aria-hidden": "true" }, // the link's name says it all

@@ -1,6 +1,7 @@
 /** The search view: a search box, the query's chips, filters, and what is found. */
 
 import { notify } from "../lib/dialogs.js";
+import { createSelection } from "../selection/selection.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
 import { addressOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
@@ -19,8 +20,17 @@ const loadDetail = () => import("./detail.js");
 /** Shows the view until the signal. The address is its state: whatever changes the query goes through it. */
 export function show(container, params, signal) {
   const state = new SearchState();
+  const selection = createSelection({
+    paint: () => view.paintSelection(),
+    state: () => state.asked,
+    loadUpTo,
+    isWhole: () => state.results.done && !state.results.cutOff,
+    deleted: afterDelete,
+    signal,
+  });
   const view = createSearchView(container, state, {
     change,
+    selection,
     onGrid: { onAction: (name, item) => like(name, item.id), needMore: loadMore, leave: () => view.input.focus() },
     signal,
   });
@@ -38,7 +48,10 @@ export function show(container, params, signal) {
   /** Shows what an address asks for; called for each one, by the router. */
   function update(addressed) {
     const before = state.asked?.collection;
-    if (read(addressed)) run();
+    if (read(addressed)) {
+      selection.clear();
+      run();
+    }
     if (state.asked.collection !== before) loadCollections();
     detail.show();
   }
@@ -101,6 +114,18 @@ export function show(container, params, signal) {
     }
   }
 
+  function loadUpTo(most, onLoaded, until) {
+    return state.loadUpTo(
+      most,
+      (count) => {
+        view.grid.grow();
+        view.paintStatus();
+        onLoaded(count);
+      },
+      until,
+    );
+  }
+
   function retryMore() {
     state.allowRetry();
     view.paintEnd(null);
@@ -122,9 +147,11 @@ export function show(container, params, signal) {
     view.paintStatus();
   }
 
-  function afterDelete(id) {
+  function afterDelete(ids) {
     forgetResults();
-    const others = (ids) => ids.filter((one) => one !== id);
+    selection.remove(ids);
+    const gone = new Set(ids);
+    const others = (some) => some.filter((one) => !gone.has(one));
     change({ more: others(state.asked.more), less: others(state.asked.less) }, { replace: true });
     run();
     loadCollections();
@@ -295,7 +322,7 @@ function detailDialog(view, state, { change, like, afterDelete }) {
     hrefOf: address,
     like,
     filter: (field, condition) => change({ filters: withCondition(state.asked.filters, field, condition) }),
-    deleted: afterDelete,
+    deleted: (id) => afterDelete([id]),
   });
 
   /** For good: what is still loading does not open any more. */

@@ -12,12 +12,15 @@ import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere }
 import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
+const OF_FILTERS = "/filters: ";
+
+const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /**
  * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
- * its `hrefOf`. The elements are those that the view's wiring listens to.
+ * its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
  */
-export function createSearchView(container, state, { change, onGrid, signal }) {
+export function createSearchView(container, state, { change, onGrid, selection, signal }) {
   const input = h("input", {
     class: "search-input",
     type: "search",
@@ -47,15 +50,19 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   const title = h("h1", {}, "Search");
   const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or ", ...byHand("drop", "choose"), " a picture that looks like it."));
   const chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
+  const notes = h("div", { class: "query-notes muted small", role: "status" });
   const examples = h("div", { class: "chips examples", hidden: true });
   const filters = createFilters({ change });
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
   const message = h("div");
   const end = h("div", { class: "results-end" });
   const hrefOf = (item) => addressOf({ ...state.asked, image: item.id });
-  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, signal });
-  const results = h("div", { class: "results" }, status, message, grid.element, end);
-  container.append(hero, form, chips, examples, h("div", { class: "layout" }, filters.element, results));
+  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, selection, signal });
+  const select = h("button", { class: "button quiet", type: "button", onclick: () => selection.begin() }, icon("check"), "Select");
+  const duplicates = h("a", { class: "button quiet" }, icon("similar"), "Near-duplicates");
+  const tools = h("div", { class: "row result-tools", hidden: true }, duplicates, select);
+  const results = h("div", { class: "results" }, h("div", { class: "result-head" }, status, tools), message, grid.element, end);
+  container.append(hero, form, chips, notes, examples, h("div", { class: "layout" }, filters.element, results));
 
   function setBusy(isBusy) {
     if (isBusy) grid.element.setAttribute("aria-busy", "true");
@@ -76,7 +83,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   }
 
   function syncFilters() {
-    filters.sync(state.asked, state.tags);
+    filters.sync(state.asked, state.tags, state.facets);
   }
 
   function paintResults() {
@@ -84,8 +91,15 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     end.replaceChildren();
     grid.set(state.shown);
     message.replaceChildren(...(state.shown.length ? [] : [nothing()]));
-    for (const warning of state.results.warnings) notify(warning);
+    paintWarnings(state.results.warnings);
     paintStatus();
+  }
+
+  /** What is to be said of the filters stands below them. */
+  function paintWarnings(warnings) {
+    const own = warnings.filter((warning) => warning.startsWith(OF_FILTERS));
+    notes.replaceChildren(...own.map((warning) => h("p", {}, icon("warning"), capitalized(warning.slice(OF_FILTERS.length)))));
+    for (const warning of warnings) if (!own.includes(warning)) notify(warning);
   }
 
   function nothing() {
@@ -118,6 +132,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     grid.set([]);
     end.replaceChildren();
     status.textContent = "";
+    notes.replaceChildren();
     message.replaceChildren(why);
   }
 
@@ -139,6 +154,13 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
+    tools.hidden = !results.items.length;
+    duplicates.href = collectionPath("/duplicates", asked);
+  }
+
+  function paintSelection() {
+    grid.paintSelection();
+    select.hidden = selection.isOn;
   }
 
   const placedCount = () => `${countText()}${state.collections.length > 1 ? ` in ${state.asked.collection}` : ""}`;
@@ -194,6 +216,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     paintLost,
     paintEnd,
     paintStatus,
+    paintSelection,
     paintCounts() {
       paintStatus();
       paintExamples();

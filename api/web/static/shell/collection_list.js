@@ -12,7 +12,7 @@ const MANY = 12; // from here on a name can be typed to find one
 /** Fills the open `popover` of `button`. */
 export async function showCollections(popover, button) {
   const list = h("ul", {}, h("li", { class: "muted small" }, "Loading…"));
-  const find = h("input", { class: "field", type: "search", placeholder: "Find", "aria-label": "Find a collection", hidden: true });
+  const find = h("input", { class: "field", placeholder: "Find", "aria-label": "Find a collection", hidden: true });
   const create = h("button", { class: "button quiet", type: "button" }, icon("plus"), "New collection…");
   create.addEventListener("click", async () => {
     popover.hidePopover();
@@ -31,7 +31,8 @@ export async function showCollections(popover, button) {
     find.hidden = collections.length < MANY;
     list.replaceChildren(...collections.map(row));
     if (!collections.length) list.append(h("li", { class: "muted small" }, "There are none yet."));
-    (find.hidden ? (popover.querySelector("[aria-current]") ?? popover.querySelector("a")) : find)?.focus();
+    const first = find.hidden ? (popover.querySelector("[aria-current]") ?? popover.querySelector("a")) : find;
+    if (!popover.contains(document.activeElement)) first?.focus(); // who has gone on meanwhile stays there
   } catch (error) {
     list.replaceChildren(h("li", { class: "small", role: "alert" }, error.message));
   }

@@ -7,7 +7,8 @@ import { poll } from "../lib/timing.js";
 import { number, plural, timeExact } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
-import { jobPath, sourceOf } from "../jobs/job_card.js";
+import { jobPath } from "../jobs/job_card.js";
+import { sourceOf } from "../jobs/source.js";
 import { collectionTable } from "./collections.js";
 import { table } from "./table.js";
 
@@ -181,7 +182,7 @@ function errorTable(errors) {
     errors.map((error) => [
       sourceOf(error.source),
       [h("code", {}, error.code), ` ${error.detail}`],
-      h("a", { href: `${jobPath(error.job_id)}?status=failed` }, timeExact(error.created_at)),
+      h("a", { href: jobPath(error.job_id, { status: "failed" }) }, timeExact(error.created_at)),
     ]),
   );
 }

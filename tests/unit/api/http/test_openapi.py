@@ -3,7 +3,6 @@
 import importlib
 import json
 from collections.abc import Iterable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from werkzeug.routing import Rule
 
 from api.http import auth
 from image_search import models
-from shared import errors
 from shared.api_keys import SCOPES
-from shared.errors import ITEM_CODES, ImageSearchError
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api
 
 UNDOCUMENTED = {"HEAD", "OPTIONS"}
@@ -288,25 +285,3 @@ def test_the_documentation_asks_no_other_server(api: Api) -> None:
 @pytest.mark.parametrize("path", ["/docs/static/../../../../app.py", "/docs/static/none.js"])
 def test_only_the_documentation_is_served(api: Api, path: str) -> None:
     assert_problem(api.http.get(path), 404, "not_found")
-
-
-class _Ids(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for name, value in attrs if name == "id" and value]
-
-
-def test_the_errors_page_explains_every_code_once(api: Api) -> None:
-    ids = _Ids()
-    ids.feed(api.http.get("/docs/errors").text)
-    classes = [
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, ImageSearchError)
-    ]
-    codes = {kind.code for kind in classes} | set(ITEM_CODES) | {"bad_request", "method_not_allowed"}
-    assert codes <= set(ids.found)
-    assert len(ids.found) == len(set(ids.found))

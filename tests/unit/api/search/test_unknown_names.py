@@ -88,6 +88,8 @@ UNKNOWN = "/filters: no picture of this collection has"
         ),
         ({"tags": "cat", "format": "png", "key": "k", "taken_at": {"gt": "2024-01-01"}}, 0, []),
         ({"near": {"lat": 1, "lon": 1, "radius_km": 1}}, 0, []),
+        ({"job": "unknown"}, 0, []),
+        ({"jobs": "x"}, 0, [f"{UNKNOWN} jobs; did you mean job?"]),
         ({}, 3, []),
     ],
 )  # fmt: skip

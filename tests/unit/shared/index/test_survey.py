@@ -99,7 +99,7 @@ def test_hostile_metadata_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(len(one.values) for one in many.names.values()) <= MAX_LISTED
     frequent = survey(Store(*({"n": n} for n in range(90))), None).names["n"]
     assert (frequent.values, frequent.all_values) == (
-        [(n, 1) for n in sorted(range(90), key=str)][:25],
+        [(n, 1) for n in range(25)],
         False,
     )
     assert len(frequent.values) == MAX_VALUES
