@@ -154,8 +154,8 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
-    tools.hidden = !results.items.length;
-    duplicates.href = collectionPath("/duplicates", asked);
+    tools.hidden = !state.shown.length;
+    duplicates.href = collectionPath("/duplicates", state.asked);
   }
 
   function paintSelection() {
