@@ -9,7 +9,7 @@ import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
-import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
+import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
 const OF_FILTERS = "/filters: ";
