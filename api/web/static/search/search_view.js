@@ -145,23 +145,25 @@ export function createSearchView(container, state, { change, onGrid, selection, 
 
   /** How many there are, or fit, where, in which order, how long it took. */
   function paintStatus() {
-    const { results, asked } = state;
+    const { results } = state;
     if (!results || isBusy()) return;
     const parts = [
-      [state.good === null ? countText() : goodText(), state.collections.length > 1 && ` in ${asked.collection}`, orderText()],
+      [state.good === null ? placedCount() : goodText(), orderText()],
       results.tookMs !== null && [`${Math.max(1, Math.round(results.tookMs))} ms`],
       results.cutOff && [`only the first ${number(limits.search_offset)} are shown: narrow the search with filters`],
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
-    tools.hidden = !results.items.length;
-    duplicates.href = collectionPath("/duplicates", asked);
+    tools.hidden = !state.shown.length;
+    duplicates.href = collectionPath("/duplicates", state.asked);
   }
 
   function paintSelection() {
     grid.paintSelection();
     select.hidden = selection.isOn;
   }
+
+  const placedCount = () => `${countText()}${state.collections.length > 1 ? ` in ${state.asked.collection}` : ""}`;
 
   function goodText() {
     const { results, good, asked, fitting } = state;
