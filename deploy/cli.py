@@ -6,11 +6,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from image_search.cli.errors import Commands
 from image_search.errors import ClientError, NotInstalled
 from shared.errors import ImageSearchError
 from shared.models import DEFAULT_COLLECTION, Stage
@@ -23,8 +26,10 @@ LOOPBACK = "127.0.0.1"
 CLIENT_MODULES = tuple(f"image_search.cli.{name}" for name in ("jobs", "search", "images", "collections"))
 
 
-class Commands(click.Group):
-    """The group of all commands: loads the client's when asked for, prints our errors in one line."""
+class Main(Commands):
+    """The group of all commands, which loads the client's when asked for."""
+
+    own_errors = (ClientError, ImageSearchError)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._add_client_commands()
@@ -42,27 +47,24 @@ class Commands(click.Group):
             for command in importlib.import_module(module).client_commands:
                 self.add_command(command)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ImageSearchError, ClientError) as error:
-            raise click.ClickException(error.detail) from None
-        except ModuleNotFoundError as error:
-            if error.name is None or _is_ours(error.name):
-                raise
-            command = ctx.invoked_subcommand or "this command"
-            raise click.ClickException(NotInstalled(f"image-search {command}").detail) from None
-        except BrokenPipeError:
-            raise  # click ends quietly
-        except OSError as error:
-            raise click.ClickException(str(error)) from None
+    @contextmanager
+    def told(self, as_json: bool) -> Iterator[None]:
+        with super().told(as_json):
+            try:
+                yield
+            except ModuleNotFoundError as error:
+                if error.name is None or _is_ours(error.name):
+                    raise
+                ctx = click.get_current_context(silent=True)
+                command = ctx.invoked_subcommand if ctx else None
+                raise NotInstalled(f"image-search {command or 'this command'}") from None
 
 
 def _is_ours(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] in ("api", "deploy", "image_search", "shared", "worker")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="image-search")
 def main() -> None:
     """Search pictures with words and pictures; ingest them in bulk."""

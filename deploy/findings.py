@@ -13,7 +13,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from image_search import ApiError, Client
-from image_search.cli.common import printable
+from image_search.cli.common import counted
+from image_search.cli.errors import printable
 from shared.errors import ConfigError, ImageSearchError
 from shared.models import Stage
 
@@ -133,11 +134,7 @@ def _finding(subject: str, future: Future[str], deadline_s: float) -> Finding:
 
 def contents(collections: Sequence[Any]) -> str:
     pictures = sum(one.count for one in collections)
-    return f"{_counted(len(collections), 'collection')}, {_counted(pictures, 'picture')}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{counted(len(collections), 'collection')}, {counted(pictures, 'picture')}"
 
 
 def staffed(counts: Mapping[str, int]) -> str:

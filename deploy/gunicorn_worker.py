@@ -203,7 +203,7 @@ def _body_awaited(head: bytearray) -> int:
 
 
 def _write_problem(sock: socket.socket, status_int: int, reason: str, mesg: str) -> None:
-    code = re.sub(r"\W+", "_", reason.lower())
+    code = "internal" if status_int == 500 else re.sub(r"\W+", "_", reason.lower())
     headers = {**HEADERS, "Content-Security-Policy": DATA_POLICY, "X-Request-ID": str(uuid4())}
     answer = problem(status_int, code, reason, mesg or reason, headers={**headers, "Connection": "close"})
     head = "\r\n".join(f"{name}: {value}" for name, value in answer.headers)

@@ -16,11 +16,16 @@ from image_search._bodies import media_type
 from image_search._core import MAX_PAUSE_SECONDS, PATIENCE_SECONDS, Core, Flow, Pause, Request
 from image_search._runners import operation
 from image_search.errors import INVALID_REQUEST, ApiError, InvalidSource
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import (
+    DEFAULT_COLLECTION,
+    Collection,
+    CollectionList,
+    CollectionMetadata,
+)
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
-from image_search.models.search import Comparison, SearchResult, SimilarResult
+from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
 from image_search.models.system import System
 
 if TYPE_CHECKING:
@@ -93,7 +98,7 @@ class ImageOperations(Core):
             min_score: leaves out results of a lower cosine similarity, -1 to 1.
             min_confidence: leaves out results that are less sure to fit, 0 to 1.
             include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
-                `confidence`.
+                `confidence` (with `strength`, the word for it).
             facets: names of fields and metadata whose values are counted over all that match.
 
         Returns:
@@ -143,10 +148,14 @@ class ImageOperations(Core):
         return answer.score
 
     @operation
-    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[bytes]:
-        """Return a PNG of the image under a heat map of where it matches the text."""
+    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[HeatMap]:
+        """Return a PNG of the image under a heat map of where it matches the text.
+
+        Its `clear` says whether there is a clear spot at all.
+        """
         params = given({"image_id": image_id, "text": text, "collection": collection})
-        return (yield from self._bytes("/v1/explain", params))
+        answer = yield from self._file("/v1/explain", params)
+        return HeatMap.of(answer.content, answer.headers)
 
     @operation
     def duplicates(
@@ -345,6 +354,11 @@ class ImageOperations(Core):
         return self._ask(Collection, Request("GET", collection_path(name)))
 
     @operation
+    def collection_metadata(self, name: str = DEFAULT_COLLECTION) -> Flow[CollectionMetadata]:
+        """Return the metadata names that a collection can be filtered by, with types and frequent values."""
+        return self._ask(CollectionMetadata, Request("GET", collection_path(name, "metadata")))
+
+    @operation
     def create_collection(self, name: str) -> Flow[Collection]:
         """Create an empty collection; ingesting into one that does not exist does so, too."""
         request = Request("POST", "/v1/collections", json={"name": name}, repeatable=False)
@@ -373,8 +387,10 @@ class ImageOperations(Core):
         return self._ask(System, Request("GET", "/v1/system"))
 
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
-        answer: httpx.Response = yield from self._send(Request("GET", path, params, media="image/"))
-        return answer.content
+        return (yield from self._file(path, params)).content
+
+    def _file(self, path: str, params: Mapping[str, Any]) -> Flow[httpx.Response]:
+        return self._send(Request("GET", path, params, media="image/"))
 
 
 def collection_path(name: str, *more: str) -> str:

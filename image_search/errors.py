@@ -17,7 +17,9 @@ RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class ClientError(Exception):
-    """An error with a sentence for people in `detail`."""
+    """An error with a sentence for people in `detail`, and for programs a stable `code`."""
+
+    code: str = "error"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -81,9 +83,13 @@ class ApiError(ClientError):
 class InvalidSource(ClientError):
     """What is to be ingested is not there or cannot be read; `detail` names it."""
 
+    code = "invalid_source"
+
 
 class NotInstalled(ClientError):
     """What is asked for needs more packages; `detail` says which command installs them."""
+
+    code = "not_installed"
 
     def __init__(self, what: str) -> None:
         super().__init__(

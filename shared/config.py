@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
+from shared.urls.origins import check_origin
 
 PREFIX = "IMAGE_SEARCH_"
 CLIENT_VARIABLES = frozenset({"API_KEY"})
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(100_000_000, ge=1)
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
     allow_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    allow_origins: Annotated[list[str], NoDecode] = Field(default_factory=list)
     host_rate: float = Field(20.0, gt=0, le=10_000)
     refused_robots_tags: Annotated[list[str], NoDecode] = Field(default_factory=list)
     job_ttl_days: float = Field(7.0, gt=0)
@@ -57,12 +59,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
-    @field_validator("allow_hosts", "refused_robots_tags", mode="before")
+    @field_validator("allow_hosts", "allow_origins", "refused_robots_tags", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("allow_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        return [check_origin(origin) for origin in value]
 
     @field_validator("rate_limit")
     @classmethod
@@ -97,7 +104,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         fault = error.errors()[0]
         name = PREFIX + str(fault["loc"][0]).upper()
-        raise ConfigError(f"{name}: {fault['msg']}") from None
+        raise ConfigError(f"{name}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
 def _dotenv_names() -> list[str]:

@@ -11,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from examples.demo.pictures import Pictures, openmoji
 from tests import checkpoints
+from tests.image_server import ImageServer
 from tests.stack import ROOT, Stack
 
 # What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
@@ -18,6 +19,7 @@ TOGETHER = {
     "tests/browser/": "starter",
     "tests/integration/test_starter_search.py": "starter",
     "tests/integration/test_api_fuzz.py": "stack",
+    "tests/integration/test_backup.py": "stack",
     "tests/integration/test_client.py": "stack",
     "tests/integration/test_other_users.py": "stack",
     "tests/integration/test_own_services.py": "stack",
@@ -90,10 +92,18 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
 
 
 @pytest.fixture(scope="session")
-def starter_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def other_site() -> Iterator[ImageServer]:
+    """A web server whose pages may use the API of `starter_stack`."""
+    with ImageServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def starter_stack(tmp_path_factory: pytest.TempPathFactory, other_site: ImageServer) -> Iterator[Stack]:
     """On the model that the package carries, for modules that keep to their own collections."""
     # A cancelled job's downloads go on until they time out, and the one fetch worker does nothing else.
-    with Stack(tmp_path_factory.mktemp("starter"), MODEL="starter", FETCH_TIMEOUT_S="10") as running:
+    settings = {"MODEL": "starter", "FETCH_TIMEOUT_S": "10", "ALLOW_ORIGINS": other_site.url("")}
+    with Stack(tmp_path_factory.mktemp("starter"), **settings) as running:
         yield running
 
 

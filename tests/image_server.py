@@ -6,6 +6,7 @@
 import functools
 import gzip
 import io
+import mimetypes
 import re
 import ssl
 import threading
@@ -61,7 +62,7 @@ class ImageServer:
     """Serves on a free loopback port from `__enter__` to `__exit__`.
 
     `hits` counts requests by path without the query, `connections` connections; `user_agents`, `hosts` and
-    `posts` (path, headers, body) record what clients sent.
+    `posts` (path, headers, body) record what clients sent. `texts` are served besides, by their paths.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -69,6 +70,7 @@ class ImageServer:
         self.user_agents: set[str] = set()
         self.hosts: set[str] = set()
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
+        self.texts: dict[str, str] = {}
         self.connections = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -134,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.hit = self.server.owner.count(parts.path)
         self.server.owner.user_agents.add(self.headers.get("User-Agent", ""))
         self.server.owner.hosts.add(self.headers.get("Host", ""))
+        if text := self.server.owner.texts.get(parts.path):
+            self.answer(200, text.encode(), mimetypes.guess_type(parts.path)[0] or "text/plain")
+            return
         for pattern, serve in _ROUTES:
             if match := re.fullmatch(pattern, parts.path):
                 serve(self, *match.groups())

@@ -60,7 +60,7 @@ def take(kind: Kind) -> Callable[[], None]:
     slots: _Slots = current_app.extensions[_EXTENSION]
     free = slots.free[kind]
     if not free.acquire(blocking=False):
-        raise Unavailable(f"{slots.counts[kind]} {kind} are open, the most at once: {_SHARES[kind][1]}.")
+        raise Unavailable(f"No more {kind} are open at once than {slots.counts[kind]}: {_SHARES[kind][1]}.")
     held = Lock()
 
     def release() -> None:

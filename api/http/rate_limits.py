@@ -93,7 +93,9 @@ def _is_failure(response: Response) -> bool:
 
 
 def _sentence(limit: RateLimitItem) -> str:
-    return f"More than {limit.amount} requests per {limit.multiples} {limit.GRANULARITY.name}: slow down."
+    unit = limit.GRANULARITY.name
+    time = unit if limit.multiples == 1 else f"{limit.multiples} {unit}s"
+    return f"More requests than {limit.amount} per {time}: slow down."
 
 
 def _seconds_until_free(limit: RequestLimit | None) -> int:

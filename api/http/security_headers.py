@@ -1,6 +1,6 @@
 """Security headers of every answer: nothing may be embedded, sniffed, run inline or read from elsewhere.
 
-No answer has a CORS header, so no other site's page can read one. HSTS is left to whoever ends TLS.
+No other site's page can read one but those that `cross_origin` lets in. HSTS is left to whoever ends TLS.
 """
 
 from flask import Flask, Response

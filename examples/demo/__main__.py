@@ -156,7 +156,7 @@ def _ingest(client: Client, url: str, items: Sequence[JsonObject], record: Path)
         job_id = client.ingest_urls(items).job_id
         record.write_text(json.dumps({"digest": digest.hexdigest(), "job_id": job_id}), encoding="utf-8")
     elif _is_over(client, known["job_id"]):
-        console.print(f"The {len(items)} pictures of the last start are still there.")
+        console.print(f"The pictures of the last start are still there: {len(items)}.")
         return
     else:
         job_id = known["job_id"]

@@ -1,11 +1,9 @@
-"""What the client's commands share: the server's options, completion, errors in one line, tables."""
+"""What the client's commands share: the server's options, completion, tables."""
 
 import functools
 import json
-import sys
-import unicodedata
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,6 +14,9 @@ from rich.text import Text
 
 from image_search import Client, ClientError
 from image_search._client import URL
+from image_search._sources import typed
+from image_search.cli.errors import json_text, printable
+from image_search.models.search import FacetCount
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
@@ -26,7 +27,7 @@ MIN_WIDE_COLUMNS = 120
 
 
 def client_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its client as first argument; what goes wrong is one line on stderr and exit 1."""
+    """Give a command its client as first argument, and the options that say which."""
 
     @click.option("--url", envvar="IMAGE_SEARCH_URL", default=URL, show_default=True,
                   help="The server; also IMAGE_SEARCH_URL.")  # fmt: skip
@@ -36,42 +37,37 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(function)
     def command(url: str, api_key: str | None, **options: Any) -> None:
-        try:
-            with Client(url, api_key) as client:
-                function(client, **options)
-        except ClientError as error:
-            _fail(str(error))
-        except OSError as error:
-            _fail(f"{error.filename or 'input'}: {error.strerror or error}")
+        with Client(url, api_key) as client:
+            function(client, **options)
 
     return command
 
 
-def _fail(detail: str) -> NoReturn:
-    click.echo(f"error: {printable(' '.join(detail.split()))}", err=True)
-    sys.exit(1)
-
-
 def collection_option(default: str | None = None, *, help: str | None = None) -> Callable[..., Any]:
     return click.option(
-        "--collection", "-c", default=default, show_default=True, help=help, shell_complete=_collections
+        "--collection",
+        "-c",
+        default=default,
+        show_default=True,
+        help=help,
+        shell_complete=complete_collections,
     )
 
 
 def job_argument(function: Callable[..., None]) -> Callable[..., None]:
-    return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)(function)
 
 
-def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.collections())
     return [
-        CompletionItem(one.name, help=f"{one.count:,} pictures")
+        CompletionItem(one.name, help=counted(one.count, "picture"))
         for one in found
         if one.name.startswith(typed)
     ]
 
 
-def _jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.jobs().jobs)
     return [
         CompletionItem(job.job_id, help=f"{job.status}, {job.collection}, {job.created_at}")
@@ -93,12 +89,7 @@ def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
 def print_json(document: BaseModel | dict[str, Any]) -> None:
     if isinstance(document, BaseModel):
         document = document.model_dump(mode="json", exclude_unset=True)
-    click.echo(json.dumps(document, ensure_ascii=False))
-
-
-def printable(text: str) -> str:
-    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's."""
-    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+    click.echo(json_text(document))
 
 
 def _printable(cell: RenderableType | None) -> RenderableType | None:
@@ -151,6 +142,21 @@ def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., 
         table.add_row(*others, image)
 
     return table, add
+
+
+def values_text(counts: Iterable[FacetCount]) -> str:
+    """Return values as `--filter` takes them, with how many pictures have each: `north (61), "7" (2)`."""
+    return ", ".join(f"{_as_typed(one.value)} ({one.count:,})" for one in counts)
+
+
+def _as_typed(value: object) -> str:
+    if isinstance(value, str) and typed(value) == value and value.strip() == value != "":
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def day_and_time(rfc3339: str) -> str:

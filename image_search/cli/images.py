@@ -9,8 +9,8 @@ from rich.console import Console
 from image_search import Client, Deletion
 from image_search._progress import counting
 from image_search.cli.common import client_command, collection_option, console_for, print_json, table_of
+from image_search.cli.filters import FILTER_HELP, parse_filters
 from image_search.cli.jobs import EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from image_search.cli.search import _filters
 from image_search.models.collections import DEFAULT_COLLECTION
 
 MAX_SHOWN = 20
@@ -20,9 +20,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--key", "-k", "keys", multiple=True, metavar="KEY", help="Your own name for a picture.")
-@click.option(
-    "--filter", "filters", multiple=True, metavar="NAME=VALUE", help="What matches; also !=, <, <=, >, >=."
-)
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help=FILTER_HELP)
 @click.option("--all", "everything", is_flag=True, help="Also where this is every picture of the collection.")
 @collection_option(DEFAULT_COLLECTION)
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be.")
@@ -58,7 +56,7 @@ def delete(
     found = client.delete_images(
         _read(ids) or None,
         keys=keys or None,
-        filters=None if ids or keys else _filters(filters),
+        filters=None if ids or keys else parse_filters(filters),
         collection=collection,
         everything=everything,
         dry_run=True,

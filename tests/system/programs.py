@@ -9,7 +9,13 @@ import sys
 
 from tests import system_packages
 
-PACKAGES = {"nginx": "nginx", "openssl": "openssl"}  # Debian's, by the program
+PACKAGES = {
+    "curl": "curl",
+    "jq": "jq",
+    "nginx": "nginx",
+    "openssl": "openssl",
+    "systemd-analyze": "systemd",
+}  # Debian's, by the program
 
 
 def find(program: str) -> str | None:

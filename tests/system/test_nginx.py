@@ -1,4 +1,4 @@
-"""nginx, with the configuration that docs/deployment.md shows, in front of the real stack."""
+"""nginx, with deploy/nginx.conf made by the command of docs/deployment.md, in front of the real stack."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.image_server import ImageServer, make_photo
 from tests.stack import ROOT, Stack, eventually, finished
 from tests.system import programs
 
-SHOWN = re.compile(r"^```nginx\n(.+?)^```", re.M | re.S)
+NAME = "pictures.example.org"
 AROUND = """
 user {user};
 daemon off;
@@ -54,8 +54,9 @@ def proxy(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
     make_certificate(certificate, private)
     own = {
         "listen 443 ": f"listen 127.0.0.1:{port} ",
-        "/etc/ssl/certs/search.example.com.pem": str(certificate),
-        "/etc/ssl/private/search.example.com.key": str(private),
+        "listen 80;": f"listen 127.0.0.1:{free_port()};",
+        f"/etc/letsencrypt/live/{NAME}/fullchain.pem": str(certificate),
+        f"/etc/letsencrypt/live/{NAME}/privkey.pem": str(private),
         "http://127.0.0.1:8000": stack.url,
     }
     (folder / "shown.conf").write_text(shown(own), encoding="utf-8")
@@ -76,12 +77,18 @@ def proxy(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
 
 
 def shown(own: dict[str, str]) -> str:
-    """The configuration of the docs, with addresses and files of our own."""
-    (text,) = SHOWN.findall((ROOT / "docs/deployment.md").read_text(encoding="utf-8"))
+    """The configuration that the docs' command writes, with addresses and files of our own."""
+    commands = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^(sed .*) \| sudo tee /etc/nginx/", commands, re.M)
+    run = ["bash", "-euc", command]
+    text = subprocess.run(
+        run, cwd=ROOT, env={**os.environ, "NAME": NAME}, check=True, capture_output=True, text=True
+    ).stdout
+    assert "search.example.com" not in text
     for theirs, ours in own.items():
         assert text.count(theirs) == 1, theirs
         text = text.replace(theirs, ours)
-    return str(text)
+    return text
 
 
 def make_certificate(certificate: Path, private: Path) -> None:
@@ -102,7 +109,7 @@ def answers(client: httpx.Client) -> bool:
 
 @pytest.fixture(scope="module")
 def http(proxy: httpx.Client, stack: Stack) -> httpx.Client:
-    refused = proxy.get("/v1/jobs", headers={"Host": "search.example.com"})
+    refused = proxy.get("/v1/jobs", headers={"Host": NAME})
     assert refused.status_code == 403, "nobody may come in from outside before there is a key"
     key = create_key(Blobs(stack.env["IMAGE_SEARCH_BLOB_URL"]), "nginx", ["search", "ingest"])
     proxy.headers["Authorization"] = f"Bearer {key}"

@@ -18,9 +18,10 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.context import Context
+from api.web.problem_codes import MEANINGS
 from shared.config import Settings
 from shared.embedding.encoder import Encoder
-from shared.errors import IndexUnavailable, ItemError, LedgerUnavailable
+from shared.errors import ITEM_CODES, IndexUnavailable, ItemError, LedgerUnavailable
 from shared.imaging.preprocess import Preprocess
 from shared.index.connection import in_process_server
 from shared.index.index import Index
@@ -219,6 +220,7 @@ def assert_problem(
     assert response.mimetype == "application/problem+json"
     document: dict[str, Any] = json.loads(response.data)
     assert document["code"] == code, document
+    assert code in MEANINGS or code in ITEM_CODES, "/docs/errors does not say what it means"
     assert document["status"] == status
     assert document["type"] == f"/docs/errors#{code}"
     assert document["title"]

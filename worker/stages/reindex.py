@@ -176,9 +176,9 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
             detail = (
-                f"Not switched: {len(missing):,} pictures cannot be encoded with {target.encoder.name}; the "
-                "failed items say why. Ingest them again, or start once more with allow_missing to leave "
-                "them out: what is encoded already is not encoded again."
+                f"Not switched: {len(missing):,} of the pictures cannot be encoded with "
+                f"{target.encoder.name}; the failed items say why. Ingest them again, or start "
+                "once more with allow_missing to leave them out: what is encoded already stays."
             )
             return {"switched": False, "detail": detail}
         _carry_log(target, whole=True)
@@ -202,7 +202,7 @@ def _switched(services: Services, name: str, encoder: Encoder, *, missing: int) 
     for fingerprint in services.blobs.folders(log_prefix(name)):
         if fingerprint != encoder.fingerprint:
             services.blobs.delete_prefix(f"{log_prefix(name)}{fingerprint}/")
-    left_out = f" {missing:,} pictures were left out." if missing else ""
+    left_out = f" Pictures left out: {missing:,}." if missing else ""
     detail = f"Switched to {encoder.name}: set IMAGE_SEARCH_MODEL to it and restart all.{left_out}"
     return {"switched": True, "detail": detail}
 

@@ -1,6 +1,7 @@
 """The clients with wrong addresses and keys, and before servers that are not image-search or another one."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -361,7 +362,10 @@ def test_a_command_says_it_in_one_line(arguments: tuple[str, ...], options: tupl
     result = CliRunner().invoke(main, [*arguments, *options], prog_name="image-search")
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
-    assert result.stderr.startswith("error: ")
+    if options:
+        assert json.loads(result.stderr).keys() == {"code", "detail"}
+    else:
+        assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert not result.stdout
 

@@ -25,6 +25,8 @@ const ICONS = {
   folder: "M3.5 18.5v-13h6l2 2.5h9v10.5z",
   retry: "M19.5 12a7.5 7.5 0 1 1-2.3-5.4M19.5 3.5v4h-4",
   warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17h.01",
+  collection: "M4 9.5h16v10H4zM6.500 6.5h11M9 3.500h6",
+  down: "M7 10l5 5 5-5",
   download: "M12 4v11M7 10.5l5 5 5-5M4.5 19.5h15",
 };
 

@@ -5,7 +5,7 @@
 
 import { h } from "../lib/dom.js";
 import { makeCell } from "./grid_cell.js";
-import { CAPTION_HEIGHT, itemBelow, layOutRows, rowAt, rowOf, targetHeight } from "./grid_rows.js";
+import { CAPTION_HEIGHT, LINE_HEIGHT, itemBelow, layOutRows, rowAt, rowOf, targetHeight } from "./grid_rows.js";
 
 const OVERSCAN = 0.6; // of the window's height, above and below
 const PRESS_MS = 450; // before the browser's own menu
@@ -14,10 +14,13 @@ const AHEAD = 2; // windows: more is asked for before the end comes into view
 
 /**
  * `hrefOf(item)` is an image's address, `onAction(name, item)` is called for "more", "less" and "similar",
- * `needMore()` when the end comes near, `leave()` for Escape. `selection` is a Selection.
+ * `needMore()` when the end comes near, `leave()` for Escape. `lineAt()` is the place of the first item that lies
+ * below the line between good matches and others, null where there is none. `selection` is a Selection.
  */
-export function createGrid({ hrefOf, onAction, needMore, leave, selection, signal }) {
-  const element = h("div", { class: "grid", role: "list", "aria-label": "Results" });
+export function createGrid({ hrefOf, onAction, needMore, leave, lineAt, selection, signal }) {
+  // Its words are in the status and in each cell's name, too.
+  const line = h("div", { class: "certainty-line muted small", "aria-hidden": "true", hidden: true }, "Less certain");
+  const element = h("div", { class: "grid", role: "list", "aria-label": "Results" }, line); // stays the last child
   const cells = new Map();
   let items = [];
   let rows = [];
@@ -42,9 +45,13 @@ export function createGrid({ hrefOf, onAction, needMore, leave, selection, signa
     width = element.clientWidth;
     const from = rows[fromRow];
     const start = from && fromRow > 0 ? { first: from.cells[0].index, top: from.top } : {};
-    const laid = layOutRows(items, { width, target: targetHeight(width), ...start });
+    const at = lineAt();
+    const laid = layOutRows(items, { width, target: targetHeight(width), line: at, ...start });
     rows = fromRow > 0 ? [...rows.slice(0, fromRow), ...laid.rows] : laid.rows;
     element.style.height = `${laid.height}px`;
+    const below = at === null ? undefined : rows[rowOf(rows, at)];
+    line.hidden = !below;
+    if (below) line.style.transform = `translateY(${below.top - LINE_HEIGHT}px)`;
     for (const row of rows.slice(fromRow)) {
       for (const place of row.cells) if (cells.has(place.index)) position(cells.get(place.index), row, place);
     }

@@ -6,7 +6,7 @@ import { h, icon } from "../lib/dom.js";
 import { size } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { sourceName, webURL } from "../lib/sources.js";
-import { heatMapButton } from "./large_image.js";
+import { heatMapTools } from "./large_image.js";
 import { collectionPath } from "./query.js";
 
 const NEAR_KM = 5;
@@ -26,7 +26,7 @@ export function showFacts(view, image) {
       like("less", "minus", "Less like", "Less like this (l)"),
       like("similar", "similar", "Similar", "Only similar pictures (s)"),
     ),
-    heatMapButton(view, image),
+    heatMapTools(view, image),
     pairsList(fileFacts(image)),
     h("section", { class: "score-terms", hidden: true }),
     section("Tags", image.tags.length && h("div", { class: "row" }, ...image.tags.map((tag) => filterChip(view, tag, "tags", { in: [tag] })))),

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import click
 import httpx
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from api.images.edits import remove_collection
 from image_search import Client
 from image_search.cli import common
 from image_search.cli.collections import client_commands
+from image_search.cli.errors import Commands
 from image_search.models.jobs import Job
 from shared.errors import BlobsUnavailable, ItemError
 from shared.imaging.isolation import run_isolated
@@ -399,7 +399,7 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.WSGITransport(app=api.app)))
     monkeypatch.setattr(Client, "wait", wait)
-    group = click.Group(commands={command.name or "": command for command in client_commands})
+    group = Commands(commands={command.name or "": command for command in client_commands})
     return lambda *arguments: CliRunner().invoke(group, [str(one) for one in arguments])
 
 

@@ -133,9 +133,9 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
     rows = [line.split() for line in shown.output.splitlines()]
     assert ["1", "keep", "400x100", "2,000", "1.0000", image_id(3), "https://example.com/3.jpg"] in rows
     assert sum("keep" in row for row in rows) == 2
-    assert "1 pictures have no perceptual hash" in shown.output
+    assert "having no perceptual hash: 1 picture." in shown.output
     one = CliRunner().invoke(command, ["--limit", "1"])
-    assert "1 more groups" in one.output
+    assert "1 more group:" in one.output
     printed = CliRunner().invoke(command, ["--json"])
     assert members(json.loads(printed.output)) == [[3, 2, 1], [8, 7]]
 

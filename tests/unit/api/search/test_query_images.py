@@ -141,7 +141,7 @@ def test_requests_with_pictures_leave_half_of_the_threads(
             two = [threads.submit(ask, api) for _ in range(2)]
             wait_until(lambda: len(begun) >= 2)
             document = assert_problem(ask(api), 503, "unavailable")
-            assert "with pictures are open" in document["detail"]
+            assert "with pictures are open at once than" in document["detail"]
             assert api.http.post("/v1/search", json={"text": "axis 0"}).status_code == 200
             go_on.set()
             assert not [one for one in two if one.result().status_code == 503]

@@ -13,12 +13,14 @@ import pytest
 
 from api.search.requests import MAX_PICTURES
 from image_search.models.images import IMAGE_SUFFIXES
-from image_search.models.jobs import MAX_ERRORS
-from shared.models import COLORS
+from image_search.models.jobs import JOB_STATUSES, MAX_ERRORS
+from shared.models import COLORS, ItemState
 from shared.version import VERSION
+from tests.stack import ROOT
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/system")
 
 
@@ -114,6 +116,28 @@ def test_another_path_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.http.get(path), 404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/search", "/jobs/a/b", "/static/none.js", "/docs/none", "/%ff"])
+def test_another_path_is_a_page_for_a_browser(api: Api, path: str) -> None:
+    response = api.http.get(path, headers={"Accept": BROWSER})
+    assert (response.status_code, response.mimetype) == (404, "text/html")
+    assert "/static/no_page/no_page.js" in response.text
+    assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/v1/none", BROWSER),
+        ("/v1", BROWSER),
+        ("/none", "*/*"),
+        ("/none", "application/json, text/html;q=0.5, */*;q=0.8"),
+        ("/none", "image/avif,image/*"),
+    ],
+)
+def test_a_program_gets_a_problem_for_another_path(api: Api, path: str, accept: str) -> None:
+    assert_problem(api.http.get(path, headers={"Accept": accept}), 404, "not_found")
+
+
 def test_whatever_the_shell_and_the_manifest_name_is_served(api: Api) -> None:
     shell = api.http.get("/").text
     manifest = json.loads(api.http.get("/manifest.webmanifest").data)
@@ -142,3 +166,13 @@ def test_the_shell_is_public_and_the_data_is_not(tmp_path: Path) -> None:
     for path in (*VIEWS, "/manifest.webmanifest", "/static/shell/main.js"):
         assert api.http.get(path, environ_base=ANOTHER_MACHINE).status_code == 200
     assert api.http.get("/v1/images", environ_base=ANOTHER_MACHINE).status_code == 401
+
+
+def test_the_page_calls_states_what_the_api_calls_them() -> None:
+    """As the command line does; docs/api.md has the table of both."""
+    card = (ROOT / "api/web/static/jobs/job_card.js").read_text("utf-8")
+    (words,) = re.findall(r"STATUSES = \{\n(.*?)\n\};", card, re.DOTALL)
+    assert dict(re.findall(r'(\w+): "(\w+)"', words)) == {one: one.capitalize() for one in JOB_STATUSES}
+    told = (ROOT / "docs/api.md").read_text("utf-8").partition("## States")[2]
+    for state in (*JOB_STATUSES, *ItemState):
+        assert re.search(rf"^\| .*`{state}`.* \|", told, re.MULTILINE), state

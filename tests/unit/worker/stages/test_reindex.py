@@ -342,7 +342,7 @@ def test_with_allow_missing_they_are_left_out_and_nothing_is_encoded_twice(
     monkeypatch.setattr("worker.stages.encode.run", lambda *_: pytest.fail("encoded again"))
     job = job_of(api, allow_missing=True)
     assert (job["status"], job["result"]["switched"]) == ("partial", True)
-    assert "2 pictures were left out" in job["result"]["detail"]
+    assert "Pictures left out: 2." in job["result"]["detail"]
     assert sorted(images(api).ids()) == [image_id(n) for n in range(4)]
     kinds = [file_key("images", image_id(5), kind) for kind in FILE_KINDS]
     assert not any(api.services.blobs.exists(key) for key in kinds)
