@@ -9,7 +9,7 @@ import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
-import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
+import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
 const OF_FILTERS = "/filters: ";
@@ -132,6 +132,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     grid.set([]);
     end.replaceChildren();
     status.textContent = "";
+    tools.hidden = true;
     notes.replaceChildren();
     message.replaceChildren(why);
   }
@@ -154,8 +155,8 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
-    tools.hidden = !results.items.length;
-    duplicates.href = collectionPath("/duplicates", asked);
+    tools.hidden = !state.shown.length;
+    duplicates.href = collectionPath("/duplicates", state.asked);
   }
 
   function paintSelection() {
