@@ -114,6 +114,13 @@ def test_a_collection_without_near_duplicates_says_so(page: Page, http: httpx.Cl
     expect(status(page)).to_have_text("No near-duplicates · 1 picture compared")
 
 
+def test_an_unknown_collection_leads_on(page: Page, faults: Faults) -> None:
+    faults.expect("status of 404")
+    page.goto("/duplicates?collection=never-made")
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection “never-made”")
+    expect(page.get_by_role("alert").get_by_role("link", name="Go to images")).to_be_visible()
+
+
 def test_groups_come_by_pages_and_what_was_not_compared_is_said(page: Page, faults: Faults) -> None:
     def page_of(groups: list[int], cursor: str | None) -> dict[str, Any]:
         return {
