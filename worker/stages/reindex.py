@@ -176,9 +176,9 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
             detail = (
-                f"Not switched: {len(missing):,} of the pictures cannot be encoded with {target.encoder.name}; "
-                "the failed items say why. Ingest them again, or start once more with allow_missing to leave "
-                "them out: what is encoded already is not encoded again."
+                f"Not switched: {len(missing):,} of the pictures cannot be encoded with "
+                f"{target.encoder.name}; the failed items say why. Ingest them again, or start again with "
+                "allow_missing to leave them out: what is encoded already is not encoded again."
             )
             return {"switched": False, "detail": detail}
         _carry_log(target, whole=True)
