@@ -9,6 +9,7 @@ from api import context
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
+from api.encoding.calibration import Backgrounds
 from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
 from api.http import (
     answer_size,
@@ -27,7 +28,7 @@ from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
 from api.readiness import Probe
-from api.search import explain
+from api.search import explain, metadata
 from api.search import routes as search
 from api.web import docs
 from api.web import routes as page
@@ -50,10 +51,11 @@ def create_app(
     """
     services = services or build_services(settings, listens_at)
     app = openapi.make_app(__name__, VERSION)
-    loader = EncoderLoader(lambda: load(services))
+    backgrounds = Backgrounds()
+    loader = EncoderLoader(lambda: backgrounds.prepared(load(services)))
     keys = KeyRing(services.blobs)
     probe = Probe(services, loader)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe))
+    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe, backgrounds))
 
     concurrency.install(app, threads)
     problems.install(app)
@@ -73,6 +75,7 @@ def create_app(
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)
+    app.register_api(metadata.blueprint)
     app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)

@@ -13,6 +13,7 @@ from api.readiness import Probe
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound
 from shared.index.collection import Collection
+from shared.index.survey import Surveys
 from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
@@ -28,8 +29,9 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     probe: Probe
+    backgrounds: Backgrounds
     texts: TextCache = field(default_factory=TextCache)
-    backgrounds: Backgrounds = field(default_factory=Backgrounds)
+    surveys: Surveys = field(default_factory=Surveys)
 
 
 def install(app: Flask, context: Context) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = ("image_search.cli.jobs", "image_search.cli.search", "image_search.cli.collections")
+CLIENT_MODULES = tuple(f"image_search.cli.{name}" for name in ("jobs", "search", "images", "collections"))
 
 
 class Main(Commands):

@@ -11,14 +11,16 @@ with Client("http://127.0.0.1:8000") as client:
 from image_search._client import AsyncClient, Client
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._job_operations import Source
-from image_search._operations import ImageLike, Term
+from image_search._operations import Deletion, ImageLike, Term
 from image_search.errors import ApiError, ClientError, InvalidSource, NotInstalled
 from image_search.models import (
     Collection,
+    CollectionMetadata,
     Comparison,
     DuplicateGroup,
     DuplicatePage,
     Embedding,
+    HeatMap,
     Hit,
     Image,
     ImagePage,
@@ -41,10 +43,13 @@ __all__ = [
     "Client",
     "ClientError",
     "Collection",
+    "CollectionMetadata",
     "Comparison",
+    "Deletion",
     "DuplicateGroup",
     "DuplicatePage",
     "Embedding",
+    "HeatMap",
     "Hit",
     "Image",
     "ImageLike",

@@ -100,7 +100,7 @@ def batches(files: Iterable[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]
     batch: list[tuple[Path, str]] = []
     size = 0
     for path, name in files:
-        alone = _is_archive(path)
+        alone = is_archive(path)
         length = path.stat().st_size
         if batch and (alone or len(batch) == MAX_BATCH_FILES or size + length > MAX_BATCH_BYTES):
             yield batch
@@ -114,7 +114,7 @@ def batches(files: Iterable[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]
         yield batch
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_RETRIES = 3
 BACKOFF_SECONDS = 0.25  # before the first; doubles
 MAX_PAUSE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0  # of what goes on for long, with a server that does not answer
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 
 T = TypeVar("T")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
 from image_search._runners import readable
-from image_search.models.jobs import MAX_ERRORS, Item, Job
+from image_search.models.jobs import Item, Job, combined
 
 # True: a bar on a terminal, lines elsewhere; or what is called with each status.
 Progress = bool | Callable[[Job], None]
@@ -118,37 +117,3 @@ class AsyncJobHandle:
         """Take the failed items once more, in the same job."""
         failed = [job_id for job_id in self.ids if (await self._client.job(job_id)).counts.get("failed")]
         return combined([await self._client.retry(job_id) for job_id in failed or self.ids])
-
-
-def combined(jobs: Sequence[Job]) -> Job:
-    """Add up jobs: counts, totals and rates, under the ids of all."""
-    if len(jobs) == 1:
-        return jobs[0]
-    counts: Counter[str] = Counter()
-    for job in jobs:
-        counts.update(job.counts)
-    total = sum(job.total for job in jobs)
-    finished = all(job.finished for job in jobs)
-    still_open = counts["pending"] + counts["fetched"]
-    return jobs[0].model_copy(
-        update={
-            "job_id": ", ".join(job.job_id for job in jobs),
-            "status": _status([job.status for job in jobs], finished=finished),
-            "total": total,
-            "counts": dict(counts),
-            "progress": round(1 - still_open / total, 4) if total else 0.0,
-            "rate_per_s": sum(job.rate_per_s or 0.0 for job in jobs) or None,
-            "eta_s": max((job.eta_s for job in jobs if job.eta_s is not None), default=None),
-            "truncated": any(job.truncated for job in jobs),
-            "started_at": min((job.started_at for job in jobs if job.started_at), default=None),
-            "finished_at": max(job.finished_at or "" for job in jobs) if finished else None,
-            "errors": [error for job in jobs for error in job.errors][:MAX_ERRORS],
-        }
-    )
-
-
-def _status(statuses: Sequence[str], *, finished: bool) -> str:
-    """Return `running` while one goes on, then the status that all have, else `partial`."""
-    if not finished:
-        return "running"
-    return statuses[0] if len(set(statuses)) == 1 else "partial"

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from image_search._bodies import Form, Lines, batches, pieces
-from image_search._core import PARQUET, Flow, Pause, Request, Work
-from image_search._handles import AsyncJobHandle, JobHandle, Progress, combined
+from image_search._core import PARQUET, PATIENCE_SECONDS, Flow, Pause, Renew, Request, Work
+from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._operations import ImageOperations, Term, collection_path, given, path_of, with_metadata
 from image_search._runners import Operation, operation
 from image_search._sources import Sources, collect
 from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource
 from image_search.models.images import Metadata
-from image_search.models.jobs import ItemPage, Job, JobPage
+from image_search.models.jobs import ItemPage, Job, JobPage, combined
 
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 120.0
+MAX_GROUP_JOBS = 1_000  # that the server adds up
 # What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
 # `url`, `key` and `metadata`.
 Source = str | Path | Sequence[str | Path] | Sources | Iterable[Term] | AsyncIterable[Term]
@@ -52,6 +52,8 @@ class JobOperations(ImageOperations):
         on_near_duplicate: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
+        name: str | None = None,
+        origin: str = "client",
         on_job: Callable[[Job], None] | None = None,
         on_sent: Callable[[int], None] | None = None,
     ) -> Flow[list[str]]:
@@ -71,6 +73,8 @@ class JobOperations(ImageOperations):
             callback_url: gets each job's final status by POST.
             idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
                 own a stream that breaks off is not sent again.
+            name: what to call the job where jobs are listed; by default the source's name.
+            origin: what makes it: `client`, `command_line`, `page` or `api`.
             on_job: is called with each job as it is made.
             on_sent: is called with the bytes of files as they go, less than 0 where they go again.
 
@@ -86,14 +90,26 @@ class JobOperations(ImageOperations):
         collected: Sources | None = yield Work(partial(_collected, source, key_column))
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
         jobs: list[Job] = []
-        for batch in batches(collected.files if collected else []):
+        forms = list(batches(collected.files if collected else []))
+        several = len(forms) + (collected is None or collected.has_urls) > 1
+        label = given(
+            {
+                "name": name or (collected and collected.name),
+                "origin": origin,
+                "made_of": collected.made_of if collected else "urls",
+                "group": secrets.token_hex(8) if several else None,
+            }
+        )
+        for batch in forms:
             key = idempotency_key and _numbered(idempotency_key, len(jobs))
-            jobs.append((yield from self._ingest_form(Form(batch, fields, on_sent or _ignore), key)))
+            form = Form(batch, fields, on_sent or _ignore)
+            jobs.append((yield from self._ingest_form(form, _label(label, len(jobs)), key)))
             on_job(jobs[-1])
         items = collected.items(metadata or {}) if collected else with_metadata(source, metadata or {})  # type: ignore[arg-type]
         if collected is None or collected.has_urls:
             key = idempotency_key and _numbered(idempotency_key, len(jobs))
-            jobs.append((yield from self._ingest_lines(items, options, key)))
+            labelled = _label(label, len(jobs))
+            jobs.append((yield from self._ingest_lines(items, options, labelled, key)))
             on_job(jobs[-1])
         return [job.job_id for job in jobs]
 
@@ -106,10 +122,15 @@ class JobOperations(ImageOperations):
         callback_url: str | None = None,
         idempotency_key: str | None = None,
         on_near_duplicate: str | None = None,
+        name: str | None = None,
     ) -> Flow[Job]:
-        """Ingest URLs, or objects with `url`, `key` and `metadata`, as one job, however many there are."""
+        """Ingest URLs, or objects with `url`, `key` and `metadata`, as one job, however many there are.
+
+        `name` is what to call the job where jobs are listed.
+        """
         options = _options(collection, on_near_duplicate, callback_url)
-        return self._ingest_lines(items, options, idempotency_key)
+        label = given({"name": name, "origin": "client", "made_of": "urls"})
+        return self._ingest_lines(items, options, label, idempotency_key)
 
     @operation
     def job(self, job_id: str) -> Flow[Job]:
@@ -117,9 +138,22 @@ class JobOperations(ImageOperations):
         return self._job(job_id)
 
     @operation
-    def jobs(self, status: str | None = None, *, limit: int = 50, cursor: str | None = None) -> Flow[JobPage]:
-        """Return one page of the jobs, newest first, or of those with one status."""
-        return self._ask(JobPage, Request("GET", "/v1/jobs", _page(status, limit, cursor)))
+    def jobs(
+        self,
+        status: str | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        collection: str | None = None,
+        group: str | None = None,
+        grouped: bool = False,
+    ) -> Flow[JobPage]:
+        """Return one page of the jobs, newest first, or of those with one status, collection or group.
+
+        With `grouped` the jobs of one upload or command are one, added up; its `parts` says how many.
+        """
+        which = given({"collection": collection, "group": group, "grouped": "true" if grouped else None})
+        return self._ask(JobPage, Request("GET", "/v1/jobs", {**_page(status, limit, cursor), **which}))
 
     @operation
     def items(
@@ -235,13 +269,33 @@ class JobOperations(ImageOperations):
         path = collection_path(collection, kind)
         return self._ask(Job, Request("POST", path, headers=keyed, timeout=UPLOAD_TIMEOUT_SECONDS, **body))
 
-    def _ingest_form(self, form: Form, idempotency_key: str | None) -> Flow[Job]:
+    def _ingest_form(self, form: Form, label: Mapping[str, str], idempotency_key: str | None) -> Flow[Job]:
         headers = {"Content-Type": form.content_type, "Idempotency-Key": idempotency_key or _new_key()}
         request = Request("POST", "/v1/jobs", headers=headers, body=form, timeout=UPLOAD_TIMEOUT_SECONDS)
-        return self._ask(Job, request)
+        return self._ask_labelled(request, label)
+
+    def _ask_labelled(
+        self,
+        request: Request,
+        label: Mapping[str, str],
+        renewed: Renew | None = None,
+    ) -> Flow[Job]:
+        """Ask for a job with a label; a server of an earlier version, which knows none, is asked without."""
+        labelled = replace(request, params={**request.params, **label})
+        try:
+            return (yield from self._ask(Job, labelled, renewed))
+        except ApiError as error:
+            unknown = {one["pointer"] for one in error.errors if "unknown" in one["message"]}
+            if error.code != INVALID_REQUEST or not unknown or unknown - {f"/{name}" for name in label}:
+                raise
+        return (yield from self._ask(Job, request, renewed))
 
     def _ingest_lines(
-        self, items: Iterable[Term], options: Mapping[str, str], idempotency_key: str | None
+        self,
+        items: Iterable[Term],
+        options: Mapping[str, str],
+        label: Mapping[str, str],
+        idempotency_key: str | None,
     ) -> Flow[Job]:
         lines = Lines(items)
 
@@ -262,7 +316,7 @@ class JobOperations(ImageOperations):
             body=lines,
             timeout=UPLOAD_TIMEOUT_SECONDS,
         )
-        return self._ask(Job, request, renewed)
+        return self._ask_labelled(request, label, renewed)
 
 
 def _ignore(_: object) -> None: ...
@@ -311,6 +365,12 @@ def _options(
     return given(
         {"collection": collection, "on_near_duplicate": on_near_duplicate, "callback_url": callback_url}
     )
+
+
+def _label(label: Mapping[str, str], number: int) -> dict[str, str]:
+    """Return the label of a command's next job: of very many, the later ones are another group."""
+    group = label.get("group")
+    return {**label, **({"group": f"{group}-{number // MAX_GROUP_JOBS}"} if group else {})}
 
 
 def _page(status: str | None, limit: int, cursor: str | None) -> dict[str, Any]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from image_search._answers import not_understood, read_json, refusal
 from image_search._bodies import media_type
-from image_search._core import Core, Flow, Request
+from image_search._core import MAX_PAUSE_SECONDS, PATIENCE_SECONDS, Core, Flow, Pause, Request
 from image_search._runners import operation
 from image_search.errors import INVALID_REQUEST, ApiError, InvalidSource
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import (
+    DEFAULT_COLLECTION,
+    Collection,
+    CollectionList,
+    CollectionMetadata,
+)
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
-from image_search.models.search import Comparison, SearchResult, SimilarResult
+from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
 from image_search.models.system import System
 
 if TYPE_CHECKING:
@@ -26,12 +33,32 @@ if TYPE_CHECKING:
 
 COMPARE_TIMEOUT_SECONDS = 300.0
 DELETE_TIMEOUT_SECONDS = 600.0
+CHANGE_TIMEOUT_SECONDS = 60.0  # the server waits half of that for whoever else writes
 MAX_GROUPS = 200  # in one answer
+_PAGE_LIMIT = 500
+_IDS_PER_REQUEST = 50  # an address of 4,000 characters passes every proxy
+# Of one image alone; whatever else is wrong meets the next one, too.
+_OWN_FAULTS = frozenset({"internal", INVALID_REQUEST})
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 # A text, or an object of the API such as {"image_id": "…", "weight": 0.5}.
 Term = str | Mapping[str, Any]
 # A file, its bytes, a URL or a stored image's id; a str is whichever it looks like.
 ImageLike = Path | bytes | str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of the images that were to be deleted, each by its id or key.
+
+    Attributes:
+        deleted: what is deleted or, with `dry_run`, what would be.
+        gone: what was not there, or no longer.
+        failed: what is still there, and why.
+    """
+
+    deleted: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    failed: dict[str, ApiError] = field(default_factory=dict)
 
 
 class ImageOperations(Core):
@@ -69,7 +96,7 @@ class ImageOperations(Core):
             min_score: leaves out results of a lower cosine similarity, -1 to 1.
             min_confidence: leaves out results that are less sure to fit, 0 to 1.
             include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
-                `confidence`.
+                `confidence` (with `strength`, the word for it).
             facets: names of fields and metadata whose values are counted over all that match.
 
         Returns:
@@ -119,10 +146,14 @@ class ImageOperations(Core):
         return answer.score
 
     @operation
-    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[bytes]:
-        """Return a PNG of the image under a heat map of where it matches the text."""
+    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[HeatMap]:
+        """Return a PNG of the image under a heat map of where it matches the text.
+
+        Its `clear` says whether there is a clear spot at all.
+        """
         params = given({"image_id": image_id, "text": text, "collection": collection})
-        return (yield from self._bytes("/v1/explain", params))
+        answer = yield from self._file("/v1/explain", params)
+        return HeatMap.of(answer.content, answer.headers)
 
     @operation
     def duplicates(
@@ -168,9 +199,7 @@ class ImageOperations(Core):
 
         `key` and `filters` leave only what they match. `cursor` is the `next_cursor` of the page before.
         """
-        text = None if filters is None else json.dumps(filters)
-        params = {"key": key, "filters": text, "collection": collection, "limit": limit, "cursor": cursor}
-        return self._ask(ImagePage, Request("GET", "/v1/images", given(params)))
+        return self._list(filters, {"collection": collection}, key=key, limit=limit, cursor=cursor)
 
     @operation
     def update_image(
@@ -178,20 +207,125 @@ class ImageOperations(Core):
     ) -> Flow[Image]:
         """Merge `metadata` into an image's own; None as a value removes the name."""
         body = {"metadata": {**metadata}}
-        request = Request("PATCH", _image(image_id), given({"collection": collection}), json=body)
-        return self._ask(Image, request)
+        params, timeout = given({"collection": collection}), CHANGE_TIMEOUT_SECONDS
+        return self._ask(Image, Request("PATCH", _image(image_id), params, json=body, timeout=timeout))
 
     @operation
     def delete_image(self, image_id: str, *, collection: str | None = None) -> Flow[None]:
         """Delete an image, with all its keys."""
-        params = given({"collection": collection})
-        yield from self._send(Request("DELETE", _image(image_id), params, media=None))
+        yield from self._send(_deletion(_image(image_id), {"collection": collection}))
+
+    @operation
+    def delete_images(
+        self,
+        image_ids: Iterable[str] | None = None,
+        *,
+        keys: Iterable[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+        everything: bool = False,
+        dry_run: bool = False,
+        on_done: Callable[[int], None] | None = None,
+    ) -> Flow[Deletion]:
+        """Delete images by their ids, their keys or what matches filters: one of the three.
+
+        They are deleted one after another, which is as fast as the server writes. What is not there any more
+        is no error; a server that is busy or away is waited for, up to two minutes without an answer. Where
+        something is wrong for all (the key's scope, say), the rest is not tried and `failed` for that reason,
+        or the error is raised if it was the first.
+
+        Args:
+            everything: permits filters that match each image of the collection.
+            dry_run: deletes nothing, and returns as `deleted` what would be.
+            on_done: is called with how many were tried so far.
+        """
+        where = {"collection": collection}
+        if [image_ids, keys, filters].count(None) != 2:
+            raise ApiError(0, INVALID_REQUEST, "name images by ids, by keys or by filters: one of the three")
+        if filters is not None:
+            found = yield from self._matching(filters, where, everything=everything)
+            if dry_run:
+                return Deletion(found)
+            image_ids = found
+        names = [*dict.fromkeys(_listed(image_ids if keys is None else keys))]
+        if dry_run:
+            present = yield from self._present(names, where, are_keys=keys is not None)
+            return Deletion(present, [name for name in names if name not in {*present}])
+        if keys is None:
+            requests = [_deletion(_image(name), where) for name in names]
+        else:
+            requests = [_deletion("/v1/images", {"key": name, **where}) for name in names]
+        return (yield from self._delete_each(names, requests, on_done))
+
+    def _matching(
+        self, filters: Mapping[str, Any], where: Mapping[str, Any], *, everything: bool
+    ) -> Flow[list[str]]:
+        """Return the ids of what matches. Raises ApiError where that is all, unless that is meant."""
+        found: list[str] = []
+        page: ImagePage | None = None
+        while page is None or page.next_cursor is not None:
+            cursor = page and page.next_cursor
+            page = yield from self._list(filters, where, limit=_PAGE_LIMIT, cursor=cursor)
+            found += [image.id for image in page.images]
+        if found and not everything:
+            others = filters and (yield from self._list({"not": filters}, where, limit=1)).images
+            if not others:
+                raise ApiError(
+                    0,
+                    INVALID_REQUEST,
+                    f"this matches every image of the collection, {len(found):,}: say that it is meant by "
+                    "`everything`, on the command line --all, or delete the collection",
+                )
+        return found
+
+    def _present(self, names: Sequence[str], where: Mapping[str, Any], *, are_keys: bool) -> Flow[list[str]]:
+        present: list[str] = []
+        step = 1 if are_keys else _IDS_PER_REQUEST
+        for start in range(0, len(names), step):
+            some = names[start : start + step]
+            filters, key = (None, some[0]) if are_keys else ({"id": {"in": some}}, None)
+            page = yield from self._list(filters, where, limit=_PAGE_LIMIT, key=key)
+            known = {image.id for image in page.images}
+            present += (some if known else []) if are_keys else [name for name in some if name in known]
+        return present
+
+    def _list(
+        self, filters: Mapping[str, Any] | None, where: Mapping[str, Any], **more: Any
+    ) -> Flow[ImagePage]:
+        text = None if filters is None else json.dumps(filters)
+        return self._ask(ImagePage, Request("GET", "/v1/images", given({"filters": text, **where, **more})))
+
+    def _delete_each(
+        self, names: Sequence[str], requests: Sequence[Request], on_done: Callable[[int], None] | None
+    ) -> Flow[Deletion]:
+        result = Deletion()
+        heard, place = time.monotonic(), 0
+        while place < len(names):
+            try:
+                yield from self._send(requests[place])
+                result.deleted.append(names[place])
+            except ApiError as error:
+                if error.transient and time.monotonic() - heard < PATIENCE_SECONDS:
+                    yield Pause(min(error.retry_after or 1.0, MAX_PAUSE_SECONDS))
+                    continue
+                if error.code == "image_not_found":
+                    result.gone.append(names[place])
+                elif error.code in _OWN_FAULTS:
+                    result.failed[names[place]] = error
+                elif place == 0:
+                    raise
+                else:
+                    result.failed.update(dict.fromkeys(names[place:], error))
+                    return result
+            heard, place = time.monotonic(), place + 1
+            if on_done:
+                on_done(place)
+        return result
 
     @operation
     def delete_key(self, key: str, *, collection: str | None = None) -> Flow[None]:
         """Remove a key, and its image unless another key or an item without one has brought that too."""
-        params = given({"key": key, "collection": collection})
-        yield from self._send(Request("DELETE", "/v1/images", params, media=None))
+        yield from self._send(_deletion("/v1/images", {"key": key, "collection": collection}))
 
     @operation
     def thumbnail(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
@@ -218,6 +352,11 @@ class ImageOperations(Core):
     def collection(self, name: str) -> Flow[Collection]:
         """Return one collection: its size, and the model it is bound to."""
         return self._ask(Collection, Request("GET", collection_path(name)))
+
+    @operation
+    def collection_metadata(self, name: str = DEFAULT_COLLECTION) -> Flow[CollectionMetadata]:
+        """Return the metadata names that a collection can be filtered by, with types and frequent values."""
+        return self._ask(CollectionMetadata, Request("GET", collection_path(name, "metadata")))
 
     @operation
     def create_collection(self, name: str) -> Flow[Collection]:
@@ -248,8 +387,10 @@ class ImageOperations(Core):
         return self._ask(System, Request("GET", "/v1/system"))
 
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
-        answer: httpx.Response = yield from self._send(Request("GET", path, params, media="image/"))
-        return answer.content
+        return (yield from self._file(path, params)).content
+
+    def _file(self, path: str, params: Mapping[str, Any]) -> Flow[httpx.Response]:
+        return self._send(Request("GET", path, params, media="image/"))
 
 
 def collection_path(name: str, *more: str) -> str:
@@ -272,6 +413,10 @@ def path_of(folder: str, name: str, *more: str) -> str:
 
 def _image(image_id: str, *more: str) -> str:
     return path_of("/v1/images", image_id, *more)
+
+
+def _deletion(path: str, params: Mapping[str, Any]) -> Request:
+    return Request("DELETE", path, given(params), timeout=CHANGE_TIMEOUT_SECONDS, media=None)
 
 
 def _listed(given: Any) -> list[Any]:

@@ -17,6 +17,8 @@ from rich.progress import Progress as Bar
 
 from image_search.models.jobs import Job
 
+NOW_SECONDS = 0.5  # what is sooner than this is now
+
 Show = Callable[[Job], None]
 
 
@@ -32,6 +34,28 @@ def sending(console: Console, count: int) -> Iterator[Callable[[int], None]]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=count or None)
         yield lambda sent: bar.advance(task, sent)
+
+
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with how many of `total` are done: a bar on a terminal, else a line per tenth."""
+    if not console.is_terminal:
+        shown = 0
+
+        def tell(count: int) -> None:
+            nonlocal shown
+            if (tenth := count * 10 // total) > shown:
+                shown = tenth
+                console.print(f"{what} {tenth * 10:3d} % ({count:,} of {total:,})")
+
+        yield tell
+        return
+    columns = (
+        TextColumn(what), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.update(task, completed=count)
 
 
 @contextmanager
@@ -74,8 +98,17 @@ def done(job: Job) -> int:
 
 
 def pace(job: Job) -> str:
-    """Say how fast a job goes and how long it will take, as far as the server knows."""
+    """Say how fast a job goes and how long it will take, or what it waits for, as far as the server knows."""
     rate = f"{job.rate_per_s:.1f}/s" if job.rate_per_s else ""
+    if job.retrying and not job.finished:
+        waits = job.retrying
+        what = f"{waits.items:,}, attempt {waits.attempt} of {waits.attempts}"
+        said = (
+            f"waiting to retry {what}, in {waits.in_s:.0f} s"
+            if waits.in_s >= NOW_SECONDS
+            else f"retrying {what}"
+        )
+        return ", ".join(filter(None, (rate, said)))
     if job.eta_s is None or job.finished:
         return rate
     minutes, seconds = divmod(round(job.eta_s), 60)

@@ -9,15 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from image_search._bodies import is_archive
 from image_search.errors import InvalidSource, NotInstalled
 from image_search.models.images import IMAGE_SUFFIXES, Metadata, MetadataValue
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl", ".ndjson", ".parquet"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SECRETS = re.compile(r"^([^:/?#]+://)[^/?#]*@|[?#].*", re.DOTALL)  # where a URL may have some
 _PARQUET_ROWS = 4096
 KEY_COLUMN = "key"
 _Row = tuple[str, str | None, Metadata]  # URL, key, metadata
+
+
+MAX_NAME = 200  # characters
 
 
 @dataclass(slots=True)
@@ -25,6 +30,7 @@ class Sources:
     """`files` are (path, name to show); `lists` are files of URLs (None: standard input), read when sent.
 
     `key_column` is the column of a table that has the items' keys; without it KEY_COLUMN is, if there is one.
+    `names` are what the sources are called, `kinds` what they are, for people who look at the job.
     """
 
     files: list[tuple[Path, str]] = field(default_factory=list)
@@ -32,6 +38,22 @@ class Sources:
     lists: list[Path | None] = field(default_factory=list)
     skipped: int = 0
     key_column: str | None = None
+    names: list[str] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str | None:
+        """Return the first source's name, and how many others there are."""
+        if not self.names:
+            return None
+        more = f" and {len(self.names) - 1:,} more" if len(self.names) > 1 else ""
+        first = self.names[0].encode(errors="replace").decode()
+        return shortened(first, MAX_NAME - len(more)) + more
+
+    @property
+    def made_of(self) -> str | None:
+        """Return the kind of all sources, None of several kinds."""
+        return next(iter(self.kinds)) if len(self.kinds) == 1 else None
 
     @property
     def has_urls(self) -> bool:
@@ -63,19 +85,37 @@ def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
             raise InvalidSource("a source is empty: name a file, a folder or a URL")
         if source == "-":
             collected.lists.append(None)
+            _note(collected, "list", "standard input")
         elif _URL.match(source):
             collected.urls.append(source)
+            _note(collected, "urls", _SECRETS.sub(r"\1", source))
         elif path.is_dir():
             _collect_folder(path, collected)
+            _note(collected, "folder", path.resolve().name or source)
         elif not path.is_file():
             raise InvalidSource(f"{source}: there is no such file, folder or URL")
         elif path.suffix.lower() in LIST_SUFFIXES:
             collected.lists.append(path)
+            _note(collected, "list", path.name)
         else:
             collected.files.append((path, path.name))
+            _note(collected, "archive" if is_archive(path) else "files", path.name)
     if not collected.files and not collected.has_urls:
         raise InvalidSource(f"no pictures in {', '.join(sources)}")
     return collected
+
+
+def _note(collected: Sources, kind: str, name: str) -> None:
+    collected.kinds.add(kind)
+    collected.names.append(name)
+
+
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of what is longer: the ends of a URL or path say more."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
 def typed(text: str) -> MetadataValue:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from shared.models import ItemState, Job, JsonObject
+from shared.models import ItemState, Job, JsonObject, Retrying
 from shared.rfc3339 import rfc3339
 
 
@@ -14,6 +14,7 @@ def job_document(job: Job) -> JsonObject:
         "kind": job.kind,
         "status": job.status,
         "collection": job.collection,
+        **asdict(job.label),
         "total": job.total,
         "counts": dict(job.counts),
         "progress": round(1 - still_open / job.total, 4) if job.total else 0.0,
@@ -23,6 +24,12 @@ def job_document(job: Job) -> JsonObject:
         "created_at": rfc3339(job.created_at),
         "started_at": None if job.started_at is None else rfc3339(job.started_at),
         "finished_at": None if job.finished_at is None else rfc3339(job.finished_at),
+        "retrying": None if job.retrying is None else _retrying(job.retrying),
+        "failures": [asdict(failure) for failure in job.failures],
         "errors": [asdict(error) for error in job.errors],
         "result": job.result,
     }
+
+
+def _retrying(retrying: Retrying) -> JsonObject:
+    return {**asdict(retrying), "in_s": round(retrying.in_s, 1)}

@@ -14,7 +14,13 @@ DEFAULT_COLLECTION = "images"
 # In the order of the table of typical colours in shared/imaging/colors_and_hash.py.
 COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MAX_KEY = 256
+MAX_NAME = 200
+MAX_GROUP_JOBS = 1_000
 PHASH = re.compile(r"[0-9a-f]{16}")
+# Line ends, control characters, and those that turn the direction of what follows, in a text of one line.
+_UNSHOWN = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+"
+)
 _TIMES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999: RFC 3339 can say no others
 RANGES = {"created_at": _TIMES, "taken_at": _TIMES, "lat": (-90, 90), "lon": (-180, 180), "nsfw": (0, 1)}
 
@@ -158,6 +164,46 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What a job is called and where it comes from; nothing that is done depends on it.
+
+    `origin` is what made it, `made_of` what of (a folder, say). The jobs of one upload or command share a
+    `group`, of at most MAX_GROUP_JOBS. `name` is anybody's text, kept as one line of MAX_NAME characters.
+    """
+
+    name: str | None = None
+    origin: str | None = None
+    made_of: str | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        name = redacted(_UNSHOWN.sub(" ", self.name or "").strip())[:MAX_NAME]
+        object.__setattr__(self, "name", name or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How many items failed with one code; `worth_retrying` of these may succeed when tried again."""
+
+    code: str
+    count: int
+    worth_retrying: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Items that wait to be tried again by themselves, the next of them in `in_s` seconds.
+
+    That will be their try number `attempt` of at most `attempts`. They count until they have been tried.
+    """
+
+    items: int
+    attempt: int
+    attempts: int
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as its status shows it. Times are seconds since the epoch; `counts` sums to `total`."""
 
@@ -178,16 +224,20 @@ class Job:
     kind: JobKind = JobKind.INGEST
     options: JsonObject = field(default_factory=dict)
     result: JsonObject | None = None
+    label: Label = field(default_factory=Label)
+    failures: list[Failure] = field(default_factory=list)
+    retrying: Retrying | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image of a collection, without its vector. `id` is the SHA-256 of the original bytes (hex).
 
-    `keys` are the user's names for it, oldest first. shared/embedding/tagging.py makes `tags`, best first,
-    and `nsfw`, in [0, 1]; shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16
-    hexadecimal digits. They are None or empty where an earlier version, without them, ingested the image, or
-    stored a value outside RANGES.
+    `keys` are the user's names for it, `jobs` the ids of those that brought it, oldest first.
+    shared/embedding/tagging.py makes `tags`, best first, and `nsfw`, in [0, 1];
+    shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16 hexadecimal digits.
+    They are None or empty where an earlier version, without them, ingested the image, or stored a value
+    outside RANGES.
     """
 
     id: str
@@ -207,6 +257,7 @@ class Image:
     colors: list[str] = field(default_factory=list)
     phash: str | None = None
     keys: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
 
 
 def in_range(name: str, value: float) -> bool:

@@ -81,7 +81,7 @@ ROOMS: dict[str, set[str]] = {
     "image_search._operations": {"_answers", "_bodies", "_core", "_runners", "errors", "models"},
     "image_search._progress": {"models"},
     "image_search._runners": {"_core", "errors"},
-    "image_search._sources": {"errors", "models"},
+    "image_search._sources": {"_bodies", "errors", "models"},
     "image_search.cli": {"_bodies", "_client", "_progress", "_sources", "models"},
     "image_search.errors": set(),
     "image_search.models": set(),

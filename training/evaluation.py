@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from api.encoding.calibration import SAMPLE, picture_scale
+from api.search.requests import MIXED_NEGATIVE
 from benchmarks import parity
 from benchmarks.photos import write_photos
 from benchmarks.results import Result
@@ -35,11 +37,13 @@ from training.words import withheld
 Vectors = NDArray[np.float32]
 
 TOP = 10
+LESS_LIKE_QUERIES = 200
 BATCH = 256
 MAX_PIXELS = 100_000_000
 RENDERED_SIDE = 288
 KEYWORDS = 1500
 RECALL_VECTORS, RECALL_QUERIES = 50_000, 500
+LABELS = {"openmoji": "OpenMoji", "openclipart": "unseen clip art", "stamps": "photographs"}
 PLAIN_QUERIES = ("red car", "cute cat", "pizza", "a house in the snow", "sad face", "musical instrument",
                  "dog", "tree", "airplane", "birthday")  # fmt: skip
 
@@ -198,6 +202,8 @@ def evaluate(model: str, folder: Path) -> list[Result]:
     with ChromaServer(folder / "evaluation" / f"chroma-{time.time_ns()}") as server:
         index = Index(server.url, timeout_s=60)
         results = text_results(sets, index, encoder) + picture_results(sets, index, encoder)
+        for name, label in LABELS.items():
+            results += less_like(label, sets[name], index.collection(name), encoder)
         every = np.concatenate([one.vectors for one in sets.values()])
         names = random.Random(0).sample([i.names.names[0] for i in sets["openmoji"].items], RECALL_QUERIES)
         results += index_recall(index, encoder, every, encoder.encode_texts(names))
@@ -207,10 +213,9 @@ def evaluate(model: str, folder: Path) -> list[Result]:
 
 
 def text_results(sets: dict[str, Candidates], index: Index, encoder: Encoder) -> list[Result]:
-    labels = {"openmoji": "OpenMoji", "openclipart": "unseen clip art", "stamps": "photographs"}
     goals = {"openmoji": {1: 0.42, 5: 0.72}, "openclipart": {10: 0.45}}
     results = []
-    for name, label in labels.items():
+    for name, label in LABELS.items():
         one = sets[name]
         by_name = one.ids_by(lambda item: item.names.names[:1])
         results += retrieval(
@@ -249,6 +254,41 @@ def picture_results(sets: dict[str, Candidates], index: Index, encoder: Encoder)
         pixels[1],
     )
     return results + retrieval("  the same by 16x16 pixels, cropped", baseline, pixels[0][rows], expected)
+
+
+def less_like(label: str, drawings: Candidates, collection: Collection, encoder: Encoder) -> list[Result]:
+    """Names whose first five have a wrong picture, searched again less like it, weighed as by default."""
+    by_name = drawings.ids_by(lambda item: item.names.names[:1])
+    names = random.Random(5).sample(sorted(by_name), len(by_name))
+    sample = collection.sample(SAMPLE)
+    gone, with_nearest, kept = [], [], []
+    for name, text in zip(names, encoder.encode_texts(names), strict=True):
+        first = _ids(collection, text)
+        wrong = [one for one in first[:5] if one not in by_name[name]]
+        if not wrong:
+            continue
+        unwanted = random.Random(name).choice(wrong)
+        picture = collection.vector(unwanted)
+        scale = picture_scale(text[None], picture[None], sample)
+        query = text - MIXED_NEGATIVE * scale * picture
+        now = _ids(collection, query / np.linalg.norm(query), 2 * TOP)
+        nearest = {unwanted, *_ids(collection, picture, 6)}
+        gone.append(unwanted not in now[:TOP])
+        with_nearest.append(not nearest & set(now[:TOP]))
+        kept.append(len(set(first) & set(now)))
+        if len(kept) == LESS_LIKE_QUERIES:
+            break
+    label = f"less like a wrong hit, {label} ({len(kept)} names)"
+    return [
+        Result(f"{label}: it leaves the first ten", float(np.mean(gone))),
+        Result(f"{label}: its five nearest do, too", float(np.mean(with_nearest))),
+        Result(f"{label}: six of the ten stay in the first twenty", float((np.array(kept) >= 6).mean())),
+        Result(f"{label}: of the ten stay", float(np.mean(kept))),
+    ]
+
+
+def _ids(collection: Collection, vector: NDArray[np.float32], limit: int = TOP) -> list[str]:
+    return [hit.image.id for hit in collection.search(vector.astype(np.float32), limit=limit)]
 
 
 def plain_queries(drawings: Candidates, clip_art: Candidates, encoder: Encoder, index: Index) -> None:

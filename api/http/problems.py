@@ -150,7 +150,7 @@ def install(app: Flask) -> None:
     app.before_request(_identify_request)
     app.after_request(_name_request)
     app.register_error_handler(ImageSearchError, answer)
-    app.register_error_handler(HTTPException, _werkzeugs)
+    app.register_error_handler(HTTPException, http_problem)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -187,7 +187,8 @@ def answer(error: ImageSearchError) -> Response:
     return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
 
 
-def _werkzeugs(error: HTTPException) -> Response | HTTPException:
+def http_problem(error: HTTPException) -> Response | HTTPException:
+    """Return the problem document of an error of the HTTP layer; what is no error as it is."""
     status = error.code or 500
     if status < 400 or error.response is not None:
         return error

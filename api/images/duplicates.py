@@ -127,6 +127,7 @@ def _group_out(collection: Collection, name: str, group: list[str]) -> models.Du
             distance=int(distance),
             source=image.source,
             thumbnail_url=thumbnail_url(name, image.id),
+            format=image.format,
             width=image.width,
             height=image.height,
             bytes=image.bytes,

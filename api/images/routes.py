@@ -17,6 +17,7 @@ from api.images.requests import CollectionQuery, ImagePatch, ImagePath, ImagesQu
 from api.search.answers import hit_answer
 from api.search.nsfw_filter import visible
 from api.search.requests import SimilarQuery
+from api.search.unknown_names import warnings_of
 from image_search import models
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
 from shared.index.collection import Collection, no_image
@@ -99,13 +100,15 @@ def list_images(query: ImagesQuery) -> Response:
         found = [image for image in found if image.id > (query.cursor or "")]
     elif collection is not None:
         found = collection.page(query.cursor or "", query.limit + 1, visible(where))
-    page = found[: query.limit]
-    return jsonify(
-        models.ImagePage(
-            images=[image_answer(image, query.collection) for image in page],
-            next_cursor=page[-1].id if len(found) > query.limit else None,
-        ).model_dump()
+    page, is_full = found[: query.limit], len(found) > query.limit
+    # Said once, with the first page.
+    warnings = [] if query.cursor else warnings_of(where, [], page, collection, is_full=is_full)
+    answer = models.ImagePage(
+        images=[image_answer(image, query.collection) for image in page],
+        next_cursor=page[-1].id if is_full else None,
+        warnings=warnings or None,
     )
+    return jsonify(answer.model_dump(exclude=None if warnings else {"warnings"}))
 
 
 @blueprint.delete("/v1/images", summary="Delete a key, and its picture", responses={204: None})

@@ -39,7 +39,7 @@ def _events(ledger: Ledger, job_id: str) -> Iterator[str]:
             return
         except Unavailable:
             job = None
-        if job is not None and (state := (job.status, job.total, job.counts, job.errors)) != shown:
+        if job is not None and (state := _state(job)) != shown:
             shown, sent_at = state, monotonic()
             yield _event("status", job)
         if job is not None and job.status.finished:
@@ -49,6 +49,11 @@ def _events(ledger: Ledger, job_id: str) -> Iterator[str]:
             sent_at = monotonic()
             yield ": heartbeat\n\n"
         sleep(POLL_SECONDS)
+
+
+def _state(job: Job) -> object:
+    waits = job.retrying and (job.retrying.items, job.retrying.attempt)
+    return job.status, job.total, job.counts, job.errors, waits
 
 
 def _event(name: str, job: Job) -> str:

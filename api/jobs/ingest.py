@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
@@ -18,7 +18,7 @@ from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.ledger.retrying import retry_while_unavailable
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Stage
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
@@ -42,6 +42,7 @@ class Options:
     callback_url: str | None
     idempotency_key: str | None
     on_near_duplicate: str = "keep"
+    label: Label = field(default_factory=Label)
     made_by: str = ""  # the id of the caller's API key, if he has one
 
     def applied(self, item: Item) -> Item:
@@ -55,6 +56,8 @@ def check_options(
     callback_url: str | None,
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
+    *,
+    label: Label | None = None,
 ) -> Options:
     """Check a job's options. Raises InvalidRequest for a malformed one or a forbidden callback."""
     collection = DEFAULT_COLLECTION if collection is None else collection
@@ -76,7 +79,14 @@ def check_options(
         raise InvalidRequest(
             f"on_near_duplicate {message}.", [{"pointer": "/on_near_duplicate", "message": message}]
         )
-    return Options(collection, callback_url, idempotency_key, on_near_duplicate or "keep", auth.caller_id())
+    return Options(
+        collection,
+        callback_url,
+        idempotency_key,
+        on_near_duplicate or "keep",
+        label or Label(),
+        auth.caller_id(),
+    )
 
 
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
@@ -100,7 +110,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
             for fault in metadata_faults(item.metadata or {}, "items", index, "metadata")
         ),
     )
-    options = defaults
+    options = replace(defaults, label=request.over(defaults.label))
     own = (request.collection, request.callback_url, request.on_near_duplicate)
     if any(option is not None for option in own):
         options = check_options(
@@ -109,6 +119,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
             request.callback_url if request.callback_url is not None else defaults.callback_url,
             defaults.idempotency_key,
             request.on_near_duplicate or defaults.on_near_duplicate,
+            label=options.label,
         )
     content = [_content(item) for item in given] if options.idempotency_key else None
     return launch(
@@ -133,7 +144,7 @@ def _content(item: ItemRequest) -> list[Any]:
 
 
 def digest_of(content: object, options: Options) -> str:
-    """Return the SHA-256 of what a request asks for; the order of an object's names does not count."""
+    """Return the SHA-256 of what a request asks for; neither its label nor the order of names counts."""
     whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -176,6 +187,7 @@ def launch(
             final_stage=final_stage,
             made_by=options.made_by,
             size=writer.size + uploaded,
+            label=options.label,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)
@@ -244,6 +256,7 @@ class _GrowingJob:
                 idempotency=(key, self._digest) if key else None,
                 made_by=self._options.made_by,
                 size=self._writer.size,
+                label=self._options.label,
             )
             if owner != self.job_id:
                 discard(self._services, self.job_id)

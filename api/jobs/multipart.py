@@ -11,11 +11,12 @@ from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
-from api.http.problems import field_errors, refuse
+from api.http.problems import field_errors, parse, refuse
 from api.http.request_body import Body
 from api.http.request_models import MAX_ITEMS, Key
 from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
+from api.jobs.requests import JobLabel
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
 from shared.models import Item
@@ -23,7 +24,7 @@ from shared.services import Services
 from shared.storage.blobs import upload_key
 from shared.validation import metadata_faults
 
-FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate")
+FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate", *JobLabel.model_fields)
 _KEYS = TypeAdapter(list[Key | None])
 MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
@@ -193,12 +194,14 @@ def _text(part: _Part) -> str:
 
 
 def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -> Options:
+    label = parse(JobLabel, {name: fields[name] for name in JobLabel.model_fields if fields.get(name)})
     return check_options(
         services,
         fields.get("collection", defaults.collection),
         fields.get("callback_url") or defaults.callback_url,
         defaults.idempotency_key,
         fields.get("on_near_duplicate", defaults.on_near_duplicate),
+        label=label.over(defaults.label),
     )
 
 

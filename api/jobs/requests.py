@@ -1,14 +1,23 @@
 """What goes into the routes of jobs."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Json, WithJsonSchema
 from typing_extensions import TypeAliasType
 
-from api.http.request_models import MAX_ITEMS, BodyModel, CallbackUrl, Key, Metadata, QueryModel
+from api.http.request_models import (
+    MAX_ITEMS,
+    BodyModel,
+    CallbackUrl,
+    CollectionName,
+    Key,
+    Metadata,
+    QueryModel,
+)
 from image_search.models.jobs import JOB_ID
 from shared.index.near_duplicates import COSINE, HAMMING
-from shared.models import DEFAULT_COLLECTION, ItemState, JobStatus
+from shared.models import DEFAULT_COLLECTION, MAX_GROUP_JOBS, MAX_NAME, ItemState, JobStatus, Label
 
 Collection = Annotated[
     str,
@@ -61,7 +70,35 @@ OnNearDuplicate = TypeAliasType(
 )
 
 
-class JobRequest(BodyModel):
+class JobLabel(BaseModel):
+    """What a job is called and where it comes from. It changes nothing that is done."""
+
+    name: str | None = Field(
+        None,
+        max_length=MAX_NAME,
+        description="what to call the job, for people: a folder, say; kept as one line, without credentials",
+        json_schema_extra={"example": "holiday-2026"},
+    )
+    origin: Literal["page", "command_line", "client", "api"] | None = Field(
+        None, description="what makes it  [default: api]", json_schema_extra={"example": "api"}
+    )
+    made_of: Literal["files", "folder", "archive", "list", "urls"] | None = Field(
+        None, description="what it is made of", json_schema_extra={"example": "list"}
+    )
+    group: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="the same for the jobs of one upload, which are listed as one; "
+        f"of at most {MAX_GROUP_JOBS:,} jobs",
+        json_schema_extra={"example": "upload-7f3a"},
+    )
+
+    def over(self, others: Label) -> Label:
+        """Return what this says, and `others` where it does not."""
+        return replace(others, **self.model_dump(include={*JobLabel.model_fields}, exclude_none=True))
+
+
+class JobRequest(JobLabel, BodyModel):
     """Exactly one of `items` and `urls`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": _JOB_EXAMPLES})
@@ -75,7 +112,7 @@ class JobRequest(BodyModel):
     on_near_duplicate: OnNearDuplicate | None = None
 
 
-class JobForm(BaseModel):
+class JobForm(JobLabel):
     """The parts of a multipart body."""
 
     # For the description only: the parts are read as a stream.
@@ -110,7 +147,7 @@ class JobForm(BaseModel):
     on_near_duplicate: OnNearDuplicate = "keep"
 
 
-class JobQuery(QueryModel):
+class JobQuery(JobLabel, QueryModel):
     """Options of a streamed body; of another one where the body itself does not say."""
 
     collection: Collection | None = None
@@ -154,6 +191,13 @@ class ItemsQuery(QueryModel):
 class JobsQuery(QueryModel):
     status: JobStatus | None = Field(
         None, description="only jobs of this status", json_schema_extra={"example": "running"}
+    )
+    collection: CollectionName | None = Field(None, description="only jobs of this collection")
+    group: str | None = Field(
+        None, description="only the jobs of this group", json_schema_extra={"example": "upload-7f3a"}
+    )
+    grouped: bool = Field(
+        False, description="the jobs of a group as one, added up, at the place of the newest"
     )
     limit: int = Field(50, ge=1, le=1000, description="the most jobs in one answer")
     cursor: str | None = Field(

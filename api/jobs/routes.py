@@ -11,7 +11,7 @@ from api.context import services
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint, string_headers
 from api.http.request_body import Body
-from api.jobs import events
+from api.jobs import events, listing
 from api.jobs.answers import item_answer, job_answer
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
 from api.jobs.multipart import ingest_multipart
@@ -19,7 +19,7 @@ from api.jobs.requests import ItemsQuery, JobForm, JobHeaders, JobPath, JobQuery
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
 from shared.errors import JobNotFound, UnsupportedMediaType
-from shared.models import ItemState, Job
+from shared.models import ItemState, Job, Label
 from shared.services import Services
 from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 
@@ -103,7 +103,12 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
         raise UnsupportedMediaType(f"The body's Content-Type must be one of {accepted}.")
     parts.ledger.ping()  # so that nothing is stored for a job that cannot be made
     options = check_options(
-        parts, query.collection, query.callback_url, header.idempotency_key, query.on_near_duplicate
+        parts,
+        query.collection,
+        query.callback_url,
+        header.idempotency_key,
+        query.on_near_duplicate,
+        label=query.over(Label(origin="api")),
     )
     if media_type == "application/json":
         return ingest_json(parts, options, body.read_all())
@@ -115,9 +120,8 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
 @blueprint.get("/v1/jobs", summary="List jobs", responses={200: models.JobPage})
 @requires("ingest")
 def list_jobs(query: JobsQuery) -> Response:
-    """List jobs, newest first."""
-    jobs, next_cursor = services().ledger.list_jobs(query.status, query.cursor, query.limit)
-    return _json(models.JobPage(jobs=[job_answer(job) for job in jobs], next_cursor=next_cursor))
+    """List jobs, newest first; with `grouped` those of one upload as one, whose counts are added up."""
+    return _json(listing.list_jobs(services().ledger, query))
 
 
 @blueprint.get("/v1/jobs/<job_id>", summary="Get a job's status", responses={200: models.Job})

@@ -1,21 +1,35 @@
 """Why a picture was found: where in it a text finds what it says."""
 
-from flask import Response
+from dataclasses import replace
 
-from api.context import encoded_text, encoder, open_collection, services
+import numpy as np
+from flask import Response
+from numpy.typing import NDArray
+
+from api.context import context, encoded_text, encoder, open_collection, services
+from api.encoding.calibration import strength
 from api.http.auth import requires
 from api.http.openapi import bytes_answer, make_blueprint
 from api.search.query import Term, refuse_blank
 from api.search.query_images import read_all
 from api.search.requests import ExplainQuery
-from shared.embedding.heatmap import heat, overlay
+from shared.embedding.heatmap import Heat, heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored
+from shared.index.collection import Collection
 from shared.storage.blobs import Blobs, FileKind, file_key
 
 _KEPT: tuple[FileKind, ...] = ("rendition", "original")
 _PNG = bytes_answer(
-    "The picture under its heat map, in its own shape, longest side at most 768 px.", "image/png", headers={}
+    "The picture under its heat map, in its own shape, longest side at most 768 px.",
+    "image/png",
+    headers={
+        "Heat-Spot": (
+            "`clear`, or `unclear` where no place of the picture stands out; left out where that is not "
+            "known, as in a collection without `confidence`."
+        ),
+        "Heat-Confidence": "The `confidence`, as in a search, of the window of the picture that fits best.",
+    },
 )
 
 blueprint = make_blueprint("explain", __name__, tag="search")
@@ -28,8 +42,9 @@ def explain(query: ExplainQuery) -> Response:
 
     Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
     from CLIP, ECCV 2022) in windows that slide over the whole picture. The colours run from the least to the
-    most of this one map: they say where, not how much, which `POST /v1/compare` does. Needs the pixels that
-    `KEEP` keeps at ingest; without them it is `409 pixels_not_kept`.
+    most of this one map: they say where, not how much, so a text that fits nothing has a map, too; the header
+    `Heat-Spot` says whether it has a clear spot. Needs the pixels that `KEEP` keeps at ingest; without them
+    it is `409 pixels_not_kept`.
     """
     refuse_blank([Term("/text", text=query.text)])
     collection = open_collection(query.collection)
@@ -45,7 +60,19 @@ def explain(query: ExplainQuery) -> Response:
     (image,) = read_all([data], open_stored, model.preprocess)
     if isinstance(image, ItemError):
         raise image
-    return Response(overlay(image, heat(image, model, encoded_text(query.text).vector)), mimetype="image/png")
+    text = encoded_text(query.text).vector
+    found = heat(image, model, text)
+    return Response(overlay(image, found.places), 200, _spot(found, text, collection), mimetype="image/png")
+
+
+def _spot(found: Heat, text: NDArray[np.float32], collection: Collection) -> dict[str, str]:
+    """Say whether the map has a clear spot: a window that would be a good match, were it a picture."""
+    calibration = context().backgrounds.calibrate(text, collection, encoder())
+    if calibration is None:
+        return {"Heat-Spot": "unclear"} if found.is_even else {}
+    confidence = replace(calibration, count=found.windows).confidence(found.best)
+    is_clear = strength(confidence) != "weak" and not found.is_even
+    return {"Heat-Spot": "clear" if is_clear else "unclear", "Heat-Confidence": f"{confidence:.4f}"}
 
 
 def _kept(blobs: Blobs, collection: str, image_id: str) -> bytes:

@@ -1,21 +1,25 @@
 """A search's query: its terms as one vector.
 
-With unit vectors v, the query is the unit vector of `sum(weight * v of positives) - sum(weight * v of
-negatives)`. `text`, `image_url`, `image_id` and uploaded images are positives of weight 1. Negatives alone
-are a query, too: the least alike come first. So an image's score is the weighted sum of its cosines to the
-terms, over the norm of the weighted sum of their vectors, and each summand is that term's share of the score.
+With unit vectors v, the query is the unit vector of `sum(weight * scale * v of positives) - sum(weight *
+scale * v of negatives)`. `text`, `image_url`, `image_id` and uploaded images are positives of weight 1.
+Negatives alone are a query, too: the least alike come first. So an image's score is the weighted sum of its
+cosines to the terms, over the norm of the weighted sum of their vectors, and each summand is that term's
+share of the score.
+
+Images are far more alike to each other than to any text. So where a query has both, `scale` brings the
+cosines of its images to the spread of those of its texts; else it is 1. docs/search.md has the arithmetic.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api.context import encoded_text, encoder
+from api.context import context, encoded_text, encoder
 from api.search.query_images import read_all
-from api.search.requests import MAX_PICTURES, SearchRequest, Subject
+from api.search.requests import MAX_PICTURES, MIXED_NEGATIVE, SearchRequest, Subject, WeightedSubject
 from shared.embedding.encoder import Encoder
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, ItemError
 from shared.imaging.decode import open_query_image
@@ -58,8 +62,8 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
         Term("/image_url", image_url=request.image_url),
         Term("/image_id", image_id=request.image_id),
         *(Term(f"/image/{i}", upload=upload) for i, upload in enumerate(uploads)),
-        *(Term.of(f"/positive/{i}", term, term.weight) for i, term in enumerate(positives)),
-        *(Term.of(f"/negative/{i}", term, -term.weight) for i, term in enumerate(negatives)),
+        *(Term.of(f"/positive/{i}", term, _weight(term)) for i, term in enumerate(positives)),
+        *(Term.of(f"/negative/{i}", term, -_weight(term)) for i, term in enumerate(negatives)),
     ]
     given = [term for term in terms if not _empty(term)]
     if not given:
@@ -79,7 +83,18 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
         raise _invalid(
             images[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
         )
-    return counted
+    if not _is_mixed(counted):
+        return counted
+    unweighted = {f"/negative/{i}" for i, term in enumerate(negatives) if term.weight is None}
+    return [replace(term, weight=-MIXED_NEGATIVE) if term.pointer in unweighted else term for term in counted]
+
+
+def _weight(term: WeightedSubject) -> float:
+    return 1.0 if term.weight is None else term.weight
+
+
+def _is_mixed(terms: Sequence[Term]) -> bool:
+    return len({term.text is None for term in terms}) == 2
 
 
 def refuse_blank(terms: Sequence[Term]) -> None:
@@ -97,20 +112,22 @@ def _empty(term: Term) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One term's share of one image's score: `weight * cosine / |sum of weight * vector|`."""
+    """One term's share of one image's score: `weight * scale * cosine / |sum of weight * scale * vector|`."""
 
     pointer: str
     weight: float
+    scale: float
     cosine: float
     share: float
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: terms, their unit `vectors` (n, dimension), the weighted sum's `norm` and unit `vector`."""
+    """A query: terms, unit `vectors` (n, dimension), `scales` (n,); their sum's `norm` and unit `vector`."""
 
     terms: Sequence[Term]
     vectors: Vector
+    scales: Vector
     norm: float
     vector: Vector
 
@@ -118,20 +135,29 @@ class Query:
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
         """Make a query of terms. Raises InvalidRequest when they cancel out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
-        weights = np.array([term.weight for term in terms], np.float32)
+        scales = _scales(terms, vectors, collection)
+        weights = scales * np.array([term.weight for term in terms], np.float32)
         total = weights @ vectors
         norm = float(np.linalg.norm(total))
         if norm <= _CANCELLED * float(np.abs(weights).sum()):
             raise _cancelled(terms)
-        return cls(terms, vectors, norm, (total / norm).astype(np.float32))
+        return cls(terms, vectors, scales, norm, (total / norm).astype(np.float32))
 
     def shares(self, image: Vector) -> list[Share]:
         """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
         cosines = self.vectors @ (image / np.linalg.norm(image))
         return [
-            Share(_pointer(term), term.weight, float(cosine), float(term.weight * cosine / self.norm))
-            for term, cosine in zip(self.terms, cosines, strict=True)
+            Share(_pointer(term), term.weight, scale, cosine, term.weight * scale * cosine / self.norm)
+            for term, scale, cosine in zip(self.terms, self.scales.tolist(), cosines.tolist(), strict=True)
         ]
+
+
+def _scales(terms: Sequence[Term], vectors: Vector, collection: Collection | None) -> Vector:
+    scales = np.ones(len(terms), np.float32)
+    if collection is not None and _is_mixed(terms):
+        is_text = np.array([term.text is not None for term in terms])
+        scales[~is_text] = context().backgrounds.scale(vectors[is_text], vectors[~is_text], collection)
+    return scales
 
 
 def _cancelled(terms: Sequence[Term]) -> InvalidRequest:

@@ -17,6 +17,8 @@ MAX_TEXT = 2000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_FACETS = 16
+# docs/search.md: with more, most of what was found goes with the picture.
+MIXED_NEGATIVE = 0.35
 Text = Annotated[
     str,
     Field(
@@ -106,15 +108,19 @@ class Subject(BodyModel):
 class WeightedSubject(Subject):
     """Exactly one of `text`, `image_url` and `image_id`, and how much it counts."""
 
-    weight: Weight = 1.0
+    weight: Weight | None = Field(
+        None,
+        description="how much it counts. "
+        f"[default: 1; what is subtracted where texts and pictures are mixed: {MIXED_NEGATIVE}]",
+    )
 
 
 _FILTERS = {
     "type": "object",
     "description": (
         "Field to value, or to an object of operators `eq ne gt gte lt lte in nin`; `and` and `or` take "
-        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`. `ne`, `nin` and `not` "
-        "also match pictures that lack the field."
+        "lists of such objects, `not` one; `near` takes `lat`, `lon` and `radius_km`; `job` is a job that "
+        "brought the picture. `ne`, `nin` and `not` also match pictures that lack the field."
     ),
     "examples": [{"shop": "north", "width": {"gte": 1024}}],
 }
@@ -144,7 +150,7 @@ class SearchRequest(BodyModel):
         max_length=8,
         description=(
             "what each result carries beside the basics; `contributions`: its score, term by term; "
-            "`confidence`: how sure it is that it fits"
+            "`confidence`: how sure it is that it fits, also as the word `strength`"
         ),
     )
     facets: list[FacetName] = Field(
@@ -184,6 +190,10 @@ class SimilarQuery(QueryModel):
     collection: CollectionName = DEFAULT_COLLECTION
     limit: Limit = 20
     min_score: Score | None = None
+
+
+class MetadataPath(BaseModel):
+    name: str = Field(description="the collection's name", json_schema_extra={"example": "images"})
 
 
 class ExplainQuery(QueryModel):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from api.context import context, encoder, metrics, open_collection
-from api.encoding.calibration import MIN_IMAGES, Calibration
+from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
 from api.http.problems import load_json, parse
@@ -20,6 +20,7 @@ from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
 from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
+from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
@@ -52,7 +53,8 @@ def search() -> Response:
     """Search by texts and pictures, best first, ties by id; `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive terms' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. So the score
+    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. Where texts
+    and pictures are mixed, the pictures' weights are scaled so that they count as the texts' do. So the score
     is a weighted sum of the picture's cosines to the terms, over the norm of the weighted sum of the terms'
     vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
     rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
@@ -112,7 +114,7 @@ def _query_part() -> Any:
 
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
-    where = visible(parse_where(asked.filters) if asked.filters else None)
+    where = parse_where(asked.filters) if asked.filters else None
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
     query, encode_s = _timed(lambda: Query.of(terms, collection))
@@ -149,17 +151,23 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
         return found
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
-    hits = _hits(asked, query, where, floor, collection)
-    shown = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [hit_answer(hit, asked.collection, **shown) for hit in hits]
+    shown = visible(where)
+    hits = _hits(asked, query, shown, floor, collection)
+    shown_parts = {name: name in asked.include for name in ("metadata", "tags")}
+    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in hits]
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
         for result in found.results:
             result.confidence = calibration.confidence(result.score)
+            result.strength = strength(result.confidence)
     if asked.facets:
-        images, complete = collection.matching(query.vector, where=where, min_score=floor, most=FACET_BOUND)
+        images, complete = collection.matching(query.vector, where=shown, min_score=floor, most=FACET_BOUND)
         _count_facets(found, asked, images, complete=complete)
+    if not asked.offset:  # said once, with the first page
+        empty = [name for name, counts in (found.facets or {}).items() if not counts]
+        images, is_full = [hit.image for hit in hits], len(hits) == asked.limit
+        found.warnings += warnings_of(where, empty, images, collection, is_full=is_full)
     return found
 
 
@@ -168,12 +176,13 @@ def _calibration(
 ) -> Calibration | None:
     if asked.min_confidence is None and "confidence" not in asked.include:
         return None
-    calibration = context().backgrounds.calibrate(query.vector, collection)
-    if calibration is None:
-        at = "/include" if asked.min_confidence is None else "/min_confidence"
+    only_texts = all(term.text is not None for term in query.terms)
+    words_of = encoder() if only_texts else None
+    calibration = context().backgrounds.calibrate(query.vector, collection, words_of)
+    if calibration is None and asked.min_confidence is not None:
         warnings.append(
-            f"{at}: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, so none "
-            "was given or asked for."
+            f"/min_confidence: there is no confidence in a collection of fewer than {MIN_IMAGES} pictures, "
+            "so none was asked for."
         )
     return calibration
 

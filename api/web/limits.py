@@ -2,12 +2,23 @@
 
 from api.jobs.requests import JobsQuery
 from api.search.requests import MAX_OFFSET, MAX_PICTURES
+from image_search.models.error_codes import CAUSES
 from image_search.models.images import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
+from image_search.models.search import STRENGTHS
 from shared.config import Settings
+from shared.imaging.decode import RENDITION_SIDE
 from shared.index.near_duplicates import COSINE, HAMMING
 from shared.ledger.workers import WORKER_SEEN_SECONDS
-from shared.models import COLLECTION_NAME, COLORS, DEFAULT_COLLECTION, RANGES, JsonObject
+from shared.models import (
+    COLLECTION_NAME,
+    COLORS,
+    DEFAULT_COLLECTION,
+    MAX_GROUP_JOBS,
+    MAX_NAME,
+    RANGES,
+    JsonObject,
+)
 from shared.validation import METADATA_NAME
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
@@ -30,10 +41,17 @@ def limits(settings: Settings) -> JsonObject:
         "upload_bytes": settings.max_upload_bytes,
         "query_images": MAX_PICTURES,
         "search_offset": MAX_OFFSET,
+        "good_confidence": STRENGTHS["likely"],
         "jobs_listed": JobsQuery.model_json_schema()["properties"]["limit"]["maximum"],
         "job_errors": MAX_ERRORS,
+        "group_jobs": MAX_GROUP_JOBS,
+        "name_chars": MAX_NAME,
+        "error_codes": {
+            code: {"cause": one.cause, "next_step": one.next_step} for code, one in CAUSES.items()
+        },
         "worker_seen_s": round(WORKER_SEEN_SECONDS),
         "near_duplicates": {"cosine": COSINE, "hash_bits": HAMMING},
+        "rendition_side": RENDITION_SIDE,
         "colors": COLORS,
         "latitude": RANGES["lat"],
         "longitude": RANGES["lon"],

@@ -11,8 +11,10 @@ from functools import cache
 from importlib import resources
 
 from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from werkzeug.exceptions import HTTPException, NotFound
 
 from api.context import services
+from api.http import problems
 from api.http.security_headers import HEADERS
 from api.web.limits import limits
 from shared.version import VERSION
@@ -22,6 +24,8 @@ _PERMISSIONS = HEADERS["Permissions-Policy"].replace("geolocation=()", "geolocat
 _STATIC = resources.files("api.web") / "static"
 _IMPORTED = re.compile(r'^(?:import|export) [^"]*"(\.{1,2}/[^"]+)";', re.MULTILINE)
 
+_KINDS = (problems.PROBLEM_JSON, "text/html")  # the first for whoever takes either
+
 blueprint = Blueprint("page", __name__, template_folder="templates")
 
 
@@ -29,8 +33,29 @@ blueprint = Blueprint("page", __name__, template_folder="templates")
 @blueprint.get("/ingest", defaults={"view": "ingest"})
 @blueprint.get("/jobs", defaults={"view": "jobs"})
 @blueprint.get("/jobs/<job_id>", defaults={"view": "jobs"})
+@blueprint.get("/duplicates", defaults={"view": "duplicates"})
 @blueprint.get("/system", defaults={"view": "system"})
 def shell(view: str, job_id: str | None = None) -> Response:
+    response = _shell(view)
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.app_errorhandler(NotFound)
+def no_page(error: NotFound) -> Response | HTTPException:
+    """Answer a path that nothing has: a browser gets a page with ways on, a program a problem."""
+    is_page = (
+        not request.path.startswith("/v1") and request.accept_mimetypes.best_match(_KINDS) == "text/html"
+    )
+    if not is_page:
+        return problems.http_problem(error)
+    response = _shell("no_page")
+    response.status_code = 404
+    return response
+
+
+def _shell(view: str) -> Response:
     """Return the shell, which names what this view needs; the scripts choose it by the address."""
     page = render_template(
         "page.html",
@@ -41,8 +66,6 @@ def shell(view: str, job_id: str | None = None) -> Response:
     response = make_response(page)
     response.headers["Permissions-Policy"] = _PERMISSIONS
     response.headers["Cache-Control"] = "no-cache"
-    response.add_etag()
-    response.make_conditional(request)
     return response
 
 

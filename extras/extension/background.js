@@ -65,7 +65,9 @@ function showBadge(text = String(underWay)) {
   return chrome.action.setBadgeText({ text });
 }
 
+/** Opens a page of the server, in the collection to which pictures are added. */
 async function openPage(path, place = {}) {
-  const { server } = await load();
-  await chrome.tabs.create({ url: server + path, ...place });
+  const { server, collection } = await load();
+  const parameter = `${path.includes("?") ? "&" : "?"}collection=${encodeURIComponent(collection)}`;
+  await chrome.tabs.create({ url: server + path + parameter, ...place });
 }

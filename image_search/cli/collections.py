@@ -9,14 +9,18 @@ from image_search import Client
 from image_search.cli.common import (
     client_command,
     collection_option,
+    complete_collections,
     console_for,
     counted,
     day_and_time,
     print_json,
     table_of,
+    values_text,
 )
 from image_search.cli.jobs import follow, print_jobs
 from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
+
+_FREQUENT = 5  # values in one row
 
 
 @click.group()
@@ -63,6 +67,31 @@ def delete(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
         print_json({"deleted": name})
     else:
         click.echo(f"{name} is deleted.")
+
+
+@collections.command()
+@click.argument("name", default=DEFAULT_COLLECTION, shell_complete=complete_collections)
+@client_command
+def metadata(client: Client, *, name: str, as_json: bool) -> None:
+    """List the metadata of NAME's pictures, to filter by.
+
+    Each name, its types, how many pictures have it, and its most frequent values.  [default: images]
+    """
+    found = client.collection_metadata(name)
+    if as_json:
+        print_json(found)
+        return
+    console = console_for()
+    table = table_of("name", "type", "pictures", "frequent values")
+    for one in [*found.names, *found.fields]:
+        values = values_text(one.values[:_FREQUENT])
+        more = one.more_values or len(one.values) > _FREQUENT
+        table.add_row(one.name, " or ".join(one.types), f"{one.pictures:,}", values + (", …" if more else ""))
+    console.print(table if found.pictures else f"{name} is empty.")
+    if not found.complete:
+        console.print(f"{found.pictures:,} pictures were looked at: what few have may be missing.")
+    if found.more_names:
+        console.print("There are more names, less frequent.")
 
 
 @click.command("export")

@@ -1,7 +1,8 @@
 """What the client's commands share: the server's options, completion, tables."""
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -13,7 +14,9 @@ from rich.text import Text
 
 from image_search import Client, ClientError
 from image_search._client import URL
+from image_search._sources import typed
 from image_search.cli.errors import json_text, printable
+from image_search.models.search import FacetCount
 
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
@@ -42,15 +45,20 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
 
 def collection_option(default: str | None = None, *, help: str | None = None) -> Callable[..., Any]:
     return click.option(
-        "--collection", "-c", default=default, show_default=True, help=help, shell_complete=_collections
+        "--collection",
+        "-c",
+        default=default,
+        show_default=True,
+        help=help,
+        shell_complete=complete_collections,
     )
 
 
 def job_argument(function: Callable[..., None]) -> Callable[..., None]:
-    return click.argument("job_id", metavar="JOB", shell_complete=_jobs)(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)(function)
 
 
-def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_collections(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.collections())
     return [
         CompletionItem(one.name, help=counted(one.count, "picture"))
@@ -59,7 +67,7 @@ def _collections(ctx: click.Context, _parameter: click.Parameter, typed: str) ->
     ]
 
 
-def _jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.jobs().jobs)
     return [
         CompletionItem(job.job_id, help=f"{job.status}, {job.collection}, {job.created_at}")
@@ -134,6 +142,17 @@ def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., 
         table.add_row(*others, image)
 
     return table, add
+
+
+def values_text(counts: Iterable[FacetCount]) -> str:
+    """Return values as `--filter` takes them, with how many pictures have each: `north (61), "7" (2)`."""
+    return ", ".join(f"{_as_typed(one.value)} ({one.count:,})" for one in counts)
+
+
+def _as_typed(value: object) -> str:
+    if isinstance(value, str) and typed(value) == value and value.strip() == value != "":
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def counted(number: int, noun: str) -> str:

@@ -34,7 +34,10 @@ def gallery(client: Client, results: Sequence[Hit], width: int) -> Table:
     with ThreadPoolExecutor(_MAX_AT_ONCE) as pool:
         thumbnails = pool.map(lambda hit: _thumbnail(client, hit), results)
         cells = [
-            Group(_fitted(thumbnail), Text.assemble((f"{number}", "bold"), f"  {hit.score:.4f}\n"))
+            Group(
+                _fitted(thumbnail),
+                Text.assemble((f"{number}", "bold"), f"  {hit.score:.4f} {hit.strength or ''}\n"),
+            )
             for number, (hit, thumbnail) in enumerate(zip(results, thumbnails, strict=True), 1)
         ]
     for start in range(0, len(cells), across):

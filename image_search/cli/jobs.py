@@ -22,9 +22,12 @@ from image_search.cli.common import (
     status_text,
     table_of,
 )
+from image_search.cli.errors import printable
+from image_search.models.error_codes import CAUSES
 from image_search.models.images import Metadata
 from image_search.models.jobs import JOB_STATUSES, Job
 
+JOB_ID_CHARS = 24
 MAX_SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
@@ -42,6 +45,7 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--key-column", metavar="NAME", help="Column of a table that has the pictures' keys.  [default: key]"
 )
+@click.option("--name", help="What to call it where jobs are listed.  [default: the first source's name]")
 @click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
 @client_command
 def ingest(
@@ -52,6 +56,7 @@ def ingest(
     metadata: tuple[str, ...],
     on_near_duplicate: str | None,
     key_column: str | None,
+    name: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -84,6 +89,8 @@ def ingest(
             collection=collection,
             metadata=given,
             on_near_duplicate=on_near_duplicate,
+            name=name,
+            origin="command_line",
             on_job=show,
             on_sent=on_sent,
         )
@@ -110,19 +117,34 @@ def status(client: Client, job_id: str, watch: bool, as_json: bool) -> None:
 
 @click.command()
 @click.option("--status", type=click.Choice(JOB_STATUSES), help="Only these.")
+@collection_option(help="Only those of this collection.")
+@click.option("--group", help="The jobs of one upload or command, each by itself.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @client_command
-def jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first."""
-    page = client.jobs(status, limit=limit)
+def jobs(
+    client: Client,
+    *,
+    status: str | None,
+    collection: str | None,
+    group: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List jobs, newest first.
+
+    Those of one upload or command are one, added up; --group shows each.
+    """
+    page = client.jobs(status, collection=collection, group=group, grouped=group is None, limit=limit)
     if as_json:
         print_json(page)
         return
     table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
+    table.columns[0].no_wrap = False  # a name is folded below the id, which stays whole
+    table.columns[0].width = JOB_ID_CHARS
     for job in page.jobs:
         failed = job.counts.get("failed", 0)
         table.add_row(
-            job.job_id,
+            _id_and_name(job),
             job.kind,
             status_text(job.status),
             job.collection,
@@ -205,17 +227,43 @@ def _describe(client: Client, job: Job, console: Console) -> None:
     console.print(Text.assemble(f"Job {job.job_id}: ", status_text(job.status), done))
     if not job.finished and (rate := pace(job)):
         console.print(rate)
-    failed = job.counts.get("failed", 0)
-    if not failed:
-        return
-    table = table_of("item", "source", "code", "why")
-    for item in client.items(job.job_id, "failed", limit=MAX_SHOWN_FAILURES).items:
-        table.add_row(str(item.index), item.source, Text(item.code or "", "red"), item.detail)
-    console.print(table)
+    if job.counts.get("failed"):
+        _describe_failures(client, job, console)
+
+
+def _describe_failures(client: Client, job: Job, console: Console) -> None:
+    """Print what failed, what is worth retrying apart from the rest, and what to do about each code."""
+    failed = job.counts["failed"]
+    items = client.items(job.job_id, "failed", limit=MAX_SHOWN_FAILURES).items
+    is_counted = sum(one.count for one in job.failures) == failed  # by a server of this version
+    worth = sum(one.worth_retrying for one in job.failures)
+    for title, retried, count in (("Worth retrying", True, worth), ("Permanent", False, failed - worth)):
+        shown = [item for item in items if item.worth_retrying is retried]
+        if not (count if is_counted else shown):
+            continue
+        console.print(Text(f"{title}: {count:,}" if is_counted else title, "bold"))
+        table = table_of("item", "source", "code", "why")
+        for item in shown:
+            table.add_row(str(item.index), item.source, Text(item.code or "", "red"), item.detail)
+        if shown:
+            console.print(table)
     if failed > MAX_SHOWN_FAILURES:
         console.print(f"{failed - MAX_SHOWN_FAILURES:,} more: GET /v1/jobs/{job.job_id}/items?status=failed")
+    for code in sorted({one.code for one in job.failures} | {item.code for item in items if item.code}):
+        if known := CAUSES.get(code):
+            console.print(Text.assemble((code, "red"), f": {known.cause} {known.next_step}"))
     if job.finished:
-        console.print(f"Try them again: image-search retry {job.job_id}")
+        how_many = f" ({worth:,} of {failed:,} are worth it)" if is_counted else ""
+        console.print(f"Try them again: image-search retry {job.job_id}{how_many}")
+
+
+def _id_and_name(job: Job) -> Text:
+    """Return a job's id and, below it, its name, what it was made of and by, and how to see its parts."""
+    of = [(one or "").replace("_", " ") for one in (job.made_of, job.origin)]
+    parts = f"{job.parts:,} jobs: --group {job.group}" if job.parts > 1 else ""
+    about = ", ".join(filter(None, (*of, parts)))
+    lines = [Text(job.job_id), Text(printable(job.name or "")), Text(about, "dim")]
+    return Text("\n").join(line for line in lines if line)
 
 
 def _exit_code(jobs: Sequence[Job]) -> int:

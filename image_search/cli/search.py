@@ -1,33 +1,34 @@
 """`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
 
 import os
-import re
 import sys
-from typing import Any
 
 import click
 from rich.text import Text
 
 from image_search import Client
-from image_search._sources import typed
 from image_search.cli.common import (
     client_command,
     collection_option,
+    complete_jobs,
     console_for,
     counted,
     image_table,
     print_json,
+    values_text,
 )
-
-_OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-_FILTER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
+from image_search.cli.filters import FILTER_HELP, parse_filters
 
 
 @click.command()
 @click.argument("text", required=False)
 @click.option("--image", "images", multiple=True, metavar="FILE_OR_URL", help="An example picture.")
 @click.option("--not", "negative", multiple=True, metavar="TEXT", help="What the pictures should not show.")
-@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help="Also !=, <, <=, >, >=.")
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help=FILTER_HELP)
+@click.option("--job", metavar="JOB", help="Only what this job brought.", shell_complete=complete_jobs)
+@click.option(
+    "--facet", "facets", multiple=True, metavar="NAME", help="Count the values of a field or metadata name."
+)
 @click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True)
 @collection_option(help="Collection to search.  [default: images]")
 @click.option("--show/--no-show", default=None, help="Show the pictures.  [default: on a terminal]")
@@ -39,6 +40,8 @@ def search(
     images: tuple[str, ...],
     negative: tuple[str, ...],
     filters: tuple[str, ...],
+    job: str | None,
+    facets: tuple[str, ...],
     limit: int,
     collection: str | None,
     show: bool | None,
@@ -51,16 +54,20 @@ def search(
         text,
         images=images,
         negative=negative,
-        filters=_filters(filters),
+        filters=parse_filters(filters) | ({} if job is None else {"job": job}),
         collection=collection,
         limit=limit,
+        include=("metadata", "confidence"),
+        facets=facets,
     )
     if as_json:
         print_json(answer)
         return
     console = console_for()
     for warning in answer.warnings or ():
-        console.print(f"Note: {warning}")
+        console_for(as_json=True).print(f"Note: {warning}")
+    for name, counts in (answer.facets or {}).items():
+        console.print(f"{name}: {values_text(counts) or 'none'}")
     if not answer.results:
         console.print("Nothing found.")
         return
@@ -68,9 +75,12 @@ def search(
         from image_search.cli.gallery import gallery  # noqa: PLC0415 - it asks the terminal what it can show
 
         console.print(gallery(client, answer.results, console.width))
-    table, add = image_table(console, "#", "score")
+    rated = answer.results[0].strength is not None  # not in a collection of a few pictures
+    if rated and all(hit.strength == "weak" for hit in answer.results):
+        console.print("Nothing surely fits; the nearest are:")
+    table, add = image_table(console, "#", "score", *["strength"] * rated)
     for number, hit in enumerate(answer.results, 1):
-        add(f"{number}", f"{hit.score:.4f}", hit.id, hit.source)
+        add(f"{number}", f"{hit.score:.4f}", *[hit.strength] * rated, hit.id, hit.source)
     console.print(table)
 
 
@@ -122,15 +132,3 @@ client_commands: list[click.Command] = [search, duplicates]
 def _can_show() -> bool:
     """Tell whether there is a terminal; some pseudo-terminals have no size to fit anything into."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.get_terminal_size().columns > 0
-
-
-def _filters(conditions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Read `width>=100 width<500` as {"width": {"gte": 100, "lt": 500}}."""
-    parsed: dict[str, dict[str, Any]] = {}
-    for condition in conditions:
-        match = _FILTER.fullmatch(condition.strip())
-        if match is None:
-            raise click.UsageError(f"--filter {condition!r} is not NAME=VALUE (or !=, <, <=, >, >=)")
-        name, operator, value = match.groups()
-        parsed.setdefault(name, {})[_OPERATORS[operator]] = typed(value.strip())
-    return parsed

@@ -1,16 +1,17 @@
 """What the API answers, as pydantic models, the same for server and client. Imports no other room."""
 
-from image_search.models.collections import Collection, CollectionList
+from image_search.models.collections import Collection, CollectionList, CollectionMetadata, MetadataName
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
 from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
-from image_search.models.jobs import Item, ItemPage, Job, JobError, JobPage
+from image_search.models.jobs import Failure, Item, ItemPage, Job, JobError, JobPage, Retrying
 from image_search.models.problem import FieldProblem, Problem
 from image_search.models.search import (
     Comparison,
     Contribution,
     FacetCount,
     FacetScope,
+    HeatMap,
     Hit,
     SearchResult,
     SimilarResult,
@@ -21,6 +22,7 @@ from image_search.models.system import JobsState, LastError, LoadedModel, Queue,
 __all__ = [
     "Collection",
     "CollectionList",
+    "CollectionMetadata",
     "Comparison",
     "Contribution",
     "Dependency",
@@ -30,7 +32,9 @@ __all__ = [
     "Embedding",
     "FacetCount",
     "FacetScope",
+    "Failure",
     "FieldProblem",
+    "HeatMap",
     "Hit",
     "Image",
     "ImagePage",
@@ -43,10 +47,12 @@ __all__ = [
     "LastError",
     "LoadedModel",
     "Metadata",
+    "MetadataName",
     "MetadataValue",
     "Problem",
     "Queue",
     "Readiness",
+    "Retrying",
     "SearchResult",
     "SimilarResult",
     "System",

@@ -20,6 +20,7 @@ _EXAMPLE: dict[str, Any] = {
                     "distance": 0,
                     "source": "https://example.com/a.jpg",
                     "thumbnail_url": f"/v1/images/{_ID}/thumbnail",
+                    "format": "jpeg",
                     "width": 3024,
                     "height": 4032,
                     "bytes": 2481193,
@@ -31,6 +32,7 @@ _EXAMPLE: dict[str, Any] = {
                     "distance": 2,
                     "source": "https://example.com/a-small.jpg",
                     "thumbnail_url": f"/v1/images/{_OTHER_ID}/thumbnail",
+                    "format": "jpeg",
                     "width": 768,
                     "height": 1024,
                     "bytes": 143021,
@@ -54,6 +56,7 @@ class Duplicate(BaseModel):
     distance: int
     source: str = Field(description="the URL or file that it came from")
     thumbnail_url: str = Field(description="a path on this server")
+    format: str = Field("", description="of the file, such as `jpeg`")
     width: int
     height: int
     bytes: int

@@ -49,7 +49,7 @@ CAUSES: dict[str, ErrorCode] = {
     ),
     "http_status": ErrorCode(
         "The server answered with an error status, or that its pictures may not be used.",
-        "After 408, 425, 429 or 5xx, retry later; after others, check that the URL is right and needs no login.",
+        "After 408, 425, 429 or 5xx, retry later; after others, check that the URL is right and public.",
         retried=None,
     ),
     "too_many_redirects": ErrorCode(

@@ -78,6 +78,9 @@ class ImagePage(BaseModel):
 
     images: list[Image]
     next_cursor: str | None
+    warnings: list[str] | None = Field(
+        None, description="of the first page: such as a filter's metadata name that no picture has"
+    )
 
 
 class Embedding(BaseModel):

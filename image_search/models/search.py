@@ -1,11 +1,16 @@
 """What the API answers to searches and comparisons."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
+Strength = Literal["strong", "likely", "weak"]
+# The least confidence of each, from the best on. All but the last are good matches.
+STRENGTHS: dict[Strength, float] = {"strong": 0.99, "likely": 0.9, "weak": 0.0}
 SEARCH_ANSWER: dict[str, Any] = {
     "results": [
         {
@@ -17,10 +22,17 @@ SEARCH_ANSWER: dict[str, Any] = {
             "height": 768,
             "metadata": {"shop": "north"},
             "contributions": [
-                {"pointer": "/text", "weight": 1.0, "cosine": 0.3106, "share": 0.3842},
-                {"pointer": "/negative/0/text", "weight": -1.0, "cosine": 0.0833, "share": -0.1031},
+                {"pointer": "/text", "weight": 1.0, "scale": 1.0, "cosine": 0.3106, "share": 0.3842},
+                {
+                    "pointer": "/negative/0/text",
+                    "weight": -1.0,
+                    "scale": 1.0,
+                    "cosine": 0.0833,
+                    "share": -0.1031,
+                },
             ],
             "confidence": 0.9871,
+            "strength": "likely",
         }
     ],
     "facets": {"shop": [{"value": "north", "count": 61}, {"value": "south", "count": 12}]},
@@ -33,19 +45,23 @@ SEARCH_ANSWER: dict[str, Any] = {
 _NEIGHBOUR = {
     name: value
     for name, value in SEARCH_ANSWER["results"][0].items()
-    if name not in ("contributions", "confidence")
+    if name not in ("contributions", "confidence", "strength")
 }
 
 
 class Contribution(BaseModel):
-    """One term of the query in one result's score: `share = weight * cosine / norm`.
+    """One term of the query in one result's score: `share = weight * scale * cosine / norm`.
 
-    `norm` is the length of the weighted sum of all terms' unit vectors. The shares of a result sum up to its
-    score, within rounding. Terms of weight 0 are no part of a query and have no share.
+    `norm` is the length of the sum of `weight * scale * vector` over all terms. The shares of a result sum up
+    to its score, within rounding. Terms of weight 0 are no part of a query and have no share.
     """
 
     pointer: str = Field(description="where the request has the term, such as `/negative/0/text`")
     weight: float = Field(description="negative for what is subtracted")
+    scale: float = Field(
+        1.0,
+        description="of a picture in a query that has texts, too: what makes its weight count as a text's",
+    )
     cosine: float = Field(description="cosine similarity of the picture to this term alone, in [-1, 1]")
     share: float = Field(description="what the term adds to the score, or takes from it")
 
@@ -88,6 +104,13 @@ class Hit(BaseModel):
             "collection has, none of which fits, scores less"
         ),
     )
+    strength: Strength | None = Field(
+        None,
+        description=(
+            "with `confidence`, which it puts into a word: "
+            + ", ".join(f"`{name}` from {least:g}" for name, least in STRENGTHS.items())
+        ),
+    )
 
 
 class Took(BaseModel):
@@ -114,7 +137,9 @@ class SearchResult(BaseModel):
         ),
     )
     facet_scope: FacetScope | None = Field(None, description="only with facets")
-    warnings: list[str] | None = Field(None, description="such as a text that was cut off")
+    warnings: list[str] | None = Field(
+        None, description="such as a text that was cut off, or a filter's metadata name that no picture has"
+    )
 
 
 class SimilarResult(BaseModel):
@@ -123,6 +148,26 @@ class SimilarResult(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"results": [_NEIGHBOUR]}]})
 
     results: list[Hit]
+
+
+class HeatMap(bytes):
+    """A PNG of an image under its heat map.
+
+    `clear` is whether there is a clear spot, None where the server does not know. `confidence` is that of the
+    best window of the image, as a Hit has it, None in a collection that is too small for it.
+    """
+
+    clear: bool | None = None
+    confidence: float | None = None
+
+    @classmethod
+    def of(cls, png: bytes, headers: Mapping[str, str]) -> Self:
+        """Make one of an answer of the server."""
+        made = cls(png)
+        made.clear = {"clear": True, "unclear": False}.get(headers.get("heat-spot", ""))
+        with suppress(ValueError):
+            made.confidence = float(headers.get("heat-confidence", ""))
+        return made
 
 
 class Comparison(BaseModel):

@@ -16,7 +16,7 @@ from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
 from shared.errors import ImageNotFound
-from shared.index import pages, provenance, search
+from shared.index import pages, provenance, search, survey
 from shared.index.connection import calls
 from shared.index.filters import Where
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
@@ -168,6 +168,10 @@ class Collection:
     def sample(self, count: int) -> NDArray[np.float32]:
         """Return vectors (n, dimension) of about `count` images spread over the collection, or of all."""
         return self._run(partial(search.sample, count=count))
+
+    def survey(self, where: Where | None) -> survey.Survey:
+        """Return what metadata the images that match have, as `survey.survey` finds it."""
+        return self._run(partial(survey.survey, where=where))
 
     def owners(self, ids: Sequence[str]) -> dict[str, tuple[str, Image]]:
         """Return the owner and image of those ids that are present."""

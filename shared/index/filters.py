@@ -36,6 +36,8 @@ _EARTH_RADIUS_KM = 6_371.0088
 _EXACT = 10**15
 # SQLite gives up on an expression tree deeper than 1,000, and Chroma's grows with each alternative.
 _MAX_CHROMA_LEAVES = 400
+# The jobs that brought the picture; users may have metadata of that name, which is compared, too.
+JOB = "job"
 _NOTHING: JsonObject = {"id": {"$eq": ""}}
 
 
@@ -84,7 +86,7 @@ class In(Where):
             # Not numbers: Chroma may take 1.0000000000000002 for 1.0, and takes 1.5 for a whole 1.
             return _all_of(
                 [
-                    *({self.field: {"$nin": group}} for group in (texts, flags) if group),
+                    *({name: {"$nin": group}} for group in (texts, flags) if group for name in self._names),
                     *({name: {"$not_contains": text}} for text in texts for name in self._lists),
                 ]
             )
@@ -94,12 +96,18 @@ class In(Where):
         # Chroma wants one type a list; 1 finds 1.0 too, and the other way round.
         whole = [int(value) for value in numbers if value == int(value)]
         broken = [value for value in numbers if value != int(value)]
+        groups = (texts, flags, whole, broken)
         return _any_of(
             [
-                *({self.field: {"$in": group}} for group in (texts, flags, whole, broken) if group),
+                *({name: {"$in": group}} for group in groups if group for name in self._names),
                 *({name: {"$contains": text}} for text in texts for name in self._lists),
             ]
         )
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Return the Chroma names under which the field may be stored as one value."""
+        return ("_job", JOB) if self.field == JOB else (self.field,)
 
     @property
     def _lists(self) -> tuple[str, ...]:
@@ -108,6 +116,8 @@ class In(Where):
             return ("_sources",)
         if self.field == "key":
             return ("key",)
+        if self.field == JOB:
+            return ("_jobs", JOB)
         return (self.field,) if _kind(self.field) in (Kind.ANY, Kind.TEXTS) else ()
 
 
@@ -369,6 +379,9 @@ def _stored(image: Image, field: str) -> Sequence[Scalar]:
         return [image.source, *image.sources]
     if field == "key":
         return image.keys
+    if field == JOB:
+        own = image.metadata.get(JOB, [])
+        return [*image.jobs, *(own if isinstance(own, list) else [own])]
     value = getattr(image, field, None) if field in FIELDS else image.metadata.get(field)
     if value is None:
         return ()

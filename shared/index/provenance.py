@@ -19,6 +19,7 @@ from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LIS
 # Of one picture; of items without a key only the latest are remembered.
 MAX_CONTRIBUTIONS = 1000
 MAX_PROVENANCE_BYTES = 256 * 2**10
+MAX_JOBS = 100  # of one picture, the latest that brought it
 
 
 @dataclass(frozen=True)

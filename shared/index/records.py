@@ -2,10 +2,11 @@
 
 An image's built-in fields and metadata keep the names under which users filter; they never collide
 (RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
-(provenance.py, JSON; left out where a version after the owner says the same), `_phash`, `_place`, the start
-of the id as a number, by which pages of a list are cut, and `_extra`, a JSON object of the values that Chroma
-cannot hold or would change: empty lists, broken Unicode, and numbers of more than 15 digits or without end.
-The numbers also lie nearly right under their names, for ranges. An image's keys are the list `key`.
+(provenance.py, JSON; left out where a version after the owner says the same), `_job` or, of several, `_jobs`,
+`_phash`, `_place`, the start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON
+object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more
+than 15 digits or without end. The numbers also lie nearly right under their names, for ranges. An image's
+keys are the list `key`.
 """
 
 import json
@@ -110,6 +111,8 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
         record["key"] = image.keys
     if image.sources:
         record["_sources"] = image.sources
+    if image.jobs:  # one, as of nearly every picture, takes Chroma less time than a list
+        record |= {"_jobs": image.jobs} if len(image.jobs) > 1 else {"_job": image.jobs[0]}
     if image.phash:
         record["_phash"] = image.phash
     extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
@@ -144,7 +147,8 @@ def from_record(record: Record) -> Image:
     metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
     sources, phash = record.get("_sources", []), record.get("_phash", "")
     fields["phash"] = phash if PHASH.fullmatch(phash) else None
-    return Image(**fields, sources=sources, metadata=metadata, keys=keys)
+    jobs = record.get("_jobs") or [record["_job"]] if {"_job", "_jobs"} & record.keys() else []
+    return Image(**fields, sources=sources, metadata=metadata, keys=keys, jobs=jobs)
 
 
 def stored_image(record: Record) -> StoredImage:

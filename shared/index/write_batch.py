@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shared.errors import CollectionNotFound, IndexRefused, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import (
+    MAX_JOBS,
     Contribution,
     KeyRecord,
     StoredImage,
@@ -302,4 +303,6 @@ def _with(before: StoredImage | None, image: Image, owner: str, items: Iterable[
     whole = with_contributions(made_of, items)
     result = assembled(before.image if before else image, whole)
     assert result is not None  # noqa: S101 - items have sources
+    brought = dict.fromkeys([*result.jobs, *(image.jobs or [owner.partition(":")[0]])])
+    result = replace(result, jobs=list(brought)[-MAX_JOBS:])
     return StoredImage(result, before.owner if before else owner, whole)

@@ -8,13 +8,14 @@ again. So a message may be lost, doubled or late without an item being lost or c
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from shared.errors import (
     IdempotencyMismatch,
+    InvalidRequest,
     JobFinished,
     JobNotFound,
     JobRunning,
@@ -24,12 +25,14 @@ from shared.errors import (
 from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
+from shared.ledger.job_fields import read_job
 from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
 from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
+    MAX_GROUP_JOBS,
     Chunk,
     Claim,
     ItemState,
@@ -38,6 +41,7 @@ from shared.models import (
     JobKind,
     JobStatus,
     JsonObject,
+    Label,
     Stage,
 )
 
@@ -54,10 +58,14 @@ ADVANCE_RETRY_SECONDS = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
 FINAL = "finish"  # the payload of the chunk beyond a job's items
 _SCAN_BYTES = 65_536
+_SCAN_JOBS = 200
 
 
 def new_job_id() -> str:
     return secrets.token_hex(12)
+
+
+_UNNAMED = Label()
 
 
 class Ledger:
@@ -106,6 +114,7 @@ class Ledger:
         final_stage: Stage | None = None,
         made_by: str = "",
         size: int = 0,
+        label: Label = _UNNAMED,
     ) -> str:
         """Make a job of `total` pending items and return its id.
 
@@ -117,7 +126,8 @@ class Ledger:
         open: its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
 
         `idempotency` is (key, digest of the request). When the key repeats with the same digest, the id is
-        that of the earlier job; with another, IdempotencyMismatch is raised.
+        that of the earlier job; with another, IdempotencyMismatch is raised. InvalidRequest is for a group
+        that is full.
         """
         key, digest = idempotency or ("", "")
         job = {
@@ -127,8 +137,14 @@ class Ledger:
             "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
+            "most_of_group": MAX_GROUP_JOBS, **{name: one or "" for name, one in asdict(label).items()},
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
+        if answer == ["group"]:
+            detail = (
+                f"The group {label.group} has {MAX_GROUP_JOBS:,} jobs, the most there may be: begin another."
+            )
+            raise InvalidRequest(detail).at("/group")
         if isinstance(answer, list):
             raise self._too_many(answer[0])
         return _same_request(answer, digest)
@@ -165,36 +181,56 @@ class Ledger:
         _check_found(self._redis.run("close", job_id, int(truncated)), job_id)
 
     def get(self, job_id: str) -> Job:
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hgetall(f"{PREFIX}job:{job_id}")
-            pipeline.lrange(f"{PREFIX}errors:{job_id}", 0, MAX_ERRORS - 1)
-            fields, errors = pipeline.execute()
-        if not fields:
+        (job,) = self._get([job_id])
+        if job is None:
             raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
-        return _job(job_id, fields, [JobError(**json.loads(error)) for error in errors])
+        return job
+
+    def _get(self, ids: Sequence[str]) -> list[Job | None]:
+        with self._redis.pipeline(transaction=True) as pipeline:
+            for job_id in ids:
+                pipeline.hgetall(f"{PREFIX}job:{job_id}")
+                pipeline.lrange(f"{PREFIX}errors:{job_id}", 0, MAX_ERRORS - 1)
+                pipeline.hgetall(f"{PREFIX}failures:{job_id}")
+                pipeline.zrange(f"{PREFIX}retrying:{job_id}", 0, 0, withscores=True)
+            found = pipeline.execute()
+        return [
+            read_job(job_id, *found[at : at + 4]) if found[at] else None
+            for job_id, at in zip(ids, range(0, len(found), 4), strict=True)
+        ]
 
     def list_jobs(
-        self, status: JobStatus | None, cursor: str | None, limit: int
+        self,
+        status: JobStatus | None,
+        cursor: str | None,
+        limit: int,
+        *,
+        collection: str | None = None,
+        group: str | None = None,
+        wanted: Callable[[Job], bool] = lambda _: True,
     ) -> tuple[list[Job], str | None]:
         """Return up to `limit` jobs made before `cursor` (a creation time), newest first, and a cursor."""
+        key = f"{PREFIX}jobs" if group is None else f"{PREFIX}group:{group}"
         bound = f"({cursor}" if cursor else "+inf"
         jobs: list[Job] = []
+        step = min(limit, _SCAN_JOBS)
         while True:
-            ids = self._redis.call(
-                "zrevrangebyscore", f"{PREFIX}jobs", bound, "-inf", start=0, num=limit, withscores=True
-            )
-            for job_id, created in ids:
+            ids = self._redis.call("zrevrangebyscore", key, bound, "-inf", start=0, num=step, withscores=True)
+            for job, (_, created) in zip(self._get([one for one, _ in ids]), ids, strict=True):
                 bound = f"({created!r}"
-                try:
-                    job = self.get(job_id)
-                except JobNotFound:
+                if (
+                    job is None
+                    or status not in (None, job.status)
+                    or collection not in (None, job.collection)
+                ):
                     continue
-                if status in (None, job.status):
+                if wanted(job):
                     jobs.append(job)
                     if len(jobs) == limit:
                         return jobs, repr(created)
-            if len(ids) < limit:
+            if len(ids) < step:
                 return jobs, None
+            step = _SCAN_JOBS
 
     def cancel(self, job_id: str) -> Job:
         """Cancel every open item of a job. Raises JobFinished when there is nothing left to cancel."""
@@ -284,18 +320,22 @@ class Ledger:
         *,
         transitions: Sequence[tuple[int, ItemState]],
         errors: Sequence[JobError] = (),
+        transient: Sequence[int] = (),
         next_stage: Stage | None = None,
         payload: str = "",
         retry_delay_s: float | None = None,
+        waiting: tuple[int, int, int] | None = None,
         hold_s: float = 0.0,
         result: JsonObject | None = None,
         complete: bool = False,
     ) -> bool:
         """End a claim: set its items' states and pass the chunk and `payload`, a blob, to `next_stage`.
 
-        All in one step. With `retry_delay_s` the items still pending are fetched again, as the chunk's next
-        attempt. With `hold_s` this attempt was postponed, and the job sends no more chunks for that long.
-        `result` becomes the job's; `complete` says that its final chunk did all that it was to do.
+        All in one step. `transient` are the items whose errors may not come again. With `retry_delay_s` the
+        items still pending are fetched again, as the chunk's next attempt; `waiting` says how many of them
+        failed so far, which try that will be, and of how many. With `hold_s` this attempt was postponed, and
+        the job sends no more chunks for that long. `result` becomes the job's; `complete` says that its final
+        chunk did all that it was to do.
 
         Returns False, having changed nothing, when the lease was lost or the job cancelled; True also when an
         earlier call, whose answer was lost, has ended this claim.
@@ -303,7 +343,8 @@ class Ledger:
         end = {
             "ref": claim.chunk.ref, "token": claim.token, "next_stage": next_stage or "", "payload": payload,
             "transitions": [(index, ITEM_STATES.index(state)) for index, state in transitions],
-            "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS,
+            "errors": [asdict(error) for error in errors], "most_errors": MAX_ERRORS, "transient": transient,
+            "waiting": ":".join(map(str, waiting or ())),
             "retry_delay": -1 if retry_delay_s is None else retry_delay_s, "hold": hold_s,
             "resend": INDEX_RESEND_SECONDS if next_stage is Stage.INDEX else RESEND_SECONDS,
             "result": json.dumps(result) if result else "", "complete": complete,
@@ -392,45 +433,3 @@ def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
         kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
         arrived=time.monotonic() - float(waited),
     )  # fmt: skip
-
-
-def _job(job_id: str, fields: dict[str, str], errors: list[JobError]) -> Job:
-    def time_of(name: str) -> float | None:
-        return float(fields[name]) if fields.get(name) else None
-
-    total = int(fields["total"])
-    counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
-    started, finished = time_of("started"), time_of("finished")
-    left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
-    done = sum(counts[state] for state in (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED))
-    rate = _rate(fields, done, started, finished)
-    return Job(
-        job_id=job_id,
-        status=JobStatus(fields["status"]),
-        collection=fields["collection"],
-        total=total,
-        chunk_size=int(fields["chunk"]),
-        counts=counts,
-        rate_per_s=rate,
-        eta_s=left / rate if rate and not finished else None,
-        created_at=float(fields["created"]),
-        started_at=started,
-        finished_at=finished,
-        errors=sorted(errors, key=lambda error: error.index),
-        truncated=fields["truncated"] == "1",
-        callback_url=fields["callback"] or None,
-        kind=JobKind(fields.get("kind") or JobKind.INGEST),
-        options=json.loads(fields.get("options") or "{}"),
-        result=json.loads(fields.get("result") or "null"),
-    )
-
-
-def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
-    """Return items per second: over the whole run once finished, else over the last ten to twenty seconds."""
-    since, before = started, int(fields.get("base") or 0)
-    if since is None or done <= before:
-        return None
-    if not finished and fields.get("prev_t"):
-        since, before = float(fields["prev_t"]), int(fields["prev_n"])
-    elapsed = (finished or time.time()) - since
-    return (done - before) / elapsed if elapsed > 0 else None

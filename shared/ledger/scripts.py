@@ -7,6 +7,10 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
                              bytes (the key that made it, the bytes of its items and uploads), …
     states:<job>     string  the state map, one byte per item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
+    failures:<job>   hash    code -> failed items, <code>:transient -> those of them that may succeed later
+    retrying:<job>   zset    a member per chunk with items that wait to be tried again, by when they are:
+                             <chunk>:<items>:<attempt>:<attempts>; the job's `waiting` adds up the items
+    group:<group>    zset    the jobs of one upload or command, by creation time
     jobs             zset    every job by creation time
     active:<key id>  set     the jobs of an API key, or of those without one, that have not finished
     kept:<key id>    zset    those that have, by the time at which they did

@@ -1,9 +1,10 @@
 """A collection as Parquet: one row per image, with all that is known of it.
 
 Columns, in any order: `id`, `vector` (a fixed-size list of float32, of length 1), every field of models.Image
-(times in seconds since the epoch; `metadata` is a JSON object as a string) and, if asked for, `thumbnail` (a
-WebP file) and `rendition` (a JPEG; in earlier versions WebP). A field that an Image may lack may be absent or
-null. The file's own metadata has, under HEADER, a JSON object with the fields of Header.
+but its jobs, which elsewhere mean nothing (times in seconds since the epoch; `metadata` is a JSON object as a
+string) and, if asked for, `thumbnail` (a WebP file) and `rendition` (a JPEG; in earlier versions WebP). A
+field that an Image may lack may be absent or null. The file's own metadata has, under HEADER, a JSON object
+with the fields of Header.
 """
 
 import io
@@ -56,7 +57,7 @@ def _type(hint: Any) -> pa.DataType | None:
     return _TYPES.get(hint)
 
 
-_FIELDS = {name: _type(hint) for name, hint in get_type_hints(Image).items()}
+_FIELDS = {name: _type(hint) for name, hint in get_type_hints(Image).items() if name != "jobs"}
 _COLUMNS = {name: kind or pa.string() for name, kind in _FIELDS.items()}
 _OPTIONAL = frozenset(
     one.name for one in fields(Image) if one.default is not MISSING or one.default_factory is not MISSING
@@ -158,7 +159,9 @@ class Source:
 def _values(image: Image) -> JsonObject:
     """Return an image's fields as the columns hold them."""
     values = asdict(image)
-    return {name: value if _FIELDS[name] is not None else json.dumps(value) for name, value in values.items()}
+    return {
+        name: json.dumps(values[name]) if kind is None else values[name] for name, kind in _FIELDS.items()
+    }
 
 
 def _schema(header: Header, files: Sequence[str]) -> pa.Schema:

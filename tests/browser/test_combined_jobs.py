@@ -11,7 +11,13 @@ from image_search.models import Job
 COMBINE = """async (jobs) => (await import("/static/jobs/combined.js")).combined(jobs)"""
 STATES = ("pending", "fetched", "indexed", "duplicate", "failed", "cancelled")
 START = "2026-01-01T00:00:0%d.000000Z"
-ERROR = {"index": 0, "source": "https://example.com/a.jpg", "code": "timeout", "detail": "too slow"}
+ERROR = {
+    "index": 0,
+    "source": "https://example.com/a.jpg",
+    "code": "timeout",
+    "detail": "too slow",
+    "worth_retrying": True,
+}
 
 
 def job(status: str, *counts: int, **fields: Any) -> dict[str, Any]:
@@ -33,6 +39,13 @@ def job(status: str, *counts: int, **fields: Any) -> dict[str, Any]:
         "created_at": START % 0,
         "started_at": None if status == "queued" else START % 1,
         "finished_at": None if is_open else START % 5,
+        "name": "holiday",
+        "origin": "page",
+        "made_of": "folder",
+        "group": "g-0",
+        "parts": 1,
+        "retrying": None,
+        "failures": [],
         "errors": [],
         "result": None,
         **fields,
@@ -42,8 +55,13 @@ def job(status: str, *counts: int, **fields: Any) -> dict[str, Any]:
 QUEUED = job("queued", 3)
 RUNNING = job("running", 2, 1, 3, rate_per_s=1.5, eta_s=2.0)
 SUCCEEDED = job("succeeded", 0, 0, 4, 1, rate_per_s=2.25)
-PARTIAL = job("partial", 0, 0, 1, 0, 2, errors=[ERROR] * 15)
-FAILED = job("failed", 0, 0, 0, 0, 2, errors=[ERROR] * 15, finished_at=START % 8)
+TIMEOUTS = {"code": "timeout", "count": 2, "worth_retrying": 2}
+STATUSES = {"code": "http_status", "count": 2, "worth_retrying": 1}
+PARTIAL = job("partial", 0, 0, 1, 0, 2, errors=[ERROR] * 15, failures=[TIMEOUTS])
+FAILED = job(
+    "failed", 0, 0, 0, 0, 2, errors=[ERROR] * 15, failures=[STATUSES, TIMEOUTS], finished_at=START % 8
+)
+WAITING = job("running", 2, 0, 1, retrying={"items": 2, "attempt": 2, "attempts": 4, "in_s": 3.5})
 CANCELLED = job("cancelled", 0, 0, 1, 0, 0, 2)
 EMPTY = job("failed", finished_at=START % 6, started_at=None)
 CASES = {
@@ -60,6 +78,12 @@ CASES = {
     "one well, one cancelled": ([SUCCEEDED, CANCELLED], "partial"),
     "one failed, one cancelled": ([FAILED, CANCELLED], "partial"),
     "of every kind": ([SUCCEEDED, PARTIAL, FAILED, CANCELLED], "partial"),
+    "one waits, another is at work": ([WAITING, RUNNING], "running"),
+    "what comes first of what waits": (
+        [WAITING, job("running", 1, retrying={"items": 1, "attempt": 4, "attempts": 4, "in_s": 0.5})],
+        "running",
+    ),
+    "failures by code": ([PARTIAL, FAILED, SUCCEEDED], "partial"),
     "nothing in them": ([EMPTY, EMPTY], "failed"),
     "one broke off": ([SUCCEEDED, job("succeeded", 0, 0, 1, truncated=True)], "succeeded"),
     "a rate of none and an unknown time": ([RUNNING, job("running", 5)], "running"),

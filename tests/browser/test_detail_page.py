@@ -67,9 +67,34 @@ def test_the_heat_map_shows_where_the_words_match(page: Page) -> None:
     expect(heat).to_be_visible(timeout=60_000)
     eventually(lambda: page.evaluate("document.querySelector('.heat').naturalWidth > 256"))
     expect(toggle).to_have_attribute("aria-pressed", "true")
+    legend = detail(page).get_by_role("group", name="The map")
+    expect(legend).to_contain_text("matches least")
+    expect(detail(page)).not_to_contain_text("No clear spot")
     shot(page, "detail-heat-light")
+    assert_accessible(page)
+    address = page.url
+    strength = legend.get_by_role("slider", name="Strength of the map")
+    strength.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    assert page.url == address, "the arrows are the slider's"
+    eventually(lambda: heat.evaluate("element => getComputedStyle(element).opacity") == "0.5")
+    shot(page, "detail-heat-faded-light")
     toggle.click()
     expect(heat).to_be_hidden()
+    expect(legend).to_be_hidden()
+    toggle.click()
+    expect(heat).to_be_visible()
+
+
+def test_a_heat_map_without_a_clear_spot_says_so(page: Page, http: httpx.Client) -> None:
+    (image,) = http.get("/v1/images", params={"filters": '{"name": "rainbow"}'}).json()["images"]
+    answer = http.get("/v1/explain", params={"image_id": image["id"], "text": "asdfghjkl"})
+    assert answer.headers["Heat-Spot"] == "unclear"
+    page.goto(f"/?q=asdfghjkl&image={image['id']}")
+    detail(page).get_by_role("button", name="Where is “asdfghjkl”?").click()
+    expect(detail(page).get_by_role("status")).to_have_text(re.compile("^No clear spot"), timeout=60_000)
+    shot(page, "detail-heat-unclear-light")
 
 
 def test_like_and_filter_buttons_lead_back_to_a_query(page: Page) -> None:
@@ -88,12 +113,15 @@ def test_like_and_filter_buttons_lead_back_to_a_query(page: Page) -> None:
 def test_the_score_is_explained_term_by_term(page: Page, http: httpx.Client) -> None:
     page.goto("/")
     answer = search(page, "face -cat")
-    asked = {"text": "face", "negative": [{"text": "cat", "weight": 0.5}], "include": ["contributions"]}
+    include = ["contributions", "confidence"]
+    asked = {"text": "face", "negative": [{"text": "cat", "weight": 0.5}], "include": include}
     best = http.post("/v1/search", json=asked).json()["results"][0]
     assert best["id"] == answer["results"][0]["id"]
     cells(page).first.get_by_role("link").click()
     why = detail(page).locator(".score-terms")
-    expect(why.get_by_role("heading")).to_have_text(f"Score {best['score']:.2f}")
+    expect(why.get_by_role("heading")).to_have_text(f"Score {best['score']:.2f}, {best['strength']} match")
+    ends = why.locator("meter").evaluate_all("meters => meters.map(meter => meter.max)")
+    assert ends == [1, 1], "one scale for all terms and pictures"
     expect(why.locator("dt")).to_have_text(["face", "not cat"])
     shown = [text.replace("−", "-") for text in why.locator("dd").all_inner_texts()]  # noqa: RUF001
     assert shown == [f"{term['share']:+.2f}" for term in best["contributions"]]

@@ -119,6 +119,7 @@ def test_search_similar_opens_the_page_with_the_picture(
     with extension.context.expect_page() as opened:
         extension.choose("search", image_server.url("/photo/3.jpg?w=600&h=900"))
     assert opened.value.url.startswith(f"{stack.url}/?image_url=")
+    assert opened.value.url.endswith("&collection=images")
     expect(opened.value.locator(".cell a.result").first).to_have_attribute(
         "aria-label", re.compile("^photo-3.jpg")
     )

@@ -18,7 +18,11 @@ LOGIN = "<!doctype html><title>Sign in</title><h1>Sign in to go on</h1>"
 REQUEST_ID = "4f0c-1d"
 # Each view, and what of it says that something went wrong.
 VIEWS = {"/?q=boat": "main [role=alert]", "/jobs": "main [role=status]", "/jobs/4f0c": "main [role=alert]"}
-VIEWS |= {"/system": ".verdict", f"/?image={'0' * 64}": "dialog.detail [role=alert]"}
+VIEWS |= {
+    "/duplicates": "main [role=alert]",
+    "/system": ".verdict",
+    f"/?image={'0' * 64}": "dialog.detail [role=alert]",
+}
 
 
 def gets(page: Page, pattern: str, **answer: Any) -> None:

@@ -1,5 +1,6 @@
 """Adding pictures on the page: dropped, picked and pasted, to the end of their jobs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
+from tests.browser.header import choose, collection
+from tests.browser.header import make as into
 from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.image_server import ImageServer, make_photo
 from tests.stack import Stack, eventually
@@ -34,10 +37,6 @@ def ingest(page: Page) -> Page:
     page.goto("/ingest")
     expect(page.get_by_role("button", name="Choose files")).to_be_visible()
     return page
-
-
-def into(page: Page, collection: str) -> None:
-    page.get_by_label("Collection").fill(collection)
 
 
 def send(page: Page) -> None:
@@ -79,7 +78,9 @@ def test_a_dropped_folder_is_looked_over_sent_and_there(
     }
     shot(ingest, "ingest-done-light")
     assert_accessible(ingest)
-    expect(ingest.get_by_role("link", name="Search these")).to_have_attribute("href", "/?collection=dropped")
+    expect(ingest.get_by_role("link", name="Search these")).to_have_attribute(
+        "href", re.compile(r"^/\?f=%7B%22job%22%3A%22\w+%22%7D&collection=dropped$")
+    )
 
 
 def test_a_picked_folder_is_read_to_its_depth(ingest: Page, folder: Path) -> None:
@@ -249,7 +250,9 @@ def indexed_or_none(http: httpx.Client, collection: str) -> list[object] | None:
     return images
 
 
-def test_the_keyboard_suffices(ingest: Page, image_server: ImageServer) -> None:
+def test_the_keyboard_suffices(page: Page, image_server: ImageServer) -> None:
+    ingest = page
+    ingest.goto("/ingest?collection=typed")
     expect(ingest.get_by_label("Or paste URLs")).to_be_visible()
     keyboard = ingest.keyboard
     for _ in range(20):
@@ -260,9 +263,6 @@ def test_the_keyboard_suffices(ingest: Page, image_server: ImageServer) -> None:
     expect(ingest.get_by_role("heading", name="1 URL")).to_be_visible()
     for _ in range(20):
         keyboard.press("Tab")
-        if ingest.evaluate("document.activeElement.id") == "collection":
-            keyboard.press("ControlOrMeta+a")
-            keyboard.type("typed")
         if ingest.evaluate("document.activeElement.type") == "submit":
             break
     keyboard.press("Enter")
@@ -270,6 +270,48 @@ def test_the_keyboard_suffices(ingest: Page, image_server: ImageServer) -> None:
     expect_status(ingest, "Succeeded")
     keyboard.press("Tab")
     expect(ingest.get_by_role("link", name="1 picture into typed")).to_be_focused()
+
+
+def test_an_empty_metadata_row_is_left_out_and_a_half_one_is_not(
+    ingest: Page, http: httpx.Client, image_server: ImageServer
+) -> None:
+    ingest.get_by_label("Or paste URLs").fill(image_server.url("/photo/92.jpg?w=120&h=90"))
+    into(ingest, "empty-rows")
+    for _ in range(3):
+        ingest.get_by_role("button", name="Add metadata").click()
+    ingest.get_by_label("Metadata name").nth(0).fill("shop")
+    ingest.get_by_label("Metadata value").nth(0).fill("north")
+    ingest.get_by_label("Metadata value").nth(2).fill("nameless")
+    send(ingest)
+    expect(ingest.get_by_label("Metadata name").nth(2)).to_be_focused()
+    expect(ingest.locator(".job")).to_have_count(0)
+    ingest.get_by_label("Metadata value").nth(2).fill("")
+    send(ingest)
+    expect_status(ingest, "Succeeded")
+    assert [image["metadata"] for image in indexed(http, "empty-rows")] == [{"shop": "north"}]
+
+
+def test_one_uploads_options_do_not_slip_into_the_next(ingest: Page, faults: Faults) -> None:
+    ingest.get_by_label("Or paste URLs").fill("url,tags\nhttp://example.com/a.jpg,x")
+    into(ingest, "slipped")
+    ingest.get_by_role("button", name="Add metadata").click()
+    ingest.get_by_label("Metadata name").fill("code")
+    ingest.get_by_label("Metadata value").fill("007")
+    ingest.get_by_label("Skip near-duplicates").check()
+    faults.expect("status of 422")
+    send(ingest)
+    ingest.get_by_label("Or paste URLs").fill("no address")
+    expect(ingest.get_by_label("Skip near-duplicates")).not_to_be_checked()
+    expect(ingest.get_by_label("Metadata name")).to_have_count(0)
+    choose(ingest, "images")
+    ingest.get_by_role("button", name="Change it").click()
+    expect(collection(ingest)).to_have_accessible_name("Collection: slipped")
+    expect(ingest.get_by_label("Metadata name")).to_have_value("code")
+    expect(ingest.get_by_label("Metadata value")).to_have_value("007")
+    expect(ingest.get_by_label("Skip near-duplicates")).to_be_checked()
+    ingest.get_by_role("button", name="Clear").click()
+    ingest.get_by_label("Or paste URLs").fill("no address")
+    expect(ingest.get_by_label("Metadata name")).to_have_count(0)
 
 
 def test_a_hostile_file_name_stays_text(ingest: Page, tmp_path: Path) -> None:

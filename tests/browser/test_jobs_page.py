@@ -33,29 +33,30 @@ def failed_job(http: httpx.Client, image_server: ImageServer) -> str:
 
 def test_jobs_are_listed_newest_first_a_page_at_a_time(page: Page, http: httpx.Client) -> None:
     ids = [make(http, ["no address"], f"many-{number}") for number in range(60)]
-    page.goto("/jobs")
+    page.goto("/jobs?all=1")
     rows = page.locator(".jobs tbody tr")
     expect(rows).to_have_count(50)
-    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{ids[-1]}")
+    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{ids[-1]}?collection=many-59")
     page.get_by_role("button", name="Show more").click()
-    expect(page.locator(f'.jobs a[href="/jobs/{ids[0]}"]')).to_be_visible()
+    expect(page.locator(f'.jobs a[href^="/jobs/{ids[0]}?"]')).to_be_visible()
     newest = make(http, ["no address"], "one-more")
-    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{newest}")
+    expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/jobs/{newest}?collection=one-more")
     hrefs = [link.get_attribute("href") for link in page.locator(".jobs tbody a").all()]
     assert len(hrefs) == len(set(hrefs))
-    assert hrefs[:61] == [f"/jobs/{job_id}" for job_id in (newest, *reversed(ids))]
+    paths = [str(href).partition("?")[0] for href in hrefs[:61]]
+    assert paths == [f"/jobs/{job_id}" for job_id in (newest, *reversed(ids))]
 
 
 def test_a_running_job_leaves_the_list_of_those_that_run(
     page: Page, http: httpx.Client, image_server: ImageServer
 ) -> None:
-    page.goto("/jobs")
+    page.goto("/jobs?collection=running")
     job_id = make(http, [image_server.url("/hang")], "running")
-    row = page.locator(f'.jobs tr:has(a[href="/jobs/{job_id}"])')
+    row = page.locator(f'.jobs tr:has(a[href^="/jobs/{job_id}?"])')
     expect(row.locator(".status")).to_have_text("Running")
     expect(row.get_by_role("progressbar")).to_be_visible()
     page.get_by_label("Which jobs").select_option("Running")
-    expect(page).to_have_url("/jobs?status=running")
+    expect(page).to_have_url("/jobs?status=running&collection=running")
     expect(row).to_be_visible()
     http.delete(f"/v1/jobs/{job_id}")
     expect(row).to_be_hidden()

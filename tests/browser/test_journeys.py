@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from examples.demo.pictures import Pictures
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.gestures import drop
+from tests.browser.header import collection
 from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.image_server import ImageServer
 from tests.stack import Stack
@@ -161,10 +162,14 @@ def test_by_keyboard_alone(page: Page, image_server: ImageServer) -> None:
     expect(page.get_by_role("main")).to_be_focused()
     tab_to(page, page.get_by_label("Or paste URLs of pictures"))
     page.keyboard.type(image_server.url("/photo/601.jpg?w=96&h=72"))
-    tab_to(page, page.get_by_label("Collection, an existing or a new one"))
-    page.keyboard.press("Control+A")
+    tab_to(page, collection(page))
+    page.keyboard.press("Enter")
+    tab_to(page, page.get_by_role("button", name="New collection…"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="New collection").get_by_label("Name")).to_be_focused()
     page.keyboard.type("by-keyboard")
-    tab_to(page, page.get_by_role("button", name="Add 1 picture"))
+    page.keyboard.press("Enter")
+    tab_to(page, page.get_by_role("button", name="Add 1 picture to by-keyboard"))
     page.keyboard.press("Enter")
     expect(page.get_by_text("1 indexed", exact=True)).to_be_visible(timeout=JOB_MS)
     tab_to(page, page.get_by_role("link", name="Search these"))
@@ -248,7 +253,10 @@ def test_every_view_is_accessible_fits_and_asks_nobody_else(
         ("/?image_url=http%3A%2F%2F127.0.0.1%3A1%2Fa.jpg", "the connection was refused"),
         ("/?image_url=javascript%3Aalert(1)", "the URL's scheme is not http or https"),
         ("/?f=%7B%22<img src=x onerror=alert(1)>%22%3A1%7D", "A field name is 1 to 63 letters"),
-        ("/?more=..%2F..%2Fhealthz", "there is no picture '../../healthz' in this collection"),
+        (
+            "/?more=..%2F..%2Fhealthz",
+            "the picture ../../healthz, which the collection “images” does not have",
+        ),
         ("/?image=<img src=x onerror=alert(1)>", "There is no image '<img src=x onerror=alert(1)>'"),
         ("/jobs/%E0%A4%A", "There is no job"),
         ("/jobs/<img src=x onerror=alert(1)>", "There is no job '<img src=x onerror=alert(1)>'"),

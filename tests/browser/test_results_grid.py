@@ -8,6 +8,7 @@ import httpx
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Faults
+from tests.browser.looks import assert_accessible, shot
 from tests.browser.search_page import box, cells, detail, search
 from tests.image_server import make_photo
 from tests.stack import eventually, finished
@@ -18,8 +19,8 @@ THUMBNAIL = make_photo(1, 64, 48)
 SHAPES = ((640, 480), (480, 640), (600, 600), (1600, 500))
 
 
-def answer_many(route: Route) -> None:
-    """MANY results of several shapes, as the server pages them."""
+def answer_many(route: Route, *, good: int = MANY) -> None:
+    """MANY results of several shapes, as the server pages them, the first `good` good matches."""
     asked = route.request.post_data_json
     places = range(asked["offset"], min(asked["offset"] + asked["limit"], MANY))
     results = [
@@ -31,6 +32,8 @@ def answer_many(route: Route) -> None:
             "width": SHAPES[place % len(SHAPES)][0],
             "height": SHAPES[place % len(SHAPES)][1],
             "tags": [],
+            "confidence": 0.95 if place < good else 0.1,
+            "strength": "likely" if place < good else "weak",
         }
         for place in places
     ]
@@ -65,10 +68,61 @@ def test_ten_thousand_results_scroll_with_few_cells(page: Page) -> None:
     assert len(indexes) < MAX_CELLS
 
 
+def test_a_line_is_drawn_after_the_good_matches(page: Page) -> None:
+    good, held = 95, []
+
+    def answer(route: Route) -> None:
+        if route.request.post_data_json["offset"] and not held:
+            held.append(route)
+        else:
+            answer_many(route, good=good)
+
+    page.route("**/v1/search", answer)
+    page.route("**/thumbnail", lambda route: route.fulfill(body=THUMBNAIL, content_type="image/jpeg"))
+    page.goto("/?q=anything")
+    status, line = page.locator(".result-status"), page.locator(".certainty-line")
+    expect(status).to_have_text(re.compile("^more than 80 good matches( in images)?, best first"))
+    expect(line).to_be_hidden()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    eventually(lambda: page.wait_for_timeout(20) or held)
+    answer_many(held[0], good=good)
+    expect(status).to_have_text(re.compile(f"^{good} good matches( in images)?; less certain below"))
+    last, first = (page.locator(f'.cell[data-index="{index}"]') for index in (good - 1, good))
+
+    def assert_between() -> None:
+        line.scroll_into_view_if_needed()
+        expect(first).to_be_visible()
+        above, at, below = (dict(one.bounding_box() or {}) for one in (last, line, first))
+        assert above["y"] + above["height"] < at["y"]
+        assert at["y"] + at["height"] < below["y"] < at["y"] + at["height"] + 20
+        assert below["x"] == at["x"]
+
+    assert_between()
+    shot(page, "search-line-light")
+    assert_accessible(page)
+    expect(last.get_by_role("link")).to_have_accessible_name(re.compile("likely match"))
+    expect(first.get_by_role("link")).to_have_accessible_name(re.compile("weak match"))
+    last.get_by_role("link").focus()
+    page.keyboard.press("ArrowRight")
+    expect(first.get_by_role("link")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    focused = page.locator(".cell:focus-within")
+    assert int(focused.get_attribute("data-index") or good) < good
+    page.keyboard.press("ArrowDown")
+    assert int(focused.get_attribute("data-index") or 0) >= good
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    eventually(lambda: int(cells(page).last.get_attribute("data-index") or 0) > 200)
+    page.keyboard.press("Home")
+    page.set_viewport_size({"width": 700, "height": 900})
+    assert_between()
+    indexes = page.evaluate("[...document.querySelectorAll('.cell')].map(cell => Number(cell.dataset.index))")
+    assert indexes == sorted(indexes)
+
+
 def test_rows_fill_the_width_and_nothing_moves_when_pictures_come(page: Page) -> None:
     held: list[Route] = []
     page.route("**/thumbnail", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
-    page.goto("/?q=animal")
+    page.goto("/")  # without a line
     expect(cells(page).nth(15)).to_be_visible()
     before = boxes(page)
     eventually(lambda: page.evaluate("document.querySelectorAll('.cell img').length > 15"))

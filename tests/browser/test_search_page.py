@@ -11,7 +11,8 @@ from tests.browser.conftest import Faults, NewPage
 from tests.browser.gestures import drop
 from tests.browser.looks import assert_accessible, assert_fits, shot
 from tests.browser.search_page import box, cell, cells, chips, filters, search, shows
-from tests.image_server import ImageServer
+from tests.image_server import ImageServer, make_photo
+from tests.stack import finished
 
 
 def asked(request: Request) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def test_the_first_thing_shown_is_the_collection(page: Page, http: httpx.Client)
     assert_accessible(page)
     page.locator(".examples a").first.click()
     expect(page).to_have_url(re.compile(r"\?q=\w+"))
-    expect(page.get_by_role("status").filter(has_text="best first")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="good match")).to_be_visible()
 
 
 def test_words_find_pictures_and_the_link_finds_them_again(page: Page, new_page: NewPage) -> None:
@@ -47,7 +48,7 @@ def test_words_find_pictures_and_the_link_finds_them_again(page: Page, new_page:
     first = cells(page).first.get_by_role("link")
     tags = ", ".join(best["tags"][:3])
     expect(first).to_have_accessible_name(
-        f"elephant.png, score {best['score']:.2f}, {tags}".removesuffix(", ")
+        f"elephant.png, score {best['score']:.2f}, {best['strength']} match, {tags}".removesuffix(", ")
     )
     assert f"{best['score']:.4f}" in (cells(page).first.locator(".score").get_attribute("title") or "")
     other = new_page()
@@ -128,7 +129,7 @@ def test_only_similar_pictures_start_a_query_of_their_own(page: Page) -> None:
     boat.hover()
     boat.get_by_role("button", name=re.compile("^Only similar")).click()
     expect(page).to_have_url(re.compile(r"/\?more=[0-9a-f]{64}$"))
-    expect(cells(page).first.locator(".score")).to_have_text("1.00")
+    expect(cells(page).first.locator(".score")).to_have_text("1.00 strong")
     expect(box(page)).to_have_value("")
 
 
@@ -203,10 +204,12 @@ def test_filters_narrow_what_is_found_and_are_chips(page: Page, http: httpx.Clie
     with page.expect_request(is_search) as sent:
         panel.get_by_label("Until").fill("2022-12-31")
     assert asked(sent.value)["filters"] == {"taken_at": {"gte": "2022-01-01", "lt": "2023-01-01"}}
-    found = http.post("/v1/search", json={"text": "a photo", "filters": asked(sent.value)["filters"]}).json()
+    again = {"text": "a photo", "filters": asked(sent.value)["filters"], "include": ["confidence"]}
+    found = http.post("/v1/search", json=again).json()
     assert len(found["results"]) == 4
     expect(cells(page)).to_have_count(4)
-    said = re.compile("4 pictures( in images)?, best first")  # other tests may have made more collections
+    good = sum(one["strength"] != "weak" for one in found["results"])
+    said = re.compile(f"^{good} good match" if good else "^No good match.*; the nearest first")
     expect(page.get_by_role("status").filter(has_text=said)).to_be_visible()
     shot(page, "search-filters-light")
     panel.get_by_label("Metadata name").fill("place")
@@ -257,6 +260,66 @@ def test_nothing_fits_says_so_and_offers_the_way_out(page: Page) -> None:
     expect(cells(page).first.locator(".name")).to_have_text("rowboat.png")
 
 
+def test_words_that_nothing_fits_are_said_to_and_the_nearest_come_on_demand(page: Page) -> None:
+    page.goto("/")
+    with page.expect_response(lambda response: is_search(response.request)) as answered:
+        box(page).fill("asdfghjkl")
+        box(page).press("Enter")
+    assert {one["strength"] for one in answered.value.json()["results"]} == {"weak"}
+    expect(page.get_by_role("heading", name="No good match")).to_be_visible()
+    expect(cells(page)).to_have_count(0)
+    status = page.get_by_role("main").locator(".result-status")
+    expect(status).to_have_text(re.compile("^No good match"))
+    shot(page, "search-no-match-light")
+    assert_accessible(page)
+    box(page).press("ArrowDown")
+    nearest = page.get_by_role("button", name="Show the nearest anyway")
+    expect(nearest).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("q=asdfghjkl&nearest=1$"))
+    expect(cells(page).first.get_by_role("link")).to_be_focused()
+    expect(cells(page).first.locator(".score")).to_have_text(re.compile("weak$"))
+    expect(status).to_have_text(re.compile("^No good match.*; the nearest first"))
+    expect(page.locator(".certainty-line")).to_be_hidden()
+    page.go_back()
+    expect(nearest).to_be_visible()
+    expect(cells(page)).to_have_count(0)
+    page.go_forward()
+    expect(cells(page).first).to_be_visible()
+    search(page, "a bicycle")
+    expect(page).to_have_url(re.compile("q=a\\+bicycle$"))
+
+
+def test_nothing_that_surely_fits_leads_to_the_nearest_too(page: Page) -> None:
+    page.goto("/?q=asdfghjkl&sure=1")
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(page).to_have_url(re.compile("q=asdfghjkl&nearest=1$"))
+    expect(cells(page).first).to_be_visible()
+
+
+def test_pictures_filters_and_few_pictures_never_leave_the_results_empty(
+    page: Page, http: httpx.Client
+) -> None:
+    last = http.get("/v1/images", params={"filters": '{"name": "elephant"}'}).json()["images"][0]["id"]
+    for query in (
+        f"more={last}",
+        f"less={last}",
+        f"q=asdfghjkl&less={last}",
+        "q=asdfghjkl&f=%7B%22place%22%3A%22Paris%22%7D",
+    ):
+        page.goto(f"/?{query}")
+        expect(cells(page).first.locator(".score")).to_have_text(re.compile("strong|likely|weak"))
+    file = ("files", ("one.jpg", make_photo(41, 90, 60), "image/jpeg"))
+    finished(http, http.post("/v1/jobs", files=[file], data={"collection": "single"}))
+    page.goto("/?q=asdfghjkl&collection=single")
+    expect(cells(page)).to_have_count(1)
+    expect(
+        page.get_by_role("status").filter(has_text=re.compile("^1 picture.*, nearest first"))
+    ).to_be_visible()
+    expect(cells(page).locator(".score")).to_have_text(re.compile(r"^-?\d\.\d\d$"))
+    assert page.locator("#toasts [role]").count() == 0
+
+
 def test_a_broken_link_is_shown_without_what_cannot_be_read(page: Page) -> None:
     page.goto("/?q=boat&f=%7Bnot-json")
     expect(page.get_by_role("alert")).to_contain_text("cannot be read")
@@ -267,7 +330,7 @@ def test_a_collection_without_pictures_asks_for_some(page: Page, http: httpx.Cli
     assert http.post("/v1/collections", json={"name": "empty-one"}).status_code == 201
     page.goto("/?collection=empty-one")
     page.get_by_role("main").get_by_role("link", name="Add pictures").click()
-    expect(page).to_have_url(re.compile("/ingest$"))
+    expect(page).to_have_url(re.compile(r"/ingest\?collection=empty-one$"))
 
 
 def test_keyboard_alone_searches_opens_and_refines(page: Page) -> None:
@@ -277,7 +340,7 @@ def test_keyboard_alone_searches_opens_and_refines(page: Page) -> None:
     expect(box(page)).to_be_focused()
     page.keyboard.type("an animal")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status").filter(has_text="best first")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="good match")).to_be_visible()
     page.keyboard.press("ArrowDown")
     expect(cells(page).nth(0).get_by_role("link")).to_be_focused()
     page.keyboard.press("ArrowRight")

@@ -24,7 +24,7 @@ def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
     shot(page, "system-light")
     assert_accessible(page)
     error.get_by_role("link").click()
-    expect(page).to_have_url(f"/jobs/{job['job_id']}?status=failed")
+    expect(page).to_have_url(f"/jobs/{job['job_id']}?status=failed&collection=system")
 
 
 def test_without_redis_it_says_what_still_works_and_what_to_do(page: Page, stack: Stack) -> None:

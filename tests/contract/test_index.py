@@ -25,7 +25,7 @@ from shared.errors import (
 )
 from shared.index import collection as collection_module
 from shared.index import index as index_module
-from shared.index import search
+from shared.index import search, survey
 from shared.index.collection import Collection
 from shared.index.filters import parse_where
 from shared.index.index import Index
@@ -310,6 +310,7 @@ RICH = image(
     nsfw=0.0312,
     colors=["gray"],
     phash="00ff00ff00ff00ff",
+    jobs=["job", "other"],
     metadata={
         "text": "é😀\x00",
         "blank": "",
@@ -587,6 +588,23 @@ def test_nothing_is_lost_among_many_equal_vectors(index: Index) -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     third = made.search(vectors[1], limit=700, where=parse_where({"third": True}))
     assert len({hit.image.id for hit in third}) == 667, f"HNSW alone found {short} of 2,000"
+
+
+def test_a_survey_tells_the_metadata_of_what_is_there(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collection.survey(None).pictures == 0
+    fill(collection, unit_rows(30), n=lambda n: n % 3, note=lambda n: "\ud800" if n % 2 else ["a"])
+    found = collection.survey(None)
+    assert (found.pictures, found.count, found.complete) == (30, 30, True)
+    assert found.names["n"].values == [(0, 10), (1, 10), (2, 10)]
+    assert found.names["note"].types == {"text": 15, "texts": 15}
+    monkeypatch.setattr(survey, "_PAGE", 4)
+    assert collection.survey(None).names == found.names
+    assert collection.survey(parse_where({"n": 1})).names["n"].values == [(1, 10)]
+    monkeypatch.setattr(survey, "MOST", 12)
+    some = collection.survey(None)
+    assert (some.pictures, some.complete, set(some.names)) == (12, False, {"n", "note"})
 
 
 def test_a_search_that_comes_back_short_is_scored_exactly(

@@ -95,7 +95,7 @@ def test_a_record_without_contributions_counts_as_older_than_all(collection: Col
     old = replace(image(1, n=1), sources=["a", "b"], source="a")
     collection.upsert([old], vector(1)[None], ["job:0"])
     add(collection, (5, image(1, source="c", n=2)))
-    assert collection.get(old.id) == replace(old, sources=["a", "b", "c"], metadata={"n": 2})
+    assert collection.get(old.id) == replace(old, sources=["a", "b", "c"], metadata={"n": 2}, jobs=["job"])
 
 
 def test_a_picture_has_nothing_from_a_collection_that_was_deleted(index: Index) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import (
     IdempotencyMismatch,
+    InvalidRequest,
     JobFinished,
     JobNotFound,
     JobRunning,
@@ -15,7 +16,7 @@ from shared.errors import (
 from shared.ledger import ledger as ledger_module
 from shared.ledger import workers, writer
 from shared.ledger.ledger import Ledger, new_job_id
-from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Stage
+from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Label, Stage
 from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
 
@@ -628,3 +629,113 @@ def test_a_held_job_lets_others_go_on(ledger: Ledger) -> None:
     assert sent_before == []
     assert [chunk.job_id for chunk in ledger.dispatch()] == [other]
     assert ledger.get(held).status is JobStatus.RUNNING
+
+
+def claim_all(ledger: Ledger) -> list[Claim]:
+    claims = [ledger.claim(chunk, Stage.FETCH) for chunk in ledger.dispatch()]
+    return [claim for claim in claims if claim]
+
+
+def fail_all(ledger: Ledger, claim: Claim, code: str, *, transient: bool = False) -> None:
+    failed = ledger.pending(claim)
+    ledger.advance(
+        claim,
+        transitions=[(i, FAILED) for i in failed],
+        errors=[JobError(i, f"http://x/{i}", code, "why") for i in failed],
+        transient=failed if transient else [],
+    )
+
+
+def test_failures_are_counted_by_code_and_by_whether_a_retry_may_help(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=30, chunk_size=10)
+    first, second, third = claim_all(ledger)
+    fail_all(ledger, first, "http_status")
+    fail_all(ledger, second, "http_status", transient=True)
+    fail_all(ledger, third, "not_an_image")
+    fail_all(ledger, third, "not_an_image")  # an answer that was lost changes no count
+    job = ledger.get(job_id)
+    assert [(one.code, one.count, one.worth_retrying) for one in job.failures] == [
+        ("http_status", 20, 10), ("not_an_image", 10, 0),
+    ]  # fmt: skip
+    assert sum(one.count for one in job.failures) == job.counts[FAILED]
+    assert ledger.retry(job_id).failures == []
+
+
+def test_what_waits_to_be_tried_again_is_said_with_the_next_of_it_and_without_a_rate(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=12, chunk_size=4)
+    assert ledger.get(job_id).retrying is None
+    claims = claim_all(ledger)
+    for claim, waiting, delay in zip(claims, [(1, 2, 4), (3, 3, 4)], [60.0, 30.0], strict=False):
+        done = [(i, INDEXED) for i in ledger.pending(claim)[waiting[0] :]]
+        ledger.advance(claim, transitions=done, retry_delay_s=delay, waiting=waiting)
+    job = ledger.get(job_id)
+    assert job.retrying is not None
+    assert (job.retrying.items, job.retrying.attempt, job.retrying.attempts) == (4, 3, 4)
+    assert 25 < job.retrying.in_s <= 30
+    assert job.rate_per_s is not None  # the third chunk is still being fetched
+    ledger.advance(claims[2], transitions=[(i, INDEXED) for i in range(8, 12)])
+    job = ledger.get(job_id)
+    assert (job.rate_per_s, job.eta_s, job.status) == (None, None, JobStatus.RUNNING)
+    assert sum(job.counts.values()) == job.total
+
+
+def test_a_wait_is_over_when_its_items_were_tried_again(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=2, chunk_size=2)
+    claim = claim_next(ledger)
+    ledger.advance(claim, transitions=[(0, INDEXED)], retry_delay_s=0.0, waiting=(1, 2, 4))
+    assert ledger.get(job_id).retrying is not None
+    ((_, chunk),) = ledger.sweep()
+    again = ledger.claim(chunk, Stage.FETCH)
+    assert again is not None
+    job = ledger.get(job_id)
+    assert job.retrying is not None
+    assert (job.retrying.items, job.retrying.in_s, job.rate_per_s, job.eta_s) == (1, 0.0, None, None)
+    ledger.advance(again, transitions=[(1, INDEXED)])
+    job = ledger.get(job_id)
+    assert (job.retrying, job.status) == (None, JobStatus.SUCCEEDED)
+
+
+def test_a_cancelled_job_waits_for_nothing_even_when_its_chunk_comes_up(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=2, chunk_size=2)
+    ledger.advance(claim_next(ledger), transitions=[], retry_delay_s=0.0, waiting=(2, 2, 4))
+    assert ledger.cancel(job_id).retrying is None
+    assert ledger.sweep() == []
+    job = ledger.get(job_id)
+    assert (job.retrying, job.status) == (None, JobStatus.CANCELLED)
+
+
+def test_jobs_are_listed_by_collection_and_by_group(ledger: Ledger) -> None:
+    group = Label(name="holiday", origin="page", made_of="folder", group="g1")
+    parts = [make_job(ledger, total=1, label=group) for _ in range(2)]
+    other = ledger.create(new_job_id(), collection="cats", total=1, chunk_size=1)
+    job = ledger.get(parts[0])
+    assert (job.label, ledger.get(other).label) == (group, Label())
+    assert [job.job_id for job in ledger.list_jobs(None, None, 9, group="g1")[0]] == parts[::-1]
+    assert [job.job_id for job in ledger.list_jobs(None, None, 9, collection="cats")[0]] == [other]
+    assert ledger.list_jobs(None, None, 9, collection="cats", group="g1") == ([], None)
+
+
+def test_a_group_takes_no_more_jobs_than_are_added_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_GROUP_JOBS", 2)
+    make_job(ledger, label=Label(group="g2"), idempotency=("k", "digest"))
+    make_job(ledger, label=Label(group="g2"))
+    with pytest.raises(InvalidRequest, match="begin another"):
+        make_job(ledger, label=Label(group="g2"))
+    make_job(ledger, label=Label(group="g2"), idempotency=("k", "digest"))  # a repeat, not one more
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("  two\nlines\t\x1b[31m ", "two lines [31m"),
+        ("\u202egpj.exe", "gpj.exe"),
+        ("a\ud800b", "a b"),
+        ("x" * 500, "x" * 200),
+        ("https://me:secret@example.com/a?token=abc", "https://REDACTED@example.com/a?token=REDACTED"),
+        (" \n ", None),
+    ],
+)
+def test_a_name_is_one_line_without_what_is_not_to_be_shown(name: str, shown: str | None) -> None:
+    assert Label(name=name).name == shown

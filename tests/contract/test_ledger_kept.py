@@ -10,7 +10,7 @@ import redis
 from shared.errors import JobNotFound, TooManyJobs
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.ledger.scripts import PREFIX
-from shared.models import ItemState, Stage
+from shared.models import ItemState, JobError, Label, Stage
 from tests.redis_server import fake_redis
 
 FAILED, INDEXED = ItemState.FAILED, ItemState.INDEXED
@@ -197,3 +197,26 @@ def test_many_at_once_do_not_get_past_the_limit(real_redis: str) -> None:
     for thread in threads:
         thread.join(30)
     assert len(made) == 7
+
+
+def test_nothing_stays_of_a_forgotten_job_in_its_group(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger(most_jobs=2)
+    gone, kept = (make(ledger, label=Label(group="g")) for _ in range(2))
+    (chunk, other) = ledger.dispatch()
+    for one in (chunk, other):
+        claim = ledger.claim(one, Stage.FETCH)
+        assert claim is not None
+        if one.job_id == gone:
+            errors = [JobError(0, "http://x/0", "timeout", "too slow")]
+            ledger.advance(claim, transitions=[(0, FAILED)], errors=errors, transient=[0])
+        else:
+            ledger.advance(claim, transitions=[], retry_delay_s=60.0, waiting=(1, 2, 4))
+    make(ledger, label=Label(group="other"))
+    assert [job.job_id for job in ledger.list_jobs(None, None, 9, group="g")[0]] == [kept]
+    of_it = [key for key in client_of(ledger).keys("*") if gone in key]
+    assert not [key for key in of_it if not key.startswith(f"{PREFIX}advanced:")]  # which expires
+    ledger.cancel(kept)
+    make(ledger)
+    left = client_of(ledger).keys(f"{PREFIX}*")
+    assert not [key for key in left if key.startswith((f"{PREFIX}retrying:", f"{PREFIX}failures:"))]
+    assert f"{PREFIX}group:g" not in left

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, finished
 
 pytestmark = pytest.mark.timeout(300)
 COUNT = 45
@@ -63,7 +63,30 @@ def test_each_result_of_a_combined_query_says_what_its_score_is_made_of(http: ht
             ("/positive/0/image_id", 0.5),
             ("/negative/0/text", -0.25),
         ]
+        assert [term["scale"] == 1 for term in terms] == [True, False, False, True]
+        assert len({term["scale"] for term in terms}) == 2
         assert sum(term["share"] for term in terms) == pytest.approx(result["score"], abs=1e-4)
+
+
+def test_the_filter_job_finds_what_each_job_brought(http: httpx.Client) -> None:
+    files = [("files", (f"again {n}.png", png(n))) for n in (1, 2, COUNT)]
+    status = finished(http, http.post("/v1/jobs", files=files, data=WHERE))
+    assert (status["counts"]["indexed"], status["counts"]["duplicate"]) == (1, 2)
+    first = http.get("/v1/jobs", params={"limit": 100}).json()["jobs"]
+    before = next(one for one in first if one["collection"] == "asked" and one["total"] == COUNT)
+    for filters, expected in (
+        ({"job": status["job_id"]}, 3),
+        ({"job": before["job_id"]}, COUNT),
+        ({"job": {"in": [status["job_id"], before["job_id"]]}}, COUNT + 1),
+        ({"job": {"ne": status["job_id"]}}, COUNT - 2),
+        ({"job": "nonesuch"}, 0),
+    ):
+        assert len(search(http, filters=filters, limit=100)["results"]) == expected
+        listed = http.get("/v1/images", params={**WHERE, "filters": json.dumps(filters), "limit": 100})
+        assert len(listed.json()["images"]) == expected
+    new = search(http, filters={"and": [{"job": status["job_id"]}, {"job": {"ne": before["job_id"]}}]})
+    assert [one["source"] for one in new["results"]] == [f"again {COUNT}.png"]
+    http.delete(f"/v1/images/{new['results'][0]['id']}", params=WHERE).raise_for_status()
 
 
 def test_a_repeated_text_gives_the_same_answer(http: httpx.Client) -> None:

@@ -37,7 +37,7 @@ class Server:
         answer = self.routes[f"{request.method} {request.url.path}"]
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         if isinstance(answer, httpx.Response):
             return answer

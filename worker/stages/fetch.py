@@ -153,6 +153,7 @@ def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[i
         next_stage=Stage.ENCODE if fetched else None,
         payload=_write_scratch(services, claim, items, fetched) if fetched else "",
         retry_delay_s=max(delays, default=None),
+        waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
 

@@ -177,8 +177,8 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         if missing and not claim.options["allow_missing"]:
             detail = (
                 f"Not switched: {len(missing):,} of the pictures cannot be encoded with "
-                f"{target.encoder.name}; the failed items say why. Ingest them again, or start again with "
-                "allow_missing to leave them out: what is encoded already is not encoded again."
+                f"{target.encoder.name}; the failed items say why. Ingest them again, or start "
+                "once more with allow_missing to leave them out: what is encoded already stays."
             )
             return {"switched": False, "detail": detail}
         _carry_log(target, whole=True)

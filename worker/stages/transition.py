@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     """The options of Ledger.advance that only some stages need."""
 
     retry_delay_s: float | None
+    waiting: tuple[int, int, int] | None
     hold_s: float
     result: JsonObject
     complete: bool
@@ -58,6 +59,7 @@ def end_chunk(
         claim,
         transitions=[(one.index, one.state) for one in outcomes],
         errors=[JobError(one.index, one.source, error.code, error.detail) for one, error in failed],
+        transient=[one.index for one, error in failed if error.transient],
         next_stage=next_stage,
         payload=payload,
         **options,

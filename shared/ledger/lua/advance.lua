@@ -1,5 +1,7 @@
 -- JSON of Ledger.advance -> 1, or 0 when the lease was lost. An answer may get lost, not the change: for `repeat_s`
 -- the same claim is told 1 again. `transitions`: [[index, state], …]; an item that is no longer open stays as it is.
+-- `transient`: the indices of errors that may not come again. `waiting`: "<items>:<attempt>:<attempts>" of those that are
+-- tried again after `retry_delay`, or empty.
 -- `hold`: seconds for which the job sends no more chunks, above 0 when this attempt was postponed and does not count.
 local a = cjson.decode(ARGV[1])
 local ref, token = a.ref, a.token
@@ -20,9 +22,15 @@ for _, move in ipairs(a.transitions) do
     if to == FAILED then failed[at] = true end
   end
 end
+local transient = {}
+for _, index in ipairs(a.transient) do transient[index] = true end
 for _, error in ipairs(a.errors) do
-  if failed[error.index] and redis.call('LLEN', P..'errors:'..id) < a.most_errors then
-    redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
+  if failed[error.index] then
+    redis.call('HINCRBY', P..'failures:'..id, error.code, 1)
+    if transient[error.index] then redis.call('HINCRBY', P..'failures:'..id, error.code..':transient', 1) end
+    if redis.call('LLEN', P..'errors:'..id) < a.most_errors then
+      redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
+    end
   end
 end
 local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (a.hold > 0 and 1 or 0)
@@ -32,7 +40,14 @@ if a.retry_delay >= 0 then
   local again = id..':'..gen..':'..num..':'..(attempt + 1)
   redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,
     'payload', '', 'resends', 0, 'postponed', postponed)
-  redis.call('ZADD', P..'due', now() + a.retry_delay, again)
+  local due = now() + a.retry_delay
+  redis.call('ZADD', P..'due', due, again)
+  if a.waiting ~= '' then
+    local member = num..':'..a.waiting
+    redis.call('HSET', P..'chunk:'..again, 'waits', member)
+    redis.call('ZADD', P..'retrying:'..id, due, member)
+    redis.call('HINCRBY', P..'job:'..id, 'waiting', string.match(a.waiting, '^%d+'))
+  end
 end
 if a.hold > 0 then redis.call('HSET', P..'job:'..id, 'held', now() + a.hold) end
 if a.result ~= '' then redis.call('HSET', P..'job:'..id, 'result', a.result) end

@@ -6,6 +6,7 @@ local map, changed = string.gsub(redis.call('GET', P..'states:'..id) or '', '[01
 redis.call('SET', P..'states:'..id, map)
 redis.call('HSET', P..'job:'..id, 'c0', 0, 'c1', 0, 'reading', '0', 'status', 'cancelled', 'finish', 'done')
 count(id, CANCELLED, changed)
+forget_waits(id)
 redis.call('HINCRBY', P..'totals', CANCELLED, changed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 -- Chunks on their way belong to the generation before: they free their places at once.

@@ -6,6 +6,7 @@ if new.idempotency_key ~= '' then
   local before = redis.call('GET', P..'idem:'..new.idempotency_key)
   if before then return before end
 end
+if new.group ~= '' and redis.call('ZCARD', P..'group:'..new.group) >= new.most_of_group then return {'group'} end
 local full = make_room(new.by, 1, new.bytes, new.most_jobs, new.most_bytes)
 if full then return {full} end
 if new.idempotency_key ~= '' then
@@ -18,9 +19,11 @@ redis.call('HSET', P..'job:'..id, 'collection', new.collection, 'total', total, 
   'kind', new.kind, 'options', new.options, 'final_stage', new.final_stage,
   'incomplete', new.final_stage ~= '' and '1' or '0', 'version', versions(new.reading and new.most_items or total),
   'by', new.by, 'bytes', new.bytes, 'idempotency', new.idempotency_key,
+  'name', new.name, 'origin', new.origin, 'made_of', new.made_of, 'group', new.group,
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)
+if new.group ~= '' then redis.call('ZADD', P..'group:'..new.group, t, id) end
 add_bytes(new.by, new.bytes)
 activate(id, new.by, new.bytes)
 if new.reading then

@@ -31,7 +31,24 @@ local function split(ref)
   return id, tonumber(gen), tonumber(num), tonumber(attempt)
 end
 
+-- What waited in a chunk to be tried again has been tried.
+local function end_wait(ref)
+  local member = redis.call('HGET', P..'chunk:'..ref, 'waits')
+  if not member then return end
+  local id = split(ref)
+  redis.call('HDEL', P..'chunk:'..ref, 'waits')
+  if redis.call('ZREM', P..'retrying:'..id, member) == 1 then
+    redis.call('HINCRBY', P..'job:'..id, 'waiting', '-'..string.match(member, ':(%d+):'))
+  end
+end
+
+local function forget_waits(id)
+  redis.call('DEL', P..'retrying:'..id)
+  redis.call('HSET', P..'job:'..id, 'waiting', 0)
+end
+
 local function forget_chunk(ref)
+  end_wait(ref)
   redis.call('DEL', P..'chunk:'..ref)
   redis.call('ZREM', P..'due', ref)
   for _, stage in ipairs({'fetch', 'encode', 'index'}) do redis.call('ZREM', P..'stage:'..stage, ref) end
@@ -122,7 +139,7 @@ end
 
 -- Of a job that has finished; its files are for the sweeper.
 local function forget(id)
-  local job = job_fields(id, 'by', 'bytes', 'idempotency')
+  local job = job_fields(id, 'by', 'bytes', 'idempotency', 'group')
   if job.by then
     redis.call('ZREM', P..'kept:'..job.by, id)
     add_bytes(job.by, -number(job.bytes))
@@ -130,7 +147,8 @@ local function forget(id)
   forget_callback(id)
   local key = P..'idem:'..(job.idempotency or '')
   if string.sub(redis.call('GET', key) or '', -#id) == id then redis.call('DEL', key) end
-  for _, name in ipairs({'job:', 'states:', 'errors:'}) do redis.call('DEL', P..name..id) end
+  if job.group then redis.call('ZREM', P..'group:'..job.group, id) end
+  for _, name in ipairs({'job:', 'states:', 'errors:', 'failures:', 'retrying:'}) do redis.call('DEL', P..name..id) end
   for _, name in ipairs({'jobs', 'reading'}) do redis.call('ZREM', P..name, id) end
   redis.call('LREM', P..'open', 0, id)
 end

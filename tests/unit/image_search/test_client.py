@@ -71,7 +71,8 @@ def test_urls_are_streamed_as_lines_with_the_key(server: Server, client: Client)
     assert request.headers["authorization"] == "Bearer secret"
     assert request.headers["content-type"] == "application/x-ndjson"
     assert request.headers["idempotency-key"] == "k1"
-    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip"}
+    label = {"origin": "client", "made_of": "urls"}
+    assert dict(request.url.params) == {"collection": "cats", "on_near_duplicate": "skip", **label}
     assert server.lines() == [{"url": "http://x/a"}, urls[1], {"url": "http://x/c"}]
 
 
@@ -351,6 +352,27 @@ def test_the_async_client_repeats_and_raises_like_the_other(
     urls = [f"http://x/{number:040}" for number in range(5000)]
     awaited(server, lambda client: client.ingest(iter(urls)))
     assert [line["url"] for line in server.lines(-1)] == urls
+
+
+@pytest.mark.parametrize(
+    ("headers", "clear", "confidence"),
+    [
+        ({"Heat-Spot": "clear", "Heat-Confidence": "0.9931"}, True, 0.9931),
+        ({"Heat-Spot": "unclear", "Heat-Confidence": "0.0000"}, False, 0.0),
+        ({"Heat-Spot": "unclear"}, False, None),
+        ({}, None, None),
+        ({"Heat-Spot": "murky", "Heat-Confidence": "high"}, None, None),
+    ],
+)
+def test_a_heat_map_is_a_png_that_knows_whether_it_has_a_clear_spot(
+    server: Server, client: Client, headers: dict[str, str], clear: bool | None, confidence: float | None
+) -> None:
+    answer = httpx.Response(200, headers={"Content-Type": "image/png"} | headers, content=b"\x89PNG")
+    server.routes["GET /v1/explain"] = answer
+    found = client.explain("ab" * 32, "a red car")
+    assert found == b"\x89PNG"
+    for one in (found, pickle.loads(pickle.dumps(found))):
+        assert (one.clear, one.confidence) == (clear, confidence)
 
 
 def test_a_download_appears_when_it_is_whole(server: Server, client: Client, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 /** The view in which pictures are added: choose, look it over, send, watch. */
 
+import { collectionOf, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { api } from "../lib/requests.js";
-import { limits } from "../lib/server.js";
+import { byHand } from "../lib/notice.js";
+import { navigate } from "../shell/router.js";
 import { itemsOfText } from "./lists.js";
 import { optionFields } from "./options.js";
 import { kindsOf, showPreview } from "./preview.js";
@@ -13,9 +15,11 @@ import { start, transfers } from "./transfers.js";
 
 const TYPING_MS = 250;
 
+/** Shows the view until the signal. Another collection that is chosen changes only where what is here goes. */
 export function show(container, params, signal) {
   const selection = new Selection();
-  const options = optionFields(params.get("collection") ?? limits.default_collection);
+  const options = optionFields();
+  let collection = collectionOf(params);
   const typed = h("textarea", {
     class: "field",
     id: "urls",
@@ -24,6 +28,7 @@ export function show(container, params, signal) {
     placeholder: "https://example.com/a.jpg\nhttps://example.com/b.jpg",
     "aria-describedby": "urls-hint",
   });
+  const place = h("p", { class: "muted", role: "status" });
   const shown = h("section", { class: "card preview", "aria-label": "What will be added", hidden: true });
   const sent = h("section", { class: "stack sent", "aria-label": "Uploads and their jobs" });
   let busy = 0;
@@ -42,13 +47,21 @@ export function show(container, params, signal) {
   function refresh() {
     const all = everything();
     options.element.hidden = all.isEmpty;
-    showPreview(shown, all, { busy: busy > 0, onClear: clear });
+    showPreview(shown, all, { collection, busy: busy > 0, onClear: clear });
+  }
+
+  /** What the form is filled with; its options go with what they were made for. */
+  const formState = () => ({ ...selection, text: typed.value, collection, options: options.read() });
+
+  function empty() {
+    selection.clear();
+    typed.value = "";
+    options.fill();
+    refresh();
   }
 
   function clear() {
-    selection.clear();
-    typed.value = "";
-    refresh();
+    empty();
     container.querySelector(".drop button").focus();
   }
 
@@ -69,22 +82,37 @@ export function show(container, params, signal) {
     event.preventDefault();
     const all = everything();
     if (all.isEmpty || busy) return;
-    const formState = { ...selection, text: typed.value };
-    const transfer = start(kindsOf(all).join(", "), all, options.read(), formState);
-    selection.clear();
-    typed.value = "";
-    refresh();
+    const transfer = start(kindsOf(all).join(", "), all, { ...options.read(), collection }, formState());
+    empty();
     showTransfer(sent, transfer, { signal, edit });
     sent.tabIndex = -1;
     sent.focus();
     sent.scrollIntoView({ block: "nearest" });
   }
 
-  function edit({ text, ...chosen }) {
+  function edit({ text, collection: name, options: given, ...chosen }) {
     Object.assign(selection, chosen);
     typed.value = text;
+    options.fill(given);
+    if (name !== collection) navigate(withCollection("/ingest", name));
     refresh();
     (text ? typed : zone.querySelector("button")).focus();
+  }
+
+  /** Says where pictures will go, and whether that is a new place. */
+  async function showPlace() {
+    const name = collection;
+    place.textContent = `To the collection “${name}”.`;
+    const answer = api("/v1/collections", { signal, isOptional: true, needs: ["collections"] });
+    const { collections } = await answer.catch(() => ({ collections: null })); // a key that may only add cannot list them
+    const isNew = collections && !collections.some((one) => one.name === name);
+    if (isNew && name === collection) place.textContent = `To the collection “${name}”, which is made with its first pictures.`;
+  }
+
+  function update(addressed) {
+    collection = collectionOf(addressed);
+    showPlace();
+    refresh();
   }
 
   let timer;
@@ -99,7 +127,7 @@ export function show(container, params, signal) {
     h(
       "div",
       { class: "column" },
-      h("header", {}, h("h1", {}, "Add pictures")),
+      h("header", {}, h("h1", {}, "Add pictures"), place),
       h(
         "form",
         { class: "ingest", onsubmit: send },
@@ -126,8 +154,9 @@ export function show(container, params, signal) {
     ),
   );
   for (const transfer of transfers) showTransfer(sent, transfer, { signal, edit });
-  options.offer(api("/v1/collections", { signal, isOptional: true, needs: ["collections"] }));
+  showPlace();
   refresh();
+  return { update };
 }
 
 function dropZone(add) {
@@ -152,8 +181,7 @@ function dropZone(add) {
     "div",
     { class: "drop" },
     icon("upload"),
-    h("p", { class: "lead mouse" }, "Drop pictures or folders here"),
-    h("p", { class: "lead touch" }, "Add pictures from this device"),
+    h("p", { class: "lead" }, ...byHand("Drop pictures or folders here", "Choose pictures from this device")),
     h("div", { class: "row" }, button("Choose files", "image", files, "primary"), button("Choose a folder", "folder", folder, "")),
     h(
       "p",

@@ -1,72 +1,66 @@
-/** The options of an upload, which hold for all that is added at once: collection, metadata, near-duplicates. */
+/** The options of an upload, which hold for all that is added at once and for nothing after it. */
 
 import { h, icon } from "../lib/dom.js";
 import { inputPattern, limits } from "../lib/server.js";
 import { valueOfText } from "./lists.js";
 
-/** `element` shows the fields, `read` gives their values, `offer` suggests what `/v1/collections` answers. */
-export function optionFields(collection) {
-  const known = h("datalist", { id: "collections" });
-  const name = h("input", {
-    class: "field",
-    id: "collection",
-    value: collection,
-    list: "collections",
-    required: true,
-    pattern: inputPattern(limits.collection_name.pattern),
-    title: limits.collection_name.rule,
-    autocomplete: "off",
-    spellcheck: "false",
-  });
+/** `element` shows the fields, `read` gives their values, `fill` takes back what `read` gave, or empties them. */
+export function optionFields() {
   const skipNear = h("input", { type: "checkbox", id: "skip-near" });
   const rows = h("div", { class: "stack" });
-  const add = h(
-    "button",
-    { class: "button quiet", type: "button", onclick: () => rows.append(metadataRow()) },
-    icon("plus"),
-    "Add metadata",
-  );
+  const add = h("button", { class: "button quiet", type: "button" }, icon("plus"), "Add metadata");
+  add.addEventListener("click", () => {
+    const row = metadataRow();
+    rows.append(row);
+    row.querySelector("input").focus();
+  });
   const element = h(
     "fieldset",
     { class: "card options" },
     h("legend", { class: "visually-hidden" }, "Options"),
-    h("div", { class: "stack" }, h("label", { for: "collection" }, "Collection, an existing or a new one"), name, known),
     h("label", { class: "check" }, skipNear, "Skip near-duplicates of pictures that are there"),
     h("div", { class: "stack" }, rows, h("div", {}, add)),
   );
 
+  /** `fields` are the metadata as typed, `metadata` is what they mean. */
   function read() {
-    const metadata = {};
-    for (const row of rows.children) {
-      const [field, value] = row.querySelectorAll("input");
-      if (field.value) metadata[field.value] = valueOfText(value.value);
-    }
-    return { collection: name.value, metadata, skipNear: skipNear.checked };
+    const fields = [...rows.children].map((row) => [...row.querySelectorAll("input")].map(({ value }) => value));
+    const metadata = Object.fromEntries(fields.filter(([name]) => name).map(([name, value]) => [name, valueOfText(value)]));
+    return { metadata, fields, skipNear: skipNear.checked };
   }
 
-  async function offer(answer) {
-    try {
-      const { collections } = await answer;
-      known.replaceChildren(...collections.map((one) => h("option", { value: one.name })));
-    } catch {
-      // A key that may only add cannot list them; a name can still be typed.
-    }
+  function fill({ fields = [], skipNear: skips = false } = {}) {
+    rows.replaceChildren(...fields.map((texts) => metadataRow(...texts)));
+    skipNear.checked = skips;
   }
 
-  return { element, read, offer };
+  return { element, read, fill };
 }
 
-function metadataRow() {
+function metadataRow(nameText = "", valueText = "") {
   const name = h("input", {
     class: "field",
     placeholder: "name",
     "aria-label": "Metadata name",
-    required: true,
+    value: nameText,
     pattern: inputPattern(limits.metadata_name.pattern),
     title: limits.metadata_name.rule,
     spellcheck: "false",
     autocomplete: "off",
+    onchange: () => (name.value = name.value.trim()),
   });
+  const value = h("input", {
+    class: "field",
+    placeholder: "value",
+    "aria-label": "Metadata value",
+    value: valueText,
+    autocomplete: "off",
+  });
+  /** A row needs both or, empty, neither: it is left out then. */
+  const check = () => {
+    name.required = Boolean(value.value);
+    value.required = Boolean(name.value);
+  };
   const remove = () => {
     const before = row.previousElementSibling?.querySelector("input");
     const next = row.nextElementSibling?.querySelector("input") ?? before ?? row.parentElement.nextElementSibling.firstElementChild;
@@ -75,11 +69,11 @@ function metadataRow() {
   };
   const row = h(
     "div",
-    { class: "metadata-row" },
+    { class: "metadata-row", oninput: check },
     name,
-    h("input", { class: "field", placeholder: "value", "aria-label": "Metadata value", required: true, autocomplete: "off" }),
+    value,
     h("button", { class: "button quiet round", type: "button", "aria-label": "Remove this metadata", onclick: remove }, icon("close")),
   );
-  queueMicrotask(() => name.focus());
+  check();
   return row;
 }

@@ -2,17 +2,19 @@
 
 import { h } from "../lib/dom.js";
 import { number, plural, size } from "../lib/format.js";
+import { isURL } from "./selection.js";
 
 const SHOWN_IMAGES = 12;
 const SHOWN_ROWS = 5;
 const SHOWN_NAMES = 8;
 
 /** Fills `element` with what `selection` holds. */
-export function showPreview(element, selection, { busy, onClear }) {
+export function showPreview(element, selection, { collection, busy, onClear }) {
   for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  const { images, archives, items, leftOut, faults } = selection;
-  element.hidden = selection.isEmpty && !leftOut.size && !faults.length && !busy;
-  const count = images.length + items.length;
+  const { images, archives, items, urls, leftOut, faults } = selection;
+  element.hidden = selection.isEmpty && !items.length && !leftOut.size && !faults.length && !busy;
+  const count = images.length + urls.length;
+  const wrong = items.filter((item) => !isURL(item)).map(({ url }) => url || "(empty)");
   const content = [
     h(
       "header",
@@ -24,6 +26,7 @@ export function showPreview(element, selection, { busy, onClear }) {
     images.length > 0 && thumbnails(images),
     archives.length > 0 && h("p", { class: "archives" }, h("bdi", {}, listed(archives.map(({ path }) => path)))),
     items.length > 0 && table(items),
+    wrong.length > 0 && h("p", { class: "fault" }, `${plural(wrong.length, "line")} left out, no URL to fetch: `, h("bdi", {}, listed(wrong))),
     leftOut.size > 0 && leftOutList(leftOut),
     h(
       "div",
@@ -31,7 +34,7 @@ export function showPreview(element, selection, { busy, onClear }) {
       h(
         "button",
         { class: "button primary", type: "submit", disabled: selection.isEmpty || busy },
-        busy ? "Reading…" : archives.length || !count ? "Add these" : `Add ${plural(count, "picture")}`,
+        busy ? "Reading…" : h("span", { class: "ellipsis" }, `Add ${archives.length || !count ? "these" : plural(count, "picture")} to ${collection}`),
       ),
       h("button", { class: "button quiet", type: "button", onclick: onClear }, "Clear"),
     ),
@@ -40,11 +43,11 @@ export function showPreview(element, selection, { busy, onClear }) {
 }
 
 /** "3 pictures", "1 archive", "2 URLs": what a selection holds, kind by kind. */
-export function kindsOf({ images, archives, items }) {
+export function kindsOf({ images, archives, urls }) {
   return [
     images.length && plural(images.length, "picture"),
     archives.length && plural(archives.length, "archive"),
-    items.length && plural(items.length, "URL"),
+    urls.length && plural(urls.length, "URL"),
   ].filter(Boolean);
 }
 
@@ -75,7 +78,7 @@ function table(items) {
         "tbody",
         {},
         ...rows.map(({ url, key, metadata }) =>
-          h("tr", {}, cell(url), hasKeys && cell(key), ...names.map((name) => cell(metadata[name]))),
+          h("tr", {}, isURL({ url }) ? cell(url) : notURL(url), hasKeys && cell(key), ...names.map((name) => cell(metadata[name]))),
         ),
       ),
     ),
@@ -83,6 +86,7 @@ function table(items) {
   );
 }
 
+const notURL = (text) => h("td", { class: "fault" }, h("bdi", {}, text), h("strong", {}, " no URL to fetch"));
 const cell = (value) => h("td", {}, h("bdi", {}, value === undefined ? "" : String(value)));
 
 function leftOutList(leftOut) {

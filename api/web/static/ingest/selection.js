@@ -1,13 +1,15 @@
 /** What a visitor chose to add: pictures, archives and lists, and what of it is left out. */
 
 import { limits } from "../lib/server.js";
+import { middleCut, webURL } from "../lib/sources.js";
 import { LIST_SUFFIXES, itemsOfFile, suffixOf } from "./lists.js";
 
 /** For the file chooser: every kind of file that `Selection.add` takes. */
 export const ACCEPTED = [...limits.image_suffixes, ...limits.archive_suffixes, ...LIST_SUFFIXES].join(",");
 
 /**
- * `images` and `archives` are `{file, path}`, `items` those of the lists, `leftOut` maps a reason to paths,
+ * `images` and `archives` are `{file, path}`, `items` those of the lists, `lists` what these are called and how many
+ * they have, `leftOut` maps a reason to paths,
  * `faults` are sentences about lists that cannot be read.
  */
 export class Selection {
@@ -19,12 +21,37 @@ export class Selection {
     this.images = [];
     this.archives = [];
     this.items = [];
+    this.lists = [];
     this.leftOut = new Map();
     this.faults = [];
   }
 
   get isEmpty() {
-    return !this.images.length && !this.archives.length && !this.items.length;
+    return !this.images.length && !this.archives.length && !this.urls.length;
+  }
+
+  /** The items that can be fetched; of the others the server could only say that they are no URLs. */
+  get urls() {
+    return this.items.filter(isURL);
+  }
+
+  /** What to call a job of all this, and what it is made of. */
+  get label() {
+    const of = (kind, paths) => paths.map((path) => (path.includes("/") ? ["folder", path.split("/")[0]] : [kind, path]));
+    const paths = (some) => some.map(({ path }) => path);
+    const sources = [
+      ...of("files", paths(this.images)),
+      ...of("archive", paths(this.archives)),
+      ...of("list", paths(this.lists)),
+    ];
+    const names = [...new Set(sources.map(([, name]) => name))];
+    const kinds = new Set(sources.map(([kind]) => kind));
+    if (this.items.length > this.lists.reduce((sum, { count }) => sum + count, 0)) kinds.add("urls");
+    const more = names.length > 1 ? ` and ${names.length - 1} more` : "";
+    return {
+      ...(names.length && { name: cut(names[0], limits.name_chars - more.length) + more }),
+      ...(kinds.size === 1 && { made_of: [...kinds][0] }),
+    };
   }
 
   get bytes() {
@@ -48,6 +75,7 @@ export class Selection {
       const items = await itemsOfFile(file);
       if (!items.length) throw new Error("it is empty");
       for (const item of items) this.items.push(item);
+      this.lists.push({ path, count: items.length });
     } catch (error) {
       this.faults.push(`${path}: ${error.message}.`);
     }
@@ -57,6 +85,17 @@ export class Selection {
     if (!this.leftOut.has(reason)) this.leftOut.set(reason, []);
     this.leftOut.get(reason).push(path);
   }
+}
+
+/** Whether the server would try to fetch an item. */
+export function isURL({ url }) {
+  const found = webURL(url);
+  return Boolean(found?.hostname) && !found.username && !found.password;
+}
+
+function cut(text, most) {
+  const [start, middle, end] = middleCut(text, most);
+  return middle ? `${start}…${end}` : text;
 }
 
 /** The files that a file chooser gave. */

@@ -1,12 +1,10 @@
 /** One upload as it goes, and the jobs that it has made. */
 
 import { isRefusal } from "../lib/answers.js";
-import { confirmDialog } from "../lib/dialogs.js";
 import { h } from "../lib/dom.js";
-import { isFinished } from "../jobs/follow.js";
 import { duration, plural, size } from "../lib/format.js";
-import { countsList, jobCard, jobTitle, paceOf, searchLink, statusBadge } from "../jobs/job_card.js";
-import { combined } from "../jobs/combined.js";
+import { combinedCard } from "../jobs/combined_card.js";
+import { jobCard } from "../jobs/job_card.js";
 
 const MAX_CARDS = 3; // that are shown without being asked for
 
@@ -51,14 +49,8 @@ export function showTransfer(list, transfer, { signal, edit }) {
   }
 
   function addJob(job) {
-    const card = { now: job };
-    const onChange = (now) => {
-      card.now = now;
-      overall?.update();
-    };
-    overall?.add(card);
-    Object.assign(card, jobCard(job, { signal, onChange }));
-    view.jobs.prepend(card.element);
+    if (overall) overall.add(job, signal);
+    else view.jobs.prepend(jobCard(job, { signal }).element);
   }
 
   function dismiss() {
@@ -69,74 +61,6 @@ export function showTransfer(list, transfer, { signal, edit }) {
   list.prepend(element);
   transfer.addEventListener("change", update, { signal });
   update();
-}
-
-/** One card in `element` for many jobs, whose own, `cards`, it puts behind a disclosure. */
-function combinedCard(element, cards) {
-  const view = {
-    title: h("h3", {}),
-    status: h("span", {}),
-    bar: h("progress", { class: "bar", max: "1", "aria-label": "All jobs of this upload" }),
-    counts: h("div", {}),
-    pace: h("p", { class: "muted small numbers" }),
-    actions: h("div", { class: "row" }),
-    summary: h("summary", {}),
-  };
-  const jobs = [];
-  let shown = "";
-
-  function update() {
-    const all = combined(jobs.map(({ now }) => now));
-    view.title.textContent = jobTitle(all);
-    view.bar.value = all.progress;
-    view.bar.hidden = isFinished(all);
-    view.counts.replaceChildren(countsList(all));
-    view.pace.textContent = paceOf(all);
-    view.summary.textContent = plural(jobs.length, "job");
-    if (shown === all.status) return;
-    shown = all.status;
-    view.status.replaceChildren(statusBadge(all.status));
-    view.actions.replaceChildren(...actions(all));
-  }
-
-  function actions(all) {
-    const button = (text, onclick) => h("button", { class: "button", type: "button", onclick }, text);
-    if (!isFinished(all)) return [button("Cancel all", ask)];
-    return [
-      all.counts.indexed + all.counts.duplicate > 0 && searchLink(all.collection),
-      all.counts.failed > 0 && button("Retry all failed", retryAll),
-    ].filter(Boolean);
-  }
-
-  function retryAll() {
-    for (const job of jobs) if (job.now.counts.failed) job.retry();
-  }
-
-  async function ask() {
-    const question = "Cancel all of these jobs? What is not yet indexed is left out.";
-    if (!(await confirmDialog(question, { action: "Cancel the jobs" }))) return;
-    for (const job of jobs) if (!isFinished(job.now)) job.cancel();
-  }
-
-  function add(card) {
-    if (!jobs.length) {
-      element.append(
-        h(
-          "article",
-          { class: "card job" },
-          h("header", { class: "row" }, view.title, view.status),
-          view.bar,
-          h("div", { class: "row between" }, view.counts, view.pace),
-          view.actions,
-          h("details", {}, view.summary, cards),
-        ),
-      );
-    }
-    jobs.push(card);
-    update();
-  }
-
-  return { add, update };
 }
 
 function uploadPace({ isOpen, bytes, sent, startedAt, partsLeft }) {
@@ -158,10 +82,10 @@ function errorLines({ state, error }) {
   ].filter(Boolean);
 }
 
-/** Where one error is: a table has the same one in each of its rows. */
+/** Where one error is, by the item's number as its job counts (a line's less one): a table has the same one in each of its rows. */
 function placesOfError([{ pointer, message }, ...others]) {
   const [first, ...path] = pointer.split("/").slice(1);
-  const place = [/^\d+$/.test(first) ? `row ${first}` : first, ...path].join(", ");
+  const place = [/^\d+$/.test(first) ? `item ${first - 1}` : first, ...path].join(", ");
   return `${place}${others.length ? ` and ${plural(others.length, "other place")}` : ""}: ${message}`;
 }
 

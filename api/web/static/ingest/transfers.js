@@ -15,9 +15,15 @@ const WAITS_SECONDS = [1, 2, 4, 8, 15];
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
 export const transfers = [];
 
-/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `formState` is what the form needs to be filled again. */
-export function start(label, selection, options, formState) {
-  const transfer = new Transfer(label, [...parts(selection, options)], formState);
+/** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `title` names it here, `formState` is what the form needs to be filled again. */
+export function start(title, selection, options, formState) {
+  const made = [...parts(selection, options)];
+  const group = made.length > 1 ? randomName() : null;
+  made.forEach((one, at) => {
+    const part = { origin: "page", ...selection.label, ...(group && { group: `${group}-${Math.floor(at / limits.group_jobs)}` }) };
+    one.path += `${one.path.includes("?") ? "&" : "?"}${new URLSearchParams(part)}`;
+  });
+  const transfer = new Transfer(title, made, formState);
   transfers.push(transfer);
   transfer.run();
   return transfer;
@@ -26,7 +32,8 @@ export function start(label, selection, options, formState) {
 function* parts(selection, options) {
   for (const files of batches(selection.images)) yield filesPart(files, options);
   for (const archive of selection.archives) yield filesPart([archive], options);
-  if (selection.items.length) yield itemsPart(selection.items, options);
+  const { urls } = selection;
+  if (urls.length) yield itemsPart(urls, options);
 }
 
 function* batches(files) {
@@ -67,8 +74,12 @@ function itemsPart(items, { collection, metadata, skipNear }) {
 
 // One idempotency key for all tries: a part that arrived although its answer did not makes no second job.
 function part(path, body, bytes) {
+  return { path, body, bytes, key: randomName() };
+}
+
+function randomName() {
   const random = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for https only
-  return { path, body, bytes, key: [...random].map((one) => one.toString(16).padStart(2, "0")).join("") };
+  return [...random].map((one) => one.toString(16).padStart(2, "0")).join("");
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { limits } from "../lib/server.js";
 import { isFinished } from "./follow.js";
+import { combinedWait } from "./waiting.js";
 
 /** What `jobs`, at least one and all of one kind and collection, say together. */
 export function combined(jobs) {
@@ -22,6 +23,9 @@ export function combined(jobs) {
     progress: total ? Number((1 - open / total).toFixed(4)) : 0,
     rate_per_s: sum(known("rate_per_s")) || null,
     eta_s: known("eta_s").length ? Math.max(...known("eta_s")) : null,
+    parts: sum(jobs.map((job) => job.parts)),
+    retrying: combinedWait(known("retrying")),
+    failures: failuresOf(jobs.flatMap((job) => job.failures)),
     truncated: jobs.some((job) => job.truncated),
     started_at: known("started_at").sort()[0] ?? null,
     finished_at: jobs.every(isFinished) ? known("finished_at").sort().at(-1) : null,
@@ -33,6 +37,16 @@ export function combined(jobs) {
 function statusOf(jobs) {
   if (!jobs.every(isFinished)) return "running";
   return new Set(jobs.map((job) => job.status)).size === 1 ? jobs[0].status : "partial";
+}
+
+function failuresOf(parts) {
+  return [...Map.groupBy(parts, ({ code }) => code)]
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([code, some]) => ({
+      code,
+      count: sum(some.map(({ count }) => count)),
+      worth_retrying: sum(some.map((one) => one.worth_retrying)),
+    }));
 }
 
 const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);

@@ -1,13 +1,17 @@
 /** One job: its card, its times, its items. */
 
+import { collectionOf, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
+import { notice } from "../lib/notice.js";
 import { poll } from "../lib/timing.js";
 import { JOB, isFinished } from "./follow.js";
 import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
-import { jobCard, sourceOf } from "./job_card.js";
+import { navigate } from "../shell/router.js";
+import { groupPath, jobCard, originOf } from "./job_card.js";
+import { sourceOf } from "./source.js";
 
 const PAGE = 50;
 const FACTS_MS = 5000; // how long ago things were
@@ -15,13 +19,17 @@ const HEADS = ["#", "Source", "Status", "Reason", "Tries"];
 
 export async function showJob(container, params, signal) {
   const id = params.get("id");
-  const column = h("div", { class: "column" }, h("p", {}, h("a", { href: "/jobs" }, "All jobs")));
+  const column = h("div", { class: "column" }, h("p", {}, h("a", { href: withCollection("/jobs") }, "All jobs")));
   container.append(column);
   let job;
   try {
     job = await api(`/v1/jobs/${encodeURIComponent(id)}`, { signal, needs: JOB });
   } catch (error) {
-    if (!signal.aborted) column.append(h("h1", {}, "Job"), h("p", { class: "empty", role: "alert" }, error.message));
+    if (!signal.aborted) column.replaceChildren(notThere(error));
+    return;
+  }
+  if (job.collection !== collectionOf()) {
+    await navigate(withCollection(location.pathname + location.search, job.collection), { replace: true }); // where one is
     return;
   }
   const facts = h("dl", { class: "facts" });
@@ -41,12 +49,24 @@ export async function showJob(container, params, signal) {
   await items.refresh(job);
 }
 
+function notThere(error) {
+  const again = () => navigate(location.href, { replace: true });
+  const title = error.status === 404 ? "There is no such job" : "That did not work";
+  const actions = [
+    error.status !== 404 && h("button", { class: "button primary", type: "button", onclick: again }, "Try again"),
+    h("a", { class: "button", href: withCollection("/jobs") }, "All jobs"),
+  ];
+  return notice(title, error.message, actions, { level: "h1", role: "alert" });
+}
+
 function factsOf(job) {
   const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
   const when = (text) => [timeAgo(text), ", ", timeExact(text)];
   return [
     fact("Job", h("code", {}, job.job_id)),
     fact("Collection", h("bdi", {}, job.collection)),
+    originOf(job) && fact("Origin", originOf(job)),
+    job.group && fact("Part of", h("a", { href: groupPath(job) }, "one upload")),
     fact("Created", ...when(job.created_at)),
     job.started_at && fact("Started", ...when(job.started_at)),
     job.finished_at && fact("Finished", ...when(job.finished_at)),
@@ -142,7 +162,7 @@ function itemRow(item, job) {
   return h(
     "tr",
     {},
-    h("td", { class: "muted numbers" }, number(item.index + 1)),
+    h("td", { class: "muted numbers" }, number(item.index)),
     h("td", {}, item.image_id && thumbnail(item.image_id, job), sourceOf(item.source)),
     h("td", {}, item.status),
     h("td", {}, item.code && h("code", {}, item.code), item.detail && ` ${item.detail}`),

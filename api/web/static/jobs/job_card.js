@@ -6,7 +6,10 @@ import { JOB, follow, isFinished } from "./follow.js";
 import { duration, number, plural, rate } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { forgetResults } from "../search/results.js";
-import { webURL } from "../lib/sources.js";
+import { withCollection } from "../lib/collection.js";
+import { poll } from "../lib/timing.js";
+import { failureSections, worthRetrying } from "./failures.js";
+import { waitOf } from "./waiting.js";
 
 export const STATUSES = {
   queued: "Queued",
@@ -17,21 +20,57 @@ export const STATUSES = {
   cancelled: "Cancelled",
 };
 const OPEN_STATES = ["pending", "fetched"]; // as all states, by the API's names: a newer server may know more
-const SHOWN_ERRORS = 5;
+const ORIGINS = {
+  page: "on the page",
+  command_line: "from the command line",
+  client: "from the Python client",
+  api: "over the API",
+};
+const MADE_OF = { files: "files", folder: "a folder", archive: "an archive", list: "a list", urls: "URLs" };
+const MAX_SEARCHED_JOBS = 100; // in an address
+const SAMPLES = 3;
+/** Between two looks at what is counted down. */
+export const TICK_MS = 1000;
 const ANNOUNCED_STEP = 0.1; // of the progress, to screen readers
 
-export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
+/** The page of a job, in its collection. */
+export const jobPath = (id, { collection, ...params } = {}) =>
+  withCollection(`/jobs/${encodeURIComponent(id)}?${new URLSearchParams(params)}`, collection);
 
-/** "312 pictures into images", "Export of images". */
+/** The page of all jobs of one upload or command, of which `job` is one. */
+export const groupPath = ({ group, collection }) => withCollection(`/jobs?${new URLSearchParams({ group })}`, collection);
+
+/** "holiday · 312 pictures into images", "Export of images". */
 export function jobTitle(job) {
+  return [job.name, whatOf(job)].filter(Boolean).join(" · ");
+}
+
+function whatOf(job) {
   if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
   if (job.kind === "import") return `Import into ${job.collection}`;
   return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
 
-export function searchLink(collection) {
-  const href = `/?${new URLSearchParams({ collection })}`;
+/** "A folder, from the command line"; empty where it is not known. */
+export function originOf(job) {
+  const { made_of: of, origin } = job;
+  const text = [MADE_OF[of] ?? of, ORIGINS[origin] ?? origin].filter(Boolean).join(", ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Leads to a search among what jobs, by their ids, brought into a collection; among all of it where they are very many. */
+export function searchLink(collection, ids) {
+  const job = ids.length === 1 ? ids[0] : { in: ids };
+  const filter = ids.length <= MAX_SEARCHED_JOBS ? { f: JSON.stringify({ job }) } : {};
+  const href = withCollection(`/?${new URLSearchParams(filter)}`, collection);
   return h("a", { class: "button", href }, icon("search"), "Search these");
+}
+
+/** "Retry failed (3 of 10 are worth it)" */
+export function retryText(job, text = "Retry failed") {
+  const worth = worthRetrying(job);
+  if (worth === null || worth === job.counts.failed) return text;
+  return `${text} (${worth ? number(worth) : "none"} of ${number(job.counts.failed)} ${worth > 1 ? "are" : "is"} worth it)`;
 }
 
 export function statusBadge(status) {
@@ -51,12 +90,6 @@ export function countsList(job) {
   return h("ul", { class: "counts numbers" }, ...counts);
 }
 
-/** A source is shown as a link only where it is a web address. */
-export function sourceOf(source) {
-  if (!webURL(source)) return h("bdi", { class: "source" }, source);
-  return h("a", { class: "source", href: source, target: "_blank", rel: "noopener noreferrer" }, source);
-}
-
 /** "240 of 312 · 85 per second · about 12 s left" */
 export function paceOf(job) {
   return pace(job).filter(Boolean).join(" · ");
@@ -70,17 +103,8 @@ function pace(job) {
   return [
     `${number(job.total - job.counts.pending - job.counts.fetched)} of ${number(job.total)}`,
     job.rate_per_s && rate(job.rate_per_s),
-    job.eta_s !== null && `about ${duration(job.eta_s)} left`,
+    job.retrying ? waitOf(job.retrying) : job.eta_s !== null && `about ${duration(job.eta_s)} left`,
   ];
-}
-
-function errorList(job) {
-  const shown = job.errors.slice(0, SHOWN_ERRORS);
-  const rest = job.counts.failed - shown.length;
-  return [
-    ...shown.map((error) => h("li", {}, sourceOf(error.source), h("span", { class: "reason" }, error.detail))),
-    rest > 0 && h("li", {}, h("a", { href: `${jobPath(job.job_id)}?status=failed` }, `and ${number(rest)} more`)),
-  ].filter(Boolean);
 }
 
 /**
@@ -96,14 +120,15 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     pace: h("p", { class: "muted small numbers" }),
     counts: h("div", {}),
     note: h("p", { class: "note" }),
-    errors: h("ul", { class: "errors" }),
+    origin: h("p", { class: "muted small" }),
+    errors: h("div", { class: "stack failures" }),
     actions: h("div", { class: "row" }),
     live: h("p", { class: "visually-hidden", role: "status" }),
   };
   const element = h(
     "article",
     { class: "card job" },
-    h("header", { class: "row" }, view.title, view.status),
+    h("header", { class: "row" }, h("div", {}, view.title, view.origin), view.status),
     view.bar,
     h("div", { class: "row between" }, view.counts, view.pace),
     view.note,
@@ -117,8 +142,9 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   function update(job) {
     const title = jobTitle(job);
     if (shown?.total !== job.total || !shown) {
-      view.title.replaceChildren(isPage ? title : h("a", { href: jobPath(job.job_id) }, title));
+      view.title.replaceChildren(isPage ? title : h("a", { href: jobPath(job.job_id, { collection: job.collection }) }, title));
       view.bar.setAttribute("aria-label", title);
+      view.origin.textContent = originOf(job);
     }
     if (shown?.status !== job.status) {
       view.status.replaceChildren(statusBadge(job.status));
@@ -131,11 +157,17 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     view.counts.replaceChildren(countsList(job));
     view.note.textContent = noteOf(job);
     view.note.hidden = !view.note.textContent;
-    if (JSON.stringify(shown?.errors) !== JSON.stringify(job.errors)) view.errors.replaceChildren(...errorList(job));
-    view.errors.hidden = isPage || !job.errors.length;
+    if (failuresText(shown) !== failuresText(job)) {
+      view.errors.replaceChildren(...failureSections(job, { samples: isPage ? 0 : SAMPLES }), ...moreErrors(job, isPage));
+    }
+    view.errors.hidden = !job.counts.failed;
     announce(job, title);
     shown = job;
     onChange(job);
+  }
+
+  function countDown() {
+    if (shown.retrying) view.pace.textContent = paceOf(shown);
   }
 
   function announce(job, title) {
@@ -154,8 +186,8 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     const into = job.kind === "ingest" || job.kind === "import";
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
     return [
-      found && searchLink(job.collection),
-      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focusCard) }, icon("retry"), "Retry failed"),
+      found && searchLink(job.collection, [job.job_id]),
+      failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focusCard) }, icon("retry"), retryText(job)),
       !isFinished(job) && h("button", { class: "button", type: "button", onclick: askToCancel }, "Cancel"),
     ].filter(Boolean);
   }
@@ -200,7 +232,15 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
 
   update(first);
   watch();
+  poll(countDown, TICK_MS, signal);
   return { element, retry, cancel };
+}
+
+const failuresText = (job) => JSON.stringify([job?.failures, job?.errors]);
+
+function moreErrors(job, isPage) {
+  if (isPage || !job.counts.failed) return [];
+  return [h("p", {}, h("a", { href: jobPath(job.job_id, { collection: job.collection, status: "failed" }) }, "Every failed item"))];
 }
 
 function noteOf(job) {

@@ -18,3 +18,11 @@ export function webURL(source) {
   const url = URL.canParse(source) ? new URL(source) : null;
   return url && ["http:", "https:"].includes(url.protocol) ? url : null;
 }
+
+/** A text as `[start, middle, end]`, in which the middle is what is left out of more than `most` characters. */
+export function middleCut(text, most) {
+  const letters = [...text];
+  if (letters.length <= most) return [text, "", ""];
+  const half = Math.floor((most - 1) / 2);
+  return [letters.slice(0, half), letters.slice(half, -half), letters.slice(-half)].map((part) => part.join(""));
+}

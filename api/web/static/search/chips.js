@@ -4,9 +4,9 @@ import { h, icon } from "../lib/dom.js";
 import { imageURL } from "../lib/image_urls.js";
 import { sourceName } from "../lib/sources.js";
 import { describeConditions, withCondition } from "./conditions.js";
+import { jobText } from "./job_chip.js";
 import { collectionPath, fileOf, splitWords, withoutWords } from "./query.js";
 
-const GONE = "The picture that was dropped is no longer here: drop it again.";
 
 /** Shows the chips of `state` in `list`; each calls `change` with what of the state it takes away. */
 export function showChips(list, state, change) {
@@ -18,9 +18,10 @@ export function showChips(list, state, change) {
     ...state.more.map((id) => likeChip(state, id, "more like", () => change(drop("more", id)))),
     ...not.map((word) => chip(word, "not", () => change({ q: withoutWords(state.q, { not: word }) }))),
     ...state.less.map((id) => likeChip(state, id, "less like", () => change(drop("less", id)))),
-    ...describeConditions(state.filters).map(({ field, text }) =>
-      chip(text, "", () => change({ filters: withCondition(state.filters, field, undefined) })),
-    ),
+    ...describeConditions(state.filters).map(({ field, text }) => {
+      const remove = () => change({ filters: withCondition(state.filters, field, undefined) });
+      return field === "job" ? jobChip(state.filters.job, remove) : chip(text, "", remove);
+    }),
     state.sure && chip("only what surely fits", "", () => change({ sure: false })),
   ].filter(Boolean);
   // Words alone are in the search box already.
@@ -47,8 +48,20 @@ function chip(text, kind, remove, { image, title } = {}) {
   );
 }
 
+function jobChip(condition, remove) {
+  const made = chip(
+    jobText(condition, (text) => {
+      made.querySelector(".ellipsis").textContent = text;
+      made.setAttribute("aria-label", `Remove ${text}`);
+    }),
+    "",
+    remove,
+  );
+  return made;
+}
+
 function likeChip(state, id, kind, remove) {
-  const image = h("img", { alt: "", width: 24, height: 24 });
+  const image = h("img", { alt: "", width: 24, height: 24, onerror: () => image.remove() });
   imageURL(collectionPath(`/v1/images/${id}/thumbnail`, state)).then(
     (url) => {
       image.src = url;
@@ -62,7 +75,7 @@ function likeChip(state, id, kind, remove) {
 
 function fileChip(name, remove) {
   const file = fileOf(name);
-  if (!file) return chip("picture is gone", "", remove, { title: GONE });
+  if (!file) return chip("not here", "picture", remove, { title: "It was on somebody's device" });
   const image = h("img", { alt: "", width: 24, height: 24 });
   const url = URL.createObjectURL(file);
   image.addEventListener("load", () => URL.revokeObjectURL(url));

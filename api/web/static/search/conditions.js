@@ -30,8 +30,13 @@ function sentence(field, condition) {
     return isObject || Array.isArray(condition) ? `${field} ${JSON.stringify(condition)}` : `${field} = ${condition}`;
   }
   return Object.entries(condition)
-    .map(([operator, value]) => `${field} ${OPERATORS[operator] ?? operator} ${[value].flat().join(", ")}`)
+    .map(([operator, value]) => `${field} ${sign(operator, value)} ${[value].flat().join(", ")}`)
     .join(", ");
+}
+
+function sign(operator, value) {
+  const isOne = Array.isArray(value) && value.length === 1;
+  return OPERATORS[(isOne && { in: "eq", nin: "ne" }[operator]) || operator] ?? operator;
 }
 
 /** A date so many days later. */

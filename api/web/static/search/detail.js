@@ -4,9 +4,10 @@ import { h, icon } from "../lib/dom.js";
 import { api } from "../lib/requests.js";
 import { sourceName } from "../lib/sources.js";
 import { showFacts } from "./image_facts.js";
+import { showElsewhere } from "./messages.js";
 import { showLargeImage } from "./large_image.js";
 import { showNeighbours } from "./neighbours.js";
-import { collectionPath } from "./query.js";
+import { addressOf, collectionPath } from "./query.js";
 import { explainScore } from "./score.js";
 
 const NEEDS = ["id", "source", "sources", "format", "tags", "colors", "metadata", "keys"];
@@ -80,5 +81,7 @@ async function load(view) {
     if (signal.aborted) return;
     facts.querySelector(".loading")?.remove();
     facts.append(h("p", { role: "alert" }, error.message));
+    const hrefIn = (collection) => addressOf({ ...state, more: [], less: [], collection, image: id });
+    if (error.code === "image_not_found") showElsewhere(facts, id, state.collection, { hrefIn, signal });
   }
 }

@@ -2,8 +2,9 @@
 
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
-import { inputPattern, limits } from "../lib/server.js";
-import { OPERATORS, lastDay, shiftDate } from "./conditions.js";
+import { number, plural } from "../lib/format.js";
+import { limits } from "../lib/server.js";
+import { lastDay, shiftDate } from "./conditions.js";
 
 const MAX_TAGS = 24;
 const NEAR_KM = 5;
@@ -23,7 +24,7 @@ function show(input, value) {
   if (input !== edited) input.value = value;
 }
 
-function group(title, ...children) {
+export function group(title, ...children) {
   return h("fieldset", { class: "filter" }, h("legend", {}, title), ...children);
 }
 
@@ -44,40 +45,65 @@ export function dateRange(set) {
   };
 }
 
-/** Buttons that are pressed or not; what is pressed is `field in [...]`. */
-function toggles(field, set, { className, make }) {
+/** The values that a condition asks for, where it asks for some and for nothing else. */
+function chosenOf(condition) {
+  if (condition === null || typeof condition !== "object") return condition === undefined ? [] : [condition];
+  return condition.in ?? (condition.eq === undefined ? [] : [condition.eq]);
+}
+
+/**
+ * Buttons that are pressed or not; what is pressed is `field in [...]`. `make(value, onclick)` makes one, as `element`
+ * with the `button` and the `count` in it.
+ */
+export function toggles(field, set, { className, make }) {
   const box = h("div", { class: className });
   let chosen = [];
+  let made = new Map();
   const toggle = (value) => {
     const next = chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value];
     set(field, next.length ? { in: next } : undefined);
   };
-  const buttons = new Map();
+
+  function rebuild(values) {
+    const focused = [...made].find(([, { button }]) => button === document.activeElement)?.[0];
+    made = new Map(values.map((value) => [value, make(value, () => toggle(value))]));
+    box.replaceChildren(...[...made.values()].map(({ element }) => element));
+    made.get(focused)?.button.focus();
+  }
+
   return {
     box,
-    show(values, filters) {
-      chosen = filters[field]?.in ?? (typeof filters[field] === "string" ? [filters[field]] : []);
-      const all = [...new Set([...values, ...chosen])];
-      if (all.join("\n") !== [...buttons.keys()].join("\n")) {
-        buttons.clear();
-        for (const value of all) buttons.set(value, make(value, () => toggle(value)));
-        box.replaceChildren(...buttons.values());
+    /** `counts` are `{value, count}`; a count is undefined where it is not known. */
+    show(counts, filters, { areLeast = false } = {}) {
+      chosen = chosenOf(filters[field]);
+      const known = new Map([...chosen.map((value) => ({ value })), ...counts].map(({ value, count }) => [value, count]));
+      const values = [...new Set([...counts.map(({ value }) => value), ...chosen])];
+      if (JSON.stringify(values) !== JSON.stringify([...made.keys()])) rebuild(values);
+      for (const [value, { button, count }] of made) {
+        button.setAttribute("aria-pressed", chosen.includes(value));
+        const pictures = known.get(value);
+        count.textContent = pictures === undefined ? "" : number(pictures) + (areLeast ? "+" : "");
+        button.title = pictures === undefined ? String(value) : `${value}: ${plural(pictures, "picture")}${areLeast ? " or more" : ""}`;
       }
-      for (const [value, button] of buttons) button.setAttribute("aria-pressed", chosen.includes(value));
     },
   };
 }
 
+/** A value with its count as a chip. */
+export function chipToggle(value, onclick) {
+  const count = h("span", { class: "count muted numbers" });
+  const button = h("button", { class: "chip toggle", type: "button", onclick }, h("span", { class: "ellipsis" }, String(value)), count);
+  return { element: button, button, count };
+}
+
 export function tagChoice(set) {
-  const choice = toggles("tags", set, {
-    className: "row",
-    make: (tag, onclick) => h("button", { class: "chip toggle", type: "button", onclick }, tag),
-  });
+  const choice = toggles("tags", set, { className: "row", make: chipToggle });
   const element = group("Tags", choice.box);
   return {
     element,
-    sync({ filters }, tags) {
-      choice.show(tags.slice(0, MAX_TAGS), filters);
+    sync({ filters }, tags, facets) {
+      const counts = facets?.values.tags?.length ? facets.values.tags : tags.map((value) => ({ value }));
+      choice.show(counts.slice(0, MAX_TAGS), filters, facets ?? {});
       element.hidden = !choice.box.childElementCount;
     },
   };
@@ -86,10 +112,20 @@ export function tagChoice(set) {
 export function colorChoice(set) {
   const choice = toggles("colors", set, {
     className: "swatches",
-    make: (color, onclick) =>
-      h("button", { class: `swatch ${color}`, type: "button", "aria-label": color, title: color, onclick }),
+    make(color, onclick) {
+      const button = h("button", { class: `swatch ${color}`, type: "button", "aria-label": color, onclick });
+      const count = h("span", { class: "count muted numbers", "aria-hidden": "true" });
+      return { element: h("span", { class: "swatch-choice" }, button, count), button, count };
+    },
   });
-  return { element: group("Colours", choice.box), sync: ({ filters }) => choice.show(limits.colors, filters) };
+  return {
+    element: group("Colours", choice.box),
+    sync({ filters }, _tags, facets) {
+      const known = new Map(facets?.values.colors?.map(({ value, count }) => [value, count]));
+      const none = facets?.areCounted ? 0 : undefined;
+      choice.show(limits.colors.map((value) => ({ value, count: known.get(value) ?? none })), filters, facets ?? {});
+    },
+  };
 }
 
 export function minimumSize(set) {
@@ -175,79 +211,12 @@ export function maximumNsfw(set) {
   };
 }
 
-/** A metadata value as typed: a number or truth value where it looks like one; in quotes it is always text. */
-function valueOfText(text) {
-  if (/^".*"$/.test(text)) return text.slice(1, -1);
-  if (text === "true" || text === "false") return text === "true";
-  return text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
-}
-
-export function metadataCondition(set) {
-  const name = h("input", {
-    class: "field",
-    placeholder: "name",
-    "aria-label": "Metadata name",
-    pattern: inputPattern(limits.metadata_name.pattern),
-    title: limits.metadata_name.rule,
-    required: true,
-  });
-  const operator = h(
-    "select",
-    { class: "field", "aria-label": "Comparison" },
-    ...Object.entries(OPERATORS).map(([value, text]) => h("option", { value }, text)),
-  );
-  const value = h("input", {
-    class: "field",
-    placeholder: "value",
-    "aria-label": "Metadata value",
-    title: 'Numbers, true and false are taken as such; in "quotes" as text. Several with commas.',
-    required: true,
-  });
-  const form = h(
-    "form",
-    {
-      class: "condition",
-      onsubmit: (event) => {
-        event.preventDefault();
-        const many = ["in", "nin"].includes(operator.value);
-        const given = many ? value.value.split(",").map((one) => valueOfText(one.trim())) : valueOfText(value.value.trim());
-        set(name.value, { [operator.value]: given });
-        form.reset();
-      },
-    },
-    name,
-    operator,
-    value,
-    h("button", { class: "button" }, "Add"),
-  );
-  return { element: group("Metadata", form), sync() {} };
-}
-
 export function confidence(change) {
   const box = h("input", { type: "checkbox", onchange: () => change({ sure: box.checked }) });
   return {
     element: group("Results", h("label", { class: "check" }, box, "Only what surely fits")),
     sync({ sure }) {
       box.checked = sure;
-    },
-  };
-}
-
-export function collectionChoice(change) {
-  const select = h("select", {
-    class: "field",
-    "aria-label": "Collection",
-    // Ids of pictures mean nothing in another collection.
-    onchange: () => change({ collection: select.value, more: [], less: [] }),
-  });
-  const element = group("Collection", select);
-  return {
-    element,
-    sync({ collection }, _tags, collections) {
-      const names = [...new Set([...collections, collection])];
-      select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
-      select.value = collection;
-      element.hidden = names.length < 2;
     },
   };
 }

@@ -1,14 +1,14 @@
 /** The panel that sets the filters of a query. */
 
+import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
+import { NOT_LOADED } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
 import {
-  collectionChoice,
   colorChoice,
   confidence,
   dateRange,
   maximumNsfw,
-  metadataCondition,
   minimumSize,
   nearPlace,
   tagChoice,
@@ -17,7 +17,7 @@ import {
 
 /**
  * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags,
- * collections)` shows a state, with the tags and the collections, by their names, to choose from.
+ * facets)` shows a state, with the tags to choose from, or the facets where they were counted.
  */
 export function createFilters({ change }) {
   let filters = {};
@@ -26,12 +26,11 @@ export function createFilters({ change }) {
     dateRange(set),
     tagChoice(set),
     colorChoice(set),
+    ownMetadata(set),
     minimumSize(set),
     nearPlace(set),
     maximumNsfw(set),
-    metadataCondition(set),
     confidence(change),
-    collectionChoice(change),
   ];
   const close = h(
     "button",
@@ -55,9 +54,30 @@ export function createFilters({ change }) {
   watchTyping(element);
   return {
     element,
-    sync(state, tags, collections) {
+    sync(state, tags, facets) {
       filters = state.filters;
-      for (const part of parts) part.sync(state, tags, collections);
+      for (const part of parts) part.sync(state, tags, facets);
+    },
+  };
+}
+
+/** The fields of the collection's own metadata, which are loaded when there is something to show in them. */
+function ownMetadata(set) {
+  const element = h("div");
+  let part = null;
+  let latest = null;
+  return {
+    element,
+    async sync(state, _tags, facets) {
+      if (!facets) return;
+      latest = [state, facets];
+      if (!part) {
+        const module = await import("./metadata_fields.js").catch(() => notify(NOT_LOADED, { kind: "error" }));
+        if (!module) return;
+        part ??= module.metadataFields(set);
+        element.replaceChildren(part.element);
+      }
+      part.sync(...latest);
     },
   };
 }

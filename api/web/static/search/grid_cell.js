@@ -7,7 +7,7 @@ import { sourceName } from "../lib/sources.js";
 const TAGS_SHOWN = 3;
 
 /** The cell of result number `index`; `isActive`: whether Tab leads to it. */
-export function makeCell(item, index, { href, isActive }) {
+export function makeCell(item, index, { href, isActive, isSelected }) {
   const image = h("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
   image.addEventListener("load", () => image.classList.add("loaded"));
   imageURL(item.thumbnail_url).then(
@@ -19,17 +19,23 @@ export function makeCell(item, index, { href, isActive }) {
   const tags = (item.tags ?? []).slice(0, TAGS_SHOWN).join(", ");
   const name = sourceName(item.source);
   const score = item.score === undefined ? null : item.score.toFixed(2);
-  const label = [name, score && `score ${score}`, tags].filter(Boolean).join(", ");
+  const label = [name, score && `score ${score}`, item.strength && `${item.strength} match`, tags].filter(Boolean).join(", ");
+  const select = { class: "select", type: "checkbox", "aria-label": `Select ${name}`, title: "Select (x)", checked: isSelected };
   return h(
     "div",
-    { class: "cell", role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
+    { class: `cell${isSelected ? " selected" : ""}`, role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
     h("a", { class: "result", href, tabindex: isActive ? 0 : -1, "aria-label": label }, image),
+    h("input", { ...select, tabindex: isActive ? 0 : -1 }),
     h(
       "div",
       { class: "caption", "aria-hidden": "true" }, // the link's name says it all
       h("span", { class: "name", title: item.source }, name),
-      score && h("span", { class: "score numbers", title: scoreInWords(item.score) }, score),
-      h("span", { class: "tags" }, tags),
+      h(
+        "div",
+        { class: "about" },
+        score && h("span", { class: `score numbers ${item.strength ?? ""}`, title: scoreInWords(item) }, [score, item.strength].filter(Boolean).join(" ")),
+        h("span", { class: "tags" }, tags),
+      ),
     ),
     h(
       "div",
@@ -46,9 +52,9 @@ function actionButton(name, iconName, label, title, isActive) {
   return h("button", { ...properties, tabindex: isActive ? 0 : -1 }, icon(iconName));
 }
 
-function scoreInWords(score) {
-  return (
-    `Cosine similarity to the query: ${score.toFixed(4)}, of at most 1. ` +
-    "For words, 0.25 is a good match already; between pictures it is higher."
-  );
+function scoreInWords({ score, strength, confidence }) {
+  const match = strength
+    ? `A ${strength} match: the confidence that it fits is ${confidence.toFixed(2)}.`
+    : "For words, 0.25 is a good match already; between pictures it is higher.";
+  return `Cosine similarity to the query: ${score.toFixed(4)}, of at most 1. ${match}`;
 }

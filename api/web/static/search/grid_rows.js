@@ -2,11 +2,15 @@
 
 const GAP = 12;
 export const CAPTION_HEIGHT = 46; // as .caption has it in search.css
+export const LINE_HEIGHT = 44; // as .certainty-line has it in search.css
 const MIN_RATIO = 0.45;
 const MAX_RATIO = 3;
 
-/** Rows for `items` from `first` on: `{top, height, cells: [{index, left, width}]}`; heights without caption. */
-export function layOutRows(items, { width, target, first = 0, top = 0 }) {
+/**
+ * Rows for `items` from `first` on: `{top, height, cells: [{index, left, width}]}`; heights without caption. A row
+ * ends before the item `line`, and what follows leaves room for one.
+ */
+export function layOutRows(items, { width, target, line = null, first = 0, top = 0 }) {
   const rows = [];
   let row = [];
   let ratios = 0;
@@ -22,15 +26,20 @@ export function layOutRows(items, { width, target, first = 0, top = 0 }) {
     row = [];
     ratios = 0;
   };
+  // A row that does not fill up keeps the usual height instead of growing to the window's width.
+  const closeUnfilled = () => row.length && close(Math.min(target, (width - GAP * (row.length - 1)) / ratios));
   for (let index = first; index < items.length; index++) {
+    if (index === line && index > first) {
+      closeUnfilled();
+      top += LINE_HEIGHT;
+    }
     const ratio = Math.min(MAX_RATIO, Math.max(MIN_RATIO, items[index].width / items[index].height || 1));
     row.push({ index, ratio });
     ratios += ratio;
     const height = (width - GAP * (row.length - 1)) / ratios;
     if (height <= target) close(height);
   }
-  // A row that does not fill up keeps the usual height instead of growing to the window's width.
-  if (row.length) close(Math.min(target, (width - GAP * (row.length - 1)) / ratios));
+  closeUnfilled();
   return { rows, height: top };
 }
 

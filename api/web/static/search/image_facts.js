@@ -1,11 +1,12 @@
 /** All that is known of an image, as the detail view shows it beside the large one. */
 
+import { copyButton } from "../lib/clipboard.js";
 import { confirmDialog, notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { size } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { sourceName, webURL } from "../lib/sources.js";
-import { heatMapButton } from "./large_image.js";
+import { heatMapTools } from "./large_image.js";
 import { collectionPath } from "./query.js";
 
 const NEAR_KM = 5;
@@ -25,7 +26,7 @@ export function showFacts(view, image) {
       like("less", "minus", "Less like", "Less like this (l)"),
       like("similar", "similar", "Similar", "Only similar pictures (s)"),
     ),
-    heatMapButton(view, image),
+    heatMapTools(view, image),
     pairsList(fileFacts(image)),
     h("section", { class: "score-terms", hidden: true }),
     section("Tags", image.tags.length && h("div", { class: "row" }, ...image.tags.map((tag) => filterChip(view, tag, "tags", { in: [tag] })))),
@@ -71,7 +72,7 @@ function fileFacts(image) {
     image.created_at && ["Added", date(image.created_at)],
     image.keys.length && [image.keys.length > 1 ? "Keys" : "Key", image.keys.join(", ")],
     image.nsfw !== null && ["Explicit", image.nsfw.toFixed(2)],
-    ["Id", h("code", { title: image.id }, image.id.slice(0, 16), "…")],
+    ["Id", h("span", { class: "copied" }, h("code", { title: image.id }, image.id.slice(0, 16), "…"), copyButton(image.id, "id"))],
   ].filter(Boolean);
 }
 
@@ -105,7 +106,8 @@ function placeOf({ actions }, image) {
 function sourceItem(source) {
   const url = webURL(source);
   const text = h("span", { class: "source-address" }, source);
-  return h("li", {}, url ? h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer" }, text) : text);
+  const shown = url ? h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer" }, text) : text;
+  return h("li", { class: "copied" }, shown, copyButton(source, url ? "URL" : "file's name"));
 }
 
 function deleteButton(view, image) {

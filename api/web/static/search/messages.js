@@ -1,30 +1,122 @@
 /** What the search view says in the place of results. */
 
+import { collectionAddress, withCollection } from "../lib/collection.js";
+import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
+import { number } from "../lib/format.js";
+import { byHand, notice } from "../lib/notice.js";
+import { api } from "../lib/requests.js";
+import { limits } from "../lib/server.js";
+import { NOT_LOADED, navigate } from "../shell/router.js";
+import { addressOf } from "./query.js";
 
-const addPictures = () => h("a", { class: "button primary", href: "/ingest" }, icon("plus"), "Add pictures");
+const MOST_NAMED = 8;
+const SHOWN_OF_ID = 16;
+const MOST_ASKED = 12; // of the collections, whether they have an image
 
-function message(title, texts, action, properties = {}) {
-  const lines = [texts].flat().map((text) => h("p", { class: "muted" }, text));
-  return h("div", { class: "nothing", ...properties }, h("h2", {}, title), ...lines, action);
-}
-
-/** `clear` takes the filters away; null where there are none. */
 export function nothingFits(clear) {
-  return clear
-    ? message("Nothing fits", "No picture passes the filters.", h("button", { class: "button", type: "button", onclick: clear }, "Clear the filters"))
-    : message("Nothing fits", "This collection is empty.", addPictures());
+  return notice("Nothing fits", "No picture passes the filters.", [button("Clear the filters", clear)]);
 }
 
-export function noPictures() {
-  const text = "Drop a folder, or paste addresses of pictures: a minute later they can be searched.";
-  return message("No pictures yet", text, addPictures());
+/** Nothing fits well enough to be shown unasked; `clear` takes the filters away, where there are some. */
+export function noGoodMatch(words, showNearest, clear) {
+  const text = `No picture clearly fits ${words ? `“${words}”` : "the query"}. What comes nearest may have little to do with it.`;
+  const actions = [button("Show the nearest anyway", showNearest), clear && button("Clear the filters", clear)];
+  return notice("No good match", text, actions);
+}
+
+/** The collection is empty: those that are not are named. */
+export function noPictures(collection, signal) {
+  const add = h("a", { class: "button primary", href: withCollection("/ingest", collection) }, icon("plus"), "Add pictures");
+  const text = "Add a folder, pictures or their addresses: a minute later they can be searched.";
+  const element = notice(`No pictures in “${collection}” yet`, text, [add]);
+  showFull(element, collection, signal);
+  return element;
+}
+
+/** A picture of the query was on somebody's device: `choose` asks for it again, `without` takes it away. */
+export function pictureNotHere(choose, without) {
+  const text = [
+    "It was on somebody's device, which no link holds, and which the page forgets when it is loaded anew. ",
+    ...byHand("Drop it here again, or choose it", "Choose it again"),
+    " to search with it.",
+  ];
+  const actions = [button("Choose the picture", choose, "primary"), button("Search without it", without)];
+  return notice("A picture of this search is not here", [text], actions, { role: "alert" });
 }
 
 export function failed(error, retry) {
-  const button = h("button", { class: "button", type: "button", onclick: retry }, "Try again");
-  return message("That did not work", linesOf(error), button, { role: "alert" });
+  return notice("That did not work", linesOf(error), [button("Try again", retry)], { role: "alert" });
 }
+
+/** An error that trying again does not mend, with ways on; null for any other. `retry` is for when it was mended. */
+export function deadEnd(error, asked, { retry, signal }) {
+  if (error.errors?.[0]?.pointer === "/collection") return noCollection(asked.collection, { retry, signal });
+  const ids = [...asked.more, ...asked.less].filter((id) => error.code === "image_not_found" && error.message.includes(id));
+  return ids.length ? noImage(ids[0], asked, signal) : null;
+}
+
+function noCollection(name, { retry, signal }) {
+  const { pattern, rule } = limits.collection_name;
+  const isName = new RegExp(`^(?:${pattern})$`).test(name);
+  const create = async () => {
+    const module = await import("../shell/new_collection.js").catch(() => notify(NOT_LOADED, { kind: "error" }));
+    const made = await module?.newCollection(name);
+    if (made === name) retry();
+    else if (made) navigate(collectionAddress(made));
+  };
+  const text = isName ? "It was deleted, or never made: a link may have another name in it." : `No collection can have this name: ${rule}.`;
+  const usual = limits.default_collection;
+  const back = name !== usual && h("a", { class: "button", href: collectionAddress(usual) }, `Go to ${usual}`);
+  const element = notice(`There is no collection “${name}”`, text, [isName && button("Create it…", create), back], { role: "alert" });
+  showFull(element, name, signal);
+  return element;
+}
+
+function noImage(id, asked, signal) {
+  const kept = (ids) => ids.filter((one) => one !== id);
+  const without = addressOf({ ...asked, more: kept(asked.more), less: kept(asked.less) });
+  const text = `The search asks for the picture ${id.length > SHOWN_OF_ID ? `${id.slice(0, SHOWN_OF_ID)}…` : id}, which the collection “${asked.collection}” does not have.`;
+  const element = notice("A picture of this search is not here", text, [h("a", { class: "button", href: without }, "Search without it")], { role: "alert" });
+  const hrefIn = (collection) => addressOf({ ...asked, collection });
+  showElsewhere(element, id, asked.collection, { hrefIn, signal });
+  return element;
+}
+
+/** Appends to `element` links to the fullest collections but the `present` one. */
+async function showFull(element, present, signal) {
+  const full = await otherCollections(present, signal);
+  const links = full.slice(0, MOST_NAMED).map(({ name, count }) =>
+    h("a", { class: "chip", href: collectionAddress(name) }, name, h("span", { class: "muted numbers" }, number(count))),
+  );
+  const rest = full.length - links.length;
+  if (rest > 0) links.push(h("span", { class: "muted" }, `and ${number(rest)} more`));
+  if (links.length) element.append(h("div", { class: "row" }, h("span", { class: "muted" }, "There are pictures in"), ...links));
+}
+
+/** The collections that have pictures, the `present` one left out, the fullest first; none where they cannot be had. */
+async function otherCollections(present, signal) {
+  try {
+    const { collections } = await api("/v1/collections", { signal, isOptional: true, needs: ["collections"] });
+    return collections.filter(({ name, count }) => count && name !== present).sort((a, b) => b.count - a.count);
+  } catch {
+    return [];
+  }
+}
+
+/** Appends to `element` links to the collections that do have an image; a few are asked, the fullest first. */
+export async function showElsewhere(element, id, present, { hrefIn, signal }) {
+  const ask = async ({ name }) => {
+    await api(withCollection(`/v1/images/${encodeURIComponent(id)}`, name), { signal, isOptional: true });
+    return name;
+  };
+  const others = await otherCollections(present, signal);
+  const answers = await Promise.allSettled(others.slice(0, MOST_ASKED).map(ask));
+  const links = answers.filter(({ value }) => value).map(({ value }) => h("a", { class: "chip", href: hrefIn(value) }, value));
+  if (links.length) element.append(h("div", { class: "row" }, h("span", { class: "muted" }, "It is in"), ...links));
+}
+
+const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
 
 /** What is wrong, without the places in the request, which the server names for programs. */
 function linesOf({ message: text, errors }) {

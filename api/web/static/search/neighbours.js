@@ -18,6 +18,7 @@ export async function showNeighbours({ id, state, actions, facts, signal }, imag
   facts.querySelector(".neighbours").replaceChildren(
     ...[
       section("Near-duplicates", near.length && strip(near, actions)),
+      near.length && h("a", { href: collectionPath("/duplicates", state) }, "All near-duplicates of the collection"),
       section("Similar", strip(results.filter((result) => !nearIds.has(result.id)), actions)),
     ].filter(Boolean),
   );

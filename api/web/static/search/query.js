@@ -1,14 +1,16 @@
 /**
  * A query: what it is in the address bar, and what is sent to the server for it. In the page it is a `state`: the
  * words `q` as typed, `urls` of images, names of the visitor's own `files`, ids of images of which `more` or
- * `less` is wanted, `filters`, `sure` for good matches alone, the `collection`, and the `image` that is open.
+ * `less` is wanted, `filters`, `sure` for good matches alone, `nearest` for the results of words that have no good
+ * match, the `collection`, and the `image` that is open.
  */
 
+import { collectionOf, withCollection } from "../lib/collection.js";
 import { limits } from "../lib/server.js";
 
-// docs/search.md: with more, a negative also takes away what it has in common with what is wanted.
+// docs/search.md: with more, a negative also takes away what it has in common with what is wanted. Where texts
+// and images are mixed, the server knows how much is right.
 const NEGATIVE_WEIGHT = 0.5;
-const SURE_CONFIDENCE = 0.9;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
 const keptFiles = new Map();
@@ -22,6 +24,9 @@ export function keepFile(file) {
 
 export const fileOf = (name) => keptFiles.get(name);
 
+/** The images of a state that this page does not hold: of somebody else, or from before it was loaded anew. */
+export const lostFiles = (state) => state.files.filter((name) => !fileOf(name));
+
 /** The state of the search view that an address stands for; throws an Error whose message is for people. */
 export function stateOf(params) {
   const words = [params.get("q") ?? "", ...params.getAll("not").map(minus)];
@@ -33,7 +38,8 @@ export function stateOf(params) {
     less: params.getAll("less"),
     filters: parseFilters(params.get("f")),
     sure: params.has("sure"),
-    collection: params.get("collection") || limits.default_collection,
+    nearest: params.has("nearest"),
+    collection: collectionOf(params),
     image: params.get("image"),
   };
 }
@@ -62,10 +68,9 @@ export function addressOf(state) {
   for (const id of state.less) params.append("less", id);
   if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
   if (state.sure) params.set("sure", "1");
-  if (state.collection !== limits.default_collection) params.set("collection", state.collection);
+  if (state.nearest) params.set("nearest", "1");
   if (state.image) params.set("image", state.image);
-  const text = params.toString();
-  return text ? `/?${text}` : "/";
+  return withCollection(`/?${params}`, state.collection);
 }
 
 /** The words of a query, and those with a leading minus: `boat -people -"red sail"`. */
@@ -91,6 +96,12 @@ export function hasTerms(state) {
   return Boolean(words) || [not, state.urls, state.files, state.more, state.less].some((part) => part.length);
 }
 
+/** Whether words alone are asked for, of all pictures: then, and only then, "nothing fits" is an answer. */
+export function isOfWords(state) {
+  const others = [state.urls, state.files, state.more, state.less, Object.keys(state.filters)];
+  return Boolean(splitWords(state.q).words) && !others.some((part) => part.length);
+}
+
 /** The state with more like an image asked for; asked again it changes nothing. */
 export function moreLike(state, id) {
   const less = state.less.filter((one) => one !== id);
@@ -111,6 +122,9 @@ export function similarTo(state, id) {
 /** The body of a search, JSON or with the image files as parts. `page`: what is asked of this one request. */
 export function searchBody(state, page) {
   const { words, not } = splitWords(state.q);
+  const hasTexts = Boolean(words) || not.length > 0;
+  const hasImages = [state.urls, state.files, state.more, state.less].some((part) => part.length);
+  const weight = hasTexts && hasImages ? {} : { weight: NEGATIVE_WEIGHT };
   const query = {
     ...(words && { text: words }),
     positive: [
@@ -118,11 +132,11 @@ export function searchBody(state, page) {
       ...state.more.map((id) => ({ image_id: id })),
     ],
     negative: [
-      ...not.map((text) => ({ text, weight: NEGATIVE_WEIGHT })),
-      ...state.less.map((id) => ({ image_id: id, weight: NEGATIVE_WEIGHT })),
+      ...not.map((text) => ({ text, ...weight })),
+      ...state.less.map((id) => ({ image_id: id, ...weight })),
     ],
     ...(Object.keys(state.filters).length && { filters: state.filters }),
-    ...(state.sure && { min_confidence: SURE_CONFIDENCE }),
+    ...(state.sure && { min_confidence: limits.good_confidence }),
     collection: state.collection,
     ...page,
   };
@@ -136,8 +150,5 @@ export function searchBody(state, page) {
 
 /** A path of the server with the state's collection and other parameters. */
 export function collectionPath(path, state, params = {}) {
-  const search = new URLSearchParams(params);
-  if (state.collection !== limits.default_collection) search.set("collection", state.collection);
-  const text = search.toString();
-  return text ? `${path}?${text}` : path;
+  return withCollection(`${path}?${new URLSearchParams(params)}`, state.collection);
 }

@@ -5,7 +5,7 @@ import { h } from "../lib/dom.js";
 import { limits } from "../lib/server.js";
 import { webURL } from "../lib/sources.js";
 import { isView } from "../shell/router.js";
-import { keepFile } from "./query.js";
+import { fileOf, keepFile } from "./query.js";
 
 /**
  * Takes what is dropped or pasted on the window. `state()` is the query, `change(patch)` asks for another,
@@ -22,7 +22,8 @@ export function acceptImages({ state, change, like, searchInput, signal }) {
       notify("That is no picture. To add folders or archives to the collection, use Add.", { kind: "error" });
       return;
     }
-    const { files: kept, urls } = state();
+    const { files: all, urls } = state();
+    const kept = all.filter(fileOf); // others take the place of those that are lost
     const room = limits.query_images - kept.length - urls.length;
     if (images.length > room) notify(`A query takes at most ${limits.query_images} pictures: the rest was left out.`);
     if (room > 0) change({ files: [...kept, ...images.slice(0, room).map(keepFile)] });

@@ -33,12 +33,12 @@ export function forgetResults() {
 async function searchMore(state, results, signal) {
   const { offset } = results;
   const limit = offset ? PAGE : FIRST_PAGE;
-  const page = { offset, limit, include: ["tags"] };
+  const page = { offset, limit, include: ["tags", "confidence"] };
   const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["results", "took_ms"] });
   append(results, answer.results);
+  if (!offset) results.warnings = answer.warnings ?? [];
   results.offset += answer.results.length;
   results.tookMs ??= answer.took_ms.total;
-  results.warnings = answer.warnings ?? [];
   results.cutOff = answer.results.length === limit && results.offset > limits.search_offset;
   results.done = answer.results.length < limit || results.cutOff;
 }
@@ -49,6 +49,7 @@ async function listMore(state, results, signal) {
   if (Object.keys(state.filters).length) params.filters = JSON.stringify(state.filters);
   const answer = await api(collectionPath("/v1/images", state, params), { signal, needs: ["images", "next_cursor"] });
   append(results, answer.images);
+  results.warnings.push(...(answer.warnings ?? [])); // only the first page has any
   results.cursor = answer.next_cursor;
   results.done = answer.next_cursor === null;
 }

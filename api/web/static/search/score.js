@@ -2,33 +2,33 @@
 
 import { h } from "../lib/dom.js";
 import { api } from "../lib/requests.js";
-import { hasTerms, searchBody, splitWords } from "./query.js";
+import { hasTerms, lostFiles, searchBody, splitWords } from "./query.js";
 
 /** Fills `section`, which stays hidden where nothing was asked for or the image passes no filter. */
 export async function explainScore(section, state, id, signal) {
-  if (!hasTerms(state)) return;
+  if (!hasTerms(state) || lostFiles(state).length) return;
   const asked = { ...state, filters: { and: [state.filters, { id }].filter((part) => Object.keys(part).length) } };
-  const page = { limit: 1, include: ["contributions"] };
+  const page = { limit: 1, include: ["contributions", "confidence"] };
   const { results } = await api("/v1/search", { method: "POST", body: searchBody(asked, page), signal, needs: ["results"] });
   // An image that was itself asked for leads the results of its own query.
   const found = results.find((result) => result.id === id);
   if (!found?.contributions) return;
-  const most = Math.max(...found.contributions.map(({ share }) => Math.abs(share)));
   section.append(
-    h("h3", {}, `Score ${found.score.toFixed(2)}`),
-    h("dl", { class: "shares" }, ...found.contributions.map((term) => shareRow(term, state, most))),
+    h("h3", {}, [`Score ${found.score.toFixed(2)}`, found.strength && `${found.strength} match`].filter(Boolean).join(", ")),
+    h("dl", { class: "shares" }, ...found.contributions.map((term) => shareRow(term, state))),
   );
   section.hidden = false;
 }
 
-function shareRow({ pointer, cosine, share }, state, most) {
+/** The bar is from 0 to 1, for all terms and images alike; a share that is larger, as negatives can make it, fills it. */
+function shareRow({ pointer, cosine, share }, state) {
   const text = termName(pointer, state);
   const title = `${text}: cosine similarity ${cosine.toFixed(3)}, ${share.toFixed(3)} of the score`;
   return h(
     "div",
     { title, class: share < 0 ? "negative" : "" },
     h("dt", {}, text),
-    h("meter", { min: 0, max: most || 1, value: Math.abs(share), "aria-hidden": "true" }),
+    h("meter", { min: 0, max: 1, value: Math.abs(share), "aria-hidden": "true" }),
     h("dd", { class: "numbers" }, `${share < 0 ? "−" : "+"}${Math.abs(share).toFixed(2)}`),
   );
 }

@@ -1,9 +1,10 @@
 /** The search view: a search box, the query's chips, filters, and what is found. */
 
 import { notify } from "../lib/dialogs.js";
+import { createSelection } from "../selection/selection.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
 import { withCondition } from "./conditions.js";
-import { addressOf, lessLike, moreLike, similarTo } from "./query.js";
+import { addressOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
 import { acceptImages } from "./query_images.js";
 import { forgetResults } from "./results.js";
 import { SearchState } from "./search_state.js";
@@ -19,8 +20,17 @@ const loadDetail = () => import("./detail.js");
 /** Shows the view until the signal. The address is its state: whatever changes the query goes through it. */
 export function show(container, params, signal) {
   const state = new SearchState();
+  const selection = createSelection({
+    paint: () => view.paintSelection(),
+    state: () => state.asked,
+    loadUpTo,
+    isWhole: () => state.results.done && !state.results.cutOff,
+    deleted: afterDelete,
+    signal,
+  });
   const view = createSearchView(container, state, {
     change,
+    selection,
     onGrid: { onAction: (name, item) => like(name, item.id), needMore: loadMore, leave: () => view.input.focus() },
     signal,
   });
@@ -28,16 +38,21 @@ export function show(container, params, signal) {
   const detail = detailDialog(view, state, { change, like, afterDelete });
 
   function change(patch, options) {
-    return navigate(addressOf({ ...state.asked, image: null, ...patch }), options);
+    return navigate(addressOf({ ...state.asked, nearest: false, image: null, ...patch }), options);
   }
 
   function like(name, id) {
-    navigate(addressOf(LIKE[name](state.asked, id)));
+    navigate(addressOf({ ...LIKE[name](state.asked, id), nearest: false }));
   }
 
   /** Shows what an address asks for; called for each one, by the router. */
   function update(addressed) {
-    if (read(addressed)) run();
+    const before = state.asked?.collection;
+    if (read(addressed)) {
+      selection.clear();
+      run();
+    }
+    if (state.asked.collection !== before) loadCollections();
     detail.show();
   }
 
@@ -52,12 +67,16 @@ export function show(container, params, signal) {
   }
 
   async function run() {
-    const hadFocus = view.grid.element.contains(document.activeElement);
+    const hadFocus = view.results.contains(document.activeElement);
     // An entry of the history that was seen before has a place to scroll to; any other is asked for anew.
     const scroll = history.state?.scroll;
     state.begin({ mayRepeat: scroll !== undefined });
     const running = state.signal;
     view.paintQuery({ isTyping: typing.isUnderWay() });
+    if (lostFiles(state.asked).length) {
+      view.paintLost();
+      return;
+    }
     try {
       view.setBusy(!state.results.items.length && !state.results.done);
       await state.loadFirst();
@@ -66,7 +85,8 @@ export function show(container, params, signal) {
       scrollTo(0, scroll ?? 0);
       rememberScroll();
       view.grid.render();
-      if (hadFocus && !hasFocusElsewhere(view.grid.element)) view.grid.focus(0);
+      // Whoever went somewhere else while results were on their way stays there.
+      if (hadFocus && document.activeElement === document.body) view.focusResults();
       loadDetail().catch(() => {}); // said when an image is opened
       await countResults();
     } catch (error) {
@@ -76,7 +96,7 @@ export function show(container, params, signal) {
 
   async function loadDownTo(scroll, running) {
     const end = () => view.grid.element.getBoundingClientRect().bottom + scrollY;
-    while (!state.results.done && scroll && end() < scroll + innerHeight) {
+    while (!state.results.done && state.shown.length && scroll && end() < scroll + innerHeight) {
       await state.results.more(running);
       view.grid.grow();
     }
@@ -94,6 +114,18 @@ export function show(container, params, signal) {
     }
   }
 
+  function loadUpTo(most, onLoaded, until) {
+    return state.loadUpTo(
+      most,
+      (count) => {
+        view.grid.grow();
+        view.paintStatus();
+        onLoaded(count);
+      },
+      until,
+    );
+  }
+
   function retryMore() {
     state.allowRetry();
     view.paintEnd(null);
@@ -109,17 +141,17 @@ export function show(container, params, signal) {
   async function loadCollections() {
     try {
       await state.loadCollections(signal);
-    } catch (error) {
-      if (!signal.aborted) notify(error.message, { kind: "error" });
-      return;
+    } catch {
+      return; // the search, which needs the same, says it
     }
-    if (state.asked) view.paintQuery({ isTyping: typing.isUnderWay() });
     view.paintStatus();
   }
 
-  function afterDelete(id) {
+  function afterDelete(ids) {
     forgetResults();
-    const others = (ids) => ids.filter((one) => one !== id);
+    selection.remove(ids);
+    const gone = new Set(ids);
+    const others = (some) => some.filter((one) => !gone.has(one));
     change({ more: others(state.asked.more), less: others(state.asked.less) }, { replace: true });
     run();
     loadCollections();
@@ -154,15 +186,8 @@ export function show(container, params, signal) {
     detail.leave();
   });
 
-  loadCollections();
   update(params);
   return { update };
-}
-
-/** Whoever went somewhere else while results were on their way stays there. */
-function hasFocusElsewhere(grid) {
-  const { activeElement } = document;
-  return activeElement !== document.body && !grid.contains(activeElement);
 }
 
 /** Searches for the words in the box a moment after the last key; while one goes on that is one step of the history. */
@@ -225,11 +250,11 @@ function listenToFilterPanel({ filterButton, filterPanel: panel }, onOpen, signa
   PHONE.addEventListener("change", () => panel.close(), { signal });
 }
 
-function listenToKeys({ input, grid }, state, signal) {
+function listenToKeys({ input, focusResults }, state, signal) {
   input.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" || !state.results?.items.length) return;
     event.preventDefault();
-    grid.focus(0);
+    focusResults();
   });
   addEventListener(
     "keydown",
@@ -261,18 +286,20 @@ function listenToScrolling(onRest, signal) {
 function detailDialog(view, state, { change, like, afterDelete }) {
   let dialog = null;
   let openId = null;
+  let openIn = null; // the same image in another collection is another one
 
   async function show() {
-    const { image } = state.asked;
-    if (image === openId) return;
+    const { image, collection } = state.asked;
+    if (image === openId && collection === openIn) return;
     dismiss();
     const before = openId;
     openId = image;
+    openIn = collection;
     if (!image && before) view.grid.focus(Math.max(0, state.placeOf(before)));
     if (!image) return;
     const module = await loadDetail().catch(() => null);
     if (!module) notify(NOT_LOADED, { kind: "error" });
-    else if (openId === image) dialog ??= module.openDetail(image, state.asked, actions(image));
+    else if (openId === image && openIn === collection) dialog ??= module.openDetail(image, state.asked, actions(image));
   }
 
   function dismiss() {
@@ -295,7 +322,7 @@ function detailDialog(view, state, { change, like, afterDelete }) {
     hrefOf: address,
     like,
     filter: (field, condition) => change({ filters: withCondition(state.asked.filters, field, condition) }),
-    deleted: afterDelete,
+    deleted: (id) => afterDelete([id]),
   });
 
   /** For good: what is still loading does not open any more. */

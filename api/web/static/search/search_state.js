@@ -1,7 +1,7 @@
 /** What the search view knows: what is asked for, and what was found so far. It touches no element. */
 
 import { api } from "../lib/requests.js";
-import { addressOf, hasTerms, stateOf } from "./query.js";
+import { addressOf, hasTerms, isOfWords, stateOf } from "./query.js";
 import { countTags, resultsOf } from "./results.js";
 
 export class SearchState {
@@ -9,9 +9,10 @@ export class SearchState {
   results = null; // as `resultsOf` gives them
   collections = []; // as the server lists them
   tags = []; // of what was found, the most frequent first
+  facets = null; // as `loadFacets` gives them, while somebody looks at the filters
   fitting = null; // how many images pass the filters, where that was counted
   #running = new AbortController(); // what is asked of the server for this query
-  #isLoading = false;
+  #page = null; // the promise of the next results, while they are on their way
 
   /** Takes over what an address asks for; whether that is another query, and not only another open image. */
   read(params) {
@@ -41,6 +42,30 @@ export class SearchState {
     return Object.keys(this.asked.filters).length + Number(this.asked.sure);
   }
 
+  /** How many good matches lead the results that are loaded; null where that is not known. */
+  get good() {
+    const { items } = this.results;
+    if (!items[0]?.strength) return null; // not asked for, or too few pictures to tell
+    const weak = items.findIndex(({ strength }) => strength === "weak");
+    return weak < 0 ? items.length : weak;
+  }
+
+  /** The place of the first result that is no good match, where there are both. */
+  get line() {
+    const { good } = this;
+    return good && good < this.results.items.length ? good : null;
+  }
+
+  /** Whether no result fits and nobody has asked for the nearest all the same. */
+  get isHidden() {
+    return this.good === 0 && isOfWords(this.asked) && !this.asked.nearest;
+  }
+
+  /** The results as the grid has them. */
+  get shown() {
+    return this.isHidden ? [] : this.results.items;
+  }
+
   get collection() {
     return this.collections.find(({ name }) => name === this.asked.collection);
   }
@@ -49,7 +74,7 @@ export class SearchState {
   begin({ mayRepeat }) {
     this.stop();
     this.#running = new AbortController();
-    this.#isLoading = false;
+    this.#page = null;
     this.results = resultsOf(this.asked, { mayRepeat });
   }
 
@@ -64,16 +89,32 @@ export class SearchState {
 
   /** Loads one more page; false while one is on its way and when there is none. */
   async loadMore() {
-    const { results, signal } = this;
-    if (this.#isLoading || results.done || !results.items.length) return false;
-    this.#isLoading = true; // and it stays so after an error, until `allowRetry`
-    await results.more(signal);
-    this.#isLoading = false;
+    const { results } = this;
+    if (this.#page || results.done || !this.shown.length) return false;
+    this.#page = results.more(this.signal); // and it stays so after an error, until `allowRetry`
+    await this.#page;
+    this.#page = null;
     return true;
   }
 
+  /** Loads until there are so many results, or all; `onPage` is called after each page. */
+  async loadUpTo(most, onPage, signal) {
+    const { results } = this;
+    while (!results.done && results.items.length && results.items.length < most) {
+      try {
+        await (this.#page ?? this.loadMore());
+      } catch (error) {
+        this.allowRetry();
+        throw error;
+      }
+      signal.throwIfAborted();
+      onPage(results.items.length);
+    }
+    return results.items;
+  }
+
   allowRetry() {
-    this.#isLoading = false;
+    this.#page = null;
   }
 
   async loadCollections(signal) {
@@ -84,8 +125,13 @@ export class SearchState {
   async count({ withTotal }) {
     this.fitting = null;
     this.tags = [];
-    if (hasTerms(this.asked) && (this.isFiltered || withTotal)) {
-      const { tags, scope } = await countTags(this.asked, this.signal);
+    const { asked, signal } = this;
+    this.facets = withTotal ? await import("./facets.js").then(({ loadFacets }) => loadFacets(asked, signal)) : null;
+    if (hasTerms(asked) && this.facets) {
+      this.tags = this.facets.values.tags.map(({ value }) => value);
+      this.fitting = this.facets.fitting;
+    } else if (hasTerms(asked) && this.isFiltered) {
+      const { tags, scope } = await countTags(asked, signal);
       this.tags = tags.map(({ value }) => value);
       this.fitting = scope.complete ? scope.pictures : null;
     } else {

@@ -3,20 +3,24 @@
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
+import { byHand } from "../lib/notice.js";
 import { limits } from "../lib/server.js";
 import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
-import { failed, noPictures, nothingFits } from "./messages.js";
-import { addressOf, hasTerms, splitWords } from "./query.js";
+import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
+import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
+const OF_FILTERS = "/filters: ";
+
+const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /**
  * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
- * its `hrefOf`. The elements are those that the view's wiring listens to.
+ * its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
  */
-export function createSearchView(container, state, { change, onGrid, signal }) {
+export function createSearchView(container, state, { change, onGrid, selection, signal }) {
   const input = h("input", {
     class: "search-input",
     type: "search",
@@ -44,16 +48,21 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     filterButton,
   );
   const title = h("h1", {}, "Search");
-  const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or drop a picture that looks like it."));
+  const hero = h("div", { class: "hero" }, title, h("p", { class: "muted" }, "Describe it, or ", ...byHand("drop", "choose"), " a picture that looks like it."));
   const chips = h("ul", { class: "chips", "aria-label": "The query", hidden: true });
+  const notes = h("div", { class: "query-notes muted small", role: "status" });
   const examples = h("div", { class: "chips examples", hidden: true });
   const filters = createFilters({ change });
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
   const message = h("div");
   const end = h("div", { class: "results-end" });
-  const grid = createGrid({ ...onGrid, hrefOf: (item) => addressOf({ ...state.asked, image: item.id }), signal });
-  const results = h("div", { class: "results" }, status, message, grid.element, end);
-  container.append(hero, form, chips, examples, h("div", { class: "layout" }, filters.element, results));
+  const hrefOf = (item) => addressOf({ ...state.asked, image: item.id });
+  const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, selection, signal });
+  const select = h("button", { class: "button quiet", type: "button", onclick: () => selection.begin() }, icon("check"), "Select");
+  const duplicates = h("a", { class: "button quiet" }, icon("similar"), "Near-duplicates");
+  const tools = h("div", { class: "row result-tools", hidden: true }, duplicates, select);
+  const results = h("div", { class: "results" }, h("div", { class: "result-head" }, status, tools), message, grid.element, end);
+  container.append(hero, form, chips, notes, examples, h("div", { class: "layout" }, filters.element, results));
 
   function setBusy(isBusy) {
     if (isBusy) grid.element.setAttribute("aria-busy", "true");
@@ -74,47 +83,100 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   }
 
   function syncFilters() {
-    filters.sync(state.asked, state.tags, state.collections.map(({ name }) => name));
+    filters.sync(state.asked, state.tags, state.facets);
   }
 
   function paintResults() {
     setBusy(false);
-    message.replaceChildren();
     end.replaceChildren();
-    grid.set(state.results.items);
-    if (!state.results.items.length) message.append(nothing());
-    for (const warning of state.results.warnings) notify(warning);
+    grid.set(state.shown);
+    message.replaceChildren(...(state.shown.length ? [] : [nothing()]));
+    paintWarnings(state.results.warnings);
     paintStatus();
   }
 
+  /** What is to be said of the filters stands below them. */
+  function paintWarnings(warnings) {
+    const own = warnings.filter((warning) => warning.startsWith(OF_FILTERS));
+    notes.replaceChildren(...own.map((warning) => h("p", {}, icon("warning"), capitalized(warning.slice(OF_FILTERS.length)))));
+    for (const warning of warnings) if (!own.includes(warning)) notify(warning);
+  }
+
   function nothing() {
-    if (state.isFresh) return noPictures();
-    return nothingFits(state.isFiltered ? () => change({ filters: {}, sure: false }) : null);
+    const { asked, isFiltered, isHidden, collection } = state;
+    const isEmpty = !isHidden && (!isFiltered || collection?.count === 0);
+    if (isEmpty) return noPictures(asked.collection, signal);
+    const clear = () => change({ filters: {}, sure: false });
+    if (!isHidden && !(asked.sure && hasTerms(asked))) return nothingFits(clear);
+    const showNearest = () => change({ sure: false, nearest: true });
+    return noGoodMatch(splitWords(asked.q).words, showNearest, Object.keys(asked.filters).length > 0 && clear);
+  }
+
+  /** The first result, or what can be done where there is none. */
+  function focusResults() {
+    if (state.shown.length) grid.focus(0);
+    else message.querySelector("button, a")?.focus();
+  }
+
+  /** The query has pictures that are not here: it is not asked without them, which would be another one. */
+  function paintLost() {
+    showNone(pictureNotHere(() => file.click(), () => change({ files: state.asked.files.filter(fileOf) })));
   }
 
   function paintError(error, retry) {
+    showNone(fault(error, retry));
+  }
+
+  function showNone(why) {
     setBusy(false);
     grid.set([]);
+    end.replaceChildren();
     status.textContent = "";
-    message.replaceChildren(failed(error, retry));
+    notes.replaceChildren();
+    message.replaceChildren(why);
   }
+
+  const fault = (error, retry) => deadEnd(error, state.asked, { retry, signal }) ?? failed(error, retry);
 
   /** The next page could not be had; not asked for again by itself, since the end stays in view. */
   function paintEnd(error, retry) {
-    end.replaceChildren(...(error ? [failed(error, retry)] : []));
+    end.replaceChildren(...(error ? [fault(error, retry)] : []));
   }
 
-  /** How many there are, where, in which order, how long it took. */
+  /** How many there are, or fit, where, in which order, how long it took. */
   function paintStatus() {
     const { results, asked } = state;
     if (!results || isBusy()) return;
     const parts = [
-      [countText(), state.collections.length > 1 && ` in ${asked.collection}`, hasTerms(asked) && ", best first"],
+      [state.good === null ? countText() : goodText(), state.collections.length > 1 && ` in ${asked.collection}`, orderText()],
       results.tookMs !== null && [`${Math.max(1, Math.round(results.tookMs))} ms`],
       results.cutOff && [`only the first ${number(limits.search_offset)} are shown: narrow the search with filters`],
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
+    tools.hidden = !results.items.length;
+    duplicates.href = collectionPath("/duplicates", asked);
+  }
+
+  function paintSelection() {
+    grid.paintSelection();
+    select.hidden = selection.isOn;
+  }
+
+  function goodText() {
+    const { results, good, asked, fitting } = state;
+    if (!good) return "No good match";
+    const known = asked.sure ? fitting : null; // only then it is good matches that were counted
+    const isLeast = known === null && good === results.items.length && !results.done;
+    const count = known ?? good;
+    return `${isLeast ? "more than " : ""}${number(count)} good match${count === 1 ? "" : "es"}`;
+  }
+
+  function orderText() {
+    if (!hasTerms(state.asked) || state.isHidden) return "";
+    if (state.good === null) return ", nearest first";
+    if (!state.good) return "; the nearest first";
+    return state.line ? "; less certain below" : ", best first";
   }
 
   function countText() {
@@ -130,7 +192,7 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
   function paintExamples() {
     examples.hidden = !state.isFresh || !state.tags.length;
     const tags = state.tags.slice(0, MAX_EXAMPLES);
-    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag }) }, tag)));
+    examples.replaceChildren(...tags.map((tag) => h("a", { class: "chip", href: addressOf({ ...state.asked, q: tag, image: null }) }, tag)));
   }
 
   const isBusy = () => grid.element.hasAttribute("aria-busy");
@@ -139,6 +201,8 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     input,
     file,
     form,
+    results,
+    focusResults,
     filterButton,
     filterPanel: filters.element,
     grid,
@@ -147,8 +211,10 @@ export function createSearchView(container, state, { change, onGrid, signal }) {
     paintQuery,
     paintResults,
     paintError,
+    paintLost,
     paintEnd,
     paintStatus,
+    paintSelection,
     paintCounts() {
       paintStatus();
       paintExamples();

@@ -3,6 +3,7 @@
 import { hasKey, needsKey, onKeyChange, storeKey } from "../lib/api_key.js";
 import { h, icon } from "../lib/dom.js";
 import { signIn } from "../lib/sign_in.js";
+import { collectionMenu } from "./collection_menu.js";
 import { isView, navigate, show } from "./router.js";
 import { showShortcuts } from "./shortcuts.js";
 
@@ -60,6 +61,8 @@ function onClick(event) {
 }
 
 document.getElementById("tools").append(
+  ...collectionMenu(),
+  h("a", { class: "button quiet api", href: "/docs", title: "The HTTP API" }, "API"),
   keyButton(),
   h(
     "button",

@@ -1,18 +1,27 @@
 /** Addresses and views: which view shows which path, and the browser's history. */
 
+import { withCollection } from "../lib/collection.js";
 import { h } from "../lib/dom.js";
 
 const VIEWS = [
   { path: /^\/$/, name: "search", title: "Search" },
   { path: /^\/ingest$/, name: "ingest", title: "Add pictures" },
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
+  { path: /^\/duplicates$/, name: "duplicates", title: "Near-duplicates" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];
+const NO_PAGE = { path: /^\/.*$/, name: "no_page", title: "No such page" };
 /** What is said where a module cannot be had. */
 export const NOT_LOADED =
   "This cannot be loaded: the server cannot be reached, or it was updated since this page was opened. Reload the page.";
 const container = document.getElementById("main");
+const listeners = [];
 let shown = null;
+
+/** Calls `listener` whenever an address is shown, the first time included. */
+export function onShow(listener) {
+  listeners.push(listener);
+}
 
 /**
  * Shows an address of this app. `replace` puts it in the place of the present one in the history. An entry's
@@ -35,10 +44,12 @@ export function isView(url) {
  * instead of being shown anew.
  */
 export async function show() {
-  const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? VIEWS[0];
+  const view = VIEWS.find((candidate) => candidate.path.test(location.pathname)) ?? NO_PAGE;
   const params = new URLSearchParams(location.search);
   const id = view.path.exec(location.pathname)?.[1];
   if (id) params.set("id", decoded(id));
+  for (const link of document.querySelectorAll(".brand, .views a")) link.href = withCollection(link.pathname);
+  for (const listener of listeners) listener();
   if (shown?.name === view.name && shown.handle?.update) {
     shown.handle.update(params);
     return;

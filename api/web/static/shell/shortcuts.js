@@ -1,18 +1,24 @@
 /** The keyboard shortcuts that hold in every view, and the list of all of them. */
 
+import { withCollection } from "../lib/collection.js";
 import { h } from "../lib/dom.js";
 import { navigate } from "./router.js";
 
 const SHORTCUTS = [
-  ["/", "to the search box"],
-  ["← → ↑ ↓", "from picture to picture"],
-  ["Enter", "open the picture"],
-  ["m", "more like this picture"],
-  ["l", "less like this picture"],
-  ["s", "only pictures similar to this one"],
-  ["Esc", "close, or back to the search box"],
-  ["g s  g a  g j  g y", "search, add pictures, jobs, system"],
-  ["?", "this list"],
+  [["/"], "to the search box"],
+  [["←", "→", "↑", "↓"], "from picture to picture"],
+  [["Enter"], "open the picture"],
+  [["m"], "more like this picture"],
+  [["l"], "less like this picture"],
+  [["s"], "only pictures similar to this one"],
+  [["x"], "select the picture, or no longer"],
+  [["Shift", "← → ↑ ↓"], "select from picture to picture"],
+  [["Esc"], "close, leave the selection, or back to the search box"],
+  [["g", "s"], "search"],
+  [["g", "a"], "add pictures"],
+  [["g", "j"], "jobs"],
+  [["g", "y"], "system"],
+  [["?"], "this list"],
 ];
 const VIEW_KEYS = { s: "/", a: "/ingest", j: "/jobs", y: "/system" }; // after a g
 let isAfterG = false;
@@ -26,7 +32,7 @@ export function showShortcuts() {
     h(
       "dl",
       { class: "shortcuts" },
-      ...SHORTCUTS.map(([keys, what]) => h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, what))),
+      ...SHORTCUTS.map(([keys, what]) => h("div", {}, h("dt", {}, ...keys.map((key) => h("kbd", {}, key))), h("dd", {}, what))),
     ),
     h(
       "p",
@@ -58,13 +64,13 @@ function onKey(event) {
   if (isAfterG && VIEW_KEYS[event.key]) {
     event.preventDefault();
     event.stopImmediatePropagation();
-    navigate(VIEW_KEYS[event.key]);
+    navigate(withCollection(VIEW_KEYS[event.key]));
   } else if (event.key === "?") {
     event.preventDefault();
     showShortcuts();
   } else if (event.key === "/" && location.pathname !== "/") {
     event.preventDefault();
-    navigate("/").then(() => document.querySelector("input[type=search]")?.focus());
+    navigate(withCollection("/")).then(() => document.querySelector("input[type=search]")?.focus());
   }
   isAfterG = event.key === "g";
 }

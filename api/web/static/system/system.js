@@ -1,12 +1,16 @@
 /** The state of the system: what works, what waits, who works on it, what failed last. */
 
 import { isRefusal } from "../lib/answers.js";
+import { withCollection } from "../lib/collection.js";
 import { h, icon } from "../lib/dom.js";
 import { poll } from "../lib/timing.js";
 import { number, plural, timeExact } from "../lib/format.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
-import { jobPath, sourceOf } from "../jobs/job_card.js";
+import { jobPath } from "../jobs/job_card.js";
+import { sourceOf } from "../jobs/source.js";
+import { collectionTable } from "./collections.js";
+import { table } from "./table.js";
 
 const REFRESH_MS = 4000;
 const NEEDS = ["readiness", "jobs", "collections", "model", "errors", "versions", "missing"];
@@ -26,7 +30,7 @@ const STAGES = {
 export function show(container, _params, signal) {
   const verdict = h("p", { class: "verdict", role: "status" });
   const sections = Object.fromEntries(
-    Object.entries(PARTS).map(([name, [title]]) => [name, sectionOf(name, title)]),
+    Object.entries(PARTS).map(([name, [title]]) => [name, sectionOf(name, title, refresh)]),
   );
   container.append(
     h(
@@ -37,11 +41,15 @@ export function show(container, _params, signal) {
     ),
   );
 
+  let isShown = false;
+
   async function refresh() {
     try {
       const found = await api("/v1/system", { signal, needs: NEEDS });
       say(verdictOf(found.readiness));
       for (const [name, section] of Object.entries(sections)) section.show(found);
+      if (!isShown) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+      isShown = true;
     } catch (error) {
       if (!signal.aborted) say(error.message);
       if (isRefusal(error)) return false;
@@ -63,29 +71,39 @@ function verdictOf({ ready, redis, blobs }) {
 }
 
 /** A section that is painted anew only where what it shows has changed, so that focus and selection stay. */
-function sectionOf(name, title) {
+function sectionOf(name, title, refresh) {
   const body = h("div", {});
-  const element = h("section", { class: "part", dataset: { part: name }, "aria-labelledby": `${name}-title`, hidden: true });
+  const element = h("section", { class: "part", id: name, dataset: { part: name }, "aria-labelledby": `${name}-title`, hidden: true });
   element.append(h("h2", { id: `${name}-title` }, title), body);
   const [, reads, paint] = PARTS[name];
   let shown = null;
   function show(found) {
     element.hidden = false;
-    const reason = found.missing[name === "queues" ? "jobs" : name];
+    const reason = whyMissing(found, name === "queues" ? "jobs" : name);
     const read = reads(found);
     const text = JSON.stringify([read, reason]);
     if (text === shown) return;
     shown = text;
-    body.replaceChildren(...(reason ? [h("p", { class: "empty" }, `This cannot be told now: ${reason}`)] : [paint(read)].flat()));
+    const focused = body.contains(document.activeElement) ? document.activeElement.id : "";
+    body.replaceChildren(...(reason ? [h("p", { class: "empty" }, reason)] : [paint(read, refresh)].flat()));
+    document.getElementById(focused)?.focus();
   }
   return { element, show };
+}
+
+/** Why a part is missing; null where it is not. What the tile of a dependency says is not said again. */
+function whyMissing({ readiness, missing }, name) {
+  const reason = missing[name];
+  const down = reason && DEPENDENCIES.find(([key]) => !readiness[key].ok && readiness[key].detail === reason);
+  if (down) return `This cannot be told until ${down[1]} (${down[2]}) works again.`;
+  return reason ? `This cannot be told now: ${reason}` : null;
 }
 
 // Name of the part: its title, what it reads, and how that is shown.
 const PARTS = {
   dependencies: ["Dependencies", ({ readiness }) => readiness, dependencies],
   queues: ["Queues and workers", ({ jobs }) => jobs, queues],
-  collections: ["Collections", ({ collections, model }) => ({ collections, model: model?.name }), collectionTable],
+  collections: ["Collections", ({ collections, model, jobs }) => ({ collections, model: model?.name, open: jobs?.open }), collectionTable],
   model: ["Model", ({ model }) => model, modelFacts],
   errors: ["Last errors", ({ errors }) => errors, errorTable],
   versions: ["Versions", ({ versions }) => versions, (versions) => facts(Object.entries(versions))],
@@ -124,7 +142,7 @@ function queues({ open, queues: all, workers }) {
   });
   return [
     h("ul", { class: "card stages" }, ...rows),
-    h("p", { class: "muted small" }, open ? h("a", { href: "/jobs?status=running" }, `${plural(open, "job")} not finished`) : "No job is open."),
+    h("p", { class: "muted small" }, open ? h("a", { href: withCollection("/jobs?status=running") }, `${plural(open, "job")} not finished`) : "No job is open."),
     workerTable(workers),
   ];
 }
@@ -147,18 +165,6 @@ function workerTable(workers) {
   );
 }
 
-function collectionTable({ collections, model }) {
-  if (!collections.length) return h("p", { class: "empty" }, "There are none yet. ", h("a", { href: "/ingest" }, "Add pictures"));
-  return table(
-    ["Name", "Pictures", "Model"],
-    collections.map((one) => [
-      h("a", { href: `/?${new URLSearchParams({ collection: one.name })}` }, one.name),
-      number(one.count),
-      [h("bdi", {}, one.model), model && one.model !== model && h("span", { class: "warn small" }, ` not the loaded one: it cannot be searched`)],
-    ]),
-  );
-}
-
 function modelFacts(model) {
   return facts([
     ["Name", model.name],
@@ -176,22 +182,11 @@ function errorTable(errors) {
     errors.map((error) => [
       sourceOf(error.source),
       [h("code", {}, error.code), ` ${error.detail}`],
-      h("a", { href: `${jobPath(error.job_id)}?status=failed` }, timeExact(error.created_at)),
+      h("a", { href: jobPath(error.job_id, { status: "failed" }) }, timeExact(error.created_at)),
     ]),
   );
 }
 
 function facts(pairs) {
   return h("dl", { class: "facts" }, ...pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-}
-
-function table(heads, rows) {
-  const cells = (values) =>
-    values.map((value, column) => h("td", { dataset: { head: heads[column] } }, ...[value].flat().filter(Boolean)));
-  return h(
-    "table",
-    { class: "table" },
-    h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, ...rows.map((values) => h("tr", {}, ...cells(values)))),
-  );
 }

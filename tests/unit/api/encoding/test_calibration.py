@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from api.encoding import calibration as calibration_module
-from api.encoding.calibration import MIN_IMAGES, Backgrounds, Calibration
+from api.encoding.calibration import MIN_IMAGES, SPREAD, Background, Backgrounds, Calibration, picture_scale
 from shared.index.collection import Collection
 from shared.models import Image
 from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
@@ -58,13 +58,17 @@ def search(api: Api, **query: Any) -> dict[str, Any]:
 def test_confidence_is_the_chance_that_the_best_of_as_many_normal_draws_is_less() -> None:
     rng = np.random.default_rng(0)
     best = 0.2 + 0.05 * rng.normal(size=(20_000, 50)).max(axis=1)
-    calibration = Calibration(mean=0.2, deviation=0.05, count=50)
+    calibration = Calibration((Background(0.2, 0.05),), count=50)
     for score in (0.27, 0.3, 0.35):
         assert calibration.confidence(score) == pytest.approx(float((best < score).mean()), abs=0.015)
 
 
-def test_where_nothing_fits_the_best_confidence_is_spread_evenly() -> None:
-    """400 of 2,000 unrelated vectors are the sample, 300 unrelated queries each take the best of all."""
+def test_where_nothing_fits_the_best_confidence_is_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 of 2,000 unrelated vectors are the sample, 300 unrelated queries each take the best of all.
+
+    They score alike above and below their median, as those of a model do not.
+    """
+    monkeypatch.setattr(calibration_module, "SPREAD", 1.0)
     pictures, queries = cloud(2_000, 512, seed=1), cloud(300, 512, seed=2)
     found = [
         Calibration.of(query, pictures[::5], len(pictures)).confidence(float((pictures @ query).max()))
@@ -75,7 +79,7 @@ def test_where_nothing_fits_the_best_confidence_is_spread_evenly() -> None:
 
 
 def test_confidence_grows_with_the_score_and_has_an_inverse() -> None:
-    calibration = Calibration(mean=0.1, deviation=0.03, count=1_000_000)
+    calibration = Calibration((Background(0.1, 0.03), Background(0.05, 0.06)), count=1_000_000)
     scores = np.linspace(-1, 1, 201)
     found = [calibration.confidence(score) for score in scores]
     assert found == sorted(found)
@@ -90,8 +94,82 @@ def test_confidence_grows_with_the_score_and_has_an_inverse() -> None:
 def test_equal_vectors_give_no_division_by_zero() -> None:
     same = np.repeat(cloud(1, 8), 40, axis=0)
     calibration = Calibration.of(same[0], same, 40)
-    assert calibration.confidence(1.0) < 0.5
+    assert calibration.confidence(1.0) == 1.0
     assert calibration.confidence(0.0) == 0.0
+
+
+def test_what_fits_is_no_background_even_where_it_is_a_third_of_all() -> None:
+    rng = np.random.default_rng(0)
+    unrelated, fitting = rng.normal(0.1, 0.05, 400), rng.normal(0.4, 0.03, 200)
+    alone, both = (
+        Background.of_pictures(scores.astype(np.float32))
+        for scores in (unrelated, np.concatenate([unrelated, fitting]))
+    )
+    assert alone.mean == pytest.approx(0.1, abs=0.01)
+    assert alone.deviation == pytest.approx(SPREAD * 0.05, rel=0.1)
+    assert (0.4 - both.mean) / both.deviation > 2.5
+    everything = np.concatenate([unrelated, fitting])
+    assert (0.4 - everything.mean()) / everything.std() < 1.5
+
+
+def test_what_most_pictures_are_is_sure_beside_words_that_fit_none() -> None:
+    """Nine pictures in ten are near the query: among themselves they do not stand out."""
+    query = np.eye(64, dtype=np.float32)[0]
+    pictures = cloud(1_000, 64) + np.where(np.arange(1_000) % 10 > 0, 1.0, 0.0)[:, None] * query
+    pictures = (pictures / np.linalg.norm(pictures, axis=1, keepdims=True)).astype(np.float32)
+    words = cloud(50, 64, seed=9)
+    words[:, 0] = 0
+    score = float(np.median(pictures @ query))
+    alone = Calibration.of(query, pictures, 1_000)
+    beside = Calibration.of(query, pictures, 1_000, Background.of_words(pictures @ words.T))
+    assert alone.confidence(score) < 0.1
+    assert beside.confidence(score) > 0.9
+
+
+def test_nothing_is_surer_than_the_picture_that_was_asked_for() -> None:
+    """Cosines between pictures are large and spread, so that 1 is few deviations above them."""
+    calibration = Calibration((Background(0.6, 0.15),), count=1_000_000)
+    assert calibration.confidence(1.0) == 1.0
+    assert calibration.confidence(0.9) < 0.1
+    assert calibration.score(0.9) <= 1.0
+    assert calibration.score(1.0) == pytest.approx(1.0)
+
+
+# The scale of pictures beside texts
+
+
+def test_a_weight_of_one_spreads_the_scores_as_far_for_a_picture_as_for_a_text() -> None:
+    pictures, shared = cloud(200, 64), cloud(1, 64, seed=1)
+    pictures = _unit(0.5 * pictures + shared * np.linspace(0, 0.5, 200)[:, None]).astype(np.float32)
+    texts = _unit(0.2 * shared + cloud(2, 64, seed=2)).astype(np.float32)
+    of_texts, of_pictures = (
+        np.mean([(pictures @ term)[pictures @ term < 0.95].var(ddof=1) for term in terms])
+        for terms in (texts, pictures[:3])
+    )
+    scale = picture_scale(texts, pictures[:3], pictures)
+    assert scale == pytest.approx(math.sqrt(of_texts / of_pictures), rel=1e-4)
+
+
+def test_copies_of_the_picture_do_not_count_in_its_scale() -> None:
+    pictures, texts = cloud(40, 16), cloud(1, 16, seed=1)
+    with_copies = np.concatenate([pictures, np.repeat(pictures[:1], 20, axis=0)])
+    alone = picture_scale(texts, pictures[:1], pictures)
+    copied = _of(texts, with_copies) / _of(pictures[:1], pictures[1:])
+    assert picture_scale(texts, pictures[:1], with_copies) == pytest.approx(copied, rel=1e-4)
+    assert alone == pytest.approx(_of(texts, pictures) / _of(pictures[:1], pictures[1:]), rel=1e-4)
+
+
+@pytest.mark.parametrize("sample", [cloud(0, 8), cloud(9, 8), np.repeat(cloud(1, 8, seed=9), 40, axis=0)])
+def test_a_typical_scale_is_taken_where_it_cannot_be_measured(sample: Vector) -> None:
+    assert picture_scale(cloud(1, 8, seed=1), cloud(1, 8, seed=2), sample) == 0.6
+
+
+def _unit(rows: Vector) -> Vector:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _of(terms: Vector, sample: Vector) -> float:
+    return float((sample @ terms[0]).std(ddof=1))
 
 
 # The sample
@@ -191,14 +269,23 @@ def test_confidence_comes_only_when_asked_for(api: Api) -> None:
     assert (api.http.get(query).json or {})["results"] == []
 
 
-def test_too_few_pictures_give_no_confidence_but_a_warning(api: Api) -> None:
-    for query, at in (({"min_confidence": 0.9}, "/min_confidence:"), ({}, "/include:")):
-        document = search(api, text="axis 7", collection="few", **query)
-        (warning,) = document["warnings"]
-        assert warning.startswith(at)
-        assert str(MIN_IMAGES) in warning
+def test_too_few_pictures_give_no_confidence_and_a_bound_a_warning(api: Api) -> None:
+    shown = search(api, text="axis 7", collection="few")
+    assert "warnings" not in shown
+    bounded = search(api, text="axis 7", collection="few", min_confidence=0.9)
+    (warning,) = bounded["warnings"]
+    assert warning.startswith("/min_confidence:")
+    assert str(MIN_IMAGES) in warning
+    for document in (shown, bounded):
         assert len(document["results"]) == 5
-        assert all("confidence" not in one for one in document["results"])
+        assert all(not {"confidence", "strength"} & set(one) for one in document["results"])
+
+
+def test_a_word_says_how_sure_it_is(api: Api) -> None:
+    for one in search(api, text="axis 0")["results"] + search(api, text="axis 1")["results"]:
+        sure = one["confidence"]
+        assert one["strength"] == ("strong" if sure >= 0.99 else "likely" if sure >= 0.9 else "weak")
+    assert all("strength" not in one for one in search(api, text="axis 0", include=[])["results"])
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "0.5", True])

@@ -58,7 +58,7 @@ OPERATIONS = """
     search_by_text search compare explain
     list_images get_image update_image delete_image delete_key get_thumbnail get_rendition get_embedding
     find_similar find_duplicates
-    list_collections create_collection get_collection delete_collection
+    list_collections create_collection get_collection delete_collection get_collection_metadata
     export_collection download_export import_collection reindex_collection
     get_health get_readiness get_metrics get_system
 """
@@ -67,7 +67,7 @@ TAGS = ["jobs", "search", "images", "collections", "transfers", "operations"]
 FILES: dict[str, tuple[set[str], set[str]]] = {
     "get_thumbnail": ({"image/webp"}, {"ETag", "Cache-Control"}),
     "get_rendition": ({"image/webp", "image/jpeg"}, {"ETag", "Cache-Control"}),
-    "explain": ({"image/png"}, set()),
+    "explain": ({"image/png"}, {"Heat-Spot", "Heat-Confidence"}),
     "download_export": ({"application/vnd.apache.parquet"}, {"Content-Disposition"}),
     "stream_job_events": ({"text/event-stream"}, set()),
     "get_metrics": ({"text/plain"}, set()),

@@ -209,12 +209,12 @@ def test_items_tell_what_became_of_each(http: FlaskClient, services: Services) -
     advance(services, job_id, [ItemState.INDEXED, ItemState.FAILED, ItemState.DUPLICATE])
     page = json.loads(http.get(f"/v1/jobs/{job_id}/items").data)
     assert page["next_cursor"] is None
-    nothing = {"code": None, "detail": None}
+    nothing = {"code": None, "detail": None, "worth_retrying": False}
     assert page["items"] == [
         {"index": 0, "source": "http://x/0", "status": "indexed", "image_id": "id0", "attempts": 1} | nothing,
         {
             "index": 1, "source": "http://x/1", "status": "failed", "image_id": None,
-            "code": "http_status", "detail": "404 Not Found", "attempts": 2,
+            "code": "http_status", "detail": "404 Not Found", "worth_retrying": False, "attempts": 2,
         },
         {"index": 2, "source": "http://x/2", "status": "duplicate", "image_id": "id2", "attempts": 1}
         | nothing,
@@ -222,7 +222,7 @@ def test_items_tell_what_became_of_each(http: FlaskClient, services: Services) -
     job = json.loads(http.get(f"/v1/jobs/{job_id}").data)
     assert (job["status"], job["progress"]) == ("partial", 1.0)
     expected = {"index": 1, "source": "http://x/1", "code": "http_status", "detail": "404 Not Found"}
-    assert job["errors"] == [expected]
+    assert job["errors"] == [expected | {"worth_retrying": False}]
 
 
 def test_failed_items_are_paged_wherever_they_are_in_the_job(http: FlaskClient, services: Services) -> None:
@@ -311,6 +311,7 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     assert set(content) == {"application/json", "application/x-ndjson", "text/plain", "multipart/form-data"}
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "Idempotency-Key", "collection", "callback_url", "on_near_duplicate",
+        "name", "origin", "made_of", "group",
     }  # fmt: skip
     assert "Location" in operation["responses"]["202"]["headers"]
     schemas = page["components"]["schemas"]
@@ -350,3 +351,104 @@ def test_a_key_with_too_many_unfinished_jobs_is_told_so_and_no_other(tmp_path: P
     assert api.http.delete(path, headers=admin).status_code == 200
     assert post(keys[0]).status_code == 202
     assert api.http.get(path, headers=admin).status_code == 404
+
+
+LABEL = {"name": "holiday", "origin": "command_line", "made_of": "folder", "group": "g-1"}
+
+
+def png_form(**fields: str) -> dict[str, Any]:
+    return {"files": (io.BytesIO(b"bytes"), "a.png"), **fields}
+
+
+def test_a_job_of_any_body_has_its_label(http: FlaskClient) -> None:
+    answers = [
+        http.post("/v1/jobs", json={"urls": ["http://x/1"], **LABEL}),
+        http.post("/v1/jobs", query_string=LABEL, data="http://x/1\n", content_type="text/plain"),
+        http.post("/v1/jobs", query_string=LABEL, json={"urls": ["http://x/1"]}),
+        http.post("/v1/jobs", data=png_form(**LABEL)),
+        http.post("/v1/jobs", query_string=LABEL | {"name": "other"}, data=png_form(name="holiday")),
+    ]
+    for answer in answers:
+        job = json.loads(answer.data)
+        assert {name: job[name] for name in LABEL} == LABEL
+        assert json.loads(http.get(answer.headers["Location"]).data)["name"] == "holiday"
+
+
+def test_a_job_without_a_label_comes_from_the_api(http: FlaskClient) -> None:
+    job = json.loads(http.post("/v1/jobs", json={"urls": ["http://x/1"]}).data)
+    assert (job["name"], job["origin"], job["made_of"], job["group"]) == (None, "api", None, None)
+    assert (job["failures"], job["retrying"], job["parts"]) == ([], None, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"origin": "somewhere"},
+        {"made_of": "cards"},
+        {"group": "a b"},
+        {"group": "x" * 65},
+        {"name": "x" * 201},
+    ],
+)
+def test_a_malformed_label_is_refused_in_any_body_and_nothing_is_stored(
+    fault: dict[str, str], http: FlaskClient, services: Services
+) -> None:
+    ((name, _),) = fault.items()
+    for answer in (
+        http.post("/v1/jobs", json={"urls": ["http://x/1"], **fault}),
+        http.post("/v1/jobs", query_string=fault, data="http://x/1\n", content_type="text/plain"),
+        http.post("/v1/jobs", data=png_form(**fault)),
+    ):
+        assert assert_problem(answer, 422, "invalid_request")["errors"][0]["pointer"] == f"/{name}"
+    assert services.blobs.list("jobs/") == []
+    assert services.ledger.list_jobs(None, None, 9) == ([], None)
+
+
+def test_a_label_makes_no_other_request(http: FlaskClient) -> None:
+    def post(**label: str) -> str:
+        body = {"urls": ["http://x/1"], **label}
+        job: str = http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"}).json["job_id"]  # type: ignore[index]
+        return job
+
+    assert post(name="a", group="g1") == post(name="b", group="g2")
+
+
+def grouped(http: FlaskClient, **query: Any) -> Any:
+    return json.loads(http.get("/v1/jobs", query_string={"grouped": "true", **query}).data)
+
+
+def test_the_jobs_of_a_group_are_listed_as_one(http: FlaskClient, services: Services) -> None:
+    def post(urls: int, **label: str) -> str:
+        body = {"urls": [f"http://x/{i}" for i in range(urls)], **label}
+        return str(http.post("/v1/jobs", json=body).json["job_id"])  # type: ignore[index]
+
+    alone = post(1)
+    first = post(2, group="g", name="holiday")
+    between = post(1, collection="cats")
+    elsewhere = post(1, group="g", collection="cats")
+    last = post(3, group="g", name="holiday")
+    rows = grouped(http)["jobs"]
+    assert [(row["job_id"], row["parts"], row["total"]) for row in rows] == [
+        (first, 2, 5), (elsewhere, 1, 1), (between, 1, 1), (alone, 1, 1),
+    ]  # fmt: skip
+    assert [row["job_id"] for row in grouped(http, collection="cats")["jobs"]] == [elsewhere, between]
+    parts = json.loads(http.get("/v1/jobs", query_string={"group": "g", "collection": "images"}).data)["jobs"]
+    assert [job["job_id"] for job in parts] == [last, first]
+
+    page = grouped(http, limit=1)
+    rest = grouped(http, cursor=page["next_cursor"], limit=9)
+    assert [row["job_id"] for row in page["jobs"] + rest["jobs"]] == [first, elsewhere, between, alone]
+
+    services.ledger.cancel(last)
+    (row,) = grouped(http, status="running")["jobs"]
+    assert (row["job_id"], row["counts"]["cancelled"], row["finished_at"]) == (first, 3, None)
+    assert grouped(http, status="cancelled")["jobs"] == []
+    services.ledger.cancel(first)
+    (row,) = grouped(http, status="cancelled")["jobs"]
+    assert row["counts"]["cancelled"] == row["total"] == 5
+
+
+def test_an_unknown_option_of_the_list_is_refused(http: FlaskClient) -> None:
+    assert_problem(http.get("/v1/jobs?collection=a%20b"), 422, "invalid_request")
+    assert_problem(http.get("/v1/jobs?grouped=perhaps"), 422, "invalid_request")
+    assert json.loads(http.get("/v1/jobs?group=none").data) == {"jobs": [], "next_cursor": None}

@@ -15,7 +15,17 @@ from shared.embedding.encoder import Encoder
 from shared.embedding.heatmap import heat, overlay
 from shared.imaging.preprocess import Preprocess
 from shared.storage.blobs import file_key
-from tests.unit.fakes import PREPROCESS, Api, StubEncoder, Vector, assert_problem, axis, image_id, make_api
+from tests.unit.fakes import (
+    PREPROCESS,
+    Api,
+    StubEncoder,
+    Vector,
+    assert_problem,
+    axis,
+    image_id,
+    make_api,
+    unit,
+)
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -45,7 +55,7 @@ class ColourEncoder:
 
 
 def colour_heat(image: Image.Image, axis_number: int) -> Vector:
-    return heat(image, cast(Encoder, ColourEncoder()), np.eye(3, dtype=np.float32)[axis_number])
+    return heat(image, cast(Encoder, ColourEncoder()), np.eye(3, dtype=np.float32)[axis_number]).places
 
 
 @pytest.mark.parametrize("size", [(96, 48), (48, 96), (50, 50), (33, 200), (3, 2), (1, 900), (900, 1)])
@@ -129,10 +139,10 @@ def test_patches_of_crops_that_do_not_fit_are_refused(encoder: Encoder) -> None:
 
 def test_maps_of_different_texts_differ(encoder: Encoder) -> None:
     cat, dog = encoder.encode_texts(["a cat", "something else entirely"])
-    first, second = heat(halves(), encoder, cat), heat(halves(), encoder, dog)
+    first, second = (heat(halves(), encoder, text).places for text in (cat, dog))
     assert first.shape == second.shape == (48, 96)
     assert np.abs(first - second).max() > 1e-3
-    np.testing.assert_array_equal(heat(halves(), encoder, cat), first)
+    np.testing.assert_array_equal(heat(halves(), encoder, cat).places, first)
     assert overlay(halves(), first) != overlay(halves(), second)
 
 
@@ -184,6 +194,31 @@ def test_a_map_lies_over_the_rendition(api: Api) -> None:
 def test_an_original_serves_as_well_and_is_made_smaller(api: Api) -> None:
     keep(api, "original", halves(2000, 1000), "PNG")
     assert shown(explain(api)).size == (768, 384)
+
+
+def test_a_header_says_whether_there_is_a_clear_spot(api: Api) -> None:
+    """The stub's windows have random vectors; here they are all text `axis 1`'s, or what no text asks for."""
+    rng = np.random.default_rng(0)
+    for number in range(3, 60):
+        api.add(number, unit(1, *rng.normal(scale=0.2, size=6)))
+    picture = Image.new("RGB", (120, 40))
+    picture.paste("white", (60, 0, 120, 40))
+    keep(api, "rendition", picture, "WEBP")
+    api.encoder.encode_images = lambda crops: np.tile(axis(1), (len(crops), 1))  # type: ignore[method-assign]
+    clear = explain(api)
+    assert clear.headers["Heat-Spot"] == "clear"
+    assert float(clear.headers["Heat-Confidence"]) > 0.9
+    api.encoder.encode_images = lambda crops: np.tile(axis(7), (len(crops), 1))  # type: ignore[method-assign]
+    unclear = explain(api)
+    assert unclear.headers["Heat-Spot"] == "unclear"
+    assert float(unclear.headers["Heat-Confidence"]) < 0.9
+
+
+def test_an_even_map_has_no_clear_spot_and_a_few_pictures_do_not_tell(api: Api) -> None:
+    keep(api, "rendition", halves(120, 40), "WEBP")
+    assert not {"Heat-Spot", "Heat-Confidence"} & set(explain(api).headers.keys())
+    keep(api, "rendition", Image.new("RGB", (80, 80), RED), "WEBP")
+    assert explain(api).headers["Heat-Spot"] == "unclear"
 
 
 def test_a_picture_is_explained_in_its_collection(api: Api) -> None:

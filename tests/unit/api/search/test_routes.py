@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from werkzeug.test import TestResponse
 
+from api.search.requests import MIXED_NEGATIVE
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
 from tests.unit.fakes import (
@@ -28,6 +29,7 @@ from tests.unit.fakes import (
 )
 
 HALF = float(np.sqrt(0.5))
+SCALE = 0.6  # of pictures beside texts, where there are too few to measure it
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +147,13 @@ def test_metadata_that_is_not_unicode_is_answered(api: Api) -> None:
         ({"text": "axis 0", "negative": [{"text": "axis 1"}]}, (1, -1)),
         ({"text": "axis 0", "negative": [{"text": "axis 1", "weight": 2}]}, (1, -2)),
         ({"negative": [{"text": "axis 2"}]}, (0, 0, -1)),
-        ({"text": "axis 0", "positive": [{"image_id": image_id(1)}]}, (1, 1)),
-        ({"text": "axis 0", "image_id": image_id(2)}, (1, 0, 1)),
+        ({"text": "axis 0", "positive": [{"image_id": image_id(1)}]}, (1, SCALE)),
+        ({"text": "axis 0", "image_id": image_id(2)}, (1, 0, SCALE)),
+        ({"text": "axis 0", "positive": [{"image_id": image_id(1), "weight": 2}]}, (1, 2 * SCALE)),
+        ({"text": "axis 0", "negative": [{"image_id": image_id(1)}]}, (1, -MIXED_NEGATIVE * SCALE)),
+        ({"text": "axis 0", "negative": [{"image_id": image_id(1), "weight": 1}]}, (1, -SCALE)),
+        ({"image_id": image_id(0), "negative": [{"text": "axis 1"}]}, (SCALE, -MIXED_NEGATIVE)),
+        ({"text": "axis 0", "positive": [{"image_id": image_id(1), "weight": 0}]}, (1,)),
         ({"text": "axis 0", "positive": [{"text": "axis 1", "weight": 0}]}, (1,)),
         ({"positive": [{"text": "axis 0"}, {"text": "axis 0"}], "negative": [{"text": "axis 1"}]}, (2, -1)),
         ({"text": " ", "image_id": image_id(0)}, (1,)),
@@ -200,7 +207,7 @@ def test_pictures_and_a_query_part_are_one_query(api: Api) -> None:
     api.add(2, axis(1), width=20)
     query = {"text": "axis 0", "negative": [{"text": "axis 1"}], "filters": {"width": 10}}
     response = api.http.post("/v1/search", data=form(query, red, blue))
-    vector = crop_vector(red) + crop_vector(blue) + axis(0) - axis(1)
+    vector = SCALE * (crop_vector(red) + crop_vector(blue)) + axis(0) - MIXED_NEGATIVE * axis(1)
     wanted = {1: float(vector[0] / np.linalg.norm(vector))}
     assert scores(response) == pytest.approx(wanted, abs=1e-6)
 
@@ -319,7 +326,7 @@ def test_bad_input_is_pointed_at(shared: Api, query: dict[str, Any], pointer: st
         ({"text": None, "image_url": None, "image_id": None}, "empty"),
         ({"positive": [{"text": "a", "weight": 0}]}, "weight"),
         ({"text": "a", "negative": [{"text": "a"}]}, "cancels itself out"),
-        ({"image_id": image_id(0), "negative": [{"text": "axis 0"}]}, "cancels itself out"),
+        ({"image_id": image_id(0), "negative": [{"text": "axis 0", "weight": 0.6}]}, "cancels itself out"),
     ],
 )
 def test_a_query_that_asks_for_nothing_is_refused(shared: Api, query: dict[str, Any], says: str) -> None:

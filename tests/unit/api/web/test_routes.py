@@ -20,7 +20,8 @@ from tests.stack import ROOT
 from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
-VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/system")
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/system")
 
 
 @pytest.fixture
@@ -113,6 +114,28 @@ def server_of(api: Api) -> dict[str, Any]:
 )
 def test_another_path_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.http.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/search", "/jobs/a/b", "/static/none.js", "/docs/none", "/%ff"])
+def test_another_path_is_a_page_for_a_browser(api: Api, path: str) -> None:
+    response = api.http.get(path, headers={"Accept": BROWSER})
+    assert (response.status_code, response.mimetype) == (404, "text/html")
+    assert "/static/no_page/no_page.js" in response.text
+    assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/v1/none", BROWSER),
+        ("/v1", BROWSER),
+        ("/none", "*/*"),
+        ("/none", "application/json, text/html;q=0.5, */*;q=0.8"),
+        ("/none", "image/avif,image/*"),
+    ],
+)
+def test_a_program_gets_a_problem_for_another_path(api: Api, path: str, accept: str) -> None:
+    assert_problem(api.http.get(path, headers={"Accept": accept}), 404, "not_found")
 
 
 def test_whatever_the_shell_and_the_manifest_name_is_served(api: Api) -> None:

@@ -61,7 +61,8 @@ def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
     result = run("ingest", str(tmp_path), "http://x/a.jpg", "--on-near-duplicate", "skip")
     assert result.exit_code == 0, result.output
     assert server.form()[0] == {"on_near_duplicate": "skip"}
-    assert dict(server.requests[1].url.params) == {"on_near_duplicate": "skip"}
+    params = dict(server.requests[1].url.params)
+    assert params["on_near_duplicate"] == "skip"
 
 
 def test_one_is_not_many(run: Callable[..., Result], server: Server, tmp_path: Path) -> None:
@@ -296,14 +297,47 @@ def test_search_builds_the_query_and_prints_a_table(run: Callable[..., Result], 
         "filters": {"shop": {"eq": "north"}, "width": {"gte": 100, "lt": 500}},
         "collection": "cats",
         "limit": 3,
+        "include": ["metadata", "confidence"],
     }
     assert json.loads(run("search", "x", "--json").stdout) == answer
 
 
-def test_a_malformed_filter_is_a_usage_error(run: Callable[..., Result]) -> None:
-    result = run("search", "x", "--filter", "nonsense")
-    assert result.exit_code == 2
-    assert "is not NAME=VALUE" in result.stderr
+def test_search_in_what_a_job_brought_and_counts_values(run: Callable[..., Result], server: Server) -> None:
+    facets = {"shop": [{"value": "north", "count": 1061}, {"value": "7", "count": 2}], "prise": []}
+    warnings = ["/facets: no picture of this collection has prise; did you mean price?"]
+    server.routes["POST /v1/search"] = found() | {"facets": facets, "warnings": warnings}
+    result = run("search", "x", "--job", "j1", "--filter", "n>=1", "--facet", "shop", "--facet", "prise")
+    sent = json.loads(server.requests[0].content)
+    assert (sent["filters"], sent["facets"]) == ({"n": {"gte": 1}, "job": "j1"}, ["shop", "prise"])
+    assert result.stdout == 'shop: north (1,061), "7" (2)\nprise: none\nNothing found.\n'
+    assert result.stderr == f"Note: {warnings[0]}\n"
+    noted = run("search", "x", "--json")
+    assert (json.loads(noted.stdout)["warnings"], noted.stderr) == (warnings, "")
+
+
+def test_a_collections_metadata_are_listed(run: Callable[..., Result], server: Server) -> None:
+    values = [{"value": f"s{n}", "count": 9 - n} for n in range(7)]
+    price = {
+        "name": "price",
+        "pictures": 812,
+        "types": {"number": 800, "text": 12},
+        "values": [],
+        "more_values": True,
+    }
+    shop = {"name": "shop", "pictures": 1200, "types": {"text": 1200}, "values": values, "more_values": False}
+    answer = {
+        "collection": "images", "pictures": 5000, "complete": False, "names": [shop, price],
+        "more_names": False, "fields": [],
+    }  # fmt: skip
+    server.routes["GET /v1/collections/images/metadata"] = answer
+    output = run("collections", "metadata").output
+    assert re.search(r"shop +text +1,200 +s0 \(9\), s1 \(8\), s2 \(7\), s3 \(6\), s4 \(5\), …", output)
+    assert re.search(r"price +number or text +812", output)
+    assert "5,000 pictures were looked at: what few have may be missing." in output
+    assert json.loads(run("collections", "metadata", "images", "--json").stdout) == answer
+    empty = {**answer, "collection": "cats", "pictures": 0, "complete": True, "names": []}
+    server.routes["GET /v1/collections/cats/metadata"] = empty
+    assert run("collections", "metadata", "cats").output == "cats is empty.\n"
 
 
 def test_pictures_need_a_terminal(run: Callable[..., Result], server: Server) -> None:
@@ -335,7 +369,7 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
     ctx = click.Context(click.Command("status"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
-        assert common._jobs(ctx, click.Argument(["job_id"]), "") == []
+        assert common.complete_jobs(ctx, click.Argument(["job_id"]), "") == []
     assert len(server.requests) == 1
 
 
@@ -343,3 +377,51 @@ def test_completion_is_silent_where_there_is_nothing_to_say(server: Server, answ
 def test_the_list_of_commands_fits_a_terminal(group: tuple[str, ...]) -> None:
     told = CliRunner().invoke(main, [*group, "--help"], terminal_width=78).output
     assert [line for line in told.splitlines()[1:] if line.endswith("...")] == []
+
+
+def test_the_jobs_of_one_command_have_one_name_origin_and_group(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = (202, job())
+    url = "https://me:secret@example.com/a.jpg?token=abc#x"
+    assert run("ingest", str(folder), url).exit_code == 0
+    first, second = (dict(request.url.params) for request in server.requests)
+    assert first == second
+    assert first.pop("group")
+    assert first == {"name": "holiday and 1 more", "origin": "command_line"}
+    assert run("ingest", str(folder)).exit_code == 0
+    label = {"name": "holiday", "origin": "command_line", "made_of": "folder"}
+    assert dict(server.requests[-1].url.params) == label
+    assert run("ingest", url, "--name", "one").exit_code == 0
+    assert dict(server.requests[-1].url.params) == {**label, "name": "one", "made_of": "urls"}
+    assert run("ingest", url).exit_code == 0
+    assert dict(server.requests[-1].url.params)["name"] == "https://example.com/a.jpg"
+
+
+def test_a_server_that_knows_no_label_is_asked_without(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    unknown = [{"pointer": f"/{name}", "message": "unknown field"} for name in ("name", "origin", "made_of")]
+    server.routes["POST /v1/jobs"] = [problem(422, "invalid_request", "No.", errors=unknown), (202, job())]
+    assert run("ingest", str(tmp_path / "a.jpg")).exit_code == 0
+    assert [len(request.url.params) for request in server.requests] == [3, 0]
+    assert server.form(1)[1] == [("a.jpg", b"x")]
+    fault = {"pointer": "/name", "message": "too long"}
+    server.routes["POST /v1/jobs"] = problem(422, "invalid_request", "No.", errors=[fault])
+    assert run("ingest", str(tmp_path / "a.jpg")).exit_code == 1
+    assert len(server.requests) == 3
+
+
+def test_what_waits_to_be_tried_again_is_said_instead_of_an_end(
+    run: Callable[..., Result], server: Server
+) -> None:
+    waits = {"items": 1, "attempt": 2, "attempts": 4, "in_s": 12.4}
+    running = job(status="running", total=10, pending=1, indexed=9)
+    server.routes["GET /v1/jobs/j1"] = running | {"retrying": waits, "rate_per_s": None, "eta_s": None}
+    told = run("status", "j1").output
+    assert "waiting to retry 1, attempt 2 of 4, in 12 s" in told
+    assert " left" not in told

@@ -14,6 +14,7 @@ from api.http import auth
 from deploy.cli import main
 from image_search import Client
 from image_search.cli import common
+from image_search.models.error_codes import CAUSES
 from tests.unit.client_server import Server, job
 
 WIDTH = 100
@@ -47,7 +48,8 @@ def table(text: str) -> str:
 
 def test_jobs(run: Run, server: Server) -> None:
     jobs = [
-        job("4f0c2b7d9e81a6c35b0f1d24", "running", 12_345, pending=2345, indexed=10_000),
+        job("4f0c2b7d9e81a6c35b0f1d24", "running", 12_345, pending=2345, indexed=10_000)
+        | {"name": "trip", "origin": "command_line", "made_of": "folder", "group": "a1-0", "parts": 13},
         job("77aa2b7d9e81a6c35b0f1d25", "partial", 10, indexed=8, failed=2),
     ]
     server.routes["GET /v1/jobs"] = [{"jobs": jobs, "next_cursor": None}, {"jobs": [], "next_cursor": None}]
@@ -55,18 +57,29 @@ def test_jobs(run: Run, server: Server) -> None:
         """
         job                       kind    status   collection   total  done  failed  created (UTC)
         4f0c2b7d9e81a6c35b0f1d24  ingest  running  images      12,345   81%       0  2026-01-01 00:00
+        trip
+        folder, command line, 13
+        jobs: --group a1-0
         77aa2b7d9e81a6c35b0f1d25  ingest  partial  images          10  100%       2  2026-01-01 00:00
         """
     )
-    assert run("jobs") == "There are no jobs."
+    assert dict(server.requests[-1].url.params) == {"limit": "20", "grouped": "true"}
+    assert run("jobs", "--collection", "cats", "--group", "a1-0") == "There are no jobs."
+    assert dict(server.requests[-1].url.params) == {"limit": "20", "collection": "cats", "group": "a1-0"}
 
 
 def test_a_job_with_failures(run: Run, server: Server) -> None:
     failed = {"source": "https://example.com/" + "long-" * 12 + "name.jpg", "status": "failed"}
-    server.routes["GET /v1/jobs/j1"] = job("j1", "partial", 40, indexed=10, duplicate=5, failed=25)
+    server.routes["GET /v1/jobs/j1"] = job("j1", "partial", 40, indexed=10, duplicate=5, failed=25) | {
+        "failures": [
+            {"code": "http_status", "count": 20, "worth_retrying": 4},
+            {"code": "too_many_pixels", "count": 5, "worth_retrying": 0},
+        ]
+    }
     server.routes["GET /v1/jobs/j1/items"] = {
         "items": [
             {**failed, "index": 7, "code": "http_status", "detail": "404 Not Found"},
+            {"source": "http://x/8", "status": "failed", "index": 8, "code": "http_status", "detail": "503"},
             {
                 **failed,
                 "index": 1234,
@@ -76,18 +89,25 @@ def test_a_job_with_failures(run: Run, server: Server) -> None:
         ],
         "next_cursor": "8",
     }
+    advice = {code: f"{known.cause} {known.next_step}" for code, known in CAUSES.items()}
     assert run("status", "j1") == table(
         """
         Job j1: partial, 100% of 40. 10 indexed, 5 duplicate, 25 failed
+        Worth retrying: 4
+        item  source      code         why
+           8  http://x/8  http_status  503
+        Permanent: 21
         item  source                                              code             why
            7  https://example.com/long-long-long-long-long-long-  http_status      404 Not Found
               long-long-long-long-long-long-name.jpg
         1234  https://example.com/long-long-long-long-long-long-  too_many_pixels  It has 90,000,000 pixels.
               long-long-long-long-long-long-name.jpg
         5 more: GET /v1/jobs/j1/items?status=failed
-        Try them again: image-search retry j1
+        http_status: {http_status}
+        too_many_pixels: {too_many_pixels}
+        Try them again: image-search retry j1 (4 of 25 are worth it)
         """
-    )
+    ).format(**advice)
 
 
 def test_search_results(run: Run, server: Server) -> None:
@@ -109,6 +129,31 @@ def test_search_results(run: Run, server: Server) -> None:
                     9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
         2  -0.0200  trip/[b] \\x1b[31mé.jpg
                     0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        """
+    )
+
+
+def test_search_results_with_words_for_how_well_they_match(run: Run, server: Server) -> None:
+    hit = {"width": 640, "height": 480, "thumbnail_url": "/x", "metadata": {}}
+    likely = {**hit, "id": ID, "score": 0.31234, "source": "a.jpg", "confidence": 0.97, "strength": "likely"}
+    weak = {**hit, "id": OTHER_ID, "score": 0.2, "source": "b.jpg", "confidence": 0.1, "strength": "weak"}
+    answer = {"took_ms": {"encode": 1.0, "index": 2.0, "total": 3.0}, "model": "m"}
+    server.routes["POST /v1/search"] = [answer | {"results": [likely, weak]}, answer | {"results": [weak]}]
+    assert run("search", "a red car") == table(
+        """
+        #   score  strength  picture
+        1  0.3123  likely    a.jpg
+                             9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c9b1c
+        2  0.2000  weak      b.jpg
+                             0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
+        """
+    )
+    assert run("search", "asdfghjkl") == table(
+        """
+        Nothing surely fits; the nearest are:
+        #   score  strength  picture
+        1  0.2000  weak      b.jpg
+                             0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a0f3a
         """
     )
 

@@ -37,7 +37,9 @@ PICTURE = Image(
         "sold": True,
         "labels": ["red", "car"],
         "none": [],
+        "job": "cleaner",
     },
+    jobs=["first", "second"],
 )
 
 NEAR = ("lat", "lon", "radius_km")
@@ -66,6 +68,10 @@ def faults(condition: object) -> list[str]:
         {"shop": {"gte": "n", "lt": "o"}},
         {"sold": True},
         {"labels": "car"},
+        {"job": "second"},
+        {"job": {"in": ["other", "first"]}},
+        {"job": "cleaner"},
+        {"not": {"job": "other"}},
         {"labels": {"in": ["blue", "red"]}},
         {"shop": {"in": ["south", "north", 3, True]}},
         {"source": "https://example.org/b.jpg"},

@@ -279,3 +279,24 @@ def test_a_chunk_that_is_given_up_fails_only_what_its_own_attempt_holds(
     assert str(MAX_DELIVERIES) in services.ledger.get(job_id).errors[0].detail
     fail_chunk(services.real, second, exhausted(second))
     assert services.ledger.get(job_id).status is JobStatus.FAILED
+
+
+def test_a_job_says_what_it_waits_for_and_then_whether_a_retry_is_worth_it(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
+    services.downloader.pages["http://x/1"] = ItemError("http_status", "503", http_status=503)
+    services.downloader.pages["http://x/2"] = ItemError("http_status", "404", http_status=404)
+    job_id = services.job(3)
+    claim: Any = services.claim()
+    for attempt in range(2, fetch.MAX_ATTEMPTS + 1):
+        run(services, PREPROCESS, claim)
+        waits = services.ledger.get(job_id).retrying
+        assert waits is not None
+        assert (waits.items, waits.attempt, waits.attempts) == (1, attempt, fetch.MAX_ATTEMPTS)
+        ((_, chunk),) = [one for one in services.ledger.sweep() if one[0] is Stage.FETCH]
+        claim = services.ledger.claim(chunk, Stage.FETCH)
+    run(services, PREPROCESS, claim)
+    job = services.ledger.get(job_id)
+    assert job.retrying is None
+    assert [(one.code, one.count, one.worth_retrying) for one in job.failures] == [("http_status", 2, 1)]

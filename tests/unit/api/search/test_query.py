@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from api.search.requests import MIXED_NEGATIVE
 from tests.unit.api.search.test_routes import crop_vector, form
 from tests.unit.fakes import Api, assert_problem, axis, image_id, make_api, picture, unit
+
+TERM = {"weight": 1, "scale": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,15 @@ def test_each_term_has_its_pointer_weight_cosine_and_share(api: Api) -> None:
     norm = float(np.sqrt(1 + 0.5**2))
     half = float(np.sqrt(0.5))
     assert found[2] == [
-        pytest.approx({"pointer": "/text", "weight": 1.0, "cosine": half, "share": half / norm}),
+        pytest.approx({**TERM, "pointer": "/text", "cosine": half, "share": half / norm}),
         pytest.approx(
-            {"pointer": "/negative/0/text", "weight": -0.5, "cosine": half, "share": -0.5 * half / norm}
+            {
+                **TERM,
+                "pointer": "/negative/0/text",
+                "weight": -0.5,
+                "cosine": half,
+                "share": -0.5 * half / norm,
+            }
         ),
     ]
 
@@ -63,7 +72,8 @@ def test_the_shares_add_up_to_the_score_whatever_the_terms_are(api: Api) -> None
             "/negative/0/text",
             "/negative/1/image_id",
         ]
-        assert [term["weight"] for term in terms] == [1, 1, 1, 1, 3, -1, -0.25]
+        assert [term["weight"] for term in terms] == [1, 1, 1, 1, 3, -MIXED_NEGATIVE, -0.25]
+        assert [term["scale"] for term in terms] == pytest.approx([1, *[0.6] * 4, 1, 0.6])
         assert sum(term["share"] for term in terms) == pytest.approx(result["score"], abs=1e-5)
         assert all(-1 <= round(term["cosine"], 6) <= 1 for term in terms)
 
@@ -76,7 +86,7 @@ def test_contributions_come_only_when_asked_for(api: Api) -> None:
 def test_a_picture_asked_for_by_its_id_has_all_of_its_score_from_there(api: Api) -> None:
     first = results(api, {"image_id": image_id(2), "limit": 1})[0]
     (term,) = first["contributions"]
-    assert term == pytest.approx({"pointer": "/image_id", "weight": 1, "cosine": 1, "share": 1}, abs=1e-6)
+    assert term == pytest.approx({**TERM, "pointer": "/image_id", "cosine": 1, "share": 1}, abs=1e-6)
 
 
 def test_a_negative_pushes_down_what_it_names(api: Api) -> None:
@@ -105,7 +115,7 @@ def test_a_negative_pushes_down_what_it_names(api: Api) -> None:
             {
                 "text": "axis 3",
                 "positive": [{"image_id": image_id(3)}],
-                "negative": [{"image_id": image_id(3)}, {"text": "axis 3"}],
+                "negative": [{"image_id": image_id(3), "weight": 1}, {"text": "axis 3", "weight": 1}],
             },
             ["/negative/0/image_id", "/negative/1/text"],
         ),

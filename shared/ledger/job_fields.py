@@ -1,0 +1,75 @@
+"""Reading a job from its keys in Redis: what they say and what follows, such as how fast it goes."""
+
+import json
+import time
+
+from shared.models import ITEM_STATES, Failure, ItemState, Job, JobError, JobKind, JobStatus, Label, Retrying
+
+
+def read_job(
+    job_id: str,
+    fields: dict[str, str],
+    errors: list[str],
+    failures: dict[str, str],
+    waits: list[tuple[str, float]],
+) -> Job:
+    """Make a job of its hash, its first errors, their counts, and the first of what waits for another try."""
+
+    def time_of(name: str) -> float | None:
+        return float(fields[name]) if fields.get(name) else None
+
+    total = int(fields["total"])
+    counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
+    started, finished = time_of("started"), time_of("finished")
+    left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
+    done = sum(counts[state] for state in (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED))
+    retrying = _retrying(fields, waits)
+    rate = _rate(fields, done, started, finished)
+    if retrying and counts[ItemState.PENDING] <= retrying.items:
+        rate = None  # how fast it went says nothing of when that succeeds
+    return Job(
+        job_id=job_id,
+        status=JobStatus(fields["status"]),
+        collection=fields["collection"],
+        total=total,
+        chunk_size=int(fields["chunk"]),
+        counts=counts,
+        rate_per_s=rate,
+        eta_s=left / rate if rate and not finished else None,
+        created_at=float(fields["created"]),
+        started_at=started,
+        finished_at=finished,
+        errors=sorted((JobError(**json.loads(error)) for error in errors), key=lambda error: error.index),
+        truncated=fields["truncated"] == "1",
+        callback_url=fields["callback"] or None,
+        kind=JobKind(fields.get("kind") or JobKind.INGEST),
+        options=json.loads(fields.get("options") or "{}"),
+        result=json.loads(fields.get("result") or "null"),
+        label=Label(**{name: fields.get(name) or None for name in ("name", "origin", "made_of", "group")}),
+        failures=[
+            Failure(code, int(count), int(failures.get(f"{code}:transient", 0)))
+            for code, count in sorted(failures.items())
+            if ":" not in code
+        ],
+        retrying=retrying,
+    )
+
+
+def _retrying(fields: dict[str, str], waits: list[tuple[str, float]]) -> Retrying | None:
+    """Describe what waits to be tried again by all of it and by what comes first."""
+    if not waits:
+        return None
+    ((member, at),) = waits
+    _, _, attempt, attempts = map(int, member.split(":"))
+    return Retrying(int(fields["waiting"]), attempt, attempts, in_s=max(0.0, at - time.time()))
+
+
+def _rate(fields: dict[str, str], done: int, started: float | None, finished: float | None) -> float | None:
+    """Return items per second: over the whole run once finished, else over the last ten to twenty seconds."""
+    since, before = started, int(fields.get("base") or 0)
+    if since is None or done <= before:
+        return None
+    if not finished and fields.get("prev_t"):
+        since, before = float(fields["prev_t"]), int(fields["prev_n"])
+    elapsed = (finished or time.time()) - since
+    return (done - before) / elapsed if elapsed > 0 else None
