@@ -114,6 +114,13 @@ def test_a_collection_without_near_duplicates_says_so(page: Page, http: httpx.Cl
     expect(status(page)).to_have_text("No near-duplicates · 1 picture compared")
 
 
+def test_an_unknown_collection_leads_on(page: Page, faults: Faults) -> None:
+    faults.expect("status of 404")
+    page.goto("/duplicates?collection=never-made")
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection “never-made”")
+    expect(page.get_by_role("alert").get_by_role("link", name="Go to images")).to_be_visible()
+
+
 def test_groups_come_by_pages_and_what_was_not_compared_is_said(page: Page, faults: Faults) -> None:
     def page_of(groups: list[int], cursor: str | None) -> dict[str, Any]:
         return {
@@ -141,9 +148,7 @@ def test_groups_come_by_pages_and_what_was_not_compared_is_said(page: Page, faul
     )
     page.goto("/duplicates")
     expect(status(page)).to_contain_text("2 of 4 groups shown · 500 pictures compared · 12 not compared")
-    expect(groups(page).first).to_contain_text(
-        "100 pictures more of this group are not shown, and not deleted."
-    )
+    expect(groups(page).first).to_contain_text("100 more pictures of this group: not shown, and not deleted.")
     group(page, "1.jpg").get_by_role("checkbox", name="Keep 1001.jpg").check()
     page.get_by_role("button", name="Show more groups").click()
     expect(groups(page)).to_have_count(4)

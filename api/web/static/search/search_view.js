@@ -132,6 +132,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     grid.set([]);
     end.replaceChildren();
     status.textContent = "";
+    tools.hidden = true;
     notes.replaceChildren();
     message.replaceChildren(why);
   }
