@@ -82,10 +82,10 @@ def server_checks(url: str) -> list[Check]:
         except ApiError as error:
             refused = f"; it says no more: {error.detail}"
 
-    def said(of: Any, told: Any, describe: Callable[[Any], str]) -> Callable[[], str]:
+    def said(of: Any, told: Any, describe: Callable[[Any], str], without: str = "") -> Callable[[], str]:
         def check() -> str:
             if not of.ok:
-                raise ConfigError(of.detail or "does not work")
+                raise ConfigError(without or of.detail or "does not work")
             return "works" if told is None else describe(told)
 
         return check
@@ -94,7 +94,7 @@ def server_checks(url: str) -> list[Check]:
         "redis": said(ready.redis, None, str),
         "chroma": said(ready.chroma, system and system.collections, contents),
         "blobs": said(ready.blobs, None, str),
-        "workers": said(ready.redis, ready.workers.model_dump(), staffed),
+        "workers": said(ready.redis, ready.workers.model_dump(), staffed, "not known: they report to Redis"),
         "api": lambda: Note(f"{url} answers{refused}") if refused else f"{url} answers",
         "model": said(ready.model, system and system.model, described),
     }

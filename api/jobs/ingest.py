@@ -101,7 +101,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     if not given:
         name = "items" if request.urls is None else "urls"
         fault: FieldError = {"pointer": f"/{name}", "message": "must have at least one item"}
-        raise InvalidRequest("The request has no items.", [fault])
+        raise InvalidRequest(f"The request has no items: `{name}` {fault['message']}.", [fault])
     refuse(
         "Some metadata is malformed.",
         (

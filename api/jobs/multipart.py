@@ -70,7 +70,7 @@ def ingest_multipart(
         for part in _parts(body, boundary.encode()):
             _receive(services, job_id, part, received)
         if not received.files:
-            raise InvalidRequest("The request has no pictures.", [_fault("files", "no file")])  # noqa: TRY301
+            raise InvalidRequest("The request has no file.", [_fault("files", "no file")])  # noqa: TRY301
         options = _options(services, defaults, received.fields)
         metadata, keys = _metadata(received), _keys(received)
         content = [received.hashes, metadata, *([keys] if any(keys) else [])]
@@ -89,11 +89,14 @@ def ingest_multipart(
 def _receive(services: Services, job_id: str, part: _Part, received: _Received) -> None:
     if part.name in FIELDS:
         if part.name in received.fields:
-            raise InvalidRequest("A part is repeated.", [_fault(part.name, "given more than once")])
+            message = "given more than once"
+            raise InvalidRequest(f"The part `{part.name}` is {message}.", [_fault(part.name, message)])
         received.fields[part.name] = _text(part)
         return
     if part.name != "files":
-        raise InvalidRequest("The body has an unknown part.", [_fault(part.name, "unknown part")])
+        raise InvalidRequest(
+            f"The body has an unknown part, {part.name!r}.", [_fault(part.name, "unknown part")]
+        )
     if part.filename is None:
         raise InvalidRequest("A part is no file.", [_fault("files", "must be a file, with a file name")])
     if not part.filename and not part.size:

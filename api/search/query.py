@@ -76,7 +76,7 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
     if not counted:
         raise InvalidRequest(
             "Every weight of the query is 0, so it asks for nothing.",
-            [{"pointer": f"{term.pointer}/weight", "message": "is 0, like every other"} for term in given],
+            [{"pointer": f"{term.pointer}/weight", "message": "is 0"} for term in given],
         )
     images = [term for term in counted if term.content is not None]
     if len(images) > MAX_PICTURES:
@@ -163,7 +163,7 @@ def _scales(terms: Sequence[Term], vectors: Vector, collection: Collection | Non
 def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
     taking = [term for term in terms if term.weight < 0] or terms
     return InvalidRequest(
-        "The query cancels itself out: its negative terms take away all that it asks for.",
+        "The query cancels itself out: a negative term takes away what the other terms ask for.",
         [
             {"pointer": _pointer(term), "message": "takes away what the other terms ask for"}
             for term in taking
@@ -183,7 +183,10 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
         if term.image_id is not None:
             if term.image_id not in stored:
                 at = _pointer(term)
-                raise ImageNotFound(f"{at}: there is no picture {term.image_id!r} in this collection.").at(at)
+                message = f"there is no picture {term.image_id!r} in this collection"
+                missing = ImageNotFound(f"{at}: {message}.")
+                missing.errors = [{"pointer": at, "message": message}]
+                raise missing
             vectors[place] = stored[term.image_id]
     if len(vectors) < len(terms):
         model = encoder()

@@ -124,7 +124,7 @@ function groupCard(group, state, { changed, remove }) {
     { class: "card duplicate-group" },
     h("div", { class: "row between" }, title, button),
     row,
-    hidden > 0 && h("p", { class: "muted small" }, `${plural(hidden, "picture")} more of this group are not shown, and not deleted.`),
+    hidden > 0 && h("p", { class: "muted small" }, `${plural(hidden, "more picture")} of this group: not shown, and not deleted.`),
   );
   const others = () => members.filter(({ isKept }) => !isKept()).map(({ image }) => image);
 

@@ -146,10 +146,10 @@ export function createSearchView(container, state, { change, onGrid, selection, 
 
   /** How many there are, or fit, where, in which order, how long it took. */
   function paintStatus() {
-    const { results, asked } = state;
+    const { results } = state;
     if (!results || isBusy()) return;
     const parts = [
-      [state.good === null ? countText() : goodText(), state.collections.length > 1 && ` in ${asked.collection}`, orderText()],
+      [state.good === null ? placedCount() : goodText(), orderText()],
       results.tookMs !== null && [`${Math.max(1, Math.round(results.tookMs))} ms`],
       results.cutOff && [`only the first ${number(limits.search_offset)} are shown: narrow the search with filters`],
     ];
@@ -163,6 +163,8 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     grid.paintSelection();
     select.hidden = selection.isOn;
   }
+
+  const placedCount = () => `${countText()}${state.collections.length > 1 ? ` in ${state.asked.collection}` : ""}`;
 
   function goodText() {
     const { results, good, asked, fitting } = state;
