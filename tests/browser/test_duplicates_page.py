@@ -104,6 +104,7 @@ def test_another_one_can_be_kept_and_none_is_not_possible(
 
 
 def test_a_collection_without_near_duplicates_says_so(page: Page, http: httpx.Client) -> None:
+    http.delete("/v1/collections/nothing-alike")
     http.post("/v1/collections", json={"name": "nothing-alike"})
     page.goto("/duplicates?collection=nothing-alike")
     expect(page.get_by_text("There are no pictures to compare yet.")).to_be_visible()
