@@ -58,10 +58,10 @@ export function originOf(job) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** Leads to a search among what jobs, by their ids, brought into a collection; of none or very many, among all of it. */
+/** Leads to a search among what jobs, by their ids, brought into a collection; among all of it where they are very many. */
 export function searchLink(collection, ids) {
   const job = ids.length === 1 ? ids[0] : { in: ids };
-  const filter = ids.length && ids.length <= MAX_SEARCHED_JOBS ? { f: JSON.stringify({ job }) } : {};
+  const filter = ids.length <= MAX_SEARCHED_JOBS ? { f: JSON.stringify({ job }) } : {};
   const href = withCollection(`/?${new URLSearchParams(filter)}`, collection);
   return h("a", { class: "button", href }, icon("search"), "Search these");
 }
@@ -186,7 +186,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     const into = job.kind === "ingest" || job.kind === "import";
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
     return [
-      found && searchLink(job.collection, job.kind === "ingest" ? [job.job_id] : []),
+      found && searchLink(job.collection, [job.job_id]),
       failed && h("button", { class: "button", type: "button", onclick: () => retry().then(focusCard) }, icon("retry"), retryText(job)),
       !isFinished(job) && h("button", { class: "button", type: "button", onclick: askToCancel }, "Cancel"),
     ].filter(Boolean);
