@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromadb import errors
 from numpy.typing import NDArray
 
 from deploy.ports import free_port
@@ -27,6 +28,7 @@ from shared.index import collection as collection_module
 from shared.index import index as index_module
 from shared.index import search, survey
 from shared.index.collection import Collection
+from shared.index.connection import calls
 from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.index.records import MAX_LISTED
@@ -788,3 +790,10 @@ def test_a_record_with_the_most_texts_in_lists_is_written_and_one_with_more_neve
         collection.upsert([more], unit_rows(1), ["job:0"])
     collection.upsert([image(3)], unit_rows(1), ["job:0"])
     assert collection.count() == 2
+
+
+def test_a_failure_that_chroma_does_not_class_is_an_outage_and_a_mistake_of_ours_is_not() -> None:
+    with pytest.raises(IndexUnavailable), calls(1):
+        raise errors.ChromaError("Missing metadata segment")
+    with pytest.raises(errors.InvalidArgumentError), calls(1):
+        raise errors.InvalidArgumentError("no such operator")
