@@ -141,9 +141,7 @@ def test_groups_come_by_pages_and_what_was_not_compared_is_said(page: Page, faul
     )
     page.goto("/duplicates")
     expect(status(page)).to_contain_text("2 of 4 groups shown · 500 pictures compared · 12 not compared")
-    expect(groups(page).first).to_contain_text(
-        "100 more pictures of this group: not shown, and not deleted."
-    )
+    expect(groups(page).first).to_contain_text("100 more pictures of this group: not shown, and not deleted.")
     group(page, "1.jpg").get_by_role("checkbox", name="Keep 1001.jpg").check()
     page.get_by_role("button", name="Show more groups").click()
     expect(groups(page)).to_have_count(4)
