@@ -36,6 +36,8 @@ DELETE_TIMEOUT_SECONDS = 600.0
 CHANGE_TIMEOUT_SECONDS = 60.0  # the server waits half of that for whoever else writes
 MAX_GROUPS = 200  # in one answer
 _PAGE_LIMIT = 500
+# Matches every image, also those that NSFW_MAX hides from whoever does not name them.
+ANY = {"nsfw": {"ne": -1}}
 _IDS_PER_REQUEST = 50  # an address of 4,000 characters passes every proxy
 # Of one image alone; whatever else is wrong meets the next one, too.
 _OWN_FAULTS = frozenset({"internal", INVALID_REQUEST})
@@ -243,7 +245,7 @@ class ImageOperations(Core):
         if [image_ids, keys, filters].count(None) != 2:
             raise ApiError(0, INVALID_REQUEST, "name images by ids, by keys or by filters: one of the three")
         if filters is not None:
-            found = yield from self._matching(filters, where, everything=everything)
+            found = yield from self._matching(filters or ANY, where, everything=everything)
             if dry_run:
                 return Deletion(found)
             image_ids = found
@@ -267,23 +269,21 @@ class ImageOperations(Core):
             cursor = page and page.next_cursor
             page = yield from self._list(filters, where, limit=_PAGE_LIMIT, cursor=cursor)
             found += [image.id for image in page.images]
-        if found and not everything:
-            others = filters and (yield from self._list({"not": filters}, where, limit=1)).images
-            if not others:
-                raise ApiError(
-                    0,
-                    INVALID_REQUEST,
-                    f"this matches every image of the collection, {len(found):,}: say that it is meant by "
-                    "`everything`, on the command line --all, or delete the collection",
-                )
-        return found
+        if not found or everything or (yield from self._list({"not": filters}, where, limit=1)).images:
+            return found
+        raise ApiError(
+            0,
+            INVALID_REQUEST,
+            f"this matches every image of the collection, {len(found):,}: say that it is meant by "
+            "`everything`, on the command line --all, or delete the collection",
+        )
 
     def _present(self, names: Sequence[str], where: Mapping[str, Any], *, are_keys: bool) -> Flow[list[str]]:
         present: list[str] = []
         step = 1 if are_keys else _IDS_PER_REQUEST
         for start in range(0, len(names), step):
             some = names[start : start + step]
-            filters, key = (None, some[0]) if are_keys else ({"id": {"in": some}}, None)
+            filters, key = (None, some[0]) if are_keys else ({"id": {"in": some}, **ANY}, None)
             page = yield from self._list(filters, where, limit=_PAGE_LIMIT, key=key)
             known = {image.id for image in page.images}
             present += (some if known else []) if are_keys else [name for name in some if name in known]

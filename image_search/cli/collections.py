@@ -87,7 +87,7 @@ def metadata(client: Client, *, name: str, as_json: bool) -> None:
         values = values_text(one.values[:_FREQUENT])
         more = one.more_values or len(one.values) > _FREQUENT
         table.add_row(one.name, " or ".join(one.types), f"{one.pictures:,}", values + (", …" if more else ""))
-    console.print(table if found.pictures else f"{name} is empty.")
+    console.print(table if found.pictures or not found.complete else f"{name} is empty.")
     if not found.complete:
         console.print(f"{found.pictures:,} pictures were looked at: what few have may be missing.")
     if found.more_names:

@@ -117,7 +117,8 @@ def _show(client: Client, names: list[str], collection: str, console: Console, *
             for image in client.images(key=key, collection=collection).images:
                 table.add_row(key, image.id, image.source)
     else:
-        for image in client.images(filters={"id": {"in": first}}, collection=collection).images:
+        named = {"id": {"in": first}, "nsfw": {"ne": -1}}  # also what NSFW_MAX hides
+        for image in client.images(filters=named, collection=collection).images:
             table.add_row(image.id, image.source)
     console.print(table)
     if len(names) > MAX_SHOWN:

@@ -186,13 +186,17 @@ def test_pictures_go_where_the_header_says_also_when_that_changes(
     new_page: NewPage, http: httpx.Client
 ) -> None:
     page = new_page(color_scheme="light")
+    page.goto("/ingest?collection=not+allowed")
+    expect(
+        page.get_by_role("status").filter(has_text="“not allowed” cannot be a collection's name")
+    ).to_be_visible()
     page.goto("/ingest?collection=not-yet-made")
     expect(page.get_by_role("status").filter(has_text="“not-yet-made”, which is made with")).to_be_visible()
-    page.get_by_label("Or paste URLs").fill("no address")
+    page.get_by_label("Or paste URLs").fill("http://10.0.0.1/a.jpg")
     expect(page.get_by_role("button", name="Add 1 picture to not-yet-made")).to_be_visible()
     make(page, "in-its-place")
     expect(page.get_by_role("button", name="Add 1 picture to in-its-place")).to_be_visible()
-    expect(page.get_by_label("Or paste URLs")).to_have_value("no address")
+    expect(page.get_by_label("Or paste URLs")).to_have_value("http://10.0.0.1/a.jpg")
     page.get_by_role("button", name="Add 1 picture to in-its-place").click()
     expect(page.locator(".job .status")).to_have_text("Failed")
     job = http.get("/v1/jobs").json()["jobs"][0]

@@ -104,6 +104,7 @@ def test_another_one_can_be_kept_and_none_is_not_possible(
 
 
 def test_a_collection_without_near_duplicates_says_so(page: Page, http: httpx.Client) -> None:
+    http.delete("/v1/collections/nothing-alike")
     http.post("/v1/collections", json={"name": "nothing-alike"})
     page.goto("/duplicates?collection=nothing-alike")
     expect(page.get_by_text("There are no pictures to compare yet.")).to_be_visible()
@@ -112,6 +113,13 @@ def test_a_collection_without_near_duplicates_says_so(page: Page, http: httpx.Cl
     page.reload()
     expect(page.get_by_text("No two pictures of this collection are nearly the same.")).to_be_visible()
     expect(status(page)).to_have_text("No near-duplicates · 1 picture compared")
+
+
+def test_an_unknown_collection_leads_on(page: Page, faults: Faults) -> None:
+    faults.expect("status of 404")
+    page.goto("/duplicates?collection=never-made")
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection “never-made”")
+    expect(page.get_by_role("alert").get_by_role("link", name="Go to images")).to_be_visible()
 
 
 def test_groups_come_by_pages_and_what_was_not_compared_is_said(page: Page, faults: Faults) -> None:

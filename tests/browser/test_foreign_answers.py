@@ -1,5 +1,6 @@
 """What the page says when something else answers in the server's place, or the server is another one now."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.stack import finished
 
 LOGIN = "<!doctype html><title>Sign in</title><h1>Sign in to go on</h1>"
 REQUEST_ID = "4f0c-1d"
+POSTED = re.compile(r"/v1/jobs(\?|$)")
 # Each view, and what of it says that something went wrong.
 VIEWS = {"/?q=boat": "main [role=alert]", "/jobs": "main [role=status]", "/jobs/4f0c": "main [role=alert]"}
 VIEWS |= {
@@ -25,12 +27,12 @@ VIEWS |= {
 }
 
 
-def gets(page: Page, pattern: str, **answer: Any) -> None:
+def gets(page: Page, pattern: str | re.Pattern[str], **answer: Any) -> None:
     """From now on the page gets `answer` to whatever it asks for at `pattern`."""
     page.route(pattern, lambda route: route.fulfill(**answer))
 
 
-def gets_html(page: Page, pattern: str, status: int) -> None:
+def gets_html(page: Page, pattern: str | re.Pattern[str], status: int) -> None:
     gets(page, pattern, status=status, content_type="text/html", body=LOGIN)
 
 
@@ -82,7 +84,7 @@ def test_an_answer_that_breaks_off_or_is_empty_is_no_servers(page: Page) -> None
 @pytest.mark.parametrize("answer", [{"status": 200, "json": {"x": 1}}, {"status": 204}])
 def test_an_upload_whose_answer_is_no_job_says_so(page: Page, answer: dict[str, Any]) -> None:
     page.goto("/ingest")
-    gets(page, "**/v1/jobs", **answer)
+    gets(page, POSTED, **answer)
     file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
     page.locator("[data-choose=files]").set_input_files(file)
     page.locator(".preview [type=submit]").click()
@@ -95,7 +97,7 @@ def test_an_upload_that_a_proxy_refuses_says_what_to_do(page: Page, faults: Faul
     faults.expect(f"status of {status}")
     page.clock.install()  # it is tried again for half a minute
     page.goto("/ingest")
-    gets_html(page, "**/v1/jobs", status)
+    gets_html(page, POSTED, status)
     file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
     page.locator("[data-choose=files]").set_input_files(file)
     page.clock.run_for(1000)
@@ -161,11 +163,20 @@ def test_a_server_of_the_next_minor_version_works(page: Page) -> None:
     assert not page.get_by_role("alert").count()
     counts = {"pending": 0, "fetched": 0, "indexed": 2, "unchanged": 3, "failed": 0}
     newer = {"job_id": "4f0c", "kind": "sync", "status": "resting", "collection": "images", "counts": counts}
-    newer |= {"total": 5, "progress": 1, "rate_per_s": None, "eta_s": None, "errors": [], "truncated": False}
+    newer |= {
+        "total": 5,
+        "progress": 1,
+        "rate_per_s": None,
+        "eta_s": None,
+        "errors": [],
+        "truncated": False,
+        "failures": [],
+    }
     newer |= dict.fromkeys(("created_at", "started_at", "finished_at"), "2026-01-01T00:00:00Z")
     gets(page, "**/v1/jobs?*", json={"jobs": [newer], "next_cursor": None})
     gets(page, "**/v1/jobs/4f0c", json=newer)
-    page.get_by_role("link", name="Jobs").click()
+    gets(page, "**/v1/jobs/4f0c/items?*", json={"items": [], "next_cursor": None})
+    page.get_by_role("link", name="Jobs", exact=True).click()
     row = page.get_by_role("row").filter(has_text="Sync of images")
     expect(row).to_contain_text("3 unchanged")
     expect(row.locator(".status")).to_have_text("resting")
@@ -291,7 +302,7 @@ def test_jobs_are_followed_across_an_outage(page: Page, faults: Faults, http: ht
     page.goto("/ingest")
     file = {"name": "c.jpg", "mimeType": "image/jpeg", "buffer": make_photo(3, 64, 48)}
     held: list[Route] = []
-    page.route("**/v1/jobs", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+    page.route(POSTED, lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
     page.locator("[data-choose=files]").set_input_files(file)
     page.locator(".preview [type=submit]").click()
     page.wait_for_timeout(200)

@@ -81,12 +81,12 @@ def test_a_line_is_drawn_after_the_good_matches(page: Page) -> None:
     page.route("**/thumbnail", lambda route: route.fulfill(body=THUMBNAIL, content_type="image/jpeg"))
     page.goto("/?q=anything")
     status, line = page.locator(".result-status"), page.locator(".certainty-line")
-    expect(status).to_have_text(re.compile("^more than 80 good matches( in images)?, best first"))
+    expect(status).to_have_text(re.compile("^more than 80 good matches, best first"))
     expect(line).to_be_hidden()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     eventually(lambda: page.wait_for_timeout(20) or held)
     answer_many(held[0], good=good)
-    expect(status).to_have_text(re.compile(f"^{good} good matches( in images)?; less certain below"))
+    expect(status).to_have_text(re.compile(f"^{good} good matches; less certain below"))
     last, first = (page.locator(f'.cell[data-index="{index}"]') for index in (good - 1, good))
 
     def assert_between() -> None:

@@ -107,7 +107,7 @@ def test_more_and_less_like_this_build_a_query_of_chips(page: Page, new_page: Ne
     sent = asked(answered.value.request)
     assert sent["text"] == "face"
     assert sent["positive"] == [{"image_id": first["id"]}]
-    assert sent["negative"] == [{"image_id": second["id"], "weight": 0.5}]
+    assert sent["negative"] == [{"image_id": second["id"]}], "the server knows how much is right"
     shows(page, answered.value.json())
     scores = {result["id"]: result["score"] for result in answered.value.json()["results"]}
     assert scores[second["id"]] < second["score"], "it is pushed down"

@@ -375,7 +375,8 @@ def test_ids_are_copied_without_https_too(page: Page, collection: Collection) ->
     act(page, "Copy ids")
     expect(page.locator(".toast.ok")).to_contain_text("1 id copied.")
     page.keyboard.press("Escape")
-    box(page).press("ControlOrMeta+v")
+    with page.expect_response("**/v1/search"):
+        box(page).press("ControlOrMeta+v")
     expect(box(page)).to_have_value(re.compile("^[0-9a-f]{64}$"))
 
 

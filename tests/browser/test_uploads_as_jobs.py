@@ -50,7 +50,7 @@ def test_an_upload_of_several_parts_is_one_row_with_its_jobs_inside(
     row = rows.first
     expect(row.get_by_role("link", name=f"holiday · 4 pictures into {trips}")).to_be_visible()
     expect(row).to_contain_text("A folder, from the command line")
-    expect(row.locator(".counts")).to_have_text("3 added1 failed")
+    expect(row.locator(".counts")).to_have_text("3 indexed1 failed")
     row.get_by_text("2 jobs").click()
     expect(row.locator(".parts > li")).to_have_count(2)
     expect(row.locator(".parts .status")).to_have_text(["Succeeded", "Partial"])

@@ -1,12 +1,12 @@
 /** The near-duplicates of a collection, side by side in groups: one of each is kept, the others can be deleted. */
 
+import { collectionOf } from "../lib/collection.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural, size } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
-import { limits } from "../lib/server.js";
 import { sourceName } from "../lib/sources.js";
-import { failed } from "../search/messages.js";
+import { deadEnd, failed } from "../search/messages.js";
 import { collectionPath } from "../search/query.js";
 import { deletePictures } from "../selection/changes.js";
 
@@ -14,7 +14,7 @@ const PAGE = 50;
 const NEEDS = ["groups", "total", "compared", "not_compared", "next_cursor"];
 
 export function show(container, params, signal) {
-  const state = { collection: params.get("collection") || limits.default_collection };
+  const state = { collection: collectionOf(params), more: [], less: [] };
   const groups = new Set(); // those shown, as `groupCard` makes them
   const status = h("p", { class: "muted numbers", role: "status" });
   const others = h("button", { class: "button danger", type: "button", hidden: true, onclick: () => remove([...groups].filter((card) => card.others().length)) }, icon("trash"), h("span", {}));
@@ -55,7 +55,7 @@ export function show(container, params, signal) {
     } catch (error) {
       if (signal.aborted) return;
       status.textContent = "";
-      end.replaceChildren(failed(error, load));
+      end.replaceChildren(deadEnd(error, state, { retry: load, signal }) ?? failed(error, load));
     }
   }
 
@@ -166,7 +166,7 @@ function member(image, isKeeper, state, changed) {
       { class: "member-facts numbers" },
       fact("Size", `${image.width} × ${image.height}`),
       fact("File", [image.format?.toUpperCase(), size(image.bytes)].filter(Boolean).join(", ")),
-      fact("Score", isKeeper ? "—" : h("span", { title: "Cosine similarity to the suggested picture, of at most 1" }, image.score.toFixed(3))),
+      fact("Score", isKeeper ? "—" : h("span", { title: "Cosine similarity to the suggested picture, of at most 1" }, image.score.toFixed(4))),
       fact("Source", h("span", { class: "member-source", title: image.source }, name)),
     ),
   );

@@ -1,10 +1,11 @@
 /** The view in which pictures are added: choose, look it over, send, watch. */
 
-import { collectionOf, withCollection } from "../lib/collection.js";
+import { collectionOf, isCollectionName, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { api } from "../lib/requests.js";
 import { byHand } from "../lib/notice.js";
+import { limits } from "../lib/server.js";
 import { navigate } from "../shell/router.js";
 import { itemsOfText } from "./lists.js";
 import { optionFields } from "./options.js";
@@ -103,6 +104,10 @@ export function show(container, params, signal) {
   async function showPlace() {
     const name = collection;
     place.textContent = `To the collection “${name}”.`;
+    if (!isCollectionName(name)) {
+      place.textContent = `“${name}” cannot be a collection's name (${limits.collection_name.rule}): choose another one in the header.`;
+      return;
+    }
     const answer = api("/v1/collections", { signal, isOptional: true, needs: ["collections"] });
     const { collections } = await answer.catch(() => ({ collections: null })); // a key that may only add cannot list them
     const isNew = collections && !collections.some((one) => one.name === name);

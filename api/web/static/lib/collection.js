@@ -3,7 +3,11 @@
 import { limits } from "./server.js";
 
 // Parameters of an address whose values are of one collection: in another they mean nothing.
-const OF_ONE = ["more", "less", "image", "group"];
+const OF_ONE = ["more", "less", "image", "group", "all"];
+const NAME = new RegExp(`^(?:${limits.collection_name.pattern})$`);
+
+/** Whether a collection may have this name. */
+export const isCollectionName = (name) => NAME.test(name);
 
 /** The collection that parameters of an address name, by default those of the present one. */
 export function collectionOf(params = new URLSearchParams(location.search)) {

@@ -1,6 +1,6 @@
 /** What the search view says in the place of results. */
 
-import { collectionAddress, withCollection } from "../lib/collection.js";
+import { collectionAddress, isCollectionName, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number } from "../lib/format.js";
@@ -57,15 +57,14 @@ export function deadEnd(error, asked, { retry, signal }) {
 }
 
 function noCollection(name, { retry, signal }) {
-  const { pattern, rule } = limits.collection_name;
-  const isName = new RegExp(`^(?:${pattern})$`).test(name);
+  const isName = isCollectionName(name);
   const create = async () => {
     const module = await import("../shell/new_collection.js").catch(() => notify(NOT_LOADED, { kind: "error" }));
     const made = await module?.newCollection(name);
     if (made === name) retry();
     else if (made) navigate(collectionAddress(made));
   };
-  const text = isName ? "It was deleted, or never made: a link may have another name in it." : `No collection can have this name: ${rule}.`;
+  const text = isName ? "It was deleted, or never made: a link may have another name in it." : `No collection can have this name: ${limits.collection_name.rule}.`;
   const usual = limits.default_collection;
   const back = name !== usual && h("a", { class: "button", href: collectionAddress(usual) }, `Go to ${usual}`);
   const element = notice(`There is no collection “${name}”`, text, [isName && button("Create it…", create), back], { role: "alert" });

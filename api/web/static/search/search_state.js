@@ -100,7 +100,7 @@ export class SearchState {
   /** Loads until there are so many results, or all; `onPage` is called after each page. */
   async loadUpTo(most, onPage, signal) {
     const { results } = this;
-    while (!results.done && results.items.length && results.items.length < most) {
+    while (!results.done && this.shown.length && results.items.length < most) {
       try {
         await (this.#page ?? this.loadMore());
       } catch (error) {
@@ -110,7 +110,7 @@ export class SearchState {
       signal.throwIfAborted();
       onPage(results.items.length);
     }
-    return results.items;
+    return this.shown;
   }
 
   allowRetry() {

@@ -9,7 +9,7 @@ import { showChips } from "./chips.js";
 import { createFilters } from "./filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
-import { addressOf, fileOf, hasTerms, splitWords } from "./query.js";
+import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";
 
 const MAX_EXAMPLES = 8;
 const OF_FILTERS = "/filters: ";
@@ -132,6 +132,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     grid.set([]);
     end.replaceChildren();
     status.textContent = "";
+    tools.hidden = true;
     notes.replaceChildren();
     message.replaceChildren(why);
   }
@@ -145,23 +146,25 @@ export function createSearchView(container, state, { change, onGrid, selection, 
 
   /** How many there are, or fit, where, in which order, how long it took. */
   function paintStatus() {
-    const { results, asked } = state;
+    const { results } = state;
     if (!results || isBusy()) return;
     const parts = [
-      [state.good === null ? countText() : goodText(), state.collections.length > 1 && ` in ${asked.collection}`, orderText()],
+      [state.good === null ? placedCount() : goodText(), orderText()],
       results.tookMs !== null && [`${Math.max(1, Math.round(results.tookMs))} ms`],
       results.cutOff && [`only the first ${number(limits.search_offset)} are shown: narrow the search with filters`],
     ];
     const texts = parts.filter(Boolean).map((words) => words.filter(Boolean).join(""));
     status.textContent = results.items.length ? texts.join(" · ") : "";
-    tools.hidden = !results.items.length;
-    duplicates.href = collectionPath("/duplicates", asked);
+    tools.hidden = !state.shown.length;
+    duplicates.href = collectionPath("/duplicates", state.asked);
   }
 
   function paintSelection() {
     grid.paintSelection();
     select.hidden = selection.isOn;
   }
+
+  const placedCount = () => `${countText()}${state.collections.length > 1 ? ` in ${state.asked.collection}` : ""}`;
 
   function goodText() {
     const { results, good, asked, fitting } = state;

@@ -1,6 +1,5 @@
 /** The dialog that sets metadata of all selected pictures: names with values, and names to remove. */
 
-import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
 import { api } from "../lib/requests.js";

@@ -11,7 +11,8 @@ export async function readRecords(items, { collection }, { signal, onRead = () =
   for (let start = 0; start < items.length; start += AT_ONCE) {
     onRead(start);
     const ids = items.slice(start, start + AT_ONCE).map(({ id }) => id);
-    const params = { limit: AT_ONCE, filters: JSON.stringify({ id: { in: ids } }) };
+    // With any condition on `nsfw`, those are listed too that are else hidden: they were selected.
+    const params = { limit: AT_ONCE, filters: JSON.stringify({ id: { in: ids }, nsfw: { ne: -1 } }) };
     const { images } = await api(collectionPath("/v1/images", { collection }, params), { signal, needs: ["images"] });
     const known = new Map(images.map((image) => [image.id, image]));
     records.push(...ids.map((id) => known.get(id)).filter(Boolean));

@@ -12,7 +12,7 @@ const SHORTCUTS = [
   [["l"], "less like this picture"],
   [["s"], "only pictures similar to this one"],
   [["x"], "select the picture, or no longer"],
-  [["Shift", "← → ↑ ↓"], "select from picture to picture"],
+  [["Shift", "←", "→", "↑", "↓"], "select from picture to picture"],
   [["Esc"], "close, leave the selection, or back to the search box"],
   [["g", "s"], "search"],
   [["g", "a"], "add pictures"],

@@ -138,7 +138,7 @@ def test_of_a_large_collection_it_says_how_many_were_looked_at(
     monkeypatch.setattr("shared.index.survey.MOST", 4)
     monkeypatch.setattr("shared.index.survey._PAGE", 2)
     for number in range(8):
-        api.add(number, unit(1, number), metadata={"price": number, "rare": "x"} if number == 3 else {"n": 1})
+        api.add(number, unit(1, number), metadata={"price": number, "rare": "x"} if number == 5 else {"n": 1})
     _, warnings = search(api, filters={"rare": "y"})
     assert warnings == ["/filters: none of the 4 pictures looked at, of 8, has rare; its metadata has n."]
     # What was found shows that the name is known.

@@ -1,3 +1,4 @@
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -8,26 +9,30 @@ import pytest
 from shared.errors import IndexUnavailable
 from shared.index import survey as survey_module
 from shared.index.filters import Where, parse_where
-from shared.index.records import to_record
+from shared.index.records import PLACES, to_record
 from shared.index.survey import MAX_LISTED, MAX_VALUES, Survey, Surveys, survey
 from shared.models import Image, Metadata
 
 
 class Store:
-    """Records as Chroma gives them, and the offsets that were asked for."""
+    """Records as Chroma gives them, and how many were read in each call."""
 
     def __init__(self, *metadata: Metadata, **fields: Any) -> None:
-        self.records = [
-            {"id": f"{n:064x}"}
-            | to_record(Image(f"{n:064x}", "s", [], "jpeg", 1, 1, 1, metadata=one, **fields), "job:0")
-            for n, one in enumerate(metadata)
-        ]
-        self.offsets: list[int] = []
+        ids = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(metadata))]
+        self.records = {
+            image_id: to_record(Image(image_id, "s", [], "jpeg", 1, 1, 1, metadata=one, **fields), "job:0")
+            for image_id, one in zip(ids, metadata, strict=True)
+        }
+        self.read: list[int] = []
 
-    def get(self, *, limit: int, offset: int, include: list[str]) -> dict[str, Any]:
-        assert include == ["metadatas"]
-        self.offsets.append(offset)
-        return {"metadatas": self.records[offset : offset + limit]}
+    def get(self, ids: Any = None, *, where: Any = None, include: list[str]) -> dict[str, Any]:
+        if ids is not None:
+            assert include == ["metadatas"]
+            self.read.append(len(ids))
+            return {"metadatas": [self.records[one] for one in ids]}
+        assert include == []
+        most = where["_place"]["$lt"] if where else PLACES
+        return {"ids": [one for one, record in self.records.items() if record["_place"] < most]}
 
     def query(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError
@@ -67,25 +72,28 @@ def test_what_does_not_match_is_not_there() -> None:
 
 
 def test_of_many_pictures_some_are_looked_at_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module, "MOST", 40)
-    monkeypatch.setattr(survey_module, "_PAGE", 4)
-    store = Store(*({"n": n // 100} for n in range(1_000)))
+    monkeypatch.setattr(survey_module, "MOST", 400)
+    monkeypatch.setattr(survey_module, "_PAGE", 90)
+    store = Store(*({"n": n // 400, "rare": "x"} if n % 50 == 0 else {"n": n // 400} for n in range(4_000)))
     found = survey(store, None)
-    assert (found.pictures, found.count, found.complete) == (40, 1_000, False)
-    assert sorted(store.offsets) == [100 * n for n in range(10)]
-    assert found.names["n"].values == [(n, 4) for n in range(10)]
-    assert survey(Store(*({"n": n} for n in range(40))), None).complete
-    assert survey(Store(*({"n": n} for n in range(41))), None).pictures <= 40
+    assert max(store.read) == 90
+    assert 300 < found.pictures == sum(store.read) <= 400
+    assert (found.count, found.complete) == (4_000, False)
+    assert {value for value, _ in found.names["n"].values} == set(range(10))
+    assert all(20 < count < 65 for _, count in found.names["n"].values)
+    assert "rare" in found.names
+    assert survey(Store(*({"n": n} for n in range(400))), None).complete
 
 
 def test_when_time_is_up_pictures_from_all_over_were_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module, "_PAGE", 1)
-    store = Store(*({"n": n} for n in range(10)))
+    monkeypatch.setattr(survey_module, "_PAGE", 100)
+    store = Store(*({"n": n // 100} for n in range(1_000)))
     moments = iter(range(100))
-    monkeypatch.setattr(survey_module, "LONGEST_SECONDS", 4)
+    monkeypatch.setattr(survey_module, "LONGEST_SECONDS", 3)
     monkeypatch.setattr(time, "monotonic", lambda: float(next(moments)))
     found = survey(store, None)
-    assert (store.offsets, found.pictures, found.complete) == ([0, 5, 1, 6], 4, False)
+    assert (store.read, found.pictures, found.complete) == ([100, 100, 100], 300, False)
+    assert len(found.names["n"].values) == 10
 
 
 def test_hostile_metadata_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
