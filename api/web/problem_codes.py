@@ -23,6 +23,7 @@ _MODEL = (
     Unavailable.status,
     ModelUnavailable.title,
 )  # what the encoder's loader makes of it
+_READINESS = ("not_ready", 503, "Not ready")  # of /readyz
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "bad_request": (
@@ -149,6 +150,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "The store of files does not answer.",
         "Try again; the operator sees in the system view what is down.",
     ),
+    "not_ready": (
+        "What was asked for, search or new jobs, does not work now; the answer says what of it is not ok.",
+        "Try again; the operator sees in the system view what is down.",
+    ),
     "model_not_ready": ("The model is being loaded.", "Try again in some seconds."),
     "model_unavailable": (
         "The model cannot be loaded.",
@@ -172,7 +177,7 @@ def problems() -> list[Problem]:
     """List every code of a refused request, by status, but for those of pictures."""
     found = [(one.code, int(one.status), one.title) for one in _answered(ImageSearchError)]
     found += [(code, status.value, status.phrase.capitalize()) for code, status in _OF_HTTP.items()]
-    found.append(_MODEL)
+    found += [_MODEL, _READINESS]
     ordered = sorted(found, key=lambda one: (one[1], one[0]))
     return [Problem(*one, ErrorCode(*MEANINGS[one[0]], retried=None)) for one in ordered]
 

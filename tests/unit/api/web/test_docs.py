@@ -6,6 +6,7 @@ import pytest
 from api.web.problem_codes import MEANINGS, problems
 from deploy import gunicorn_worker
 from shared.errors import ITEM_CODES
+from tests.stack import ROOT
 from tests.unit.fakes import Api, assert_problem, make_api
 
 
@@ -60,3 +61,10 @@ def test_what_the_server_refuses_before_it_is_a_request_has_a_code_of_the_page(
     gunicorn_worker._write_problem(None, status, reason, "")  # type: ignore[arg-type]
     (code,) = re.findall(rb'"code": "(\w+)"', written[0])
     assert code.decode() in MEANINGS
+
+
+def test_a_code_that_is_answered_by_name_is_on_the_page() -> None:
+    calls = r'\bproblem\(\s*(?:[\w.]+|\d+),\s*"(\w+)"'
+    written = {code for path in (ROOT / "api").rglob("*.py") for code in re.findall(calls, path.read_text())}
+    assert "not_ready" in written
+    assert written <= set(MEANINGS)
