@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from shared.models import COLLECTION_NAME, MAX_KEY
@@ -38,12 +39,21 @@ Key = Annotated[
         json_schema_extra={"example": "sku-1234"},
     ),
 ]
+
+
+def _collection_name(name: str) -> str:
+    if not COLLECTION_NAME.fullmatch(name):
+        rule = "is 1 to 63 letters, digits, `.`, `_` or `-`; the first and last a letter or digit"
+        raise PydanticCustomError("collection_name", f"a collection's name {rule}")
+    return name
+
+
 CollectionName = Annotated[
     str,
+    AfterValidator(_collection_name),
     Field(
-        pattern=f"^{COLLECTION_NAME.pattern}$",
         description="the collection: 1 to 63 of letters, digits, `.`, `_`, `-`; no punctuation at its ends",
-        json_schema_extra={"example": "images"},
+        json_schema_extra={"example": "images", "pattern": f"^{COLLECTION_NAME.pattern}$"},
     ),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="the most results in one answer")]

@@ -1,4 +1,4 @@
-"""Warnings of conditions that can match nothing: a metadata name that no picture has, values of another type.
+"""Warnings of what can match nothing: a metadata name that no picture has, values of another type, a job.
 
 They rest on a survey of the collection (shared/index/survey.py), which is asked for only where what was
 found does not show that the name is known. A search that has found as much as it was asked for hardly waits.
@@ -42,41 +42,47 @@ def warnings_of(
 
     `where` is what was asked for, `found` the pictures of the answer; `is_full`: there may be more of them.
     """
-    conditions = list(_conditions(where)) if where else []
+    every = list(_conditions(where)) if where else []
+    conditions = [one for one in every if one.field not in _BUILT_IN]
+    jobs = [] if found else [one for one in every if one.field == JOB]
     shown: _Types = defaultdict(set)
     for image in found:
         for name, value in image.metadata.items():
             shown[name].add(type_of(value))
     doubtful = [one for one in conditions if not _comparable(one, shown[one.field])]
     names = [name for name in facets if name not in _BUILT_IN and not shown[name]]
-    if collection is None or not (doubtful or names):
+    if collection is None or not (doubtful or names or jobs):
         return []
     seen = visible(None) if visible(where) is not where else None
     wait_s = WAIT_OF_FULL_SECONDS if is_full else WAIT_SECONDS
     try:
-        survey = context().surveys.get(collection, seen, wait_s)
+        said = [_of_job(one) for one in jobs if not collection.page("", 1, visible(one))]
+        survey = context().surveys.get(collection, seen, wait_s) if doubtful or names else None
     except Unavailable:  # what was found is an answer without it
         return []
     if survey is None or not survey.pictures:
-        return []
-    said = [
-        *(_of_condition(one, shown[one.field], survey) for one in doubtful),
+        return said
+    said += [
+        *filter(None, (_of_condition(one, shown[one.field], survey) for one in doubtful)),
         *(f"/facets: {_unknown(name, survey)}" for name in names if name not in survey.names),
     ]
-    return list(dict.fromkeys(filter(None, said)))[:MAX_WARNINGS]
+    return list(dict.fromkeys(said))[:MAX_WARNINGS]
 
 
 def _conditions(where: Where) -> Iterator[In | Range]:
-    """Yield the conditions on metadata."""
     match where:
         case In() | Range():
-            if where.field not in _BUILT_IN:
-                yield where
+            yield where
         case And() | Or():
             for part in where.parts:
                 yield from _conditions(part)
         case Not():
             yield from _conditions(where.part)
+
+
+def _of_job(condition: In | Range) -> str:
+    jobs = ", ".join(map(str, _values(condition)[:_MAX_NAMED]))
+    return f"/filters: no picture of this collection came with job {jobs}."
 
 
 def _values(condition: In | Range) -> Sequence[Scalar]:

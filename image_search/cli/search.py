@@ -1,6 +1,7 @@
 """`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
 
 import os
+import re
 import sys
 
 import click
@@ -18,6 +19,8 @@ from image_search.cli.common import (
     values_text,
 )
 from image_search.cli.filters import FILTER_HELP, parse_filters
+
+_OF_NAMES = re.compile(r"^/(filters|facets): ")  # a warning's sentence has the name itself
 
 
 @click.command()
@@ -65,7 +68,7 @@ def search(
         return
     console = console_for()
     for warning in answer.warnings or ():
-        console_for(as_json=True).print(f"Note: {warning}")
+        console_for(as_json=True).print(f"Note: {_OF_NAMES.sub('', warning)}")
     for name, counts in (answer.facets or {}).items():
         console.print(f"{name}: {values_text(counts) or 'none'}")
     if not answer.results:

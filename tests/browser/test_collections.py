@@ -118,6 +118,14 @@ def test_the_menu_works_by_keyboard_on_a_phone_and_with_a_long_name(
     expect(menu(page).locator("[aria-current]")).not_to_be_focused()
     page.keyboard.press("Escape")
     expect(collection(page)).to_be_focused()
+    phone_page.set_viewport_size({"width": 360, "height": 740})
+    phone_page.goto("/")
+    expect(cells(phone_page).first).to_be_visible()
+    assert (
+        collection(phone_page).locator(".ellipsis").evaluate("name => name.scrollWidth <= name.clientWidth")
+    )
+    opened = menu(phone_page).bounding_box()
+    assert opened and opened["x"] >= 0
     phone_page.goto(f"/?collection={name}")
     choose(phone_page, name)
     assert_fits(phone_page)
@@ -179,6 +187,7 @@ def test_collections_are_made_exported_and_deleted_on_the_system_view(
     http.delete("/v1/collections/from-system")
     question.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_role("alert")).to_have_text("There is no collection 'from-system'.")
+    expect(page.get_by_role("main").get_by_role("button", name="New collection…")).to_be_focused()
     expect(page.get_by_role("link", name="from-system", exact=True)).to_have_count(0)
 
 

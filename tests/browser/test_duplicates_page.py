@@ -79,6 +79,7 @@ def test_of_each_group_the_suggested_one_is_kept_and_the_others_deleted(
     confirm(page, f"Delete 2 pictures from the collection “{collection}”?")
     expect(groups(page)).to_have_count(2)
     expect(status(page)).to_have_text("2 groups · 5 pictures compared")
+    expect(status(page)).to_be_focused()
     assert sources(http, collection) == {"0.jpg", "1.jpg", "2.jpg", "1-small-0.jpg", "2-small-0.jpg"}
     page.get_by_role("button", name="Delete the others of these 2 groups (2)").click()
     confirm(page, "Delete 2 pictures of 2 groups, and keep the rest")
@@ -173,7 +174,11 @@ def test_the_detail_leads_to_all_of_them(page: Page, collection: str) -> None:
 
 @pytest.mark.parametrize("name", ["dark", "phone"])
 def test_it_can_be_read_in_the_dark_and_on_a_phone(name: str, new_page: NewPage, collection: str) -> None:
-    page = new_page(**PHONE) if name == "phone" else new_page(color_scheme="dark")
+    page = (
+        new_page(**{**PHONE, "viewport": {"width": 360, "height": 740}})
+        if name == "phone"
+        else new_page(color_scheme="dark")
+    )
     page.goto(f"/duplicates?collection={collection}")
     expect(groups(page)).to_have_count(3)
     shot(page, f"duplicates-{name}")

@@ -110,9 +110,28 @@ def test_a_job_s_page_follows_it_to_its_end(
     assert_accessible(page)
     http.delete(f"/v1/jobs/{job_id}")
     expect(page.locator(".job .status")).to_have_text("Cancelled")
+    assert page.locator(".facts").get_by_text("Finished").is_visible()  # at once, not at the next look
     expect(page.get_by_role("progressbar")).to_be_hidden()
     expect(page.get_by_role("status").filter(has_text="Cancelled")).to_have_count(1)
-    expect(page.locator(".facts").get_by_text("Finished")).to_be_visible()
+
+
+def test_a_double_click_retries_once(page: Page, failed_job: str) -> None:
+    asked: list[str] = []
+    page.on(
+        "request", lambda request: asked.append(request.method) if request.url.endswith("/retry") else None
+    )
+    page.goto(f"/jobs/{failed_job}")
+    page.get_by_role("button", name="Retry failed").dblclick()
+    expect(page.locator(".job .status")).to_have_text("Partial")
+    assert asked == ["POST"]
+
+
+def test_a_phone_shows_all_reasons_without_a_box_that_scrolls(new_page: NewPage, failed_job: str) -> None:
+    page = new_page(**{**PHONE, "viewport": {"width": 320, "height": 700}})
+    page.goto(f"/jobs/{failed_job}")
+    expect(page.locator(".failures .errors").first).to_be_visible()
+    assert page.locator(".failures").evaluate("box => box.scrollHeight <= box.clientHeight")
+    assert_fits(page)
 
 
 def test_an_export_can_be_downloaded(page: Page, http: httpx.Client, failed_job: str) -> None:

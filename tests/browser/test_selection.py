@@ -204,6 +204,7 @@ def test_selected_pictures_are_deleted_also_where_another_browser_was_first(
     expect(page.locator(".toast.ok")).to_contain_text("2 pictures deleted, 1 gone already.")
     expect(cells(page)).to_have_count(3)
     expect(bar(page)).to_be_hidden()
+    expect(cells(page).first.get_by_role("link")).to_be_focused()
     assert images(http, collection).keys() == {"0.jpg", "2.jpg", "5.jpg"}
     page.get_by_role("link", name="Jobs").click()
     page.go_back()
@@ -312,6 +313,7 @@ def test_metadata_is_set_and_names_are_removed(
     assert_accessible(page)
     dialog.get_by_role("button", name="Set in 3").click()
     expect(page.locator(".toast.ok")).to_contain_text("3 pictures changed.")
+    expect(bar(page).get_by_role("button", name="Set metadata")).to_be_focused()
     found = images(http, collection)
     assert [found[f"{n}.jpg"]["metadata"] for n in range(4)] == [*[{"n": 7, "shop": "north"}] * 3, {"n": 3}]
     act(page, "Set metadata")

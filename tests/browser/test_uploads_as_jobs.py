@@ -162,6 +162,12 @@ def test_columns_keep_their_width_while_the_list_changes(page: Page, http: httpx
     assert_fits(page)
 
 
+def test_the_preview_shows_the_end_of_a_long_url(page: Page) -> None:
+    page.goto("/ingest")
+    page.get_by_label("Or paste URLs").fill(f"http://example.com/{'x' * 90}/end.jpg")
+    expect(page.locator(".preview td")).to_have_text(re.compile(r"^http://example\.com/x+…x+/end\.jpg$"))
+
+
 def test_the_page_names_its_uploads_and_leaves_out_lines_that_are_no_urls(
     page: Page, http: httpx.Client, image_server: ImageServer, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ const NEEDS = ["groups", "total", "compared", "not_compared", "next_cursor"];
 export function show(container, params, signal) {
   const state = { collection: collectionOf(params), more: [], less: [] };
   const groups = new Set(); // those shown, as `groupCard` makes them
-  const status = h("p", { class: "muted numbers", role: "status" });
+  const status = h("p", { class: "muted numbers", role: "status", tabindex: "-1" });
   const others = h("button", { class: "button danger", type: "button", hidden: true, onclick: () => remove([...groups].filter((card) => card.others().length)) }, icon("trash"), h("span", {}));
   const list = h("div", { class: "duplicate-groups" });
   const more = h("button", { class: "button", type: "button", hidden: true, onclick: load }, "Show more groups");
@@ -79,6 +79,7 @@ export function show(container, params, signal) {
       found.total -= 1;
     }
     paint();
+    if (document.activeElement === document.body) status.focus(); // the button went with its group
   }
 
   function paint() {

@@ -2,11 +2,12 @@
 
 import { h } from "../lib/dom.js";
 import { number, plural, size } from "../lib/format.js";
-import { isURL } from "./selection.js";
+import { cut, isURL } from "./selection.js";
 
 const SHOWN_IMAGES = 12;
 const SHOWN_ROWS = 5;
 const SHOWN_NAMES = 8;
+const SHOWN_CHARS = 48; // of a URL
 
 /** Fills `element` with what `selection` holds. */
 export function showPreview(element, selection, { collection, busy, onClear }) {
@@ -78,7 +79,7 @@ function table(items) {
         "tbody",
         {},
         ...rows.map(({ url, key, metadata }) =>
-          h("tr", {}, isURL({ url }) ? cell(url) : notURL(url), hasKeys && cell(key), ...names.map((name) => cell(metadata[name]))),
+          h("tr", {}, isURL({ url }) ? urlCell(url) : notURL(url), hasKeys && cell(key), ...names.map((name) => cell(metadata[name]))),
         ),
       ),
     ),
@@ -86,7 +87,8 @@ function table(items) {
   );
 }
 
-const notURL = (text) => h("td", { class: "fault" }, h("bdi", {}, text), h("strong", {}, " no URL to fetch"));
+const notURL = (text) => h("td", { class: "fault" }, h("bdi", { title: text }, cut(text, SHOWN_CHARS)), h("strong", {}, " no URL to fetch"));
+const urlCell = (url) => h("td", {}, h("bdi", { title: url }, cut(url, SHOWN_CHARS)));
 const cell = (value) => h("td", {}, h("bdi", {}, value === undefined ? "" : String(value)));
 
 function leftOutList(leftOut) {

@@ -93,7 +93,8 @@ export function isURL({ url }) {
   return Boolean(found?.hostname) && !found.username && !found.password;
 }
 
-function cut(text, most) {
+/** A text of at most `most` characters, with … for its middle. */
+export function cut(text, most) {
   const [start, middle, end] = middleCut(text, most);
   return middle ? `${start}…${end}` : text;
 }

@@ -40,8 +40,11 @@ export async function showJob(container, params, signal) {
     heading: "h1",
     isPage: true,
     onChange: (now) => {
-      if (before && before.status !== now.status) items.refresh(now);
+      const isOther = before && before.status !== now.status;
       before = now;
+      if (!isOther) return;
+      facts.replaceChildren(...factsOf(now));
+      items.refresh(now);
     },
   });
   column.append(card.element, facts, items.element);

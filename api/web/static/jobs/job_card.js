@@ -138,6 +138,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   );
   let shown = null;
   let announced = 0;
+  let isChanging = false; // a second click on what was asked for already is none
 
   function update(job) {
     const title = jobTitle(job);
@@ -212,12 +213,16 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   async function apply(change) {
+    if (isChanging) return;
+    isChanging = true;
     try {
       const wasFinished = isFinished(shown);
       update(await change());
       if (wasFinished) watch();
     } catch (error) {
       notify(error.message, { kind: "error" });
+    } finally {
+      isChanging = false;
     }
   }
 

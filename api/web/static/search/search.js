@@ -153,7 +153,9 @@ export function show(container, params, signal) {
     const gone = new Set(ids);
     const others = (some) => some.filter((one) => !gone.has(one));
     change({ more: others(state.asked.more), less: others(state.asked.less) }, { replace: true });
-    run();
+    run().then(() => {
+      if (document.activeElement === document.body) view.focusResults(); // the button is gone, or can do nothing
+    });
     loadCollections();
   }
 

@@ -156,7 +156,10 @@ function progressDialog(title, did, total) {
         answer = resolve;
       });
     },
-    close: () => dialog.remove(),
+    close() {
+      dialog.close(); // gives the focus back
+      dialog.remove();
+    },
   };
 }
 

@@ -28,12 +28,12 @@ export function metadataDialog(items, state) {
   const row = () => metadataRow(known, () => rows.childElementCount > 1);
   const dialog = h(
     "dialog",
-    { class: "dialog metadata-dialog", "aria-labelledby": "metadata-title", onclose: () => { leaving.abort(); dialog.remove(); } },
+    { class: "dialog metadata-dialog", "aria-labelledby": "metadata-title", onclose },
     h("h2", { id: "metadata-title" }, `Metadata of ${plural(items.length, "picture")}`),
     h("p", { class: "muted small" }, "A value takes the place of the one that a picture has under the name. Other names stay."),
     h(
       "form",
-      { method: "dialog", class: "stack", onsubmit: () => apply([...rows.children].map((one) => one.read()), items, state) },
+      { method: "dialog", class: "stack" },
       rows,
       names,
       h("div", {}, h("button", { class: "button quiet", type: "button", onclick: () => rows.append(row()) }, icon("plus"), "Another name")),
@@ -41,10 +41,17 @@ export function metadataDialog(items, state) {
         "div",
         { class: "row end" },
         h("button", { class: "button", type: "button", onclick: () => dialog.close() }, "Cancel"),
-        h("button", { class: "button primary" }, `Set in ${number(items.length)}`),
+        h("button", { class: "button primary", value: "set" }, `Set in ${number(items.length)}`),
       ),
     ),
   );
+  // Only then does the focus lie where the next dialog gives it back to.
+  function onclose() {
+    leaving.abort();
+    dialog.remove();
+    if (dialog.returnValue === "set") apply([...rows.children].map((one) => one.read()), items, state);
+  }
+
   rows.append(row());
   document.body.append(dialog);
   dialog.showModal();

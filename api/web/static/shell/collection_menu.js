@@ -20,7 +20,7 @@ export function collectionMenu() {
   popover.addEventListener("beforetoggle", async ({ newState }) => {
     if (newState !== "open") return;
     const { right } = button.getBoundingClientRect();
-    popover.style.right = `${Math.max(8, document.documentElement.clientWidth - right)}px`;
+    popover.style.setProperty("--right", `${document.documentElement.clientWidth - right}px`);
     try {
       (await import("./collection_list.js")).showCollections(popover, button);
     } catch {

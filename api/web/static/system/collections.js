@@ -63,5 +63,6 @@ async function remove({ name, count }, open, refresh) {
   } catch (error) {
     notify(error.message, { kind: "error" });
   }
+  document.getElementById("make-collection")?.focus(); // this one's button is about to go
   refresh();
 }

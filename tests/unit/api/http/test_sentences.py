@@ -23,6 +23,16 @@ def form(**parts: Any) -> dict[str, Any]:
     return {"data": {name: (io.BytesIO(b"x"), "a.jpg") if name == "files" else parts[name] for name in parts}}
 
 
+def test_a_collection_s_name_is_refused_in_words(api: Api) -> None:
+    rule = "1 to 63 letters, digits, `.`, `_` or `-`; the first and last a letter or digit"
+    for path, body in (
+        ("/v1/collections", {"name": "my toys"}),
+        ("/v1/search", {"text": "a", "collection": "-a"}),
+    ):
+        problem = api.http.post(path, json=body).get_json(force=True)
+        assert [fault["message"] for fault in problem["errors"]] == [f"a collection's name is {rule}"]
+
+
 @pytest.mark.parametrize(
     ("path", "request_"),
     [

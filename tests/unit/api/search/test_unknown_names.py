@@ -88,7 +88,7 @@ UNKNOWN = "/filters: no picture of this collection has"
         ),
         ({"tags": "cat", "format": "png", "key": "k", "taken_at": {"gt": "2024-01-01"}}, 0, []),
         ({"near": {"lat": 1, "lon": 1, "radius_km": 1}}, 0, []),
-        ({"job": "unknown"}, 0, []),
+        ({"job": "unknown"}, 0, ["/filters: no picture of this collection came with job unknown."]),
         ({"jobs": "x"}, 0, [f"{UNKNOWN} jobs; did you mean job?"]),
         ({}, 3, []),
     ],
@@ -229,3 +229,13 @@ def test_of_very_many_names_the_most_frequent_are_listed(api: Api) -> None:
     assert (len(document["names"]), document["more_names"]) == (200, True)
     assert document["names"][0]["name"] == "all"
     assert document["names"][1]["values"] == [{"value": "\ud800", "count": 1}]
+
+
+def test_a_job_that_brought_nothing_here_is_said_to_have(api: Api) -> None:
+    api.add(0, axis(0), jobs=["a1"], nsfw=0.9, metadata={"price": 1})
+    unknown = "/filters: no picture of this collection came with job {}."
+    assert search(api, filters={"job": "a1"}) == (1, [])
+    assert search(api, filters={"job": "a1", "price": 2}) == (0, [])
+    assert search(api, filters={"job": "zz"}) == (0, [unknown.format("zz")])
+    assert search(api, filters={"job": {"in": ["zz", "yy"]}}) == (0, [unknown.format("zz, yy")])
+    assert listed(api, {"job": "zz"})["warnings"] == [unknown.format("zz")]
