@@ -66,6 +66,8 @@ def picture_scale(texts: Vector, pictures: Vector, sample: Vector) -> float:
     the collection, each the root of its terms' mean square; all are unit vectors (n, dimension). A picture's
     own copies in the sample are left out. Of fewer than ten others a typical ratio is returned.
     """
+    if len(sample) < _MIN_SCALED:  # an empty one has no columns, either
+        return _TYPICAL_SCALE
     spreads = []
     for terms in (texts, pictures):
         scores = [of_term[of_term < _ALIKE] for of_term in terms @ sample.T]
