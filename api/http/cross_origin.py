@@ -9,7 +9,10 @@ from api.http.problems import VERSION_HEADER
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _TAKEN = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-ID"
-_SHOWN = f"Content-Disposition, ETag, Location, Retry-After, X-Request-ID, {VERSION_HEADER}"
+_SHOWN = (
+    "Content-Disposition, ETag, Heat-Confidence, Heat-Spot, Location, Retry-After, X-Request-ID, "
+    f"{VERSION_HEADER}"
+)
 _REMEMBERED_SECONDS = "600"
 
 
