@@ -120,13 +120,15 @@ def matching(
     return [image for image in inside if where is None or where.matches(image)], complete
 
 
-def sample(store: Store, count: int) -> Vector:
-    """Return vectors (n, dimension) of about `count` images, always the same ones, taken evenly over all.
+def sample(store: Store, count: int, of: int | None = None) -> Vector:
+    """Return vectors (n, dimension) of about `count` images, always the same ones, taken evenly.
+
+    They are taken of the first `of` in the order of ingestion, of all by default.
 
     Read a few at a time: the whole list of ids would take a second at a million, and neighbours in the order
     of ingestion are often alike.
     """
-    total = store.count()
+    total = store.count() if of is None else of
     several = max(1, count // _SAMPLE_PAGES)
     if total <= count:
         places = [(0, count)]
