@@ -40,7 +40,7 @@ SPREAD = 1.15
 SAMPLE = 400
 _MAX_COLLECTIONS = 64
 _COUNT_TTL_SECONDS = 10.0
-_GROWTH = 1.5
+_GROWTH = 1.1
 _EVERY_WORD = 4  # of the built-in tags, some 50 words
 _MIN_TAIL = 1e-17  # all that a float can tell from 1
 _MIN_DEVIATION = 1e-4  # of the same vector again and again, whose scores differ by rounding
@@ -66,6 +66,8 @@ def picture_scale(texts: Vector, pictures: Vector, sample: Vector) -> float:
     the collection, each the root of its terms' mean square; all are unit vectors (n, dimension). A picture's
     own copies in the sample are left out. Of fewer than ten others a typical ratio is returned.
     """
+    if len(sample) < _MIN_SCALED:  # an empty one has no columns, either
+        return _TYPICAL_SCALE
     spreads = []
     for terms in (texts, pictures):
         scores = [of_term[of_term < _ALIKE] for of_term in terms @ sample.T]
@@ -144,7 +146,10 @@ class _Sample:
 
 
 class Backgrounds:
-    """Samples of the collections asked for lately, taken again when one has grown or shrunk by half.
+    """Samples of the collections asked for lately, taken again when one has grown or shrunk by a tenth.
+
+    Which pictures are taken depends on their number, not on when: processes that began at different times
+    scale a query's pictures alike, so that its pages fit together.
 
     Safe to share between threads.
     """
@@ -191,16 +196,24 @@ class Backgrounds:
         if kept is not None and now - kept.counted_at < _COUNT_TTL_SECONDS:
             return kept
         count = collection.count()
-        if kept is not None and kept.taken_of / _GROWTH <= count <= kept.taken_of * _GROWTH:
+        taken_of = _sampled(count)
+        if kept is not None and kept.taken_of == taken_of:
             sample = replace(kept, count=count, counted_at=now)
         else:
-            sample = _Sample(_unit(collection.sample(SAMPLE)), count, count, now)
+            sample = _Sample(_unit(collection.sample(SAMPLE, taken_of)), taken_of, count, now)
         with self._lock:
             self._kept[collection.physical] = sample
             self._kept.move_to_end(collection.physical)
             while len(self._kept) > _MAX_COLLECTIONS:
                 self._kept.popitem(last=False)
         return sample
+
+
+def _sampled(count: int) -> int:
+    """Return of how many of `count` pictures to take a sample: of all, or the last step of growth."""
+    if count <= SAMPLE:
+        return count
+    return int(SAMPLE * _GROWTH ** math.floor(math.log(count / SAMPLE, _GROWTH)))
 
 
 def _unit(rows: Vector) -> Vector:

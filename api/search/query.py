@@ -123,12 +123,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: terms, unit `vectors` (n, dimension), `scales` (n,); their sum's `norm` and unit `vector`."""
+    """A query: terms, unit `vectors` (n, dimension), `scales` and `factors` (n,); their unit `vector`.
+
+    A term's factor is what it has in the unit vector: weight * scale / |sum of weight * scale * vector|.
+    """
 
     terms: Sequence[Term]
     vectors: Vector
     scales: Vector
-    norm: float
+    factors: Vector
     vector: Vector
 
     @classmethod
@@ -136,19 +139,23 @@ class Query:
         """Make a query of terms. Raises InvalidRequest when they cancel out, and as `unit_vectors` does."""
         vectors = unit_vectors(terms, collection)
         scales = _scales(terms, vectors, collection)
-        weights = scales * np.array([term.weight for term in terms], np.float32)
+        # Only their ratios count, and single precision has no numbers for the smallest weights.
+        largest = max(abs(term.weight) for term in terms)
+        weights = scales * np.array([term.weight / largest for term in terms], np.float32)
         total = weights @ vectors
         norm = float(np.linalg.norm(total))
         if norm <= _CANCELLED * float(np.abs(weights).sum()):
             raise _cancelled(terms)
-        return cls(terms, vectors, scales, norm, (total / norm).astype(np.float32))
+        return cls(terms, vectors, scales, weights / norm, (total / norm).astype(np.float32))
 
     def shares(self, image: Vector) -> list[Share]:
         """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
         cosines = self.vectors @ (image / np.linalg.norm(image))
         return [
-            Share(_pointer(term), term.weight, scale, cosine, term.weight * scale * cosine / self.norm)
-            for term, scale, cosine in zip(self.terms, self.scales.tolist(), cosines.tolist(), strict=True)
+            Share(_pointer(term), term.weight, scale, cosine, factor * cosine)
+            for term, scale, factor, cosine in zip(
+                self.terms, self.scales.tolist(), self.factors.tolist(), cosines.tolist(), strict=True
+            )
         ]
 
 

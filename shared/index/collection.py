@@ -165,9 +165,9 @@ class Collection:
         which = partial(search.matching, where=where, min_score=min_score, most=most)
         return self._run(lambda chroma: which(chroma, vector))
 
-    def sample(self, count: int) -> NDArray[np.float32]:
-        """Return vectors (n, dimension) of about `count` images spread over the collection, or of all."""
-        return self._run(partial(search.sample, count=count))
+    def sample(self, count: int, of: int | None = None) -> NDArray[np.float32]:
+        """Return vectors (n, dimension) of about `count` images spread over the first `of`, or over all."""
+        return self._run(partial(search.sample, count=count, of=of))
 
     def survey(self, where: Where | None) -> survey.Survey:
         """Return what metadata the images that match have, as `survey.survey` finds it."""

@@ -107,7 +107,7 @@ def matching(
     ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
     answer = _answer(store, vector, most, narrowed, "metadatas")
     scored = _scored(answer)
-    images = {image.id: image for image in map(from_record, answer["metadatas"][0])}
+    images = {image.id: image for image in map(from_record, _records(answer))}
     floor = -np.inf if min_score is None else min_score
     complete = len(ids) <= most
     if complete:  # HNSW may have come back short
@@ -120,13 +120,15 @@ def matching(
     return [image for image in inside if where is None or where.matches(image)], complete
 
 
-def sample(store: Store, count: int) -> Vector:
-    """Return vectors (n, dimension) of about `count` images, always the same ones, taken evenly over all.
+def sample(store: Store, count: int, of: int | None = None) -> Vector:
+    """Return vectors (n, dimension) of about `count` images, always the same ones, taken evenly.
+
+    They are taken of the first `of` in the order of ingestion, of all by default.
 
     Read a few at a time: the whole list of ids would take a second at a million, and neighbours in the order
     of ingestion are often alike.
     """
-    total = store.count()
+    total = store.count() if of is None else of
     several = max(1, count // _SAMPLE_PAGES)
     if total <= count:
         places = [(0, count)]
@@ -193,7 +195,7 @@ class _Nearest:
         if self._candidates > fetch:
             return self.first(fetch), []
         answer = _answer(self._store, self.vector, fetch, None, "metadatas")
-        return _scored(answer), answer["metadatas"][0]
+        return _scored(answer), _records(answer)
 
 
 class _Plain:
@@ -312,6 +314,11 @@ def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | Non
 def _scored(answer: Any) -> list[_Scored]:
     scores = np.clip(1.0 - np.asarray(answer["distances"][0], dtype=np.float64), -1.0, 1.0).tolist()
     return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
+
+
+def _records(answer: Any) -> list[Record]:
+    """Return the records of what was found, but for what was deleted meanwhile: Chroma has None for that."""
+    return [record for record in answer["metadatas"][0] if record is not None]
 
 
 def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:

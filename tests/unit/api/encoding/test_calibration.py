@@ -182,20 +182,35 @@ def test_a_sample_is_taken_once_and_again_after_growth(
     taken: list[int] = []
     sample = Collection.sample
 
-    def counted(self: Collection, count: int) -> Vector:
+    def counted(self: Collection, count: int, of: int | None) -> Vector:
         taken.append(self.count())
-        return sample(self, count)
+        return sample(self, count, of)
 
     monkeypatch.setattr(Collection, "sample", counted)
     backgrounds, query = Backgrounds(), cloud(1, 64, seed=3)[0]
     seen = []
-    for start, end in ((0, 100), (100, 140), (140, 160), (160, 200)):
+    for start, end in ((0, 400), (400, 420), (420, 450), (450, 480), (480, 500)):
         fill(collection, cloud(end - start, 64, seed=end), start)
         calibration = backgrounds.calibrate(query, collection)
         assert calibration is not None
         seen.append(calibration.count)
-    assert seen == [100, 140, 160, 200]
-    assert taken == [100, 160]
+    assert seen == [400, 420, 450, 480, 500]
+    assert taken == [400, 450, 500]
+
+
+@pytest.mark.parametrize("counts", [(0, 12, 40), (300, 390), (390, 900), (900, 905)])
+def test_processes_that_began_at_different_times_scale_alike(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(calibration_module, "_COUNT_TTL_SECONDS", 0.0)
+    text, picture = cloud(1, 64, seed=5), cloud(1, 64, seed=6)
+    early, end = Backgrounds(), 0
+    for count in counts:
+        if count > end:
+            fill(collection, cloud(count - end, 64, seed=count), end)
+        end = count
+        scale = early.scale(text, picture, collection)
+    assert Backgrounds().scale(text, picture, collection) == scale
 
 
 def test_a_small_collection_is_sampled_whole_and_a_large_one_evenly(collection: Collection) -> None:

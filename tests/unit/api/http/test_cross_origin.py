@@ -95,6 +95,20 @@ def test_a_page_searches_with_its_key_and_reads_whatever_is_answered(api: Api, k
         assert "origin" in answer.vary.as_set()
         exposed = listed(answer, "Expose-Headers")
         assert {"x-request-id", "retry-after", "location", "etag", "x-image-search-version"} <= exposed
+        assert _described_headers(api) <= exposed
+
+
+def _described_headers(api: Api) -> set[str]:
+    """The headers that answers have by the description: more than any page can read by itself."""
+    described = (api.http.get("/openapi.json").json or {})["paths"]
+    operations = [one for path in described.values() for one in path.values() if "responses" in one]
+    found = [
+        name
+        for one in operations
+        for answer in one["responses"].values()
+        for name in answer.get("headers", {})
+    ]
+    return {name.lower() for name in found} - {"cache-control", "content-type", "www-authenticate"}
 
 
 @pytest.mark.parametrize("origin", STRANGERS)

@@ -78,6 +78,23 @@ def test_the_shares_add_up_to_the_score_whatever_the_terms_are(api: Api) -> None
         assert all(-1 <= round(term["cosine"], 6) <= 1 for term in terms)
 
 
+def test_only_the_ratios_of_weights_count_however_small_they_are(api: Api) -> None:
+    def shares(weight: float) -> list[float]:
+        terms = [{"text": "axis 0", "weight": weight}, {"image_id": image_id(2), "weight": weight / 2}]
+        found = results(api, {"positive": terms})
+        assert found[0]["score"] == pytest.approx(sum(one["share"] for one in found[0]["contributions"]))
+        return [one["share"] for result in found for one in result["contributions"]]
+
+    assert shares(1e-300) == pytest.approx(shares(1), abs=1e-6)
+    assert shares(1e6) == pytest.approx(shares(1), abs=1e-6)
+
+
+def test_words_and_a_picture_are_a_query_of_an_empty_collection_too(tmp_path: Path) -> None:
+    api = make_api(tmp_path)
+    api.http.post("/v1/collections", json={"name": "empty"})
+    assert results(api, {"text": "axis 0", "collection": "empty"}, picture()) == []
+
+
 def test_contributions_come_only_when_asked_for(api: Api) -> None:
     assert all("contributions" not in result for result in results(api, {"text": "x", "include": []}))
     assert "metadata" in results(api, {"text": "x", "include": ["metadata", "contributions"]})[0]

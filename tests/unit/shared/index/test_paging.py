@@ -61,6 +61,40 @@ def pages(collection: Collection, vector: Vector, *sizes: int, **options: Any) -
         offset, turn = offset + len(hits), turn + 1
 
 
+class _Deleting:
+    """Chroma, when the nearest picture is deleted between looking for ids and reading their records."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def query(self, **asked: Any) -> Any:
+        answer = self._store.query(**asked)
+        if answer["metadatas"]:
+            answer["metadatas"][0][0] = None
+        return answer
+
+    def get(self, **asked: Any) -> Any:
+        return self._store.get(**asked)
+
+    def count(self) -> int:
+        return int(self._store.count())
+
+
+def test_a_picture_that_is_deleted_meanwhile_fails_no_search(tmp_path: Path) -> None:
+    collection = index_in(tmp_path).create("few", model="m", fingerprint="1" * 16, dimension=DIMENSION)
+    images = [Image(image_id(n), "s", ["s"], "png", 1, 1, 1, 1.0) for n in range(3)]
+    collection.upsert(images, np.eye(DIMENSION, dtype=np.float32)[:3], ["job:0"] * 3)
+    bounds: Any = {"min_score": None, "vector": query(1)}
+    for where in (None, parse_where({"format": "png"})):
+        page: Any = {"offset": 0, "limit": 3, "exclude": None, "where": where, **bounds}
+        hits = collection._run(lambda store, page=page: index_search.search(_Deleting(store), **page))
+        assert len(hits) == 3  # it is still there after all, and is read once more
+    found, complete = collection._run(
+        lambda store: index_search.matching(_Deleting(store), where=None, most=10, **bounds)
+    )
+    assert len({image.id for image in found}) == 3 and complete
+
+
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_all_pages_together_are_every_picture_once(collection: Collection, seed: int) -> None:
     found = [one for page in pages(collection, query(seed), 97, 500) for one in page]
