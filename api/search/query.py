@@ -10,7 +10,8 @@ Images are far more alike to each other than to any text. So where a query has b
 cosines of its images to the spread of those of its texts; else it is 1. docs/search.md has the arithmetic.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -83,10 +84,19 @@ def terms_of(request: SearchRequest, uploads: Sequence[IO[bytes]] = ()) -> list[
         raise _invalid(
             images[MAX_PICTURES], f"is one too many: a query takes at most {MAX_PICTURES} pictures"
         )
-    if not _is_mixed(counted):
-        return counted
     unweighted = {f"/negative/{i}" for i, term in enumerate(negatives) if term.weight is None}
-    return [replace(term, weight=-MIXED_NEGATIVE) if term.pointer in unweighted else term for term in counted]
+    return _weighed(counted, unweighted) if _is_mixed(counted) else counted
+
+
+def _weighed(terms: Sequence[Term], unweighted: Set[str]) -> list[Term]:
+    """Give the negatives at the pointers `unweighted` of a mixed query their weights.
+
+    They are MIXED_NEGATIVE of all that is wanted, and as several of one length add up: by the root of their
+    number.
+    """
+    wanted = sum(term.weight for term in terms if term.weight > 0) or 1.0
+    weight = -MIXED_NEGATIVE * wanted / math.sqrt(max(len(unweighted), 1))
+    return [replace(term, weight=weight) if term.pointer in unweighted else term for term in terms]
 
 
 def _weight(term: WeightedSubject) -> float:

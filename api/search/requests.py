@@ -111,7 +111,8 @@ class WeightedSubject(Subject):
     weight: Weight | None = Field(
         None,
         description="how much it counts. "
-        f"[default: 1; what is subtracted where texts and pictures are mixed: {MIXED_NEGATIVE}]",
+        f"[default: 1; what is subtracted where texts and pictures are mixed: {MIXED_NEGATIVE} of all "
+        "positive weights, over the root of the number of such terms]",
     )
 
 

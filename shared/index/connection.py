@@ -42,9 +42,7 @@ def calls(timeout_s: float) -> Iterator[None]:
     except (errors.RateLimitError, errors.VersionMismatchError, errors.UniqueConstraintError) as error:
         raise IndexUnavailable("Chroma failed to do what it was asked.") from error
     except Exception as error:
-        if (
-            type(error) is errors.ChromaError
-        ):  # as while a collection is being deleted
+        if type(error) is errors.ChromaError:  # as while a collection is being deleted
             raise IndexUnavailable("Chroma failed to do what it was asked.") from error
         # What chromadb raises for an answer that is not Chroma's: a bare Exception, or a JSON error.
         if type(error) is Exception or type(error).__name__ == "JSONDecodeError":

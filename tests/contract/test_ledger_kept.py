@@ -76,7 +76,7 @@ def test_past_the_number_the_jobs_that_finished_first_go(make_ledger: MakeLedger
 def test_when_none_has_finished_the_next_is_refused_and_says_which_setting(make_ledger: MakeLedger) -> None:
     ledger = make_ledger(most_jobs=2)
     jobs = [make(ledger) for _ in range(2)]
-    with pytest.raises(TooManyJobs, match=r"2 jobs \(IMAGE_SEARCH_MAX_JOBS_PER_KEY\)") as caught:
+    with pytest.raises(TooManyJobs, match=r"more than 2 \(IMAGE_SEARCH_MAX_JOBS_PER_KEY\)") as caught:
         make(ledger)
     assert caught.value.retry_after_s > 0
     assert there(ledger, *jobs, make(ledger, by="another"), make(ledger, by="")) == [True] * 4

@@ -147,6 +147,7 @@ function progressDialog(title, did, total) {
       this.say(`${summary(outcome, did)}.`);
       failures.replaceChildren(...reasons(outcome.failed).map((reason) => h("li", {}, reason)));
       failures.hidden = !outcome.failed.length;
+      failures.tabIndex = 0; // it may scroll
       again.hidden = false;
       const count = number(outcome.failed.length + outcome.left.length);
       again.textContent = outcome.failed.length ? `Try ${count} again` : `Go on with ${count}`;

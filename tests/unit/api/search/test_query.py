@@ -72,7 +72,9 @@ def test_the_shares_add_up_to_the_score_whatever_the_terms_are(api: Api) -> None
             "/negative/0/text",
             "/negative/1/image_id",
         ]
-        assert [term["weight"] for term in terms] == [1, 1, 1, 1, 3, -MIXED_NEGATIVE, -0.25]
+        assert [term["weight"] for term in terms] == pytest.approx(
+            [1, 1, 1, 1, 3, -7 * MIXED_NEGATIVE, -0.25]
+        )
         assert [term["scale"] for term in terms] == pytest.approx([1, *[0.6] * 4, 1, 0.6])
         assert sum(term["share"] for term in terms) == pytest.approx(result["score"], abs=1e-5)
         assert all(-1 <= round(term["cosine"], 6) <= 1 for term in terms)

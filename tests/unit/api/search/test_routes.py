@@ -153,6 +153,14 @@ def test_metadata_that_is_not_unicode_is_answered(api: Api) -> None:
         ({"text": "axis 0", "negative": [{"image_id": image_id(1)}]}, (1, -MIXED_NEGATIVE * SCALE)),
         ({"text": "axis 0", "negative": [{"image_id": image_id(1), "weight": 1}]}, (1, -SCALE)),
         ({"image_id": image_id(0), "negative": [{"text": "axis 1"}]}, (SCALE, -MIXED_NEGATIVE)),
+        (
+            {"text": "axis 0", "positive": [{"text": "axis 1"}], "negative": [{"image_id": image_id(2)}]},
+            (1, 1, -2 * MIXED_NEGATIVE * SCALE),
+        ),
+        (
+            {"text": "axis 0", "negative": [{"image_id": image_id(1)}, {"text": "axis 2"}]},
+            (1, -HALF * MIXED_NEGATIVE * SCALE, -HALF * MIXED_NEGATIVE),
+        ),
         ({"text": "axis 0", "positive": [{"image_id": image_id(1), "weight": 0}]}, (1,)),
         ({"text": "axis 0", "positive": [{"text": "axis 1", "weight": 0}]}, (1,)),
         ({"positive": [{"text": "axis 0"}, {"text": "axis 0"}], "negative": [{"text": "axis 1"}]}, (2, -1)),
@@ -207,7 +215,7 @@ def test_pictures_and_a_query_part_are_one_query(api: Api) -> None:
     api.add(2, axis(1), width=20)
     query = {"text": "axis 0", "negative": [{"text": "axis 1"}], "filters": {"width": 10}}
     response = api.http.post("/v1/search", data=form(query, red, blue))
-    vector = SCALE * (crop_vector(red) + crop_vector(blue)) + axis(0) - MIXED_NEGATIVE * axis(1)
+    vector = SCALE * (crop_vector(red) + crop_vector(blue)) + axis(0) - 3 * MIXED_NEGATIVE * axis(1)
     wanted = {1: float(vector[0] / np.linalg.norm(vector))}
     assert scores(response) == pytest.approx(wanted, abs=1e-6)
 
