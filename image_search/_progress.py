@@ -87,7 +87,8 @@ class _LinePrinter:
     def __call__(self, job: Job) -> None:
         if int(job.progress * 10) > self._shown:
             self._shown = int(job.progress * 10)
-            line = f"Job {job.job_id}: {int(job.progress * 100):3d} % ({done(job):,} of {job.total:,}) {pace(job)}"
+            share = f"{int(job.progress * 100):3d} % ({done(job):,} of {job.total:,})"
+            line = f"Job {job.job_id}: {share} {pace(job)}"
             self._console.print(line.rstrip())
 
 
