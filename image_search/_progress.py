@@ -46,7 +46,7 @@ def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int]
             nonlocal shown
             if (tenth := count * 10 // total) > shown:
                 shown = tenth
-                console.print(f"{what} {tenth * 10:3d} % ({count:,} of {total:,})")
+                console.print(f"{what} {count * 100 // total:3d} % ({count:,} of {total:,})")
 
         yield tell
         return
@@ -85,10 +85,10 @@ class _LinePrinter:
         self._shown = -1
 
     def __call__(self, job: Job) -> None:
-        tenth = int(job.progress * 10)
-        if tenth > self._shown:
-            self._shown = tenth
-            line = f"Job {job.job_id}: {tenth * 10:3d} % ({done(job):,} of {job.total:,}) {pace(job)}"
+        if int(job.progress * 10) > self._shown:
+            self._shown = int(job.progress * 10)
+            share = f"{int(job.progress * 100):3d} % ({done(job):,} of {job.total:,})"
+            line = f"Job {job.job_id}: {share} {pace(job)}"
             self._console.print(line.rstrip())
 
 

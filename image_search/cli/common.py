@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from image_search._sources import typed
 from image_search.cli.errors import json_text, printable
 from image_search.models.search import FacetCount
 
+_OF_NAMES = re.compile(r"^/(filters|facets): ")
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
@@ -153,6 +155,12 @@ def _as_typed(value: object) -> str:
     if isinstance(value, str) and typed(value) == value and value.strip() == value != "":
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def print_notes(warnings: Iterable[str] | None) -> None:
+    """Print an answer's warnings to standard error, without a pointer whose name the sentence has."""
+    for warning in warnings or ():
+        console_for(as_json=True).print(f"Note: {_OF_NAMES.sub('', warning)}")
 
 
 def counted(number: int, noun: str) -> str:

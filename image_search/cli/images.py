@@ -8,7 +8,14 @@ from rich.console import Console
 
 from image_search import Client, Deletion
 from image_search._progress import counting
-from image_search.cli.common import client_command, collection_option, console_for, print_json, table_of
+from image_search.cli.common import (
+    client_command,
+    collection_option,
+    console_for,
+    print_json,
+    print_notes,
+    table_of,
+)
 from image_search.cli.filters import FILTER_HELP, parse_filters
 from image_search.cli.jobs import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from image_search.models.collections import DEFAULT_COLLECTION
@@ -65,6 +72,8 @@ def delete(
     what = _plural(count, "key" if keys else "picture")
     if count and not as_json:
         _show(client, found.deleted, collection, console, are_keys=bool(keys))
+    if filters and not count and not as_json:  # is a name unknown?
+        print_notes(client.images(filters=parse_filters(filters), collection=collection, limit=1).warnings)
     if dry_run or not count:
         _print(found, collection, console, as_json=as_json, dry_run=dry_run)
         return

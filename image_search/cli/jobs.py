@@ -253,7 +253,9 @@ def _describe_failures(client: Client, job: Job, console: Console) -> None:
         if known := CAUSES.get(code):
             console.print(Text.assemble((code, "red"), f": {known.cause} {known.next_step}"))
     if job.finished:
-        how_many = f" ({worth:,} of {failed:,} are worth it)" if is_counted else ""
+        some = f"{worth:,}" if worth else "none"
+        are = "are" if worth > 1 else "is"
+        how_many = f" ({some} of {failed:,} {are} worth it)" if is_counted else ""
         console.print(f"Try them again: image-search retry {job.job_id}{how_many}")
 
 

@@ -1,7 +1,6 @@
 """`image-search search` and `duplicates`: the pictures, and in a terminal also to look at."""
 
 import os
-import re
 import sys
 
 import click
@@ -16,11 +15,10 @@ from image_search.cli.common import (
     counted,
     image_table,
     print_json,
+    print_notes,
     values_text,
 )
 from image_search.cli.filters import FILTER_HELP, parse_filters
-
-_OF_NAMES = re.compile(r"^/(filters|facets): ")  # a warning's sentence has the name itself
 
 
 @click.command()
@@ -67,8 +65,7 @@ def search(
         print_json(answer)
         return
     console = console_for()
-    for warning in answer.warnings or ():
-        console_for(as_json=True).print(f"Note: {_OF_NAMES.sub('', warning)}")
+    print_notes(answer.warnings)
     for name, counts in (answer.facets or {}).items():
         console.print(f"{name}: {values_text(counts) or 'none'}")
     if not answer.results:

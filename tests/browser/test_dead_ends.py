@@ -99,7 +99,7 @@ def test_a_link_to_another_collections_picture_says_where_it_is(
     (image,) = fill(http, "its-home", 402)
     faults.expect("status of 404")
     page.goto(f"/?image={image}")
-    expect(detail(page).get_by_role("alert")).to_contain_text("in this collection")
+    expect(detail(page).get_by_role("alert")).to_contain_text("does not have this picture")
     shot(page, "dead-end-detail-light")
     detail(page).get_by_role("link", name="its-home").click()
     expect(detail(page).get_by_role("heading", name="photo-402.jpg")).to_be_visible()

@@ -54,7 +54,7 @@ def test_a_link_opens_the_picture_and_closing_shows_the_results(page: Page, http
 def test_an_unknown_picture_says_so(page: Page, faults: object) -> None:
     faults.expect("status of 404")  # type: ignore[attr-defined]
     page.goto(f"/?image={'0' * 64}")
-    expect(detail(page).get_by_role("alert")).to_contain_text("0000")
+    expect(detail(page).get_by_role("alert")).to_contain_text("“images” does not have this picture")
 
 
 def test_the_heat_map_shows_where_the_words_match(page: Page) -> None:

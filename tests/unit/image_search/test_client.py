@@ -289,11 +289,14 @@ def test_waiting_ends_when_its_time_is_up(server: Server, client: Client) -> Non
 def test_waiting_can_show_its_progress(
     server: Server, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.routes["GET /v1/jobs/j1"] = [job(status="running", pending=1, indexed=1), job()]
+    server.routes["GET /v1/jobs/j1"] = [
+        job(status="running", total=3, pending=1, indexed=2),
+        job(total=3),
+    ]
     client.wait("j1", progress=True)
     assert capsys.readouterr().err.splitlines() == [
-        "Job j1:  50 % (1 of 2) 12.5/s, 0:00:03 left",
-        "Job j1: 100 % (2 of 2) 12.5/s",
+        "Job j1:  66 % (2 of 3) 12.5/s, 0:00:03 left",
+        "Job j1: 100 % (3 of 3) 12.5/s",
     ]
 
 

@@ -175,6 +175,13 @@ def test_pictures_that_match_are_counted_and_deleted(run: Run, server: Server) -
     assert filters_of(server.requests[0]) == {"shop": {"eq": "north"}, "width": {"lt": 500}}
 
 
+def test_a_name_that_no_picture_has_is_said(run: Run, server: Server) -> None:
+    unknown = "no picture of this collection has shp; did you mean shop?"
+    server.routes["GET /v1/images"] = listed() | {"warnings": [f"/filters: {unknown}"]}
+    result = run("--filter", "shp=north", "--dry-run")
+    assert (result.stdout, result.stderr) == ("0 would be deleted.\n", f"Note: {unknown}\n")
+
+
 def test_keys_are_deleted_by_the_route_of_keys(run: Run, server: Server) -> None:
     server.routes["GET /v1/images"] = [listed(IDS[0]), listed(), listed(IDS[0])]
     server.routes["DELETE /v1/images"] = DELETED

@@ -80,8 +80,10 @@ async function load(view) {
   } catch (error) {
     if (signal.aborted) return;
     facts.querySelector(".loading")?.remove();
-    facts.append(h("p", { role: "alert" }, error.message));
+    const isGone = error.code === "image_not_found";
+    const gone = `The collection “${state.collection}” does not have this picture: it was deleted, or is another one's.`;
+    facts.append(h("p", { role: "alert" }, isGone ? gone : error.message));
     const hrefIn = (collection) => addressOf({ ...state, more: [], less: [], collection, image: id });
-    if (error.code === "image_not_found") showElsewhere(facts, id, state.collection, { hrefIn, signal });
+    if (isGone) showElsewhere(facts, id, state.collection, { hrefIn, signal });
   }
 }
