@@ -274,7 +274,7 @@ class ImageOperations(Core):
         raise ApiError(
             0,
             INVALID_REQUEST,
-            f"this matches every image of the collection, {len(found):,}: say that it is meant by "
+            f"this matches every picture of the collection, {len(found):,}: say that it is meant by "
             "`everything`, on the command line --all, or delete the collection",
         )
 

@@ -65,7 +65,7 @@ def delete(
         keys=keys or None,
         filters=None if ids or keys else parse_filters(filters),
         collection=collection,
-        everything=everything,
+        everything=everything or dry_run,
         dry_run=True,
     )
     count = len(found.deleted)

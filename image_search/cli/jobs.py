@@ -252,10 +252,10 @@ def _describe_failures(client: Client, job: Job, console: Console) -> None:
     for code in sorted({one.code for one in job.failures} | {item.code for item in items if item.code}):
         if known := CAUSES.get(code):
             console.print(Text.assemble((code, "red"), f": {known.cause} {known.next_step}"))
-    if job.finished:
-        some = f"{worth:,}" if worth else "none"
-        are = "are" if worth > 1 else "is"
-        how_many = f" ({some} of {failed:,} {are} worth it)" if is_counted else ""
+    if job.finished and (worth or not is_counted):
+        how_many = (
+            f" ({worth:,} of {failed:,} {'is' if worth == 1 else 'are'} worth it)" if is_counted else ""
+        )
         console.print(f"Try them again: image-search retry {job.job_id}{how_many}")
 
 

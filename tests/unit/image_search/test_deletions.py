@@ -122,7 +122,7 @@ def test_filters_that_match_everything_have_to_say_so(
     server: Server, client: Client, filters: dict[str, Any]
 ) -> None:
     server.routes["GET /v1/images"] = [listed(*IDS), listed()]
-    with pytest.raises(ApiError, match=r"every image of the collection, 3: .*--all") as raised:
+    with pytest.raises(ApiError, match=r"every picture of the collection, 3: .*--all") as raised:
         client.delete_images(filters=filters)
     assert raised.value.code == "invalid_request"
     server.routes["GET /v1/images"] = listed(*IDS)

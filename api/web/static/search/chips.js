@@ -3,7 +3,7 @@
 import { h, icon } from "../lib/dom.js";
 import { imageURL } from "../lib/image_urls.js";
 import { sourceName } from "../lib/sources.js";
-import { describeConditions, withCondition } from "./conditions.js";
+import { describeConditions, withCondition } from "../filters/conditions.js";
 import { jobText } from "./job_chip.js";
 import { collectionPath, fileOf, splitWords, withoutWords } from "./query.js";
 

@@ -3,7 +3,7 @@
 import { notify } from "../lib/dialogs.js";
 import { createSelection } from "../selection/selection.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
-import { withCondition } from "./conditions.js";
+import { withCondition } from "../filters/conditions.js";
 import { addressOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
 import { acceptImages } from "./query_images.js";
 import { forgetResults } from "./results.js";

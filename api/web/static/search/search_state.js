@@ -126,7 +126,7 @@ export class SearchState {
     this.fitting = null;
     this.tags = [];
     const { asked, signal } = this;
-    this.facets = withTotal ? await import("./facets.js").then(({ loadFacets }) => loadFacets(asked, signal)) : null;
+    this.facets = withTotal ? await import("../filters/facets.js").then(({ loadFacets }) => loadFacets(asked, signal)) : null;
     if (hasTerms(asked) && this.facets) {
       this.tags = this.facets.values.tags.map(({ value }) => value);
       this.fitting = this.facets.fitting;

@@ -6,7 +6,7 @@ import { number, plural } from "../lib/format.js";
 import { byHand } from "../lib/notice.js";
 import { limits } from "../lib/server.js";
 import { showChips } from "./chips.js";
-import { createFilters } from "./filters.js";
+import { createFilters } from "../filters/filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
 import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";

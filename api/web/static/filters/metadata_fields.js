@@ -4,7 +4,7 @@ import { h } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
 import { inputPattern, limits } from "../lib/server.js";
 import { OPERATORS } from "./conditions.js";
-import { chipToggle, group, toggles } from "./filter_fields.js";
+import { chipToggle, group, toggles } from "./fields.js";
 
 const RANGES = { gt: "gte", gte: "gt", lt: "lte", lte: "lt" }; // each with the one that it replaces
 const TYPES = { text: "text", number: "number", boolean: "true or false", texts: "texts" };

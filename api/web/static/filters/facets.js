@@ -2,7 +2,7 @@
 
 import { api } from "../lib/requests.js";
 import { withCondition } from "./conditions.js";
-import { hasTerms, searchBody } from "./query.js";
+import { hasTerms, searchBody } from "../search/query.js";
 
 const BUILT_IN = ["tags", "colors"];
 const MAX_CHOICES = 4;

@@ -13,7 +13,7 @@ import {
   nearPlace,
   tagChoice,
   watchTyping,
-} from "./filter_fields.js";
+} from "./fields.js";
 
 /**
  * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags,
