@@ -32,6 +32,7 @@ from image_search.models.search import STRENGTHS, Strength
 from shared.embedding.encoder import Encoder
 from shared.embedding.tagging import read_vocabulary
 from shared.index.collection import Collection
+from shared.index.near_duplicates import COSINE
 
 MIN_IMAGES = 30
 # Scores of unrelated pictures fall off that much more slowly above their median than below it, as measured.
@@ -46,7 +47,6 @@ _MIN_DEVIATION = 1e-4  # of the same vector again and again, whose scores differ
 # Of the starter model, among 500 to 1,900 drawings or photographs: 0.59 to 0.68.
 _TYPICAL_SCALE = 0.6
 _MIN_SCALED = 10
-_ALIKE = 0.95
 
 Vector = NDArray[np.float32]
 
@@ -61,13 +61,13 @@ def picture_scale(texts: Vector, pictures: Vector, sample: Vector) -> float:
 
     That is the ratio of the standard deviations of the texts' and of the pictures' scores among a `sample` of
     the collection, each the root of its terms' mean square; all are unit vectors (n, dimension). A picture's
-    own copies in the sample are left out. Of fewer than ten others a typical ratio is returned.
+    near-duplicates in the sample are left out. Of fewer than ten others a typical ratio is returned.
     """
     if len(sample) < _MIN_SCALED:  # an empty one has no columns, either
         return _TYPICAL_SCALE
     spreads = []
     for terms in (texts, pictures):
-        scores = [of_term[of_term < _ALIKE] for of_term in terms @ sample.T]
+        scores = [of_term[of_term < COSINE] for of_term in terms @ sample.T]
         if min(map(len, scores)) < _MIN_SCALED:
             return _TYPICAL_SCALE
         spreads.append(math.sqrt(np.mean([of_term.var(ddof=1) for of_term in scores])))

@@ -12,6 +12,7 @@ from image_search.cli.common import (
     client_command,
     collection_option,
     console_for,
+    counted,
     print_json,
     print_notes,
     table_of,
@@ -69,7 +70,7 @@ def delete(
         dry_run=True,
     )
     count = len(found.deleted)
-    what = _plural(count, "key" if keys else "picture")
+    what = counted(count, "key" if keys else "picture")
     if count and not as_json:
         _show(client, found.deleted, collection, console, are_keys=bool(keys))
     if filters and not count and not as_json:  # is a name unknown?
@@ -151,7 +152,3 @@ def _print(result: Deletion, collection: str, console: Console, *, as_json: bool
             table.add_row(one["id"], one["code"], one["detail"])
         console.print(table)
         console.print("Try them again: the same command.")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -2,7 +2,8 @@
 
 import { api } from "../lib/requests.js";
 import { withCondition } from "./conditions.js";
-import { hasTerms, searchBody } from "../search/query.js";
+import { hasTerms } from "../search/query.js";
+import { countValues } from "../search/results.js";
 
 const BUILT_IN = ["tags", "colors"];
 const MAX_CHOICES = 4;
@@ -23,7 +24,7 @@ export async function loadFacets(state, signal) {
     const values = fields.map((field) => [field, (known[field] ?? []).map(({ value, count }) => ({ value, count: areCounted ? count : undefined }))]);
     return { metadata, choices, values: Object.fromEntries(values), areCounted, areLeast: false, fitting: null };
   }
-  const { counts, scope } = await countValues(state, fields, signal);
+  const { counts, scope } = await countEach(state, fields, signal);
   // In the order of the whole collection, so that none moves away under a finger.
   for (const field of choices) counts[field] = inOrder(known[field], counts[field]);
   return { metadata, choices, values: counts, areCounted: true, areLeast: !scope.complete, fitting: scope.complete ? scope.pictures : null };
@@ -45,15 +46,11 @@ function isChoice({ pictures, types, values, more_values: hasMore }) {
 }
 
 /** How often values occur, those of a field with a condition without that: another one pressed adds to what it finds. */
-async function countValues(state, fields, signal) {
-  const count = async (filters, facets) => {
-    const body = searchBody({ ...state, filters }, { limit: 1, include: [], facets });
-    return api("/v1/search", { method: "POST", body, signal, needs: ["facets", "facet_scope"] });
-  };
+async function countEach(state, fields, signal) {
   const conditioned = fields.filter((field) => field in state.filters);
   const [all, ...alone] = await Promise.all([
-    count(state.filters, fields),
-    ...conditioned.map((field) => count(withCondition(state.filters, field, undefined), [field])),
+    countValues(state, fields, signal),
+    ...conditioned.map((field) => countValues({ ...state, filters: withCondition(state.filters, field, undefined) }, [field], signal)),
   ]);
   return { counts: Object.assign({}, all.facets, ...alone.map(({ facets }) => facets)), scope: all.facet_scope };
 }

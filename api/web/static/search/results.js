@@ -59,9 +59,8 @@ function append(results, items) {
   results.items.push(...items.filter((item) => !known.has(item.id)));
 }
 
-/** How often each tag occurs among what a query finds, and how many pictures that is. */
-export async function countTags(state, signal) {
-  const page = { limit: 1, include: [], facets: ["tags"] };
-  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["facets", "facet_scope"] });
-  return { tags: answer.facets.tags, scope: answer.facet_scope };
+/** How often the values of fields occur among what a query finds, and of how many pictures: `{facets, facet_scope}`. */
+export function countValues(state, fields, signal) {
+  const body = searchBody(state, { limit: 1, include: [], facets: fields });
+  return api("/v1/search", { method: "POST", body, signal, needs: ["facets", "facet_scope"] });
 }

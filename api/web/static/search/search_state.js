@@ -2,7 +2,7 @@
 
 import { api } from "../lib/requests.js";
 import { addressOf, hasTerms, isOfWords, stateOf } from "./query.js";
-import { countTags, resultsOf } from "./results.js";
+import { countValues, resultsOf } from "./results.js";
 
 export class SearchState {
   asked = null; // the state that the address stands for, as `stateOf` gives it
@@ -131,8 +131,8 @@ export class SearchState {
       this.tags = this.facets.values.tags.map(({ value }) => value);
       this.fitting = this.facets.fitting;
     } else if (hasTerms(asked) && this.isFiltered) {
-      const { tags, scope } = await countTags(asked, signal);
-      this.tags = tags.map(({ value }) => value);
+      const { facets, facet_scope: scope } = await countValues(asked, ["tags"], signal);
+      this.tags = facets.tags.map(({ value }) => value);
       this.fitting = scope.complete ? scope.pictures : null;
     } else {
       this.tags = frequentTags(this.results.items);
