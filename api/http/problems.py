@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 from api.http.request_body import Body
 from api.http.request_models import MAX_ITEMS
 from image_search.models.jobs import MAX_ERRORS
-from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
+from shared.errors import FieldError, ImageSearchError, InvalidRequest, NoUrlColumn, RateLimited, Unavailable
 from shared.validation import is_unicode, pointer
 from shared.version import VERSION
 
@@ -183,7 +183,9 @@ def answer(error: ImageSearchError) -> Response:
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
-    members = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
+    members: dict[str, Any] = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
+    if isinstance(error, NoUrlColumn):
+        members["columns"] = error.columns
     return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
 
 

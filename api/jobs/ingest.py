@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -18,7 +18,7 @@ from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.ledger.retrying import retry_while_unavailable
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Label, Stage
+from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Label, Note, Stage
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
@@ -162,6 +162,7 @@ def launch(
     kind: JobKind = JobKind.INGEST,
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
+    notes: Sequence[Note] = (),
 ) -> str:
     """Write the manifest, create the job and start it; `uploaded` bytes of its files are stored already.
 
@@ -188,6 +189,7 @@ def launch(
             made_by=options.made_by,
             size=writer.size + uploaded,
             label=options.label,
+            notes=notes,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)
