@@ -182,6 +182,15 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What reading a request changed or left out: `count` columns, cells, rows or files of it."""
+
+    code: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """How many items failed with one code; `worth_retrying` of these may succeed when tried again."""
 
