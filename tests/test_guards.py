@@ -102,6 +102,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
     "shared.storage": {"errors", "formats", "ledger", "models", "urls", "validation"},
+    "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
     "shared.urls": set(),
     "shared.validation": {"errors"},

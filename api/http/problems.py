@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
-from api.http.request_body import Body
+from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS
 from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, ImageSearchError, InvalidRequest, NoUrlColumn, RateLimited, Unavailable
@@ -92,6 +92,7 @@ def parse(model: type[Model], document: object) -> Model:
 def load_json(text: str | bytes, what: str) -> Any:
     """Parse JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
     try:
+        text = decoded(text) if isinstance(text, bytes) else text.removeprefix("\ufeff")
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise BadRequest(f"{what} is nested too deeply.") from None
