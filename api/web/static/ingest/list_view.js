@@ -2,11 +2,14 @@
 
 import { h, icon } from "../lib/dom.js";
 import { plural, quoted, size } from "../lib/format.js";
+import { webURL } from "../lib/sources.js";
 import { notesList } from "../jobs/notes.js";
 import { cut } from "./selection.js";
 
 const SHOWN_ROWS = 5;
+const SHOWN_COLUMNS = 200;
 const SHOWN_CHARS = 48; // of a URL
+const SHOWN_VALUE_CHARS = 120;
 const KINDS = { csv: "Table (CSV)", json: "Table (JSON)", jsonl: "Table (JSON lines)", parquet: "Table (Parquet)", list: "URLs" };
 const USES = { url: "the picture’s URL", key: "the picture’s key", left_out: "left out" };
 
@@ -56,8 +59,7 @@ function aboutOf({ isReading, preview, error, file, rows: { count, isAll } }) {
 }
 
 function bodyOf(list) {
-  const { preview, error } = list;
-  const names = preview ? preview.columns.map((column) => column.name) : (error?.columns ?? []);
+  const { preview, error, names } = list;
   return [
     error && h("p", { class: "fault", role: "alert" }, error.message),
     names.length > 0 && choosers(list, names),
@@ -68,18 +70,31 @@ function bodyOf(list) {
 
 /** Which column has the URLs, and which the keys. */
 function choosers(list, names) {
-  const used = (use) => list.preview?.columns.find((column) => column.use === use)?.name ?? "";
-  const select = (use, label, none) => {
-    const chosen = used(use);
-    const options = [!chosen || none ? ["", none ?? "choose one"] : null, ...[...new Set(names)].map((name) => [name, name || "(no name)"])];
+  const { choices, preview } = list;
+  const used = (use) => preview?.columns.find((column) => column.use === use)?.name;
+  const chooser = (use, other, label, none) => {
+    const chosen = used(use) ?? choices[`${use}_column`] ?? "";
     const element = h(
       "select",
-      { class: "field", dataset: { control: use }, onchange: () => list.choose({ [`${use}_column`]: element.value }) },
-      ...options.filter(Boolean).map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+      { class: "field", dataset: { control: use }, onchange: choose },
+      ...(none && (!chosen || use === "key") ? [h("option", { value: "" }, none)] : []),
+      ...[...new Set(names)].map((name) => h("option", { value: name, selected: name === chosen }, name || "(no name)")),
     );
+
+    function choose() {
+      const name = element.value;
+      // A column that is taken for the key by its name is left out where it is to be none.
+      const dropped = !name && !choices.key_column ? [chosen] : [];
+      list.choose({
+        [`${use}_column`]: name,
+        ...(choices[`${other}_column`] === name && { [`${other}_column`]: "" }),
+        skip_columns: [...choices.skip_columns.filter((one) => one !== name), ...dropped],
+      });
+    }
+
     return h("label", {}, h("span", { class: "small" }, label), element);
   };
-  return h("div", { class: "row choosers" }, select("url", "Column with the URLs"), list.preview && select("key", "Column with your keys", "none"));
+  return h("div", { class: "row choosers" }, chooser("url", "key", "Column with the URLs", "choose one"), chooser("key", "url", "Column with your keys", "none"));
 }
 
 function rowsTable({ rows, columns, total }) {
@@ -106,11 +121,17 @@ function rowsTable({ rows, columns, total }) {
 
 function urlCell(url, error) {
   const shown = h("bdi", { title: url }, cut(url, SHOWN_CHARS));
-  if (!error) return h("td", {}, shown);
-  return h("td", { class: "fault" }, shown, h("strong", {}, ` ${quoted(error.replace(/^\w+: /, ""))}`));
+  const fault = error ? quoted(error.replace(/^\w+: /, "")) : !isURL(url) && "no URL to fetch";
+  return h("td", { class: fault ? "fault" : null }, shown, fault && h("strong", {}, fault));
 }
 
-const cell = (value) => h("td", {}, h("bdi", {}, value === undefined || value === null ? "" : String(value)));
+/** Whether the server would try to fetch it. */
+function isURL(text) {
+  const found = webURL(text);
+  return Boolean(found?.hostname) && !found.username && !found.password;
+}
+
+const cell = (value) => h("td", {}, h("bdi", {}, value === undefined || value === null ? "" : cut(String(value), SHOWN_VALUE_CHARS)));
 
 function columnsText(columns) {
   const count = (use) => columns.filter((column) => column.use === use).length;
@@ -120,25 +141,29 @@ function columnsText(columns) {
 
 function columnsTable(list, columns) {
   const { skip_columns: skipped } = list.choices;
-  const row = (column, at) => {
-    const isKept = column.use === "metadata";
+  const row = ({ name, use, type, metadata_name: becomes }, at) => {
+    const isKept = use === "metadata";
     const keep = h("input", {
       type: "checkbox",
       checked: isKept,
-      disabled: !isKept && !skipped.includes(column.name),
       dataset: { control: `keep-${at}` },
-      "aria-label": `Keep ${column.name}`,
-      onchange: () => list.choose({ skip_columns: keep.checked ? skipped.filter((name) => name !== column.name) : [...skipped, column.name] }),
+      "aria-label": `Keep ${name || "the column without a name"}`,
+      onchange: () => list.choose({ skip_columns: keep.checked ? skipped.filter((one) => one !== name) : [...skipped, name] }),
     });
     return h(
       "tr",
       {},
-      h("td", {}, keep),
-      h("td", {}, h("bdi", {}, column.name || "(no name)")),
-      h("td", {}, isKept ? h("code", {}, column.metadata_name) : (USES[column.use] ?? column.use)),
-      h("td", { class: "muted" }, column.type ?? ""),
+      h("td", {}, (isKept || skipped.includes(name)) && keep),
+      h("td", {}, h("bdi", {}, name || "(no name)")),
+      h("td", {}, isKept ? h("code", {}, becomes) : (USES[use] ?? use)),
+      h("td", { class: "muted" }, type),
     );
   };
   const heads = ["Keep", "In the file", "Becomes", "Type"].map((head) => h("th", { scope: "col" }, head));
-  return h("div", { class: "scroll" }, h("table", { class: "table" }, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...columns.map(row))));
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Columns" },
+    h("table", { class: "table" }, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...columns.slice(0, SHOWN_COLUMNS).map(row))),
+    columns.length > SHOWN_COLUMNS && h("p", { class: "muted small" }, `and ${plural(columns.length - SHOWN_COLUMNS, "more column")}`),
+  );
 }

@@ -1,7 +1,8 @@
 /** A list of pictures to fetch, chosen or typed, and what the server says of it before a job is made. */
 
-import { isRefusal } from "../lib/answers.js";
-import { api } from "../lib/requests.js";
+import { ApiError, isRefusal } from "../lib/answers.js";
+import { hasKey, needsKey } from "../lib/api_key.js";
+import { UNAUTHORIZED, api } from "../lib/requests.js";
 import { MIB, read } from "./reading.js";
 
 const HEAD_BYTES = MIB; // what the server is shown of a table of text
@@ -11,7 +12,8 @@ const LONGEST_SECONDS = 60;
 
 /**
  * `file` is what is sent, `path` what it is called, `text` what was typed. `choices` are what the visitor says of its columns: `url_column`,
- * `key_column` and `skip_columns`. `preview` is the server's answer, `error` why there is none. Fires `change`.
+ * `key_column` and `skip_columns`. `preview` is the server's answer, `error` why there is none, and `names` are those of its
+ * columns. Fires `change`.
  */
 export class List extends EventTarget {
   #abort = new AbortController();
@@ -19,7 +21,7 @@ export class List extends EventTarget {
 
   constructor(file, { path = file.name, isTyped = false } = {}) {
     super();
-    Object.assign(this, { file, path, isTyped, text: "", choices: { skip_columns: [] }, preview: null, error: null, isReading: false });
+    Object.assign(this, { file, path, isTyped, text: "", choices: { skip_columns: [] }, names: [], preview: null, error: null, isReading: false });
   }
 
   /** Whether it may be sent: also where the server did not say anything, which it then says of the upload. */
@@ -42,7 +44,7 @@ export class List extends EventTarget {
   /** Takes a typed text in place of the last; what was said of columns holds while the line of their names does. */
   type(text) {
     const [head] = text.trimStart().split(/[\r\n]/, 1);
-    if (head !== this.#head) this.choices = { skip_columns: [] };
+    if (head !== this.#head) Object.assign(this, { choices: { skip_columns: [] }, names: [] });
     this.#head = head;
     this.text = text;
     this.file = new File([text], this.path, { type: "text/plain" });
@@ -63,7 +65,8 @@ export class List extends EventTarget {
     this.#become({ isReading: true });
     try {
       const preview = await this.#ask(AbortSignal.any([signal, AbortSignal.timeout(1000 * LONGEST_SECONDS)]));
-      if (!signal.aborted) this.#become({ isReading: false, preview, error: null });
+      const names = preview?.columns.map(({ name }) => name) ?? [];
+      if (!signal.aborted) this.#become({ isReading: false, preview, names, error: null });
     } catch (error) {
       if (!signal.aborted) this.refuse(error);
     }
@@ -76,11 +79,13 @@ export class List extends EventTarget {
 
   /** Notes that the server does not take it. */
   refuse(error) {
-    this.#become({ isReading: false, preview: null, error });
+    this.#become({ isReading: false, preview: null, names: error.columns ?? this.names, error });
   }
 
   async #ask(signal) {
     const { file, path } = this;
+    // Who has declined to give a key is asked again when it is sent, not with each letter that is typed.
+    if (needsKey() && !hasKey()) throw new ApiError(401, { code: "unauthorized", detail: UNAUTHORIZED });
     const isParquet = new TextDecoder().decode(await read(file.slice(0, 4))) === "PAR1";
     if (isParquet && file.size > MAX_PARQUET_BYTES) return null;
     const isPart = !isParquet && file.size > HEAD_BYTES;
@@ -89,7 +94,7 @@ export class List extends EventTarget {
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
     const head = await read(isPart ? file.slice(0, HEAD_BYTES) : file);
     body.append("table", new Blob([head], { type: file.type }), path);
-    return api("/v1/jobs", { method: "POST", body, signal, needs: ["kind", "columns", "rows", "notes", "total"] });
+    return api("/v1/jobs", { method: "POST", body, signal, isOptional: true, needs: ["kind", "columns", "rows", "notes", "total"] });
   }
 
   #become(state) {

@@ -38,7 +38,7 @@ export function previewOf({ onClear, onRemove }) {
     const { images, archives, leftOut, isEmpty } = selection;
     const isReading = busy || selection.isReading;
     element.hidden = isEmpty && !selection.lists.length && !leftOut.length && !busy;
-    view.title.textContent = isEmpty ? (isReading ? "Reading…" : "Nothing to add yet") : new Intl.ListFormat("en").format(kindsOf(selection));
+    view.title.textContent = isEmpty ? (isReading ? "Reading…" : "Nothing to add yet") : inWords(selection);
     view.size.textContent = selection.bytes ? size(selection.bytes) : "";
     showImages(images);
     view.archives.hidden = !archives.length;
@@ -74,6 +74,11 @@ export function previewOf({ onClear, onRemove }) {
   }
 
   return { element, update };
+}
+
+function inWords(selection) {
+  const text = new Intl.ListFormat("en").format(kindsOf(selection));
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** "3 pictures", "1 archive", "2 URLs": what a selection holds, kind by kind. */
