@@ -31,7 +31,17 @@ HEADS = [
 ]
 NAMES = [
     *("a.JPG", "b/IMG.HIF", "a.jpg?w=100", "README", ".a", "__MACOSX/b.jpg", "b/.c/d.jpg", "a..jpg", "a."),
-    *("x.mov", "x.MOV", "Thumbs.db", "b/Thumbs.db", "日本.webp", "a.verylongsuffix", "a.b c", "a.ü", "b/a.jpg_"),
+    *(
+        "x.mov",
+        "x.MOV",
+        "Thumbs.db",
+        "b/Thumbs.db",
+        "日本.webp",
+        "a.verylongsuffix",
+        "a.b c",
+        "a.ü",
+        "b/a.jpg_",
+    ),
 ]
 
 
