@@ -25,7 +25,7 @@ export function combined(jobs) {
     eta_s: known("eta_s").length ? Math.max(...known("eta_s")) : null,
     parts: sum(jobs.map((job) => job.parts)),
     retrying: combinedWait(known("retrying")),
-    notes: notesOf(jobs.flatMap((job) => job.notes)),
+    notes: notesOf(jobs.flatMap((job) => job.notes ?? [])),
     failures: failuresOf(jobs.flatMap((job) => job.failures)),
     truncated: jobs.some((job) => job.truncated),
     started_at: known("started_at").sort()[0] ?? null,

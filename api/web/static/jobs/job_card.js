@@ -162,7 +162,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     view.note.textContent = noteOf(job);
     view.note.hidden = !view.note.textContent;
     if (notesText(shown) !== notesText(job)) view.notes.replaceChildren(...notesList(job.notes));
-    view.notes.hidden = !job.notes.length;
+    view.notes.hidden = !job.notes?.length;
     if (failuresText(shown) !== failuresText(job)) {
       view.errors.replaceChildren(...failureSections(job, { samples: isPage ? 0 : SAMPLES }), ...moreErrors(job, isPage));
     }

@@ -14,8 +14,8 @@ const WHAT = {
   files_skipped: ["file", "left out"],
 };
 
-/** As elements: the first few, the others behind a disclosure. */
-export function notesList(notes) {
+/** As elements: the first few, the others behind a disclosure. A server of an earlier version says nothing of them. */
+export function notesList(notes = []) {
   const list = (some) => h("ul", { class: "notes small" }, ...some.map(line));
   const rest = notes.slice(SHOWN);
   return [
