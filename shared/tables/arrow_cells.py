@@ -1,7 +1,8 @@
 """Turns Arrow's arrays into lists of plain values: None, text, boolean, number, list or dictionary.
 
-Bytes are left out. What JSON has no word for is text: times and dates in RFC 3339 (years that it cannot say
-have a sign and six digits, as in JavaScript), UUIDs. Durations are seconds.
+Bytes are left out, and so is the end of a text that is too long for metadata. What JSON has no word for is
+text: UUIDs, times and dates in RFC 3339 (years that it cannot say have a sign and six digits, as in
+JavaScript). Durations are seconds.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
+
+from shared.validation import MAX_METADATA_BYTES
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY = 86_400
@@ -74,11 +77,14 @@ class Cells:
 
     def _texts(self, array: pa.Array) -> list[str | None]:
         try:
-            return array.to_pylist()  # type: ignore[no-any-return]
+            texts = array.to_pylist()
         except UnicodeDecodeError:
-            pass
-        known = array.cast(pa.binary_view() if types.is_string_view(array.type) else pa.large_binary())
-        return [one if one is None else self._text(one) for one in known.to_pylist()]
+            known = array.cast(pa.binary_view() if types.is_string_view(array.type) else pa.large_binary())
+            texts = [one if one is None else self._text(one) for one in known.to_pylist()]
+        return [
+            one if one is None or len(one) <= MAX_METADATA_BYTES else one[: MAX_METADATA_BYTES + 1]
+            for one in texts
+        ]
 
     def _text(self, data: bytes) -> str:
         try:

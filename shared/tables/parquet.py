@@ -7,19 +7,23 @@ import pickle
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
-from typing import IO
+from typing import IO, Any, NamedTuple
 
-from shared.errors import InvalidRequest, RequestTooLarge
-from shared.tables.parquet_process import FRAME, Batch, End, Failure, Header
+from shared.errors import InvalidRequest, RequestTooLarge, Unavailable
 from shared.tables.rows import MAX_ROWS, Cell, Row
 
+AT_ONCE = 4  # processes
 STALL_S = 60  # without a byte of the process, which counts the seconds that it computes itself
 _READ_BYTES = 2**20
+FRAME = struct.Struct("<I")  # the length of the pickle that follows
 _READER = "from shared.tables.parquet_process import main; main()"
 # Arrow's own heaps and its threads' stacks would count as memory that the file takes.
 _FRUGAL = {
@@ -29,6 +33,35 @@ _FRUGAL = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
 }
+
+_turns = threading.BoundedSemaphore(AT_ONCE)
+
+
+class Header(NamedTuple):
+    """What the file says of itself; `of_bytes` has the places of columns with nothing but bytes."""
+
+    names: list[str]
+    of_bytes: set[int]
+    rows: int
+
+
+class Batch(NamedTuple):
+    """Cells of so many rows, by column; the rows' sizes (rows.Row); how many texts were no UTF-8."""
+
+    rows: int
+    columns: list[list[Any]]
+    sizes: list[int]
+    replaced: int
+
+
+class Failure(NamedTuple):
+    """Why the file cannot be read, as the end of a sentence about it."""
+
+    fault: str
+
+
+class End(NamedTuple):
+    """All rows have been written."""
 
 
 class ParquetRows:
@@ -40,7 +73,7 @@ class ParquetRows:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = _on_disk(file)
-        header = next(_frames(self._file, None, 0))
+        (header,) = _frames(self._file, None, 0)
         assert isinstance(header, Header)  # noqa: S101 - what the process writes where it is asked for no columns
         if header.rows > MAX_ROWS:
             raise RequestTooLarge(
@@ -91,30 +124,41 @@ def _on_disk(file: IO[bytes]) -> IO[bytes]:
 def _frames(file: IO[bytes], places: Sequence[int] | None, rows: int) -> Iterator[Header | Batch]:
     """Yield what the process writes (see parquet_process), which ends when nobody wants more of it."""
     command = [sys.executable, "-c", _READER, json.dumps(places), str(rows)]
-    process = subprocess.Popen(
-        command,
-        stdin=file.fileno(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        env=os.environ | _FRUGAL,
-    )
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    with (
+        _turn(),
+        subprocess.Popen(
+            command,
+            stdin=file.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=os.environ | _FRUGAL,
+        ) as process,
+    ):
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            while not isinstance(frame := _frame(process.stdout), End):
+                if isinstance(frame, Failure):
+                    raise InvalidRequest(f"The Parquet file {frame.fault}.")
+                yield frame
+        except (TimeoutError, EOFError) as error:
+            slow = isinstance(error, TimeoutError) or process.wait(STALL_S) == -signal.SIGXCPU
+            fault = "takes too long to read" if slow else "is damaged, or takes too much memory to read"
+            raise InvalidRequest(
+                f"The Parquet file {fault}: write it again with smaller row groups and pages."
+            ) from None
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _turns.acquire(timeout=STALL_S):
+        raise Unavailable("Other Parquet files are being read; try again later.")
     try:
-        while not isinstance(frame := _frame(process.stdout), End):
-            if isinstance(frame, Failure):
-                raise InvalidRequest(f"The Parquet file {frame.fault}.")
-            yield frame
-    except (TimeoutError, EOFError) as error:
-        slow = isinstance(error, TimeoutError) or process.wait(STALL_S) == -signal.SIGXCPU
-        fault = "takes too long to read" if slow else "is damaged, or takes too much memory to read"
-        raise InvalidRequest(
-            f"The Parquet file {fault}: write it again with smaller row groups and pages."
-        ) from None
+        yield
     finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
+        _turns.release()
 
 
 def _frame(pipe: IO[bytes]) -> Header | Batch | Failure | End:

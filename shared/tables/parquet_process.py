@@ -9,52 +9,24 @@ import json
 import os
 import pickle
 import resource
-import struct
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from shared.tables.arrow_cells import Cells, leaves
+from shared.tables.parquet import FRAME, Batch, End, Failure, Header
 from shared.tables.rows import MAX_COLUMNS
 
 MEMORY_BYTES = 768 * 2**20  # of the whole process
-MAX_FRAME_BYTES = 32 * 2**20
-FRAME = struct.Struct("<I")
+MAX_FRAME_BYTES = 8 * 2**20
 _CPU_S, _ROWS_PER_CPU_S = 60, 10_000
 _BATCH_BYTES = 8 * 2**20  # as the file says: decoded they may be more
 _LEAST_ROWS, _MOST_ROWS = 16, 2_048  # of a batch
 _READ_BYTES = 2**20
-
-
-class Header(NamedTuple):
-    """What the file says of itself; `of_bytes` has the places of columns with nothing but bytes."""
-
-    names: list[str]
-    of_bytes: set[int]
-    rows: int
-
-
-class Batch(NamedTuple):
-    """Cells of so many rows, by column; the rows' sizes (rows.Row); how many texts were no UTF-8."""
-
-    rows: int
-    columns: list[list[Any]]
-    sizes: list[int]
-    replaced: int
-
-
-class Failure(NamedTuple):
-    """Why the file cannot be read, as the end of a sentence about it."""
-
-    fault: str
-
-
-class End(NamedTuple):
-    """All rows have been written."""
 
 
 def main() -> None:
@@ -77,15 +49,15 @@ def main() -> None:
         os._exit(0)  # nobody wants the rest
     except MemoryError:
         last = Failure(
-            f"takes more than {MEMORY_BYTES // 2**20} MiB of memory to read: write it again with smaller row "
-            "groups and pages, and without what is no metadata"
+            f"takes more than {MEMORY_BYTES // 2**20} MiB of memory to read: leave out its columns of large "
+            "values, or write it again with smaller row groups and pages"
         )
     except pa.ArrowNotImplementedError:
         last = Failure("has a column or a compression of an unknown kind: write it again with zstd or snappy")
     except _TooLarge as error:
         last = Failure(str(error))
     except Exception:  # whatever a damaged file leads a library to
-        last = Failure("is damaged")
+        last = Failure("is damaged, encrypted, or nests too deeply")
     _send(out, pickle.dumps(last))
 
 
@@ -104,7 +76,7 @@ def _header(file: Any) -> Header:
 
 def _batches(file: Any, places: Sequence[int], rows: int) -> Iterator[Batch]:
     paths, numbers, come = _chosen(file, set(places))
-    order = [come.index(place) for place in places]
+    at = {place: number for number, place in enumerate(come)}
     for group in range(file.num_row_groups):
         found = file.metadata.row_group(group)
         size = sum(found.column(number).total_uncompressed_size for number in numbers)
@@ -115,12 +87,14 @@ def _batches(file: Any, places: Sequence[int], rows: int) -> Iterator[Batch]:
                 raise ValueError
             batch.validate()
             cells = Cells()
-            columns = [cells.plain(batch.column(number)) for number in order]
+            columns = [cells.plain(batch.column(at[place])) for place in places]
             yield Batch(batch.num_rows, columns, _sizes(batch.num_rows, columns), cells.replaced)
+    if rows:
+        raise ValueError
 
 
 def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], list[int]]:
-    """Return the paths of leaves to read, their numbers, and the places of the columns that come for them.
+    """Return the paths of the leaves to read, their numbers, and the places of the columns that come.
 
     A path may stand for leaves of other columns as well, of the same name or with dots in theirs.
     """
@@ -166,7 +140,7 @@ def _write(out: IO[bytes], frame: Header | Batch) -> None:
             _write(out, Batch(stop - start, columns, frame.sizes[start:stop], replaced))
     else:
         raise _TooLarge(
-            f"has a row of over {MAX_FRAME_BYTES // 2**20} MiB: leave out its columns of large values"
+            f"has a row of over {MAX_FRAME_BYTES // 2**20} MiB of nested values: leave their columns out"
         )
 
 
