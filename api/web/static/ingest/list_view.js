@@ -70,10 +70,9 @@ function bodyOf(list) {
 
 /** Which column has the URLs, and which the keys. */
 function choosers(list, names) {
-  const { choices, preview } = list;
-  const used = (use) => preview?.columns.find((column) => column.use === use)?.name;
+  const used = (use) => list.preview?.columns.find((column) => column.use === use)?.name;
   const chooser = (use, other, label, none) => {
-    const chosen = used(use) ?? choices[`${use}_column`] ?? "";
+    const chosen = used(use) ?? list.choices[`${use}_column`] ?? "";
     const element = h(
       "select",
       { class: "field", dataset: { control: use }, onchange: choose },
@@ -82,6 +81,7 @@ function choosers(list, names) {
     );
 
     function choose() {
+      const { choices } = list; // those of now: they may have changed since this was shown
       const name = element.value;
       // A column that is taken for the key by its name is left out where it is to be none.
       const dropped = !name && !choices.key_column ? [chosen] : [];
@@ -140,7 +140,6 @@ function columnsText(columns) {
 }
 
 function columnsTable(list, columns) {
-  const { skip_columns: skipped } = list.choices;
   const row = ({ name, use, type, metadata_name: becomes }, at) => {
     const isKept = use === "metadata";
     const keep = h("input", {
@@ -148,12 +147,15 @@ function columnsTable(list, columns) {
       checked: isKept,
       dataset: { control: `keep-${at}` },
       "aria-label": `Keep ${name || "the column without a name"}`,
-      onchange: () => list.choose({ skip_columns: keep.checked ? skipped.filter((one) => one !== name) : [...skipped, name] }),
+      onchange: () => {
+        const others = list.choices.skip_columns.filter((one) => one !== name);
+        list.choose({ skip_columns: keep.checked ? others : [...others, name] });
+      },
     });
     return h(
       "tr",
       {},
-      h("td", {}, (isKept || skipped.includes(name)) && keep),
+      h("td", {}, (isKept || list.choices.skip_columns.includes(name)) && keep),
       h("td", {}, h("bdi", {}, name || "(no name)")),
       h("td", {}, isKept ? h("code", {}, becomes) : (USES[use] ?? use)),
       h("td", { class: "muted" }, type),

@@ -1,18 +1,10 @@
 /** What was changed or left out of what a job is made of, in sentences. */
 
 import { h } from "../lib/dom.js";
-import { number, plural, quoted } from "../lib/format.js";
+import { plural, quoted } from "../lib/format.js";
 
 const SHOWN = 5;
-const WHAT = {
-  column_renamed: ["column", "renamed"],
-  columns_left_out: ["column", "left out"],
-  values_left_out: ["value", "left out"],
-  values_as_text: ["value", "kept as text"],
-  text_replaced: ["text", "mended"],
-  rows_skipped: ["row", "skipped"],
-  files_skipped: ["file", "left out"],
-};
+const COUNTED = { values_left_out: "value", values_as_text: "value", text_replaced: "text", rows_skipped: "row" };
 
 /** As elements: the first few, the others behind a disclosure. A server of an earlier version says nothing of them. */
 export function notesList(notes = []) {
@@ -25,7 +17,7 @@ export function notesList(notes = []) {
 }
 
 function line({ code, detail, count }) {
-  const [noun, verb] = WHAT[code] ?? [];
-  const what = noun ? `${plural(count, noun)} ${verb}` : number(count);
-  return h("li", {}, h("strong", {}, `${what}: `), h("bdi", {}, quoted(detail)));
+  const text = code === "files_skipped" ? `${plural(count, "file")} left out: ${detail}` : detail;
+  const noun = COUNTED[code];
+  return h("li", {}, h("bdi", {}, quoted(text)), noun && h("span", { class: "muted" }, ` (${plural(count, noun)})`));
 }
