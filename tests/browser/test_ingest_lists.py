@@ -114,7 +114,7 @@ def test_columns_are_chosen_and_left_out(
     shown.get_by_text("4 columns: 2 become metadata").click()
     keep = shown.get_by_label("Keep cost, net")
     keep.uncheck()
-    expect(shown.get_by_text("4 columns: 1 become metadata, 1 left out")).to_be_visible()
+    expect(shown.get_by_text("4 columns: 1 becomes metadata, 1 left out")).to_be_visible()
     expect(keep).to_be_focused()
     into(ingest, "chosen")
     send(ingest)
@@ -225,8 +225,14 @@ def test_a_table_of_100_mb_is_looked_into_by_its_first_mib_without_freezing(
         const note = (list) => window.tasks.push(...list.getEntries().map(({ duration }) => duration));
         new PerformanceObserver(note).observe({ entryTypes: ["longtask"] });
     }""")
-    with ingest.expect_request(POSTED) as asked:
-        choose(ingest, tmp_path / "large.csv")
+    sent: list[int] = []
+
+    def measure(route: Route) -> None:
+        sent.append(len(route.request.post_data_buffer or b""))
+        route.continue_()
+
+    ingest.route(POSTED, measure)
+    choose(ingest, tmp_path / "large.csv")
     expect(listed(ingest, "large.csv").get_by_role("status")).to_contain_text(
         re.compile("at least [0-9,]+ rows")
     )
@@ -267,7 +273,7 @@ def test_what_the_server_says_of_a_large_table_when_it_is_sent_leads_to_its_colu
     ingest.evaluate("""async () => {
         const { List } = await import("/static/ingest/lists.js");
         const read = List.prototype.read;
-        List.prototype.read = function () { return this.choices.url_column ? read.call(this) : undefined; };
+        List.prototype.read = function () { return this.choices.url_column ? read.call(this) : this.stop(); };
     }""")
     choose(ingest, tmp_path / "small.parquet")
     expect(ingest.get_by_text("too large to be looked into")).to_be_visible()

@@ -38,7 +38,7 @@ export function show(container, params, signal) {
   let busy = 0;
 
   /** What is chosen, with what is typed. */
-  const everything = () => new Selection({ ...selection, ...(typed.value.trim() && { lists: [...selection.lists, pasted] }) });
+  const everything = () => new Selection({ ...selection, ...(pasted.text.trim() && { lists: [...selection.lists, pasted] }) });
 
   function refresh() {
     const all = everything();
@@ -52,7 +52,7 @@ export function show(container, params, signal) {
   }
 
   function newList() {
-    return watch(new List(new File([], "pasted.txt"), { isTyped: true }));
+    return watch(new List(null, "pasted.txt"));
   }
 
   /** Puts a selection in the place of what is there. */
@@ -83,7 +83,10 @@ export function show(container, params, signal) {
     busy++;
     refresh();
     try {
-      for (const list of await selection.add(await finding)) watch(list).read();
+      const lists = await selection.add(await finding);
+      refresh();
+      // One after the other: a folder's worth of tables is no reason to ask the server for all at once.
+      for (const list of lists) if (selection.lists.includes(list)) await watch(list).read();
     } catch (error) {
       notify(`This cannot be read: ${error.message}`, { kind: "error" });
     } finally {
@@ -96,7 +99,7 @@ export function show(container, params, signal) {
   function type(afterMs) {
     clearTimeout(timer);
     pasted.type(typed.value);
-    if (typed.value.trim()) timer = setTimeout(() => pasted.read(), afterMs);
+    if (pasted.text.trim()) timer = setTimeout(() => pasted.read(), afterMs);
     refresh();
   }
 
@@ -119,7 +122,7 @@ export function show(container, params, signal) {
     if (left[0] instanceof List && !left[0].preview) left[0].refuse(error);
     options.fill(given);
     if (name !== collection) navigate(withCollection("/ingest", name));
-    (typed.value ? typed : zone.querySelector("button")).focus();
+    (pasted.text ? typed : zone.querySelector("button")).focus();
   }
 
   /** Says where pictures will go, and whether that is a new place. */

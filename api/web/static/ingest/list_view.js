@@ -40,9 +40,8 @@ export function listView(list, { onRemove }) {
     shown = list.preview ?? list.error;
     const focused = element.contains(document.activeElement) && document.activeElement.dataset.control;
     body.replaceChildren(...bodyOf(list));
-    const known = list.preview?.columns ?? [];
-    columns.hidden = !known.length;
-    columns.replaceChildren(h("summary", {}, columnsText(known)), columnsTable(list, known));
+    columns.hidden = !list.columns.length;
+    columns.replaceChildren(h("summary", {}, columnsText(list.columns)), columnsTable(list));
     if (focused) element.querySelector(`[data-control="${focused}"]`)?.focus();
   }
 
@@ -50,11 +49,11 @@ export function listView(list, { onRemove }) {
   return { element, update };
 }
 
-function aboutOf({ isReading, preview, error, file, rows: { count, isAll } }) {
+function aboutOf({ isReading, preview, error, size: bytes, rows: { count, isAll } }) {
   if (isReading) return "Reading…";
   if (error) return "";
-  if (!preview) return `${size(file.size)}: too large to be looked into before it is sent`;
-  const part = isAll ? "" : `at least ${plural(count, "row")}, by its first MB of ${size(file.size)}; what its columns are may change`;
+  if (!preview) return `${size(bytes)}: too large to be looked into before it is sent`;
+  const part = isAll ? "" : `at least ${plural(count, "row")}, by the first MB of ${size(bytes)}`;
   return `${KINDS[preview.kind] ?? preview.kind} · ${part || plural(count, "row")}`;
 }
 
@@ -70,7 +69,7 @@ function bodyOf(list) {
 
 /** Which column has the URLs, and which the keys. */
 function choosers(list, names) {
-  const used = (use) => list.preview?.columns.find((column) => column.use === use)?.name;
+  const used = (use) => list.columns.find((column) => column.use === use)?.name;
   const chooser = (use, other, label, none) => {
     const chosen = used(use) ?? list.choices[`${use}_column`] ?? "";
     const element = h(
@@ -135,11 +134,13 @@ const cell = (value) => h("td", {}, h("bdi", {}, value === undefined || value ==
 
 function columnsText(columns) {
   const count = (use) => columns.filter((column) => column.use === use).length;
-  const parts = [`${count("metadata")} become metadata`, count("left_out") && `${count("left_out")} left out`];
+  const kept = count("metadata");
+  const parts = [`${kept} ${kept === 1 ? "becomes" : "become"} metadata`, count("left_out") && `${count("left_out")} left out`];
   return `${plural(columns.length, "column")}: ${parts.filter(Boolean).join(", ")}`;
 }
 
-function columnsTable(list, columns) {
+function columnsTable(list) {
+  const { columns } = list;
   const row = ({ name, use, type, metadata_name: becomes }, at) => {
     const isKept = use === "metadata";
     const keep = h("input", {

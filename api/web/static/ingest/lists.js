@@ -11,17 +11,28 @@ const ROWS = 20;
 const LONGEST_SECONDS = 60;
 
 /**
- * `file` is what is sent, `path` what it is called, `text` what was typed. `choices` are what the visitor says of its columns: `url_column`,
- * `key_column` and `skip_columns`. `preview` is the server's answer, `error` why there is none, and `names` are those of its
- * columns. Fires `change`.
+ * `file` is what is sent, `path` what it is called; without a file it is `text`, which is typed. `choices` are what
+ * the visitor says of its columns: `url_column`, `key_column` and `skip_columns`. `preview` is the server's answer,
+ * `error` why there is none, `names` are those of the columns; until it was read it `isReading`. Fires `change`.
  */
 export class List extends EventTarget {
   #abort = new AbortController();
+  #file;
   #head = "";
 
-  constructor(file, { path = file.name, isTyped = false } = {}) {
+  constructor(file, path) {
     super();
-    Object.assign(this, { file, path, isTyped, text: "", choices: { skip_columns: [] }, names: [], preview: null, error: null, isReading: false });
+    this.#file = file;
+    Object.assign(this, { path, isTyped: !file, text: "", choices: { skip_columns: [] }, names: [], preview: null, error: null, isReading: true });
+  }
+
+  /** Of a long text it takes a while to make one, so it is made when it is sent. */
+  get file() {
+    return (this.#file ??= new File([this.text], this.path, { type: "text/plain" }));
+  }
+
+  get size() {
+    return this.isTyped ? this.text.length : this.file.size;
   }
 
   /** Whether it may be sent: also where the server did not say anything, which it then says of the upload. */
@@ -32,6 +43,11 @@ export class List extends EventTarget {
   /** Its rows, as far as they are known, and whether there may be more. */
   get rows() {
     return { count: this.preview?.total ?? 0, isAll: this.preview?.partial === false };
+  }
+
+  /** Its columns, as far as they are known; a list of URLs has none. */
+  get columns() {
+    return this.preview && this.preview.kind !== "list" ? this.preview.columns : [];
   }
 
   /** The fields of a form that go with it. */
@@ -47,7 +63,7 @@ export class List extends EventTarget {
     if (head !== this.#head) Object.assign(this, { choices: { skip_columns: [] }, names: [] });
     this.#head = head;
     this.text = text;
-    this.file = new File([text], this.path, { type: "text/plain" });
+    this.#file = null;
     this.stop();
     this.isReading = true;
   }
@@ -65,8 +81,9 @@ export class List extends EventTarget {
     this.#become({ isReading: true });
     try {
       const preview = await this.#ask(AbortSignal.any([signal, AbortSignal.timeout(1000 * LONGEST_SECONDS)]));
-      const names = preview?.columns.map(({ name }) => name) ?? [];
-      if (!signal.aborted) this.#become({ isReading: false, preview, names, error: null });
+      if (signal.aborted) return;
+      this.preview = preview;
+      this.#become({ isReading: false, names: this.columns.map(({ name }) => name), error: null });
     } catch (error) {
       if (!signal.aborted) this.refuse(error);
     }
@@ -83,7 +100,7 @@ export class List extends EventTarget {
   }
 
   async #ask(signal) {
-    const { file, path } = this;
+    const file = this.isTyped ? new Blob([this.text.slice(0, HEAD_BYTES + 1)], { type: "text/plain" }) : this.file;
     // Who has declined to give a key is asked again when it is sent, not with each letter that is typed.
     if (needsKey() && !hasKey()) throw new ApiError(401, { code: "unauthorized", detail: UNAUTHORIZED });
     const isParquet = new TextDecoder().decode(await read(file.slice(0, 4))) === "PAR1";
@@ -93,7 +110,7 @@ export class List extends EventTarget {
     const fields = { preview: ROWS, ...(isPart && { partial: true }), ...this.fields };
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
     const head = await read(isPart ? file.slice(0, HEAD_BYTES) : file);
-    body.append("table", new Blob([head], { type: file.type }), path);
+    body.append("table", new Blob([head], { type: file.type }), this.path);
     return api("/v1/jobs", { method: "POST", body, signal, isOptional: true, needs: ["kind", "columns", "rows", "notes", "total"] });
   }
 

@@ -45,7 +45,8 @@ export class Selection {
   }
 
   get bytes() {
-    return [...this.images, ...this.archives, ...this.lists].reduce((sum, { file }) => sum + file.size, 0);
+    const sizes = [...[...this.images, ...this.archives].map(({ file }) => file.size), ...this.lists.map(({ size }) => size)];
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   /** Takes in what was found; the lists among it, which are not read yet, are returned. */
@@ -55,7 +56,7 @@ export class Selection {
     for (const [kind, one] of await sorted(found)) {
       if (kind === "image") this.images.push(one);
       else if (kind === "archive") this.archives.push(one);
-      else if (kind === "list") lists.push(new List(one.file, one));
+      else if (kind === "list") lists.push(new List(one.file, one.path));
       else leftOut.push(one.path);
     }
     this.lists = [...this.lists, ...lists];

@@ -116,6 +116,7 @@ export class Transfer extends EventTarget {
     const { signal } = this.#abort;
     for (let tries = 0; ; ) {
       const [apiKey, startedAt, body] = [readKey(), performance.now(), await part.form()];
+      signal.throwIfAborted();
       if (!body) return null;
       try {
         return await post(part, body, signal, (sent) => {
