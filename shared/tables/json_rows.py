@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import InvalidRequest, RequestTooLarge
-from shared.tables.rows import MAX_COLUMNS, MAX_ROW_CHARS, Cell, Row
+from shared.tables.rows import MAX_ROW_CHARS, Cell, Row
 from shared.tables.text import Text
 
 METADATA = "metadata"  # an object of this name is its members
 _INK = re.compile(r"[^ \t\n\r]")
 _LONGEST_WORD = 16  # characters before the end, where a fault may be only that the rest is not read yet
 _LONG_INTEGER = 20  # digits and sign of one that may fit in 64 bits
+_MOST_COLUMNS = 1_000  # each row is as wide as all together
+_LONGEST_NAME = 1_000  # characters; a longer one is no column
 _SHAPES = 1_000  # sets of names whose columns are kept in mind
 _NESTED = "nested too deeply"
 
@@ -81,18 +83,20 @@ class _JsonRows:
         return None
 
     def _columns(self, members: dict[str, Any], *, inner: bool) -> list[int]:
-        """Return the places of the columns of these names; -1 where there are too many."""
+        """Return the places of the columns of these names; -1 where there is none."""
         shape = (str(inner), *members)
         if (places := self._shapes.get(shape)) is None:
+            places = [self._place(name, inner=inner) for name in members]
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
-            places = self._shapes[shape] = [self._place(name, inner=inner) for name in members]
+            if -1 not in places:
+                self._shapes[str(inner), *(self.names[place] for place in places)] = places
         return places
 
     def _place(self, name: str, *, inner: bool) -> int:
         place = self._places.get((name, inner))
         if place is None:
-            if len(self.names) >= MAX_COLUMNS:
+            if len(self.names) >= _MOST_COLUMNS or len(name) > _LONGEST_NAME:
                 return -1
             place = self._places[name, inner] = len(self.names)
             self.names.append(name)
