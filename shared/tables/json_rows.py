@@ -171,7 +171,8 @@ class JsonArrayRows(_JsonRows):
             fault = ""
             try:
                 value, end = self._json.read(self._window, self._at)
-                if end < len(self._window) or self._ended:
+                # What goes to the end of the window may go on where it is a number or a word.
+                if end < len(self._window) or self._ended or isinstance(value, dict):
                     size, self._at = end - self._at, end
                     return value, size
             except json.JSONDecodeError as error:
@@ -186,11 +187,12 @@ class JsonArrayRows(_JsonRows):
                     f"Row {number:,} of the array has more than {MAX_ROW_CHARS:,} characters: "
                     "it is no row of a table, or does not end."
                 )
-            if not self._fill():
+            if not self._fill() and fault:
                 if self._cut:
                     return None
+                fault = "it does not end"
                 break
-        raise InvalidRequest(f"Row {number:,} of the array is not JSON: {fault or 'it does not end'}.")
+        raise InvalidRequest(f"Row {number:,} of the array is not JSON: {fault}.")
 
     def _next_mark(self) -> str:
         """Go to the next character that is not blank, and return it; "" at the end."""
