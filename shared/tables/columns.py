@@ -116,7 +116,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 def shown(name: str) -> str:
     """Return a name or cell as a sentence shows it."""
-    return name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    text = name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def name_list(names: Sequence[str]) -> str:

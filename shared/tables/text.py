@@ -21,8 +21,7 @@ _OTHERS = re.compile("[^\x00-\x7f\udc80-\udcff]+")
 _DAMAGE = re.compile(
     rb"(?:[\xfe\xff]{1,2}|[\xe0-\xef][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{1,2})(?![\x80-\xff])"
 )
-_MOST_BROKEN = 1_000  # lines, after which a text that is of another encoding is not read on
-_KEPT_LINES = 200  # broken ones, to name the encoding by
+_KEPT_LINES = 200  # broken ones, to name the encoding by; after these it is not read on
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +135,8 @@ class Text:
         self._first_broken = self._first_broken or self.number + text.count("\n", 0, at)
         if len(self._broken) < _KEPT_LINES:
             self._broken.append(text[max(at - 200, 0) : at + 4000].encode("utf-8", "surrogateescape"))
-        elif self.replaced > _MOST_BROKEN > self._sound:
-            self._judge()
+            if len(self._broken) == _KEPT_LINES:
+                self._judge()
         return mended
 
     def _judge(self) -> None:
