@@ -5,12 +5,11 @@ from pathlib import PurePath
 from typing import IO
 
 from shared.errors import InvalidRequest
-from shared.tables.columns import find_column
-from shared.tables.delimited import DelimitedRows, find_dialect
+from shared.tables.columns import URL, find_column
+from shared.tables.delimited import DelimitedRows, UrlListRows, find_dialect
 from shared.tables.json_rows import JsonArrayRows, JsonLinesRows
 from shared.tables.rows import Rows
 from shared.tables.text import SAMPLE_BYTES, Text, find_encoding
-from shared.tables.url_list import URL, UrlListRows
 
 _SHEET = "save the sheet as CSV (UTF-8) and send that"
 _UNPACK = "unpack it and send the table itself"

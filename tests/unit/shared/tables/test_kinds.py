@@ -98,6 +98,7 @@ def _zipped(*names: str) -> bytes:
         (b"\xef\xbb\xbf", "empty"),
         (b"\n\n  \r\n", "empty"),
     ],
+    ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_what_is_no_table_is_named_with_what_to_do(content: bytes, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"The table is {said}"):
