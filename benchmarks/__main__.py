@@ -163,7 +163,7 @@ def main(
 
     Without --only or --full the fast parts run: parity, decode, api, tables, filters, index, search, ingest.
     Exits with 1 when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more
-    than a fifth. After --record, `make performance` makes docs/performance.md and its tables anew: commit all.
+    than a fifth. After --record, `make performance` makes docs/performance.md and its tables: commit all.
     """
     parts = {only: (FAST | LONG)[only]} if only else FAST | LONG if full else FAST
     defaults = {str(option.name): option.get_default(context) for option in context.command.params}
