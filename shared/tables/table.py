@@ -264,9 +264,8 @@ def _limit(metadata: Metadata) -> list[str]:
         lists = {name: len(value) for name, value in metadata.items() if isinstance(value, list)}
         lost.append(max(lists, key=lists.__getitem__))
         del metadata[lost[-1]]
-    if json_bytes(metadata) > MAX_METADATA_BYTES:
-        sizes = {name: json_bytes(value) for name, value in metadata.items()}
-        while json_bytes(metadata) > MAX_METADATA_BYTES:
-            lost.append(max(metadata, key=sizes.__getitem__))
-            del metadata[lost[-1]]
+    sizes = {name: json_bytes({name: value}) for name, value in metadata.items()}  # each with its comma
+    while sum(sizes.values()) + 1 > MAX_METADATA_BYTES:
+        lost.append(max(sizes, key=sizes.__getitem__))
+        del metadata[lost[-1]], sizes[lost[-1]]
     return lost
