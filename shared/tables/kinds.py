@@ -50,7 +50,7 @@ _ARRAY = re.compile(r"\s*\[\s*[\[{\"\]]")
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
 _HTML = re.compile(r"\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_MOST_CONTROLS = 0.05
+_MOST_CONTROLS, _CONTROLS_SHARE = 32, 0.05
 
 
 def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type: str, cut: bool) -> Rows:
@@ -109,7 +109,7 @@ def _refuse_other_text(text: str) -> None:
         )
     if text.lstrip().startswith("<"):
         raise InvalidRequest("The table is an XML document: save it as CSV, JSON lines or Parquet.")
-    if len(_CONTROLS.findall(text)) > _MOST_CONTROLS * len(text):
+    if len(_CONTROLS.findall(text)) > max(_MOST_CONTROLS, _CONTROLS_SHARE * len(text)):
         raise InvalidRequest("The table is no text: send CSV, TSV, JSON, JSON lines or Parquet.")
 
 

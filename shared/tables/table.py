@@ -2,9 +2,9 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any, Self
 
 from shared.errors import InvalidRequest
 from shared.models import MAX_KEY, Metadata, Note
@@ -38,6 +38,20 @@ class TableOptions:
     key_column: str | None = None
     columns: tuple[str, ...] = ()
     skip_columns: tuple[str, ...] = ()
+
+    def of(self, names: Sequence[str]) -> Self:
+        """Return the options without the names that no column has."""
+
+        def known(wanted: Sequence[str]) -> tuple[str, ...]:
+            return tuple(name for name in wanted if find_column(names, name) is not None)
+
+        key = known((self.key_column,)) if self.key_column else ()
+        return replace(
+            self,
+            key_column=key[0] if key else None,
+            columns=known(self.columns),
+            skip_columns=known(self.skip_columns),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +182,14 @@ def read_table(
     url = find_url_column(outer, options.url_column)
     if not survey.with_urls.get(url):
         raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.").at("/url_column")
+    if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
+        options = options.of(names)
     if options.key_column:
         find_named(outer, "key_column", options.key_column)
     key = find_column(outer, options.key_column or KEY_COLUMN)
     chosen, notes = _choose(names, cells, {url, key}, options, most_columns)
-    stored = metadata_names(names, chosen, {outer[place] for place in (url, key) if place is not None})
+    others = {outer[place] for place in (url, key) if place is not None}
+    stored = metadata_names(names, chosen, others, rows.inner)
     plan = _Plan(
         url,
         key,
