@@ -30,10 +30,12 @@ from image_search.models import (
     JobError,
     JobPage,
     Metadata,
+    Note,
     Readiness,
     SearchResult,
     SimilarResult,
     System,
+    TablePreview,
 )
 
 __all__ = [
@@ -63,12 +65,14 @@ __all__ = [
     "JobPage",
     "Metadata",
     "NotInstalled",
+    "Note",
     "Progress",
     "Readiness",
     "SearchResult",
     "SimilarResult",
     "Source",
     "System",
+    "TablePreview",
     "Term",
 ]
 

@@ -11,7 +11,8 @@ from typing import IO, Any
 
 from image_search._bodies import is_archive
 from image_search.errors import InvalidSource, NotInstalled
-from image_search.models.images import IMAGE_SUFFIXES, Metadata, MetadataValue
+from image_search.models.image_files import IMAGE_SUFFIXES
+from image_search.models.images import Metadata, MetadataValue
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl", ".ndjson", ".parquet"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")

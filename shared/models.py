@@ -16,6 +16,7 @@ COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", 
 MAX_KEY = 256
 MAX_NAME = 200
 MAX_GROUP_JOBS = 1_000
+MAX_NOTES = 100
 PHASH = re.compile(r"[0-9a-f]{16}")
 # Line ends, control characters, and those that turn the direction of what follows, in a text of one line.
 _UNSHOWN = re.compile(
@@ -183,7 +184,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What reading a request changed or left out: `count` columns, cells, rows or files of it."""
+    """What was changed or left out of a job's input, once a reason: `code` for programs, `detail` for people.
+
+    `count` is of what `code` speaks of: columns, values, rows or files.
+    """
 
     code: str
     detail: str
@@ -234,6 +238,7 @@ class Job:
     options: JsonObject = field(default_factory=dict)
     result: JsonObject | None = None
     label: Label = field(default_factory=Label)
+    notes: list[Note] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     retrying: Retrying | None = None
 

@@ -3,7 +3,18 @@
 import json
 import time
 
-from shared.models import ITEM_STATES, Failure, ItemState, Job, JobError, JobKind, JobStatus, Label, Retrying
+from shared.models import (
+    ITEM_STATES,
+    Failure,
+    ItemState,
+    Job,
+    JobError,
+    JobKind,
+    JobStatus,
+    Label,
+    Note,
+    Retrying,
+)
 
 
 def read_job(
@@ -46,6 +57,7 @@ def read_job(
         options=json.loads(fields.get("options") or "{}"),
         result=json.loads(fields.get("result") or "null"),
         label=Label(**{name: fields.get(name) or None for name in ("name", "origin", "made_of", "group")}),
+        notes=[Note(**note) for note in json.loads(fields.get("notes") or "[]")],
         failures=[
             Failure(code, int(count), int(failures.get(f"{code}:transient", 0)))
             for code, count in sorted(failures.items())

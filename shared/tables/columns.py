@@ -5,11 +5,11 @@ import unicodedata
 from collections.abc import Sequence
 
 from shared.errors import InvalidRequest, NoUrlColumn
-from shared.tables.url_list import URL
 from shared.validation import METADATA_NAME, RESERVED_NAMES
 
 URL_COLUMN = "url"
 KEY_COLUMN = "key"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SHOWN_COLUMNS = 30  # in a sentence
 _LISTED_COLUMNS = 1_000
 _LISTED_CHARS = 200
@@ -116,7 +116,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 def shown(name: str) -> str:
     """Return a name or cell as a sentence shows it."""
-    return name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    text = name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def name_list(names: Sequence[str]) -> str:

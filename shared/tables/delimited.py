@@ -1,4 +1,4 @@
-"""CSV and its kin: cells between delimiters, the names of the columns in the first line."""
+"""Rows that are lines: CSV and its kin, whose first line names the columns, and lists of URLs."""
 
 import csv
 import re
@@ -128,3 +128,26 @@ class DelimitedRows:
                 raise InvalidRequest(
                     f"The row that begins in line {self._began:,} does not end: a quote in it is not closed."
                 )
+
+
+class UrlListRows:
+    """The lines of a list as rows of one column; empty ones and `#` comments are none."""
+
+    kind = "list"
+    unit = "Line"
+    typed = False
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self.names = ["url"]
+        self.inner: set[int] = set()
+        self.skipped = self.beyond = 0
+
+    @property
+    def replaced(self) -> int:
+        return self._text.replaced
+
+    def __iter__(self) -> Iterator[Row]:
+        for line in self._text.lines():
+            if (url := line.strip()) and not url.startswith("#"):
+                yield Row(self._text.number, [url], len(line))

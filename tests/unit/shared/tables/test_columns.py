@@ -144,6 +144,12 @@ def test_without_a_column_of_urls_the_columns_are_listed() -> None:
     assert len(caught.value.detail) < 1_000
 
 
+def test_names_in_sentences_are_one_line_without_characters_that_are_not_seen() -> None:
+    with pytest.raises(NoUrlColumn) as caught:
+        table('"im\x1b\nage",\u202ename\nx,y\n')
+    assert caught.value.detail.isprintable()
+
+
 def test_a_column_of_urls_that_is_empty_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="`URL` has no URL in any row") as caught:
         table("URL,name\n,x\n  ,y\n")

@@ -86,6 +86,11 @@ def _zipped(*names: str) -> bytes:
         (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "an HTML page"),
         (b"<html lang=en>", "an HTML page"),
         ("\ufeff<html>".encode("utf-16-le"), "an HTML page"),
+        (b"<script>location = '/sign-in'</script>", "an HTML page"),
+        (b"<?xml version='1.0'?><!DOCTYPE html><html>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer: fetch"),
+        (b'{\n  "items": [\n    {"url": "a"}\n  ]\n}', "one JSON object over several lines: send an array"),
+        (b'{"items": [\n{"url": "a"}\n]}', "one JSON object over several lines: send an array"),
         (b"<?xml version='1.0'?><rss></rss>", "an XML document"),
         (bytes(1000), "no text"),
         (bytes(range(32)) * 50, "no text"),
@@ -93,6 +98,7 @@ def _zipped(*names: str) -> bytes:
         (b"\xef\xbb\xbf", "empty"),
         (b"\n\n  \r\n", "empty"),
     ],
+    ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_what_is_no_table_is_named_with_what_to_do(content: bytes, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"The table is {said}"):

@@ -102,6 +102,14 @@ def test_the_note_counts_one_reading() -> None:
     assert notes(read) == [("text_replaced", 1)]
 
 
+def test_another_encoding_is_said_without_reading_all() -> None:
+    file = io.BytesIO(HEAD.encode() + f"{A},Größe\n".encode("cp1252") * 100_000)
+
+    with pytest.raises(InvalidRequest, match="windows-1252"):
+        open_table(file, TableOptions())
+    assert file.tell() < 2**20
+
+
 class _Endless(io.RawIOBase):
     """A line of a gigabyte, which counts what was read of it."""
 
