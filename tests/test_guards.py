@@ -98,7 +98,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models"},
     "shared.logs": {"config", "urls"},
-    "shared.models": {"urls"},
+    "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
     "shared.storage": {"errors", "formats", "ledger", "models", "urls", "validation"},

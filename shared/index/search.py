@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.index.filters import Where
-from shared.index.records import Record, from_record
+from shared.index.records import Record, from_record, read_records, records_of
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
@@ -318,7 +318,9 @@ def _scored(answer: Any) -> list[_Scored]:
 
 def _records(answer: Any) -> list[Record]:
     """Return the records of what was found, but for what was deleted meanwhile: Chroma has None for that."""
-    return [record for record in answer["metadatas"][0] if record is not None]
+    found = zip(answer["ids"][0], answer["metadatas"][0], strict=True)
+    there = [(image_id, record) for image_id, record in found if record is not None]
+    return records_of([one for one, _ in there], [record for _, record in there])
 
 
 def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
@@ -334,12 +336,11 @@ def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
 
 def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
     offset = 0
-    while records := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"])["metadatas"]:
-        yield from map(from_record, records)
-        offset += len(records)
+    while (found := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
+        yield from map(from_record, records_of(found["ids"], found["metadatas"]))
+        offset += len(found["ids"])
 
 
 def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
     for start in range(0, len(ids), PAGE):
-        page = list(ids[start : start + PAGE])
-        yield from map(from_record, store.get(ids=page, include=["metadatas"])["metadatas"])
+        yield from map(from_record, read_records(store, list(ids[start : start + PAGE])))

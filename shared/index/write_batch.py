@@ -25,7 +25,7 @@ from shared.index.provenance import (
 )
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
-from shared.validation import json_bytes
+from shared.validation import json_bytes, nfc
 
 Vector = NDArray[np.float32]
 Outcome = ItemState | str  # a string says why the index refused the item
@@ -62,13 +62,13 @@ class WriteBatch:
         self._load(ids, keys)
 
     def _load(self, ids: Iterable[str], keys: Iterable[str]) -> None:
-        new_keys = [key for key in dict.fromkeys(keys) if key not in self._keys]
-        records = self._collection.key_records(new_keys) if new_keys else {}
+        new_keys = {key: nfc(key) for key in keys if nfc(key) not in self._keys}
+        records = self._collection.key_records(list(new_keys)) if new_keys else {}
         touched = [*ids, *(one for record in records.values() for one in record.candidates)]
         images = self._collection.stored([one for one in dict.fromkeys(touched) if one not in self._loaded])
         self._loaded_keys |= records
         self._loaded |= images
-        self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys}
+        self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys.values()}
         self._images |= images
 
     @property
@@ -145,6 +145,7 @@ class WriteBatch:
 
     def remove_key(self, key: str, version: int) -> bool:
         """Take away what the key said of any image up to `version`; return whether there was something."""
+        key = nfc(key)
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
