@@ -96,7 +96,7 @@ ROOMS: dict[str, set[str]] = {
         "config", "download", "errors", "formats", "models", "rfc3339", "storage", "urls", "validation",
     },
     "shared.job_document": {"models", "rfc3339"},
-    "shared.ledger": {"errors", "formats", "models"},
+    "shared.ledger": {"errors", "formats", "models", "validation"},
     "shared.logs": {"config", "urls"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
