@@ -206,11 +206,14 @@ def from_json(written: object) -> tuple[Contribution, ...]:
 def _contribution(row: object) -> Contribution | None:
     match row:
         case [int(version), str() | None as source, str() | None as key, dict(metadata)]:
-            sound: dict[str, MetadataValue | None] = {
-                name: value for name, value in metadata.items() if value is None or is_sound(name, value)
-            }
+            sound = sound_change(metadata)
             return Contribution(version, source and whole_text(source), key and whole_text(key), sound)
     return None
+
+
+def sound_change(metadata: Mapping[str, Any]) -> dict[str, MetadataValue | None]:
+    """Return what is sound of a stored change of metadata."""
+    return {name: value for name, value in metadata.items() if value is None or is_sound(name, value)}
 
 
 def json_of(written: object) -> Any:

@@ -21,6 +21,7 @@ from shared.index.provenance import (
     assembled,
     excess,
     of_image,
+    sound_change,
     with_contributions,
 )
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
@@ -171,7 +172,7 @@ class WriteBatch:
             case "patch":
                 self._load([record["id"]], ())
                 if record["id"] in self._images:  # else replaced by an item that was delivered later
-                    self.change(record["id"], version, record["metadata"])
+                    self.change(record["id"], version, sound_change(record["metadata"]))
             case op:
                 raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
 
