@@ -81,6 +81,14 @@ class Pointer:
         )
 
 
+def pointer_of(name: str, stored: Record | None) -> Pointer | None:
+    """Return the pointer that a record of the registry is; None for a record that is none."""
+    try:
+        return Pointer(name=name, **(stored or {}))
+    except TypeError:
+        return None
+
+
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
     """Return a pointer with a physical name never used before; Chroma forbids two dots in a row there."""
     physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
