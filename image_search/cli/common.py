@@ -17,6 +17,7 @@ from image_search import Client, ClientError
 from image_search._client import URL
 from image_search._sources import typed
 from image_search.cli.errors import json_text, printable
+from image_search.models.jobs import Note
 from image_search.models.search import FacetCount
 
 _OF_NAMES = re.compile(r"^/(filters|facets): ")
@@ -161,6 +162,13 @@ def print_notes(warnings: Iterable[str] | None) -> None:
     """Print an answer's warnings to standard error, without a pointer whose name the sentence has."""
     for warning in warnings or ():
         console_for(as_json=True).print(f"Note: {_OF_NAMES.sub('', warning)}")
+
+
+def print_job_notes(console: Console, notes: Iterable[Note]) -> None:
+    """Print what was changed or left out of what a job is made of, with how much of it where that is open."""
+    for note in notes:
+        is_said = note.count == 1 or f"{note.count:,}" in note.detail
+        console.print(f"Note: {note.detail}" + ("" if is_said else f" ({note.count:,} times)"))
 
 
 def counted(number: int, noun: str) -> str:

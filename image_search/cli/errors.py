@@ -94,5 +94,9 @@ def json_text(document: dict[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's."""
-    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's.
+
+    Halves of characters, which no terminal can show, are escaped too.
+    """
+    unsafe = ("Cc", "Cs")
+    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) in unsafe else char for char in text)
