@@ -26,12 +26,12 @@ from shared.services import Services
 from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
-TABLE_TYPES = (
-    "text/csv",
-    "text/tab-separated-values",
-    "application/jsonl",
-    "application/vnd.apache.parquet",
-)
+TABLE_TYPES = {
+    "text/csv": "url,key,Product Name\nhttps://example.com/a.jpg,sku-1234,Boat\n",
+    "text/tab-separated-values": "url\tkey\nhttps://example.com/a.jpg\tsku-1234\n",
+    "application/jsonl": '{"url": "https://example.com/a.jpg", "key": "sku-1234", "price": 9.5}\n',
+    "application/vnd.apache.parquet": "(bytes)",
+}  # with an example of each
 _HEAD_BYTES = 1024
 
 blueprint = make_blueprint("jobs", __name__)
@@ -59,9 +59,10 @@ _BODY = {
                     "type": "string",
                     "format": "binary",
                     "description": "a table: one column has the URLs, the others become metadata",
-                }
+                },
+                "example": example,
             }
-            for media_type in TABLE_TYPES
+            for media_type, example in TABLE_TYPES.items()
         },
         "multipart/form-data": component(blueprint, JobForm),
     },
