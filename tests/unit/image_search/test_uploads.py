@@ -248,7 +248,7 @@ def test_a_refusal_of_a_table_names_the_file(server: Server, client: Client, tmp
     )
     for ask in (client.ingest, client.preview_table):
         with pytest.raises(ApiError) as raised:
-            ask(path)  # type: ignore[operator]
+            ask(path)
         assert raised.value.detail == f"{path}: No column has the URLs: link."
         assert raised.value.errors == [fault]
     server.routes["POST /v1/jobs"] = problem(401, "unauthorized", "Who are you?")
