@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, NamedTuple, cast
 
-from image_search.errors import InvalidSource
+from image_search.errors import ApiError, InvalidSource
 
 MAX_BATCH_FILES = 1000
 MAX_BATCH_BYTES = 2**30
@@ -21,6 +21,8 @@ MAX_WHOLE_BYTES = 64 * 2**20
 PIECE_BYTES = 64 * 1024
 PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
+_OF_CONTENT = frozenset({413, 415, 422})
+_OF_FILES = frozenset({"files", "table", "url_column", "key_column", "columns", "skip_columns"})
 # That some of these are not read is the server's to say, of that one file.
 _ARCHIVE_SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",
@@ -44,7 +46,7 @@ class LocalFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A file that was not sent: it could not be read, was gone, or changed while it was sent.
+    """A file that is in no job: it was unreadable, gone, changed while files were sent, or refused.
 
     Attributes:
         path: where it is, or was.
@@ -124,7 +126,7 @@ class Form:
         self._boundary = secrets.token_hex(16)
         self.content_type = f"multipart/form-data; boundary={self._boundary}"
         self.params: Mapping[str, str] = {}
-        self.only_file = files[0].path if len(files) == 1 else None
+        self.only_file = files[0] if len(files) == 1 else None
         self.unsent: list[Unsent] = []
 
     def __call__(self) -> Iterator[bytes]:
@@ -151,6 +153,14 @@ class Form:
             raise NothingSent(f"{self.unsent[0].path}: {self.unsent[0].detail}")
         yield f"--{self._boundary}--\r\n".encode()
 
+    def is_to_blame(self, error: ApiError) -> bool:
+        """Tell whether a refusal is of the only file's content; then that stands in `unsent`."""
+        if self.only_file is None or not is_of_content(error):
+            return False
+        detail = str(error).removeprefix(f"{self.only_file.path}: ")
+        self.unsent = [Unsent(self.only_file.path, self.only_file.name, detail)]
+        return True
+
     def _tell(self, count: int) -> None:
         self._sent += count
         self._on_sent(count)
@@ -175,6 +185,12 @@ def _exactly(opened: IO[bytes], size: int) -> Iterator[bytes]:
     if left or opened.read(1):
         raise InvalidSource(f"it changed while files were sent: it had {size:,} bytes when it was found")
     yield piece
+
+
+def is_of_content(error: ApiError) -> bool:
+    """Tell whether the server refuses what a file has, and not the options, which are those of others too."""
+    pointers = {one["pointer"].split("/")[1] for one in error.errors if one["pointer"].startswith("/")}
+    return error.http_status in _OF_CONTENT and pointers <= _OF_FILES
 
 
 def pieces(path: Path) -> Iterator[bytes]:

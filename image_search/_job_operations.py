@@ -20,6 +20,7 @@ from image_search._bodies import (
     Unsent,
     arriving_on_stdin,
     batches,
+    is_of_content,
     lines_of,
     media_type,
     pieces,
@@ -41,7 +42,6 @@ MAX_GROUP_JOBS = 1_000  # that the server adds up
 NDJSON = "application/x-ndjson"
 PREVIEWED_BYTES = 2**20
 PARQUET_START = b"PAR1"
-OF_CONTENT = frozenset({413, 415, 422})
 # What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
 # `url`, `key` and `metadata`.
 Source = str | Path | Sequence[str | Path] | Sources | Iterable[Term] | AsyncIterable[Term]
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def _handled(
-    flow: Callable[Concatenate[Any, P], Flow[tuple[list[str], list[Unsent]]]],
+    flow: Callable[Concatenate[Any, P], Flow[tuple[list[str], list[Unsent], str]]],
 ) -> Operation[P, JobHandle, AsyncJobHandle]:
     """Make a method of both clients that returns a handle of the jobs."""
     return Operation(flow, (JobHandle, AsyncJobHandle))
@@ -77,11 +77,12 @@ class JobOperations(ImageOperations):
         origin: str = "client",
         on_job: Callable[[Job], None] | None = None,
         on_sent: Callable[[int], None] | None = None,
-    ) -> Flow[tuple[list[str], list[Unsent]]]:
+    ) -> Flow[tuple[list[str], list[Unsent], str]]:
         """Ingest images: upload files, folders and archives, or have the server fetch URLs.
 
         More files than one request takes (1,000, or 1 GiB), an archive and a table make a job each, which the
-        handle adds up. A file that cannot be read when it is to be sent is in the handle's `unsent`.
+        handle adds up. A file that cannot be read when it is to be sent, and a table or an archive that is
+        refused, is in the handle's `unsent`.
 
         Args:
             source: a file, a folder, an archive (zip, tar), a URL, a table (.csv, .tsv, .json, .jsonl,
@@ -105,6 +106,7 @@ class JobOperations(ImageOperations):
 
         Raises:
             InvalidSource: for what is not there, before anything is sent, and where no file could be read.
+            ApiError: where the server refuses, of several files all.
         """
         on_job, on_sent = on_job or _ignore, on_sent or _ignore
         options = _options(collection, on_near_duplicate, callback_url)
@@ -134,21 +136,28 @@ class JobOperations(ImageOperations):
             }
         )
         made: list[str] = []
+        refusal: ApiError | None = None
         for number, body in enumerate(bodies):
             key = idempotency_key and _numbered(idempotency_key, number)
             try:
                 job = yield from self._make_job(body, _label(label, number), key)
             except NothingSent:
                 pass  # the others go; which it was stands in `unsent`
+            except ApiError as error:
+                if not (isinstance(body, Form) and body.is_to_blame(error)):
+                    raise
+                refusal = refusal or error
             else:
                 made.append(job.job_id)
                 on_job(job)
             found.unsent += body.unsent
+        if not made and refusal:
+            raise refusal
         if not made:
             first, *others = found.unsent
             more = f" (and {len(others):,} more)" if others else ""
             raise InvalidSource(f"nothing could be sent: {first.path}{more}: {first.detail}")
-        return made, found.unsent
+        return made, found.unsent, str(found.left_out)
 
     @operation
     def ingest_urls(
@@ -194,7 +203,7 @@ class JobOperations(ImageOperations):
             headers = {"Content-Type": form.content_type}
             request = Request("POST", "/v1/jobs", params, headers, body=form, timeout=UPLOAD_TIMEOUT_SECONDS)
         else:
-            part = ("table", (file.name, head, media_type(file.name)))
+            part = ("table", (file.name.encode(errors="replace").decode(), head, media_type(file.name)))
             request = Request("POST", "/v1/jobs", params | {"partial": "true"}, files=[part])
         return (yield from _naming(file, self._ask(TablePreview, request)))
 
@@ -341,7 +350,7 @@ class JobOperations(ImageOperations):
         headers = {"Content-Type": body.content_type, "Idempotency-Key": idempotency_key or _new_key()}
         request = Request("POST", "/v1/jobs", body.params, headers, body=body, timeout=UPLOAD_TIMEOUT_SECONDS)
         if isinstance(body, Form):
-            return _naming(body.only_file, self._ask_labelled(request, label))
+            return _naming(body.only_file and body.only_file.path, self._ask_labelled(request, label))
         stream = body
 
         def renewed(request: Request, error: ApiError) -> Request | None:
@@ -377,7 +386,7 @@ def _naming(file: Path | None, flow: Flow[T]) -> Flow[T]:
     try:
         return (yield from flow)
     except ApiError as error:
-        if file is None or error.http_status not in OF_CONTENT:
+        if file is None or not is_of_content(error):
             raise
         detail = f"{file}: {error.detail}"
         raise ApiError(error.http_status, error.code, detail, error.errors, error.retry_after) from None

@@ -71,7 +71,7 @@ def ingest(
     A key is your own name for a picture, such as a SKU: a new picture under it replaces the old one.
 
     With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 3 also if some file
-    could not be sent, and 1 if the job could not be made.
+    could not be sent or was refused, and 1 if no job could be made.
     """
     given = _metadata(metadata)
     collected = collect(sources)
@@ -104,8 +104,12 @@ def ingest(
                 on_sent=on_sent,
                 **of_given,
             )
+    except KeyboardInterrupt:
+        console.print("What was sent by then may be a job, marked as broken off: image-search jobs")
+        raise
     finally:
-        _describe_unsent(collected.unsent, console)
+        if jobs or len(collected.unsent) > 1:  # else the error says it
+            _describe_unsent(collected.unsent, console)
     if wait:
         jobs = [follow(client, job.job_id, console) for job in jobs]
     told = [{"path": str(one.path), "source": one.source, "detail": one.detail} for one in collected.unsent]
@@ -245,7 +249,7 @@ def print_jobs(
 def _describe_unsent(unsent: Sequence[Unsent], console: Console) -> None:
     if not unsent:
         return
-    console.print(Text(f"Not sent: {counted(len(unsent), 'file')}", "bold"))
+    console.print(Text(f"In no job: {counted(len(unsent), 'file')}", "bold"))
     table = table_of("file", "why")
     for one in unsent[:MAX_SHOWN_FAILURES]:
         table.add_row(printable(str(one.path)), one.detail)

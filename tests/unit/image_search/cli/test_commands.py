@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_sent_is_named_and_the_exit_status_3(
         result = run("ingest", str(tmp_path), *arguments)
         assert result.exit_code == 3
         assert re.search(
-            rf"Not sent: 1 file\nfile +why *\n{tmp_path}/b.jpg +Permission denied", result.output
+            rf"In no job: 1 file\nfile +why *\n{tmp_path}/b.jpg +Permission denied", result.output
         )
         assert server.form(-1 if not arguments else -2)[1] == [(f"{tmp_path.name}/a.jpg", b"x")]
         result = run("ingest", str(tmp_path), *arguments, "--json")
@@ -169,10 +169,38 @@ def test_files_that_could_not_be_sent_are_told_also_where_the_next_job_is_refuse
         patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(answer)))
         (tmp_path / "list.csv").write_bytes(b"x")
         patch.setattr("image_search._bodies.MAX_BATCH_FILES", 1)
-        result = run("ingest", str(tmp_path), str(tmp_path / "list.csv"))
+        result = run("ingest", str(tmp_path), "http://x/a")
     assert result.exit_code == 1
     assert "gone.jpg  No such file or directory" in result.output
-    assert f"{tmp_path}/list.csv: No." in result.output
+    assert "Error: No.\n" in result.output
+
+
+def test_a_table_that_is_refused_is_named_and_the_others_go(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "c.zip")]
+    for path in files:
+        path.write_bytes(b"x")
+    fault = {"pointer": "/url_column", "message": "is none of link"}
+    refused = problem(422, "invalid_request", "No column has the URLs.", errors=[fault])
+    server.routes["POST /v1/jobs"] = [refused, (202, job("j1")), (202, job("j2"))]
+    server.routes["GET /v1/jobs/j1"] = server.routes["GET /v1/jobs/j2"] = job()
+    result = run("ingest", *map(str, files), "--wait")
+    assert result.exit_code == 3
+    assert "In no job: 1 file\n" in result.output
+    assert re.search(r"c\.zip +No column has the URLs\. \(/url_column: is none of link\)\n", result.output)
+    assert result.output.count("succeeded") == 2
+    server.routes["POST /v1/jobs"] = refused
+    result = run("ingest", *map(str, files))
+    assert (result.exit_code, "In no job: 3 files" in result.output) == (1, True)
+    assert f"Error: {tmp_path}/c.zip: No column has the URLs. (" in result.output
+    assert "In no job" not in run("ingest", str(files[0])).output
+    server.routes["POST /v1/jobs"] = problem(
+        422, "invalid_request", "No.", errors=[{"pointer": "/collection", "message": "m"}]
+    )
+    before = len(server.requests)
+    assert run("ingest", *map(str, files)).exit_code == 1
+    assert len(server.requests) == before + 1
 
 
 def test_collections_are_listed_created_and_deleted(run: Callable[..., Result], server: Server) -> None:
