@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -120,8 +120,7 @@ class JobOperations(ImageOperations):
         if of_tables and not found.tables:
             raise InvalidSource(f"{', '.join(of_tables)}: for tables (.csv, .json …), and no source is one")
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
-        bodies: list[Form | Stream] = [Form(batch, fields, on_sent) for batch in batches(found.files)]
-        bodies += [Form([table], fields | of_tables, on_sent, "table") for table in found.tables]
+        bodies: list[Form | Stream] = [*_forms(found, fields, of_tables, on_sent)]
         if found.from_stdin:
             bodies.append(Stream(arriving_on_stdin(), "text/plain", fields))
         if collected is None or found.urls:
@@ -379,6 +378,17 @@ class JobOperations(ImageOperations):
             if error.code != INVALID_REQUEST or not unknown or unknown - {f"/{name}" for name in label}:
                 raise
         return (yield from self._ask(Job, request, renewed))
+
+
+def _forms(
+    found: Sources, fields: dict[str, str], of_tables: dict[str, str], on_sent: Callable[[int], None]
+) -> Iterator[Form]:
+    for batch in batches(found.files):
+        yield Form(batch, fields, on_sent)
+    tables = [one for one in found.tables if media_type(one.name) != "text/plain"] or found.tables
+    for one in found.tables:
+        of_one = of_tables if one in tables else {}  # a list of URLs beside a table has no columns
+        yield Form([one], fields | of_one, on_sent, "table")
 
 
 def _naming(file: Path | None, flow: Flow[T]) -> Flow[T]:

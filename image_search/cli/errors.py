@@ -55,7 +55,7 @@ class Commands(click.Group):
         try:
             yield
         except self.own_errors as error:
-            raise Failure(str(error), _problem(error), as_json=as_json) from None
+            raise Failure(as_options(str(error)), _problem(error), as_json=as_json) from None
         except click.ClickException as error:
             if not as_json or isinstance(error, Failure):
                 raise
@@ -86,6 +86,11 @@ def _problem(error: Any) -> dict[str, Any]:
         told = {"status": error.http_status or None, "retry_after": error.retry_after}
         members |= {name: value for name, value in told.items() if value is not None}
     return members
+
+
+def as_options(sentence: str) -> str:
+    """Name what the server calls `url_column` as the command line does."""
+    return re.sub(r"`(url|key)_column`", r"--\1-column", sentence)
 
 
 def json_text(document: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from image_search.cli.common import (
     status_text,
     table_of,
 )
-from image_search.cli.errors import printable
+from image_search.cli.errors import as_options, printable
 from image_search.cli.tables import preview, table_options
 from image_search.models.error_codes import CAUSES
 from image_search.models.images import Metadata
@@ -252,7 +252,7 @@ def _describe_unsent(unsent: Sequence[Unsent], console: Console) -> None:
     console.print(Text(f"In no job: {counted(len(unsent), 'file')}", "bold"))
     table = table_of("file", "why")
     for one in unsent[:MAX_SHOWN_FAILURES]:
-        table.add_row(printable(str(one.path)), one.detail)
+        table.add_row(printable(str(one.path)), as_options(one.detail))
     console.print(table)
     if len(unsent) > MAX_SHOWN_FAILURES:
         console.print(f"{len(unsent) - MAX_SHOWN_FAILURES:,} more: --json lists all")

@@ -52,12 +52,13 @@ def _show(path: str, table: TablePreview, console: Console) -> None:
             use = {"url": "the URL", "key": "the key", "left_out": "nothing"}.get(column.use, column.use)
             columns.add_row(column.name, column.metadata_name or Text(use, "dim"), column.type or "")
         console.print(columns)
-    firsts = table_of("url", *(["key"] if any(row.key for row in table.rows) else []), "metadata")
-    for row in table.rows[:_SHOWN_ROWS]:
-        keys = [row.key or ""] if len(firsts.columns) > 2 else []
+    shown = table.rows[:_SHOWN_ROWS]
+    keys = [row.key or "" for row in shown]
+    firsts = table_of("url", *(["key"] if any(keys) else []), "metadata")
+    for row, key in zip(shown, keys, strict=True):
         metadata = json.dumps(row.metadata, ensure_ascii=False) if row.metadata else ""
         told = Text(row.error, "red") if row.error else shortened(metadata, 3 * _SHOWN_CHARS)
-        firsts.add_row(shortened(row.url, _SHOWN_CHARS), *keys, told)
+        firsts.add_row(shortened(row.url, _SHOWN_CHARS), *([key] if any(keys) else []), told)
     if table.rows:
         console.print(firsts)
     print_job_notes(console, table.notes)

@@ -239,6 +239,20 @@ def test_each_table_is_a_job_of_its_own_that_can_be_sent_again(
     assert len(groups) == 1
 
 
+def test_the_options_of_tables_are_not_for_a_list_of_urls_beside_one(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    for name in ("a.txt", "b.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    client.ingest([tmp_path / "a.txt", tmp_path / "b.csv"], key_column="sku")
+    client.ingest(tmp_path / "a.txt", key_column="sku")  # whose content may be that of a table
+    assert [server.form(number)[0] for number in range(3)] == [
+        {},
+        {"key_column": "sku"},
+        {"key_column": "sku"},
+    ]
+
+
 def test_a_refusal_of_a_table_names_the_file(server: Server, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("link\nhttp://x/1\n")

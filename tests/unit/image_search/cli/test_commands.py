@@ -102,7 +102,7 @@ def test_ingest_says_how_a_table_is_to_be_read(
 
 NOTES = [
     {"code": "column_renamed", "detail": "`Product Name` is `Product_Name`.", "count": 1},
-    {"code": "values_as_text", "detail": "`price` is text, as line 7 has `A12`.", "count": 1200},
+    {"code": "values_as_text", "detail": "`price` is text, since `A12` is none.", "count": 1200},
     {"code": "files_skipped", "detail": "No pictures by their names: 3 .json.", "count": 3},
 ]
 
@@ -112,7 +112,7 @@ def test_what_was_changed_or_left_out_is_told_once(run: Callable[..., Result], s
     server.routes["GET /v1/jobs/j1"] = job() | {"notes": NOTES}
     told = (
         "Note: `Product Name` is `Product_Name`.\n"
-        "Note: `price` is text, as line 7 has `A12`. (1,200 times)\n"
+        "Note: `price` is text, since `A12` is none (1,200 values).\n"
         "Note: No pictures by their names: 3 .json.\n"
     )
     for arguments in (("ingest", "http://x/a"), ("ingest", "http://x/a", "--wait"), ("status", "j1")):
@@ -182,18 +182,22 @@ def test_a_table_that_is_refused_is_named_and_the_others_go(
     for path in files:
         path.write_bytes(b"x")
     fault = {"pointer": "/url_column", "message": "is none of link"}
-    refused = problem(422, "invalid_request", "No column has the URLs.", errors=[fault])
+    said = "No column has the URLs: name it in `url_column`."
+    refused = problem(422, "invalid_request", said, errors=[fault])
     server.routes["POST /v1/jobs"] = [refused, (202, job("j1")), (202, job("j2"))]
     server.routes["GET /v1/jobs/j1"] = server.routes["GET /v1/jobs/j2"] = job()
     result = run("ingest", *map(str, files), "--wait")
     assert result.exit_code == 3
     assert "In no job: 1 file\n" in result.output
-    assert re.search(r"c\.zip +No column has the URLs\. \(/url_column: is none of link\)\n", result.output)
+    assert re.search(r"c\.zip +No column has the URLs: name it in --url-column\. \(/url_col", result.output)
     assert result.output.count("succeeded") == 2
     server.routes["POST /v1/jobs"] = refused
     result = run("ingest", *map(str, files))
     assert (result.exit_code, "In no job: 3 files" in result.output) == (1, True)
-    assert f"Error: {tmp_path}/c.zip: No column has the URLs. (" in result.output
+    assert (
+        f"Error: {tmp_path}/c.zip: No column has the URLs: name it in --url-column. (/url_column"
+        in result.output
+    )
     assert "In no job" not in run("ingest", str(files[0])).output
     server.routes["POST /v1/jobs"] = problem(
         422, "invalid_request", "No.", errors=[{"pointer": "/collection", "message": "m"}]
