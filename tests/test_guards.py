@@ -49,7 +49,6 @@ TOUCHED_BY = {
         "shared/storage/parquet.py",
         "shared/tables/arrow_cells.py",
         "shared/tables/parquet_process.py",
-        "image_search/_sources.py",
     },
     "pydantic_settings": {"shared/config.py"},
 }
@@ -74,10 +73,10 @@ ROOMS: dict[str, set[str]] = {
     "api.web": {"context", "http", "jobs", "search"},
     "api.wsgi": {"app", "encoding"},
     "image_search._answers": {"errors"},
-    "image_search._bodies": set(),
+    "image_search._bodies": {"errors"},
     "image_search._client": {"_core", "_http", "_job_operations", "_operations", "_runners", "models"},
     "image_search._core": {"_answers", "errors"},
-    "image_search._handles": {"_runners", "models"},
+    "image_search._handles": {"_bodies", "_runners", "models"},
     "image_search._http": {"_answers", "_bodies", "_core", "_operations", "errors"},
     "image_search._job_operations": {
         "_bodies", "_core", "_handles", "_operations", "_progress", "_runners", "_sources",
