@@ -42,7 +42,7 @@ async function isImage(file) {
 /** A name's suffix with its dot, in small letters; empty where it has none, or a strange one. */
 export function suffixOf(path) {
   const [, suffix] = /[^/]\.([\p{L}\p{N}]{1,10})$/u.exec(path) ?? [];
-  return suffix ? `.${suffix.toLowerCase()}` : "";
+  return suffix && !/^\p{Nd}+$/u.test(suffix) ? `.${suffix.toLowerCase()}` : "";
 }
 
 const isHidden = (path) => path.split("/").some((part) => part.startsWith(".") || part === "__MACOSX");
