@@ -8,6 +8,7 @@ from shared.errors import InvalidRequest
 from shared.tables.columns import URL, find_column
 from shared.tables.delimited import DelimitedRows, UrlListRows, find_dialect
 from shared.tables.json_rows import JsonArrayRows, JsonLinesRows
+from shared.tables.parquet import ParquetRows
 from shared.tables.rows import Rows
 from shared.tables.text import SAMPLE_BYTES, Text, find_encoding
 
@@ -62,8 +63,6 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     file.seek(0)
     sample = file.read(SAMPLE_BYTES)
     if sample.startswith(_PARQUET):
-        from shared.tables.parquet import ParquetRows  # noqa: PLC0415 - pyarrow takes a quarter of a second
-
         return ParquetRows(file)
     _refuse_known(file, sample)
     encoding = find_encoding(sample)

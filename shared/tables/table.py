@@ -20,6 +20,7 @@ from shared.tables.columns import (
     shown,
 )
 from shared.tables.kinds import open_rows
+from shared.tables.parquet import ParquetRows
 from shared.tables.rows import Cell, Row, Rows
 from shared.tables.survey import Survey, left_out_note, limit_notes, name_notes, row_notes, value_notes
 from shared.tables.text import without_halves
@@ -174,6 +175,8 @@ def read_table(
     """Read rows of any kind once; as open_table."""
     if rows.names:  # known before the first row is: no need to read all to refuse them
         find_url_column(rows.names, options.url_column)
+        if isinstance(rows, ParquetRows):
+            rows.unread = _unwanted(rows.names, options)
     survey = Survey(rows, options.url_column, options.key_column)
     survey.read()
     names = [clean_name(without_halves(name)) for name in rows.names]
@@ -223,12 +226,27 @@ def column_names(text: str) -> tuple[str, ...]:
     return tuple(name for cell in cells if (name := cell.strip()))
 
 
+def _unwanted(names: list[str], options: TableOptions) -> set[int]:
+    """Return the places of columns that the options leave out."""
+    asked, skipped = _named(names, options)
+    needed = (options.url_column, options.key_column or KEY_COLUMN)
+    others = {find_column(names, name) for name in needed}
+    return (skipped | (set(range(len(names))) - asked if asked else set())) - others
+
+
+def _named(names: list[str], options: TableOptions) -> tuple[set[int], set[int]]:
+    """Return the places of the columns that the options ask for, and that they skip."""
+    asked = {place for name in options.columns for place in find_named(names, "columns", name)}
+    return asked, {
+        place for name in options.skip_columns for place in find_named(names, "skip_columns", name)
+    }
+
+
 def _choose(
     names: list[str], cells: list[Cells], others: set[int | None], options: TableOptions, most: int
 ) -> tuple[list[int], list[Note]]:
     """Return the places of the columns that become metadata, and the notes about those that do not."""
-    asked = {place for name in options.columns for place in find_named(names, "columns", name)}
-    skipped = {place for name in options.skip_columns for place in find_named(names, "skip_columns", name)}
+    asked, skipped = _named(names, options)
     chosen: list[int] = []
     index: list[int] = []
     bare: list[int] = []
