@@ -150,21 +150,19 @@ def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slic
 
 
 def from_record(record: Record) -> Image:
-    values = {**record, **_object(record.get("_extra"))}
-    own = {
-        "id": record["id"],
-        "sources": values.get("_sources"),
-        "keys": record.get("key"),
-        "jobs": record.get("_jobs") or record.get("_job"),
-        "phash": record.get("_phash"),
-        "metadata": values,  # of which the names of fields, and those that are ours, are none
-    }
-    return sound_image(values | own)
-
-
-def _object(written: object) -> JsonObject:
-    found = provenance.json_of(written)
-    return found if isinstance(found, dict) else {}
+    extra = provenance.json_of(record.get("_extra")) if "_extra" in record else None
+    values = {**record, **extra} if isinstance(extra, dict) else record
+    return sound_image(
+        {
+            **values,
+            "id": record["id"],
+            "sources": values.get("_sources"),
+            "keys": record.get("key"),
+            "jobs": record.get("_jobs") or record.get("_job"),
+            "phash": record.get("_phash"),
+            "metadata": values,  # of which the names of fields, and those that are ours, are none
+        }
+    )
 
 
 def stored_image(record: Record) -> StoredImage:
