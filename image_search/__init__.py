@@ -8,6 +8,7 @@ with Client("http://127.0.0.1:8000") as client:
         print(hit.score, hit.source)
 """
 
+from image_search._bodies import Unsent
 from image_search._client import AsyncClient, Client
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._job_operations import Source
@@ -30,10 +31,12 @@ from image_search.models import (
     JobError,
     JobPage,
     Metadata,
+    Note,
     Readiness,
     SearchResult,
     SimilarResult,
     System,
+    TablePreview,
 )
 
 __all__ = [
@@ -63,13 +66,16 @@ __all__ = [
     "JobPage",
     "Metadata",
     "NotInstalled",
+    "Note",
     "Progress",
     "Readiness",
     "SearchResult",
     "SimilarResult",
     "Source",
     "System",
+    "TablePreview",
     "Term",
+    "Unsent",
 ]
 
 for _name in __all__:  # so that errors and `help` name what users import, not the module that it lies in

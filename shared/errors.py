@@ -5,6 +5,7 @@ ImageSearchError
 │   └── ModelUnavailable        the model cannot be loaded
 ├── InvalidRequest        422   the request is malformed; `errors` points to where
 │   ├── IdempotencyMismatch     the same Idempotency-Key came with another body
+│   ├── NoUrlColumn             a table without the column that has the URLs
 │   └── AnswerTooLarge          what it asks for is more than one answer may be
 ├── Unauthorized          401
 ├── Forbidden             403
@@ -108,6 +109,14 @@ class InvalidRequest(ImageSearchError):
         self.errors = list(errors)
         if code is not None:
             self.code = code
+
+
+class NoUrlColumn(InvalidRequest):
+    """A table in which no column has the URLs; `columns` are the names of those it has."""
+
+    def __init__(self, detail: str, columns: Sequence[str]) -> None:
+        super().__init__(detail, [{"pointer": "/url_column", "message": detail}])
+        self.columns = list(columns)
 
 
 class IdempotencyMismatch(InvalidRequest):

@@ -25,6 +25,7 @@ def job_document(job: Job) -> JsonObject:
         "started_at": None if job.started_at is None else rfc3339(job.started_at),
         "finished_at": None if job.finished_at is None else rfc3339(job.finished_at),
         "retrying": None if job.retrying is None else _retrying(job.retrying),
+        "notes": [asdict(note) for note in job.notes],
         "failures": [asdict(failure) for failure in job.failures],
         "errors": [asdict(error) for error in job.errors],
         "result": job.result,

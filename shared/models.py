@@ -17,6 +17,7 @@ COLORS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", 
 MAX_KEY = 256
 MAX_NAME = 200
 MAX_GROUP_JOBS = 1_000
+MAX_NOTES = 100
 PHASH = re.compile(r"[0-9a-f]{16}")
 # Line ends, control characters, and those that turn the direction of what follows, in a text of one line.
 _UNSHOWN = re.compile(
@@ -194,6 +195,18 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What was changed or left out of a job's input, once a reason: `code` for programs, `detail` for people.
+
+    `count` is of what `code` speaks of: columns, values, rows or files.
+    """
+
+    code: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """How many items failed with one code; `worth_retrying` of these may succeed when tried again."""
 
@@ -237,6 +250,7 @@ class Job:
     options: JsonObject = field(default_factory=dict)
     result: JsonObject | None = None
     label: Label = field(default_factory=Label)
+    notes: list[Note] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     retrying: Retrying | None = None
 

@@ -45,7 +45,11 @@ TOUCHED_BY = {
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download/downloader.py", "image_search/_http.py", "shared/index/connection.py"},
-    "pyarrow": {"shared/storage/parquet.py", "image_search/_sources.py"},
+    "pyarrow": {
+        "shared/storage/parquet.py",
+        "shared/tables/arrow_cells.py",
+        "shared/tables/parquet_process.py",
+    },
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}
@@ -69,10 +73,10 @@ ROOMS: dict[str, set[str]] = {
     "api.web": {"context", "http", "jobs", "search"},
     "api.wsgi": {"app", "encoding"},
     "image_search._answers": {"errors"},
-    "image_search._bodies": set(),
+    "image_search._bodies": {"errors"},
     "image_search._client": {"_core", "_http", "_job_operations", "_operations", "_runners", "models"},
     "image_search._core": {"_answers", "errors"},
-    "image_search._handles": {"_runners", "models"},
+    "image_search._handles": {"_bodies", "_runners", "models"},
     "image_search._http": {"_answers", "_bodies", "_core", "_operations", "errors"},
     "image_search._job_operations": {
         "_bodies", "_core", "_handles", "_operations", "_progress", "_runners", "_sources",
@@ -102,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
     "shared.storage": {"errors", "formats", "ledger", "models", "urls", "validation"},
+    "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
     "shared.urls": set(),
     "shared.validation": {"errors"},

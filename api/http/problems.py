@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
-from api.http.request_body import Body
+from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS
 from image_search.models.jobs import MAX_ERRORS
-from shared.errors import FieldError, ImageSearchError, InvalidRequest, RateLimited, Unavailable
+from shared.errors import FieldError, ImageSearchError, InvalidRequest, NoUrlColumn, RateLimited, Unavailable
 from shared.validation import is_unicode, pointer
 from shared.version import VERSION
 
@@ -92,6 +92,7 @@ def parse(model: type[Model], document: object) -> Model:
 def load_json(text: str | bytes, what: str) -> Any:
     """Parse JSON as the standard has it, without NaN and Infinity. Raises BadRequest naming `what`."""
     try:
+        text = decoded(text) if isinstance(text, bytes) else text.removeprefix("\ufeff")
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise BadRequest(f"{what} is nested too deeply.") from None
@@ -183,7 +184,9 @@ def answer(error: ImageSearchError) -> Response:
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
-    members = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
+    members: dict[str, Any] = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
+    if isinstance(error, NoUrlColumn):
+        members["columns"] = error.columns
     return problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
 
 

@@ -1,5 +1,6 @@
 """Reading request bodies of any length, also those that break off."""
 
+import codecs
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
@@ -31,12 +32,30 @@ class Body:
         self._socket = environ.get("gunicorn.socket")
         self._limit = limit
         self._read = 0
+        self._ahead = b""
         self.truncated = False
         if self._socket is not None:
             self._socket.settimeout(IDLE_SECONDS)
 
+    def limit_to(self, limit: int) -> None:
+        """Let the body have at most `limit` bytes; what was read counts."""
+        self._limit = limit
+
+    def peek(self, size: int) -> bytes:
+        """Return the first `size` bytes of what is left, fewer only at the end; they are still to be read."""
+        while len(self._ahead) < size and (data := self._receive(size - len(self._ahead))):
+            self._ahead += data
+        return self._ahead[:size]
+
     def read(self, size: int) -> bytes:
         """Read up to `size` bytes; nothing at the end. Raises RequestTooLarge past the limit."""
+        if self._ahead:
+            self._check(max(self._read, self._expected or 0))
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+            return data
+        return self._receive(size)
+
+    def _receive(self, size: int) -> bytes:
         self._check(max(self._read, self._expected or 0))
         try:
             data = self._stream.read(size)
@@ -45,7 +64,7 @@ class Body:
                 return b""
             self.truncated = True
             # Servers keep what had arrived before the break and give it to the next read.
-            return self.read(size)
+            return self._receive(size)
         self._read += len(data)
         self._check(self._read)
         if not data and self._expected is not None and self._read < self._expected:
@@ -74,14 +93,29 @@ class Body:
             raise RequestTooLarge(f"The request's body is larger than {self._limit:,} bytes.")
 
 
+def decoded(data: bytes) -> str:
+    """Decode UTF-8, or what is UTF-16 by its mark or its first character; a byte order mark is dropped."""
+    return data.decode(_encoding(data)).removeprefix("\ufeff")
+
+
+def _encoding(head: bytes) -> str:
+    if head.startswith(codecs.BOM_UTF16_LE) or (head[:1] != b"\0" and head[1:2] == b"\0"):
+        return "utf-16-le"
+    if head.startswith(codecs.BOM_UTF16_BE) or (head[:1] == b"\0" and head[1:2] not in (b"", b"\0")):
+        return "utf-16-be"
+    return "utf-8"
+
+
 def read_lines(body: Body) -> Iterator[bytes]:
-    """Yield the lines of a body without their ends; memory holds one line.
+    """Yield the lines of a body, in UTF-8 and without their ends; memory holds one line.
 
     A line over MAX_LINE_BYTES comes cut, but still longer than that. A last line without an end counts,
     unless the body broke off. A byte order mark at the start is dropped.
     """
     pending, at_start = b"", True
     size = _MIN_READ
+    encoding = _encoding(body.peek(2))
+    decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)("replace")
     while True:
         started = monotonic()
         data = body.read(size)
@@ -90,6 +124,8 @@ def read_lines(body: Body) -> Iterator[bytes]:
         # A server may wait until it has all that is asked for, so only a fast sender is asked for much.
         quick = monotonic() - started < _QUICK_READ_SECONDS
         size = min(size * 2, _MAX_READ) if quick else _MIN_READ
+        if decoder:
+            data = decoder.decode(data).encode()
         *complete, rest = (pending + data).split(b"\n")
         pending = rest[: MAX_LINE_BYTES + 1]
         for line in complete:

@@ -1,8 +1,12 @@
 """Jobs and items of the ledger as the API's documents."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
+
 from image_search import models
 from shared.job_document import job_document
 from shared.models import ItemResult, ItemState, Job
+from shared.tables.table import Table, TableRow
 
 
 def job_answer(job: Job) -> models.Job:
@@ -22,4 +26,18 @@ def item_answer(index: int, state: ItemState, source: str, result: ItemResult | 
         code=result.code if result and failed else None,
         detail=result.detail if result and failed else None,
         attempts=result.attempts if result else 0,
+    )
+
+
+def preview_answer(table: Table, rows: Iterable[TableRow]) -> models.TablePreview:
+    """Describe a table, with some of its rows."""
+    return models.TablePreview(
+        kind=table.kind,
+        columns=[models.TableColumn(**asdict(column)) for column in table.columns],
+        rows=[
+            models.TableRow(url=row.url, key=row.key, metadata=row.metadata, error=row.error) for row in rows
+        ],
+        notes=[models.Note(**asdict(note)) for note in table.notes],
+        total=table.total,
+        partial=table.partial,
     )

@@ -1,24 +1,35 @@
-"""Making a job of the body of POST /v1/jobs: JSON and streamed lines here, uploads in multipart.py."""
+"""Making a job of the body of POST /v1/jobs: JSON and streamed lines; beside it multipart.py, tables.py."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from api.http import auth
 from api.http.problems import field_errors, refuse
-from api.http.request_body import MAX_LINE_BYTES, Body, read_lines
+from api.http.request_body import MAX_LINE_BYTES, Body, decoded, read_lines
 from api.jobs.requests import ItemRequest, JobRequest
 from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.ledger.retrying import retry_while_unavailable
-from shared.models import COLLECTION_NAME, DEFAULT_COLLECTION, Item, JobKind, JsonObject, Label, Stage
+from shared.models import (
+    COLLECTION_NAME,
+    DEFAULT_COLLECTION,
+    Item,
+    JobKind,
+    JsonObject,
+    Label,
+    Metadata,
+    Note,
+    Stage,
+)
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
@@ -44,9 +55,19 @@ class Options:
     on_near_duplicate: str = "keep"
     label: Label = field(default_factory=Label)
     made_by: str = ""  # the id of the caller's API key, if he has one
+    metadata: Metadata = field(default_factory=dict)  # under each item's own
 
     def applied(self, item: Item) -> Item:
         """Return the item with the options that concern each item."""
+        if self.metadata:
+            metadata = {**self.metadata, **item.metadata}
+            faults = [fault["message"] for fault in metadata_faults(metadata, "metadata")]
+            error = (
+                f"invalid_url: The item's metadata, with that for all items, {faults[0]}."
+                if faults
+                else item.error
+            )
+            item = replace(item, metadata={} if faults else metadata, error=error)
         return replace(item, skip_near=True) if self.on_near_duplicate == "skip" else item
 
 
@@ -58,6 +79,7 @@ def check_options(
     on_near_duplicate: str | None = None,
     *,
     label: Label | None = None,
+    metadata: Metadata | None = None,
 ) -> Options:
     """Check a job's options. Raises InvalidRequest for a malformed one or a forbidden callback."""
     collection = DEFAULT_COLLECTION if collection is None else collection
@@ -86,13 +108,28 @@ def check_options(
         on_near_duplicate or "keep",
         label or Label(),
         auth.caller_id(),
+        metadata or {},
     )
+
+
+def metadata_of_all(text: str) -> Metadata:
+    """Parse the JSON object that a parameter or part `metadata` has for all items. Raises InvalidRequest."""
+    try:
+        given: Any = from_json(text.removeprefix("\ufeff"))
+    except ValueError:
+        raise InvalidRequest("The metadata is malformed: not JSON.").at("/metadata") from None
+    if not isinstance(given, dict):
+        raise InvalidRequest("The metadata must be a JSON object.").at("/metadata")
+    refuse("Some metadata is malformed.", metadata_faults(given, "metadata"))
+    return given
 
 
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     """Make a job of a JSON body's items; return its id. `defaults` hold where the body does not say."""
     try:
-        request = JobRequest.model_validate_json(data)
+        request = JobRequest.model_validate_json(decoded(data))
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8.") from None
     except ValidationError as error:
         raise InvalidRequest("The body does not describe a job.", field_errors(error)) from None
     if (request.items is None) == (request.urls is None):
@@ -120,6 +157,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
             defaults.idempotency_key,
             request.on_near_duplicate or defaults.on_near_duplicate,
             label=options.label,
+            metadata=options.metadata,
         )
     content = [_content(item) for item in given] if options.idempotency_key else None
     return launch(
@@ -146,6 +184,7 @@ def _content(item: ItemRequest) -> list[Any]:
 def digest_of(content: object, options: Options) -> str:
     """Return the SHA-256 of what a request asks for; neither its label nor the order of names counts."""
     whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
+    whole += [options.metadata] if options.metadata else []
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -162,6 +201,7 @@ def launch(
     kind: JobKind = JobKind.INGEST,
     job_options: JsonObject | None = None,
     final_stage: Stage | None = None,
+    notes: Sequence[Note] = (),
 ) -> str:
     """Write the manifest, create the job and start it; `uploaded` bytes of its files are stored already.
 
@@ -188,6 +228,7 @@ def launch(
             made_by=options.made_by,
             size=writer.size + uploaded,
             label=options.label,
+            notes=notes,
         )
         if truncated:
             services.ledger.close(job_id, truncated=True)
@@ -327,7 +368,7 @@ def _fill(job: _GrowingJob, body: Body, *, as_json: bool) -> bool:
             return False
         if number > MAX_LINES:
             return True
-        if not line.strip():
+        if not line.strip() or (line.lstrip().startswith(b"#") and not as_json):  # no URL begins with it
             continue
         parsed = _parse_line(line, number, as_json=as_json)
         if isinstance(parsed, list) and job.started:

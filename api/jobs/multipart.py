@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -12,11 +13,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
 from api.http.problems import field_errors, parse, refuse
-from api.http.request_body import Body
+from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS, Key
 from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
-from api.jobs.ingest import Options, check_options, digest_of, discard, launch
-from api.jobs.requests import JobLabel
+from api.jobs.ingest import Options, check_options, digest_of, discard, launch, metadata_of_all
+from api.jobs.requests import JobLabel, TableQuery
+from api.jobs.tables import Spooled, ingest_table, refuse_table_options
+from image_search import models
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
 from shared.ledger.ledger import new_job_id
 from shared.models import Item
@@ -25,6 +28,8 @@ from shared.storage.blobs import upload_key
 from shared.validation import metadata_faults
 
 FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate", *JobLabel.model_fields)
+FILE_PARTS = ("files", "table")
+TABLE_FIELDS = tuple(TableQuery.model_fields)
 _KEYS = TypeAdapter(list[Key | None])
 MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
@@ -34,10 +39,11 @@ _SPOOL_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One whole part of the body; `content` is at its start and open until the next part is asked for."""
+    """One whole part of the body; `content` is at its start, and open until the next part is asked for."""
 
     name: str
     filename: str | None
+    media_type: str
     content: IO[bytes]
     size: int
     sha256: str
@@ -51,56 +57,85 @@ class _Received:
     hashes: list[list[str]] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     archive: bool = False
+    table: Spooled | None = None
     size: int = 0  # of what was stored, in bytes
 
 
 def ingest_multipart(
-    services: Services, defaults: Options, body: Body, content_type: Mapping[str, str]
-) -> str:
-    """Make a job of a multipart body's files; return its id. `content_type` has the header's `boundary`.
+    services: Services, defaults: Options, query: TableQuery, body: Body, content_type: Mapping[str, str]
+) -> str | models.TablePreview:
+    """Make a job of a multipart body's files or table; return its id, or the preview that was asked for.
 
-    A body that breaks off is a job of the files that arrived whole.
+    `content_type` has the header's `boundary`. A body that breaks off is a job of the files that arrived
+    whole.
     """
     boundary = content_type.get("boundary", "")
     if not boundary or not boundary.isascii():
         raise InvalidRequest("The multipart body's Content-Type names no boundary.")
     job_id = new_job_id()
     received = _Received()
-    try:
-        for part in _parts(body, boundary.encode()):
-            _receive(services, job_id, part, received)
-        if not received.files:
-            raise InvalidRequest("The request has no file.", [_fault("files", "no file")])  # noqa: TRY301
-        options = _options(services, defaults, received.fields)
-        metadata, keys = _metadata(received), _keys(received)
-        content = [received.hashes, metadata, *([keys] if any(keys) else [])]
-        items = [
-            _item(*file, one, key) for file, one, key in zip(received.files, metadata, keys, strict=True)
-        ]
-        digest = digest_of(content, options)
-    except BaseException as error:
-        discard(services, job_id, after=error)
-        raise
+    with ExitStack() as kept:
+        try:
+            for part in _parts(body, boundary.encode(), kept):
+                _receive(services, job_id, part, received)
+            options = _options(services, defaults, received.fields)
+            query = parse(type(query), query.model_dump(exclude_unset=True) | _of_tables(received.fields))
+            if received.table:
+                return _ingest_table(services, options, query, received)
+            refuse_table_options(query)
+            if not received.files:
+                raise InvalidRequest("The request has no file.", [_fault("files", "no file")])  # noqa: TRY301
+            metadata, keys = _metadata(received), _keys(received)
+            content = [received.hashes, metadata, *([keys] if any(keys) else [])]
+            items = [
+                _item(*file, one, key) for file, one, key in zip(received.files, metadata, keys, strict=True)
+            ]
+            digest = digest_of(content, options)
+        except BaseException as error:
+            discard(services, job_id, after=error)
+            raise
     return launch(
         services, options, job_id, items, digest=digest, truncated=body.truncated, uploaded=received.size
     )
 
 
+def _of_tables(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: fields[name] for name in TABLE_FIELDS if fields.get(name)}
+
+
+def _ingest_table(
+    services: Services, options: Options, query: TableQuery, received: _Received
+) -> str | models.TablePreview:
+    table = received.table
+    if table is None or received.files:
+        raise InvalidRequest("A table must be the only file.", [_fault("table", "a table and other files")])
+    if "keys" in received.fields:
+        raise InvalidRequest("Keys are for files.", [_fault("keys", "a table has its keys in a column")])
+    if metadata := received.fields.get("metadata"):
+        options = replace(options, metadata=metadata_of_all(metadata))
+    return ingest_table(services, options, query, table)
+
+
 def _receive(services: Services, job_id: str, part: _Part, received: _Received) -> None:
-    if part.name in FIELDS:
+    if part.name in (*FIELDS, *TABLE_FIELDS):
         if part.name in received.fields:
             message = "given more than once"
             raise InvalidRequest(f"The part `{part.name}` is {message}.", [_fault(part.name, message)])
         received.fields[part.name] = _text(part)
         return
-    if part.name != "files":
+    if part.name not in FILE_PARTS:
         raise InvalidRequest(
             f"The body has an unknown part, {part.name!r}.", [_fault(part.name, "unknown part")]
         )
     if part.filename is None:
-        raise InvalidRequest("A part is no file.", [_fault("files", "must be a file, with a file name")])
+        raise InvalidRequest("A part is no file.", [_fault(part.name, "must be a file, with a file name")])
     if not part.filename and not part.size:
         return  # what a browser sends for a file field that was left empty
+    if part.name == "table":
+        if received.table:
+            raise InvalidRequest("A job is of one table.", [_fault("table", "given more than once")])
+        received.table = Spooled(part.content, part.size, part.sha256, part.filename, part.media_type)
+        return
     received.hashes.append([part.filename, part.sha256])
     kind = archive_kind(part.content.read(HEAD_BYTES))
     if received.archive or (kind and received.files):
@@ -135,26 +170,33 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
     received.files.append((display_name(name) or f"file {index}", upload))
 
 
-def _parts(body: Body, boundary: bytes) -> Iterator[_Part]:
-    """Yield the whole parts of a multipart body. Raises InvalidRequest for a malformed one, not a cut one."""
+def _parts(body: Body, boundary: bytes, kept: ExitStack) -> Iterator[_Part]:
+    """Yield the whole parts of a multipart body; a table's content stays open until `kept` is closed.
+
+    Raises InvalidRequest for a malformed body, not for one that breaks off.
+    """
     decoder = MultipartDecoder(boundary, max_form_memory_size=_MAX_HEADER_BYTES, max_parts=MAX_ITEMS + 10)
     events = _events(decoder, body)
     for head in events:
         if not isinstance(head, Field | File):
             continue  # what stands before the first part
-        with SpooledTemporaryFile(_SPOOL_BYTES) as content:
+        with ExitStack() as of_part:
+            content = (kept if head.name == "table" else of_part).enter_context(
+                SpooledTemporaryFile(_SPOOL_BYTES)
+            )
             digest = hashlib.sha256()
             for event in events:
                 assert isinstance(event, Data)  # noqa: S101 - a part's head is followed by its data
                 content.write(event.data)
                 digest.update(event.data)
                 size = content.tell()
-                if head.name != "files" and size > MAX_FIELD_BYTES:
+                if head.name not in FILE_PARTS and size > MAX_FIELD_BYTES:
                     raise RequestTooLarge(f"The part {head.name!r} is larger than {MAX_FIELD_BYTES:,} bytes.")
                 if not event.more_data:
                     content.seek(0)
                     filename = head.filename if isinstance(head, File) else None
-                    yield _Part(head.name or "", filename, content, size, digest.hexdigest())
+                    media_type = head.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+                    yield _Part(head.name or "", filename, media_type, content, size, digest.hexdigest())
                     break
 
 
@@ -188,7 +230,7 @@ def _drained(decoder: MultipartDecoder) -> Iterator[Event]:
 
 def _text(part: _Part) -> str:
     try:
-        return part.content.read().decode()
+        return decoded(part.content.read())
     except UnicodeDecodeError:
         raise InvalidRequest("A part is malformed.", [_fault(part.name, "not UTF-8")]) from None
 
@@ -202,6 +244,7 @@ def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -
         defaults.idempotency_key,
         fields.get("on_near_duplicate", defaults.on_near_duplicate),
         label=label.over(defaults.label),
+        metadata=defaults.metadata,
     )
 
 

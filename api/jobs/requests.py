@@ -98,6 +98,45 @@ class JobLabel(BaseModel):
         return replace(others, **self.model_dump(include={*JobLabel.model_fields}, exclude_none=True))
 
 
+class TableQuery(BaseModel):
+    """How a table is read. Names are as the table has them, several with commas between them."""
+
+    url_column: str | None = Field(
+        None,
+        description="the column of the URLs  [default: `url`, in any case]",
+        json_schema_extra={"example": "image_link"},
+    )
+    key_column: str | None = Field(
+        None,
+        description="the column of the keys  [default: `key`, in any case]",
+        json_schema_extra={"example": "sku"},
+    )
+    columns: str | None = Field(
+        None,
+        description="only these become metadata, in this order",
+        json_schema_extra={"example": "Product Name,price"},
+    )
+    skip_columns: str | None = Field(
+        None, description="these become no metadata", json_schema_extra={"example": "internal_note"}
+    )
+    preview: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="make no job, but say what the table's columns are, and this many of its first rows",
+        json_schema_extra={"example": 20},
+    )
+    partial: bool = Field(
+        False,
+        description="the body is only the start of a text table, such as its first MiB, for a preview",
+    )
+
+    @property
+    def given(self) -> list[str]:
+        """Return the names of what was asked for."""
+        return [name for name in TableQuery.model_fields if getattr(self, name) not in (None, False)]
+
+
 class JobRequest(JobLabel, BodyModel):
     """Exactly one of `items` and `urls`."""
 
@@ -112,8 +151,8 @@ class JobRequest(JobLabel, BodyModel):
     on_near_duplicate: OnNearDuplicate | None = None
 
 
-class JobForm(JobLabel):
-    """The parts of a multipart body."""
+class JobForm(JobLabel, TableQuery):
+    """The parts of a multipart body: `files`, or one `table` with the options of tables."""
 
     # For the description only: the parts are read as a stream.
     model_config = ConfigDict(
@@ -130,11 +169,14 @@ class JobForm(JobLabel):
     )
 
     files: list[Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]] = Field(
-        description="pictures, or one zip, tar or tar.gz archive of pictures"
+        [], description="pictures, or one zip, tar or tar.gz archive of pictures"
+    )
+    table: Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})] | None = Field(
+        None, description="a table, or a list of one URL a line"
     )
     metadata: Json[Metadata | list[Metadata]] = Field(
         {},
-        description="JSON: an object for all pictures, or a list in the order of the files",
+        description="JSON: an object for all pictures, or, of `files`, a list in their order",
         json_schema_extra={"default": "{}"},
     )
     keys: Json[list[Key | None]] = Field(
@@ -147,8 +189,8 @@ class JobForm(JobLabel):
     on_near_duplicate: OnNearDuplicate = "keep"
 
 
-class JobQuery(JobLabel, QueryModel):
-    """Options of a streamed body; of another one where the body itself does not say."""
+class JobQuery(JobLabel, TableQuery, QueryModel):
+    """Options of a body that is a stream or a table; of another one where the body itself does not say."""
 
     collection: Collection | None = None
     callback_url: CallbackUrl = None
@@ -156,6 +198,11 @@ class JobQuery(JobLabel, QueryModel):
         None,
         description="`skip` leaves out pictures that are nearly one in the collection already",
         json_schema_extra={"example": "skip"},
+    )
+    metadata: str | None = Field(
+        None,
+        description="a JSON object for all pictures, under what an item says itself",
+        json_schema_extra={"example": '{"shop": "north"}'},
     )
 
 

@@ -1,6 +1,7 @@
 """Jobs: making them, watching them, stopping and repeating them."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from itertools import groupby
 
@@ -13,9 +14,10 @@ from api.http.openapi import component, make_blueprint, string_headers
 from api.http.request_body import Body
 from api.jobs import events, listing
 from api.jobs.answers import item_answer, job_answer
-from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines
+from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines, metadata_of_all
 from api.jobs.multipart import ingest_multipart
 from api.jobs.requests import ItemsQuery, JobForm, JobHeaders, JobPath, JobQuery, JobRequest, JobsQuery
+from api.jobs.tables import ingest_table_body, refuse_table_options
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
 from shared.errors import JobNotFound, UnsupportedMediaType
@@ -24,6 +26,13 @@ from shared.services import Services
 from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
+TABLE_TYPES = {
+    "text/csv": "url,key,Product Name\nhttps://example.com/a.jpg,sku-1234,Boat\n",
+    "text/tab-separated-values": "url\tkey\nhttps://example.com/a.jpg\tsku-1234\n",
+    "application/jsonl": '{"url": "https://example.com/a.jpg", "key": "sku-1234", "price": 9.5}\n',
+    "application/vnd.apache.parquet": "(bytes)",
+}  # with an example of each
+_HEAD_BYTES = 1024
 
 blueprint = make_blueprint("jobs", __name__)
 
@@ -44,6 +53,17 @@ _BODY = {
             "schema": {"type": "string", "format": "binary", "description": "one URL a line"},
             "example": "https://example.com/a.jpg\nhttps://example.com/b.jpg\n",
         },
+        **{
+            media_type: {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "a table: one column has the URLs, the others become metadata",
+                },
+                "example": example,
+            }
+            for media_type, example in TABLE_TYPES.items()
+        },
         "multipart/form-data": component(blueprint, JobForm),
     },
 }
@@ -59,6 +79,10 @@ _EVENTS = {
         }
     },
 }
+_PREVIEWED = {
+    "description": "With `preview`: what the table has, and what becomes of it.",
+    "content": {"application/json": component(blueprint, models.TablePreview)},
+}
 _ACCEPTED = {
     "description": "The job was made, or the one that this Idempotency-Key made before.",
     "headers": string_headers({"Location": "The job."}),
@@ -69,7 +93,7 @@ _ACCEPTED = {
 @blueprint.post(
     "/v1/jobs",
     summary="Create a job that ingests pictures",
-    responses={202: _ACCEPTED},
+    responses={200: _PREVIEWED, 202: _ACCEPTED},
     openapi_extensions={"requestBody": _BODY},
 )
 @requires("ingest")
@@ -80,22 +104,28 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
     as it comes; a malformed line among the first 1,024 refuses the request with a pointer to its number, a
     later one becomes a failed item. A body that breaks off ends as a job of what was read, `truncated`.
 
+    A table (CSV, TSV, JSON lines, a JSON array of objects, Parquet) of at most 5,000,000 rows has the URLs in
+    one column; the job's `notes` say what was changed or left out. With `preview` no job is made.
+
     With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added.
     """
     body = Body(request.environ, _size_limit(request.mimetype))
     try:
-        job_id = _ingest(query, header, body)
+        made = _ingest(query, header, body)
     finally:
         body.drain()
-    return _accepted(services().ledger.get(job_id))
+    return _accepted(services().ledger.get(made)) if isinstance(made, str) else _json(made)
 
 
 def _size_limit(media_type: str) -> int | None:
-    limits = {"application/json": MAX_JSON_BYTES, "multipart/form-data": services().settings.max_upload_bytes}
-    return limits.get(media_type)
+    if media_type in STREAMED_TYPES:
+        return None
+    most = services().settings.max_upload_bytes
+    return max(most, MAX_JSON_BYTES) if media_type == "application/json" else most
 
 
-def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
+def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str | models.TablePreview:
+    """Return the id of the job that was made of the body, or the preview that was asked for."""
     parts = services()
     media_type = request.mimetype
     if media_type not in _BODY["content"]:  # type: ignore[operator]
@@ -109,12 +139,26 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str:
         header.idempotency_key,
         query.on_near_duplicate,
         label=query.over(Label(origin="api")),
+        metadata=metadata_of_all(query.metadata) if query.metadata else {},
     )
-    if media_type == "application/json":
-        return ingest_json(parts, options, body.read_all())
+    if media_type == "multipart/form-data":
+        return ingest_multipart(parts, options, query, body, request.mimetype_params)
+    if _is_table(media_type, query, body):
+        body.limit_to(parts.settings.max_upload_bytes)
+        return ingest_table_body(parts, options, query, body, media_type)
+    refuse_table_options(query)
     if media_type in STREAMED_TYPES:
         return ingest_lines(parts, options, body, media_type)
-    return ingest_multipart(parts, options, body, request.mimetype_params)
+    body.limit_to(MAX_JSON_BYTES)
+    return ingest_json(parts, options, body.read_all())
+
+
+def _is_table(media_type: str, query: JobQuery, body: Body) -> bool:
+    """Tell a table, as a JSON array is one and a list of URLs to preview, from other bodies."""
+    if media_type == "application/json":
+        head = body.peek(_HEAD_BYTES).removeprefix(BOM_UTF8).replace(b"\0", b"")
+        return head.lstrip(b" \t\r\n\xff\xfe")[:1] == b"["
+    return media_type in TABLE_TYPES or (media_type == "text/plain" and query.preview is not None)
 
 
 @blueprint.get("/v1/jobs", summary="List jobs", responses={200: models.JobPage})

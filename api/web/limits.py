@@ -3,7 +3,7 @@
 from api.jobs.requests import JobsQuery
 from api.search.requests import MAX_OFFSET, MAX_PICTURES
 from image_search.models.error_codes import CAUSES
-from image_search.models.images import IMAGE_SUFFIXES
+from image_search.models.image_files import IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
 from image_search.models.search import STRENGTHS
 from shared.config import Settings

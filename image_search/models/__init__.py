@@ -4,7 +4,7 @@ from image_search.models.collections import Collection, CollectionList, Collecti
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
 from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
-from image_search.models.jobs import Failure, Item, ItemPage, Job, JobError, JobPage, Retrying
+from image_search.models.jobs import Failure, Item, ItemPage, Job, JobError, JobPage, Note, Retrying
 from image_search.models.problem import FieldProblem, Problem
 from image_search.models.search import (
     Comparison,
@@ -18,6 +18,7 @@ from image_search.models.search import (
     Took,
 )
 from image_search.models.system import JobsState, LastError, LoadedModel, Queue, System, Worker
+from image_search.models.tables import TableColumn, TablePreview, TableRow
 
 __all__ = [
     "Collection",
@@ -49,6 +50,7 @@ __all__ = [
     "Metadata",
     "MetadataName",
     "MetadataValue",
+    "Note",
     "Problem",
     "Queue",
     "Readiness",
@@ -56,6 +58,9 @@ __all__ = [
     "SearchResult",
     "SimilarResult",
     "System",
+    "TableColumn",
+    "TablePreview",
+    "TableRow",
     "Took",
     "Worker",
     "Workers",

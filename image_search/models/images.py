@@ -6,11 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from image_search.models.times import Time
 
-# What a folder's files must be called to be taken for images; their content decides.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
-    ".heif",
-)  # fmt: skip
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
 

@@ -41,6 +41,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "started_at": "2026-11-24T13:20:51.310Z",
     "finished_at": None,
     "retrying": {"items": 1, "attempt": 2, "attempts": 4, "in_s": 0.8},
+    "notes": [{"code": "files_skipped", "detail": "No pictures by their names: 3 .json.", "count": 3}],
     "failures": [{"code": "http_status", "count": 1, "worth_retrying": 0}],
     "errors": [
         {
@@ -94,6 +95,17 @@ class Failure(BaseModel):
     worth_retrying: int = Field(description="those of them that may succeed when they are tried again")
 
 
+class Note(BaseModel):
+    """What was changed or left out of what a job was made of, once a reason and not once a row."""
+
+    code: str = Field(
+        description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
+        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`; later versions may say others"
+    )
+    detail: str = Field(description="for people")
+    count: int = Field(description="how many columns, values, rows or files it concerns")
+
+
 class Retrying(BaseModel):
     """Items of a job that failed for now and are tried again by themselves."""
 
@@ -133,6 +145,7 @@ class Job(BaseModel):
     started_at: Time | None
     finished_at: Time | None
     retrying: Retrying | None = Field(None, description="what waits to be tried again; null: nothing")
+    notes: list[Note] = Field([], description="what was changed or left out of what it was made of")
     failures: list[Failure] = Field([], description="why items failed, by code")
     errors: list[JobError] = Field(description=f"the first {MAX_ERRORS}")
     result: dict[str, Any] | None = Field(None, description="of a reindex: `switched` and a `detail`")
@@ -201,6 +214,7 @@ def combined(jobs: Sequence[Job]) -> Job:
             "started_at": min((job.started_at for job in jobs if job.started_at), default=None),
             "finished_at": max(job.finished_at or "" for job in jobs) if finished else None,
             "retrying": _retrying([job.retrying for job in jobs if job.retrying]),
+            "notes": _notes([note for job in jobs for note in job.notes]),
             "failures": _failures([failure for job in jobs for failure in job.failures]),
             "errors": [error for job in jobs for error in job.errors][:MAX_ERRORS],
         }
@@ -227,3 +241,10 @@ def _failures(parts: Sequence[Failure]) -> list[Failure]:
         counts[one.code] += one.count
         worth[one.code] += one.worth_retrying
     return [Failure(code=code, count=counts[code], worth_retrying=worth[code]) for code in sorted(counts)]
+
+
+def _notes(parts: Sequence[Note]) -> list[Note]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in parts:
+        counts[one.code, one.detail] += one.count
+    return [Note(code=code, detail=detail, count=count) for (code, detail), count in counts.items()]

@@ -34,3 +34,6 @@ class Problem(BaseModel):
     detail: str = Field(description="what went wrong this time")
     code: str = Field(description="/docs/errors explains each")
     errors: list[FieldProblem] = Field([], description="for bad input: the first faults")
+    columns: list[str] | None = Field(
+        None, description="of a table in which no column has the URLs: its columns"
+    )

@@ -16,6 +16,7 @@ from shared.models import (
     JobStatus,
     JsonObject,
     Label,
+    Note,
     Retrying,
 )
 from shared.validation import whole_text
@@ -61,6 +62,7 @@ def read_job(
         options=_object(fields.get("options")) or {},
         result=_object(fields.get("result")),
         label=Label(**{name: fields.get(name) or None for name in ("name", "origin", "made_of", "group")}),
+        notes=_notes(fields.get("notes")),
         failures=[
             Failure(code, int(count), int(failures.get(f"{code}:transient", 0)))
             for code, count in sorted(failures.items())
@@ -75,6 +77,15 @@ def _error(written: str) -> JobError | None:
         case {"index": int(index), "source": str(source), "code": str(code), "detail": str(detail)}:
             return JobError(index, source, code, detail)
     return None
+
+
+def _notes(written: str | None) -> list[Note]:
+    notes: list[Note] = []
+    for one in (_object(f'{{"notes": {written or "[]"}}}') or {}).get("notes", []):
+        match one:
+            case {"code": str(code), "detail": str(detail), "count": int(count)}:
+                notes.append(Note(code, detail, count))
+    return notes
 
 
 def _object(written: str | None) -> JsonObject | None:

@@ -42,6 +42,7 @@ from shared.models import (
     JobStatus,
     JsonObject,
     Label,
+    Note,
     Stage,
 )
 
@@ -115,6 +116,7 @@ class Ledger:
         made_by: str = "",
         size: int = 0,
         label: Label = _UNNAMED,
+        notes: Sequence[Note] = (),
     ) -> str:
         """Make a job of `total` pending items and return its id.
 
@@ -137,7 +139,8 @@ class Ledger:
             "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
-            "most_of_group": MAX_GROUP_JOBS, **{name: one or "" for name, one in asdict(label).items()},
+            "most_of_group": MAX_GROUP_JOBS, "notes": json.dumps([asdict(note) for note in notes]),
+            **{name: one or "" for name, one in asdict(label).items()},
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
         if answer == ["group"]:

@@ -16,7 +16,7 @@ from shared.errors import (
 from shared.ledger import ledger as ledger_module
 from shared.ledger import workers, writer
 from shared.ledger.ledger import Ledger, new_job_id
-from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Label, Stage
+from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Label, Note, Stage
 from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
 
@@ -72,6 +72,13 @@ def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger
     assert sum(job.counts.values()) == job.total == 10
     assert job.finished_at is not None
     assert ledger.gauges()["chunks_index"] == 0
+
+
+def test_a_job_keeps_the_notes_on_what_it_was_made_of(ledger: Ledger) -> None:
+    notes = [Note("files_skipped", "No pictures by their names: 2 .json.", 2)]
+    ledger.create("noted", collection="c", total=1, chunk_size=1, notes=notes)
+    ledger.create("plain", collection="c", total=1, chunk_size=1)
+    assert (ledger.get("noted").notes, ledger.get("plain").notes) == (notes, [])
 
 
 def test_a_claim_says_when_its_chunk_came_to_the_stage(ledger: Ledger) -> None:

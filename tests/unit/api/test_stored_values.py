@@ -216,7 +216,9 @@ def test_every_route_has_an_answer_whatever_is_stored(
     with calls(20.0):
         store(api, list(odd), key)
     job_id = job.store(api)
-    json.dumps(job_document(api.services.ledger.get(job_id)), allow_nan=False).encode()  # as a callback has it
+    json.dumps(
+        job_document(api.services.ledger.get(job_id)), allow_nan=False
+    ).encode()  # as a callback has it
     for rule, ways in asked_of(job_id).items():
         for one in ways:
             answer = api.http.open(one.path, method=rule.partition(" ")[0], **one.options)

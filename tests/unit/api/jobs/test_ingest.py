@@ -14,6 +14,7 @@ from api.jobs import ingest
 from api.jobs import multipart as multipart_module
 from api.jobs.ingest import Options, check_options, ingest_json, ingest_lines
 from api.jobs.multipart import ingest_multipart
+from api.jobs.requests import TableQuery
 from shared.config import Settings
 from shared.errors import (
     IdempotencyMismatch,
@@ -103,7 +104,7 @@ def multipart(*parts: tuple[str, str | None, bytes]) -> bytes:
 
 
 def upload(services: Services, data: bytes | io.RawIOBase, options: Options = OPTIONS) -> str:
-    return ingest_multipart(services, options, body_of(data), {"boundary": "B"})
+    return cast(str, ingest_multipart(services, options, TableQuery(), body_of(data), {"boundary": "B"}))
 
 
 def zipped(**entries: bytes) -> bytes:
@@ -259,6 +260,32 @@ def test_lines_are_taken_with_any_line_end_mark_and_blank_line(services: Service
     job, items = items_of(services, ingest_lines(services, OPTIONS, body, "text/plain"))
     assert [item.url for item in items] == ["http://x/1", "http://x/2", "http://x/3"]
     assert not job.truncated
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_byte_order_marks_and_utf_16_are_taken_wherever_text_is(services: Services, encoding: str) -> None:
+    line = '{"url": "http://x/ü", "key": "k"}'
+    lines = ingest_lines(services, OPTIONS, body_of(f"{line}\n{line}\n".encode(encoding)), NDJSON)
+    text = ingest_lines(services, OPTIONS, body_of("http://x/ü\n".encode(encoding)), "text/plain")
+    whole = ingest_json(services, OPTIONS, f'{{"items": [{line}]}}'.encode(encoding))
+    form = upload(
+        services,
+        multipart(
+            ("keys", None, '["k"]'.encode(encoding)),
+            ("metadata", None, '{"name": "ü"}'.encode(encoding)),
+            ("files", "a.jpg", b"x"),
+        ),
+    )
+    assert {item.url for job_id in (lines, text, whole) for item in items_of(services, job_id)[1]} == {
+        "http://x/ü"
+    }
+    (item,) = items_of(services, form)[1]
+    assert (item.key, item.metadata) == ("k", {"name": "ü"})
+
+
+def test_comments_in_a_list_of_urls_are_left_out(services: Services) -> None:
+    job_id = ingest_lines(services, OPTIONS, body_of(b"# mine\nhttp://x/1\n  # other\n"), "text/plain")
+    assert [item.url for item in items_of(services, job_id)[1]] == ["http://x/1"]
 
 
 def test_a_url_that_is_far_too_long_fails_alone_and_is_not_kept(services: Services) -> None:
@@ -671,7 +698,7 @@ def test_a_form_that_is_malformed_is_refused(services: Services, data: bytes) ->
 
 def test_a_form_without_a_boundary_is_refused(services: Services) -> None:
     with pytest.raises(InvalidRequest, match="boundary"):
-        ingest_multipart(services, OPTIONS, body_of(b""), {})
+        ingest_multipart(services, OPTIONS, TableQuery(), body_of(b""), {})
 
 
 def test_a_form_that_breaks_off_is_a_truncated_job_of_its_whole_files(services: Services) -> None:

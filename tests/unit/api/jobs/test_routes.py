@@ -144,7 +144,7 @@ def test_bad_input_is_a_problem_with_pointers(http: FlaskClient) -> None:
     assert document["errors"][0]["pointer"] == "/items/0/metadata/id"
 
 
-@pytest.mark.parametrize("content_type", [None, "text/csv", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", [None, "text/html", "application/x-www-form-urlencoded"])
 def test_another_media_type_is_refused(http: FlaskClient, content_type: str | None) -> None:
     document = assert_problem(
         http.post("/v1/jobs", data=b"x", content_type=content_type), 415, "unsupported_media_type"
@@ -308,11 +308,16 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     validate(page)
     operation = page["paths"]["/v1/jobs"]["post"]
     content = operation["requestBody"]["content"]
-    assert set(content) == {"application/json", "application/x-ndjson", "text/plain", "multipart/form-data"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "Idempotency-Key", "collection", "callback_url", "on_near_duplicate",
-        "name", "origin", "made_of", "group",
+    assert set(content) == {
+        "application/json", "application/x-ndjson", "text/plain", "text/csv", "text/tab-separated-values",
+        "application/jsonl", "application/vnd.apache.parquet", "multipart/form-data",
     }  # fmt: skip
+    assert {parameter["name"] for parameter in operation["parameters"]} == {
+        "Idempotency-Key", "collection", "callback_url", "on_near_duplicate", "metadata",
+        "name", "origin", "made_of", "group",
+        "url_column", "key_column", "columns", "skip_columns", "preview", "partial",
+    }  # fmt: skip
+    assert {"200", "202"} <= set(operation["responses"])
     assert "Location" in operation["responses"]["202"]["headers"]
     schemas = page["components"]["schemas"]
     assert {"JobRequest", "ItemRequest", "JobForm", "Job", "JobPage", "ItemPage"} <= set(schemas)

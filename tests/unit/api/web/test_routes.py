@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from api.search.requests import MAX_PICTURES
-from image_search.models.images import IMAGE_SUFFIXES
+from image_search.models.image_files import IMAGE_SUFFIXES
 from image_search.models.jobs import JOB_STATUSES, MAX_ERRORS
 from shared.models import COLORS, ItemState
 from shared.version import VERSION
