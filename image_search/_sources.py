@@ -193,15 +193,21 @@ def shortened(text: str, most: int) -> str:
 def typed(text: str) -> MetadataValue:
     """Read a value of a command line: numbers, true and false become such; what is "quoted" stays text.
 
-    What a number's spelling would not survive, such as a leading zero, stays text too.
+    What a number's spelling would not survive, such as the zeros of 007 and 1.10, stays text, as in a table.
     """
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
+    number = number_of(text)
+    return text if number is None or str(number) != text else number
+
+
+def number_of(text: str) -> int | float | None:
+    """Return the number that a text is, in whatever decimals; None for a code with leading zeros."""
     if match := _NUMBER.fullmatch(text):
         return float(text) if match[2] else int(text)
-    return text
+    return None
 
 
 def _collect_folder(folder: Path, collected: Sources) -> None:
