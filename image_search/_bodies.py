@@ -21,6 +21,7 @@ MAX_WHOLE_BYTES = 64 * 2**20
 PIECE_BYTES = 64 * 1024
 PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
+_IN_HEADERS = str.maketrans({'"': "%22", "\\": "%5C", "\r": "\ufffd", "\n": "\ufffd"})
 _OF_CONTENT = frozenset({413, 415, 422})
 _OF_FILES = frozenset({"files", "table", "url_column", "key_column", "columns", "skip_columns"})
 # That some of these are not read is the server's to say, of that one file.
@@ -136,7 +137,7 @@ class Form:
         for name, value in self._fields.items():
             yield f'{mark}; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for file in self._files:
-            shown = "".join(f"%{ord(char):02X}" if char in '"\r\n\\' else char for char in file.name)
+            shown = file.name.translate(_IN_HEADERS)
             head = f'{mark}; name="{self._part}"; filename="{shown}"\r\n'
             before = f"{head}Content-Type: {media_type(file.name)}\r\n\r\n".encode(errors="replace")
             try:
