@@ -58,9 +58,9 @@ class LeftOut:
 class Sources:
     """`files` are uploaded; `tables` are those to send each as a table or list of URLs.
 
-    `from_stdin` is whether URLs come on standard input; `unsent` are files that could not be sent, once they
-    should have been. `names` are what the sources are called, `kinds` what they are, for people who look at
-    the job.
+    `from_stdin` is whether URLs come on standard input. Once all was sent, `unsent` are the files that are in
+    no job, and `broken_off` is whether the server may have made another job of what came of a first try.
+    `names` are what the sources are called, `kinds` what they are, for people who look at the job.
     """
 
     files: list[LocalFile] = field(default_factory=list)
@@ -69,6 +69,7 @@ class Sources:
     from_stdin: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
     unsent: list[Unsent] = field(default_factory=list)
+    broken_off: bool = False
     names: list[str] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
 
