@@ -16,7 +16,7 @@ from image_search.models.image_files import (
     has_image_suffix,
     is_hidden,
     is_image,
-    suffix_of,
+    is_open,
 )
 from image_search.models.images import MetadataValue
 
@@ -264,7 +264,7 @@ def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile
     try:
         if not entry.is_file():
             left_out.note("broken link" if entry.is_symlink() else "special file", name)
-        elif has_image_suffix(name) or (not suffix_of(name) and is_image(_head(entry.path))):
+        elif has_image_suffix(name) or (is_open(name) and is_image(_head(entry))):
             return LocalFile(Path(entry.path), name, entry.stat().st_size)
         else:
             left_out.add(name)
@@ -278,8 +278,10 @@ def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile
     return None
 
 
-def _head(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - of very many
+def _head(entry: os.DirEntry[str]) -> bytes:
+    if not entry.stat().st_size:  # such as those of /proc, some of which would be waited for
+        return b""
+    with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - of very many
         return file.read(HEAD_BYTES)
 
 
