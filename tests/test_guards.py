@@ -45,7 +45,12 @@ TOUCHED_BY = {
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download/downloader.py", "image_search/_http.py", "shared/index/connection.py"},
-    "pyarrow": {"shared/storage/parquet.py", "image_search/_sources.py"},
+    "pyarrow": {
+        "shared/storage/parquet.py",
+        "shared/tables/arrow_cells.py",
+        "shared/tables/parquet_process.py",
+        "image_search/_sources.py",
+    },
     "pydantic_settings": {"shared/config.py"},
 }
 HEAVIEST = {"torch", "transformers"}

@@ -39,8 +39,10 @@ class Rows(Protocol):
     names: list[str]
     inner: set[int]
     skipped: int
-    replaced: int
     beyond: int
+
+    @property
+    def replaced(self) -> int: ...
 
     def __iter__(self) -> Iterator[Row]:
         """Read the rows from the first on, none that is empty. Raises InvalidRequest, RequestTooLarge."""

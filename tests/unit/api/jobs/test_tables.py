@@ -197,7 +197,7 @@ def test_a_table_without_a_url_column_lists_its_columns(http: FlaskClient, servi
         ({"table": (io.BytesIO(CSV), "a.csv"), "metadata": "[{}]"}, "/metadata"),
         ({"table": (io.BytesIO(CSV), "a.csv"), "preview": "no"}, "/preview"),
         ({"table": (io.BytesIO(CSV), "a.csv"), "preview": "101"}, "/preview"),
-        ({"table": "text"}, "/table"),
+        ({"table": "text", "files": (io.BytesIO(b"x"), "a.jpg")}, "/table"),
         ({"files": (io.BytesIO(b"x"), "a.jpg"), "url_column": "link"}, "/url_column"),
     ],
 )

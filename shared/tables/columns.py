@@ -1,0 +1,123 @@
+"""Which column is what, and what its values are called as metadata."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from shared.errors import InvalidRequest, NoUrlColumn
+from shared.tables.url_list import URL
+from shared.validation import METADATA_NAME, RESERVED_NAMES
+
+URL_COLUMN = "url"
+KEY_COLUMN = "key"
+_SHOWN_COLUMNS = 30  # in a sentence
+_LISTED_COLUMNS = 1_000
+_SHOWN_CHARS = 80
+_NAME_CHARS = 63
+_INDEX = re.compile(r"__index_level_\d+__|(?:Unnamed: \d+(?:_level_\d+)?)?")  # as pandas writes one
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]+")
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d",
+     "Đ": "D", "ð": "d", "þ": "th", "ı": "i"}  # noqa: RUF001
+)  # fmt: skip
+
+
+def clean_name(name: str) -> str:
+    """Return a column's name as it is shown and asked for."""
+    return name.strip().strip("\ufeff\u200b").strip()
+
+
+def find_column(names: Sequence[str], wanted: str | None) -> int | None:
+    """Return the place of the column of this name, or else the first that has it in another case."""
+    cleaned, wanted = [clean_name(name) for name in names], clean_name(wanted or URL_COLUMN)
+    if wanted in cleaned:
+        return cleaned.index(wanted)
+    folded = wanted.casefold()
+    return next((place for place, name in enumerate(cleaned) if name.casefold() == folded), None)
+
+
+def find_url_column(names: Sequence[str], wanted: str | None) -> int:
+    """Return the place of the column of URLs. Raises NoUrlColumn, InvalidRequest without a head."""
+    place = find_column(names, wanted)
+    if place is not None:
+        return place
+    if any(URL.match(name) for name in names):
+        raise InvalidRequest(
+            f"The first line must name the columns, one of them `{shown(wanted or URL_COLUMN)}`; "
+            "it has a URL already."
+        ).at("/url_column")
+    raise NoUrlColumn(
+        f"The table has no column `{shown(wanted or URL_COLUMN)}`; {_listed(names)}. "
+        "Say in `url_column` which one has the URLs.",
+        [name[:_SHOWN_CHARS] for name in names[:_LISTED_COLUMNS]],
+    )
+
+
+def find_named(names: Sequence[str], option: str, wanted: str) -> set[int]:
+    """Return the places of the columns that an option names. Raises InvalidRequest where there is none."""
+    first = find_column(names, wanted)
+    if first is None:
+        raise InvalidRequest(
+            f"The table has no column `{shown(wanted)}`, which `{option}` names; {_listed(names)}."
+        ).at(f"/{option}")
+    return {place for place, name in enumerate(names) if name == names[first]}
+
+
+def is_index(name: str) -> bool:
+    """Tell whether a column is the index of a data frame, which pandas writes unasked."""
+    return _INDEX.fullmatch(name) is not None
+
+
+def metadata_names(names: Sequence[str], places: Sequence[int], taken: set[str]) -> dict[int, str]:
+    """Return what the columns at these places are called as metadata, each differently, and none as `taken`.
+
+    A name that can stay does; what is made of the others gives way to it.
+    """
+    found: dict[int, str] = {}
+    for place in places:
+        name = names[place]
+        if METADATA_NAME.fullmatch(name) and name not in RESERVED_NAMES and name not in taken:
+            found[place] = name
+            taken.add(name)
+    for place in places:
+        if place not in found:
+            found[place] = _free(_metadata_name(names[place], place), taken)
+            taken.add(found[place])
+    return found
+
+
+def _metadata_name(name: str, place: int) -> str:
+    parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    ascii_only = "".join(part for part in parts if not unicodedata.combining(part))
+    made = _NO_NAME.sub("_", ascii_only).strip("_")
+    if not made or (not re.search("[A-Za-z]", made) and not name.isascii()):
+        return f"column_{place + 1}"
+    if not made[0].isalpha():
+        made = f"column_{made}"
+    return made[:_NAME_CHARS]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name, changed where it is a built-in field's or another column's."""
+    if name in RESERVED_NAMES:
+        name += "_"
+    free, number = name, 1
+    while free in taken or free in RESERVED_NAMES:
+        number += 1
+        free = f"{name[: _NAME_CHARS - 1 - len(str(number))]}_{number}"
+    return free
+
+
+def shown(name: str) -> str:
+    """Return a name or cell as a sentence shows it."""
+    return name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+
+
+def name_list(names: Sequence[str]) -> str:
+    """Return the names as part of a sentence."""
+    more = f" and {len(names) - _SHOWN_COLUMNS:,} more" if len(names) > _SHOWN_COLUMNS else ""
+    return f"{', '.join(f'`{shown(name)}`' for name in names[:_SHOWN_COLUMNS])}{more}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"it has {name_list(names)}" if names else "it has none at all"

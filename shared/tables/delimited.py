@@ -1,0 +1,125 @@
+"""CSV and its kin: cells between delimiters, the names of the columns in the first line."""
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+
+from shared.errors import InvalidRequest, RequestTooLarge
+from shared.tables.rows import MAX_COLUMNS, MAX_ROW_CHARS, Row
+from shared.tables.text import Text
+
+csv.field_size_limit(MAX_ROW_CHARS)  # of the process; nothing else in it reads CSV
+_DELIMITERS = ",;\t|"
+_SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t|]*[\r\n]", re.IGNORECASE)
+_LOOKED_AT = 20  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How cells are delimited; `blanks` if one stands before quotes, `said` if a `sep=` line says so."""
+
+    delimiter: str
+    blanks: bool = False
+    said: bool = False
+    head: tuple[str, ...] = ()
+
+    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.blanks)
+
+
+def find_dialect(text: str, has_url: Callable[[list[str]], bool]) -> Dialect:
+    """Return the dialect by which the head of a table has a column of URLs, or else the most columns."""
+    if (found := _SEP_LINE.match(text)) and found[1] not in "\"'":
+        return _dialect(found[1], text[found.end() :], said=True)
+    dialects = [_dialect(delimiter, text) for delimiter in _DELIMITERS]
+    best = max(dialects, key=lambda one: (has_url(list(one.head)), len(one.head)))
+    # Of a single column nothing is delimited: commas are its URLs' own.
+    return best if len(best.head) > 1 else _dialect("\t", text)
+
+
+def _dialect(delimiter: str, text: str, *, said: bool = False) -> Dialect:
+    blanks = f'{delimiter} "' in text and f'{delimiter}"' not in text
+    bare = Dialect(delimiter, blanks, said)
+    try:
+        head = next((row for row in bare.reader(StringIO(text, newline="")) if any(row)), [])
+    except csv.Error:
+        head = []
+    return Dialect(delimiter, blanks, said, tuple(head))
+
+
+class DelimitedRows:
+    """The rows of a CSV; their number is that of the line in which one begins."""
+
+    kind = "csv"
+    unit = "Line"
+    typed = False
+
+    def __init__(self, text: Text, dialect: Dialect, *, cut: bool = False) -> None:
+        self._text = text
+        self._dialect = dialect
+        self._cut = cut
+        self.inner: set[int] = set()
+        self.skipped = self.beyond = 0
+        self.names: list[str] = next((row for _, row, _ in self._records() if any(row)), [])
+        if len(self.names) > MAX_COLUMNS:
+            raise InvalidRequest(f"The table has more than {MAX_COLUMNS:,} columns.")
+
+    @property
+    def replaced(self) -> int:
+        return self._text.replaced
+
+    def __iter__(self) -> Iterator[Row]:
+        self.skipped = self.beyond = blank = 0
+        width, started = len(self.names), False
+        for number, cells, size in self._records():
+            if not any(cells) or (cells[0].isspace() and not "".join(cells).strip()):
+                if cells:
+                    self.skipped += started
+                else:  # counts once something comes after it
+                    blank += started
+                continue
+            if not started:  # the head
+                started = True
+                continue
+            self.skipped += blank
+            blank = 0
+            if len(cells) > width:
+                self.beyond += len(cells) - width - cells[width:].count("")
+                del cells[width:]
+            yield Row(number, cells, size)  # type: ignore[arg-type]
+
+    def _records(self) -> Iterator[tuple[int, list[str], int]]:
+        self._within = self._began = 0
+        self._unclosed = False
+        try:
+            for cells in self._dialect.reader(self._lines()):
+                if self._unclosed:
+                    break
+                size, self._within = self._within, 0
+                yield self._began, cells, size
+        except csv.Error as error:
+            raise InvalidRequest(f"Line {self._began:,} of the table is malformed: {error}.") from None
+
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines, and watch how many the reader takes for one row."""
+        lines = self._text.lines()
+        if self._dialect.said:
+            next(lines, None)
+        for line in lines:
+            if not self._within:
+                self._began = self._text.number
+            self._within += len(line)
+            if self._within > MAX_ROW_CHARS:
+                raise RequestTooLarge(
+                    f"The row that begins in line {self._began:,} is longer than {MAX_ROW_CHARS:,} "
+                    "characters: a quote in it is not closed, or it is no row of a table."
+                )
+            yield line
+        if self._within:  # the reader still wants more
+            self._unclosed = True
+            if not self._cut:
+                raise InvalidRequest(
+                    f"The row that begins in line {self._began:,} does not end: a quote in it is not closed."
+                )

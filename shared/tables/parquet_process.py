@@ -1,0 +1,153 @@
+"""Reads a Parquet file in a process of its own, whose memory and time the kernel limits.
+
+Its arguments are PLACES and ROWS, its standard input is the file. It writes frames: a Header where PLACES is
+null, else Batches of the columns at these places, no more than ROWS rows whatever the file says; a Failure or
+an End is the last.
+"""
+
+import json
+import os
+import pickle
+import resource
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from shared.tables.arrow_cells import Cells, leaves
+from shared.tables.parquet import FRAME, Batch, End, Failure, Header
+from shared.tables.rows import MAX_COLUMNS
+
+MEMORY_BYTES = 768 * 2**20  # of the whole process
+MAX_FRAME_BYTES = 8 * 2**20
+_CPU_S, _ROWS_PER_CPU_S = 60, 10_000
+_BATCH_BYTES = 8 * 2**20  # as the file says: decoded they may be more
+_LEAST_ROWS, _MOST_ROWS = 16, 2_048  # of a batch
+_READ_BYTES = 2**20
+
+
+def main() -> None:
+    """Read the file that is standard input."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get into the frames
+    places, rows = json.loads(sys.argv[1]), int(sys.argv[2])
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, _CPU_S + rows // _ROWS_PER_CPU_S)
+    _limit(resource.RLIMIT_DATA, MEMORY_BYTES)
+    try:
+        with pa.OSFile("/dev/fd/0") as source:  # opened again: its position is nobody else's
+            file = parquet.ParquetFile(
+                source, buffer_size=_READ_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
+            )
+            for frame in [_header(file)] if places is None else _batches(file, places, rows):
+                _write(out, frame)
+        last: Failure | End = End()
+    except BrokenPipeError:
+        os._exit(0)  # nobody wants the rest
+    except MemoryError:
+        last = Failure(
+            f"takes more than {MEMORY_BYTES // 2**20} MiB of memory to read: leave out its columns of large "
+            "values, or write it again with smaller row groups and pages"
+        )
+    except pa.ArrowNotImplementedError:
+        last = Failure("has a column or a compression of an unknown kind: write it again with zstd or snappy")
+    except _TooLarge as error:
+        last = Failure(str(error))
+    except Exception:  # whatever a damaged file leads a library to
+        last = Failure("is damaged, encrypted, or nests too deeply")
+    _send(out, pickle.dumps(last))
+
+
+def _limit(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)  # past which the process is killed without saying why
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _header(file: Any) -> Header:
+    count, schema = file.metadata.num_columns, file.schema_arrow
+    if count > MAX_COLUMNS:
+        raise _TooLarge(f"has {count:,} columns; at most {MAX_COLUMNS:,} are read")
+    of_bytes = {place for place, field in enumerate(schema) if not any(leaves(field.type))}
+    return Header(schema.names, of_bytes, file.metadata.num_rows)
+
+
+def _batches(file: Any, places: Sequence[int], rows: int) -> Iterator[Batch]:
+    paths, numbers, come = _chosen(file, set(places))
+    at = {place: number for number, place in enumerate(come)}
+    for group in range(file.num_row_groups):
+        found = file.metadata.row_group(group)
+        size = sum(found.column(number).total_uncompressed_size for number in numbers)
+        most = min(max(_BATCH_BYTES * found.num_rows // (size or 1), _LEAST_ROWS), _MOST_ROWS)
+        for batch in file.iter_batches(most, row_groups=[group], columns=paths, use_threads=False):
+            rows -= batch.num_rows
+            if rows < 0 or batch.num_columns != len(come):
+                raise ValueError
+            batch.validate()
+            cells = Cells()
+            columns = [cells.plain(batch.column(at[place])) for place in places]
+            yield Batch(batch.num_rows, columns, _sizes(batch.num_rows, columns), cells.replaced)
+    if rows:
+        raise ValueError
+
+
+def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], list[int]]:
+    """Return the paths of the leaves to read, their numbers, and the places of the columns that come.
+
+    A path may stand for leaves of other columns as well, of the same name or with dots in theirs.
+    """
+    named = defaultdict(list)
+    chosen: dict[str, int] = {}
+    number = 0
+    for place, field in enumerate(file.schema_arrow):
+        for is_read in leaves(field.type):
+            path = file.schema.column(number).path
+            parts = path.split(".")
+            for end in range(1, len(parts) + 1):
+                named[".".join(parts[:end])].append(place)
+            if is_read and place in places:
+                chosen.setdefault(path, number)
+            number += 1
+    if number != file.metadata.num_columns:
+        raise ValueError
+    come = dict.fromkeys(place for path in chosen for place in named[path])
+    return list(chosen), list(chosen.values()), list(come)
+
+
+def _sizes(count: int, columns: list[list[Any]]) -> list[int]:
+    texts = [[_size(cell) for cell in column] for column in columns]
+    return [sum(row) for row in zip(*texts, strict=True)] if texts else [0] * count
+
+
+def _size(cell: Any) -> int:
+    if isinstance(cell, str):
+        return len(cell)
+    if isinstance(cell, dict):
+        return sum(map(len, cell)) + sum(map(_size, cell.values()))
+    return sum(map(_size, cell)) if isinstance(cell, list) else 0
+
+
+def _write(out: IO[bytes], frame: Header | Batch) -> None:
+    data = pickle.dumps(frame)
+    if len(data) <= MAX_FRAME_BYTES:
+        _send(out, data)
+    elif isinstance(frame, Batch) and frame.rows > 1:
+        half = frame.rows // 2
+        for start, stop, replaced in ((0, half, frame.replaced), (half, frame.rows, 0)):
+            columns = [column[start:stop] for column in frame.columns]
+            _write(out, Batch(stop - start, columns, frame.sizes[start:stop], replaced))
+    else:
+        raise _TooLarge(
+            f"has a row of over {MAX_FRAME_BYTES // 2**20} MiB of nested values: leave their columns out"
+        )
+
+
+def _send(out: IO[bytes], data: bytes) -> None:
+    out.write(FRAME.pack(len(data)) + data)
+    out.flush()
+
+
+class _TooLarge(Exception):
+    pass

@@ -1,0 +1,131 @@
+"""What one reading of all rows shows: how many there are, and what is in each column."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+
+from shared.errors import InvalidRequest, RequestTooLarge
+from shared.models import Note
+from shared.tables.cells import NUMBER, TEXT, Cells, Keys, scalar_text
+from shared.tables.columns import KEY_COLUMN, URL_COLUMN, clean_name, find_column, name_list, shown
+from shared.tables.rows import MAX_ROWS, Row, Rows
+from shared.validation import MAX_METADATA_BYTES, MAX_METADATA_LISTED
+
+_BATCH_ROWS = 1_024
+_BATCH_CHARS = 2**21
+_DIGITS = re.compile(r"[0-9.,eE+-]+")
+
+
+class Survey:
+    """`cells` are what the columns hold; `keys` and `with_urls` are of those that may be these two."""
+
+    def __init__(self, rows: Rows, url_column: str | None, key_column: str | None) -> None:
+        self._rows = rows
+        self._url_column = url_column or URL_COLUMN
+        self._key_column = key_column or KEY_COLUMN
+        self.cells: list[Cells] = []
+        self.keys: dict[int, Keys] = {}
+        self.with_urls: dict[int, bool] = {}
+        self.total = self.largest = self._faulty = 0
+        self._first_fault = ""
+
+    def read(self) -> None:
+        """Read all rows. Raises InvalidRequest where none can be used, RequestTooLarge for too many."""
+        for batch in _batches(self._rows):
+            self._add(batch)
+        if not self.total:
+            raise InvalidRequest("The table has no rows.")
+        if self._faulty == self.total:
+            raise InvalidRequest(f"No row of the table can be used: {self._first_fault}.")
+
+    def _add(self, batch: list[Row]) -> None:
+        self.total += len(batch)
+        if self.total > MAX_ROWS:
+            raise RequestTooLarge(f"The table has more than {MAX_ROWS:,} rows: send it in parts.")
+        self.largest = max(self.largest, *(row.size for row in batch))
+        sound = [row for row in batch if row.fault is None]
+        if len(sound) < len(batch):
+            self._faulty += len(batch) - len(sound)
+            first = next(row for row in batch if row.fault is not None)
+            self._first_fault = self._first_fault or f"{self._rows.unit} {first.number:,} is {first.fault}"
+        numbers = [row.number for row in sound]
+        for place, cells in enumerate(zip_longest(*(row.cells for row in sound))):
+            if place == len(self.cells):
+                self._add_column(place)
+            self.cells[place].add(cells, numbers)
+            if place in self.keys:
+                self.keys[place].add(cells)
+            if self.with_urls.get(place) is False:
+                self.with_urls[place] = any((scalar_text(cell) or "").strip() for cell in cells)
+
+    def _add_column(self, place: int) -> None:
+        self.cells.append(Cells(typed=self._rows.typed))
+        if place in self._rows.inner:
+            return
+        name = [clean_name(self._rows.names[place])]
+        if find_column(name, self._key_column) is not None:
+            self.keys[place] = Keys()
+        if find_column(name, self._url_column) is not None:
+            self.with_urls[place] = False
+
+
+def _batches(rows: Rows) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    chars = 0
+    for row in rows:
+        batch.append(row)
+        chars += row.size
+        if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def name_notes(names: Sequence[str], stored: Mapping[int, str]) -> Iterator[Note]:
+    for place, name in stored.items():
+        if name != names[place]:
+            yield Note("column_renamed", f"The column `{shown(names[place])}` is stored as `{name}`.", 1)
+
+
+def left_out_note(names: Sequence[str], reason: str) -> Note:
+    return Note("columns_left_out", f"Left out ({reason}): {name_list(names)}.", len(names))
+
+
+def value_notes(name: str, unit: str, cells: Cells) -> Iterator[Note]:
+    """Yield what changed of the values of a column of metadata, once for each reason."""
+    kinds, column = cells.kinds, f"`{shown(name)}`"
+    for reason, count in cells.left_out.items():
+        if count and (cells.typed or cells.kind == NUMBER):
+            yield Note("values_left_out", f"Values of {column} are left out: {reason}.", count)
+    if cells.kind != TEXT:
+        return
+    for reason, count in cells.as_text.items():
+        if count:
+            yield Note("values_as_text", f"{column}: {reason}.", count)
+    others = sum(kinds.values()) - kinds[TEXT] if cells.typed else kinds[NUMBER]
+    if cells.first_text and (others if cells.typed else others > kinds[TEXT]):
+        number, cell = cells.first_text
+        said = f"`{shown(scalar_text(cell) or 'nested')}` in {unit.lower()} {number:,}"
+        why = "is none" if not _DIGITS.fullmatch(str(cell)) else "would not keep its spelling as one"
+        yield Note("values_as_text", f"{column} is text and not numbers, since {said} {why}.", others)
+
+
+def row_notes(rows: Rows, halves: int) -> Iterator[Note]:
+    """Yield what the rows as a whole lost or changed."""
+    if count := rows.replaced + halves:
+        yield Note("text_replaced", "What is no character became U+FFFD.", count)
+    if rows.beyond:
+        yield Note(
+            "values_left_out", "Cells beyond the columns that the table names are left out.", rows.beyond
+        )
+    if rows.skipped:
+        yield Note("rows_skipped", "Empty rows are skipped.", rows.skipped)
+
+
+def limit_notes(lost: Mapping[str, int]) -> Iterator[Note]:
+    for name, count in lost.items():
+        limits = f"{MAX_METADATA_BYTES:,} bytes or {MAX_METADATA_LISTED:,} texts in lists"
+        yield Note(
+            "values_left_out", f"Values of `{name}` are left out where a row has over {limits}.", count
+        )
