@@ -15,7 +15,11 @@ from image_search.models.image_files import suffix_of
 from shared.validation import shown
 
 MAX_NAME_CHARS = 255
+_MAX_KEPT_CHARS = 1_024
 _ESCAPED = re.compile("[\udc80-\udcff]")
+_HALF = re.compile(r"(?<=[\udc80-\udcff])\\")  # a backslash, or half of a character
+_SPELLED = {0xDC00 + byte: f"%{byte:02X}" for byte in range(0x80, 0x100)}
+_VIRAMA = 9  # the class of the signs that join two consonants of India's scripts
 _EVIDENCE_BYTES = 32 * 1024
 # What Windows' and older tools write; the first is what a zip's names are in where it says nothing.
 _WESTERN = ("cp437", "cp850", "cp1252")
@@ -44,6 +48,14 @@ def decoded_names(names: Sequence[str]) -> list[str]:
     return [_decoded(name, encoding) if _ESCAPED.search(name) else name for name in names]
 
 
+def bounded(name: str) -> str:
+    """Shorten a name that nobody could need, so that any number can be kept until all are decoded."""
+    if len(name) <= _MAX_KEPT_CHARS:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest}/{name[-MAX_NAME_CHARS:]}"
+
+
 def display_name(name: str) -> str:
     """Make a file name fit to be shown: `/` between folders, no drive, no `..`, at most MAX_NAME_CHARS."""
     parts = [part for part in shown(name.replace("\\", "/")).split("/") if part not in ("", ".", "..")]
@@ -67,6 +79,7 @@ def _continues(before: str, char: str) -> bool:
     """Return whether a character is part of what is seen as one with that before it."""
     return (
         before == "\u200d"
+        or unicodedata.combining(before) == _VIRAMA
         or char in "\u200c\u200d"
         or unicodedata.category(char) in ("Mn", "Mc", "Me")
         or "\u1160" <= char <= "\u11ff"  # the vowel or end of a Korean syllable
@@ -101,7 +114,8 @@ def _decoded(name: str, encoding: str | None) -> str:
             return _bytes(name).decode(encoding)
         except UnicodeDecodeError:
             pass
-    return _ESCAPED.sub(lambda escaped: f"%{ord(escaped[0]) - 0xDC00:02X}", name)
+    name = _bytes(name).decode("ascii", "surrogateescape")
+    return _HALF.sub("%5C", name).translate(_SPELLED)
 
 
 def _encoding(names: Sequence[bytes]) -> str | None:

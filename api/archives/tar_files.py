@@ -16,6 +16,7 @@ from typing import IO, Protocol
 from api.archives.unpacking import PIECE, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
+from shared.validation import is_unicode
 
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_HEADER = 2**20  # of a long name, or of an entry's attributes
@@ -56,7 +57,7 @@ def begins_with_tar_gz(head: bytes) -> bool:
         return False
     members, start = _Gunzip(io.BytesIO(head)), b""
     with suppress(EOFError, zlib.error):
-        while len(start) < _START_BYTES and (piece := members.read(_START_BYTES)):
+        while len(start) < _START_BYTES and (piece := members.read(_BLOCK)):
             start += piece
     return begins_with_tar(start)
 
@@ -66,7 +67,8 @@ def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterato
     source = _Source(_Gunzip(file) if gzipped else file, unpacking)
     for entry in _entries(source, unpacking):
         unpacking.entry()
-        path = entry.name.replace("\\", "/")
+        # In other encodings than UTF-8 a backslash's byte may be half of a character.
+        path = entry.name.replace("\\", "/") if is_unicode(entry.name) else entry.name
         rest = entry.size
         if entry.left_out:
             unpacking.left_out.files.add(path, entry.left_out)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO, cast
 from zlib import crc32
 
+from api.archives.file_names import decoded_names
 from api.archives.unpacking import PIECE, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
@@ -25,9 +26,8 @@ def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes
     with zipfile.ZipFile(cast("IO[bytes]", _BoundedReads(file))) as archive:
         entries = archive.infolist()
         _check_start(file, min((info.header_offset for info in entries), default=0))
-        for info in entries:
+        for info, name in zip(entries, decoded_names([_name(info) for info in entries]), strict=True):
             unpacking.entry()
-            name = _name(info)
             path = name.replace("\\", "/")
             mode = stat.S_IFMT(info.external_attr >> 16)
             if path.endswith("/") or (info.external_attr & _DOS_FOLDER and not info.file_size):

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
-from api.archives.file_names import fit_names
+from api.archives.file_names import bounded, fit_names
 from api.archives.reading import archive_kind, read_archive
 from api.archives.unpacking import ArchiveLimits, LeftOut
 from api.http.problems import field_errors, parse, refuse
@@ -160,7 +160,8 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
             raise InvalidRequest("A job is of one table.", [_fault("table", "given more than once")])
         received.table = Spooled(part.content, part.size, part.sha256, part.filename, part.media_type)
         return
-    received.hashes.append([part.filename, part.sha256])
+    name = bounded(_unmarked(part.filename))
+    received.hashes.append([name, part.sha256])
     kind = archive_kind(part.content)
     if received.archive or (kind and received.files):
         raise InvalidRequest(
@@ -171,7 +172,7 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         received.unread = archive_name(part.content.read(HEAD_BYTES)) or received.unread
         part.content.seek(0)
         fits = part.size <= services.settings.max_image_bytes
-        _store(services, job_id, received, part.filename, part.content.read() if fits else None)
+        _store(services, job_id, received, name, part.content.read() if fits else None)
         return
     received.archive = True
     part.content.seek(part.size)
@@ -193,7 +194,7 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
         upload = upload_key(job_id, index)
         services.blobs.put(upload, data)
         received.size += len(data)
-    received.files.append((_unmarked(name), upload))
+    received.files.append((bounded(name), upload))
 
 
 def _unread(archive: str) -> InvalidRequest:

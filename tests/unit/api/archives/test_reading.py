@@ -5,50 +5,15 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
-from tempfile import SpooledTemporaryFile
 
 import pytest
 
 from api.archives import tar_files, unpacking, zip_files
-from api.archives.reading import ArchiveKind, archive_kind, read_archive
+from api.archives.reading import ArchiveKind, archive_kind
 from api.archives.unpacking import ArchiveLimits, LeftOut
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
 from tests.sample_files import make_tar, samples
-
-LIMITS = ArchiveLimits(entry_bytes=1000, total_bytes=100_000)
-ENTRIES = {"photos/a.jpg": b"first", "photos/b.png": b"second"}
-
-
-def make_zip(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
-
-
-def make_tar_gz(entries: dict[str, bytes]) -> bytes:
-    return make_tar(entries, "w:gz")
-
-
-def read(
-    data: bytes, limits: ArchiveLimits = LIMITS, *, spool_bytes: int = 2**20, left_out: LeftOut | None = None
-) -> list[tuple[str, bytes | None]]:
-    """Reads an archive out of a file like an upload's: in memory, but on disk over `spool_bytes`."""
-    with SpooledTemporaryFile(spool_bytes) as file:
-        file.write(data)
-        file.seek(0)
-        kind = archive_kind(file)
-        assert kind is not None
-        file.seek(len(data))
-        return list(read_archive(file, kind, limits, LeftOut() if left_out is None else left_out))
-
+from tests.unit.api.archives.archive_files import ENTRIES, LIMITS, add, make_tar_gz, make_zip, read
 
 MAKERS = pytest.mark.parametrize("make", [make_zip, make_tar, make_tar_gz])
 Maker = Callable[[dict[str, bytes]], bytes]
@@ -222,7 +187,7 @@ def test_a_long_name_record_of_a_tar_is_bounded(monkeypatch: pytest.MonkeyPatch)
 
 
 @MAKERS
-@pytest.mark.parametrize("kept", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("kept", [0.31, 0.5, 0.8])
 def test_a_cut_archive_is_refused(make: Maker, kept: float) -> None:
     # Incompressible, so that a cut of the tar falls into the files and not into the padding at its end.
     noise = bytes((i * i * 7919 >> 3) & 0xFF for i in range(900))
