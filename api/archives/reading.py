@@ -64,4 +64,4 @@ def read_archive(
             yield entry
     if not pictures:
         has = f"it has {left_out.files}" if len(left_out.files) else "it is empty"
-        raise InvalidRequest(f"the archive has no picture: {has}")
+        raise InvalidRequest(f"The archive has no picture: {has}.")

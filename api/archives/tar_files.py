@@ -96,14 +96,14 @@ def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
             continue
         if (header := _header(block)) is None:
             if not ended:
-                raise InvalidRequest("the archive is damaged or breaks off")
+                raise InvalidRequest("The archive is damaged or breaks off.")
             unpacking.left_out.remarks.append(_BEHIND)
             return
         ended = False
         if header.type in (*_PAX_TYPES, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
             headers += 1
             if headers > _MAX_HEADERS or not 0 <= header.size <= _MAX_HEADER:
-                raise InvalidRequest("the archive is damaged")
+                raise InvalidRequest("The archive is damaged.")
             body = source.take(header.size)
             source.skip(-header.size % _BLOCK)
             if header.type == tarfile.GNUTYPE_LONGNAME:
@@ -116,7 +116,7 @@ def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
         yield _entry(header, block, name, {**of_all, **own}, source)
         own, name, headers = {}, b"", 0
     if own or name:
-        raise InvalidRequest("the archive breaks off")
+        raise InvalidRequest("The archive breaks off.")
     if not ended:
         unpacking.left_out.remarks.append(_NO_END)
 
@@ -124,7 +124,7 @@ def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
 def _entry(header: tarfile.TarInfo, block: bytes, name: bytes, pax: Pax, source: "_Source") -> _Entry:
     size = int(pax.get(b"size") or header.size)
     if size < 0:
-        raise InvalidRequest("the archive is damaged")
+        raise InvalidRequest("The archive is damaged.")
     text = _name(block, name, pax)
     if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith(b"GNU.sparse.") for key in pax):
         extended = header.type == tarfile.GNUTYPE_SPARSE and block[482]
@@ -161,7 +161,7 @@ def _pax(body: bytes) -> Pax:
         end = start + int(body[start:space])
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if end <= space or not equals or body[end - 1 : end] != b"\n":
-            raise InvalidRequest("the archive is damaged")
+            raise InvalidRequest("The archive is damaged.")
         records[key] = value
         start = end
     return records
@@ -192,13 +192,13 @@ class _Source:
         """Read so many bytes. Raises InvalidRequest where there are fewer."""
         data = self.read(size)
         if len(data) < size:
-            raise InvalidRequest("the archive breaks off")
+            raise InvalidRequest("The archive breaks off.")
         return data
 
     def skip(self, size: int) -> None:
         """Go on by so many bytes. Raises InvalidRequest where there are fewer."""
         if sum(len(piece) for piece in self._pieces(size)) < size:
-            raise InvalidRequest("the archive breaks off")
+            raise InvalidRequest("The archive breaks off.")
 
     def _pieces(self, size: int) -> Iterator[bytes]:
         while size > 0 and (piece := self._file.read(min(PIECE, size))):

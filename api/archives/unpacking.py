@@ -51,14 +51,14 @@ class Unpacking:
     def entry(self) -> None:
         self._entries += 1
         if self._entries > self.limits.entries:
-            raise RequestTooLarge(f"the archive has more than {self.limits.entries:,} entries")
+            raise RequestTooLarge(f"The archive has more than {self.limits.entries:,} entries.")
 
     def unpacked(self, count: int) -> None:
         self._unpacked += count
         if self._unpacked > self.limits.total_bytes:
-            raise RequestTooLarge(f"the archive unpacks to more than {self.limits.total_bytes:,} bytes")
+            raise RequestTooLarge(f"The archive unpacks to more than {self.limits.total_bytes:,} bytes.")
         if self._unpacked > max(_RATIO_FLOOR, self._packed * self.limits.ratio):
-            raise InvalidRequest(f"the archive unpacks to over {self.limits.ratio} times its size")
+            raise InvalidRequest(f"The archive unpacks to over {self.limits.ratio} times its size.")
 
     def skips_hidden(self, name: str) -> bool:
         """Return whether a file is hidden, by its `/`-separated name; count it then."""
@@ -81,6 +81,6 @@ def ours() -> Iterator[None]:
     try:
         yield
     except (BadZipFile, tarfile.TarError, ZlibError, OSError, EOFError, ValueError) as error:
-        raise InvalidRequest("the archive is damaged or breaks off") from error
+        raise InvalidRequest("The archive is damaged or breaks off.") from error
     except (NotImplementedError, RuntimeError) as error:
-        raise InvalidRequest("the archive uses a feature that is not supported") from error
+        raise InvalidRequest("The archive uses a feature that is not supported.") from error

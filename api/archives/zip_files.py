@@ -38,10 +38,10 @@ def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes
             if unpacking.skips_hidden(path):
                 continue
             if info.flag_bits & 0x1:
-                raise InvalidRequest("the archive is encrypted")
+                raise InvalidRequest("The archive is encrypted.")
             # The other methods unpack a block without any bound on what comes out of it.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InvalidRequest("the archive uses a compression other than deflate")
+                raise InvalidRequest("The archive uses a compression other than deflate.")
             with archive.open(info) as entry:
                 head = entry.read(HEAD_BYTES)
                 if unpacking.skips(path, head):
@@ -89,10 +89,10 @@ def _check_end(file: IO[bytes], unpacking: Unpacking) -> None:
     tail = file.read(_END.size + 0xFFFF)
     position = tail.rfind(b"PK\x05\x06")
     if position < 0 or position + _END.size > len(tail):
-        raise InvalidRequest("the archive breaks off, or is one part of a split one")
+        raise InvalidRequest("The archive breaks off, or is one part of a split one.")
     _, disk, first_disk, here, entries, _, _, comment = _END.unpack_from(tail, position)
     if disk not in (0, _NOT_HERE) or first_disk not in (0, _NOT_HERE) or here != entries:
-        raise InvalidRequest("the archive is one part of a split one: join them first")
+        raise InvalidRequest("The archive is one part of a split one: join them first.")
     if start + position + _END.size + comment < size:
         unpacking.left_out.remarks.append("what stands behind the archive's end was not read")
 
@@ -101,7 +101,7 @@ def _check_start(file: IO[bytes], first: int) -> None:
     """Refuse a zip behind another, `first` being where its first entry begins."""
     file.seek(0)
     if first and file.read(4) == b"PK\x03\x04":
-        raise InvalidRequest("the file is several zips one after another: upload each by itself")
+        raise InvalidRequest("The file is several zips one after another: upload each by itself.")
 
 
 class _BoundedReads:
@@ -117,5 +117,5 @@ class _BoundedReads:
 
     def read(self, size: int = -1) -> bytes:
         if size > _MAX_READ:
-            raise InvalidRequest("the archive's directory is too large")
+            raise InvalidRequest("The archive's directory is too large.")
         return self._file.read(min(size, _MAX_READ) if size >= 0 else _MAX_READ)

@@ -181,8 +181,11 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         total_bytes=services.settings.max_upload_bytes,
         entries=MAX_ITEMS,
     )
-    for name, data in read_archive(part.content, kind, limits, received.left_out):
-        _store(services, job_id, received, name, data)
+    try:
+        for name, data in read_archive(part.content, kind, limits, received.left_out):
+            _store(services, job_id, received, name, data)
+    except InvalidRequest as error:
+        raise error.at("/files")  # noqa: B904 - the same error
 
 
 def _store(services: Services, job_id: str, received: _Received, name: str, data: bytes | None) -> None:
@@ -199,7 +202,7 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
 
 def _unread(archive: str) -> InvalidRequest:
     way = "zip, tar and tar.gz are the archives that are read: unpack it, or pack it as one of these"
-    return InvalidRequest(f"The file is {archive}; {way}.", [_fault("files", f"is {archive}")])
+    return InvalidRequest(f"The file is {archive}; {way}.").at("/files")
 
 
 def _parts(body: Body, boundary: bytes, kept: ExitStack) -> Iterator[_Part]:
