@@ -1,4 +1,4 @@
-"""Archives and the names of files, over HTTP on the real stack: small bodies in memory, large ones on disk."""
+"""Archives and the names of files, over HTTP on the real stack: small bodies in memory, large on disk."""
 
 import gzip
 import io
