@@ -34,6 +34,7 @@ from benchmarks import (
     search_costs,
     search_ingest,
     search_load,
+    tables,
     vectors,
 )
 from benchmarks.photos import served, write_photos
@@ -108,6 +109,7 @@ FAST: dict[str, Part] = {
     "parity": Bench.parity,
     "decode": lambda bench: decode.measure(bench.checkpoint, bench.first_photos(DECODE_SAMPLE)),
     "api": lambda bench: api_costs.measure(bench.work / "api"),
+    "tables": lambda bench: tables.measure(bench.checkpoint, bench.work / "tables"),
     "filters": lambda bench: filters.measure(bench.checkpoint, bench.work / "filters", bench.pictures),
     "index": lambda bench: index_writes.measure(bench.work / "index"),
     "search": lambda bench: search_costs.measure(bench.checkpoint, bench.work / "search", bench.pictures),
@@ -159,9 +161,9 @@ def main(
 ) -> None:
     """Measure what the pipeline, the API and the index cost, mostly with a randomly initialised ViT-B/32.
 
-    Without --only or --full the fast parts run: parity, decode, api, filters, index, search, ingest. Exits
-    with 1 when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more than
-    a fifth. After --record, `make performance` makes docs/performance.md and its tables anew: commit all.
+    Without --only or --full the fast parts run: parity, decode, api, tables, filters, index, search, ingest.
+    Exits with 1 when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more
+    than a fifth. After --record, `make performance` makes docs/performance.md and its tables: commit all.
     """
     parts = {only: (FAST | LONG)[only]} if only else FAST | LONG if full else FAST
     defaults = {str(option.name): option.get_default(context) for option in context.command.params}

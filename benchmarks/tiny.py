@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(self._latency_s)
-        body = _picture(self.path)
+        body = picture(self.path)
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
         self.send_header("Content-Length", str(len(body)))
@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _picture(path: str) -> bytes:
+def picture(path: str) -> bytes:
     pixels = hashlib.shake_128(path.encode()).digest(SIDE * SIDE * 3)
     buffer = io.BytesIO()
     Image.frombytes("RGB", (SIDE, SIDE), pixels).save(buffer, "PNG", compress_level=1)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
@@ -103,6 +104,30 @@ def _value_fault(value: object) -> str | None:
         case list() if all(isinstance(member, str) for member in value):
             return None
     return "must be a string, a number, a boolean or a list of strings"
+
+
+def is_sound(name: str, value: object) -> bool:
+    """Return whether this may be metadata, of an item by itself."""
+    return _name_fault(name) is None and _value_fault(value) is None
+
+
+def nfc(text: str) -> str:
+    """Return the form of a text that is compared (Unicode NFC): macOS spells é with two characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def forms(text: str) -> list[str]:
+    """Return the forms of a text that earlier versions may have stored it in: NFC, NFD and as it is."""
+    if text.isascii():
+        return [text]
+    return list(dict.fromkeys([nfc(text), text, unicodedata.normalize("NFD", text)]))
+
+
+def whole_text(text: str) -> str:
+    """Return the text with U+FFFD for each lone surrogate, which no UTF-8 can say."""
+    if text.isascii() or is_unicode(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_unicode(text: str) -> bool:

@@ -28,8 +28,8 @@ _FOLDERS = (tarfile.DIRTYPE, b"D")  # GNU tar's, with the folder's list of names
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _WITHOUT_DATA = (*_LINKS, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 _ISO_8859 = re.compile(rb"ISO-IR 8859 (1[013-6]?|[2-9]) \d{4}")
-_BEHIND = "what stands behind the archive's end was not read"
-_NO_END = "the archive has no end mark: if it was cut off, files are missing"
+_BEHIND = "What stands behind the archive's end was not read."
+_NO_END = "The archive has no end mark: if it was cut off, files are missing."
 
 Pax = Mapping[bytes, bytes]
 
@@ -72,10 +72,10 @@ def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterato
         rest = entry.size
         if entry.left_out:
             unpacking.left_out.files.add(path, entry.left_out)
-        elif not (entry.folder or (path.endswith("/") and not rest) or unpacking.skips_hidden(path)):
+        elif not (entry.folder or (path.endswith("/") and not rest) or unpacking.skips(path)):
             head = source.take(min(rest, HEAD_BYTES))
             rest -= len(head)
-            if not unpacking.skips(path, head):
+            if not unpacking.skips_content(path, head):
                 fits = entry.size <= unpacking.limits.entry_bytes
                 yield entry.name, head + source.take(rest) if fits else None
                 rest = 0 if fits else rest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from zipfile import BadZipFile
 from zlib import error as ZlibError  # noqa: N812 - what else would an error be called
 
-from image_search.models.image_files import Skipped, has_image_suffix, is_hidden, is_image
+from image_search.models.image_files import Skipped, has_image_suffix, is_hidden, is_image, suffix_of
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.models import Note
 
@@ -34,7 +34,8 @@ class LeftOut:
     remarks: list[str] = field(default_factory=list)
 
     def notes(self) -> list[Note]:
-        skipped = [Note("files_skipped", str(self.files), len(self.files))] if len(self.files) else []
+        files = self.files
+        skipped = [Note("files_skipped", f"No pictures: {files}.", len(files))] if len(files) else []
         return skipped + [Note("archive_end", remark, 1) for remark in self.remarks]
 
 
@@ -60,16 +61,16 @@ class Unpacking:
         if self._unpacked > max(_RATIO_FLOOR, self._packed * self.limits.ratio):
             raise InvalidRequest(f"The archive unpacks to over {self.limits.ratio} times its size.")
 
-    def skips_hidden(self, name: str) -> bool:
-        """Return whether a file is hidden, by its `/`-separated name; count it then."""
-        hidden = is_hidden(name)
-        if hidden:
+    def skips(self, name: str) -> bool:
+        """Return whether a file is hidden or no picture by its `/`-separated name; count it then."""
+        skipped = is_hidden(name) or bool(suffix_of(name) and not has_image_suffix(name))
+        if skipped:
             self.left_out.files.add(name)
-        return hidden
+        return skipped
 
-    def skips(self, name: str, head: bytes) -> bool:
-        """Return whether a file is no picture, by its name and first HEAD_BYTES; count it then."""
-        skipped = not has_image_suffix(name) and not is_image(head)
+    def skips_content(self, name: str, head: bytes) -> bool:
+        """Return whether a file whose name says nothing is no picture by its start; count it then."""
+        skipped = not suffix_of(name) and not is_image(head)
         if skipped:
             self.left_out.files.add(name)
         return skipped
@@ -80,6 +81,8 @@ def ours() -> Iterator[None]:
     """Turn what zipfile, tarfile and zlib raise on damaged input into InvalidRequest."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("A name in the archive says that it is UTF-8, and is not.") from error
     except (BadZipFile, tarfile.TarError, ZlibError, OSError, EOFError, ValueError) as error:
         raise InvalidRequest("The archive is damaged or breaks off.") from error
     except (NotImplementedError, RuntimeError) as error:

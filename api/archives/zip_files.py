@@ -35,7 +35,7 @@ def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes
             if mode and mode != stat.S_IFREG:
                 unpacking.left_out.files.add(path, "linked" if mode == stat.S_IFLNK else "special")
                 continue
-            if unpacking.skips_hidden(path):
+            if unpacking.skips(path):
                 continue
             if info.flag_bits & 0x1:
                 raise InvalidRequest("The archive is encrypted.")
@@ -44,7 +44,7 @@ def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes
                 raise InvalidRequest("The archive uses a compression other than deflate.")
             with archive.open(info) as entry:
                 head = entry.read(HEAD_BYTES)
-                if unpacking.skips(path, head):
+                if unpacking.skips_content(path, head):
                     continue
                 fits = info.file_size <= unpacking.limits.entry_bytes
                 yield name, _read_entry(head, entry, unpacking) if fits else None
@@ -94,7 +94,7 @@ def _check_end(file: IO[bytes], unpacking: Unpacking) -> None:
     if disk not in (0, _NOT_HERE) or first_disk not in (0, _NOT_HERE) or here != entries:
         raise InvalidRequest("The archive is one part of a split one: join them first.")
     if start + position + _END.size + comment < size:
-        unpacking.left_out.remarks.append("what stands behind the archive's end was not read")
+        unpacking.left_out.remarks.append("What stands behind the archive's end was not read.")
 
 
 def _check_start(file: IO[bytes], first: int) -> None:

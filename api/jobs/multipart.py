@@ -155,12 +155,13 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         raise InvalidRequest("A part is no file.", [_fault(part.name, "must be a file, with a file name")])
     if not part.filename and not part.size:
         return  # what a browser sends for a file field that was left empty
+    name = bounded(_unmarked(part.filename))
     if part.name == "table":
         if received.table:
             raise InvalidRequest("A job is of one table.", [_fault("table", "given more than once")])
-        received.table = Spooled(part.content, part.size, part.sha256, part.filename, part.media_type)
+        (name,) = fit_names([name], distinct=False)
+        received.table = Spooled(part.content, part.size, part.sha256, name, part.media_type)
         return
-    name = bounded(_unmarked(part.filename))
     received.hashes.append([name, part.sha256])
     kind = archive_kind(part.content)
     if received.archive or (kind and received.files):

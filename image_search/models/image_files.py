@@ -31,9 +31,13 @@ def has_image_suffix(name: str) -> bool:
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix in lower case with its dot; "" for a name without one, or with a strange one."""
+    """Return the suffix in lower case with its dot; "" for a name without one, or with a strange one.
+
+    Strange is `.jpg?w=100`, and the `.33` of a time.
+    """
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
-    return f".{suffix.lower()}" if stem and dot and suffix.isalnum() and len(suffix) <= 10 else ""
+    is_plain = suffix.isalnum() and not suffix.isdecimal() and len(suffix) <= 10
+    return f".{suffix.lower()}" if stem and dot and is_plain else ""
 
 
 def is_hidden(name: str) -> bool:

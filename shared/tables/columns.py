@@ -5,13 +5,14 @@ import unicodedata
 from collections.abc import Sequence
 
 from shared.errors import InvalidRequest, NoUrlColumn
-from shared.tables.url_list import URL
 from shared.validation import METADATA_NAME, RESERVED_NAMES
 
 URL_COLUMN = "url"
 KEY_COLUMN = "key"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SHOWN_COLUMNS = 30  # in a sentence
 _LISTED_COLUMNS = 1_000
+_LISTED_CHARS = 200
 _SHOWN_CHARS = 80
 _NAME_CHARS = 63
 _INDEX = re.compile(r"__index_level_\d+__|(?:Unnamed: \d+(?:_level_\d+)?)?")  # as pandas writes one
@@ -49,7 +50,7 @@ def find_url_column(names: Sequence[str], wanted: str | None) -> int:
     raise NoUrlColumn(
         f"The table has no column `{shown(wanted or URL_COLUMN)}`; {_listed(names)}. "
         "Say in `url_column` which one has the URLs.",
-        [name[:_SHOWN_CHARS] for name in names[:_LISTED_COLUMNS]],
+        [name for name in names if 0 < len(name) <= _LISTED_CHARS][:_LISTED_COLUMNS],
     )
 
 
@@ -68,20 +69,25 @@ def is_index(name: str) -> bool:
     return _INDEX.fullmatch(name) is not None
 
 
-def metadata_names(names: Sequence[str], places: Sequence[int], taken: set[str]) -> dict[int, str]:
-    """Return what the columns at these places are called as metadata, each differently, and none as `taken`.
+def metadata_names(
+    names: Sequence[str], places: Sequence[int], others: set[str], inner: set[int]
+) -> dict[int, str]:
+    """Return what the columns at these places are called as metadata, each differently.
 
-    A name that can stay does; what is made of the others gives way to it.
+    A name that can stay does; what is made of the others gives way to it. Only an `inner` one can stay where
+    it is one of `others`, those of URL and key.
     """
     found: dict[int, str] = {}
+    taken: set[str] = set()
     for place in places:
         name = names[place]
-        if METADATA_NAME.fullmatch(name) and name not in RESERVED_NAMES and name not in taken:
+        free = name not in taken and (place in inner or name not in others)
+        if free and METADATA_NAME.fullmatch(name) and name not in RESERVED_NAMES:
             found[place] = name
             taken.add(name)
     for place in places:
         if place not in found:
-            found[place] = _free(_metadata_name(names[place], place), taken)
+            found[place] = _free(_metadata_name(names[place], place), taken | others)
             taken.add(found[place])
     return found
 
@@ -110,13 +116,17 @@ def _free(name: str, taken: set[str]) -> str:
 
 def shown(name: str) -> str:
     """Return a name or cell as a sentence shows it."""
-    return name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    text = name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}…"
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def name_list(names: Sequence[str]) -> str:
     """Return the names as part of a sentence."""
     more = f" and {len(names) - _SHOWN_COLUMNS:,} more" if len(names) > _SHOWN_COLUMNS else ""
-    return f"{', '.join(f'`{shown(name)}`' for name in names[:_SHOWN_COLUMNS])}{more}"
+    return (
+        ", ".join(f"`{shown(name)}`" if name else "one without a name" for name in names[:_SHOWN_COLUMNS])
+        + more
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
-"""CSV and its kin: cells between delimiters, the names of the columns in the first line."""
+"""Rows that are lines: CSV and its kin, whose first line names the columns, and lists of URLs."""
 
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 
 from shared.errors import InvalidRequest, RequestTooLarge
@@ -13,12 +13,11 @@ from shared.tables.text import Text
 csv.field_size_limit(MAX_ROW_CHARS)  # of the process; nothing else in it reads CSV
 _DELIMITERS = ",;\t|"
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?[,;\t|]*[\r\n]", re.IGNORECASE)
-_LOOKED_AT = 20  # rows
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How cells are delimited; `blanks` if one stands before quotes, `said` if a `sep=` line says so."""
+    """How cells are delimited; `blanks` if one follows each delimiter, `said` if a `sep=` line says so."""
 
     delimiter: str
     blanks: bool = False
@@ -27,6 +26,12 @@ class Dialect:
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.blanks)
+
+    def first_row(self, text: str) -> list[str]:
+        try:
+            return next((row for row in self.reader(StringIO(text, newline="")) if any(row)), [])
+        except csv.Error:
+            return []
 
 
 def find_dialect(text: str, has_url: Callable[[list[str]], bool]) -> Dialect:
@@ -40,13 +45,11 @@ def find_dialect(text: str, has_url: Callable[[list[str]], bool]) -> Dialect:
 
 
 def _dialect(delimiter: str, text: str, *, said: bool = False) -> Dialect:
-    blanks = f'{delimiter} "' in text and f'{delimiter}"' not in text
-    bare = Dialect(delimiter, blanks, said)
-    try:
-        head = next((row for row in bare.reader(StringIO(text, newline="")) if any(row)), [])
-    except csv.Error:
-        head = []
-    return Dialect(delimiter, blanks, said, tuple(head))
+    bare = Dialect(delimiter, said=said)
+    head = bare.first_row(text)
+    if len(head) > 1 and all(cell.startswith(" ") for cell in head[1:]):
+        bare = Dialect(delimiter, blanks=True, said=said)
+    return replace(bare, head=tuple(bare.first_row(text)))
 
 
 class DelimitedRows:
@@ -64,7 +67,9 @@ class DelimitedRows:
         self.skipped = self.beyond = 0
         self.names: list[str] = next((row for _, row, _ in self._records() if any(row)), [])
         if len(self.names) > MAX_COLUMNS:
-            raise InvalidRequest(f"The table has more than {MAX_COLUMNS:,} columns.")
+            raise InvalidRequest(
+                f"The table has {len(self.names):,} columns, more than {MAX_COLUMNS:,}: leave some out."
+            )
 
     @property
     def replaced(self) -> int:
@@ -123,3 +128,26 @@ class DelimitedRows:
                 raise InvalidRequest(
                     f"The row that begins in line {self._began:,} does not end: a quote in it is not closed."
                 )
+
+
+class UrlListRows:
+    """The lines of a list as rows of one column; empty ones and `#` comments are none."""
+
+    kind = "list"
+    unit = "Line"
+    typed = False
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self.names = ["url"]
+        self.inner: set[int] = set()
+        self.skipped = self.beyond = 0
+
+    @property
+    def replaced(self) -> int:
+        return self._text.replaced
+
+    def __iter__(self) -> Iterator[Row]:
+        for line in self._text.lines():
+            if (url := line.strip()) and not url.startswith("#"):
+                yield Row(self._text.number, [url], len(line))

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import InvalidRequest, RequestTooLarge
-from shared.tables.rows import MAX_COLUMNS, MAX_ROW_CHARS, Cell, Row
+from shared.tables.rows import MAX_ROW_CHARS, Cell, Row
 from shared.tables.text import Text
 
 METADATA = "metadata"  # an object of this name is its members
 _INK = re.compile(r"[^ \t\n\r]")
 _LONGEST_WORD = 16  # characters before the end, where a fault may be only that the rest is not read yet
 _LONG_INTEGER = 20  # digits and sign of one that may fit in 64 bits
+_MOST_COLUMNS = 1_000  # each row is as wide as all together
+_LONGEST_NAME = 1_000  # characters; a longer one is no column
 _SHAPES = 1_000  # sets of names whose columns are kept in mind
 _NESTED = "nested too deeply"
 
@@ -81,18 +83,20 @@ class _JsonRows:
         return None
 
     def _columns(self, members: dict[str, Any], *, inner: bool) -> list[int]:
-        """Return the places of the columns of these names; -1 where there are too many."""
+        """Return the places of the columns of these names; -1 where there is none."""
         shape = (str(inner), *members)
         if (places := self._shapes.get(shape)) is None:
+            places = [self._place(name, inner=inner) for name in members]
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
-            places = self._shapes[shape] = [self._place(name, inner=inner) for name in members]
+            if -1 not in places:
+                self._shapes[str(inner), *(self.names[place] for place in places)] = places
         return places
 
     def _place(self, name: str, *, inner: bool) -> int:
         place = self._places.get((name, inner))
         if place is None:
-            if len(self.names) >= MAX_COLUMNS:
+            if len(self.names) >= _MOST_COLUMNS or len(name) > _LONGEST_NAME:
                 return -1
             place = self._places[name, inner] = len(self.names)
             self.names.append(name)
@@ -167,7 +171,8 @@ class JsonArrayRows(_JsonRows):
             fault = ""
             try:
                 value, end = self._json.read(self._window, self._at)
-                if end < len(self._window) or self._ended:
+                # What goes to the end of the window may go on where it is a number or a word.
+                if end < len(self._window) or self._ended or isinstance(value, dict):
                     size, self._at = end - self._at, end
                     return value, size
             except json.JSONDecodeError as error:
@@ -182,11 +187,12 @@ class JsonArrayRows(_JsonRows):
                     f"Row {number:,} of the array has more than {MAX_ROW_CHARS:,} characters: "
                     "it is no row of a table, or does not end."
                 )
-            if not self._fill():
+            if not self._fill() and fault:
                 if self._cut:
                     return None
+                fault = "it does not end"
                 break
-        raise InvalidRequest(f"Row {number:,} of the array is not JSON: {fault or 'it does not end'}.")
+        raise InvalidRequest(f"Row {number:,} of the array is not JSON: {fault}.")
 
     def _next_mark(self) -> str:
         """Go to the next character that is not blank, and return it; "" at the end."""

@@ -5,12 +5,12 @@ from pathlib import PurePath
 from typing import IO
 
 from shared.errors import InvalidRequest
-from shared.tables.columns import find_column
-from shared.tables.delimited import DelimitedRows, find_dialect
+from shared.tables.columns import URL, find_column
+from shared.tables.delimited import DelimitedRows, UrlListRows, find_dialect
 from shared.tables.json_rows import JsonArrayRows, JsonLinesRows
+from shared.tables.parquet import ParquetRows
 from shared.tables.rows import Rows
 from shared.tables.text import SAMPLE_BYTES, Text, find_encoding
-from shared.tables.url_list import URL, UrlListRows
 
 _SHEET = "save the sheet as CSV (UTF-8) and send that"
 _UNPACK = "unpack it and send the table itself"
@@ -35,6 +35,7 @@ _KINDS = (
     (b"\xff\xff\xff\xff", "an Arrow stream", "save it as Parquet or CSV"),
     (b"Obj\x01", "an Avro file", "save it as Parquet or CSV"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file that it stands for (git lfs pull)"),
     (b"\xff\xd8\xff", "a picture (JPEG)", "send pictures as `files`"),
     (b"\x89PNG", "a picture (PNG)", "send pictures as `files`"),
 )
@@ -48,9 +49,10 @@ _JSON_LINES = (
 _DELIMITED = ("text/csv", "text/tab-separated-values")
 _ARRAY = re.compile(r"\s*\[\s*[\[{\"\]]")
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
-_HTML = re.compile(r"\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
+_MARKUP = re.compile(r"\s*<(\?xml|rss|feed|urlset|svg)?")
+_PRETTY = re.compile(r"\s*\{[^\r\n]*(?<=[{\[,:])[ \t]*[\r\n]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_MOST_CONTROLS = 0.05
+_MOST_CONTROLS, _CONTROLS_SHARE = 32, 0.05
 
 
 def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type: str, cut: bool) -> Rows:
@@ -61,8 +63,6 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     file.seek(0)
     sample = file.read(SAMPLE_BYTES)
     if sample.startswith(_PARQUET):
-        from shared.tables.parquet import ParquetRows  # noqa: PLC0415 - pyarrow takes a quarter of a second
-
         return ParquetRows(file)
     _refuse_known(file, sample)
     encoding = find_encoding(sample)
@@ -70,6 +70,10 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     if not start.strip():
         raise InvalidRequest("The table is empty.")
     _refuse_other_text(start)
+    if _PRETTY.match(start):
+        raise InvalidRequest(
+            "The table is one JSON object over several lines: send an array of objects, or an object a line."
+        )
     text = Text(file, encoding, cut=cut)
     suffix, media_type = PurePath(name).suffix.lower(), media_type.partition(";")[0].strip().lower()
     said_json = suffix == ".json" or media_type == "application/json"
@@ -83,7 +87,7 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     first = next((line for line in start.splitlines() if line.strip() and not line.startswith("#")), "")
     said_list = suffix == ".txt" or media_type == "text/plain"
     said_table = suffix in (".csv", ".tsv") or media_type in _DELIMITED
-    if url_column is None and (
+    if not url_column and (
         (said_list and len(dialect.head) < 2) or (URL.match(first.lstrip()) and (said_list or not said_table))
     ):
         return UrlListRows(text)
@@ -102,14 +106,15 @@ def _refuse_known(file: IO[bytes], sample: bytes) -> None:
 
 def _refuse_other_text(text: str) -> None:
     """Raise InvalidRequest where a file's beginning is a page or document, or no text."""
-    if _HTML.match(text):
+    markup = _MARKUP.match(text)
+    if markup and (not markup[1] or "<html" in text):
         raise InvalidRequest(
             "The table is an HTML page: the address that it came from may have asked for a sign-in; "
             "download the table itself."
         )
-    if text.lstrip().startswith("<"):
+    if markup:
         raise InvalidRequest("The table is an XML document: save it as CSV, JSON lines or Parquet.")
-    if len(_CONTROLS.findall(text)) > _MOST_CONTROLS * len(text):
+    if len(_CONTROLS.findall(text)) > max(_MOST_CONTROLS, _CONTROLS_SHARE * len(text)):
         raise InvalidRequest("The table is no text: send CSV, TSV, JSON, JSON lines or Parquet.")
 
 

@@ -65,7 +65,7 @@ class End(NamedTuple):
 
 
 class ParquetRows:
-    """The rows of a Parquet file (see rows.Rows); where `only` is set, cells of other columns are None."""
+    """The rows of a Parquet file (see rows.Rows); cells of columns in `unread` are None."""
 
     kind = "parquet"
     unit = "Row"
@@ -82,12 +82,12 @@ class ParquetRows:
         self._header = header
         self.names = header.names
         self.inner: set[int] = set()
-        self.only: Collection[int] | None = None
+        self.unread: Collection[int] = ()
         self.skipped = self.replaced = self.beyond = 0
 
     def __iter__(self) -> Iterator[Row]:
         self.skipped = self.replaced = 0
-        wanted = set(range(len(self.names)) if self.only is None else self.only)
+        wanted = set(range(len(self.names))) - set(self.unread)
         of_bytes = wanted & self._header.of_bytes
         places = sorted(wanted - of_bytes)
         number = 0

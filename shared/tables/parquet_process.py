@@ -53,7 +53,9 @@ def main() -> None:
             "values, or write it again with smaller row groups and pages"
         )
     except pa.ArrowNotImplementedError:
-        last = Failure("has a column or a compression of an unknown kind: write it again with zstd or snappy")
+        last = Failure(
+            "has a column of a type, or a compression, that is not read: write it again without, or as CSV"
+        )
     except _TooLarge as error:
         last = Failure(str(error))
     except Exception:  # whatever a damaged file leads a library to

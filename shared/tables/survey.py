@@ -104,11 +104,16 @@ def value_notes(name: str, unit: str, cells: Cells) -> Iterator[Note]:
         if count:
             yield Note("values_as_text", f"{column}: {reason}.", count)
     others = sum(kinds.values()) - kinds[TEXT] if cells.typed else kinds[NUMBER]
-    if cells.first_text and (others if cells.typed else others > kinds[TEXT]):
+    if not (others if cells.typed else others > kinds[TEXT]):
+        return
+    why = "its cells are of several kinds"
+    if cells.first_text:
         number, cell = cells.first_text
-        said = f"`{shown(scalar_text(cell) or 'nested')}` in {unit.lower()} {number:,}"
-        why = "is none" if not _DIGITS.fullmatch(str(cell)) else "would not keep its spelling as one"
-        yield Note("values_as_text", f"{column} is text and not numbers, since {said} {why}.", others)
+        spelled = not cells.typed and _DIGITS.fullmatch(str(cell))
+        why = f"`{shown(scalar_text(cell) or 'a nested value')}` in {unit.lower()} {number:,} " + (
+            "would not keep its spelling as a number" if spelled else "is of another kind"
+        )
+    yield Note("values_as_text", f"{column} is text as a whole, since {why}.", others)
 
 
 def row_notes(rows: Rows, halves: int) -> Iterator[Note]:

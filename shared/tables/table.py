@@ -2,9 +2,9 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any, Self
 
 from shared.errors import InvalidRequest
 from shared.models import MAX_KEY, Metadata, Note
@@ -20,6 +20,7 @@ from shared.tables.columns import (
     shown,
 )
 from shared.tables.kinds import open_rows
+from shared.tables.parquet import ParquetRows
 from shared.tables.rows import Cell, Row, Rows
 from shared.tables.survey import Survey, left_out_note, limit_notes, name_notes, row_notes, value_notes
 from shared.tables.text import without_halves
@@ -38,6 +39,20 @@ class TableOptions:
     key_column: str | None = None
     columns: tuple[str, ...] = ()
     skip_columns: tuple[str, ...] = ()
+
+    def of(self, names: Sequence[str]) -> Self:
+        """Return the options without the names that no column has."""
+
+        def known(wanted: Sequence[str]) -> tuple[str, ...]:
+            return tuple(name for name in wanted if find_column(names, name) is not None)
+
+        key = known((self.key_column,)) if self.key_column else ()
+        return replace(
+            self,
+            key_column=key[0] if key else None,
+            columns=known(self.columns),
+            skip_columns=known(self.skip_columns),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +175,8 @@ def read_table(
     """Read rows of any kind once; as open_table."""
     if rows.names:  # known before the first row is: no need to read all to refuse them
         find_url_column(rows.names, options.url_column)
+        if isinstance(rows, ParquetRows):
+            rows.unread = _unwanted(rows.names, options)
     survey = Survey(rows, options.url_column, options.key_column)
     survey.read()
     names = [clean_name(without_halves(name)) for name in rows.names]
@@ -168,11 +185,14 @@ def read_table(
     url = find_url_column(outer, options.url_column)
     if not survey.with_urls.get(url):
         raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.").at("/url_column")
+    if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
+        options = options.of(names)
     if options.key_column:
         find_named(outer, "key_column", options.key_column)
     key = find_column(outer, options.key_column or KEY_COLUMN)
     chosen, notes = _choose(names, cells, {url, key}, options, most_columns)
-    stored = metadata_names(names, chosen, {outer[place] for place in (url, key) if place is not None})
+    others = {outer[place] for place in (url, key) if place is not None}
+    stored = metadata_names(names, chosen, others, rows.inner)
     plan = _Plan(
         url,
         key,
@@ -206,12 +226,27 @@ def column_names(text: str) -> tuple[str, ...]:
     return tuple(name for cell in cells if (name := cell.strip()))
 
 
+def _unwanted(names: list[str], options: TableOptions) -> set[int]:
+    """Return the places of columns that the options leave out."""
+    asked, skipped = _named(names, options)
+    needed = (options.url_column, options.key_column or KEY_COLUMN)
+    others = {find_column(names, name) for name in needed}
+    return (skipped | (set(range(len(names))) - asked if asked else set())) - others
+
+
+def _named(names: list[str], options: TableOptions) -> tuple[set[int], set[int]]:
+    """Return the places of the columns that the options ask for, and that they skip."""
+    asked = {place for name in options.columns for place in find_named(names, "columns", name)}
+    return asked, {
+        place for name in options.skip_columns for place in find_named(names, "skip_columns", name)
+    }
+
+
 def _choose(
     names: list[str], cells: list[Cells], others: set[int | None], options: TableOptions, most: int
 ) -> tuple[list[int], list[Note]]:
     """Return the places of the columns that become metadata, and the notes about those that do not."""
-    asked = {place for name in options.columns for place in find_named(names, "columns", name)}
-    skipped = {place for name in options.skip_columns for place in find_named(names, "skip_columns", name)}
+    asked, skipped = _named(names, options)
     chosen: list[int] = []
     index: list[int] = []
     bare: list[int] = []
@@ -247,9 +282,8 @@ def _limit(metadata: Metadata) -> list[str]:
         lists = {name: len(value) for name, value in metadata.items() if isinstance(value, list)}
         lost.append(max(lists, key=lists.__getitem__))
         del metadata[lost[-1]]
-    if json_bytes(metadata) > MAX_METADATA_BYTES:
-        sizes = {name: json_bytes(value) for name, value in metadata.items()}
-        while json_bytes(metadata) > MAX_METADATA_BYTES:
-            lost.append(max(metadata, key=sizes.__getitem__))
-            del metadata[lost[-1]]
+    sizes = {name: json_bytes({name: value}) for name, value in metadata.items()}  # each with its comma
+    while sum(sizes.values()) + 1 > MAX_METADATA_BYTES:
+        lost.append(max(sizes, key=sizes.__getitem__))
+        del metadata[lost[-1]], sizes[lost[-1]]
     return lost

@@ -1,4 +1,5 @@
 """A file as text: which encoding it has, and its lines, none of them without bound."""
+# ruff: noqa: RUF001 - letters that look alike are what naming an encoding is about
 
 import re
 from collections.abc import Iterator
@@ -7,8 +8,9 @@ from functools import partial
 from io import TextIOWrapper
 from typing import IO
 
+import charset_normalizer
+
 from shared.errors import InvalidRequest, RequestTooLarge
-from shared.tables.encoding_names import encoding_name
 from shared.tables.rows import MAX_ROW_CHARS
 
 SAMPLE_BYTES = 64 * 2**10
@@ -21,8 +23,31 @@ _OTHERS = re.compile("[^\x00-\x7f\udc80-\udcff]+")
 _DAMAGE = re.compile(
     rb"(?:[\xfe\xff]{1,2}|[\xe0-\xef][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{1,2})(?![\x80-\xff])"
 )
-_MOST_BROKEN = 1_000  # lines, after which a text that is of another encoding is not read on
-_KEPT_LINES = 200  # broken ones, to name the encoding by
+_KEPT_LINES = 200  # broken ones, to name the encoding by; after these it is not read on
+# Words with a byte above ASCII: what is around them, URLs above all, would make every encoding likely.
+_WORDS = re.compile(rb"[A-Za-z'\x80-\xff][@-Z\[-z{|}\x80-\xff]*")
+_JAPANESE = r"[ぁ-んァ-ヶー一-龠、。・]"
+_CYRILLIC = r"(?<![а-яё])[А-ЯЁ]|[а-яёіїєґ]"
+# A codec, its name, and the characters that texts in it are mostly made of; the first of equals is taken.
+_USUAL = {
+    (
+        "cp1252",
+        "windows-1252",
+    ): r"(?<=[A-Za-z])[ß-öø-ü’]|(?<=[A-Z])[À-ÖØ-Ü]|[À-ÖØ-Ü](?=[A-Za-zß-ü])|[äöüÄÖÜßçéèà€°®™–—“”„’…·«»©£²³½×]",
+    ("cp1250", "windows-1250"): r"[ąćęłńóśźżĄĆĘŁŃŚŹŻáčďéěíňřšťúůýžČŠŽŘőűăâîşţ]",
+    ("cp1254", "windows-1254"): r"[çğıöşüÇĞİÖŞÜ]",
+    ("iso8859_2", "ISO-8859-2"): r"[ąćęłńóśźżĄĆĘŁŃŚŹŻáčďéěíňřšťúůýžČŠŽŘőűăâîşţ]",
+    ("cp932", "Shift_JIS"): _JAPANESE,
+    ("cp1251", "windows-1251"): _CYRILLIC,
+    ("koi8_r", "KOI8-R"): _CYRILLIC,
+    ("cp1253", "windows-1253"): r"[α-ωά-ώΑ-Ω]",
+    ("cp949", "EUC-KR"): r"[가-힣]",
+    ("gb18030", "GB18030"): r"[一-龠，。、]",
+    ("euc_jp", "EUC-JP"): _JAPANESE,
+    ("big5", "Big5"): r"[一-龠，。、]",
+}
+_LEAST_SHARE = 0.75
+_NEVER = ["utf_8", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "utf_7", "ascii"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +161,14 @@ class Text:
         self._first_broken = self._first_broken or self.number + text.count("\n", 0, at)
         if len(self._broken) < _KEPT_LINES:
             self._broken.append(text[max(at - 200, 0) : at + 4000].encode("utf-8", "surrogateescape"))
-        elif self.replaced > _MOST_BROKEN > self._sound:
-            self._judge()
+            if len(self._broken) == _KEPT_LINES:
+                self._judge()
         return mended
 
     def _judge(self) -> None:
         """Raise InvalidRequest where the file is of another encoding, and not UTF-8 with damage."""
         if self._broken and self.replaced > self._sound and not all(map(_is_damage, self._broken)):
-            raise _refusal(encoding_name(b"\n".join(self._broken)), self._first_broken)
+            raise _refusal(_encoding_name(b"\n".join(self._broken)), self._first_broken)
 
 
 def _is_damage(line: bytes) -> bool:
@@ -158,3 +183,19 @@ def _refusal(name: str, line: int) -> InvalidRequest:
     return InvalidRequest(
         f"Line {line:,} of the table is not UTF-8 ({said}): save it as UTF-8 and send it again."
     )
+
+
+def _encoding_name(data: bytes) -> str:
+    """Return what the encoding of this text most likely is called, or a guess where nothing is likely."""
+    words = b" ".join(word for word in _WORDS.findall(data) if not word.isascii())
+    best, most = "", _LEAST_SHARE
+    for (codec, name), usual in _USUAL.items():
+        try:
+            text = words.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        share = len(re.findall(usual, text)) / max(sum(not character.isascii() for character in text), 1)
+        if share > most:
+            best, most = name, share
+    found = None if best else charset_normalizer.from_bytes(data, cp_exclusion=_NEVER).best()
+    return best if found is None else found.encoding

@@ -103,7 +103,7 @@ def test_companions_are_left_out_and_counted_by_suffix(http: httpx.Client, paddi
     for data in (zipped(*entries.items()), make_tar(entries)):
         job, sources = upload(http, data)
         assert (job["status"], sources) == ("succeeded", ["IMG.jpg", "photo.jpg?w=100"])
-        detail = "2 .json, 1 IMG.MOV, 1 Thumbs.db, 1 inner.zip"
+        detail = "No pictures: 2 .json, 1 IMG.MOV, 1 Thumbs.db, 1 inner.zip."
         assert job["notes"] == [{"code": "files_skipped", "detail": detail, "count": 5}]
 
 

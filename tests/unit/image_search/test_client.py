@@ -115,19 +115,6 @@ def test_many_files_become_several_jobs_and_an_archive_goes_alone(
     assert keys(server) == ["k", "k-1", "k-2", "k-3", "k-4"]
 
 
-def test_a_table_is_checked_before_anything_is_sent_and_its_rows_get_the_metadata(
-    server: Server, client: Client, tmp_path: Path
-) -> None:
-    table = tmp_path / "list.csv"
-    table.write_text("url,sku,price\nhttp://x/1,A,2\n", encoding="utf-8")
-    server.routes["POST /v1/jobs"] = (202, job())
-    client.ingest(str(table), key_column="sku", metadata={"shop": "north"})
-    assert server.lines() == [{"url": "http://x/1", "key": "A", "metadata": {"shop": "north", "price": 2}}]
-    with pytest.raises(Exception, match="has no `article` column"):
-        client.ingest(table, key_column="article")
-    assert len(server.requests) == 1
-
-
 def test_items_as_they_come_get_the_metadata_under_their_own(server: Server, client: Client) -> None:
     server.routes["POST /v1/jobs"] = (202, job())
     client.ingest(

@@ -15,8 +15,8 @@ A, B = make_tar({"a.jpg": b"x" * 700}), make_tar({"b.jpg": b"y"})
 BOTH = [("a.jpg", b"x" * 700), ("b.jpg", b"y")]
 EMPTY = bytes(10_240)
 END = 1536  # of the last entry's data in A, with its padding
-NO_END = "the archive has no end mark: if it was cut off, files are missing"
-BEHIND = "what stands behind the archive's end was not read"
+NO_END = "The archive has no end mark: if it was cut off, files are missing."
+BEHIND = "What stands behind the archive's end was not read."
 
 
 def header(kind: bytes, size: int, name: bytes = b"x.jpg") -> bytes:
