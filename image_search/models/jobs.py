@@ -100,8 +100,8 @@ class Note(BaseModel):
 
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
-        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`; later versions may "
-        "say others"
+        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`; later versions "
+        "may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")
