@@ -273,7 +273,11 @@ def _drained(decoder: MultipartDecoder) -> Iterator[Event]:
 
 def _mark_odd_bytes(buffer: bytearray) -> None:
     end = match.start() if (match := _HEADER_END.search(buffer)) else len(buffer)
-    buffer[:end] = buffer[:end].decode("utf-8", "surrogateescape").translate(_MARKED).encode()
+    header = buffer[:end].decode("utf-8", "surrogateescape")
+    marked = header.translate(_MARKED)
+    if marked == header:
+        raise ValueError("not of the header")
+    buffer[:end] = marked.encode()
 
 
 def _unmarked(name: str) -> str:
