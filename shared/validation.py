@@ -45,6 +45,10 @@ FIELDS: Mapping[str, Kind] = {
     "colors": Kind.TEXTS,
     "created_at": Kind.TIME,
 }
+# What a text of one line cannot have: control characters, line and paragraph separators, what changes the
+# direction of what follows, halves of characters. As members of a class of a pattern.
+UNSHOWN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSHOWN = re.compile(f"[{UNSHOWN}]")
 RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
 
@@ -142,3 +146,8 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(text: str) -> str:
+    """Make a text fit to be shown in one line, all else kept as it is given."""
+    return _UNSHOWN.sub("\ufffd", text)
