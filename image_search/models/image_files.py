@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-# A file with one of these is taken for a picture, however broken; of others their content decides.
+# A file with one of these is taken for a picture, however broken; of one without any its content decides.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
     ".heif", ".hif", ".insp", ".mpo",
@@ -30,6 +30,14 @@ def has_image_suffix(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
+def is_open(name: str) -> bool:
+    """Return whether a name leaves open what the file is, so that its content decides.
+
+    Another suffix than a picture's is believed: a .dng begins as a TIFF does, a camera's .thm is a JPEG.
+    """
+    return not suffix_of(name)
+
+
 def suffix_of(name: str) -> str:
     """Return the suffix in lower case with its dot; "" for a name without one, or with a strange one.
 
@@ -50,7 +58,7 @@ def is_hidden(name: str) -> bool:
 class Skipped:
     """A count of the files that were left out, by suffix. As text: `12 .json, 3 .mov, 1 Thumbs.db`.
 
-    Files of one suffix that all have the same name are told of by that.
+    Files of one suffix that all have the same name are told of by that, where it is one to be shown.
     """
 
     def __init__(self) -> None:
@@ -67,13 +75,14 @@ class Skipped:
             shown.append(f"{rest:,} of other kinds")
         return ", ".join(shown)
 
-    def add(self, name: str) -> None:
-        """Count a file by its `/`-separated name, fit to be shown."""
-        kind = "hidden" if is_hidden(name) else suffix_of(name) or "without a suffix"
+    def add(self, name: str, kind: str = "") -> None:
+        """Count a file by its `/`-separated name; `kind` is a word for it that says more than its suffix."""
+        kind = kind or ("hidden" if is_hidden(name) else suffix_of(name) or "without a suffix")
         if kind not in self._counts and len(self._counts) >= _MOST_KINDS:
             kind = "of strange suffixes"
         self._counts[kind] += 1
         name = name.rpartition("/")[2]
-        told = name if len(name) <= _SHOWN_CHARS else None
+        shown = len(name) <= _SHOWN_CHARS and name.isprintable() and not has_image_suffix(name)
+        told = name if shown else None
         if self._names.setdefault(kind, told) != told:
             self._names[kind] = None

@@ -184,7 +184,11 @@ def read_table(
     outer = ["" if place in rows.inner else name for place, name in enumerate(names)]
     url = find_url_column(outer, options.url_column)
     if not survey.with_urls.get(url):
-        raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.").at("/url_column")
+        of_json = " As JSON, a table is an array of objects, or an object a line (pandas: orient='records')."
+        raise InvalidRequest(
+            f"The column `{shown(names[url])}` has no URL in any row."
+            + (of_json if rows.kind in ("json", "jsonl") else "")
+        ).at("/url_column")
     if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
         options = options.of(names)
     if options.key_column:
@@ -286,7 +290,7 @@ def _limit(metadata: Metadata) -> list[str]:
         lists = {name: len(value) for name, value in metadata.items() if isinstance(value, list)}
         lost.append(max(lists, key=lists.__getitem__))
         del metadata[lost[-1]]
-    sizes = {name: json_bytes({name: value}) for name, value in metadata.items()}  # each with its comma
+    sizes = {name: json_bytes({name: value}) - 1 for name, value in metadata.items()}  # each with a comma
     while sum(sizes.values()) + 1 > MAX_METADATA_BYTES:
         lost.append(max(sizes, key=sizes.__getitem__))
         del metadata[lost[-1]], sizes[lost[-1]]
