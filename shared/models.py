@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from shared.urls.redaction import redacted
-from shared.validation import nfc, whole_text
+from shared.validation import UNSHOWN, nfc, whole_text
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
@@ -19,10 +19,7 @@ MAX_NAME = 200
 MAX_GROUP_JOBS = 1_000
 MAX_NOTES = 100
 PHASH = re.compile(r"[0-9a-f]{16}")
-# Line ends, control characters, and those that turn the direction of what follows, in a text of one line.
-_UNSHOWN = re.compile(
-    r"[\s\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+"
-)
+_UNSHOWN = re.compile(rf"[\s{UNSHOWN}]+")
 _TIMES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999: RFC 3339 can say no others
 COUNTS = ("width", "height", "bytes")  # whole numbers
 RANGES = {

@@ -194,6 +194,10 @@ def read_table(
     if options.key_column:
         find_named(outer, "key_column", options.key_column)
     key = find_column(outer, options.key_column or KEY_COLUMN)
+    if not options.key_column and any(
+        key in find_named(outer, "skip_columns", one) for one in options.skip_columns
+    ):
+        key = None  # it would only have been taken for one by its name
     chosen, notes = _choose(names, cells, {url, key}, options, most_columns)
     others = {outer[place] for place in (url, key) if place is not None}
     stored = metadata_names(names, chosen, others, rows.inner)
