@@ -19,6 +19,7 @@ NESTED = "nested values are kept as JSON text"
 LONG = "integers of more than 64 bits are kept as text"
 NO_NUMBER = "no number"
 _LONGEST_NUMBER = 32  # characters
+_TOO_LARGE = 10**308  # for a float
 _SPELLED_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WHOLE = re.compile(r"-?[0-9]+(?:\.0)?")
 _UNREAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
@@ -241,9 +242,9 @@ def _spelled_number(cell: Cell) -> int | float | None:
         value = cell
     elif isinstance(cell, str) and len(cell) <= _LONGEST_NUMBER and _SPELLED_NUMBER.fullmatch(cell.strip()):
         value = _number(cell.strip())
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value) if isinstance(value, int) and _is_long(value) else value
+    if isinstance(value, int) and _is_long(value):
+        value = float(value) if abs(value) < _TOO_LARGE else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _boolean(cell: str) -> bool:
