@@ -8,6 +8,7 @@ with Client("http://127.0.0.1:8000") as client:
         print(hit.score, hit.source)
 """
 
+from image_search._bodies import Unsent
 from image_search._client import AsyncClient, Client
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._job_operations import Source
@@ -74,6 +75,7 @@ __all__ = [
     "System",
     "TablePreview",
     "Term",
+    "Unsent",
 ]
 
 for _name in __all__:  # so that errors and `help` name what users import, not the module that it lies in

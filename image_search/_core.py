@@ -1,7 +1,7 @@
 """What both clients share: requests, retries and how answers are read, without any I/O.
 
 An operation is a generator, as httpx's own `auth_flow` is. It yields a Request and is sent the answer, or has
-an ApiError thrown into it, a Pause where time is to pass, and Work that may block. A client runs it.
+a ClientError thrown into it, a Pause where time is to pass, and Work that may block. A client runs it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from image_search._answers import not_understood, read_json
-from image_search.errors import ApiError
+from image_search.errors import ApiError, ClientError
 
 if TYPE_CHECKING:
     import httpx
@@ -85,7 +85,7 @@ class Steps(Generic[T]):
     def answer(self, answer: Any) -> None:
         self._go_on(lambda: self._flow.send(answer))
 
-    def fail(self, error: ApiError) -> None:
+    def fail(self, error: ClientError) -> None:
         self._go_on(lambda: self._flow.throw(error))
 
     def close(self) -> None:

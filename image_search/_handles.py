@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
+from image_search._bodies import Unsent
 from image_search._runners import readable
 from image_search.models.jobs import Item, Job, combined
 
@@ -38,11 +39,18 @@ class JobHandle:
 
     Attributes:
         ids: the ids of all its jobs.
+        unsent: the files that are in no job, each with the reason: they could not be read, were gone, changed
+            while files were sent, or are tables or archives that were refused.
+        left_out: what of folders was left out, by suffix, for people.
     """
 
-    def __init__(self, client: Jobs, job_ids: Sequence[str]) -> None:
+    def __init__(
+        self, client: Jobs, job_ids: Sequence[str], unsent: Sequence[Unsent] = (), left_out: str = ""
+    ) -> None:
         self._client = client
         self.ids = tuple(job_ids)
+        self.unsent = tuple(unsent)
+        self.left_out = left_out
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.ids)})"
@@ -81,11 +89,18 @@ class AsyncJobHandle:
 
     Attributes:
         ids: the ids of all its jobs.
+        unsent: the files that are in no job, each with the reason: they could not be read, were gone, changed
+            while files were sent, or are tables or archives that were refused.
+        left_out: what of folders was left out, by suffix, for people.
     """
 
-    def __init__(self, client: AsyncJobs, job_ids: Sequence[str]) -> None:
+    def __init__(
+        self, client: AsyncJobs, job_ids: Sequence[str], unsent: Sequence[Unsent] = (), left_out: str = ""
+    ) -> None:
         self._client = client
         self.ids = tuple(job_ids)
+        self.unsent = tuple(unsent)
+        self.left_out = left_out
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.ids)})"

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from image_search._bodies import Form, Lines, batches, pieces
+from image_search._bodies import (
+    Form,
+    LocalFile,
+    NothingSent,
+    Stream,
+    Unsent,
+    arriving_on_stdin,
+    batches,
+    is_of_content,
+    lines_of,
+    media_type,
+    pieces,
+)
 from image_search._core import PARQUET, PATIENCE_SECONDS, Flow, Pause, Renew, Request, Work
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
 from image_search._operations import ImageOperations, Term, collection_path, given, path_of, with_metadata
 from image_search._runners import Operation, operation
-from image_search._sources import Sources, collect
+from image_search._sources import Sources, sources_of, table_options
 from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource
 from image_search.models.images import Metadata
 from image_search.models.jobs import ItemPage, Job, JobPage, combined
+from image_search.models.tables import TablePreview
 
 # The answer to an upload comes when the server has stored the last byte of it.
 UPLOAD_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.5
 MAX_GROUP_JOBS = 1_000  # that the server adds up
+NDJSON = "application/x-ndjson"
+PREVIEWED_BYTES = 2**20
+PARQUET_START = b"PAR1"
 # What SOURCE of `image-search ingest` may be; files and folders; or items as they come: URLs, or objects with
 # `url`, `key` and `metadata`.
 Source = str | Path | Sequence[str | Path] | Sources | Iterable[Term] | AsyncIterable[Term]
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def _handled(flow: Callable[Concatenate[Any, P], Flow[list[str]]]) -> Operation[P, JobHandle, AsyncJobHandle]:
+def _handled(
+    flow: Callable[Concatenate[Any, P], Flow[tuple[list[str], list[Unsent], str]]],
+) -> Operation[P, JobHandle, AsyncJobHandle]:
     """Make a method of both clients that returns a handle of the jobs."""
     return Operation(flow, (JobHandle, AsyncJobHandle))
 
@@ -48,7 +66,10 @@ class JobOperations(ImageOperations):
         *,
         collection: str | None = None,
         metadata: Metadata | None = None,
+        url_column: str | None = None,
         key_column: str | None = None,
+        columns: str | Sequence[str] = (),
+        skip_columns: str | Sequence[str] = (),
         on_near_duplicate: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
@@ -56,19 +77,24 @@ class JobOperations(ImageOperations):
         origin: str = "client",
         on_job: Callable[[Job], None] | None = None,
         on_sent: Callable[[int], None] | None = None,
-    ) -> Flow[list[str]]:
+    ) -> Flow[tuple[list[str], list[Unsent], str]]:
         """Ingest images: upload files, folders and archives, or have the server fetch URLs.
 
-        More files than one request takes (1,000, or 1 GiB) make several jobs, which the handle adds up.
+        More files than one request takes (1,000, or 1 GiB), an archive and a table make a job each, which the
+        handle adds up. A file that cannot be read when it is to be sent, and a table or an archive that is
+        refused, is in the handle's `unsent`.
 
         Args:
-            source: a file, a folder, an archive (zip, tar), a URL, or a list of URLs (.txt, .csv, .jsonl,
-                .parquet); a list of files and folders; or an iterable of URLs and of objects with `url`,
-                `key` and `metadata`, which is streamed, however long it is.
+            source: a file, a folder, an archive (zip, tar), a URL, a table (.csv, .tsv, .json, .jsonl,
+                .parquet) or a list of URLs (.txt); a list of files and folders; or an iterable of URLs and of
+                objects with `url`, `key` and `metadata`, which is streamed, however long it is.
             collection: where the images go; `images` by default.
             metadata: for every image, under what a table or an item says itself.
+            url_column: a table's column with the URLs; `url`, in any case, by default.
             key_column: a table's column with your own names for the images, such as SKUs; a new image under
-                a key replaces the old one.
+                a key replaces the old one. `key`, if there is one, by default.
+            columns: a table's columns that become metadata; all others by default.
+            skip_columns: a table's columns that do not become metadata.
             on_near_duplicate: `skip` leaves out near-duplicates of what the collection has; `keep` does not.
             callback_url: gets each job's final status by POST.
             idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
@@ -79,39 +105,59 @@ class JobOperations(ImageOperations):
             on_sent: is called with the bytes of files as they go, less than 0 where they go again.
 
         Raises:
-            InvalidSource: before anything is sent, for what is not there or cannot be read.
+            InvalidSource: for what is not there, before anything is sent, and where no file could be read.
+            ApiError: where the server refuses, of several files all.
         """
-        on_job = on_job or _ignore
+        on_job, on_sent = on_job or _ignore, on_sent or _ignore
         options = _options(collection, on_near_duplicate, callback_url)
+        of_tables = table_options(url_column, key_column, columns, skip_columns)
         if isinstance(source, Mapping):  # one item
             source = [source]
         if isinstance(source, AsyncIterable):
             source = self._synchronous(source)
-        collected: Sources | None = yield Work(partial(_collected, source, key_column))
+        collected: Sources | None = yield Work(partial(sources_of, source))
+        found = collected or Sources(kinds={"urls"})
+        if of_tables and not found.tables:
+            raise InvalidSource(f"{', '.join(of_tables)}: for tables (.csv, .json …), and no source is one")
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
-        jobs: list[Job] = []
-        forms = list(batches(collected.files if collected else []))
-        several = len(forms) + (collected is None or collected.has_urls) > 1
+        bodies: list[Form | Stream] = [*_forms(found, fields, of_tables, on_sent)]
+        if found.from_stdin:
+            bodies.append(Stream(arriving_on_stdin(), "text/plain", fields))
+        if collected is None or found.urls:
+            items: Any = with_metadata(found.urls if collected else source, metadata or {})  # type: ignore[arg-type]
+            bodies.append(Stream(lines_of(items), NDJSON, options))
         label = given(
             {
-                "name": name or (collected and collected.name),
+                "name": name or found.name,
                 "origin": origin,
-                "made_of": collected.made_of if collected else "urls",
-                "group": secrets.token_hex(8) if several else None,
+                "made_of": found.made_of,
+                "group": secrets.token_hex(8) if len(bodies) > 1 else None,
             }
         )
-        for batch in forms:
-            key = idempotency_key and _numbered(idempotency_key, len(jobs))
-            form = Form(batch, fields, on_sent or _ignore)
-            jobs.append((yield from self._ingest_form(form, _label(label, len(jobs)), key)))
-            on_job(jobs[-1])
-        items = collected.items(metadata or {}) if collected else with_metadata(source, metadata or {})  # type: ignore[arg-type]
-        if collected is None or collected.has_urls:
-            key = idempotency_key and _numbered(idempotency_key, len(jobs))
-            labelled = _label(label, len(jobs))
-            jobs.append((yield from self._ingest_lines(items, options, labelled, key)))
-            on_job(jobs[-1])
-        return [job.job_id for job in jobs]
+        made: list[str] = []
+        refusal: ApiError | None = None
+        for number, body in enumerate(bodies):
+            key = idempotency_key and _numbered(idempotency_key, number)
+            try:
+                job = yield from self._make_job(body, _label(label, number), key)
+            except NothingSent:
+                pass  # the others go; which it was stands in `unsent`
+            except ApiError as error:
+                if not (isinstance(body, Form) and body.is_to_blame(error)):
+                    raise
+                refusal = refusal or error
+            else:
+                made.append(job.job_id)
+                on_job(job)
+            found.unsent += body.unsent
+            found.broken_off |= body.broken_off
+        if not made and refusal:
+            raise refusal
+        if not made:
+            first, *others = found.unsent
+            more = f" (and {len(others):,} more)" if others else ""
+            raise InvalidSource(f"nothing could be sent: {first.path}{more}: {first.detail}")
+        return made, found.unsent, str(found.left_out)
 
     @operation
     def ingest_urls(
@@ -130,7 +176,36 @@ class JobOperations(ImageOperations):
         """
         options = _options(collection, on_near_duplicate, callback_url)
         label = given({"name": name, "origin": "client", "made_of": "urls"})
-        return self._ingest_lines(items, options, label, idempotency_key)
+        return self._make_job(Stream(lines_of(items), NDJSON, options), label, idempotency_key)
+
+    @operation
+    def preview_table(
+        self,
+        path: str | Path,
+        *,
+        url_column: str | None = None,
+        key_column: str | None = None,
+        columns: str | Sequence[str] = (),
+        skip_columns: str | Sequence[str] = (),
+        rows: int = 20,
+    ) -> Flow[TablePreview]:
+        """Return what a table's columns are taken for, its first rows and the notes on them; makes no job.
+
+        Of a text table over 1 MiB only that much is sent: the answer is `partial`, and types are guesses. The
+        other arguments are those of `ingest`; `rows` is 1 to 100.
+        """
+        file = Path(path)
+        of_table = table_options(url_column, key_column, columns, skip_columns)
+        params: dict[str, Any] = {**of_table, "preview": rows}
+        head, size = yield Work(partial(_beginning, file))
+        if head.startswith(PARQUET_START) or size == len(head):
+            form = Form([LocalFile(file, file.name, size)], {}, _ignore, "table")
+            headers = {"Content-Type": form.content_type}
+            request = Request("POST", "/v1/jobs", params, headers, body=form, timeout=UPLOAD_TIMEOUT_SECONDS)
+        else:
+            part = ("table", (file.name.encode(errors="replace").decode(), head, media_type(file.name)))
+            request = Request("POST", "/v1/jobs", params | {"partial": "true"}, files=[part])
+        return (yield from _naming(file, self._ask(TablePreview, request)))
 
     @operation
     def job(self, job_id: str) -> Flow[Job]:
@@ -269,10 +344,25 @@ class JobOperations(ImageOperations):
         path = collection_path(collection, kind)
         return self._ask(Job, Request("POST", path, headers=keyed, timeout=UPLOAD_TIMEOUT_SECONDS, **body))
 
-    def _ingest_form(self, form: Form, label: Mapping[str, str], idempotency_key: str | None) -> Flow[Job]:
-        headers = {"Content-Type": form.content_type, "Idempotency-Key": idempotency_key or _new_key()}
-        request = Request("POST", "/v1/jobs", headers=headers, body=form, timeout=UPLOAD_TIMEOUT_SECONDS)
-        return self._ask_labelled(request, label)
+    def _make_job(
+        self, body: Form | Stream, label: Mapping[str, str], idempotency_key: str | None
+    ) -> Flow[Job]:
+        headers = {"Content-Type": body.content_type, "Idempotency-Key": idempotency_key or _new_key()}
+        request = Request("POST", "/v1/jobs", body.params, headers, body=body, timeout=UPLOAD_TIMEOUT_SECONDS)
+        if isinstance(body, Form):
+            return _naming(body.only_file and body.only_file.path, self._ask_labelled(request, label))
+        stream = body
+
+        def renewed(request: Request, error: ApiError) -> Request | None:
+            """Send it under a new key: what was cut off has made a job, which the old key leads back to."""
+            lost_answer = error.code == UNREACHABLE and stream.whole
+            if not stream.begun or lost_answer:
+                return request
+            if idempotency_key is not None:
+                return None
+            return replace(request, headers={**request.headers, "Idempotency-Key": _new_key()})
+
+        return self._ask_labelled(request, label, renewed)
 
     def _ask_labelled(
         self,
@@ -290,33 +380,36 @@ class JobOperations(ImageOperations):
                 raise
         return (yield from self._ask(Job, request, renewed))
 
-    def _ingest_lines(
-        self,
-        items: Iterable[Term],
-        options: Mapping[str, str],
-        label: Mapping[str, str],
-        idempotency_key: str | None,
-    ) -> Flow[Job]:
-        lines = Lines(items)
 
-        def renewed(request: Request, error: ApiError) -> Request | None:
-            """Send it under a new key: what was cut off has made a job, which the old key leads back to."""
-            lost_answer = error.code == UNREACHABLE and lines.whole
-            if not lines.begun or lost_answer:
-                return request
-            if idempotency_key is not None:
-                return None
-            return replace(request, headers={**request.headers, "Idempotency-Key": _new_key()})
+def _forms(
+    found: Sources, fields: dict[str, str], of_tables: dict[str, str], on_sent: Callable[[int], None]
+) -> Iterator[Form]:
+    for batch in batches(found.files):
+        yield Form(batch, fields, on_sent)
+    tables = [one for one in found.tables if media_type(one.name) != "text/plain"] or found.tables
+    for one in found.tables:
+        of_one = of_tables if one in tables else {}  # a list of URLs beside a table has no columns
+        yield Form([one], fields | of_one, on_sent, "table")
 
-        request = Request(
-            "POST",
-            "/v1/jobs",
-            options,
-            {"Content-Type": "application/x-ndjson", "Idempotency-Key": idempotency_key or _new_key()},
-            body=lines,
-            timeout=UPLOAD_TIMEOUT_SECONDS,
-        )
-        return self._ask_labelled(request, label, renewed)
+
+def _naming(file: Path | None, flow: Flow[T]) -> Flow[T]:
+    """Have what the server says of a file's content begin with the file's name."""
+    try:
+        return (yield from flow)
+    except ApiError as error:
+        if file is None or not is_of_content(error):
+            raise
+        detail = f"{file}: {error.detail}"
+        raise ApiError(error.http_status, error.code, detail, error.errors, error.retry_after) from None
+
+
+def _beginning(file: Path) -> tuple[bytes, int]:
+    """Return the start of a table, as much as a preview of a text table needs, and its size."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(PREVIEWED_BYTES), file.stat().st_size
+    except OSError as error:
+        raise InvalidSource(f"{file}: {error.strerror or error}") from None
 
 
 def _ignore(_: object) -> None: ...
@@ -328,35 +421,6 @@ def _showing(progress: Progress) -> AbstractContextManager[Callable[[Job], None]
 
         return showing()
     return nullcontext(progress or _ignore)
-
-
-def _collected(source: Source, key_column: str | None) -> Sources | None:
-    """Return what a name or names stand for, None for items as they come.
-
-    Faults in a table are found here, before anything is sent.
-    """
-    if isinstance(source, Sources):
-        source.check()
-        return source
-    if isinstance(source, bytes):
-        raise InvalidSource("bytes are no source: write them to a file and give its path")
-    if isinstance(source, str | Path):
-        names = [str(source)]
-    elif isinstance(source, Sequence) and source and all(map(_is_file, source)):
-        names = [str(one) for one in source]
-    else:
-        return None
-    collected = collect(names, key_column)
-    collected.check()
-    return collected
-
-
-def _is_file(one: object) -> bool:
-    """Tell whether a member of a list names a file or folder (an empty text none), or is an item."""
-    if isinstance(one, str):
-        # Not Path.exists, which raises for what is too long for a name: an item, which fails by itself.
-        return not one or ("://" not in one and os.path.exists(one))  # noqa: PTH110
-    return isinstance(one, Path)
 
 
 def _options(

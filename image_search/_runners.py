@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from image_search._core import Flow, Step, Steps
-from image_search.errors import ApiError
+from image_search.errors import ClientError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,12 +18,12 @@ AsyncT = TypeVar("AsyncT")
 
 
 class Operation(Generic[P, SyncT, AsyncT]):
-    """A method of both clients. `wrappers` make of the flow's value what each client returns."""
+    """A method of both clients. `wrappers` make of the client and the flow's values what each returns."""
 
     def __init__(
         self,
         flow: Callable[..., Flow[Any]],
-        wrappers: tuple[Callable[[Any, Any], SyncT], Callable[[Any, Any], AsyncT]] | None = None,
+        wrappers: tuple[Callable[..., SyncT], Callable[..., AsyncT]] | None = None,
     ) -> None:
         self._flow = flow
         self._wrappers = wrappers
@@ -44,7 +44,7 @@ class Operation(Generic[P, SyncT, AsyncT]):
         wrap = self._wrappers[is_async] if self._wrappers else None
 
         def finished(runner: Any, value: Any) -> Any:
-            return wrap(runner, value) if wrap else value
+            return wrap(runner, *value) if wrap else value
 
         def sync_method(self: Any, /, *args: Any, **options: Any) -> Any:
             return finished(self, self._run(flow(self, *args, **options)))
@@ -116,7 +116,7 @@ class SyncRunner:
             while (step := steps.next) is not None:
                 try:
                     answer = self._do(step)
-                except ApiError as error:
+                except ClientError as error:
                     steps.fail(error)
                 else:
                     steps.answer(answer)
@@ -134,7 +134,7 @@ class AsyncRunner:
             while (step := steps.next) is not None:
                 try:
                     answer = await self._do(step)
-                except ApiError as error:
+                except ClientError as error:
                     steps.fail(error)
                 else:
                     steps.answer(answer)

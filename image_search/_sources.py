@@ -1,46 +1,82 @@
 """What the SOURCE arguments of `image-search ingest` stand for: files to upload and URLs to send."""
 
-import csv
-import json
+import errno
+import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
-from image_search._bodies import is_archive
-from image_search.errors import InvalidSource, NotInstalled
-from image_search.models.image_files import IMAGE_SUFFIXES
-from image_search.models.images import Metadata, MetadataValue
+from image_search._bodies import LocalFile, Unsent, is_archive, list_type
+from image_search.errors import InvalidSource
+from image_search.models.image_files import (
+    HEAD_BYTES,
+    Skipped,
+    has_image_suffix,
+    is_hidden,
+    is_image,
+    is_open,
+)
+from image_search.models.images import MetadataValue
 
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl", ".ndjson", ".parquet"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRETS = re.compile(r"^([^:/?#]+://)[^/?#]*@|[?#].*", re.DOTALL)  # where a URL may have some
-_PARQUET_ROWS = 4096
-KEY_COLUMN = "key"
-_Row = tuple[str, str | None, Metadata]  # URL, key, metadata
-
-
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # also what a name that is no UTF-8 has instead of a byte
 MAX_NAME = 200  # characters
+
+
+class LeftOut:
+    """What a folder has that is not sent: files by suffix, links and what cannot be read by name."""
+
+    def __init__(self) -> None:
+        self._skipped = Skipped()
+        self._others: dict[str, tuple[str, int]] = {}
+
+    def add(self, name: str) -> None:
+        """Count a file that is no picture."""
+        self._skipped.add(name)
+
+    def note(self, what: str, name: str) -> None:
+        """Count what is not even a file that can be read; the first of a kind is named."""
+        first, count = self._others.get(what, (name, 0))
+        self._others[what] = first, count + 1
+
+    def __bool__(self) -> bool:
+        return bool(len(self._skipped) or self._others)
+
+    def __str__(self) -> str:
+        said = [str(self._skipped)] if len(self._skipped) else []
+        for what, (first, count) in self._others.items():
+            more = f"s ({first}, …)" if count > 1 else f" ({first})"
+            said.append(f"{count:,} {what}{more}")
+        return ", ".join(said)
 
 
 @dataclass(slots=True)
 class Sources:
-    """`files` are (path, name to show); `lists` are files of URLs (None: standard input), read when sent.
+    """`files` are uploaded; `tables` are those to send each as a table or list of URLs.
 
-    `key_column` is the column of a table that has the items' keys; without it KEY_COLUMN is, if there is one.
+    `from_stdin` is whether URLs come on standard input. Once all was sent, `unsent` are the files that are in
+    no job, and `broken_off` is whether the server may have made another job of what came of a first try.
     `names` are what the sources are called, `kinds` what they are, for people who look at the job.
     """
 
-    files: list[tuple[Path, str]] = field(default_factory=list)
+    files: list[LocalFile] = field(default_factory=list)
+    tables: list[LocalFile] = field(default_factory=list)
     urls: list[str] = field(default_factory=list)
-    lists: list[Path | None] = field(default_factory=list)
-    skipped: int = 0
-    key_column: str | None = None
+    from_stdin: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut)
+    unsent: list[Unsent] = field(default_factory=list)
+    broken_off: bool = False
     names: list[str] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(file.size for file in (*self.files, *self.tables))
 
     @property
     def name(self) -> str | None:
@@ -48,62 +84,98 @@ class Sources:
         if not self.names:
             return None
         more = f" and {len(self.names) - 1:,} more" if len(self.names) > 1 else ""
-        first = self.names[0].encode(errors="replace").decode()
-        return shortened(first, MAX_NAME - len(more)) + more
+        return shortened(_whole(self.names[0]), MAX_NAME - len(more)) + more
 
     @property
     def made_of(self) -> str | None:
         """Return the kind of all sources, None of several kinds."""
         return next(iter(self.kinds)) if len(self.kinds) == 1 else None
 
-    @property
-    def has_urls(self) -> bool:
-        return bool(self.urls or self.lists)
 
-    def check(self) -> None:
-        """Read every file of URLs once, so that a fault in its middle is found before anything is sent."""
-        for path in self.lists:
-            if path is not None:
-                for _ in _read_list(path, self.key_column):
-                    pass
-
-    def items(self, metadata: Metadata) -> Iterator[dict[str, Any]]:
-        """Yield every URL as an item; `metadata` is under what a list says itself."""
-        for url in self.urls:
-            yield {"url": url, "metadata": metadata}
-        for path in self.lists:
-            for url, key, own in _read_list(path, self.key_column):
-                named = {} if key is None else {"key": key}
-                yield {"url": url, **named, "metadata": {**metadata, **own}}
-
-
-def collect(sources: Sequence[str], key_column: str | None = None) -> Sources:
-    """Sort sources into files, URLs and lists. Raises InvalidSource for one that cannot be ingested."""
-    collected = Sources(key_column=key_column)
+def collect(sources: Sequence[str]) -> Sources:
+    """Sort sources into files, tables and URLs. Raises InvalidSource for one that cannot be ingested."""
+    collected = Sources()
     for source in sources:
-        path = Path(source)
-        if not source.strip():  # Path("") is the current folder
-            raise InvalidSource("a source is empty: name a file, a folder or a URL")
-        if source == "-":
-            collected.lists.append(None)
-            _note(collected, "list", "standard input")
-        elif _URL.match(source):
-            collected.urls.append(source)
-            _note(collected, "urls", _SECRETS.sub(r"\1", source))
-        elif path.is_dir():
-            _collect_folder(path, collected)
-            _note(collected, "folder", path.resolve().name or source)
-        elif not path.is_file():
-            raise InvalidSource(f"{source}: there is no such file, folder or URL")
-        elif path.suffix.lower() in LIST_SUFFIXES:
-            collected.lists.append(path)
+        try:
+            _collect(source, collected)
+        except OSError as error:
+            raise InvalidSource(f"{source}: {error.strerror or error}") from None
+    if not (collected.files or collected.tables or collected.urls or collected.from_stdin):
+        left_out = f"; left out: {collected.left_out}" if collected.left_out else ""
+        raise InvalidSource(f"no pictures in {', '.join(sources)}{left_out}")
+    return collected
+
+
+def sources_of(source: object) -> Sources | None:
+    """Return what a name, or a list of names, stands for; None for items as they come."""
+    if isinstance(source, Sources):
+        return source
+    if isinstance(source, bytes):
+        raise InvalidSource("bytes are no source: write them to a file and give its path")
+    if isinstance(source, str | Path):
+        names = [str(source)]
+    elif isinstance(source, Sequence) and source and all(map(_is_file, source)):
+        names = [str(one) for one in source]
+    else:
+        return None
+    return collect(names)
+
+
+def _is_file(one: object) -> bool:
+    """Tell whether a member of a list names a file or folder (an empty text none), or is an item."""
+    if isinstance(one, str):
+        # Not Path.exists, which raises for what is too long for a name: an item, which fails by itself.
+        return not one or ("://" not in one and os.path.exists(one))  # noqa: PTH110
+    return isinstance(one, Path)
+
+
+def table_options(
+    url_column: str | None, key_column: str | None, columns: str | Sequence[str], skip: str | Sequence[str]
+) -> dict[str, str]:
+    """Return the options that say how tables are read, those that are given."""
+    options = {
+        "url_column": url_column,
+        "key_column": key_column,
+        "columns": _joined(columns),
+        "skip_columns": _joined(skip),
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+def _joined(names: str | Sequence[str]) -> str:
+    """Return names with commas between them, those with commas or quotation marks quoted as in CSV."""
+    if isinstance(names, str):
+        return names
+    return ",".join(
+        '"' + name.replace('"', '""') + '"' if re.search('[,"]', name) else name for name in names
+    )
+
+
+def _collect(source: str, collected: Sources) -> None:
+    path = Path(source)
+    if not source.strip():  # Path("") is the current folder
+        raise InvalidSource("a source is empty: name a file, a folder or a URL")
+    if source == "-":
+        collected.from_stdin = True
+        _note(collected, "list", "standard input")
+    elif _URL.match(source):
+        collected.urls.append(source)
+        _note(collected, "urls", _SECRETS.sub(r"\1", source))
+    elif path.is_dir():
+        _collect_folder(path, collected)
+        _note(collected, "folder", path.resolve().name or source)
+    elif not path.exists():
+        raise InvalidSource(f"{source}: there is no such file, folder or URL")
+    elif not path.is_file():
+        raise InvalidSource(f"{source}: is no file or folder; URLs that a program writes come by `-`")
+    else:
+        file = LocalFile(path, _whole(path.name), path.stat().st_size)
+        if list_type(path.name):
+            collected.tables.append(file)
             _note(collected, "list", path.name)
         else:
-            collected.files.append((path, path.name))
+            collected.files.append(file)
             _note(collected, "archive" if is_archive(path) else "files", path.name)
-    if not collected.files and not collected.has_urls:
-        raise InvalidSource(f"no pictures in {', '.join(sources)}")
-    return collected
 
 
 def _note(collected: Sources, kind: str, name: str) -> None:
@@ -120,125 +192,98 @@ def shortened(text: str, most: int) -> str:
 
 
 def typed(text: str) -> MetadataValue:
-    """Read a value of a command line or CSV cell: numbers, true and false become such; "quoted" stays text.
+    """Read a value of a command line: numbers, true and false become such; what is "quoted" stays text.
 
-    What a number's spelling would not survive, such as a leading zero, stays text too.
+    What a number's spelling would not survive, such as the zeros of 007 and 1.10, stays text, as in a table.
     """
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
+    number = number_of(text)
+    return text if number is None or str(number) != text else number
+
+
+def number_of(text: str) -> int | float | None:
+    """Return the number that a text is, in whatever decimals; None for a code with leading zeros."""
     if match := _NUMBER.fullmatch(text):
         return float(text) if match[2] else int(text)
-    return text
+    return None
 
 
 def _collect_folder(folder: Path, collected: Sources) -> None:
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or not path.is_file():
+    """Collect a folder's pictures. Each folder in it counts once, by its own place before any link to it."""
+    resolved = folder.resolve()
+    above = {_identity(parent) for parent in resolved.parents}
+    seen: set[object] = set()
+    found: list[LocalFile] = []
+    folders, linked = deque([(folder, _whole(resolved.name))]), deque[tuple[Path, str]]()
+    while folders or linked:
+        path, name = (folders or linked).popleft()
+        if (identity := _identity(path)) in seen:
             continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            collected.files.append((path, f"{folder.resolve().name}/{name.as_posix()}"))
+        if identity in above:
+            collected.left_out.note("link to a folder above", name)
+            continue
+        seen.add(identity)
+        try:
+            with os.scandir(path) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            collected.left_out.note("unreadable folder", name)
+            continue
+        for entry in inside:
+            own_name = f"{name}/{_whole(entry.name)}"
+            if is_hidden(entry.name):
+                continue
+            if _is_folder(entry):
+                (linked if entry.is_symlink() else folders).append((Path(entry.path), own_name))
+            elif file := _picture(entry, own_name, collected.left_out):
+                found.append(file)
+    collected.files += sorted(found, key=lambda file: file.name.split("/"))
+
+
+def _identity(path: Path) -> object:
+    """Return what is the same for a folder and every link to it, and different for others."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
+
+
+def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile | None:
+    """Return a folder's file if it is a picture; its content decides where its suffix does not say."""
+    try:
+        if not entry.is_file():
+            left_out.note("broken link" if entry.is_symlink() else "special file", name)
+        elif has_image_suffix(name) or (is_open(name) and is_image(_head(entry))):
+            return LocalFile(Path(entry.path), name, entry.stat().st_size)
         else:
-            collected.skipped += 1
+            left_out.add(name)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            left_out.note("broken link", name)
+        elif has_image_suffix(name):
+            return LocalFile(Path(entry.path), name, 0)  # at its turn it is one that cannot be sent
+        else:
+            left_out.note("unreadable file", name)
+    return None
 
 
-def _read_list(path: Path | None, key_column: str | None) -> Iterator[_Row]:
-    if path is None:
-        yield from _read_lines(sys.stdin.buffer, "standard input")
-        return
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        yield from _read_parquet(path, key_column)
-    elif kind == ".csv":
-        yield from _read_csv(path, key_column)
-    else:
-        with path.open("rb") as file:
-            if kind == ".txt":
-                yield from _read_lines(file, str(path))
-            else:
-                yield from _read_json_lines(file, str(path), key_column or KEY_COLUMN)
+def _head(entry: os.DirEntry[str]) -> bytes:
+    if not entry.stat().st_size:  # such as those of /proc, some of which would be waited for
+        return b""
+    with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - of very many
+        return file.read(HEAD_BYTES)
 
 
-def _read_lines(file: IO[bytes], name: str) -> Iterator[_Row]:
-    for number, line in enumerate(file, 1):
-        try:
-            url = line.decode("utf-8-sig").strip()
-        except UnicodeDecodeError:
-            raise InvalidSource(f"{name}, line {number}: not UTF-8") from None
-        if url and not url.startswith("#"):
-            yield url, None, {}
-
-
-def _read_json_lines(file: IO[bytes], name: str, key_column: str) -> Iterator[_Row]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError:
-            raise InvalidSource(f"{name}, line {number}: not JSON") from None
-        if not isinstance(row, dict) or not isinstance(row.get("url"), str):
-            raise InvalidSource(f"{name}, line {number}: not an object with a `url`")
-        nested, key = row.pop("metadata", None), _key(row.pop(key_column, None))
-        yield row.pop("url"), key, _metadata({**row, **nested} if isinstance(nested, dict) else row)
-
-
-def _read_csv(path: Path, key_column: str | None) -> Iterator[_Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            _check_columns(path, reader.fieldnames or (), key_column)
-            for row in reader:
-                url = (row.pop("url") or "").strip()
-                key = (row.pop(key_column or KEY_COLUMN, None) or "").strip() or None
-                # A row that is longer than the header comes under None, a shorter one with None as values.
-                cells = {name: cell for name, cell in row.items() if name and cell}
-                yield url, key, {name: typed(cell) for name, cell in cells.items()}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InvalidSource(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _read_parquet(path: Path, key_column: str | None) -> Iterator[_Row]:
-    try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - a quarter of a second that others save
-    except ImportError:
-        raise NotInstalled(f"{path}: a Parquet file") from None
-
-    try:
-        file = parquet.ParquetFile(path)
-        _check_columns(path, file.schema_arrow.names, key_column)
-        for batch in file.iter_batches(_PARQUET_ROWS):
-            for row in batch.to_pylist():
-                key = _key(row.pop(key_column or KEY_COLUMN, None))
-                yield str(row.pop("url") or ""), key, _metadata(row)
-    except (ArrowException, OSError) as error:
-        raise InvalidSource(f"{path}: {error}") from None
-
-
-def _check_columns(path: Path, columns: Sequence[str], key_column: str | None) -> None:
-    for name in ("url", key_column):
-        if name is not None and name not in columns:
-            raise InvalidSource(f"{path}: has no `{name}` column")
-
-
-def _key(value: Any) -> str | None:
-    """Return a typed cell as a key; 7.0, as tables keep a whole number of a column with gaps, is "7"."""
-    if value is None or value != value or value == "":  # noqa: PLR0124 - NaN
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _metadata(row: dict[str, Any]) -> Metadata:
-    """Return a row's other columns; what metadata cannot hold (dates, decimals) becomes text."""
-    # A NaN, which is what tables write for a missing number, does not equal itself.
-    return {name: _value(value) for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124
-
-
-def _value(value: Any) -> MetadataValue:
-    if isinstance(value, str | int | float):
-        return value
-    if isinstance(value, list):
-        return [str(member) for member in value]
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+def _whole(name: str) -> str:
+    return _HALF_CHARACTER.sub("\ufffd", name)

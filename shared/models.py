@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from shared.urls.redaction import redacted
+from shared.validation import UNSHOWN, nfc, whole_text
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
@@ -18,12 +19,13 @@ MAX_NAME = 200
 MAX_GROUP_JOBS = 1_000
 MAX_NOTES = 100
 PHASH = re.compile(r"[0-9a-f]{16}")
-# Line ends, control characters, and those that turn the direction of what follows, in a text of one line.
-_UNSHOWN = re.compile(
-    r"[\s\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+"
-)
+_UNSHOWN = re.compile(rf"[\s{UNSHOWN}]+")
 _TIMES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999: RFC 3339 can say no others
-RANGES = {"created_at": _TIMES, "taken_at": _TIMES, "lat": (-90, 90), "lon": (-180, 180), "nsfw": (0, 1)}
+COUNTS = ("width", "height", "bytes")  # whole numbers
+RANGES = {
+    **{"created_at": _TIMES, "taken_at": _TIMES, "lat": (-90, 90), "lon": (-180, 180), "nsfw": (0, 1)},
+    **dict.fromkeys(COUNTS, (0, 2**63 - 1)),
+}
 
 MetadataValue = str | int | float | bool | list[str]
 Metadata = dict[str, MetadataValue]
@@ -93,7 +95,7 @@ class Item:
     skip_near: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "source", redacted(self.source))
+        object.__setattr__(self, "source", redacted(whole_text(self.source)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,9 @@ class ItemResult:
     image_id: str | None = None
     code: str | None = None
     detail: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", self.detail and whole_text(self.detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,10 @@ class JobError:
     source: str
     code: str
     detail: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", whole_text(self.source))
+        object.__setattr__(self, "detail", whole_text(self.detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,17 +259,18 @@ class Image:
     `keys` are the user's names for it, `jobs` the ids of those that brought it, oldest first.
     shared/embedding/tagging.py makes `tags`, best first, and `nsfw`, in [0, 1];
     shared/imaging/colors_and_hash.py makes `colors`, most area first, and `phash`, 16 hexadecimal digits.
-    They are None or empty where an earlier version, without them, ingested the image, or stored a value
-    outside RANGES.
+    They are None or empty where an earlier version, without them, ingested the image, and so is any field of
+    which something is stored that it cannot be (shared/storage/image_fields.py). A key is an identifier, and
+    so in NFC whoever sends it.
     """
 
     id: str
     source: str
     sources: list[str]
     format: str
-    width: int
-    height: int
-    bytes: int
+    width: int | None
+    height: int | None
+    bytes: int | None
     created_at: float | None = None
     taken_at: float | None = None
     lat: float | None = None
@@ -272,6 +282,10 @@ class Image:
     phash: str | None = None
     keys: list[str] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not all(map(str.isascii, self.keys)):
+            object.__setattr__(self, "keys", list(dict.fromkeys(map(nfc, self.keys))))
 
 
 def in_range(name: str, value: float) -> bool:

@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 from shared.errors import FieldError
@@ -14,6 +16,7 @@ MAX_METADATA_BYTES = 64 * 2**10  # of all names and values together, as `json_by
 MAX_METADATA_LISTED = 1_000  # texts in all lists together
 MAX_SOURCE = 8_192  # characters of a URL or a file's name
 METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+MAX_METADATA_NAME = 63  # characters of one
 
 
 class Kind(Enum):
@@ -42,6 +45,10 @@ FIELDS: Mapping[str, Kind] = {
     "colors": Kind.TEXTS,
     "created_at": Kind.TIME,
 }
+# What a text of one line cannot have: control characters, line and paragraph separators, what changes the
+# direction of what follows, halves of characters. As members of a class of a pattern.
+UNSHOWN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSHOWN = re.compile(f"[{UNSHOWN}]")
 RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
 
@@ -101,6 +108,37 @@ def _value_fault(value: object) -> str | None:
     return "must be a string, a number, a boolean or a list of strings"
 
 
+def is_sound(name: str, value: object) -> bool:
+    """Return whether this may be metadata of an item; quick, as it is asked of all that is read."""
+    if len(name) > MAX_METADATA_NAME or not _may_be_a_name(name):
+        return False
+    return value.__class__ is str or _value_fault(value) is None
+
+
+@lru_cache(4096)
+def _may_be_a_name(name: str) -> bool:
+    return _name_fault(name) is None
+
+
+def nfc(text: str) -> str:
+    """Return the form of a text that is compared (Unicode NFC): macOS spells é with two characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def forms(text: str) -> list[str]:
+    """Return the forms of a text that earlier versions may have stored it in: NFC, NFD and as it is."""
+    if text.isascii():
+        return [text]
+    return list(dict.fromkeys([nfc(text), text, unicodedata.normalize("NFD", text)]))
+
+
+def whole_text(text: str) -> str:
+    """Return the text with U+FFFD for each lone surrogate, which no UTF-8 can say."""
+    if text.isascii() or is_unicode(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def is_unicode(text: str) -> bool:
     """Return False for text with a lone surrogate, which JSON can carry but UTF-8, and so Chroma, cannot."""
     try:
@@ -108,3 +146,8 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(text: str) -> str:
+    """Make a text fit to be shown in one line, all else kept as it is given."""
+    return _UNSHOWN.sub("\ufffd", text)

@@ -23,6 +23,7 @@ TOGETHER = {
     "tests/integration/test_client.py": "stack",
     "tests/integration/test_other_users.py": "stack",
     "tests/integration/test_own_services.py": "stack",
+    "tests/integration/test_names_and_values.py": "stack",
     "tests/integration/test_query.py": "stack",
     "tests/integration/test_pipeline.py": "stack",
     "tests/integration/test_embedded.py": "small_chunks",

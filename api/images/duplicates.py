@@ -159,4 +159,5 @@ def _vectors(collection: Collection, ids: list[str]) -> Vectors:
 
 def _preference(image: Image) -> tuple[int, int, float, str]:
     """Return a sort key whose least is kept: most pixels, then most bytes, then the oldest."""
-    return -image.width * image.height, -image.bytes, image.created_at or 0.0, image.id
+    pixels = (image.width or 0) * (image.height or 0)
+    return -pixels, -(image.bytes or 0), image.created_at or 0.0, image.id

@@ -1,1 +1,1 @@
-"""Jobs: reading what is to be ingested, status, items, events. Imports `context` and `http`."""
+"""Jobs: reading what is to be ingested, status, items, events. Imports `archives`, `context` and `http`."""

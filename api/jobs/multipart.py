@@ -1,6 +1,7 @@
 """Making a job of a multipart body, whose files go to the blob store as they arrive."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,18 @@ from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
+from api.archives.file_names import bounded, fit_names
+from api.archives.reading import archive_kind, read_archive
+from api.archives.unpacking import ArchiveLimits, LeftOut
 from api.http.problems import field_errors, parse, refuse
 from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS, Key
-from api.jobs.archives import HEAD_BYTES, ArchiveLimits, archive_kind, display_name, read_archive
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch, metadata_of_all
 from api.jobs.requests import JobLabel, TableQuery
 from api.jobs.tables import Spooled, ingest_table, refuse_table_options
 from image_search import models
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
+from shared.imaging.archives import HEAD_BYTES, archive_name
 from shared.ledger.ledger import new_job_id
 from shared.models import Item
 from shared.services import Services
@@ -35,6 +39,10 @@ MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 2**20
 _SPOOL_BYTES = 2**20
+_HEADER_END = re.compile(rb"\r\n\r\n|\r\r|\n\n")
+# A header's bytes that are no UTF-8, on their way through the decoder: it would refuse them.
+_MARKED = {0xDC00 + byte: f"\ufdd0{byte:02X}" for byte in range(0x80, 0x100)}
+_MARK = re.compile("\ufdd0([89A-F][0-9A-F])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,17 @@ class _Part:
 
 @dataclass(slots=True)
 class _Received:
-    """The parts received: (source, upload or None if it was too large) in file order, and the fields."""
+    """The parts received: (name, upload or None if it was too large) in file order, and the fields.
+
+    `unread` says what archive a file is that is not read as one.
+    """
 
     files: list[tuple[str, str | None]] = field(default_factory=list)
     hashes: list[list[str]] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     archive: bool = False
+    unread: str | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
     table: Spooled | None = None
     size: int = 0  # of what was stored, in bytes
 
@@ -85,17 +98,28 @@ def ingest_multipart(
             refuse_table_options(query)
             if not received.files:
                 raise InvalidRequest("The request has no file.", [_fault("files", "no file")])  # noqa: TRY301
+            if received.unread and len(received.files) == 1:
+                raise _unread(received.unread)  # noqa: TRY301
             metadata, keys = _metadata(received), _keys(received)
             content = [received.hashes, metadata, *([keys] if any(keys) else [])]
+            sources = fit_names([name for name, _ in received.files], distinct=received.archive)
             items = [
-                _item(*file, one, key) for file, one, key in zip(received.files, metadata, keys, strict=True)
+                _item(source, upload, one, key)
+                for source, (_, upload), one, key in zip(sources, received.files, metadata, keys, strict=True)
             ]
             digest = digest_of(content, options)
         except BaseException as error:
             discard(services, job_id, after=error)
             raise
     return launch(
-        services, options, job_id, items, digest=digest, truncated=body.truncated, uploaded=received.size
+        services,
+        options,
+        job_id,
+        items,
+        digest=digest,
+        truncated=body.truncated,
+        uploaded=received.size,
+        notes=received.left_out.notes(),
     )
 
 
@@ -131,21 +155,25 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         raise InvalidRequest("A part is no file.", [_fault(part.name, "must be a file, with a file name")])
     if not part.filename and not part.size:
         return  # what a browser sends for a file field that was left empty
+    name = bounded(_unmarked(part.filename))
     if part.name == "table":
         if received.table:
             raise InvalidRequest("A job is of one table.", [_fault("table", "given more than once")])
-        received.table = Spooled(part.content, part.size, part.sha256, part.filename, part.media_type)
+        (name,) = fit_names([name], distinct=False)
+        received.table = Spooled(part.content, part.size, part.sha256, name, part.media_type)
         return
-    received.hashes.append([part.filename, part.sha256])
-    kind = archive_kind(part.content.read(HEAD_BYTES))
+    received.hashes.append([name, part.sha256])
+    kind = archive_kind(part.content)
     if received.archive or (kind and received.files):
         raise InvalidRequest(
             "An archive must be the only file.", [_fault("files", "an archive and other files")]
         )
+    part.content.seek(0)
     if kind is None:
+        received.unread = archive_name(part.content.read(HEAD_BYTES)) or received.unread
         part.content.seek(0)
         fits = part.size <= services.settings.max_image_bytes
-        _store(services, job_id, received, part.filename, part.content.read() if fits else None)
+        _store(services, job_id, received, name, part.content.read() if fits else None)
         return
     received.archive = True
     part.content.seek(part.size)
@@ -154,8 +182,11 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         total_bytes=services.settings.max_upload_bytes,
         entries=MAX_ITEMS,
     )
-    for name, data in read_archive(part.content, kind, limits):
-        _store(services, job_id, received, name, data)
+    try:
+        for name, data in read_archive(part.content, kind, limits, received.left_out):
+            _store(services, job_id, received, name, data)
+    except InvalidRequest as error:
+        raise error.at("/files")  # noqa: B904 - the same error
 
 
 def _store(services: Services, job_id: str, received: _Received, name: str, data: bytes | None) -> None:
@@ -167,7 +198,12 @@ def _store(services: Services, job_id: str, received: _Received, name: str, data
         upload = upload_key(job_id, index)
         services.blobs.put(upload, data)
         received.size += len(data)
-    received.files.append((display_name(name) or f"file {index}", upload))
+    received.files.append((bounded(name), upload))
+
+
+def _unread(archive: str) -> InvalidRequest:
+    way = "zip, tar and tar.gz are the archives that are read: unpack it, or pack it as one of these"
+    return InvalidRequest(f"The file is {archive}; {way}.").at("/files")
 
 
 def _parts(body: Body, boundary: bytes, kept: ExitStack) -> Iterator[_Part]:
@@ -224,8 +260,28 @@ def _events(decoder: MultipartDecoder, body: Body) -> Iterator[Event]:
 
 
 def _drained(decoder: MultipartDecoder) -> Iterator[Event]:
-    while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+    while True:
+        try:
+            event = decoder.next_event()
+        except UnicodeDecodeError:  # of the part's header, which still stands in the buffer
+            _mark_odd_bytes(decoder.buffer)
+            continue
+        if isinstance(event, NeedData | Epilogue):
+            return
         yield event
+
+
+def _mark_odd_bytes(buffer: bytearray) -> None:
+    end = match.start() if (match := _HEADER_END.search(buffer)) else len(buffer)
+    header = buffer[:end].decode("utf-8", "surrogateescape")
+    marked = header.translate(_MARKED)
+    if marked == header:
+        raise ValueError("not of the header")
+    buffer[:end] = marked.encode()
+
+
+def _unmarked(name: str) -> str:
+    return _MARK.sub(lambda mark: chr(0xDC00 + int(mark[1], 16)), name)
 
 
 def _text(part: _Part) -> str:

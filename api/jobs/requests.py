@@ -134,7 +134,7 @@ class TableQuery(BaseModel):
     @property
     def given(self) -> list[str]:
         """Return the names of what was asked for."""
-        return [name for name in TableQuery.model_fields if name in self.model_fields_set]
+        return [name for name in TableQuery.model_fields if getattr(self, name) not in (None, False)]
 
 
 class JobRequest(JobLabel, BodyModel):

@@ -17,12 +17,14 @@ from image_search import Client, ClientError
 from image_search._client import URL
 from image_search._sources import typed
 from image_search.cli.errors import json_text, printable
+from image_search.models.jobs import Note
 from image_search.models.search import FacetCount
 
 _OF_NAMES = re.compile(r"^/(filters|facets): ")
 NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
+_COUNTED = {"columns": "column", "values": "value", "text": "value", "rows": "row", "files": "file"}
 _COMPLETION_SECONDS = 1.0
 PIPE_COLUMNS = 200
 MIN_WIDE_COLUMNS = 120
@@ -161,6 +163,15 @@ def print_notes(warnings: Iterable[str] | None) -> None:
     """Print an answer's warnings to standard error, without a pointer whose name the sentence has."""
     for warning in warnings or ():
         console_for(as_json=True).print(f"Note: {_OF_NAMES.sub('', warning)}")
+
+
+def print_job_notes(console: Console, notes: Iterable[Note]) -> None:
+    """Print what was changed or left out of what a job is made of, with how much of it where that is open."""
+    for note in notes:
+        of_what = _COUNTED.get(note.code.partition("_")[0], "time")
+        is_said = note.count == 1 or f"{note.count:,}" in note.detail
+        how_many = "" if is_said else f" ({counted(note.count, of_what)})."
+        console.print(f"Note: {note.detail if is_said else note.detail.removesuffix('.')}{how_many}")
 
 
 def counted(number: int, noun: str) -> str:

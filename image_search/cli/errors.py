@@ -55,7 +55,7 @@ class Commands(click.Group):
         try:
             yield
         except self.own_errors as error:
-            raise Failure(str(error), _problem(error), as_json=as_json) from None
+            raise Failure(as_options(str(error)), _problem(error), as_json=as_json) from None
         except click.ClickException as error:
             if not as_json or isinstance(error, Failure):
                 raise
@@ -88,11 +88,20 @@ def _problem(error: Any) -> dict[str, Any]:
     return members
 
 
+def as_options(sentence: str) -> str:
+    """Name what the server calls `url_column` as the command line does."""
+    return re.sub(r"`(url|key)_column`", r"--\1-column", sentence)
+
+
 def json_text(document: dict[str, Any]) -> str:
     """Return a document as JSON in one line, what a terminal obeys or cannot be encoded as escapes."""
     return _UNSAFE.sub(lambda char: f"\\u{ord(char[0]):04x}", json.dumps(document, ensure_ascii=False))
 
 
 def printable(text: str) -> str:
-    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's."""
-    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in text)
+    """Escape control characters, which are commands to a terminal: file names and metadata are anybody's.
+
+    Halves of characters, which no terminal can show, are escaped too.
+    """
+    unsafe = ("Cc", "Cs")
+    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) in unsafe else char for char in text)

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from image_search import Client
+from image_search import Client, Unsent
 from image_search._bodies import MAX_BATCH_FILES
 from image_search._progress import pace, sending, showing
 from image_search._sources import collect, typed
@@ -18,11 +18,13 @@ from image_search.cli.common import (
     counted,
     day_and_time,
     job_argument,
+    print_job_notes,
     print_json,
     status_text,
     table_of,
 )
-from image_search.cli.errors import printable
+from image_search.cli.errors import as_options, printable
+from image_search.cli.tables import preview, table_options
 from image_search.models.error_codes import CAUSES
 from image_search.models.images import Metadata
 from image_search.models.jobs import JOB_STATUSES, Job
@@ -31,6 +33,7 @@ JOB_ID_CHARS = 24
 MAX_SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
+BROKEN_OFF = "What had arrived by then may be a job of its own, whose body broke off: image-search jobs"
 
 
 @click.command()
@@ -42,9 +45,8 @@ EXIT_INTERRUPTED = 130
     type=click.Choice(["keep", "skip"]),
     help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
 )
-@click.option(
-    "--key-column", metavar="NAME", help="Column of a table that has the pictures' keys.  [default: key]"
-)
+@table_options
+@click.option("--preview", "only_preview", is_flag=True, help="Show what the tables have, and make no job.")
 @click.option("--name", help="What to call it where jobs are listed.  [default: the first source's name]")
 @click.option("--wait/--no-wait", default=False, help="Follow the job to its end.")
 @client_command
@@ -55,26 +57,32 @@ def ingest(
     collection: str | None,
     metadata: tuple[str, ...],
     on_near_duplicate: str | None,
-    key_column: str | None,
+    only_preview: bool,
     name: str | None,
     wait: bool,
     as_json: bool,
+    **of_tables: str | None,
 ) -> None:
     """Ingest pictures.
 
-    A SOURCE is a picture or an archive of pictures, a folder, a URL, a .txt of URLs, a .csv, .jsonl or
-    .parquet with a url column (the other columns become metadata), or - for URLs on standard input.
+    A SOURCE is a picture or an archive of pictures, a folder, a URL, a table with a column of URLs (.csv,
+    .tsv, .json, .jsonl, .parquet; the other columns become metadata), a .txt of URLs, or - for URLs on
+    standard input.
 
     A key is your own name for a picture, such as a SKU: a new picture under it replaces the old one.
 
-    With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 1 if the job could
-    not be made.
+    With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 3 also if some file
+    could not be sent or was refused, and 1 if no job could be made.
     """
     given = _metadata(metadata)
-    collected = collect(sources, key_column)
+    collected = collect(sources)
     console = console_for(as_json)
-    if collected.skipped:
-        console.print(f"Skipping what is no picture by its name: {counted(collected.skipped, 'file')}.")
+    if collected.left_out:
+        console.print(f"Left out: {collected.left_out}.")
+    of_given = {option: value for option, value in of_tables.items() if value is not None}
+    if only_preview:
+        preview(client, collected.tables, console, of_given, as_json=as_json)
+        return
     if len(collected.files) > MAX_BATCH_FILES:
         console.print(f"{len(collected.files):,} files make several jobs, of {MAX_BATCH_FILES:,} at most.")
     jobs: list[Job] = []
@@ -82,21 +90,33 @@ def ingest(
     def show(job: Job) -> None:
         jobs.append(job)
         console.print(f"Job {job.job_id}: {counted(job.total, 'picture')}")
+        print_job_notes(console, job.notes)
 
-    with sending(console, sum(path.stat().st_size for path, _ in collected.files)) as on_sent:
-        client.ingest(
-            collected,
-            collection=collection,
-            metadata=given,
-            on_near_duplicate=on_near_duplicate,
-            name=name,
-            origin="command_line",
-            on_job=show,
-            on_sent=on_sent,
-        )
+    try:
+        with sending(console, collected.size) as on_sent:
+            client.ingest(
+                collected,
+                collection=collection,
+                metadata=given,
+                on_near_duplicate=on_near_duplicate,
+                name=name,
+                origin="command_line",
+                on_job=show,
+                on_sent=on_sent,
+                **of_given,
+            )
+    except KeyboardInterrupt:
+        console.print(BROKEN_OFF)
+        raise
+    finally:
+        if collected.broken_off:
+            console.print("The connection broke off, and all was sent again. " + BROKEN_OFF)
+        if jobs or len(collected.unsent) > 1:  # else the error says it
+            _describe_unsent(collected.unsent, console)
     if wait:
         jobs = [follow(client, job.job_id, console) for job in jobs]
-    print_jobs(client, jobs, console, as_json=as_json, followed=wait)
+    told = [{"path": str(one.path), "source": one.source, "detail": one.detail} for one in collected.unsent]
+    print_jobs(client, jobs, console, as_json=as_json, followed=wait, unsent=told)
 
 
 @click.command()
@@ -111,6 +131,7 @@ def status(client: Client, job_id: str, watch: bool, as_json: bool) -> None:
         print_json(job)
     else:
         _describe(client, job, console)
+        print_job_notes(console, job.notes)
     if watch:
         sys.exit(_exit_code([job]))
 
@@ -206,19 +227,38 @@ def follow(client: Client, job_id: str, console: Console) -> Job:
 
 
 def print_jobs(
-    client: Client, jobs: Sequence[Job], console: Console, *, as_json: bool, followed: bool
+    client: Client,
+    jobs: Sequence[Job],
+    console: Console,
+    *,
+    as_json: bool,
+    followed: bool,
+    unsent: Sequence[dict[str, str]] = (),
 ) -> None:
     """Print what was made or, after following it, what became of it; exit with the status of that."""
     if as_json:
-        print_json({"jobs": [job.model_dump(mode="json", exclude_unset=True) for job in jobs]})
+        document = {"jobs": [job.model_dump(mode="json", exclude_unset=True) for job in jobs]}
+        print_json(document | ({"unsent": [*unsent]} if unsent else {}))
     elif followed:
         for job in jobs:
             _describe(client, job, console)
     else:
         for job in jobs:
             console.print(f"Watch it: image-search status {job.job_id} --watch")
-    if followed:
-        sys.exit(_exit_code(jobs))
+    if followed or unsent:
+        sys.exit(EXIT_SOME_FAILED if unsent else _exit_code(jobs))
+
+
+def _describe_unsent(unsent: Sequence[Unsent], console: Console) -> None:
+    if not unsent:
+        return
+    console.print(Text(f"In no job: {counted(len(unsent), 'file')}", "bold"))
+    table = table_of("file", "why")
+    for one in unsent[:MAX_SHOWN_FAILURES]:
+        table.add_row(printable(str(one.path)), as_options(one.detail))
+    console.print(table)
+    if len(unsent) > MAX_SHOWN_FAILURES:
+        console.print(f"{len(unsent) - MAX_SHOWN_FAILURES:,} more: --json lists all")
 
 
 def _describe(client: Client, job: Job, console: Console) -> None:

@@ -117,8 +117,8 @@ def duplicates(
     for number, group in enumerate(answer.groups, 1):
         for one in group.images:
             mark = Text("keep", "green") if one.id == group.keeper else ""
-            size = f"{one.width}x{one.height}"
-            add(str(number), mark, size, f"{one.bytes:,}", f"{one.score:.4f}", one.id, one.source)
+            size = f"{one.width or '?'}x{one.height or '?'}"
+            add(str(number), mark, size, f"{one.bytes or 0:,}", f"{one.score:.4f}", one.id, one.source)
     console.print(table if answer.groups else "No near-duplicates.")
     if answer.total > len(answer.groups):
         console.print(f"{counted(answer.total - len(answer.groups), 'more group')}: --limit")

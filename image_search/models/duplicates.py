@@ -57,9 +57,9 @@ class Duplicate(BaseModel):
     source: str = Field(description="the URL or file that it came from")
     thumbnail_url: str = Field(description="a path on this server")
     format: str = Field("", description="of the file, such as `jpeg`")
-    width: int
-    height: int
-    bytes: int
+    width: int | None
+    height: int | None
+    bytes: int | None
     created_at: Time | None
 
 

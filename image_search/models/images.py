@@ -43,9 +43,9 @@ class Image(BaseModel):
     source: str = Field(description="the URL or file that it came from first")
     sources: list[str] = Field(description="all that it came from")
     format: str = Field(description="of that file, such as `jpeg`")
-    width: int
-    height: int
-    bytes: int = Field(description="of the file that was ingested")
+    width: int | None
+    height: int | None
+    bytes: int | None = Field(description="of the file that was ingested")
     created_at: Time | None
     taken_at: Time | None = Field(description="from its EXIF data, as `lat` and `lon`")
     lat: float | None

@@ -41,7 +41,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "started_at": "2026-11-24T13:20:51.310Z",
     "finished_at": None,
     "retrying": {"items": 1, "attempt": 2, "attempts": 4, "in_s": 0.8},
-    "notes": [{"code": "files_skipped", "detail": "No pictures by their names: 3 .json.", "count": 3}],
+    "notes": [{"code": "files_skipped", "detail": "No pictures: 3 .json.", "count": 3}],
     "failures": [{"code": "http_status", "count": 1, "worth_retrying": 0}],
     "errors": [
         {
@@ -100,7 +100,8 @@ class Note(BaseModel):
 
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
-        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`; later versions may say others"
+        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`; later versions "
+        "may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")

@@ -92,8 +92,8 @@ class Hit(BaseModel):
     score: float
     source: str = Field(description="the URL or file that it came from")
     thumbnail_url: str = Field(description="a path on this server")
-    width: int
-    height: int
+    width: int | None = Field(None, description="left out where it is not known, as `height`")
+    height: int | None = None
     metadata: dict[str, Any] | None = Field(None, description="only where `include` names it")
     tags: list[str] | None = Field(None, description="best first; only where `include` names it")
     contributions: list[Contribution] | None = Field(None, description="only where `include` names it")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from shared.errors import ItemError
 from shared.imaging import colors_and_hash
+from shared.imaging.archives import archive_name
 from shared.imaging.decompression_bombs import is_decompression_bomb
 from shared.imaging.exif import Exif, read_exif
 from shared.imaging.memory import decoding, footprint
@@ -274,6 +275,8 @@ def _unopened(data: bytes) -> ItemError:
         return ItemError("unsupported_format", "Windows metafile files are not supported")
     if _is_accepted_format(data):
         return ItemError("corrupt_image", "the picture is damaged or incomplete")
+    if archive := archive_name(data):
+        return ItemError("not_an_image", f"the content is {archive}, not a picture")
     return ItemError("not_an_image", "the content is not a picture")
 
 

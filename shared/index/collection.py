@@ -33,6 +33,7 @@ from shared.index.records import (
     write_records,
 )
 from shared.models import CollectionInfo, Hit, Image, JsonObject
+from shared.validation import forms, nfc
 
 T = TypeVar("T")
 
@@ -239,12 +240,17 @@ class Collection:
             start, before = start + len(page) - _OVERLAP, frozenset(page)
 
     def key_records(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
-        """Return the records of those keys that have one."""
+        """Return the records of those keys that have one, by key in NFC.
+
+        A key that an earlier version stored in another form is found by that form, and by NFC if that is NFD.
+        """
         found: dict[str, KeyRecord] = {}
-        for start in range(0, len(keys), BATCH):
-            ids = [_key_id(key) for key in keys[start : start + BATCH]]
-            records = self._beside(partial(read_records, ids=ids))
-            found |= {(one := provenance.key_from_record(record)).key: one for record in records}
+        asked = {_key_id(form): key for key in keys for form in forms(key)}
+        ids = list(asked)
+        for start in range(0, len(ids), BATCH):
+            for record in self._beside(partial(read_records, ids=ids[start : start + BATCH])):
+                one = provenance.key_from_record(asked[record["id"]], record)
+                found[one.key] = found[one.key].joined(one) if one.key in found else one
         return found
 
     def write_keys(self, records: Sequence[KeyRecord]) -> None:
@@ -262,11 +268,13 @@ class Collection:
 
     def by_key(self, key: str) -> StoredImage | None:
         """Return the image that the key points at, if any."""
-        record = self.key_records([key]).get(key)
+        record = self.key_records([key]).get(nfc(key))
         if record is None:
             return None
         found = self.stored(record.candidates)
-        holders = [(max(versions), one) for one in found.values() if (versions := one.key_versions(key))]
+        holders = [
+            (max(versions), one) for one in found.values() if (versions := one.key_versions(record.key))
+        ]
         return max(holders, key=lambda holder: holder[0])[1] if holders else None
 
     def page(self, after: str, limit: int, where: Where | None) -> list[Image]:

@@ -2,6 +2,9 @@
 
 `matches` decides. `to_chroma` only narrows what Chroma must look at: it selects every image that matches, and
 perhaps others, since Chroma 1.5 cannot express all conditions (see `_narrow` of each class).
+
+Texts compare in NFC, in which records.py keeps them for Chroma. Earlier versions kept them as they came:
+`to_chroma` asks for NFD and the form that was given, too.
 """
 
 import math
@@ -15,7 +18,7 @@ from shared.errors import FieldError, InvalidRequest
 from shared.models import Image, JsonObject
 from shared.rfc3339 import parse_rfc3339
 from shared.urls.redaction import redacted
-from shared.validation import FIELDS, METADATA_NAME, Kind, is_unicode
+from shared.validation import FIELDS, METADATA_NAME, Kind, forms, is_unicode, nfc
 from shared.validation import pointer as pointer_to
 
 Scalar = str | bool | int | float
@@ -74,13 +77,13 @@ class In(Where):
 
     @cached_property
     def _wanted(self) -> frozenset[tuple[type, Scalar]]:
-        return frozenset(_typed(value) for value in self.values)
+        return frozenset(_typed(compared(value)) for value in self.values)
 
     def matches(self, image: Image) -> bool:
         return any(_typed(value) in self._wanted for value in _stored(image, self.field))
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
-        texts = [value for value in self.values if isinstance(value, str)]
+        texts = [form for value in self.values if isinstance(value, str) for form in forms(value)]
         flags = [value for value in self.values if isinstance(value, bool)]
         if negated:
             # Not numbers: Chroma may take 1.0000000000000002 for 1.0, and takes 1.5 for a whole 1.
@@ -130,10 +133,8 @@ class Range(Where):
     bound: str | int | float
 
     def matches(self, image: Image) -> bool:
-        compare, wanted = _RANGE[self.op], _type(self.bound)
-        return any(
-            _type(value) is wanted and compare(value, self.bound) for value in _stored(image, self.field)
-        )
+        compare, wanted, bound = _RANGE[self.op], _type(self.bound), compared(self.bound)
+        return any(_type(value) is wanted and compare(value, bound) for value in _stored(image, self.field))
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         if negated or isinstance(self.bound, str):
@@ -241,9 +242,13 @@ def parse_where(obj: object, pointer: str = "/filters") -> Where:
 def values_of(image: Image, field: str) -> Sequence[Scalar]:
     """Return a built-in field's or metadata name's values as filters compare them: none, one, or a list's.
 
-    Times are seconds since the epoch.
+    Times are seconds since the epoch, texts in NFC.
     """
     return _stored(image, field)
+
+
+def compared(value: Scalar) -> Scalar:
+    return nfc(value) if isinstance(value, str) else value
 
 
 class _Parser:
@@ -376,16 +381,16 @@ def _kind(field: str) -> Kind:
 def _stored(image: Image, field: str) -> Sequence[Scalar]:
     """Return the field's values of an image: none if it lacks the field, several if it holds a list."""
     if field == "source":
-        return [image.source, *image.sources]
+        return [nfc(image.source), *map(nfc, image.sources)]
     if field == "key":
         return image.keys
     if field == JOB:
         own = image.metadata.get(JOB, [])
-        return [*image.jobs, *(own if isinstance(own, list) else [own])]
+        return [*image.jobs, *map(compared, own if isinstance(own, list) else [own])]
     value = getattr(image, field, None) if field in FIELDS else image.metadata.get(field)
     if value is None:
         return ()
-    return value if isinstance(value, list) else (value,)
+    return [nfc(one) for one in value] if isinstance(value, list) else (compared(value),)
 
 
 def _type(value: Scalar) -> type:

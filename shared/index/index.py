@@ -36,7 +36,7 @@ from shared.errors import (
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import calls, http_server
-from shared.index.records import BATCH, Pointer, new_pointer
+from shared.index.records import BATCH, Pointer, new_pointer, pointer_of
 from shared.index.search import EF_SEARCH
 from shared.models import COLLECTION_NAME, CollectionInfo
 
@@ -143,10 +143,11 @@ class Index:
             pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
         faults = []
         for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
-            if _STAGED in name:
+            pointer = pointer_of(name, record)
+            if _STAGED in name or pointer is None:
                 continue
             try:
-                Pointer(name=name, **record).check_model(model, fingerprint)
+                pointer.check_model(model, fingerprint)
             except ModelMismatch as mismatch:
                 faults.append(mismatch.detail)
         return faults
@@ -273,7 +274,7 @@ class Index:
 
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))
-        return Pointer(name=name, **found["metadatas"][0]) if found["ids"] else None
+        return pointer_of(name, found["metadatas"][0]) if found["ids"] else None
 
     def _propose(self, pointer: Pointer) -> Pointer | None:
         """Register the pointer unless the name has one; return the one that it has then."""

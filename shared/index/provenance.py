@@ -14,7 +14,17 @@ from itertools import zip_longest
 from typing import Any
 
 from shared.models import Image, Metadata, MetadataValue
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, listed
+from shared.storage.image_fields import text, texts
+from shared.validation import (
+    MAX_METADATA,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_LISTED,
+    is_sound,
+    json_bytes,
+    listed,
+    nfc,
+    whole_text,
+)
 
 # Of one picture; of items without a key only the latest are remembered.
 MAX_CONTRIBUTIONS = 1000
@@ -33,6 +43,10 @@ class Contribution:
     source: str | None = None
     key: str | None = None
     metadata: dict[str, MetadataValue | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.key is not None:
+            object.__setattr__(self, "key", nfc(self.key))
 
     @cached_property
     def size(self) -> int:
@@ -60,6 +74,9 @@ class KeyRecord:
     `floor` is a version: what the key pointed at up to then, it no longer does. `image_id` is the image that
     it points at now ("": none); `before` are those whose records may still name the key after a crash. The
     contributions of all of these, later than the floor, decide.
+
+    The key is in NFC. Earlier versions have a record for each form in which it came: `joined`, they say what
+    one would, had the key always been one.
     """
 
     key: str
@@ -67,9 +84,16 @@ class KeyRecord:
     image_id: str = ""
     before: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", nfc(self.key))
+
     @property
     def candidates(self) -> list[str]:
         return [image_id for image_id in (self.image_id, *self.before) if image_id]
+
+    def joined(self, other: "KeyRecord") -> "KeyRecord":
+        first, *rest = dict.fromkeys([*self.candidates, *other.candidates, ""])
+        return KeyRecord(self.key, max(self.floor, other.floor), first, tuple(filter(None, rest)))
 
 
 def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
@@ -172,8 +196,32 @@ def to_json(contributions: Sequence[Contribution]) -> str:
     return json.dumps(rows, separators=(",", ":"))
 
 
-def from_json(text: str) -> tuple[Contribution, ...]:
-    return tuple(Contribution(*row) for row in json.loads(text))
+def from_json(written: object) -> tuple[Contribution, ...]:
+    """Return what is sound of the contributions that were stored; nothing if no item is among them."""
+    rows = json_of(written)
+    found = [one for row in (rows if isinstance(rows, list) else ()) if (one := _contribution(row))]
+    return tuple(found) if any(one.source is not None for one in found) else ()
+
+
+def _contribution(row: object) -> Contribution | None:
+    match row:
+        case [int(version), str() | None as source, str() | None as key, dict(metadata)]:
+            sound = sound_change(metadata)
+            return Contribution(version, source and whole_text(source), key and whole_text(key), sound)
+    return None
+
+
+def sound_change(metadata: Mapping[str, Any]) -> dict[str, MetadataValue | None]:
+    """Return what is sound of a stored change of metadata."""
+    return {name: value for name, value in metadata.items() if value is None or is_sound(name, value)}
+
+
+def json_of(written: object) -> Any:
+    """Return what a stored JSON text says; None for anything else."""
+    try:
+        return json.loads(written) if isinstance(written, str) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def key_to_record(record: KeyRecord) -> dict[str, Any]:
@@ -182,9 +230,14 @@ def key_to_record(record: KeyRecord) -> dict[str, Any]:
     return {"record": json.dumps(fields), "image_id": record.image_id}
 
 
-def key_from_record(record: Mapping[str, Any]) -> KeyRecord:
-    fields = json.loads(record["record"])
-    return KeyRecord(**{**fields, "before": tuple(fields["before"])})
+def key_from_record(key: str, record: Mapping[str, Any]) -> KeyRecord:
+    """Return what is sound of a key's record."""
+    fields = json_of(record.get("record"))
+    fields = fields if isinstance(fields, dict) else record
+    floor, image_id = fields.get("floor"), text(fields.get("image_id"))
+    return KeyRecord(
+        key, floor if isinstance(floor, int) else 0, image_id, tuple(texts(fields.get("before")))
+    )
 
 
 def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:

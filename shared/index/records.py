@@ -4,18 +4,19 @@ An image's built-in fields and metadata keep the names under which users filter;
 (RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
 (provenance.py, JSON; left out where a version after the owner says the same), `_job` or, of several, `_jobs`,
 `_phash`, `_place`, the start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON
-object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, and numbers of more
-than 15 digits or without end. The numbers also lie nearly right under their names, for ranges. An image's
-keys are the list `key`.
+object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, numbers of more
+than 15 digits, and texts that are not in NFC. The numbers also lie nearly right under their names, for
+ranges, and the texts in NFC, in which filters compare. An image's keys are the list `key`.
+
+Anybody may have written a record: `from_record` and `stored_image` take any.
 """
 
 import json
-import math
 import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,18 @@ from shared.errors import ModelMismatch
 from shared.index import provenance
 from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredImage
-from shared.models import PHASH, RANGES, Image, JsonObject, Metadata, MetadataValue, in_range
-from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes, listed
+from shared.models import RANGES, Image, JsonObject, MetadataValue
+from shared.storage.image_fields import sound_image, text
+from shared.validation import METADATA_NAME, RESERVED_NAMES, is_unicode, json_bytes, listed, nfc
 
 Record = Mapping[str, Any]
 
-_REQUIRED = ("id", "source", "format", "width", "height", "bytes")
-_LISTS = ("tags", "colors")
+_VALUES = ("id", "source", "format", *RANGES)
+_FIELDS = tuple(one.name for one in fields(Image))
+_ID = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9]{1,20}")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
-_INT64 = range(-(2**63), 2**63)
 _MAX_STORABLE = 1e308
 # Chroma takes up to 5,461 records and 40 MB per call; metadata take it more time than vectors do.
 BATCH = 2_000
@@ -79,6 +82,14 @@ class Pointer:
         )
 
 
+def pointer_of(name: str, stored: Record | None) -> Pointer | None:
+    """Return the pointer that a record of the registry is; None for a record that is none."""
+    try:
+        return Pointer(name=name, **(stored or {}))
+    except TypeError:
+        return None
+
+
 def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Pointer:
     """Return a pointer with a physical name never used before; Chroma forbids two dots in a row there."""
     physical = f"{re.sub(r'[.]+', '.', name)}-{fingerprint[:16]}-{secrets.token_hex(4)}"
@@ -87,20 +98,22 @@ def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Poin
 
 
 def place_of(image_id: str) -> int:
-    """Return the first 48 of the id's 256 bits as a number, which sorts images as their ids do."""
-    try:
-        return int(image_id[:_PLACE_DIGITS], 16)
-    except ValueError:
-        return 0
+    """Return the first 48 of the id's 256 bits as a number, which sorts images as their ids do; else -1."""
+    return int(image_id[:_PLACE_DIGITS], 16) if _ID.fullmatch(image_id) else -1
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
-    """Return an image's record. Raises ValueError for a forbidden name, and lists past MAX_LISTED."""
+    """Return an image's record, without what no answer could say.
+
+    Raises ValueError for a forbidden name, and lists past MAX_LISTED.
+    """
     for name in image.metadata:
         if name in RESERVED_NAMES or not METADATA_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name metadata")
-    lists = {name: labels for name in _LISTS if (labels := getattr(image, name))}
-    values = {name: getattr(image, name) for name in (*_REQUIRED, *RANGES)} | lists | image.metadata
+    image = sound_image({name: getattr(image, name) for name in _FIELDS})
+    lists = {"tags": image.tags, "colors": image.colors, "_sources": image.sources}
+    values: dict[str, Any] = {name: getattr(image, name) for name in _VALUES}
+    values |= {name: labels for name, labels in lists.items() if labels} | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
     version = provenance.common_version(image, made_of)
     record["_owner"] = owner if version is None else f"{owner}@{version}"
@@ -109,13 +122,11 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     record["_place"] = place_of(image.id)
     if image.keys:
         record["key"] = image.keys
-    if image.sources:
-        record["_sources"] = image.sources
     if image.jobs:  # one, as of nearly every picture, takes Chroma less time than a list
         record |= {"_jobs": image.jobs} if len(image.jobs) > 1 else {"_job": image.jobs[0]}
     if image.phash:
         record["_phash"] = image.phash
-    extra = {name: value for name, value in values.items() if value is not None and not _survives(value)}
+    extra = {name: value for name, value in values.items() if not _survives(value, record.get(name))}
     if extra:
         record["_extra"] = json.dumps(extra)
     if (count := listed(record)) > MAX_LISTED:
@@ -137,24 +148,27 @@ def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slic
 
 
 def from_record(record: Record) -> Image:
-    values = {**record, **json.loads(record.get("_extra", "{}"))}
-    fields: dict[str, Any] = {name: values.pop(name, None) for name in _REQUIRED}
-    for name in RANGES:  # earlier versions let other values in
-        value = values.pop(name, None)
-        fields[name] = value if value is not None and in_range(name, value) else None
-    fields |= {name: values.pop(name, []) for name in _LISTS}
-    keys = values.pop("key", [])
-    metadata: Metadata = {name: value for name, value in values.items() if not name.startswith("_")}
-    sources, phash = record.get("_sources", []), record.get("_phash", "")
-    fields["phash"] = phash if PHASH.fullmatch(phash) else None
-    jobs = record.get("_jobs") or [record["_job"]] if {"_job", "_jobs"} & record.keys() else []
-    return Image(**fields, sources=sources, metadata=metadata, keys=keys, jobs=jobs)
+    extra = provenance.json_of(record.get("_extra")) if "_extra" in record else None
+    values = {**record, **extra} if isinstance(extra, dict) else record
+    return sound_image(
+        {
+            **values,
+            "id": record["id"],
+            "sources": values.get("_sources"),
+            "keys": record.get("key"),
+            "jobs": record.get("_jobs") or record.get("_job"),
+            "phash": record.get("_phash"),
+            "metadata": values,  # of which the names of fields, and those that are ours, are none
+        }
+    )
 
 
 def stored_image(record: Record) -> StoredImage:
-    image, written = from_record(record), record.get("_contributions")
-    owner, _, version = record["_owner"].partition("@")
-    made_of = provenance.from_json(written) if written else provenance.of_image(image, int(version or 0))
+    image = from_record(record)
+    owner, _, version = text(record.get("_owner")).partition("@")
+    made_of = provenance.from_json(record.get("_contributions")) or provenance.of_image(
+        image, int(version) if _VERSION.fullmatch(version) else 0
+    )
     return StoredImage(image, owner, made_of)
 
 
@@ -163,10 +177,15 @@ def removals(before: Record, after: Record) -> dict[str, None]:
     return dict.fromkeys(before.keys() - after.keys())
 
 
-def read_records(chroma: Any, ids: list[str]) -> Sequence[Record]:
+def records_of(ids: Sequence[str], metadatas: Sequence[Record | None] | None) -> list[Record]:
+    """Return Chroma's records under their own ids; one without any metadata has nothing else."""
+    return [{**(one or {}), "id": image_id} for image_id, one in zip(ids, metadatas or (), strict=True)]
+
+
+def read_records(chroma: Any, ids: list[str]) -> list[Record]:
     distinct = list(dict.fromkeys(ids))  # Chroma refuses what repeats
-    found: Sequence[Record] = chroma.get(distinct, include=["metadatas"])["metadatas"] or []
-    return found
+    found = chroma.get(ids=distinct, include=["metadatas"])
+    return records_of(found["ids"], found["metadatas"])
 
 
 def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[Any]:
@@ -187,19 +206,17 @@ def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
     chroma.update(list(records), metadatas=_without_forgotten(chroma, records))
 
 
-def _survives(value: MetadataValue) -> bool:
-    """Return whether Chroma gives back exactly this value."""
-    if isinstance(value, list):
-        return bool(value) and all(map(is_unicode, value))
-    if isinstance(value, str):
-        return is_unicode(value)
-    return value in _INT64 if isinstance(value, int) else survives_chroma(value)
+def _survives(value: MetadataValue | None, near: MetadataValue | None) -> bool:
+    """Return whether Chroma gives back exactly this value, of which it is given the nearest."""
+    return value == near and (not isinstance(value, float) or survives_chroma(value))
 
 
 def _nearest_storable(value: MetadataValue | None) -> MetadataValue | None:
-    """Return the value, or the nearest one that Chroma can store; None where there is none."""
-    if value is None or _survives(value):
-        return value
-    if isinstance(value, str | list) or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return float(min(max(value, -_MAX_STORABLE), _MAX_STORABLE))
+    """Return the value as Chroma stores and compares it, or nearly; None where there is none."""
+    if isinstance(value, str):
+        return nfc(value) if is_unicode(value) else None
+    if isinstance(value, list):
+        return [nfc(one) for one in value] if value and all(map(is_unicode, value)) else None
+    if isinstance(value, float):
+        return min(max(value, -_MAX_STORABLE), _MAX_STORABLE)
+    return value

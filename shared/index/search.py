@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.index.filters import Where
-from shared.index.records import Record, from_record
+from shared.index.records import Record, from_record, read_records, records_of
 from shared.models import Hit, Image, JsonObject
 
 PAGE = 1_000
@@ -135,7 +135,13 @@ def sample(store: Store, count: int, of: int | None = None) -> Vector:
     else:
         places = [(total * page // _SAMPLE_PAGES, several) for page in range(_SAMPLE_PAGES)]
     pages = [store.get(limit=limit, offset=at, include=["embeddings"])["embeddings"] for at, limit in places]
-    return np.concatenate([np.asarray(page, dtype=np.float32) for page in pages if len(page)] or [_NONE])
+    return np.concatenate([_rows(page) for page in pages if len(page)] or [_NONE])
+
+
+def _rows(embeddings: Any) -> Vector:
+    """Return vectors as Chroma has them, 0 for what is no number: of some that are too long it keeps none."""
+    rows = np.asarray(embeddings, dtype=np.float32)
+    return np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
@@ -144,13 +150,13 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
     for start in range(0, len(ids), PAGE):
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
         if answer["ids"]:
-            yield answer["ids"], np.asarray(answer["embeddings"], dtype=np.float32)
+            yield answer["ids"], _rows(answer["embeddings"])
 
 
 def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:
     """Return for each row of `vectors` up to `count` (id, score), best first, as HNSW finds them."""
     found = store.query(query_embeddings=list(vectors), n_results=count, include=["distances"])
-    scores = [np.clip(1.0 - np.asarray(row, np.float64), -1.0, 1.0).tolist() for row in found["distances"]]
+    scores = [_scores(1.0 - np.asarray(row, np.float64)) for row in found["distances"]]
     return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
 
 
@@ -312,34 +318,39 @@ def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | Non
 
 
 def _scored(answer: Any) -> list[_Scored]:
-    scores = np.clip(1.0 - np.asarray(answer["distances"][0], dtype=np.float64), -1.0, 1.0).tolist()
+    scores = _scores(1.0 - np.asarray(answer["distances"][0], dtype=np.float64))
     return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
+
+
+def _scores(cosines: NDArray[np.float64]) -> list[float]:
+    scores: list[float] = np.nan_to_num(np.clip(cosines, -1.0, 1.0), nan=-1.0).tolist()
+    return scores
 
 
 def _records(answer: Any) -> list[Record]:
     """Return the records of what was found, but for what was deleted meanwhile: Chroma has None for that."""
-    return [record for record in answer["metadatas"][0] if record is not None]
+    found = zip(answer["ids"][0], answer["metadatas"][0], strict=True)
+    there = [(image_id, record) for image_id, record in found if record is not None]
+    return records_of([one for one, _ in there], [record for _, record in there])
 
 
 def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
     """Return every one of `ids` with its exact score."""
-    query = vector.astype(np.float64) / np.linalg.norm(vector)
+    query = vector.astype(np.float64) / max(float(np.linalg.norm(vector)), 1e-12)
     scored: list[_Scored] = []
     for page, rows in vectors(store, ids):
-        cosines = (rows @ query) / np.linalg.norm(rows, axis=1)
-        scores = np.clip(cosines, -1.0, 1.0).tolist()
-        scored += [_Scored(*one) for one in zip(page, scores, strict=True)]
+        cosines = (rows @ query) / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+        scored += [_Scored(*one) for one in zip(page, _scores(cosines), strict=True)]
     return scored
 
 
 def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
     offset = 0
-    while records := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"])["metadatas"]:
-        yield from map(from_record, records)
-        offset += len(records)
+    while (found := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
+        yield from map(from_record, records_of(found["ids"], found["metadatas"]))
+        offset += len(found["ids"])
 
 
 def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
     for start in range(0, len(ids), PAGE):
-        page = list(ids[start : start + PAGE])
-        yield from map(from_record, store.get(ids=page, include=["metadatas"])["metadatas"])
+        yield from map(from_record, read_records(store, list(ids[start : start + PAGE])))

@@ -13,10 +13,11 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from shared.index.filters import Scalar, Where
+from shared.index.filters import Scalar, Where, compared
 from shared.index.records import PLACES, from_record, read_records
 from shared.index.search import Store
 from shared.models import Image, MetadataValue
+from shared.validation import nfc
 
 MOST = 5_000
 LONGEST_SECONDS = 1.5
@@ -37,6 +38,8 @@ Type = Literal["text", "number", "boolean", "texts"]
 @dataclass(frozen=True, slots=True)
 class Name:
     """How many pictures have the name, by type, and its most frequent values; a list's are counted apart.
+
+    Texts are in NFC, and one where they are equal there.
 
     `all_values`: whether these are all that were seen.
     """
@@ -119,7 +122,7 @@ class _Counts:
                 self.cut_off = True
                 continue
             self._types.setdefault(name, Counter())[type_of(value)] += 1
-            for one in set(value) if isinstance(value, list) else (value,):
+            for one in set(map(nfc, value)) if isinstance(value, list) else (compared(value),):
                 self._count(name, one)
 
     def _count(self, name: str, value: Scalar) -> None:

@@ -21,11 +21,12 @@ from shared.index.provenance import (
     assembled,
     excess,
     of_image,
+    sound_change,
     with_contributions,
 )
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
-from shared.validation import json_bytes
+from shared.validation import json_bytes, nfc
 
 Vector = NDArray[np.float32]
 Outcome = ItemState | str  # a string says why the index refused the item
@@ -62,13 +63,13 @@ class WriteBatch:
         self._load(ids, keys)
 
     def _load(self, ids: Iterable[str], keys: Iterable[str]) -> None:
-        new_keys = [key for key in dict.fromkeys(keys) if key not in self._keys]
-        records = self._collection.key_records(new_keys) if new_keys else {}
+        new_keys = {key: nfc(key) for key in keys if nfc(key) not in self._keys}
+        records = self._collection.key_records(list(new_keys)) if new_keys else {}
         touched = [*ids, *(one for record in records.values() for one in record.candidates)]
         images = self._collection.stored([one for one in dict.fromkeys(touched) if one not in self._loaded])
         self._loaded_keys |= records
         self._loaded |= images
-        self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys}
+        self._keys |= {key: records.get(key) or KeyRecord(key) for key in new_keys.values()}
         self._images |= images
 
     @property
@@ -145,6 +146,7 @@ class WriteBatch:
 
     def remove_key(self, key: str, version: int) -> bool:
         """Take away what the key said of any image up to `version`; return whether there was something."""
+        key = nfc(key)
         self._raise_floor(key, version)
         pruned = [self._prune(image_id, key) for image_id in self._keys[key].candidates]
         return any(pruned)
@@ -170,7 +172,7 @@ class WriteBatch:
             case "patch":
                 self._load([record["id"]], ())
                 if record["id"] in self._images:  # else replaced by an item that was delivered later
-                    self.change(record["id"], version, record["metadata"])
+                    self.change(record["id"], version, sound_change(record["metadata"]))
             case op:
                 raise ValueError(f"The vector log has a record {op!r}, which a later version wrote.")
 

@@ -1,1 +1,1 @@
-"""What every job, item and chunk is doing, in Redis. Imports `errors`, `formats`, `models`."""
+"""What every job, item and chunk is doing, in Redis. Imports `errors`, `formats`, `models`, `validation`."""

@@ -1,4 +1,7 @@
-"""Reading a job from its keys in Redis: what they say and what follows, such as how fast it goes."""
+"""Reading a job from its keys in Redis: what they say and what follows, such as how fast it goes.
+
+What no answer could say, or is no error of an item, is left out.
+"""
 
 import json
 import time
@@ -11,10 +14,12 @@ from shared.models import (
     JobError,
     JobKind,
     JobStatus,
+    JsonObject,
     Label,
     Note,
     Retrying,
 )
+from shared.validation import whole_text
 
 
 def read_job(
@@ -50,14 +55,14 @@ def read_job(
         created_at=float(fields["created"]),
         started_at=started,
         finished_at=finished,
-        errors=sorted((JobError(**json.loads(error)) for error in errors), key=lambda error: error.index),
+        errors=sorted(filter(None, map(_error, errors)), key=lambda error: error.index),
         truncated=fields["truncated"] == "1",
         callback_url=fields["callback"] or None,
         kind=JobKind(fields.get("kind") or JobKind.INGEST),
-        options=json.loads(fields.get("options") or "{}"),
-        result=json.loads(fields.get("result") or "null"),
+        options=_object(fields.get("options")) or {},
+        result=_object(fields.get("result")),
         label=Label(**{name: fields.get(name) or None for name in ("name", "origin", "made_of", "group")}),
-        notes=[Note(**note) for note in json.loads(fields.get("notes") or "[]")],
+        notes=_notes(fields.get("notes")),
         failures=[
             Failure(code, int(count), int(failures.get(f"{code}:transient", 0)))
             for code, count in sorted(failures.items())
@@ -65,6 +70,32 @@ def read_job(
         ],
         retrying=retrying,
     )
+
+
+def _error(written: str) -> JobError | None:
+    match _object(written):
+        case {"index": int(index), "source": str(source), "code": str(code), "detail": str(detail)}:
+            return JobError(index, source, code, detail)
+    return None
+
+
+def _notes(written: str | None) -> list[Note]:
+    notes: list[Note] = []
+    for one in (_object(f'{{"notes": {written or "[]"}}}') or {}).get("notes", []):
+        match one:
+            case {"code": str(code), "detail": str(detail), "count": int(count)}:
+                notes.append(Note(code, detail, count))
+    return notes
+
+
+def _object(written: str | None) -> JsonObject | None:
+    """Return a stored JSON object; null for numbers without end, U+FFFD for lone surrogates."""
+    try:
+        sound = whole_text(json.dumps(json.loads(written or ""), ensure_ascii=False))
+        found = json.loads(sound, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _retrying(fields: dict[str, str], waits: list[tuple[str, float]]) -> Retrying | None:

@@ -278,8 +278,6 @@ def _value_fault(value: Any) -> str | None:
             return f"it has more than {MAX_SOURCE} characters"
         case float() if not math.isfinite(value):
             return "it must be a finite number"
-        case int() if value < 0:
-            return "it must not be negative"
         case list() if len(value) > MAX_LIST or not all(isinstance(one, str) for one in value):
             return f"it must be a list of at most {MAX_LIST} strings"
         case list() if any(len(one) > MAX_SOURCE for one in value):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shared.models import Image, JsonObject
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import Blobs, log_prefix
+from shared.storage.image_fields import sound_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Addition:
     @classmethod
     def from_record(cls, record: JsonObject) -> "Addition":
         fields = {name: value for name, value in record.items() if name != "op"}
-        return cls(**{**fields, "image": Image(**fields["image"])})
+        return cls(**{**fields, "image": sound_image(fields["image"])})
 
 
 @dataclass(frozen=True, slots=True)

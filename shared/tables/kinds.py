@@ -87,7 +87,7 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     first = next((line for line in start.splitlines() if line.strip() and not line.startswith("#")), "")
     said_list = suffix == ".txt" or media_type == "text/plain"
     said_table = suffix in (".csv", ".tsv") or media_type in _DELIMITED
-    if url_column is None and (
+    if not url_column and (
         (said_list and len(dialect.head) < 2) or (URL.match(first.lstrip()) and (said_list or not said_table))
     ):
         return UrlListRows(text)

@@ -304,7 +304,7 @@ def test_vectors_are_compared_by_cosine_and_stored_often_enough(collection: Coll
 RICH = image(
     1,
     created_at=1_700_162_100.3100255,
-    sources=["https://example.com/1.jpg", "file:b.png"],
+    sources=["https://example.com/1.jpg", "file:b.png", "bu\u0308cher.png"],
     taken_at=-3.0,
     lat=-47.0,
     lon=0.054292596442362284,
@@ -322,11 +322,11 @@ RICH = image(
         "yes": True,
         "no": False,
         "big": 2**63 - 1,
-        "huge": 2**70,
-        "lowest": -(10**400),
         "long": 0.1 + 0.2,
         "tiny": 5e-324,
-        "endless": float("inf"),
+        "most": 1.7e308,
+        "decomposed": "e\u0301 and \u212b",
+        "parts": ["e\u0301", "é", "k"],
         "list": ["b", "a", "b", ""],
         "one": ["x"],
         "empty": [],
@@ -343,6 +343,17 @@ def test_a_record_comes_back_as_it_was_written(collection: Collection) -> None:
     assert {n: type(v) for n, v in back.metadata.items()} == {n: type(v) for n, v in RICH.metadata.items()}
     assert collection.owners([RICH.id, "nonesuch"]) == {RICH.id: ("job:7", RICH)}
     assert collection.search(vectors[0], limit=1)[0].image == RICH
+
+
+def test_what_no_answer_could_say_is_not_stored(collection: Collection) -> None:
+    named: Any = {"endless": float("inf"), "huge": 2**70, "mixed": ["a", 1], "none": None}
+    fields: Any = {"taken_at": 1e300, "lat": float("nan"), "width": -1, "format": "\ud800", "phash": "x"}
+    collection.upsert([image(1, metadata={"shop": "north", **named}, **fields)], unit_rows(1), ["job:0"])
+    stored = image(1, metadata={"shop": "north"}, lat=None, width=None, format="\ufffd")
+    assert collection.get(stored.id) == stored
+    assert (
+        not {*named, "taken_at", "lat", "width", "_extra"} & collection.records([stored.id])[stored.id].keys()
+    )
 
 
 def test_upsert_leaves_exactly_what_it_is_given(collection: Collection) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import csv
 import fcntl
+import json
 import os
 import pty
 import re
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -20,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from image_search import ApiError, AsyncClient, Client
+from image_search import ApiError, AsyncClient, Client, _bodies
 from shared.models import ItemState
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer, make_photo
@@ -121,6 +123,62 @@ def test_a_key_that_is_sent_twice_is_one_job(client: Client, photos: Path) -> No
     assert jobs[0].ids == jobs[1].ids
     urls = [client.ingest(iter(["http://127.0.0.1:9/x"]), idempotency_key="lines") for _ in range(2)]
     assert urls[0].ids == urls[1].ids
+
+
+def test_a_table_of_any_kind_is_read_by_the_server(
+    client: Client, pictures: ImageServer, tmp_path: Path
+) -> None:
+    urls = [pictures.url(f"/photo/{number}.jpg") for number in (90, 91)]
+    rows = [{"Link": url, "Product Name": f"n{n}", "sku": f"00{n}"} for n, url in enumerate(urls)]
+    table = pytest.importorskip("pyarrow").Table.from_pylist(rows)
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "a.Parquet")
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "c.NDJSON").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [";".join(rows[0]), *(";".join(row.values()) for row in rows)]
+    (tmp_path / "d.csv").write_text("\r\n".join(lines), encoding="utf-16")
+    (tmp_path / "e.txt").write_text("\n".join(line.replace(";", "\t") for line in lines))
+    how = {"url_column": "Link", "key_column": "sku", "columns": ["Product Name"]}
+    for path in sorted(tmp_path.iterdir()):
+        preview = client.preview_table(path, **how)
+        assert [row.url for row in preview.rows] == urls, path
+        assert [(one.use, one.metadata_name) for one in preview.columns] == [
+            ("url", None), ("metadata", "Product_Name"), ("key", None),
+        ]  # fmt: skip
+        job = client.ingest(path, collection=path.name, metadata={"shop": "north"}, **how)
+        done = job.wait(timeout=90)
+        assert (done.status, [note.code for note in done.notes]) == ("succeeded", ["column_renamed"])
+        found = {
+            (one.keys[0], one.metadata["Product_Name"]) for one in client.iter_images(collection=path.name)
+        }
+        assert found == {("000", "n0"), ("001", "n1")}
+    (tmp_path / "none.csv").write_text("a,b\n1,2\n")
+    for call in (client.ingest, client.preview_table):
+        with pytest.raises(ApiError, match=r"none\.csv: .*`a`, `b`"):
+            call(tmp_path / "none.csv")
+    job = client.ingest([tmp_path / "none.csv", tmp_path / "d.csv"], url_column="Link")
+    assert [one.path.name for one in job.unsent] == ["none.csv"]
+
+
+def test_what_cannot_be_sent_is_in_no_job_and_leaves_none_that_is_truncated(
+    client: Client, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bodies, "MAX_WHOLE_BYTES", 2**20)
+    folder, changed = tmp_path / "trip", ["b.jpg", "huge.jpg", "all.zip"]
+    shutil.copytree(photos, folder)
+    for name in changed[1:]:
+        (folder / name).write_bytes(bytes(8 * 2**20))
+
+    def spoil(count: int) -> None:
+        for name in changed if count else ():
+            if (folder / name).stat().st_size > 3 * 2**20 or name == "b.jpg":
+                os.truncate(folder / name, 100)
+
+    job = client.ingest([folder, folder / "all.zip"], collection="changed", on_sent=spoil)
+    assert sorted(one.path.name for one in job.unsent) == sorted(changed)
+    done = job.wait(timeout=90)
+    assert (done.status, done.total, len(job.ids)) == ("succeeded", PHOTOS - 1, 1)
+    assert [one.job_id for one in client.jobs(collection="changed").jobs] == [job.id]
+    assert job.left_out == "1 all.zip"
 
 
 def test_a_connection_that_is_cut_in_the_middle_of_a_stream_loses_nothing(stack: Stack) -> None:

@@ -23,7 +23,10 @@ FILES = (
     "image/png",
     "application/vnd.apache.parquet",
     "application/x-ndjson",
+    "application/jsonl",
     "text/plain",
+    "text/csv",
+    "text/tab-separated-values",
 )
 
 

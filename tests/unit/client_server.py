@@ -44,14 +44,14 @@ class Server:
         status, body = answer if isinstance(answer, tuple) else (200, answer)
         return httpx.Response(status, json=body)
 
-    def form(self, index: int = 0) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
+    def form(self, index: int = 0, part: str = "files") -> tuple[dict[str, str], list[tuple[str, bytes]]]:
         request = self.requests[index]
         environ = {
             "wsgi.input": io.BytesIO(request.content), "CONTENT_LENGTH": str(len(request.content)),
             "CONTENT_TYPE": request.headers["content-type"],
         }  # fmt: skip
         _, fields, files = parse_form_data(environ, silent=False)
-        return fields.to_dict(), [(file.filename or "", file.read()) for file in files.getlist("files")]
+        return fields.to_dict(), [(file.filename or "", file.read()) for file in files.getlist(part)]
 
     def lines(self, index: int = 0) -> list[Any]:
         return [json.loads(line) for line in self.requests[index].content.splitlines()]

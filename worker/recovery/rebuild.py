@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, ConfigError
@@ -24,6 +25,8 @@ from shared.models import JsonObject
 from shared.services import Services
 from shared.storage.arrays import unpack
 from shared.storage.blobs import Blobs, log_prefix
+
+logger = structlog.get_logger(__name__)
 
 SAME_VECTOR = 0.999  # a cosine; another device or precision gives the same picture a little less than 1
 
@@ -89,19 +92,23 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
         if len(vectors):
             log.dimension = vectors.shape[1]
         for row, record in enumerate(records):
-            _make(batch, record)
-            if record["op"] == "add":
+            if _make(batch, record, key) and record["op"] == "add":
                 rows[record["image"]["id"]] = (key, row)
     log.images = {i: Logged(stored, *rows[i]) for i, stored in batch.images.items()}
     log.keys = list(batch.keys.values())
     return log
 
 
-def _make(batch: WriteBatch, record: JsonObject) -> None:
+def _make(batch: WriteBatch, record: JsonObject, key: str) -> bool:
+    """Apply a record; return whether it is one. One that is damaged does not cost the collection."""
     try:
         batch.apply(record)
     except ValueError as error:
         raise ConfigError(f"{error} Use that version.") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        logger.warning("log_record_left_out", segment=key, reason=repr(error))
+        return False
+    return True
 
 
 class _Empty:

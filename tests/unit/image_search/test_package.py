@@ -208,11 +208,10 @@ print(found.exit_code, found.output)
     "command",
     [
         "up", "api", "worker --queues fetch", "sweep", "verify", "rebuild", "doctor --this-worker",
-        "keys create --scope admin", "keys list", "keys revoke x", "ingest list.parquet",
+        "keys create --scope admin", "keys list", "keys revoke x",
     ],
 )  # fmt: skip
 def test_a_command_that_needs_more_says_what_to_install(tmp_path: Path, command: str) -> None:
-    (tmp_path / "list.parquet").write_bytes(b"PAR1")
     script = (
         BLOCK
         + """

@@ -1,113 +1,146 @@
-import json
-import re
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from image_search._bodies import list_type
 from image_search._sources import collect, typed
 from image_search.errors import InvalidSource
+from tests.image_server import make_photo
 
 
-def test_a_folder_gives_its_pictures_and_counts_the_rest(tmp_path: Path) -> None:
-    for name in ("b.JPG", "sub/a.png", ".hidden/c.jpg", "notes.txt", ".d.jpg"):
-        path = tmp_path / "trip" / name
+def made(folder: Path, *names: str, content: bytes = b"x") -> Path:
+    for name in names:
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    found = collect([str(tmp_path / "trip")])
-    assert sorted(name for _, name in found.files) == ["trip/b.JPG", "trip/sub/a.png"]
-    assert found.skipped == 1
+        path.write_bytes(content)
+    return folder
 
 
-def test_a_csvs_other_columns_become_typed_metadata(tmp_path: Path) -> None:
-    path = tmp_path / "list.csv"
-    path.write_text(
-        "﻿url,price,sku,empty,on\nhttp://x/1,9.5,007,,true\nhttp://x/2,12,A,,false\n", encoding="utf-8"
+def names_in(folder: Path) -> list[str]:
+    return [file.name for file in collect([str(folder)]).files]
+
+
+def test_a_folder_gives_its_pictures_and_counts_the_rest_by_suffix(tmp_path: Path) -> None:
+    trip = made(
+        tmp_path / "trip", "b.JPG", "sub/a.png", ".hidden/c.jpg", "a.MOV", "b.mov", "x.json", ".d.jpg"
     )
-    items = list(collect([str(path)]).items({"shop": "north", "price": 1}))
-    assert items == [
-        {"url": "http://x/1", "metadata": {"shop": "north", "price": 9.5, "sku": "007", "on": True}},
-        {"url": "http://x/2", "metadata": {"shop": "north", "price": 12, "sku": "A", "on": False}},
-    ]
+    found = collect([str(trip)])
+    assert [(file.name, file.size) for file in found.files] == [("trip/b.JPG", 1), ("trip/sub/a.png", 1)]
+    assert str(found.left_out) == "2 .mov, 1 x.json"
 
 
-def test_json_lines_keep_their_types(tmp_path: Path) -> None:
-    path = tmp_path / "list.jsonl"
-    rows = [
-        {"url": "http://x/1", "n": 3, "t": ["a", "b"], "none": None},
-        {"url": "u", "metadata": {"ok": True}},
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert list(collect([str(path)]).items({})) == [
-        {"url": "http://x/1", "metadata": {"n": 3, "t": ["a", "b"]}},
-        {"url": "u", "metadata": {"ok": True}},
-    ]
-
-
-def test_parquet_keeps_its_types(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    path = tmp_path / "list.parquet"
-    table = arrow.table({"url": ["http://x/1", "http://x/2"], "n": [1, None], "t": [["a"], ["b", "c"]]})
-    parquet.write_table(table, path)
-    assert list(collect([str(path)]).items({})) == [
-        {"url": "http://x/1", "metadata": {"n": 1, "t": ["a"]}},
-        {"url": "http://x/2", "metadata": {"t": ["b", "c"]}},
-    ]
-
-
-def test_a_table_s_key_column_becomes_the_items_keys(tmp_path: Path) -> None:
-    csv = tmp_path / "list.csv"
-    csv.write_text("key,url,sku,n\n 007 ,u1,A,1\n,u2,B,2\n", encoding="utf-8")
-    assert list(collect([str(csv)]).items({})) == [
-        {"url": "u1", "key": "007", "metadata": {"sku": "A", "n": 1}},
-        {"url": "u2", "metadata": {"sku": "B", "n": 2}},
-    ]
-    by_sku = collect([str(csv)], "sku").items({})
-    assert [item["key"] for item in by_sku] == ["A", "B"]
-    lines = tmp_path / "list.jsonl"
-    rows = [{"url": "u1", "sku": 7}, {"url": "u2", "sku": ""}, {"url": "u3", "sku": None}, {"url": "u4"}]
-    lines.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert list(collect([str(lines)], "sku").items({})) == [
-        {"url": "u1", "key": "7", "metadata": {}}, *({"url": f"u{n}", "metadata": {}} for n in (2, 3, 4)),
-    ]  # fmt: skip
-    parquet = tmp_path / "list.parquet"
-    columns = {"url": ["u1", "u2", "u3"], "key": [1.0, None, float("nan")]}
-    table = pytest.importorskip("pyarrow").table(columns)
-    pytest.importorskip("pyarrow.parquet").write_table(table, parquet)
-    assert [item.get("key") for item in collect([str(parquet)]).items({})] == ["1", None, None]
-    for path in (csv, parquet):
-        with pytest.raises(InvalidSource, match="has no `article` column"):
-            collect([str(path)], "article").check()
-
-
-def test_a_text_list_skips_blank_lines_and_comments(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes(b"\xef\xbb\xbfhttp://x/1\r\n\r\n# note\nhttp://x/2")
-    assert [item["url"] for item in collect([str(path)]).items({})] == ["http://x/1", "http://x/2"]
+@pytest.mark.parametrize("name", ["a.HIF", "b.insp", "c.MPO", "d.JPe", "e.heic"])
+def test_a_suffix_of_pictures_is_enough_in_any_case(tmp_path: Path, name: str) -> None:
+    assert names_in(made(tmp_path / "trip", name)) == [f"trip/{name}"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.csv", "link\nhttp://x", "no `url` column"),
-        ("a.jsonl", '{"url": "u"}\nnonsense', "line 2: not JSON"),
-        ("a.jsonl", '{"link": "u"}', "line 1: not an object with a `url`"),
-        ("a.parquet", "not parquet", "parquet"),
-    ],
+    "name", ["photo.jpg?w=100", "IMG_0001", "a.jpg~", "b.jpg_large", "c.jpg.1", "at 10.02.33", "日本"]
 )
-def test_a_faulty_list_is_named_before_anything_is_sent(
-    tmp_path: Path, name: str, content: str, message: str
-) -> None:
-    (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(InvalidSource, match=re.escape(message)):
-        collect([str(tmp_path / name)]).check()
+def test_where_the_suffix_does_not_say_the_content_does(tmp_path: Path, name: str) -> None:
+    trip = made(tmp_path / "trip", name, content=make_photo(1, 8, 8))
+    made(trip, f"no {name}", "README", content=b"\x89 words")
+    assert names_in(trip) == [f"trip/{name}"]
+
+
+@pytest.mark.parametrize("name", ["a.dng", "a.nef", "a.psd", "list.csv"])
+def test_a_suffix_of_something_else_is_believed(tmp_path: Path, name: str) -> None:
+    trip = made(tmp_path / "trip", name, content=b"II*\0" + bytes(20))
+    with pytest.raises(InvalidSource, match=f"no pictures in .*; left out: 1 {name}"):
+        collect([str(trip)])
+
+
+def test_a_file_that_is_named_is_sent_whatever_it_is(tmp_path: Path) -> None:
+    made(tmp_path, "notes.pdf", "A.ZIP", "B.Tar.Gz")
+    found = collect([str(tmp_path / name) for name in ("notes.pdf", "A.ZIP", "B.Tar.Gz")])
+    assert [file.name for file in found.files] == ["notes.pdf", "A.ZIP", "B.Tar.Gz"]
+    assert found.kinds == {"files", "archive"}
+
+
+def test_linked_folders_are_followed_once_and_broken_links_are_named(tmp_path: Path) -> None:
+    lib, far = made(tmp_path / "lib", "a.jpg", "z/own.jpg"), made(tmp_path / "far", "b.jpg", "deep/c.jpg")
+    made(tmp_path / "beside", "d.jpg")
+    for name, target in {
+        "linked": far, "again": far, "loop": lib, "own": lib / "z", "up": tmp_path, "one.jpg": far / "b.jpg",
+        "broken.jpg": tmp_path / "nowhere.jpg", "gone": tmp_path / "nowhere", "self.jpg": lib / "self.jpg",
+    }.items():  # fmt: skip
+        (lib / name).symlink_to(target)
+    (far / "back").symlink_to(lib)
+    found = collect([str(lib)])
+    assert [file.name for file in found.files] == [
+        "lib/a.jpg", "lib/again/b.jpg", "lib/again/deep/c.jpg", "lib/one.jpg", "lib/z/own.jpg",
+    ]  # fmt: skip
+    assert str(found.left_out) == "3 broken links (lib/broken.jpg, …), 1 link to a folder above (lib/up)"
+
+
+def test_a_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    made(tmp_path / "far", "b.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "far")
+    assert names_in(tmp_path / "link") == ["far/b.jpg"]
+
+
+def test_what_is_no_file_is_left_out_by_name(tmp_path: Path) -> None:
+    trip = made(tmp_path / "trip", "a.jpg")
+    os.mkfifo(trip / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(trip / "s"))
+        found = collect([str(trip)])
+    assert [file.name for file in found.files] == ["trip/a.jpg"]
+    assert str(found.left_out) == "2 special files (trip/pipe.jpg, …)"
+    with pytest.raises(InvalidSource, match="is no file or folder; URLs that a program writes come by `-`"):
+        collect([str(trip / "pipe.jpg")])
+
+
+def test_an_unreadable_folder_is_left_out_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trip = made(tmp_path / "trip", "a.jpg", "secret/b.jpg")
+    read = os.scandir
+
+    def scandir(path: Path) -> object:
+        if path.name == "secret":  # whoever is root may read any
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = collect([str(trip)])
+    assert [file.name for file in found.files] == ["trip/a.jpg"]
+    assert str(found.left_out) == "1 unreadable folder (trip/secret)"
+    with pytest.raises(InvalidSource, match="left out: 1 unreadable folder"):
+        collect([str(trip / "secret")])
+
+
+def test_a_name_that_is_no_utf_8_can_be_shown(tmp_path: Path) -> None:
+    trip = made(tmp_path / "trip", os.fsdecode(b"caf\xe9.jpg"))
+    assert names_in(trip) == ["trip/caf\ufffd.jpg"]
+
+
+def test_lists_and_tables_are_known_by_their_names(tmp_path: Path) -> None:
+    names = [
+        "a.TXT",
+        "b.csv",
+        "c.tsv",
+        "d.Tab",
+        "e.json",
+        "f.jsonl",
+        "g.NDJSON",
+        "h.parquet",
+        "i.xlsx",
+        "j.csv.gz",
+    ]
+    made(tmp_path, *names)
+    found = collect([str(tmp_path / name) for name in names])
+    assert [(file.name, file.size) for file in found.tables] == [(name, 1) for name in names]
+    assert (found.files, found.kinds, found.size) == ([], {"list"}, len(names))
+    assert [list_type(name) for name in ("a.jpg", "b.zip", "c.tar.gz", "csv", "a.csv.jpg")] == [None] * 5
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("12", 12), ("-3", -3), ("0", 0), ("1.50", 1.5), ("true", True), ("True", "True"), ("", ""),
-        ("007", "007"), ("1e5", "1e5"), ('"12"', "12"), ("2024-01-01", "2024-01-01"), ("9" * 30, "9" * 30),
+        ("12", 12), ("-3", -3), ("0", 0), ("1.5", 1.5), ("1.0", 1.0), ("true", True), ("True", "True"),
+        ("", ""), ("1.10", "1.10"), ("-0", "-0"), ("007", "007"), ("1e5", "1e5"), ('"12"', "12"),
+        ("2024-01-01", "2024-01-01"), ("9" * 30, "9" * 30),
     ],
 )  # fmt: skip
 def test_values_are_typed_by_their_spelling(text: str, value: object) -> None:

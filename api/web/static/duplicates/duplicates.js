@@ -165,7 +165,7 @@ function member(image, isKeeper, state, changed) {
     h(
       "dl",
       { class: "member-facts numbers" },
-      fact("Size", `${image.width} × ${image.height}`),
+      fact("Size", `${image.width ?? "?"} × ${image.height ?? "?"}`),
       fact("File", [image.format?.toUpperCase(), size(image.bytes)].filter(Boolean).join(", ")),
       fact("Score", isKeeper ? "—" : h("span", { title: "Cosine similarity to the suggested picture, of at most 1" }, image.score.toFixed(4))),
       fact("Source", h("span", { class: "member-source", title: image.source }, name)),

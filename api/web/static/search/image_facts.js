@@ -67,7 +67,7 @@ function pairsList(pairs) {
 function fileFacts(image) {
   const date = (text) => h("time", { datetime: text, title: text }, new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }));
   return [
-    ["Size", `${image.width} × ${image.height}, ${image.format.toUpperCase()}, ${size(image.bytes)}`],
+    ["Size", `${image.width ?? "?"} × ${image.height ?? "?"}, ${image.format.toUpperCase()}, ${size(image.bytes)}`],
     image.taken_at && ["Taken", date(image.taken_at)],
     image.created_at && ["Added", date(image.created_at)],
     image.keys.length && [image.keys.length > 1 ? "Keys" : "Key", image.keys.join(", ")],

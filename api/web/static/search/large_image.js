@@ -15,8 +15,9 @@ export function showLargeImage({ state, frame, signal }, image) {
   const large = h("img", { class: "large", alt: altText(image), width: image.width, height: image.height });
   frame.replaceChildren(small);
   // What is small is shown larger, but not until it blurs.
-  frame.style.setProperty("--max-width", `${image.width * MAX_ENLARGEMENT}px`);
-  frame.style.setProperty("--max-height", `${image.height * MAX_ENLARGEMENT}px`);
+  for (const side of image.width && image.height ? ["width", "height"] : []) {
+    frame.style.setProperty(`--max-${side}`, `${image[side] * MAX_ENLARGEMENT}px`);
+  }
   imageURL(image.thumbnail_url).then((url) => {
     small.src = url;
   }, () => {});

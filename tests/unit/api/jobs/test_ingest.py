@@ -681,6 +681,36 @@ def test_a_fault_in_a_form_is_pointed_to_and_nothing_is_stored(
     assert stored_jobs(services) == set()
 
 
+@pytest.mark.parametrize(
+    ("header", "source"),
+    [
+        (b'; filename="a %22b%22.jpg"', 'a "b".jpg'),
+        (b'; filename="a \\"b\\".jpg"', 'a "b".jpg'),
+        (b"; filename=plain.jpg", "plain.jpg"),
+        (b"; filename=\"a.jpg\"; filename*=UTF-8''%e6%97%a5.jpg", "日.jpg"),
+        ('; filename="日本\u202f.jpg"'.encode(), "日本\u202f.jpg"),
+        ('; filename="Größe.jpg"'.encode("latin-1"), "Größe.jpg"),
+        (b'; filename="\xce\xa2\xd0\xc5.jpg"', "%CE%A2%D0%C5.jpg"),
+        (b'; filename="a\xff\x00\x1b.jpg"', "a\xff\ufffd\ufffd.jpg"),
+    ],
+)
+def test_a_files_name_is_read_as_it_was_sent(services: Services, header: bytes, source: str) -> None:
+    parts = [b"--B\r\nContent-Disposition: form-data; name=files" + header + b"\r\n\r\nx\r\n--B--\r\n"]
+    _, items = items_of(services, upload(services, b"".join(parts)))
+    assert [item.source for item in items] == [source]
+
+
+def test_an_archive_that_is_not_read_is_refused_alone_and_an_item_among_others(services: Services) -> None:
+    seven_zip = b"7z\xbc\xaf\x27\x1c" + bytes(2000)
+    with pytest.raises(InvalidRequest, match=r"a 7z archive; zip, tar and tar\.gz"):
+        upload(services, multipart(("files", "a.7z", seven_zip)))
+    assert stored_jobs(services) == set()
+    _, items = items_of(
+        services, upload(services, multipart(("files", "a", seven_zip), ("files", "b", b"x")))
+    )
+    assert [item.source for item in items] == ["a", "b"]
+
+
 def test_a_broken_archive_is_refused_and_what_was_stored_of_it_is_deleted(services: Services) -> None:
     archive = bytearray(zipped(a=b"first", b=b"second"))
     archive[archive.index(b"second")] ^= 1

@@ -16,6 +16,7 @@ from image_search import Client, _core, _job_operations
 from image_search.cli import common
 from image_search.cli.errors import Commands
 from tests.unit.client_server import Server, job, problem
+from tests.unit.image_search.test_retries import CutOff
 
 
 @pytest.fixture
@@ -70,20 +71,157 @@ def test_one_is_not_many(run: Callable[..., Result], server: Server, tmp_path: P
         (tmp_path / name).write_bytes(b"x")
     server.routes["POST /v1/jobs"] = (202, job(total=1))
     told = run("ingest", str(tmp_path)).output
-    assert "by its name: 1 file.\n" in told
+    assert "Left out: 1 notes.txt.\n" in told
     assert "Job j1: 1 picture\n" in told
 
 
-def test_ingest_takes_keys_from_the_column_that_is_named(
+def test_what_a_folder_has_besides_is_told_by_suffix(
     run: Callable[..., Result], server: Server, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.csv").write_text("url,sku\nhttp://x/1,A1\n", encoding="utf-8")
+    for name in ("a.jpg", "b.json", "c.json", "d.MOV", "e.mov", "f.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    server.routes["POST /v1/jobs"] = (202, job(total=1))
+    result = run("ingest", str(tmp_path), "--json")
+    said = f"Left out: 3 .mov, 2 .json, 1 broken link ({tmp_path.name}/broken.jpg).\n"
+    assert result.stderr.startswith(said)
+    assert json.loads(result.stdout)["jobs"][0]["job_id"] == "j1"
+
+
+def test_ingest_says_how_a_table_is_to_be_read(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("link,sku\nhttp://x/1,A1\n", encoding="utf-8")
     server.routes["POST /v1/jobs"] = (202, job())
-    assert run("ingest", str(tmp_path / "a.csv"), "--key-column", "sku").exit_code == 0
-    assert server.lines() == [{"url": "http://x/1", "key": "A1", "metadata": {}}]
-    result = run("ingest", str(tmp_path / "a.csv"), "--key-column", "article")
+    options = {"url_column": "link", "key_column": "sku", "columns": 'a,"b,c"', "skip_columns": "d"}
+    arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert run("ingest", str(tmp_path / "a.csv"), *arguments).exit_code == 0
+    assert server.form(part="table") == (options, [("a.csv", b"link,sku\nhttp://x/1,A1\n")])
+    result = run("ingest", str(tmp_path), "--key-column", "sku")
     assert (result.exit_code, len(server.requests)) == (1, 1)
-    assert "has no `article` column" in result.output
+
+
+NOTES = [
+    {"code": "column_renamed", "detail": "`Product Name` is `Product_Name`.", "count": 1},
+    {"code": "values_as_text", "detail": "`price` is text, since `A12` is none.", "count": 1200},
+    {"code": "files_skipped", "detail": "No pictures by their names: 3 .json.", "count": 3},
+]
+
+
+def test_what_was_changed_or_left_out_is_told_once(run: Callable[..., Result], server: Server) -> None:
+    server.routes["POST /v1/jobs"] = (202, job() | {"notes": NOTES})
+    server.routes["GET /v1/jobs/j1"] = job() | {"notes": NOTES}
+    told = (
+        "Note: `Product Name` is `Product_Name`.\n"
+        "Note: `price` is text, since `A12` is none (1,200 values).\n"
+        "Note: No pictures by their names: 3 .json.\n"
+    )
+    for arguments in (("ingest", "http://x/a"), ("ingest", "http://x/a", "--wait"), ("status", "j1")):
+        result = run(*arguments)
+        assert result.exit_code == 0
+        assert result.output.count(told) == 1
+        told_as_json = json.loads(run(*arguments, "--json").stdout)
+        assert told_as_json.get("jobs", [told_as_json])[0]["notes"] == NOTES
+
+
+def test_a_file_that_cannot_be_sent_is_named_and_the_exit_status_3(
+    run: Callable[..., Result], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    opened = Path.open
+
+    def deny(path: Path, *mode: Any, **options: Any) -> Any:
+        if path.name == "b.jpg":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *mode, **options)
+
+    monkeypatch.setattr(Path, "open", deny)
+    server.routes["POST /v1/jobs"] = (202, job(total=1))
+    server.routes["GET /v1/jobs/j1"] = job(total=1)
+    for arguments in ((), ("--wait",)):
+        result = run("ingest", str(tmp_path), *arguments)
+        assert result.exit_code == 3
+        assert re.search(
+            rf"In no job: 1 file\nfile +why *\n{tmp_path}/b.jpg +Permission denied", result.output
+        )
+        assert server.form(-1 if not arguments else -2)[1] == [(f"{tmp_path.name}/a.jpg", b"x")]
+        result = run("ingest", str(tmp_path), *arguments, "--json")
+        unsent = {"path": f"{tmp_path}/b.jpg", "source": f"{tmp_path.name}/b.jpg"}
+        assert json.loads(result.stdout)["unsent"] == [{**unsent, "detail": "Permission denied"}]
+        assert result.exit_code == 3
+    result = run("ingest", str(tmp_path / "b.jpg"))
+    assert (result.exit_code, "b.jpg: Permission denied" in result.stderr) == (1, True)
+
+
+def test_files_that_could_not_be_sent_are_told_also_where_the_next_job_is_refused(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "a.jpg")
+    answers = [(202, job(total=1)), problem(422, "invalid_request", "No.")]
+
+    def answer(request: httpx.Request) -> Any:
+        (tmp_path / "gone.jpg").unlink(missing_ok=True)
+        return server(request)
+
+    server.routes["POST /v1/jobs"] = answers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(answer)))
+        (tmp_path / "list.csv").write_bytes(b"x")
+        patch.setattr("image_search._bodies.MAX_BATCH_FILES", 1)
+        result = run("ingest", str(tmp_path), "http://x/a")
+    assert result.exit_code == 1
+    assert "gone.jpg  No such file or directory" in result.output
+    assert "Error: No.\n" in result.output
+
+
+@pytest.mark.parametrize(("kind", "told"), [("folder", True), ("a.csv", False), ("-", True)])
+def test_a_job_of_what_arrived_before_a_connection_broke_is_told_of(
+    run: Callable[..., Result], server: Server, tmp_path: Path, kind: str, told: bool
+) -> None:
+    for name in ("folder/a.jpg", "folder/b.jpg", "a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = (202, job(total=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "Client", partial(Client, transport=CutOff(server)))
+        source = kind if kind == "-" else str(tmp_path / kind)
+        result = run("ingest", source, input=b"http://x/1\n" * 10_000)
+    assert result.exit_code == 0
+    assert ("What had arrived by then may be a job of its own" in result.output) is told
+
+
+def test_a_table_that_is_refused_is_named_and_the_others_go(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "c.zip")]
+    for path in files:
+        path.write_bytes(b"x")
+    fault = {"pointer": "/url_column", "message": "is none of link"}
+    said = "No column has the URLs: name it in `url_column`."
+    refused = problem(422, "invalid_request", said, errors=[fault])
+    server.routes["POST /v1/jobs"] = [refused, (202, job("j1")), (202, job("j2"))]
+    server.routes["GET /v1/jobs/j1"] = server.routes["GET /v1/jobs/j2"] = job()
+    result = run("ingest", *map(str, files), "--wait")
+    assert result.exit_code == 3
+    assert "In no job: 1 file\n" in result.output
+    assert re.search(r"c\.zip +No column has the URLs: name it in --url-column\. \(/url_col", result.output)
+    assert result.output.count("succeeded") == 2
+    server.routes["POST /v1/jobs"] = refused
+    result = run("ingest", *map(str, files))
+    assert (result.exit_code, "In no job: 3 files" in result.output) == (1, True)
+    assert (
+        f"Error: {tmp_path}/c.zip: No column has the URLs: name it in --url-column. (/url_column"
+        in result.output
+    )
+    assert "In no job" not in run("ingest", str(files[0])).output
+    server.routes["POST /v1/jobs"] = problem(
+        422, "invalid_request", "No.", errors=[{"pointer": "/collection", "message": "m"}]
+    )
+    before = len(server.requests)
+    assert run("ingest", *map(str, files)).exit_code == 1
+    assert len(server.requests) == before + 1
 
 
 def test_collections_are_listed_created_and_deleted(run: Callable[..., Result], server: Server) -> None:
@@ -158,8 +296,11 @@ def test_json_of_any_text_can_be_printed(run: Callable[..., Result], server: Ser
 
 def test_ingest_reads_urls_from_standard_input(run: Callable[..., Result], server: Server) -> None:
     server.routes["POST /v1/jobs"] = (202, job())
-    assert run("ingest", "-", input="http://x/1\nhttp://x/2\n").exit_code == 0
-    assert [item["url"] for item in server.lines()] == ["http://x/1", "http://x/2"]
+    content = b"http://x/1\nhttp://x/2\n"
+    assert run("ingest", "-", "-m", "shop=north", input=content).exit_code == 0
+    assert server.requests[0].content == content
+    assert server.requests[0].headers["content-type"] == "text/plain"
+    assert json.loads(server.requests[0].url.params["metadata"]) == {"shop": "north"}
 
 
 def test_waiting_prints_a_line_each_tenth_where_there_is_no_terminal(

@@ -1,5 +1,6 @@
 """What people see: the tables of the commands, at a fixed width."""
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -108,6 +109,53 @@ def test_a_job_with_failures(run: Run, server: Server) -> None:
         Try them again: image-search retry j1 (4 of 25 are worth it)
         """
     ).format(**advice)
+
+
+def test_a_preview_of_a_table(run: Run, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "products.csv"
+    path.write_text("anything", encoding="utf-8")
+    row = {"url": "https://example.com/1.jpg", "key": "007", "metadata": {"Product_Name": "Boot", "n": 9.5}}
+    answer: dict[str, object] = {
+        "kind": "csv",
+        "columns": [
+            {"name": "URL ", "metadata_name": None, "use": "url", "type": "text"},
+            {"name": "sku", "metadata_name": None, "use": "key", "type": "text"},
+            {"name": "Product Name", "metadata_name": "Product_Name", "use": "metadata", "type": "text"},
+            {"name": "Unnamed: 0", "metadata_name": None, "use": "left_out", "type": None},
+        ],
+        "rows": [
+            row | {"error": None},
+            {"url": "", "key": None, "metadata": {}, "error": "invalid_url: The URL is empty."},
+        ],
+        "notes": [{"code": "column_renamed", "detail": "`Product Name` is `Product_Name`.", "count": 1}],
+        "total": 1234,
+        "partial": False,
+    }
+    server.routes["POST /v1/jobs"] = [answer, answer | {"partial": True}, answer]
+    told = table(
+        """
+        {path}: csv, 1,234 rows
+        column        becomes       type
+        URL           the URL       text
+        sku           the key       text
+        Product Name  Product_Name  text
+        Unnamed: 0    nothing
+        url                        key  metadata
+        https://example.com/1.jpg  007  {{"Product_Name": "Boot", "n": 9.5}}
+                                        invalid_url: The URL is empty.
+        Note: `Product Name` is `Product_Name`.
+        """
+    ).format(path=path)
+    assert run("ingest", str(path), "--preview") == told
+    assert run("ingest", str(path), "--preview", "--key-column", "sku").splitlines() == [
+        f"{path}: csv, the first 1,234 rows",
+        *told.splitlines()[1:],
+        "This is of its first MiB: further rows may make a column of numbers one of text.",
+    ]
+    assert server.requests[1].url.params["key_column"] == "sku"
+    assert json.loads(run("ingest", str(path), "--preview", "--json")) == {"tables": {str(path): answer}}
+    assert "--preview is for tables" in run("ingest", "http://x/a", "--preview")
+    assert len(server.requests) == 3
 
 
 def test_search_results(run: Run, server: Server) -> None:

@@ -111,6 +111,7 @@ def test_every_accepted_format_is_read(name: str) -> None:
         (b"BMW is a car maker, not a bitmap, as some would think", "not_an_image"),
         (b"#define is what a C file starts with", "not_an_image"),
         (b"PK\x03\x04" + bytes(100), "not_an_image"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "not_an_image"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "not_an_image"),
         (b"\0\0\0\x18ftypisom" + bytes(100), "not_an_image"),
         (bytes(10_000), "not_an_image"),

@@ -147,6 +147,18 @@ def test_a_source_is_found_by_the_url_that_was_given(stored: str) -> None:
     assert matches({"shop": SIGNED}, replace(found, metadata={"shop": SIGNED}))
 
 
+def test_a_text_is_the_same_in_every_form() -> None:
+    named = replace(PICTURE, metadata={"city": "Zu\u0308rich"}, source="e\u0301.jpg", keys=["\u212b"])
+    for city in ("Z\u00fcrich", "Zu\u0308rich"):
+        assert matches({"city": city, "source": "\u00e9.jpg", "key": "A\u030a"}, named)
+        assert matches({"city": {"gte": city, "lte": city}}, named)
+        assert not matches({"city": {"ne": city}}, named)
+    assert not matches({"city": "Zurich"}, named)
+    assert (
+        json.dumps(parse_where({"shop": "north"}).to_chroma()).count("north") == 2
+    )  # as value and in a list
+
+
 def test_truth_values_are_no_numbers_in_ranges() -> None:
     assert not matches({"sold": {"gte": 0}})
 
@@ -269,7 +281,7 @@ FINITE = st.one_of(
     st.sampled_from([1_700_162_100.3100255, 0.1 + 0.2, 0.3, 1.0000000000000002, 0.9999999999999999]),
 )
 NUMBERS = FINITE | st.floats(allow_nan=False, allow_infinity=False)
-TEXTS = st.sampled_from(["", "a", "b", "1", "é😀"])
+TEXTS = st.sampled_from(["", "a", "b", "1", "é😀", "e\u0301😀", "\u212b", "\u00c5", "\u212a", "K"])
 SCALARS = st.booleans() | NUMBERS | TEXTS
 VALUES = SCALARS | st.floats() | st.lists(TEXTS, max_size=2)
 LATITUDES, LONGITUDES = (

@@ -29,7 +29,7 @@ class Store:
         if ids is not None:
             assert include == ["metadatas"]
             self.read.append(len(ids))
-            return {"metadatas": [self.records[one] for one in ids]}
+            return {"ids": ids, "metadatas": [self.records[one] for one in ids]}
         assert include == []
         most = where["_place"]["$lt"] if where else PLACES
         return {"ids": [one for one, record in self.records.items() if record["_place"] < most]}

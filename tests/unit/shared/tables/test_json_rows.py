@@ -103,6 +103,13 @@ def test_a_table_of_malformed_rows_only_is_refused(array: bool) -> None:
         )
 
 
+def test_columns_that_are_objects_are_told_how_to_be_rows() -> None:
+    by_column = {"url": {"0": A, "1": B}, "name": {"0": "x", "1": "y"}}  # as pandas does unasked
+
+    with pytest.raises(InvalidRequest, match=r"no URL in any row.*orient='records'"):
+        table(json.dumps(by_column))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.errors import ImageSearchError, RequestTooLarge
 from shared.tables import survey
 from shared.tables.table import TableOptions, open_table
-from shared.validation import metadata_faults
+from shared.validation import MAX_METADATA_BYTES, metadata_faults
 from tests.unit.shared.tables.reading import A, B, metadata, notes, table
 
 
@@ -81,6 +81,12 @@ def test_the_largest_values_of_a_row_over_the_limits_are_left_out_and_counted() 
     read = table(json.dumps(lists))
     assert [list(values) for values in metadata(read)] == [["b", "c"], ["a"]]
     assert notes(read) == [("values_left_out", 1)]
+
+
+def test_metadata_of_just_the_most_bytes_is_kept() -> None:
+    for extra, kept in ((0, 2), (1, 1)):
+        text = "x" * (MAX_METADATA_BYTES - len('{"a":"","b":"ok"}') + extra)
+        assert len(metadata(table(f"url,a,b\n{A},{text},ok\n"))[0]) == kept
 
 
 def test_what_expands_as_json_is_kept_within_the_limits() -> None:

@@ -118,6 +118,33 @@ def test_a_picture_that_was_deleted_and_brought_again_is_there(services: Service
     assert services.index.collection("images").get(image_id(1)).metadata == {"new": True}
 
 
+def test_an_odd_record_of_the_log_costs_itself_alone(services: Services) -> None:
+    log(services, 1, [1], taken_at=1e300, width=-5, metadata={"n": float("nan"), "width": 3, "shop": "north"})
+    log(services, 2, [2], keys=["Zu\u0308rich"])
+    log(services, 3, [3])
+    for version, record in enumerate(
+        [
+            {"op": "patch", "id": image_id(2), "metadata": {"a b": 1, "n": float("inf"), "shop": "south"}},
+            {"op": "patch", "id": image_id(2)},
+            {"op": "delete"},
+            {"op": "add", "image": {"source": "x"}},
+            {"op": "delete_key", "key": 5},
+        ],
+        start=4,
+    ):
+        log_record(services, version, **record)
+    rebuild.rebuild(services, "images")
+    made = services.index.collection("images")
+    assert sorted(made.ids()) == ids(1, 2, 3)
+    first = made.get(image_id(1))
+    assert (first.taken_at, first.width, first.height, first.metadata) == (None, None, 1, {"shop": "north"})
+    assert made.get(image_id(2)).metadata == {"shop": "south"}
+    held = made.by_key("Z\u00fcrich")
+    assert held is not None
+    assert held.image.id == image_id(2)
+    assert not rebuild.verify(services, "images")
+
+
 def test_a_rebuild_knows_where_each_key_points(services: Services) -> None:
     log(services, 1, [1], keys=["sku"])
     log(services, 2, [2], keys=["sku"])

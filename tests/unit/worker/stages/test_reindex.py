@@ -23,6 +23,7 @@ from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
 from shared.index.collection import Collection
+from shared.index.connection import calls
 from shared.index.provenance import KeyRecord
 from shared.ledger.ledger import FINAL
 from shared.models import Chunk, Claim, JobKind, Stage
@@ -149,6 +150,20 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     assert [info.name for info in api.services.index.collections()] == ["images"]
     assert api.services.blobs.folders(log_prefix("images")) == [NEW]
     assert not rebuild.verify(api.services, "images")
+
+
+def test_odd_records_go_over_as_they_are(api: Api) -> None:
+    fill(api, 3)
+    odd = {"id": "x", "taken_at": 1e300, "width": "wide", "_owner": 5, "_extra": "{", "_contributions": "[7]"}
+    with calls(20.0):
+        chroma = api.services.index.open("images").chroma
+        chroma.update([image_id(1)], metadatas=[cast(Any, odd)])
+    job = job_of(api)
+    assert (job["status"], job["result"]["switched"]) == ("succeeded", True)
+    assert images(api).pointer.model == "big/model"
+    assert sorted(images(api).ids()) == [image_id(number) for number in range(3)]
+    shown = api.http.get(f"/v1/images/{image_id(1)}")
+    assert (shown.status_code, shown.json["taken_at"], shown.json["width"]) == (200, None, None)
 
 
 def test_a_segment_with_the_same_picture_twice_is_carried_over_too(api: Api) -> None:

@@ -1,0 +1,1 @@
+"""Uploaded archives, and the names of uploaded files. Imports no other room."""
