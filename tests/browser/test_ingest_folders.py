@@ -94,9 +94,12 @@ def test_a_folders_pictures_are_found_by_name_or_content_and_the_others_counted(
         (folder / name).write_bytes(make_photo(910 + number, 120, 90))
     for name in ("a.JPG.json", "b.json", "c.json", "d.mov", "e.MOV", "list.csv", "README"):
         (folder / name).write_text("{}")
+    (folder / "a.THM").write_bytes(make_photo(919, 120, 90))
     drop(ingest.locator(".drop"), [folder])
     expect(ingest.get_by_role("heading", name="5 pictures")).to_be_visible()
-    left_out = ingest.get_by_text("Left out: 3 .json, 2 .mov, 1 list.csv, 1 README")
+    left_out = ingest.get_by_text("Left out: 3 .json, 2 .mov, 1")
+    expect(left_out).to_contain_text("1 a.THM")
+    expect(left_out).to_contain_text("1 list.csv")
     left_out.click()
     expect(ingest.get_by_text("takeout/a.JPG.json, takeout/b.json, takeout/c.json")).to_be_visible()
     into(ingest, "takeout")

@@ -20,14 +20,15 @@ export async function sorted(found) {
   return found.map((one, at) => [kinds[at], one]);
 }
 
-/** By its name, or, where that says nothing, by its first bytes. In a folder lists are what goes with the pictures. */
+/** By its name, or, where that says nothing, by its first bytes. Of a folder only the pictures are wanted. */
 async function kindOf({ file, path }) {
   if (isHidden(path)) return null;
   const suffix = suffixOf(path);
+  const isInFolder = path.includes("/");
   if (limits.image_suffixes.includes(suffix)) return "image";
-  if (limits.archive_suffixes.includes(suffix)) return "archive";
-  if (limits.list_suffixes.includes(suffix) && !path.includes("/")) return "list";
-  return (await isImage(file)) ? "image" : null;
+  if (!isInFolder && limits.archive_suffixes.includes(suffix)) return "archive";
+  if (!isInFolder && limits.list_suffixes.includes(suffix)) return "list";
+  return !(isInFolder && suffix) && (await isImage(file)) ? "image" : null;
 }
 
 async function isImage(file) {
@@ -42,7 +43,7 @@ async function isImage(file) {
 /** A name's suffix with its dot, in small letters; empty where it has none, or a strange one. */
 export function suffixOf(path) {
   const [, suffix] = /[^/]\.([\p{L}\p{N}]{1,10})$/u.exec(path) ?? [];
-  return suffix ? `.${suffix.toLowerCase()}` : "";
+  return suffix && !/^\p{Nd}+$/u.test(suffix) ? `.${suffix.toLowerCase()}` : "";
 }
 
 const isHidden = (path) => path.split("/").some((part) => part.startsWith(".") || part === "__MACOSX");

@@ -58,7 +58,7 @@ export class Part {
     for (const [name, value] of Object.entries(this.#fields)) form.append(name, value);
     for (const [at, { file, path }] of this.files.entries()) {
       if (!contents[at]) this.lost.push(path);
-      else form.append(this.#name, isBatch ? new Blob([contents[at]], { type: file.type }) : file, path);
+      else form.append(this.#name, isBatch ? new Blob([contents[at]], { type: file.type }) : file, nameOf(path));
     }
     this.files = this.files.filter((_, at) => contents[at]);
     this.#form = this.files.length ? form : null;
@@ -83,6 +83,9 @@ export class Part {
     this.key = randomName();
   }
 }
+
+// As the client does: a form would have the line end in percents.
+const nameOf = (path) => path.replaceAll(/[\r\n]/g, "\ufffd");
 
 export function randomName() {
   const random = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for https only

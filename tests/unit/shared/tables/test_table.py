@@ -45,6 +45,14 @@ def test_keys_are_text_but_whole_numbers_lose_the_fraction_that_a_gap_gave_them(
     assert keys(*cells) == expected
 
 
+def test_a_column_that_is_the_key_by_its_name_alone_can_be_left_out() -> None:
+    text = f"url,Key,id\n{A},k-1,i-1\n"
+    assert [row.key for row in table(text, skip_columns=("key",)).rows()] == [None]
+    assert [row.key for row in table(text, skip_columns=("Key",), key_column="id").rows()] == ["i-1"]
+    assert [row.key for row in table(text, skip_columns=("Key",), key_column="Key").rows()] == ["k-1"]
+    assert [one.use for one in table(text, skip_columns=("Key",)).columns] == ["url", "left_out", "metadata"]
+
+
 def test_typed_keys_are_the_same_as_those_of_text() -> None:
     assert keys(7.0, None, 8, array=True) == ["7", None, "8"]
     assert keys(7.0, float("nan"), array=True) == ["7", None]
