@@ -21,7 +21,7 @@ from shared.validation import is_unicode
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_HEADER = 2**20  # of a long name, or of an entry's attributes
 _START_BYTES = 16 * 1024  # of which the first header is looked for
-_MAX_HEADERS = 16  # before one entry
+_MAX_HEADERS = 6  # before one entry
 _PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 _FOLDERS = (tarfile.DIRTYPE, b"D")  # GNU tar's, with the folder's list of names
@@ -92,7 +92,7 @@ def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
     ended = True  # by a block of zeros, and not begun again
     while block := source.read(_BLOCK):
         if not block.strip(b"\0") and not expected:
-            charset, headers, ended = b"", 0, True
+            charset, ended = b"", True
             continue
         if (header := _header(block)) is None:
             if not ended:

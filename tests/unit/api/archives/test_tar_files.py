@@ -242,18 +242,18 @@ def a_huge_size() -> bytes:
 )  # fmt: skip
 def test_hostile_headers_are_refused_at_once(make: Callable[[], bytes]) -> None:
     data = make()
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InvalidRequest, match=r"damaged|breaks off"):
         read(data, ArchiveLimits(10**6, 10**9))
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_attributes_for_all_cost_no_entry_anything() -> None:
-    records = [(b"%d" % number, b"") for number in range(60_000)]
+    records = [(b"%d" % number, b"") for number in range(20_000)]
     data = (pax(*records, (b"path", b"n" * 10), kind=tarfile.XGLTYPE) + A[:END]) * 20
-    began = time.monotonic()
-    assert read(data + A[:END] * 2000 + EMPTY, ArchiveLimits(1000, 10**8)) == BOTH[:1] * 2020
-    assert time.monotonic() - began < 5
+    began = time.process_time()
+    assert read(data + A[:END] * 500 + EMPTY, ArchiveLimits(1000, 10**8)) == BOTH[:1] * 520
+    assert time.process_time() - began < 5
 
 
 def test_the_entries_of_all_tars_in_a_row_are_counted_together() -> None:
