@@ -21,6 +21,7 @@ MAX_WHOLE_BYTES = 64 * 2**20
 PIECE_BYTES = 64 * 1024
 PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
+_IN_HEADERS = str.maketrans({'"': "%22", "\\": "%5C", "\r": "\ufffd", "\n": "\ufffd"})
 _OF_CONTENT = frozenset({413, 415, 422})
 _OF_FILES = frozenset({"files", "table", "url_column", "key_column", "columns", "skip_columns"})
 # That some of these are not read is the server's to say, of that one file.
@@ -67,10 +68,12 @@ class Stream:
     """A body in pieces, which may come from an iterator that can be read only once.
 
     What was read is kept in a temporary file, so that it can be sent again. `begun` is whether anything was
-    asked for, `whole` whether the last time the end was. `params` are its options.
+    asked for, `whole` whether the last time the end was, `broken_off` whether once only a part was sent, of
+    which the server makes a job. `params` are its options.
     """
 
     unsent: Sequence[Unsent] = ()
+    broken_off = False
 
     def __init__(self, pieces: Iterator[bytes], content_type: str, params: Mapping[str, str]) -> None:
         self.content_type = content_type
@@ -80,6 +83,7 @@ class Stream:
         self.begun = self.whole = False
 
     def __call__(self) -> Iterator[bytes]:
+        self.broken_off |= self.begun and not self.whole
         self.begun, self.whole = True, False
         self._kept.seek(0)
         while kept := self._kept.read(PIECE_BYTES):
@@ -108,8 +112,10 @@ class Form:
     A file that cannot be read, or is not as large as when it was found, is left out, and is in `unsent`: so
     each is read whole before its part is begun. One too large for that is alone in its form, which is broken
     off with NothingSent, as a form without any file is. httpx would open every file at once, which can be
-    more than a process may.
+    more than a process may. `broken_off` is that of Stream.
     """
+
+    broken_off = False
 
     def __init__(
         self,
@@ -123,6 +129,7 @@ class Form:
         self._on_sent = on_sent
         self._part = part
         self._sent = 0
+        self._whole = False
         self._boundary = secrets.token_hex(16)
         self.content_type = f"multipart/form-data; boundary={self._boundary}"
         self.params: Mapping[str, str] = {}
@@ -130,13 +137,15 @@ class Form:
         self.unsent: list[Unsent] = []
 
     def __call__(self) -> Iterator[bytes]:
+        self.broken_off |= self._sent > 0 and not self._whole and self.only_file is None
         self._tell(-self._sent)  # it is sent again
+        self._whole = False
         self.unsent = []
         mark = f"--{self._boundary}\r\nContent-Disposition: form-data"
         for name, value in self._fields.items():
             yield f'{mark}; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for file in self._files:
-            shown = "".join(f"%{ord(char):02X}" if char in '"\r\n\\' else char for char in file.name)
+            shown = file.name.translate(_IN_HEADERS)
             head = f'{mark}; name="{self._part}"; filename="{shown}"\r\n'
             before = f"{head}Content-Type: {media_type(file.name)}\r\n\r\n".encode(errors="replace")
             try:
@@ -152,6 +161,7 @@ class Form:
         if len(self.unsent) == len(self._files):
             raise NothingSent(f"{self.unsent[0].path}: {self.unsent[0].detail}")
         yield f"--{self._boundary}--\r\n".encode()
+        self._whole = True
 
     def is_to_blame(self, error: ApiError) -> bool:
         """Tell whether a refusal is of the only file's content; then that stands in `unsent`."""

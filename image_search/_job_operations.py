@@ -150,6 +150,7 @@ class JobOperations(ImageOperations):
                 made.append(job.job_id)
                 on_job(job)
             found.unsent += body.unsent
+            found.broken_off |= body.broken_off
         if not made and refusal:
             raise refusal
         if not made:

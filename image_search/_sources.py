@@ -16,7 +16,7 @@ from image_search.models.image_files import (
     has_image_suffix,
     is_hidden,
     is_image,
-    suffix_of,
+    is_open,
 )
 from image_search.models.images import MetadataValue
 
@@ -58,9 +58,9 @@ class LeftOut:
 class Sources:
     """`files` are uploaded; `tables` are those to send each as a table or list of URLs.
 
-    `from_stdin` is whether URLs come on standard input; `unsent` are files that could not be sent, once they
-    should have been. `names` are what the sources are called, `kinds` what they are, for people who look at
-    the job.
+    `from_stdin` is whether URLs come on standard input. Once all was sent, `unsent` are the files that are in
+    no job, and `broken_off` is whether the server may have made another job of what came of a first try.
+    `names` are what the sources are called, `kinds` what they are, for people who look at the job.
     """
 
     files: list[LocalFile] = field(default_factory=list)
@@ -69,6 +69,7 @@ class Sources:
     from_stdin: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
     unsent: list[Unsent] = field(default_factory=list)
+    broken_off: bool = False
     names: list[str] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
 
@@ -193,15 +194,21 @@ def shortened(text: str, most: int) -> str:
 def typed(text: str) -> MetadataValue:
     """Read a value of a command line: numbers, true and false become such; what is "quoted" stays text.
 
-    What a number's spelling would not survive, such as a leading zero, stays text too.
+    What a number's spelling would not survive, such as the zeros of 007 and 1.10, stays text, as in a table.
     """
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
+    number = number_of(text)
+    return text if number is None or str(number) != text else number
+
+
+def number_of(text: str) -> int | float | None:
+    """Return the number that a text is, in whatever decimals; None for a code with leading zeros."""
     if match := _NUMBER.fullmatch(text):
         return float(text) if match[2] else int(text)
-    return text
+    return None
 
 
 def _collect_folder(folder: Path, collected: Sources) -> None:
@@ -257,7 +264,7 @@ def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile
     try:
         if not entry.is_file():
             left_out.note("broken link" if entry.is_symlink() else "special file", name)
-        elif has_image_suffix(name) or (not suffix_of(name) and is_image(_head(entry.path))):
+        elif has_image_suffix(name) or (is_open(name) and is_image(_head(entry))):
             return LocalFile(Path(entry.path), name, entry.stat().st_size)
         else:
             left_out.add(name)
@@ -271,8 +278,10 @@ def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile
     return None
 
 
-def _head(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - of very many
+def _head(entry: os.DirEntry[str]) -> bytes:
+    if not entry.stat().st_size:  # such as those of /proc, some of which would be waited for
+        return b""
+    with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - of very many
         return file.read(HEAD_BYTES)
 
 

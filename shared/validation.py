@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 from shared.errors import FieldError
@@ -15,6 +16,7 @@ MAX_METADATA_BYTES = 64 * 2**10  # of all names and values together, as `json_by
 MAX_METADATA_LISTED = 1_000  # texts in all lists together
 MAX_SOURCE = 8_192  # characters of a URL or a file's name
 METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+MAX_METADATA_NAME = 63  # characters of one
 
 
 class Kind(Enum):
@@ -107,8 +109,15 @@ def _value_fault(value: object) -> str | None:
 
 
 def is_sound(name: str, value: object) -> bool:
-    """Return whether this may be metadata, of an item by itself."""
-    return _name_fault(name) is None and _value_fault(value) is None
+    """Return whether this may be metadata of an item; quick, as it is asked of all that is read."""
+    if len(name) > MAX_METADATA_NAME or not _may_be_a_name(name):
+        return False
+    return value.__class__ is str or _value_fault(value) is None
+
+
+@lru_cache(4096)
+def _may_be_a_name(name: str) -> bool:
+    return _name_fault(name) is None
 
 
 def nfc(text: str) -> str:

@@ -3,7 +3,7 @@
 from api.jobs.requests import JobsQuery
 from api.search.requests import MAX_OFFSET, MAX_PICTURES
 from image_search.models.error_codes import CAUSES
-from image_search.models.image_files import IMAGE_SUFFIXES
+from image_search.models.image_files import IMAGE_HEAD, IMAGE_SUFFIXES
 from image_search.models.jobs import MAX_ERRORS
 from image_search.models.search import STRENGTHS
 from shared.config import Settings
@@ -22,6 +22,7 @@ from shared.models import (
 from shared.validation import METADATA_NAME
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
 def limits(settings: Settings) -> JsonObject:
@@ -37,7 +38,9 @@ def limits(settings: Settings) -> JsonObject:
             "rule": "A letter, then up to 62 letters, digits or _",
         },
         "image_suffixes": IMAGE_SUFFIXES,
+        "image_head": IMAGE_HEAD,
         "archive_suffixes": ARCHIVE_SUFFIXES,
+        "list_suffixes": LIST_SUFFIXES,
         "upload_bytes": settings.max_upload_bytes,
         "query_images": MAX_PICTURES,
         "search_offset": MAX_OFFSET,

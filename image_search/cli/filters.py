@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from image_search._sources import typed
+from image_search._sources import number_of, typed
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _MEANT = {
@@ -15,6 +15,7 @@ _MEANT = {
 }  # fmt: skip
 _KNOWN = "=, !=, <, <=, >, >="
 FILTER_HELP = 'Also !=, <, <=, >, >=; "3" in quotes is a text.'
+_NUMBERS = frozenset({"width", "height", "bytes", "lat", "lon", "nsfw"})  # built-in fields
 _CONDITION = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*([=<>!≥≤≠]+|[:~]=?)(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d.*)?")
@@ -52,7 +53,11 @@ def _read(condition: str) -> tuple[str, str, Any]:
         _refuse(condition, advice)
     if not text:
         _refuse(condition, f"has no value. The empty text is '{name}{operator}\"\"'")
-    value = typed(text)
+    value, number = typed(text), number_of(text)
+    if number is not None and value == text:  # 9.50, which may be stored as a number or as that text
+        if operator in ("=", "!=") and name not in _NUMBERS:
+            return name, "in" if operator == "=" else "nin", [number, text]
+        value = number
     is_ordered = isinstance(value, int | float) or text[0] == '"' or _DATE.fullmatch(text)
     if operator not in ("=", "!=") and (isinstance(value, bool) or not is_ordered):
         _refuse(

@@ -33,6 +33,7 @@ JOB_ID_CHARS = 24
 MAX_SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
+BROKEN_OFF = "What had arrived by then may be a job of its own, whose body broke off: image-search jobs"
 
 
 @click.command()
@@ -105,9 +106,11 @@ def ingest(
                 **of_given,
             )
     except KeyboardInterrupt:
-        console.print("What was sent by then may be a job, marked as broken off: image-search jobs")
+        console.print(BROKEN_OFF)
         raise
     finally:
+        if collected.broken_off:
+            console.print("The connection broke off, and all was sent again. " + BROKEN_OFF)
         if jobs or len(collected.unsent) > 1:  # else the error says it
             _describe_unsent(collected.unsent, console)
     if wait:

@@ -12,7 +12,7 @@ def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image
     """Return up to `limit` images whose ids follow `after`, reading one stretch of ids after another.
 
     Ids are hashes and so evenly spread: a stretch is as wide as the missing number needs, and wider where a
-    filter leaves few.
+    filter leaves few. A record that is not where its id belongs is in no page: it would end one too early.
     """
     start = place_of(after) if after else 0
     width = max(1, PLACES * (limit + 32) // max(1, chroma.count()))
@@ -23,7 +23,7 @@ def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image
         if narrowed:
             stretch["$and"].append(narrowed)
         ids = chroma.get(where=stretch, include=[])["ids"]
-        rest = sorted(image_id for image_id in ids if image_id > after)
+        rest = sorted(one for one in ids if one > after and start <= place_of(one) < start + width)
         found += _matching(chroma, rest, limit - len(found), where)
         start += width
         if len(found) < limit:

@@ -34,6 +34,7 @@ Record = Mapping[str, Any]
 
 _VALUES = ("id", "source", "format", *RANGES)
 _FIELDS = tuple(one.name for one in fields(Image))
+_ID = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,20}")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
@@ -97,11 +98,8 @@ def new_pointer(name: str, model: str, fingerprint: str, dimension: int) -> Poin
 
 
 def place_of(image_id: str) -> int:
-    """Return the first 48 of the id's 256 bits as a number, which sorts images as their ids do."""
-    try:
-        return int(image_id[:_PLACE_DIGITS], 16)
-    except ValueError:
-        return 0
+    """Return the first 48 of the id's 256 bits as a number, which sorts images as their ids do; else -1."""
+    return int(image_id[:_PLACE_DIGITS], 16) if _ID.fullmatch(image_id) else -1
 
 
 def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) -> dict[str, Any]:
@@ -150,21 +148,19 @@ def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slic
 
 
 def from_record(record: Record) -> Image:
-    values = {**record, **_object(record.get("_extra"))}
-    own = {
-        "id": record["id"],
-        "sources": values.get("_sources"),
-        "keys": record.get("key"),
-        "jobs": record.get("_jobs") or record.get("_job"),
-        "phash": record.get("_phash"),
-        "metadata": values,  # of which the names of fields, and those that are ours, are none
-    }
-    return sound_image(values | own)
-
-
-def _object(written: object) -> JsonObject:
-    found = provenance.json_of(written)
-    return found if isinstance(found, dict) else {}
+    extra = provenance.json_of(record.get("_extra")) if "_extra" in record else None
+    values = {**record, **extra} if isinstance(extra, dict) else record
+    return sound_image(
+        {
+            **values,
+            "id": record["id"],
+            "sources": values.get("_sources"),
+            "keys": record.get("key"),
+            "jobs": record.get("_jobs") or record.get("_job"),
+            "phash": record.get("_phash"),
+            "metadata": values,  # of which the names of fields, and those that are ours, are none
+        }
+    )
 
 
 def stored_image(record: Record) -> StoredImage:

@@ -21,6 +21,7 @@ from shared.errors import InvalidRequest, RequestTooLarge, Unavailable
 from shared.tables.rows import MAX_ROWS, Cell, Row
 
 AT_ONCE = 4  # processes
+MAX_CELLS = 500_000_000
 STALL_S = 60  # without a byte of the process, which counts the seconds that it computes itself
 _READ_BYTES = 2**20
 FRAME = struct.Struct("<I")  # the length of the pickle that follows
@@ -90,6 +91,10 @@ class ParquetRows:
         wanted = set(range(len(self.names))) - set(self.unread)
         of_bytes = wanted & self._header.of_bytes
         places = sorted(wanted - of_bytes)
+        if (count := len(places) * self._header.rows) > MAX_CELLS:
+            raise RequestTooLarge(
+                f"The table has {count:,} cells; at most {MAX_CELLS:,} are read: leave columns out."
+            )
         number = 0
         for batch in _frames(self._file, places, self._header.rows):
             assert isinstance(batch, Batch)  # noqa: S101 - as above
@@ -143,10 +148,12 @@ def _frames(file: IO[bytes], places: Sequence[int] | None, rows: int) -> Iterato
                 yield frame
         except (TimeoutError, EOFError) as error:
             slow = isinstance(error, TimeoutError) or process.wait(STALL_S) == -signal.SIGXCPU
-            fault = "takes too long to read" if slow else "is damaged, or takes too much memory to read"
-            raise InvalidRequest(
-                f"The Parquet file {fault}: write it again with smaller row groups and pages."
-            ) from None
+            fault = (
+                "takes too long to read: leave columns out, or split it"
+                if slow
+                else "is damaged, or takes too much memory to read: write it again with smaller row groups"
+            )
+            raise InvalidRequest(f"The Parquet file {fault}.") from None
         finally:
             process.kill()
 

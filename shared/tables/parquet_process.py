@@ -20,13 +20,16 @@ from pyarrow import parquet
 from shared.tables.arrow_cells import Cells, leaves
 from shared.tables.parquet import FRAME, Batch, End, Failure, Header
 from shared.tables.rows import MAX_COLUMNS
+from shared.validation import MAX_METADATA_BYTES
 
 MEMORY_BYTES = 768 * 2**20  # of the whole process
 MAX_FRAME_BYTES = 8 * 2**20
-_CPU_S, _ROWS_PER_CPU_S = 60, 10_000
+_CPU_S, _CELLS_PER_CPU_S = 60, 10**6
 _BATCH_BYTES = 8 * 2**20  # as the file says: decoded they may be more
 _LEAST_ROWS, _MOST_ROWS = 16, 2_048  # of a batch
 _READ_BYTES = 2**20
+_WEIGHT = 16  # of what is no text, in characters
+_TOO_LONG = "…" * (MAX_METADATA_BYTES + 1)
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get into the frames
     places, rows = json.loads(sys.argv[1]), int(sys.argv[2])
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, _CPU_S + rows // _ROWS_PER_CPU_S)
+    _limit(resource.RLIMIT_CPU, _CPU_S + rows * len(places or ()) // _CELLS_PER_CPU_S)
     _limit(resource.RLIMIT_DATA, MEMORY_BYTES)
     try:
         with pa.OSFile("/dev/fd/0") as source:  # opened again: its position is nobody else's
@@ -59,7 +62,7 @@ def main() -> None:
     except _TooLarge as error:
         last = Failure(str(error))
     except Exception:  # whatever a damaged file leads a library to
-        last = Failure("is damaged, encrypted, or nests too deeply")
+        last = Failure("is damaged, cut off, encrypted, or nests too deeply")
     _send(out, pickle.dumps(last))
 
 
@@ -90,7 +93,10 @@ def _batches(file: Any, places: Sequence[int], rows: int) -> Iterator[Batch]:
             batch.validate()
             cells = Cells()
             columns = [cells.plain(batch.column(at[place])) for place in places]
-            yield Batch(batch.num_rows, columns, _sizes(batch.num_rows, columns), cells.replaced)
+            sizes = [0] * batch.num_rows
+            for column in columns:
+                _measure(column, sizes)
+            yield Batch(batch.num_rows, columns, sizes, cells.replaced)
     if rows:
         raise ValueError
 
@@ -118,17 +124,32 @@ def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], list[int
     return list(chosen), list(chosen.values()), list(come)
 
 
-def _sizes(count: int, columns: list[list[Any]]) -> list[int]:
-    texts = [[_size(cell) for cell in column] for column in columns]
-    return [sum(row) for row in zip(*texts, strict=True)] if texts else [0] * count
+def _measure(column: list[Any], sizes: list[int]) -> None:
+    """Add the size of each cell; a nested one that is too long for metadata gives way to a simpler one."""
+    for row, cell in enumerate(column):
+        if cell.__class__ is str:
+            sizes[row] += len(cell)
+        elif isinstance(cell, list | dict):
+            size = _size(cell)
+            if size > _WEIGHT * MAX_METADATA_BYTES:
+                column[row] = _too_long(cell)
+                size = len(_TOO_LONG)
+            sizes[row] += size
 
 
 def _size(cell: Any) -> int:
+    """Return at least the number of the cell's characters, and at most _WEIGHT times that of its JSON's."""
     if isinstance(cell, str):
         return len(cell)
     if isinstance(cell, dict):
-        return sum(map(len, cell)) + sum(map(_size, cell.values()))
-    return sum(map(_size, cell)) if isinstance(cell, list) else 0
+        return sum(map(len, cell)) + sum(map(_size, cell.values())) + _WEIGHT
+    return sum(map(_size, cell)) + _WEIGHT if isinstance(cell, list) else _WEIGHT
+
+
+def _too_long(cell: list[Any] | dict[str, Any]) -> list[Any] | dict[str, Any]:
+    if isinstance(cell, dict):
+        return {"": _TOO_LONG}
+    return [[_TOO_LONG]] if any(isinstance(member, list | dict) for member in cell) else [_TOO_LONG]
 
 
 def _write(out: IO[bytes], frame: Header | Batch) -> None:
@@ -142,7 +163,7 @@ def _write(out: IO[bytes], frame: Header | Batch) -> None:
             _write(out, Batch(stop - start, columns, frame.sizes[start:stop], replaced))
     else:
         raise _TooLarge(
-            f"has a row of over {MAX_FRAME_BYTES // 2**20} MiB of nested values: leave their columns out"
+            f"has a row of over {MAX_FRAME_BYTES // 2**20} MiB: leave columns of large values out"
         )
 
 

@@ -184,12 +184,20 @@ def read_table(
     outer = ["" if place in rows.inner else name for place, name in enumerate(names)]
     url = find_url_column(outer, options.url_column)
     if not survey.with_urls.get(url):
-        raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.").at("/url_column")
+        of_json = " As JSON, a table is an array of objects, or an object a line (pandas: orient='records')."
+        raise InvalidRequest(
+            f"The column `{shown(names[url])}` has no URL in any row."
+            + (of_json if rows.kind in ("json", "jsonl") else "")
+        ).at("/url_column")
     if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
         options = options.of(names)
     if options.key_column:
         find_named(outer, "key_column", options.key_column)
     key = find_column(outer, options.key_column or KEY_COLUMN)
+    if not options.key_column and any(
+        key in find_named(outer, "skip_columns", one) for one in options.skip_columns
+    ):
+        key = None  # it would only have been taken for one by its name
     chosen, notes = _choose(names, cells, {url, key}, options, most_columns)
     others = {outer[place] for place in (url, key) if place is not None}
     stored = metadata_names(names, chosen, others, rows.inner)
@@ -282,7 +290,7 @@ def _limit(metadata: Metadata) -> list[str]:
         lists = {name: len(value) for name, value in metadata.items() if isinstance(value, list)}
         lost.append(max(lists, key=lists.__getitem__))
         del metadata[lost[-1]]
-    sizes = {name: json_bytes({name: value}) for name, value in metadata.items()}  # each with its comma
+    sizes = {name: json_bytes({name: value}) - 1 for name, value in metadata.items()}  # each with a comma
     while sum(sizes.values()) + 1 > MAX_METADATA_BYTES:
         lost.append(max(sizes, key=sizes.__getitem__))
         del metadata[lost[-1]], sizes[lost[-1]]

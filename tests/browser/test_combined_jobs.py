@@ -45,6 +45,7 @@ def job(status: str, *counts: int, **fields: Any) -> dict[str, Any]:
         "group": "g-0",
         "parts": 1,
         "retrying": None,
+        "notes": [],
         "failures": [],
         "errors": [],
         "result": None,
@@ -64,6 +65,8 @@ FAILED = job(
 WAITING = job("running", 2, 0, 1, retrying={"items": 2, "attempt": 2, "attempts": 4, "in_s": 3.5})
 CANCELLED = job("cancelled", 0, 0, 1, 0, 0, 2)
 EMPTY = job("failed", finished_at=START % 6, started_at=None)
+RENAMED = {"code": "column_renamed", "detail": "`Product Name` is `Product_Name`.", "count": 1}
+SKIPPED = {"code": "files_skipped", "detail": "No pictures: 3 .json.", "count": 3}
 CASES = {
     "one alone is itself": ([RUNNING], "running"),
     "one at work": ([SUCCEEDED, RUNNING], "running"),
@@ -84,6 +87,20 @@ CASES = {
         "running",
     ),
     "failures by code": ([PARTIAL, FAILED, SUCCEEDED], "partial"),
+    "notes of one reason": (
+        [
+            job("succeeded", 0, 0, 1, notes=[SKIPPED, RENAMED]),
+            job(
+                "succeeded",
+                0,
+                0,
+                1,
+                notes=[RENAMED, {**SKIPPED, "detail": "No pictures: 2 .mov.", "count": 2}],
+            ),
+            job("succeeded", 0, 0, 1, notes=[SKIPPED]),
+        ],
+        "succeeded",
+    ),
     "nothing in them": ([EMPTY, EMPTY], "failed"),
     "one broke off": ([SUCCEEDED, job("succeeded", 0, 0, 1, truncated=True)], "succeeded"),
     "a rate of none and an unknown time": ([RUNNING, job("running", 5)], "running"),

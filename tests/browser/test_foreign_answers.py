@@ -195,11 +195,14 @@ def test_a_server_of_another_major_version_is_one_sentence(page: Page, faults: F
     page.get_by_role("link", name="System").click()
     expect(page.locator(".verdict")).to_have_text(sentence)
     page.get_by_role("link", name="Add", exact=True).click()
-    page.get_by_label("Or paste URLs").fill("https://example.com/a.jpg")
     page.route(
         "**/v1/jobs*",
         lambda route: route.fulfill(status=422, json={}, headers={"x-image-search-version": "7.0.0"}),
     )
+    page.get_by_label("Or paste URLs").fill("https://example.com/a.jpg")
+    expect(page.locator(".preview [role=alert]")).to_have_text(sentence)
+    file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": make_photo(1, 64, 48)}
+    page.locator("[data-choose=files]").set_input_files(file)
     page.locator(".preview [type=submit]").click()
     expect(page.locator(".upload [role=alert]")).to_contain_text(sentence)
 

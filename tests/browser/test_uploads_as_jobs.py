@@ -168,29 +168,30 @@ def test_the_preview_shows_the_end_of_a_long_url(page: Page) -> None:
     expect(page.locator(".preview td")).to_have_text(re.compile(r"^http://example\.com/x+…x+/end\.jpg$"))
 
 
-def test_the_page_names_its_uploads_and_leaves_out_lines_that_are_no_urls(
+def test_the_page_names_its_uploads_and_marks_lines_that_are_no_urls(
     page: Page, http: httpx.Client, image_server: ImageServer, tmp_path: Path
 ) -> None:
     page.goto("/ingest")
     into(page, "named")
     url = image_server.url(f"/photo/521.jpg{SMALL}")
-    lines = f"{url}\nnot a url\nftp://example.com/a.jpg\nhttp://me:secret@example.com/b.jpg\n"
+    lines = f"{url}\n# a comment\nnot a url\nftp://example.com/a.jpg\nhttp://me:secret@example.com/b.jpg\n"
     page.get_by_label("Or paste URLs").fill(lines)
-    expect(page.get_by_role("heading", name="1 URL", exact=True)).to_be_visible()
-    expect(page.get_by_text("3 lines left out, no URL to fetch: not a url, ftp")).to_be_visible()
+    expect(page.get_by_role("heading", name="4 URLs", exact=True)).to_be_visible()
     expect(page.locator(".preview td.fault")).to_have_count(3)
-    expect(page.get_by_role("button", name="Add 1 picture to named")).to_be_visible()
+    expect(page.get_by_role("button", name="Add 4 pictures to named")).to_be_visible()
     shot(page, "ingest-no-urls-light")
     assert_accessible(page)
     (tmp_path / "trip").mkdir()
     (tmp_path / "trip" / "a.jpg").write_bytes(make_photo(522, 120, 90))
     page.locator("[data-choose=folder]").set_input_files(tmp_path / "trip")
-    page.get_by_role("button", name="Add 2 pictures to named").click()
-    expect(page.locator(".job .status").first).to_have_text("Succeeded", timeout=END_MS)
-    expect(page.locator(".job .status").last).to_have_text("Succeeded", timeout=END_MS)
+    page.get_by_role("button", name="Add 5 pictures to named").click()
+    statuses = page.locator(".job .status")
+    expect(statuses.first).to_have_text("Partial", timeout=END_MS)
+    expect(statuses.last).to_have_text("Succeeded", timeout=END_MS)
     (upload,) = http.get("/v1/jobs?grouped=true&collection=named").json()["jobs"]
     assert (upload["name"], upload["origin"], upload["made_of"]) == ("trip", "page", None)
-    assert (upload["parts"], upload["total"], upload["counts"]["indexed"]) == (2, 2, 2)
+    assert (upload["parts"], upload["total"]) == (2, 5)
+    assert (upload["counts"]["indexed"], upload["counts"]["failed"]) == (2, 3)
 
 
 def test_a_list_of_uploads_fits_a_phone(new_page: NewPage, http: httpx.Client) -> None:

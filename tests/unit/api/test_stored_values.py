@@ -24,7 +24,7 @@ from shared.models import Chunk, Item, Stage
 from shared.storage.manifest import ManifestWriter
 from shared.storage.parquet import Source
 from tests.chroma_server import ChromaServer
-from tests.odd_records import BROKEN, EXTRAS, INSIDE, KEY, KEY_RECORDS, ODD_IDS, TEXTS, records
+from tests.odd_records import BROKEN, CONTRIBUTIONS, EXTRAS, INSIDE, KEY, KEY_RECORDS, ODD_IDS, TEXTS, records
 from tests.unit.fakes import DIMENSION, Api, axis, image_id, make_api, make_services, picture
 from tests.unit.stages import StubDispatcher, drain
 from worker.pipelines import handler_of
@@ -194,7 +194,7 @@ JOBS = st.builds(
         {},
         optional={
             **dict.fromkeys(("name", "origin", "made_of"), TEXTS),
-            **dict.fromkeys(("result", "options"), EXTRAS),
+            **dict.fromkeys(("result", "options", "notes"), EXTRAS | CONTRIBUTIONS),
         },
     ),
     st.lists(ERRORS.map(json.dumps) | BROKEN, max_size=2),

@@ -83,14 +83,14 @@ def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
     folder.mkdir()
     data = bytes(range(256)) * 1000
     (folder / 'a "é".jpg').write_bytes(data)
-    (folder / "b.jpg").write_bytes(b"")
+    (folder / "b\n.jpg").write_bytes(b"")
     server.routes["POST /v1/jobs"] = (202, job())
     made = client.ingest(folder, collection="cats", metadata={"shop": "north"}, on_near_duplicate="skip")
     assert made.id == "j1"
     fields, sent = server.form()
     assert fields == {"collection": "cats", "metadata": '{"shop": "north"}', "on_near_duplicate": "skip"}
     assert [content for _, content in sent] == [data, b""]
-    assert sent[0][0].startswith("trip/a ")
+    assert [name for name, _ in sent] == ['trip/a "é".jpg', "trip/b\ufffd.jpg"]
 
 
 def test_many_files_become_several_jobs_and_an_archive_goes_alone(

@@ -1,6 +1,13 @@
 import pytest
 
-from image_search.models.image_files import HEAD_BYTES, Skipped, has_image_suffix, is_hidden, is_image
+from image_search.models.image_files import (
+    HEAD_BYTES,
+    Skipped,
+    has_image_suffix,
+    is_hidden,
+    is_image,
+    is_open,
+)
 from tests.sample_files import samples
 
 
@@ -35,6 +42,12 @@ def test_a_picture_may_be_known_by_its_suffix(name: str) -> None:
 @pytest.mark.parametrize("name", ["a", ".jpg", "a.jpg.json", "jpg", "a.jpg?w=100", "a.jpg/b", ""])
 def test_other_names_say_nothing(name: str) -> None:
     assert not has_image_suffix(name)
+
+
+def test_a_name_leaves_open_what_a_file_is_or_says_it() -> None:
+    names = ["a", ".jpg", "a.jpg?w=100", "a.jpg~", "a.1", "at 10.02.33", "a/b"]
+    assert [name for name in names if not is_open(name)] == []
+    assert [name for name in ("a.dng", "b.thm", "c.json", "d.jpg", "e.7z", "f.mp4") if is_open(name)] == []
 
 
 def test_hidden_files_and_what_macos_adds_are_known() -> None:

@@ -154,7 +154,9 @@ class CutOff(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if not self._server.requests:
             assert isinstance(request.stream, httpx.SyncByteStream)
-            next(iter(request.stream))
+            pieces = iter(request.stream)
+            next(pieces)
+            next(pieces, None)
             self._server.requests.append(request)
             raise httpx.WriteError("broken pipe")
         return self._server(request)

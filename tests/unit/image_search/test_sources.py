@@ -138,8 +138,9 @@ def test_lists_and_tables_are_known_by_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("12", 12), ("-3", -3), ("0", 0), ("1.50", 1.5), ("true", True), ("True", "True"), ("", ""),
-        ("007", "007"), ("1e5", "1e5"), ('"12"', "12"), ("2024-01-01", "2024-01-01"), ("9" * 30, "9" * 30),
+        ("12", 12), ("-3", -3), ("0", 0), ("1.5", 1.5), ("1.0", 1.0), ("true", True), ("True", "True"),
+        ("", ""), ("1.10", "1.10"), ("-0", "-0"), ("007", "007"), ("1e5", "1e5"), ('"12"', "12"),
+        ("2024-01-01", "2024-01-01"), ("9" * 30, "9" * 30),
     ],
 )  # fmt: skip
 def test_values_are_typed_by_their_spelling(text: str, value: object) -> None:

@@ -7,10 +7,11 @@ import { api } from "../lib/requests.js";
 import { byHand } from "../lib/notice.js";
 import { limits } from "../lib/server.js";
 import { navigate } from "../shell/router.js";
-import { itemsOfText } from "./lists.js";
+import { ACCEPTED } from "./kinds.js";
+import { List } from "./lists.js";
 import { optionFields } from "./options.js";
-import { kindsOf, showPreview } from "./preview.js";
-import { ACCEPTED, Selection, filesOfInput, filesOfTransfer } from "./selection.js";
+import { kindsOf, previewOf } from "./preview.js";
+import { Selection, filesOfInput, filesOfTransfer } from "./selection.js";
 import { showTransfer } from "./transfer_card.js";
 import { start, transfers } from "./transfers.js";
 
@@ -18,7 +19,9 @@ const TYPING_MS = 250;
 
 /** Shows the view until the signal. Another collection that is chosen changes only where what is here goes. */
 export function show(container, params, signal) {
-  const selection = new Selection();
+  let selection = new Selection();
+  let pasted = newList();
+  let timer;
   const options = optionFields();
   let collection = collectionOf(params);
   const typed = h("textarea", {
@@ -30,47 +33,60 @@ export function show(container, params, signal) {
     "aria-describedby": "urls-hint",
   });
   const place = h("p", { class: "muted", role: "status" });
-  const shown = h("section", { class: "card preview", "aria-label": "What will be added", hidden: true });
+  const preview = previewOf({ onClear: clear, onRemove: remove });
   const sent = h("section", { class: "stack sent", "aria-label": "Uploads and their jobs" });
   let busy = 0;
 
   /** What is chosen, with what is typed. */
-  function everything() {
-    const all = Object.assign(new Selection(), selection);
-    try {
-      all.items = selection.items.concat(itemsOfText(typed.value));
-    } catch (error) {
-      all.faults = [...selection.faults, `What you pasted: ${error.message}.`];
-    }
-    return all;
-  }
+  const everything = () => new Selection({ ...selection, ...(pasted.text.trim() && { lists: [...selection.lists, pasted] }) });
 
   function refresh() {
     const all = everything();
     options.element.hidden = all.isEmpty;
-    showPreview(shown, all, { collection, busy: busy > 0, onClear: clear });
+    preview.update(all, { collection, busy: busy > 0 });
   }
 
-  /** What the form is filled with; its options go with what they were made for. */
-  const formState = () => ({ ...selection, text: typed.value, collection, options: options.read() });
+  function watch(list) {
+    list.addEventListener("change", refresh, { signal });
+    return list;
+  }
 
-  function empty() {
-    selection.clear();
-    typed.value = "";
+  function newList() {
+    return watch(new List(null, "pasted.txt"));
+  }
+
+  /** Puts a selection in the place of what is there. */
+  function fill(chosen = new Selection()) {
+    clearTimeout(timer);
+    for (const list of [...selection.lists, pasted]) list.stop();
+    for (const list of chosen.lists) watch(list);
+    pasted = chosen.lists.find((list) => list.isTyped) ?? newList();
+    selection = new Selection({ ...chosen, lists: chosen.lists.filter((list) => !list.isTyped) });
+    typed.value = pasted.text;
     options.fill();
     refresh();
   }
 
   function clear() {
-    empty();
+    fill();
     container.querySelector(".drop button").focus();
+  }
+
+  function remove(list) {
+    list.stop();
+    selection.lists = selection.lists.filter((one) => one !== list);
+    refresh();
+    (preview.element.querySelector("button:enabled") ?? container.querySelector(".drop button")).focus();
   }
 
   async function add(finding) {
     busy++;
     refresh();
     try {
-      await selection.add(await finding);
+      const lists = await selection.add(await finding);
+      refresh();
+      // One after the other: a folder's worth of tables is no reason to ask the server for all at once.
+      for (const list of lists) if (selection.lists.includes(list)) await watch(list).read();
     } catch (error) {
       notify(`This cannot be read: ${error.message}`, { kind: "error" });
     } finally {
@@ -79,25 +95,34 @@ export function show(container, params, signal) {
     }
   }
 
+  /** What was typed is looked into as soon as nothing more is. */
+  function type(afterMs) {
+    clearTimeout(timer);
+    pasted.type(typed.value);
+    if (pasted.text.trim()) timer = setTimeout(() => pasted.read(), afterMs);
+    refresh();
+  }
+
   function send(event) {
     event.preventDefault();
     const all = everything();
-    if (all.isEmpty || busy) return;
-    const transfer = start(kindsOf(all).join(", "), all, { ...options.read(), collection }, formState());
-    empty();
+    if (all.isEmpty || all.isReading || busy) return;
+    const formState = { all, collection, options: options.read() };
+    const transfer = start(kindsOf(all).join(", "), all, { ...options.read(), collection }, formState);
+    fill(all.only(all.lists.filter((list) => !list.isSendable)));
     showTransfer(sent, transfer, { signal, edit });
     sent.tabIndex = -1;
     sent.focus();
     sent.scrollIntoView({ block: "nearest" });
   }
 
-  function edit({ text, collection: name, options: given, ...chosen }) {
-    Object.assign(selection, chosen);
-    typed.value = text;
+  /** Takes back what was not sent: `left`, of whose first the server says `error`. */
+  function edit({ all, collection: name, options: given, left, error }) {
+    fill(all.only(left));
+    if (left[0] instanceof List && !left[0].preview) left[0].refuse(error);
     options.fill(given);
     if (name !== collection) navigate(withCollection("/ingest", name));
-    refresh();
-    (text ? typed : zone.querySelector("button")).focus();
+    (pasted.text ? typed : zone.querySelector("button")).focus();
   }
 
   /** Says where pictures will go, and whether that is a new place. */
@@ -120,13 +145,9 @@ export function show(container, params, signal) {
     refresh();
   }
 
-  let timer;
-  typed.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(refresh, TYPING_MS);
-  });
+  typed.addEventListener("input", () => type(TYPING_MS));
   const zone = dropZone(add);
-  listenForDrops(zone, { add, signal, paste: (text) => insert(typed, text, refresh) });
+  listenForDrops(zone, { add, signal, paste: (text) => insert(typed, text, () => type(0)) });
 
   container.append(
     h(
@@ -145,15 +166,13 @@ export function show(container, params, signal) {
           h(
             "p",
             { class: "muted small", id: "urls-hint" },
-            "One per line. A table with a column ",
-            h("code", {}, "url"),
-            " works too: its other columns become metadata, ",
+            "One per line. A table works too: one of its columns has the URLs, ",
             h("code", {}, "key"),
-            " your own name for the picture.",
+            " your own names for the pictures, and the others become metadata.",
           ),
         ),
         options.element,
-        shown,
+        preview.element,
       ),
       sent,
     ),
@@ -191,7 +210,7 @@ function dropZone(add) {
     h(
       "p",
       { class: "muted small" },
-      "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF or BMP; zip and tar archives; .txt, .csv or .jsonl lists of URLs.",
+      "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF or BMP; zip and tar archives; lists of URLs as .txt, .csv, .json, .jsonl or .parquet.",
     ),
     files,
     folder,
@@ -235,9 +254,9 @@ function listenForDrops(zone, { add, paste, signal }) {
   );
 }
 
-function insert(typed, text, refresh) {
+function insert(typed, text, onInsert) {
   if (!text) return;
   typed.value = typed.value ? `${typed.value.trimEnd()}\n${text}` : text;
   typed.focus();
-  refresh();
+  onInsert();
 }

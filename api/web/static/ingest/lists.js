@@ -1,104 +1,121 @@
-/** Lists of URLs as the items of a job, by the rules of `image-search ingest`. */
+/** A list of pictures to fetch, chosen or typed, and what the server says of it before a job is made. */
 
-import { parseCSV } from "./csv.js";
+import { ApiError, isRefusal } from "../lib/answers.js";
+import { hasKey, needsKey } from "../lib/api_key.js";
+import { UNAUTHORIZED, api } from "../lib/requests.js";
+import { MIB, read } from "./reading.js";
 
-const MAX_LIST_BYTES = 64 * 2 ** 20; // what this page reads into its memory
-const NUMBER = /^-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?$/;
-const TABLES = [".csv", ".tsv"];
-const JSON_LINES = [".jsonl", ".ndjson"];
-
-export const LIST_SUFFIXES = [".txt", ...TABLES, ...JSON_LINES];
-
-/** The end of a file's name from its last dot on, in small letters; empty where it has none. */
-export const suffixOf = (name) => (name.includes(".") ? `.${name.split(".").at(-1).toLowerCase()}` : "");
-
-/** The items of a file. Throws an Error whose message says what is wrong with it. */
-export async function itemsOfFile(file) {
-  if (file.size > MAX_LIST_BYTES) {
-    throw new Error("too long a list for the page: use `image-search ingest` on the command line");
-  }
-  const suffix = suffixOf(file.name);
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text;
-  try {
-    text = decoder.decode(await file.arrayBuffer());
-  } catch {
-    throw new Error("it is not UTF-8: save it as such");
-  }
-  if (TABLES.includes(suffix)) return itemsOfTable(text);
-  return JSON_LINES.includes(suffix) ? itemsOfJSONLines(text) : itemsOfLines(text);
-}
-
-/** The items of what somebody typed or pasted: a table if its head has a `url`, JSON lines, or URLs. */
-export function itemsOfText(text) {
-  if (text.trimStart().startsWith("{")) return itemsOfJSONLines(text);
-  const [head] = text.trimStart().split(/[\r\n]/, 1);
-  const isTable = /[,;\t]/.test(head) && !head.includes("://") && /(^|[,;\t])"?url"?\s*([,;\t]|$)/i.test(head);
-  return isTable ? itemsOfTable(text.trimStart()) : itemsOfLines(text);
-}
-
-function itemsOfLines(text) {
-  return text
-    .split(/\r\n|\n|\r/)
-    .map((line) => line.replace(/^\uFEFF/, "").trim())
-    .filter((line) => line && !line.startsWith("#"))
-    .map((url) => ({ url, metadata: {} }));
-}
-
-function itemsOfTable(text) {
-  const [head = [], ...rows] = parseCSV(text);
-  const names = head.map((name) => name.trim());
-  const at = names.findIndex((name) => name.toLowerCase() === "url");
-  if (at < 0) throw new Error("it has no column `url`");
-  return rows.map((row) => {
-    const metadata = {};
-    let key = "";
-    names.forEach((name, column) => {
-      const cell = row[column] ?? "";
-      if (column === at || !name || !cell) return;
-      if (name === "key") key = cell.trim();
-      else metadata[name] = valueOfText(cell);
-    });
-    return { url: (row[at] ?? "").trim(), ...(key && { key }), metadata };
-  });
-}
-
-function itemsOfJSONLines(text) {
-  return text
-    .replace(/^\uFEFF/, "")
-    .split(/\r\n|\n|\r/)
-    .flatMap((line, at) => (line.trim() ? [itemOfJSON(line, at + 1)] : []));
-}
-
-function itemOfJSON(line, lineNumber) {
-  let row;
-  try {
-    row = JSON.parse(line);
-  } catch {
-    throw new Error(`line ${lineNumber} is not JSON`);
-  }
-  if (typeof row?.url !== "string") throw new Error(`line ${lineNumber} is no object with a \`url\``);
-  const { url, key, metadata: nested, ...rest } = row;
-  const own = nested !== null && typeof nested === "object" && !Array.isArray(nested) ? nested : {};
-  const metadata = {};
-  for (const [name, value] of Object.entries({ ...rest, ...own })) {
-    if (value !== null) metadata[name] = plain(value);
-  }
-  return { url, ...(key != null && key !== "" && { key: String(key) }), metadata };
-}
-
-function plain(value) {
-  if (Array.isArray(value)) return value.map(String);
-  return typeof value === "object" ? JSON.stringify(value) : value;
-}
+const HEAD_BYTES = MIB; // what the server is shown of a table of text
+const MAX_PARQUET_BYTES = 32 * MIB; // it is shown whole, or not at all: it is read from its end
+const ROWS = 20;
+const LONGEST_SECONDS = 60;
 
 /**
- * A cell's or field's value: numbers, true and false become such; "quoted" stays text, and so does what a
- * number's spelling would not survive, such as a leading zero.
+ * `file` is what is sent, `path` what it is called; without a file it is `text`, which is typed. `choices` are what
+ * the visitor says of its columns: `url_column`, `key_column` and `skip_columns`. `preview` is the server's answer,
+ * `error` why there is none, `names` are those of the columns; until it was read it `isReading`. Fires `change`.
  */
-export function valueOfText(text) {
-  if (text.length > 1 && text.startsWith('"') && text.endsWith('"')) return text.slice(1, -1);
-  if (text === "true" || text === "false") return text === "true";
-  const isNumber = NUMBER.test(text) && Math.abs(Number(text)) <= Number.MAX_SAFE_INTEGER;
-  return isNumber ? Number(text) : text;
+export class List extends EventTarget {
+  #abort = new AbortController();
+  #file;
+  #head = "";
+
+  constructor(file, path) {
+    super();
+    this.#file = file;
+    Object.assign(this, { path, isTyped: !file, text: "", choices: { skip_columns: [] }, names: [], preview: null, error: null, isReading: true });
+  }
+
+  /** Of a long text it takes a while to make one, so it is made when it is sent. */
+  get file() {
+    return (this.#file ??= new File([this.text], this.path, { type: "text/plain" }));
+  }
+
+  get size() {
+    return this.isTyped ? this.text.length : this.file.size;
+  }
+
+  /** Whether it may be sent: also where the server did not say anything, which it then says of the upload. */
+  get isSendable() {
+    return !this.isReading && (!this.error || this.error.isPassing || isRefusal(this.error));
+  }
+
+  /** Its rows, as far as they are known, and whether there may be more. */
+  get rows() {
+    return { count: this.preview?.total ?? 0, isAll: this.preview?.partial === false };
+  }
+
+  /** Its columns, as far as they are known; a list of URLs has none. */
+  get columns() {
+    return this.preview && this.preview.kind !== "list" ? this.preview.columns : [];
+  }
+
+  /** The fields of a form that go with it. */
+  get fields() {
+    const { skip_columns: skipped, ...columns } = this.choices;
+    const all = { ...columns, skip_columns: skipped.map((name) => `"${name.replaceAll('"', '""')}"`).join(",") };
+    return Object.fromEntries(Object.entries(all).filter(([, value]) => value));
+  }
+
+  /** Takes a typed text in place of the last; what was said of columns holds while the line of their names does. */
+  type(text) {
+    const [head] = text.trimStart().split(/[\r\n]/, 1);
+    if (head !== this.#head) Object.assign(this, { choices: { skip_columns: [] }, names: [] });
+    this.#head = head;
+    this.text = text;
+    this.#file = null;
+    this.stop();
+    this.isReading = true;
+  }
+
+  /** What its columns are said to be, from now on. */
+  choose(choices) {
+    this.choices = { ...this.choices, ...choices };
+    return this.read();
+  }
+
+  /** Asks the server what is in it. A later call takes the place of one that goes on. */
+  async read() {
+    this.stop();
+    const { signal } = (this.#abort = new AbortController());
+    this.#become({ isReading: true });
+    try {
+      const preview = await this.#ask(AbortSignal.any([signal, AbortSignal.timeout(1000 * LONGEST_SECONDS)]));
+      if (signal.aborted) return;
+      this.preview = preview;
+      this.#become({ isReading: false, names: this.columns.map(({ name }) => name), error: null });
+    } catch (error) {
+      if (!signal.aborted) this.refuse(error);
+    }
+  }
+
+  stop() {
+    this.#abort.abort();
+    this.isReading = false;
+  }
+
+  /** Notes that the server does not take it. */
+  refuse(error) {
+    this.#become({ isReading: false, preview: null, names: error.columns ?? this.names, error });
+  }
+
+  async #ask(signal) {
+    const file = this.isTyped ? new Blob([this.text.slice(0, HEAD_BYTES + 1)], { type: "text/plain" }) : this.file;
+    // Who has declined to give a key is asked again when it is sent, not with each letter that is typed.
+    if (needsKey() && !hasKey()) throw new ApiError(401, { code: "unauthorized", detail: UNAUTHORIZED });
+    const isParquet = new TextDecoder().decode(await read(file.slice(0, 4))) === "PAR1";
+    if (isParquet && file.size > MAX_PARQUET_BYTES) return null;
+    const isPart = !isParquet && file.size > HEAD_BYTES;
+    const body = new FormData();
+    const fields = { preview: ROWS, ...(isPart && { partial: true }), ...this.fields };
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    const head = await read(isPart ? file.slice(0, HEAD_BYTES) : file);
+    body.append("table", new Blob([head], { type: file.type }), this.path);
+    return api("/v1/jobs", { method: "POST", body, signal, isOptional: true, needs: ["kind", "columns", "rows", "notes", "total"] });
+  }
+
+  #become(state) {
+    Object.assign(this, state);
+    this.dispatchEvent(new Event("change"));
+  }
 }

@@ -2,7 +2,8 @@
 
 import { h, icon } from "../lib/dom.js";
 import { inputPattern, limits } from "../lib/server.js";
-import { valueOfText } from "./lists.js";
+
+const NUMBER = /^-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?$/;
 
 /** `element` shows the fields, `read` gives their values, `fill` takes back what `read` gave, or empties them. */
 export function optionFields() {
@@ -76,4 +77,15 @@ function metadataRow(nameText = "", valueText = "") {
   );
   check();
   return row;
+}
+
+/**
+ * A field's value: numbers, true and false become such; "quoted" stays text, and so does what a number's spelling
+ * would not survive, such as a leading zero.
+ */
+function valueOfText(text) {
+  if (text.length > 1 && text.startsWith('"') && text.endsWith('"')) return text.slice(1, -1);
+  if (text === "true" || text === "false") return text === "true";
+  const isNumber = NUMBER.test(text) && Math.abs(Number(text)) <= Number.MAX_SAFE_INTEGER;
+  return isNumber ? Number(text) : text;
 }

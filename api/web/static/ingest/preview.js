@@ -2,54 +2,102 @@
 
 import { h } from "../lib/dom.js";
 import { number, plural, size } from "../lib/format.js";
-import { cut, isURL } from "./selection.js";
+import { leftOutByKind, leftOutText } from "./kinds.js";
+import { listView } from "./list_view.js";
 
 const SHOWN_IMAGES = 12;
-const SHOWN_ROWS = 5;
 const SHOWN_NAMES = 8;
-const SHOWN_CHARS = 48; // of a URL
 
-/** Fills `element` with what `selection` holds. */
-export function showPreview(element, selection, { collection, busy, onClear }) {
-  for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  const { images, archives, items, urls, leftOut, faults } = selection;
-  element.hidden = selection.isEmpty && !items.length && !leftOut.size && !faults.length && !busy;
-  const count = images.length + urls.length;
-  const wrong = items.filter((item) => !isURL(item)).map(({ url }) => url || "(empty)");
-  const content = [
-    h(
-      "header",
-      { class: "row between" },
-      h("h2", {}, selection.isEmpty ? "Nothing to add yet" : new Intl.ListFormat("en").format(kindsOf(selection))),
-      selection.bytes > 0 && h("span", { class: "muted numbers" }, size(selection.bytes)),
-    ),
-    faults.length > 0 && h("ul", { class: "fault", role: "alert" }, ...faults.map((fault) => h("li", {}, fault))),
-    images.length > 0 && thumbnails(images),
-    archives.length > 0 && h("p", { class: "archives" }, h("bdi", {}, listed(archives.map(({ path }) => path)))),
-    items.length > 0 && table(items),
-    wrong.length > 0 && h("p", { class: "fault" }, `${plural(wrong.length, "line")} left out, no URL to fetch: `, h("bdi", {}, listed(wrong))),
-    leftOut.size > 0 && leftOutList(leftOut),
-    h(
-      "div",
-      { class: "row" },
-      h(
-        "button",
-        { class: "button primary", type: "submit", disabled: selection.isEmpty || busy },
-        busy ? "Reading…" : h("span", { class: "ellipsis" }, `Add ${archives.length || !count ? "these" : plural(count, "picture")} to ${collection}`),
-      ),
-      h("button", { class: "button quiet", type: "button", onclick: onClear }, "Clear"),
-    ),
-  ];
-  element.replaceChildren(...content.filter(Boolean));
+/** `element` shows a selection, as `update` gives it; what is in it stays in its place, so that focus does. */
+export function previewOf({ onClear, onRemove }) {
+  const view = {
+    title: h("h2", {}),
+    size: h("span", { class: "muted numbers" }),
+    thumbs: h("ul", { class: "thumbs", "aria-label": "Pictures" }),
+    archives: h("p", { class: "archives" }),
+    lists: h("div", { class: "stack" }),
+    leftOut: h("details", {}, h("summary", {}), h("ul", {})),
+    submit: h("button", { class: "button primary", type: "submit" }),
+  };
+  const clear = h("button", { class: "button quiet", type: "button", onclick: onClear }, "Clear");
+  const element = h(
+    "section",
+    { class: "card preview", "aria-label": "What will be added", hidden: true },
+    h("header", { class: "row between" }, view.title, view.size),
+    view.thumbs,
+    view.archives,
+    view.lists,
+    view.leftOut,
+    h("div", { class: "row" }, view.submit, clear),
+  );
+  const lists = new Map();
+  let pictured = "";
+  let told = null;
+
+  function update(selection, { collection, busy }) {
+    const { images, archives, leftOut, isEmpty } = selection;
+    const isReading = busy || selection.isReading;
+    element.hidden = isEmpty && !selection.lists.length && !leftOut.length && !busy;
+    view.title.textContent = isEmpty ? (isReading ? "Reading…" : "Nothing to add yet") : inWords(selection);
+    view.size.textContent = selection.bytes ? size(selection.bytes) : "";
+    showImages(images);
+    view.archives.hidden = !archives.length;
+    view.archives.replaceChildren(h("bdi", {}, listed(archives.map(({ path }) => path))));
+    showLists(selection.lists);
+    if (told !== leftOut) showLeftOut(view.leftOut, leftOut);
+    told = leftOut;
+    view.submit.disabled = isEmpty || isReading;
+    view.submit.replaceChildren(h("span", { class: "ellipsis" }, isReading ? "Reading…" : `Add ${amountOf(selection)} to ${collection}`));
+  }
+
+  function showImages(images) {
+    const now = images.map(({ path }) => path).join("\n");
+    if (now === pictured) return;
+    pictured = now;
+    for (const image of view.thumbs.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+    view.thumbs.replaceChildren(...thumbnails(images));
+  }
+
+  function showLists(all) {
+    for (const [list, { element: gone }] of lists) {
+      if (all.includes(list)) continue;
+      gone.remove();
+      lists.delete(list);
+    }
+    for (const list of all) {
+      if (lists.has(list)) lists.get(list).update();
+      else {
+        lists.set(list, listView(list, { onRemove }));
+        view.lists.append(lists.get(list).element);
+      }
+    }
+  }
+
+  return { element, update };
+}
+
+function inWords(selection) {
+  const text = new Intl.ListFormat("en").format(kindsOf(selection));
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** "3 pictures", "1 archive", "2 URLs": what a selection holds, kind by kind. */
-export function kindsOf({ images, archives, urls }) {
+export function kindsOf({ images, archives, sendable }) {
+  const known = sendable.filter(({ rows }) => rows.count);
+  const urls = known.reduce((sum, { rows }) => sum + rows.count, 0);
+  const isAll = known.every(({ rows }) => rows.isAll);
   return [
     images.length && plural(images.length, "picture"),
     archives.length && plural(archives.length, "archive"),
-    urls.length && plural(urls.length, "URL"),
+    urls && `${isAll ? "" : "at least "}${plural(urls, "URL")}`,
+    known.length < sendable.length && plural(sendable.length - known.length, "list"),
   ].filter(Boolean);
+}
+
+/** How many pictures a selection may bring, where that is known. */
+function amountOf({ images, archives, sendable }) {
+  if (archives.length || !sendable.every(({ rows }) => rows.isAll)) return "these";
+  return plural(sendable.reduce((sum, { rows }) => sum + rows.count, images.length), "picture");
 }
 
 function thumbnails(images) {
@@ -60,52 +108,20 @@ function thumbnails(images) {
     return h("li", { title: path }, image);
   });
   const rest = images.length - shown.length;
-  return h("ul", { class: "thumbs" }, ...shown, rest > 0 && h("li", { class: "more muted" }, `+ ${number(rest)}`));
+  return [...shown, rest > 0 && h("li", { class: "more muted" }, `+ ${number(rest)}`)].filter(Boolean);
 }
 
-function table(items) {
-  const rows = items.slice(0, SHOWN_ROWS);
-  const names = [...new Set(rows.flatMap(({ metadata }) => Object.keys(metadata)))];
-  const hasKeys = rows.some(({ key }) => key);
-  const heads = ["URL", ...(hasKeys ? ["key"] : []), ...names];
-  return h(
-    "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "First rows" },
-    h(
-      "table",
-      { class: "table" },
-      h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, h("bdi", {}, name))))),
-      h(
-        "tbody",
-        {},
-        ...rows.map(({ url, key, metadata }) =>
-          h("tr", {}, isURL({ url }) ? urlCell(url) : notURL(url), hasKeys && cell(key), ...names.map((name) => cell(metadata[name]))),
-        ),
-      ),
-    ),
-    items.length > rows.length && h("p", { class: "muted small" }, `and ${number(items.length - rows.length)} more`),
+function showLeftOut(element, paths) {
+  const kinds = leftOutByKind(paths);
+  element.hidden = !paths.length;
+  element.replaceChildren(
+    h("summary", {}, "Left out: ", h("bdi", {}, leftOutText(kinds))),
+    h("ul", {}, ...[...kinds].map(([kind, some]) => h("li", {}, `${number(some.length)} `, h("bdi", {}, `${kind}: ${listed(some)}`)))),
   );
 }
 
-const notURL = (text) => h("td", { class: "fault" }, h("bdi", { title: text }, cut(text, SHOWN_CHARS)), h("strong", {}, " no URL to fetch"));
-const urlCell = (url) => h("td", {}, h("bdi", { title: url }, cut(url, SHOWN_CHARS)));
-const cell = (value) => h("td", {}, h("bdi", {}, value === undefined ? "" : String(value)));
-
-function leftOutList(leftOut) {
-  const all = [...leftOut.values()].reduce((sum, paths) => sum + paths.length, 0);
-  return h(
-    "details",
-    {},
-    h("summary", {}, `${plural(all, "file")} left out`),
-    h(
-      "ul",
-      {},
-      ...[...leftOut].map(([reason, paths]) => h("li", {}, `${number(paths.length)} ${reason}: `, h("bdi", {}, listed(paths)))),
-    ),
-  );
-}
-
-function listed(paths) {
+/** The first few paths, and how many more there are. */
+export function listed(paths) {
   const rest = paths.length - SHOWN_NAMES;
   return paths.slice(0, SHOWN_NAMES).join(", ") + (rest > 0 ? ` and ${number(rest)} more` : "");
 }

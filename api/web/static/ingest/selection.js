@@ -1,52 +1,42 @@
 /** What a visitor chose to add: pictures, archives and lists, and what of it is left out. */
 
 import { limits } from "../lib/server.js";
-import { middleCut, webURL } from "../lib/sources.js";
-import { LIST_SUFFIXES, itemsOfFile, suffixOf } from "./lists.js";
-
-/** For the file chooser: every kind of file that `Selection.add` takes. */
-export const ACCEPTED = [...limits.image_suffixes, ...limits.archive_suffixes, ...LIST_SUFFIXES].join(",");
+import { middleCut } from "../lib/sources.js";
+import { sorted } from "./kinds.js";
+import { List } from "./lists.js";
 
 /**
- * `images` and `archives` are `{file, path}`, `items` those of the lists, `lists` what these are called and how many
- * they have, `leftOut` maps a reason to paths,
- * `faults` are sentences about lists that cannot be read.
+ * `images` and `archives` are `{file, path}`, `lists` are List, `leftOut` has the paths of what is neither.
  */
 export class Selection {
-  constructor() {
-    this.clear();
-  }
-
-  clear() {
-    this.images = [];
-    this.archives = [];
-    this.items = [];
-    this.lists = [];
-    this.leftOut = new Map();
-    this.faults = [];
+  constructor(chosen = {}) {
+    Object.assign(this, { images: [], archives: [], lists: [], leftOut: [] }, chosen);
   }
 
   get isEmpty() {
-    return !this.images.length && !this.archives.length && !this.urls.length;
+    return !this.images.length && !this.archives.length && !this.sendable.length;
   }
 
-  /** The items that can be fetched; of the others the server could only say that they are no URLs. */
-  get urls() {
-    return this.items.filter(isURL);
+  /** The lists that the server takes, as far as is known. */
+  get sendable() {
+    return this.lists.filter((list) => list.isSendable);
+  }
+
+  get isReading() {
+    return this.lists.some((list) => list.isReading);
   }
 
   /** What to call a job of all this, and what it is made of. */
   get label() {
-    const of = (kind, paths) => paths.map((path) => (path.includes("/") ? ["folder", path.split("/")[0]] : [kind, path]));
-    const paths = (some) => some.map(({ path }) => path);
+    const of = (kind, some) => some.map(({ path }) => (path.includes("/") ? ["folder", path.split("/")[0]] : [kind, path]));
     const sources = [
-      ...of("files", paths(this.images)),
-      ...of("archive", paths(this.archives)),
-      ...of("list", paths(this.lists)),
+      ...of("files", this.images),
+      ...of("archive", this.archives),
+      ...of("list", this.sendable.filter((list) => !list.isTyped)),
     ];
     const names = [...new Set(sources.map(([, name]) => name))];
     const kinds = new Set(sources.map(([kind]) => kind));
-    if (this.items.length > this.lists.reduce((sum, { count }) => sum + count, 0)) kinds.add("urls");
+    if (this.sendable.some((list) => list.isTyped)) kinds.add("urls");
     const more = names.length > 1 ? ` and ${names.length - 1} more` : "";
     return {
       ...(names.length && { name: cut(names[0], limits.name_chars - more.length) + more }),
@@ -55,42 +45,31 @@ export class Selection {
   }
 
   get bytes() {
-    return [...this.images, ...this.archives].reduce((sum, { file }) => sum + file.size, 0);
+    const sizes = [...[...this.images, ...this.archives].map(({ file }) => file.size), ...this.lists.map(({ size }) => size)];
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
+  /** Takes in what was found; the lists among it, which are not read yet, are returned. */
   async add(found) {
-    for (const one of found) {
-      const name = one.path.split("/").at(-1);
-      const suffix = suffixOf(name);
-      if (one.path.split("/").some((part) => part.startsWith("."))) this.#leaveOut("hidden", one.path);
-      else if (LIST_SUFFIXES.includes(suffix)) await this.#addList(one);
-      else if (limits.archive_suffixes.includes(suffix)) this.archives.push(one);
-      else if (limits.image_suffixes.includes(suffix)) this.images.push(one);
-      else this.#leaveOut("not pictures by their names", one.path);
+    const lists = [];
+    const leftOut = [];
+    for (const [kind, one] of await sorted(found)) {
+      if (kind === "image") this.images.push(one);
+      else if (kind === "archive") this.archives.push(one);
+      else if (kind === "list") lists.push(new List(one.file, one.path));
+      else leftOut.push(one.path);
     }
+    this.lists = [...this.lists, ...lists];
+    this.leftOut = [...this.leftOut, ...leftOut];
+    return lists;
   }
 
-  async #addList({ file, path }) {
-    try {
-      const items = await itemsOfFile(file);
-      if (!items.length) throw new Error("it is empty");
-      for (const item of items) this.items.push(item);
-      this.lists.push({ path, count: items.length });
-    } catch (error) {
-      this.faults.push(`${path}: ${error.message}.`);
-    }
+  /** What of it is among `some`, each a list or `{file, path}`. */
+  only(some) {
+    const kept = new Set(some);
+    const of = (all) => all.filter((one) => kept.has(one));
+    return new Selection({ images: of(this.images), archives: of(this.archives), lists: of(this.lists) });
   }
-
-  #leaveOut(reason, path) {
-    if (!this.leftOut.has(reason)) this.leftOut.set(reason, []);
-    this.leftOut.get(reason).push(path);
-  }
-}
-
-/** Whether the server would try to fetch an item. */
-export function isURL({ url }) {
-  const found = webURL(url);
-  return Boolean(found?.hostname) && !found.username && !found.password;
 }
 
 /** A text of at most `most` characters, with … for its middle. */

@@ -5,6 +5,7 @@ import { h } from "../lib/dom.js";
 import { duration, plural, size } from "../lib/format.js";
 import { combinedCard } from "../jobs/combined_card.js";
 import { jobCard } from "../jobs/job_card.js";
+import { listed } from "./preview.js";
 
 const MAX_CARDS = 3; // that are shown without being asked for
 
@@ -14,6 +15,7 @@ const TITLES = {
   stopped: "Not uploaded",
   cancelled: "Cancelled",
   sent: "Uploaded",
+  lost: "Not uploaded",
 };
 
 /** Shows `transfer` in `list` until the signal, or until it is dismissed; `edit` takes what it was made of back. */
@@ -23,23 +25,26 @@ export function showTransfer(list, transfer, { signal, edit }) {
     bar: h("progress", { class: "bar", max: "1", "aria-label": `Upload of ${transfer.label}` }),
     pace: h("p", { class: "muted small numbers" }),
     error: h("div", { class: "fault", role: "alert" }),
+    lost: h("p", { class: "fault", role: "alert" }),
     actions: h("div", { class: "row" }),
     jobs: h("div", { class: "stack" }),
     combined: h("div", {}),
   };
-  const upload = h("article", { class: "card upload" }, view.title, view.bar, view.pace, view.error, view.actions);
+  const upload = h("article", { class: "card upload" }, view.title, view.bar, view.pace, view.error, view.lost, view.actions);
   const element = h("section", { class: "stack", "aria-label": transfer.label }, upload, view.combined, view.jobs);
   const isLarge = transfer.parts > MAX_CARDS;
   const overall = isLarge ? combinedCard(view.combined, view.jobs) : null;
-  const shown = { state: null, jobs: 0 };
+  const shown = { state: null, jobs: 0, lost: 0 };
 
   function update() {
-    const { state, bytes, sent, jobs } = transfer;
+    const { state, bytes, sent, jobs, lost } = transfer;
     for (; shown.jobs < jobs.length; shown.jobs++) addJob(jobs[shown.jobs]);
-    upload.hidden = state === "sent";
+    upload.hidden = state === "sent" && !lost.length;
     view.bar.value = bytes ? sent / bytes : 0;
     view.bar.hidden = !transfer.isOpen;
     view.pace.textContent = uploadPace(transfer);
+    if (shown.lost !== lost.length) view.lost.replaceChildren(...lostLine(lost));
+    shown.lost = lost.length;
     if (shown.state !== state) {
       view.title.textContent = `${TITLES[state]}: ${transfer.label}`;
       view.error.replaceChildren(...errorLines(transfer));
@@ -82,6 +87,11 @@ function errorLines({ state, error }) {
   ].filter(Boolean);
 }
 
+const lostLine = (lost) => [
+  `${plural(lost.length, "file")} left out, which cannot be read any more (moved, changed or deleted): `,
+  h("bdi", {}, listed(lost)),
+];
+
 /** Where one error is, by the item's number as its job counts (a line's less one): a table has the same one in each of its rows. */
 function placesOfError([{ pointer, message }, ...others]) {
   const [first, ...path] = pointer.split("/").slice(1);
@@ -92,11 +102,10 @@ function placesOfError([{ pointer, message }, ...others]) {
 function actionsOf(transfer, dismiss, edit) {
   const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
   if (transfer.isOpen) return [button("Cancel the upload", () => transfer.cancel())];
-  if (transfer.state === "sent") return [];
-  if (transfer.state === "cancelled") return [button("Dismiss", dismiss, "quiet")];
+  if (["sent", "lost", "cancelled"].includes(transfer.state)) return [button("Dismiss", dismiss, "quiet")];
   const change = () => {
     dismiss();
-    edit(transfer.formState);
+    edit({ ...transfer.formState, left: transfer.left, error: transfer.error });
   };
   const { status } = transfer.error;
   const isFaulty = status >= 400 && status < 500 && !isRefusal(transfer.error);

@@ -6,10 +6,8 @@ import { limits } from "../lib/server.js";
 import { hasOtherKey } from "../lib/sign_in.js";
 import { pause } from "../lib/timing.js";
 import { JOB } from "../jobs/follow.js";
+import { partsOf, randomName } from "./parts.js";
 
-const BATCH_FILES = 200;
-// Half of what the server takes: a form holds more than its files.
-const BATCH_BYTES = Math.min(64 * 2 ** 20, limits.upload_bytes / 2);
 const WAITS_SECONDS = [1, 2, 4, 8, 15];
 
 /** Every transfer since the page was opened that was not dismissed, oldest first. */
@@ -17,74 +15,21 @@ export const transfers = [];
 
 /** Starts sending a selection with `options` (`collection`, `metadata`, `skipNear`); `title` names it here, `formState` is what the form needs to be filled again. */
 export function start(title, selection, options, formState) {
-  const made = [...parts(selection, options)];
-  const group = made.length > 1 ? randomName() : null;
-  made.forEach((one, at) => {
-    const part = { origin: "page", ...selection.label, ...(group && { group: `${group}-${Math.floor(at / limits.group_jobs)}` }) };
-    one.path += `${one.path.includes("?") ? "&" : "?"}${new URLSearchParams(part)}`;
+  const parts = [...partsOf(selection, options)];
+  const group = parts.length > 1 ? randomName() : null;
+  parts.forEach((part, at) => {
+    const label = { origin: "page", ...selection.label, ...(group && { group: `${group}-${Math.floor(at / limits.group_jobs)}` }) };
+    part.path = `/v1/jobs?${new URLSearchParams(label)}`;
   });
-  const transfer = new Transfer(title, made, formState);
+  const transfer = new Transfer(title, parts, formState);
   transfers.push(transfer);
   transfer.run();
   return transfer;
 }
 
-function* parts(selection, options) {
-  for (const files of batches(selection.images)) yield filesPart(files, options);
-  for (const archive of selection.archives) yield filesPart([archive], options);
-  const { urls } = selection;
-  if (urls.length) yield itemsPart(urls, options);
-}
-
-function* batches(files) {
-  let batch = [];
-  let bytes = 0;
-  for (const one of files) {
-    if (batch.length && (batch.length === BATCH_FILES || bytes + one.file.size > BATCH_BYTES)) {
-      yield batch;
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(one);
-    bytes += one.file.size;
-  }
-  if (batch.length) yield batch;
-}
-
-function filesPart(files, options) {
-  const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
-  return part("/v1/jobs", () => form(files, options), bytes);
-}
-
-function form(files, { collection, metadata, skipNear }) {
-  const body = new FormData();
-  body.append("collection", collection);
-  body.append("metadata", JSON.stringify(metadata));
-  if (skipNear) body.append("on_near_duplicate", "skip");
-  for (const { file, path } of files) body.append("files", file, path);
-  return body;
-}
-
-function itemsPart(items, { collection, metadata, skipNear }) {
-  const lines = items.map((item) => JSON.stringify({ ...item, metadata: { ...metadata, ...item.metadata } }));
-  const body = new Blob([lines.join("\n")], { type: "application/x-ndjson" });
-  const query = new URLSearchParams({ collection, ...(skipNear && { on_near_duplicate: "skip" }) });
-  return part(`/v1/jobs?${query}`, () => body, body.size);
-}
-
-// One idempotency key for all tries: a part that arrived although its answer did not makes no second job.
-function part(path, body, bytes) {
-  return { path, body, bytes, key: randomName() };
-}
-
-function randomName() {
-  const random = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for https only
-  return [...random].map((one) => one.toString(16).padStart(2, "0")).join("");
-}
-
 /**
- * `state` is `sending`, `waiting` (for another try), `stopped` (by `error`), `cancelled` or `sent`; `jobs` are
- * those made so far. Fires `change` whenever something of this does.
+ * `state` is `sending`, `waiting` (for another try), `stopped` (by `error`), `cancelled`, `sent`, or `lost` where
+ * nothing could be read of what was to be sent; `jobs` are those made so far. Fires `change` whenever something of this does.
  */
 export class Transfer extends EventTarget {
   #parts;
@@ -115,6 +60,16 @@ export class Transfer extends EventTarget {
     return this.#parts.length - this.#at;
   }
 
+  /** The paths of what could not be read any more when it was to be sent. */
+  get lost() {
+    return this.#parts.flatMap(({ lost }) => lost);
+  }
+
+  /** What of the selection was not taken. */
+  get left() {
+    return this.#parts.slice(this.#at).flatMap(({ files }) => files);
+  }
+
   get isOpen() {
     return this.state === "sending" || this.state === "waiting";
   }
@@ -125,9 +80,12 @@ export class Transfer extends EventTarget {
     try {
       for (; this.partsLeft; this.#at++, this.#sentOfPart = 0) {
         this.#become("sending");
-        this.jobs.push(await this.#post(this.#parts[this.#at]));
+        const part = this.#parts[this.#at];
+        const job = await this.#post(part);
+        part.release();
+        if (job) this.jobs.push(job);
       }
-      this.#become("sent");
+      this.#become(this.jobs.length ? "sent" : "lost");
     } catch (error) {
       this.#become(this.#abort.signal.aborted ? "cancelled" : "stopped", error);
     }
@@ -153,18 +111,22 @@ export class Transfer extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  async #post(one) {
+  /** The job of a part; null if nothing is left of it. */
+  async #post(part) {
     const { signal } = this.#abort;
     for (let tries = 0; ; ) {
-      const [key, startedAt] = [readKey(), performance.now()];
+      const [apiKey, startedAt, body] = [readKey(), performance.now(), await part.form()];
+      signal.throwIfAborted();
+      if (!body) return null;
       try {
-        return await post(one, signal, (sent) => {
+        return await post(part, body, signal, (sent) => {
           this.#sentOfPart = sent;
           this.dispatchEvent(new Event("change"));
         });
       } catch (error) {
         if (signal.aborted) throw error;
-        if (await hasOtherKey(error, key, startedAt)) continue;
+        if (error.status === 0 && (await part.hasLost())) continue;
+        if (await hasOtherKey(error, apiKey, startedAt)) continue;
         if (!error.isPassing || tries === WAITS_SECONDS.length) throw error;
         this.#sentOfPart = 0;
         this.#become("waiting", error);
@@ -176,7 +138,7 @@ export class Transfer extends EventTarget {
 }
 
 // Not fetch, which does not say how far an upload is.
-function post({ path, body, key }, signal, onProgress) {
+function post({ path, key }, body, signal, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
@@ -195,7 +157,7 @@ function post({ path, body, key }, signal, onProgress) {
       request.abort();
       reject(signal.reason);
     });
-    request.send(body());
+    request.send(body);
   });
 }
 

@@ -25,6 +25,7 @@ export function combined(jobs) {
     eta_s: known("eta_s").length ? Math.max(...known("eta_s")) : null,
     parts: sum(jobs.map((job) => job.parts)),
     retrying: combinedWait(known("retrying")),
+    notes: notesOf(jobs.flatMap((job) => job.notes ?? [])),
     failures: failuresOf(jobs.flatMap((job) => job.failures)),
     truncated: jobs.some((job) => job.truncated),
     started_at: known("started_at").sort()[0] ?? null,
@@ -47,6 +48,13 @@ function failuresOf(parts) {
       count: sum(some.map(({ count }) => count)),
       worth_retrying: sum(some.map((one) => one.worth_retrying)),
     }));
+}
+
+function notesOf(parts) {
+  return [...Map.groupBy(parts, ({ code, detail }) => JSON.stringify([code, detail])).values()].map((some) => ({
+    ...some[0],
+    count: sum(some.map(({ count }) => count)),
+  }));
 }
 
 const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);

@@ -7,6 +7,7 @@ import { poll } from "../lib/timing.js";
 import { combined } from "./combined.js";
 import { failureSections } from "./failures.js";
 import { isFinished } from "./follow.js";
+import { notesList } from "./notes.js";
 import { TICK_MS, countsList, jobCard, jobTitle, originOf, paceOf, retryText, searchLink, statusBadge } from "./job_card.js";
 
 /**
@@ -21,6 +22,7 @@ export function combinedCard(element, cards, { heading = "h3" } = {}) {
     bar: h("progress", { class: "bar", max: "1", "aria-label": "All jobs of this upload" }),
     counts: h("div", {}),
     pace: h("p", { class: "muted small numbers" }),
+    notes: h("div", { class: "stack" }),
     failures: h("div", { class: "stack failures" }),
     actions: h("div", { class: "row" }),
     summary: h("summary", {}),
@@ -28,6 +30,7 @@ export function combinedCard(element, cards, { heading = "h3" } = {}) {
   const jobs = [];
   let shown = "";
   let said = "";
+  let noted = "";
 
   function update() {
     const all = combined(jobs.map(({ now }) => now));
@@ -38,6 +41,10 @@ export function combinedCard(element, cards, { heading = "h3" } = {}) {
     view.counts.replaceChildren(countsList(all));
     view.pace.textContent = paceOf(all);
     view.summary.textContent = plural(jobs.length, "job");
+    const notes = JSON.stringify(all.notes);
+    if (notes !== noted) view.notes.replaceChildren(...notesList(all.notes));
+    view.notes.hidden = !all.notes.length;
+    noted = notes;
     const failures = JSON.stringify([all.failures, all.errors]);
     if (failures !== said) view.failures.replaceChildren(...failureSections(all, { samples: 1 }));
     view.failures.hidden = !all.counts.failed;
@@ -87,6 +94,7 @@ export function combinedCard(element, cards, { heading = "h3" } = {}) {
           h("header", { class: "row" }, h("div", {}, view.title, view.origin), view.status),
           view.bar,
           h("div", { class: "row between" }, view.counts, view.pace),
+          view.notes,
           view.failures,
           view.actions,
           h("details", {}, view.summary, cards),

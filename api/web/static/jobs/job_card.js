@@ -9,6 +9,7 @@ import { forgetResults } from "../search/results.js";
 import { withCollection } from "../lib/collection.js";
 import { poll } from "../lib/timing.js";
 import { failureSections, worthRetrying } from "./failures.js";
+import { notesList } from "./notes.js";
 import { waitOf } from "./waiting.js";
 
 export const STATUSES = {
@@ -120,6 +121,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     pace: h("p", { class: "muted small numbers" }),
     counts: h("div", {}),
     note: h("p", { class: "note" }),
+    notes: h("div", { class: "stack" }),
     origin: h("p", { class: "muted small" }),
     errors: h("div", { class: "stack failures" }),
     actions: h("div", { class: "row" }),
@@ -132,6 +134,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     view.bar,
     h("div", { class: "row between" }, view.counts, view.pace),
     view.note,
+    view.notes,
     view.errors,
     view.actions,
     view.live,
@@ -158,6 +161,8 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
     view.counts.replaceChildren(countsList(job));
     view.note.textContent = noteOf(job);
     view.note.hidden = !view.note.textContent;
+    if (notesText(shown) !== notesText(job)) view.notes.replaceChildren(...notesList(job.notes));
+    view.notes.hidden = !job.notes?.length;
     if (failuresText(shown) !== failuresText(job)) {
       view.errors.replaceChildren(...failureSections(job, { samples: isPage ? 0 : SAMPLES }), ...moreErrors(job, isPage));
     }
@@ -241,6 +246,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   return { element, retry, cancel };
 }
 
+const notesText = (job) => JSON.stringify(job?.notes);
 const failuresText = (job) => JSON.stringify([job?.failures, job?.errors]);
 
 function moreErrors(job, isPage) {

@@ -1,15 +1,16 @@
 /** What an answer says: the server's data or its error, or that something else answered in its place. */
 
+import { quoted } from "./format.js";
 import { version } from "./server.js";
 
 const WITHOUT_ID = "under this X-Request-ID";
 
-/** A request that did not succeed; `message` is for people, `code` and `errors` are those of RFC 9457. */
+/** A request that did not succeed; `message` is for people, `code`, `errors` and `columns` are those of the problem. */
 export class ApiError extends Error {
-  constructor(status, { code, detail, errors = [], requestId = null, retryAfterS = 0 }) {
-    const text = detail.replaceAll(/`([^`]+)`/g, "“$1”");
+  constructor(status, { code, detail, errors = [], columns = null, requestId = null, retryAfterS = 0 }) {
+    const text = quoted(detail);
     super(status >= 500 && requestId ? withRequestId(text, requestId) : text);
-    Object.assign(this, { name: "ApiError", status, code, errors, retryAfterS });
+    Object.assign(this, { name: "ApiError", status, code, errors, columns, retryAfterS });
   }
 
   /** Whether the same request may succeed a little later. */

@@ -20,6 +20,9 @@ export const number = (value) => whole.format(value);
 /** `plural(1, "picture")` is "1 picture", `plural(2, "picture")` "2 pictures". */
 export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
+/** A text of the server's in which names stand in backticks. */
+export const quoted = (text) => text.replaceAll(/`([^`]+)`/g, "“$1”");
+
 export function size(bytes) {
   const power = Math.min(SIZES.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3));
   return `${short.format(bytes / 1000 ** power)} ${SIZES[power]}`;

@@ -5,7 +5,7 @@ import { authorization, readKey } from "./api_key.js";
 import { hasOtherKey, signedIn } from "./sign_in.js";
 import { pause } from "./timing.js";
 
-const UNAUTHORIZED = "This needs an API key: sign in.";
+export const UNAUTHORIZED = "This needs an API key: sign in.";
 const LONGEST_WAIT_SECONDS = 60;
 const MAX_TRIES = 4;
 

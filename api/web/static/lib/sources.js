@@ -7,7 +7,7 @@ export function sourceName(source) {
   const last = path.split(/[/\\]/).filter(Boolean).at(-1);
   if (!last) return url?.hostname ?? source;
   try {
-    return decodeURIComponent(last);
+    return url ? decodeURIComponent(last) : last;
   } catch {
     return last;
   }

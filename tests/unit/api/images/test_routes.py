@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.index.connection import calls
 from shared.storage.blobs import file_key
 from tests.unit.fakes import (
     INDEX_DOWN,
@@ -265,3 +266,23 @@ def test_a_deleted_collection_is_gone(api: Api) -> None:
     assert [one["name"] for one in json.loads(api.http.get("/v1/collections").data)["collections"]] == [
         "dogs"
     ]
+
+
+def test_a_record_that_lies_where_its_id_does_not_belong_ends_no_page(api: Api) -> None:
+    ids = [digit * 64 for digit in "159"]
+    for number, one in enumerate(ids):
+        api.add(number, axis(number), id=one)
+    with calls(20.0):
+        chroma = api.services.index.open("images").chroma
+        odd = ["f" * 64, "no/id", "0x" + "1" * 62]
+        chroma.upsert(odd, [axis(4)] * len(odd), [{"_place": 0}] * len(odd))
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while len(seen) < 10:
+        page = api.http.get("/v1/images", query_string={"limit": "1", **cursor})
+        assert page.status_code == 200, page.text
+        seen += [one["id"] for one in page.json["images"]]
+        if page.json["next_cursor"] is None:
+            break
+        cursor = {"cursor": page.json["next_cursor"]}
+    assert seen == ids

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from api.search.requests import MAX_PICTURES
-from image_search.models.image_files import IMAGE_SUFFIXES
+from image_search.models.image_files import IMAGE_HEAD, IMAGE_SUFFIXES
 from image_search.models.jobs import JOB_STATUSES, MAX_ERRORS
 from shared.models import COLORS, ItemState
 from shared.version import VERSION
@@ -85,7 +85,9 @@ def test_the_page_knows_the_servers_numbers(tmp_path: Path) -> None:
 
 
 def test_the_page_takes_the_files_that_the_command_line_takes(api: Api) -> None:
-    assert set(server_of(api)["limits"]["image_suffixes"]) == set(IMAGE_SUFFIXES)
+    limits = server_of(api)["limits"]
+    assert set(limits["image_suffixes"]) == set(IMAGE_SUFFIXES)
+    assert limits["image_head"] == IMAGE_HEAD
 
 
 def test_every_answer_says_the_servers_version(api: Api) -> None:

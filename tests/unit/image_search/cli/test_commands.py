@@ -16,6 +16,7 @@ from image_search import Client, _core, _job_operations
 from image_search.cli import common
 from image_search.cli.errors import Commands
 from tests.unit.client_server import Server, job, problem
+from tests.unit.image_search.test_retries import CutOff
 
 
 @pytest.fixture
@@ -173,6 +174,22 @@ def test_files_that_could_not_be_sent_are_told_also_where_the_next_job_is_refuse
     assert result.exit_code == 1
     assert "gone.jpg  No such file or directory" in result.output
     assert "Error: No.\n" in result.output
+
+
+@pytest.mark.parametrize(("kind", "told"), [("folder", True), ("a.csv", False), ("-", True)])
+def test_a_job_of_what_arrived_before_a_connection_broke_is_told_of(
+    run: Callable[..., Result], server: Server, tmp_path: Path, kind: str, told: bool
+) -> None:
+    for name in ("folder/a.jpg", "folder/b.jpg", "a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    server.routes["POST /v1/jobs"] = (202, job(total=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "Client", partial(Client, transport=CutOff(server)))
+        source = kind if kind == "-" else str(tmp_path / kind)
+        result = run("ingest", source, input=b"http://x/1\n" * 10_000)
+    assert result.exit_code == 0
+    assert ("What had arrived by then may be a job of its own" in result.output) is told
 
 
 def test_a_table_that_is_refused_is_named_and_the_others_go(

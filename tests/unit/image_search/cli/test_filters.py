@@ -19,6 +19,13 @@ from image_search.cli.filters import parse_filters
         (('sign="=>"', "text=a=b", "url=http://x/?a>b", "word=:x"), {
             "sign": {"eq": "=>"}, "text": {"eq": "a=b"}, "url": {"eq": "http://x/?a>b"}, "word": {"eq": ":x"},
         }),
+        (("a=1.50", "b!=7.0", "c>=1.50", "d<-0", "lat=47.50", "e=007", 'f="1.50"'), {
+            "a": {"in": [1.5, "1.50"]}, "b": {"ne": 7.0}, "c": {"gte": 1.5}, "d": {"lt": 0},
+            "lat": {"eq": 47.5}, "e": {"eq": "007"}, "f": {"eq": "1.50"},
+        }),
+        (("a!=1.10", "a=2.50", "a=3.50"), {
+            "a": {"nin": [1.1, "1.10"], "in": [2.5, "2.50"]}, "and": [{"a": {"in": [3.5, "3.50"]}}],
+        }),
         (("tags=cat", "tags=dog", "tags=cow"), {
             "tags": {"eq": "cat"}, "and": [{"tags": {"eq": "dog"}}, {"tags": {"eq": "cow"}}],
         }),

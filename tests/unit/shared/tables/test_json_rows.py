@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest, RequestTooLarge
@@ -103,6 +103,13 @@ def test_a_table_of_malformed_rows_only_is_refused(array: bool) -> None:
         )
 
 
+def test_columns_that_are_objects_are_told_how_to_be_rows() -> None:
+    by_column = {"url": {"0": A, "1": B}, "name": {"0": "x", "1": "y"}}  # as pandas does unasked
+
+    with pytest.raises(InvalidRequest, match=r"no URL in any row.*orient='records'"):
+        table(json.dumps(by_column))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -196,6 +203,7 @@ _JSON = st.recursive(
 
 
 @FORMS
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.dictionaries(st.sampled_from(["a", "b", "key", "metadata", "url", "日"]), _JSON, max_size=5),

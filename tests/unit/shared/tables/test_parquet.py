@@ -20,6 +20,7 @@ from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge, Una
 from shared.tables import parquet
 from shared.tables.parquet import ParquetRows
 from shared.tables.table import Table, TableOptions, open_table
+from shared.validation import MAX_METADATA_BYTES
 from tests.unit.shared.tables.reading import A, B, metadata, notes, values
 
 LIMITED = "from shared.tables import parquet_process as p; p.MEMORY_BYTES = {mib} << 20; p.main()"
@@ -151,6 +152,14 @@ def test_many_rows_are_refused_by_what_the_file_says_of_itself() -> None:
         opened({"url": pa.nulls(6_000_000, TEXT)})
 
 
+def test_more_cells_than_can_be_looked_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_CELLS", 5)
+    file = written({"url": [A, B], "x": [1, 2], "y": [3, 4]})
+    with pytest.raises(RequestTooLarge, match="6 cells; at most 5 are read"):
+        open_table(file, TableOptions())
+    assert values(open_table(file, TableOptions(skip_columns=("y",))), "x") == [1, 2]
+
+
 def deep() -> pa.Table:
     array = pa.array([1])
     for _ in range(300):
@@ -172,11 +181,10 @@ def repeated(size: int) -> pa.Table:
             lambda: {"url": [A], "x": pa.ListArray.from_arrays([0, 3 * 10**7], pa.nulls(3 * 10**7, INT))},
             "memory",
         ),
-        (lambda: {"url": [A], "x": [list(range(10**6 * 2))]}, "a row of over 8 MiB"),
         (lambda: {f"c{number}": [1] for number in range(10_001)}, "10,001 columns"),
         (deep, "nests too deeply"),
     ],
-    ids=["one text in each row", "a list of nulls", "a long list", "columns", "depth"],
+    ids=["one text in each row", "a list of nulls", "columns", "depth"],
 )
 def test_what_takes_memory_ends_with_what_to_do(
     make: Callable[[], Any], says: str, monkeypatch: pytest.MonkeyPatch
@@ -197,12 +205,22 @@ def test_the_kernel_holds_the_process_to_its_memory_and_what_is_not_wanted_takes
         assert metadata(open_table(file, options)) == [{"x": 1}]
 
 
-def test_a_category_of_a_long_text_is_sent_once_and_cut() -> None:
-    table = repeated(10**6)
-    rows = ParquetRows(written(table))
-    texts = {len(row.cells[1]) for row in rows}
-    assert texts == {64 * 2**10 + 1}
-    assert notes(opened(table.slice(0, 2))) == [("values_left_out", 2)]
+def test_what_is_too_long_for_metadata_is_cut_where_it_is_read() -> None:
+    numbers = list(range(70_000))
+    long = {"list": [numbers], "lists": [[numbers]], "struct": [{"x": numbers}], "text": ["x" * 10**6]}
+    (row,) = ParquetRows(written({"url": [A], **long}))
+    assert sum(len(str(cell)) for cell in row.cells) < 5 * MAX_METADATA_BYTES
+    assert row.size > 4 * MAX_METADATA_BYTES
+    table = opened(
+        {"url": [A, B], "short": [[[1] * 9_000], None], **{name: [*x, *x] for name, x in long.items()}}
+    )
+    assert [set(row.metadata) for row in table.rows()] == [{"short"}, set()]
+    assert [pair for pair in notes(table) if pair[0] == "values_left_out"] == [("values_left_out", 2)] * 4
+
+
+def test_a_category_of_a_long_text_is_sent_once() -> None:
+    rows = ParquetRows(written(repeated(10**6)))
+    assert {len(row.cells[1]) for row in rows} == {MAX_METADATA_BYTES + 1}
 
 
 @pytest.mark.parametrize(

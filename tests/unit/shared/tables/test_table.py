@@ -7,13 +7,13 @@ import tempfile
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ImageSearchError, RequestTooLarge
 from shared.tables import survey
 from shared.tables.table import TableOptions, open_table
-from shared.validation import metadata_faults
+from shared.validation import MAX_METADATA_BYTES, metadata_faults
 from tests.unit.shared.tables.reading import A, B, metadata, notes, table
 
 
@@ -43,6 +43,14 @@ def test_keys_are_text_but_whole_numbers_lose_the_fraction_that_a_gap_gave_them(
     cells: list[str], expected: list[str | None]
 ) -> None:
     assert keys(*cells) == expected
+
+
+def test_a_column_that_is_the_key_by_its_name_alone_can_be_left_out() -> None:
+    text = f"url,Key,id\n{A},k-1,i-1\n"
+    assert [row.key for row in table(text, skip_columns=("key",)).rows()] == [None]
+    assert [row.key for row in table(text, skip_columns=("Key",), key_column="id").rows()] == ["i-1"]
+    assert [row.key for row in table(text, skip_columns=("Key",), key_column="Key").rows()] == ["k-1"]
+    assert [one.use for one in table(text, skip_columns=("Key",)).columns] == ["url", "left_out", "metadata"]
 
 
 def test_typed_keys_are_the_same_as_those_of_text() -> None:
@@ -81,6 +89,12 @@ def test_the_largest_values_of_a_row_over_the_limits_are_left_out_and_counted() 
     read = table(json.dumps(lists))
     assert [list(values) for values in metadata(read)] == [["b", "c"], ["a"]]
     assert notes(read) == [("values_left_out", 1)]
+
+
+def test_metadata_of_just_the_most_bytes_is_kept() -> None:
+    for extra, kept in ((0, 2), (1, 1)):
+        text = "x" * (MAX_METADATA_BYTES - len('{"a":"","b":"ok"}') + extra)
+        assert len(metadata(table(f"url,a,b\n{A},{text},ok\n"))[0]) == kept
 
 
 def test_what_expands_as_json_is_kept_within_the_limits() -> None:
@@ -130,6 +144,7 @@ _PIECES = (
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     start=st.sampled_from(_STARTS),
     pieces=st.lists(st.binary(max_size=12) | st.sampled_from(_PIECES), max_size=20),
@@ -153,6 +168,7 @@ def test_any_bytes_are_read_or_refused(start: bytes, pieces: list[bytes], name: 
         assert row.url or row.error
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

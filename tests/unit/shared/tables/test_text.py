@@ -40,6 +40,8 @@ def test_unicode_is_read_with_or_without_a_byte_order_mark(encoded: bytes) -> No
         ("cp1252", "CAFÉ", "windows-1252"),
         ("cp1252", "a “quoted” – text…", "windows-1252"),
         ("cp1252", "5 €", "windows-1252"),
+        ("iso8859_1", "Ação São João", "ISO-8859-1"),
+        ("cp1256", "قميص أحمر حذاء رياضي", "windows-1256"),
         ("cp1250", "żółty kůň", "windows-1250"),
         ("cp1254", "kırmızı gömlek", "windows-1254"),
         ("cp1251", "Красная рубашка", "windows-1251"),
