@@ -98,10 +98,11 @@ def _check_end(file: IO[bytes], unpacking: Unpacking) -> None:
 
 
 def _check_start(file: IO[bytes], first: int) -> None:
-    """Refuse a zip behind another, `first` being where its first entry begins."""
+    """Refuse a zip behind another, which its directory does not have; its own entries begin at `first`."""
     file.seek(0)
     if first and file.read(4) == b"PK\x03\x04":
-        raise InvalidRequest("The file is several zips one after another: upload each by itself.")
+        problem = "The archive begins with files that its directory does not have"
+        raise InvalidRequest(f"{problem}: if it is several zips in one, upload each by itself.")
 
 
 class _BoundedReads:
