@@ -1,6 +1,7 @@
 """Reading request bodies of any length, also those that break off."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
@@ -17,6 +18,9 @@ _MAX_READ = 64 * 1024
 _QUICK_READ_SECONDS = 0.1
 _DRAIN_BYTES = 256 * 2**20
 _DRAIN_SECONDS = 10.0
+_MAYBE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPES = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|({_HIGH}|{_LOW})|.)", re.DOTALL)  # the group: a half alone
 
 
 class Body:
@@ -96,6 +100,16 @@ class Body:
 def decoded(data: bytes) -> str:
     """Decode UTF-8, or what is UTF-16 by its mark or its first character; a byte order mark is dropped."""
     return data.decode(_encoding(data)).removeprefix("\ufeff")
+
+
+def json_text(data: bytes) -> str:
+    """Decode JSON as `decoded` does, with an escaped U+FFFD for each escaped half of a character."""
+    text = decoded(data)
+    return _ESCAPES.sub(_whole, text) if _MAYBE_HALF.search(text) else text
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape[1] else escape[0]
 
 
 def _encoding(head: bytes) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from api.http import auth
 from api.http.problems import field_errors, refuse
-from api.http.request_body import MAX_LINE_BYTES, Body, decoded, read_lines
+from api.http.request_body import MAX_LINE_BYTES, Body, json_text, read_lines
 from api.jobs.requests import ItemRequest, JobRequest
 from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
@@ -127,7 +127,7 @@ def metadata_of_all(text: str) -> Metadata:
 def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     """Make a job of a JSON body's items; return its id. `defaults` hold where the body does not say."""
     try:
-        request = JobRequest.model_validate_json(decoded(data))
+        request = JobRequest.model_validate_json(json_text(data))
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not UTF-8.") from None
     except ValidationError as error:
@@ -402,7 +402,9 @@ def _parse_line(line: bytes, number: int, *, as_json: bool) -> Item | list[Field
         except UnicodeDecodeError:
             return at_line("not UTF-8")
     try:
-        item = _ITEM.validate_json(line)
+        item = _ITEM.validate_json(json_text(line))
+    except UnicodeDecodeError:
+        return at_line("not UTF-8")
     except ValidationError as error:
         return field_errors(error, number)
     return list(metadata_faults(item.metadata or {}, number, "metadata")) or url_item(

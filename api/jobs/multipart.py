@@ -17,7 +17,7 @@ from api.archives.file_names import bounded, fit_names
 from api.archives.reading import archive_kind, read_archive
 from api.archives.unpacking import TOO_LARGE, ArchiveLimits, Content, LeftOut
 from api.http.problems import field_errors, parse, refuse
-from api.http.request_body import Body, decoded
+from api.http.request_body import Body, json_text
 from api.http.request_models import MAX_ITEMS, Key
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch, metadata_of_all
 from api.jobs.requests import JobLabel, TableQuery
@@ -295,7 +295,7 @@ def _unmarked(name: str) -> str:
 
 def _text(part: _Part) -> str:
     try:
-        return decoded(part.content.read())
+        return json_text(part.content.read())
     except UnicodeDecodeError:
         raise InvalidRequest("A part is malformed.", [_fault(part.name, "not UTF-8")]) from None
 

@@ -30,6 +30,7 @@ from shared.services import Services
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import read_items
 from tests.redis_server import fake_ledger
+from tests.sample_files import make_tar
 
 OPTIONS = Options("images", None, None)
 NDJSON = "application/x-ndjson"
@@ -281,6 +282,20 @@ def test_byte_order_marks_and_utf_16_are_taken_wherever_text_is(services: Servic
     }
     (item,) = items_of(services, form)[1]
     assert (item.key, item.metadata) == ("k", {"name": "ü"})
+
+
+def test_half_a_character_in_an_escape_costs_itself(services: Services) -> None:
+    value = r"a\ud83d \\ud83d \ud83d\ude00 \udc00\ud800 \\\uDBFF"
+    line = f'{{"url": "http://x/1", "metadata": {{"v": "{value}"}}}}'
+    form = multipart(("metadata", None, f'{{"v": "{value}"}}'.encode()), ("files", "a.jpg", b"x"))
+    jobs = [
+        ingest_lines(services, OPTIONS, body_of(line.encode()), NDJSON),
+        ingest_json(services, OPTIONS, f'{{"items": [{line}]}}'.encode()),
+        upload(services, form),
+    ]
+    for job_id in jobs:
+        (item,) = items_of(services, job_id)[1]
+        assert item.metadata == {"v": "a\ufffd \\ud83d 😀 \ufffd\ufffd \\\ufffd"}
 
 
 def test_comments_in_a_list_of_urls_are_left_out(services: Services) -> None:
@@ -712,10 +727,9 @@ def test_an_archive_that_is_not_read_is_refused_alone_and_an_item_among_others(s
 
 
 def test_a_broken_archive_is_refused_and_what_was_stored_of_it_is_deleted(services: Services) -> None:
-    archive = bytearray(zipped(a=b"first", b=b"second"))
-    archive[archive.index(b"second")] ^= 1
-    with pytest.raises(InvalidRequest, match="damaged"):
-        upload(services, multipart(("files", "a.zip", bytes(archive))))
+    archive = make_tar({"a.jpg": b"first", "b.jpg": b"second" * 200})[: 3 * 512]
+    with pytest.raises(InvalidRequest, match="breaks off"):
+        upload(services, multipart(("files", "a.tar", archive)))
     assert stored_jobs(services) == set()
 
 
