@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from flask.testing import FlaskClient
+from pyarrow import parquet
 from werkzeug.test import TestResponse
 
 from api.jobs import routes
@@ -93,6 +95,35 @@ def test_each_kind_of_table_is_read(
 ) -> None:
     _, (item,) = made(post(http, data, media_type), services)
     assert (item.url, item.metadata) == ("http://x/1", {"n": 1})
+
+
+@pytest.mark.parametrize("rows", [2, 40_000])  # in memory, and more than a spooled file keeps there
+@pytest.mark.parametrize("send", [post, form])
+def test_parquet_is_read_also_where_a_cell_is_odd(
+    http: FlaskClient, services: Services, send: Any, rows: int
+) -> None:
+    columns = {
+        "url": [f"http://x/{number}" for number in range(rows)],
+        "id": pa.array([7.0, None, *range(2, rows)]),
+        "at": pa.array([1, 10**18] * (rows // 2), pa.timestamp("us", "Mars/Phobos")),
+        "image": [{"bytes": b"\xff\xd8", "path": "a.jpg"}] * rows,
+    }
+    file = io.BytesIO()
+    parquet.write_table(pa.table(columns), file, compression="none", use_dictionary=False)
+    media_type = "application/vnd.apache.parquet" if send is post else "a.parquet"
+    _, items = made(send(http, file.getvalue(), media_type, key_column="id"), services)
+    assert [(item.key, item.metadata) for item in items[:2]] == [
+        ("7", {"at": "1970-01-01T00:00:00.000001Z", "image": '{"path": "a.jpg"}'}),
+        (None, {"at": "+033658-09-27T01:46:40Z", "image": '{"path": "a.jpg"}'}),
+    ]
+    assert (len(items), items[-1].url) == (rows, f"http://x/{rows - 1}")
+    preview = json.loads(send(http, file.getvalue(), media_type, preview=1).data)
+    assert (preview["kind"], preview["total"], len(preview["rows"])) == ("parquet", rows, 1)
+
+
+def test_parquet_that_is_damaged_makes_no_job(http: FlaskClient, services: Services) -> None:
+    assert "damaged" in refused(post(http, b"PAR1" + bytes(100) + b"PAR1"))["detail"]
+    assert stored(services) == []
 
 
 def test_the_options_of_tables_stand_in_the_query_or_in_a_form(http: FlaskClient, services: Services) -> None:
