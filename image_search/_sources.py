@@ -16,7 +16,7 @@ from image_search.models.image_files import (
     has_image_suffix,
     is_hidden,
     is_image,
-    is_open,
+    suffix_of,
 )
 from image_search.models.images import MetadataValue
 
@@ -269,7 +269,7 @@ def _picture(entry: os.DirEntry[str], name: str, left_out: LeftOut) -> LocalFile
     try:
         if not entry.is_file():
             left_out.note("broken link" if entry.is_symlink() else "special file", name)
-        elif has_image_suffix(name) or (is_open(name) and is_image(_head(entry))):
+        elif has_image_suffix(name) or (not suffix_of(name) and is_image(_head(entry))):
             return LocalFile(Path(entry.path), name, entry.stat().st_size)
         else:
             left_out.add(name)

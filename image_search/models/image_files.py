@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 # A file with one of these is taken for a picture, however broken; of one without any its content decides.
+# Other suffixes are believed: a .dng begins as a TIFF does, and a camera's .thm is a JPEG beside a film.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
     ".heif", ".hif", ".insp", ".mpo",
@@ -28,14 +29,6 @@ def is_image(head: bytes) -> bool:
 
 def has_image_suffix(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES
-
-
-def is_open(name: str) -> bool:
-    """Return whether a name leaves open what the file is, so that its content decides.
-
-    Another suffix than a picture's is believed: a .dng begins as a TIFF does, a camera's .thm is a JPEG.
-    """
-    return not suffix_of(name)
 
 
 def suffix_of(name: str) -> str:
