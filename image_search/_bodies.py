@@ -23,7 +23,9 @@ PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
 _IN_HEADERS = str.maketrans({'"': "%22", "\\": "%5C", "\r": "\ufffd", "\n": "\ufffd"})
 _OF_CONTENT = frozenset({413, 415, 422})
-_OF_FILES = frozenset({"files", "table", "url_column", "key_column", "columns", "skip_columns"})
+_OF_FILES = frozenset(
+    {"files", "table", "url_column", "key_column", "columns", "skip_columns", "number_columns"}
+)
 # That some of these are not read is the server's to say, of that one file.
 _ARCHIVE_SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",

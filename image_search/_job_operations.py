@@ -70,6 +70,7 @@ class JobOperations(ImageOperations):
         key_column: str | None = None,
         columns: str | Sequence[str] = (),
         skip_columns: str | Sequence[str] = (),
+        number_columns: str | Sequence[str] = (),
         on_near_duplicate: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
@@ -95,6 +96,7 @@ class JobOperations(ImageOperations):
                 a key replaces the old one. `key`, if there is one, by default.
             columns: a table's columns that become metadata; all others by default.
             skip_columns: a table's columns that do not become metadata.
+            number_columns: a table's columns that hold numbers however they are spelled, as `19.90`.
             on_near_duplicate: `skip` leaves out near-duplicates of what the collection has; `keep` does not.
             callback_url: gets each job's final status by POST.
             idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
@@ -110,7 +112,7 @@ class JobOperations(ImageOperations):
         """
         on_job, on_sent = on_job or _ignore, on_sent or _ignore
         options = _options(collection, on_near_duplicate, callback_url)
-        of_tables = table_options(url_column, key_column, columns, skip_columns)
+        of_tables = table_options(url_column, key_column, columns, skip_columns, number_columns)
         if isinstance(source, Mapping):  # one item
             source = [source]
         if isinstance(source, AsyncIterable):
@@ -187,6 +189,7 @@ class JobOperations(ImageOperations):
         key_column: str | None = None,
         columns: str | Sequence[str] = (),
         skip_columns: str | Sequence[str] = (),
+        number_columns: str | Sequence[str] = (),
         rows: int = 20,
     ) -> Flow[TablePreview]:
         """Return what a table's columns are taken for, its first rows and the notes on them; makes no job.
@@ -195,7 +198,7 @@ class JobOperations(ImageOperations):
         other arguments are those of `ingest`; `rows` is 1 to 100.
         """
         file = Path(path)
-        of_table = table_options(url_column, key_column, columns, skip_columns)
+        of_table = table_options(url_column, key_column, columns, skip_columns, number_columns)
         params: dict[str, Any] = {**of_table, "preview": rows}
         head, size = yield Work(partial(_beginning, file))
         if head.startswith(PARQUET_START) or size == len(head):

@@ -130,7 +130,11 @@ def _is_file(one: object) -> bool:
 
 
 def table_options(
-    url_column: str | None, key_column: str | None, columns: str | Sequence[str], skip: str | Sequence[str]
+    url_column: str | None,
+    key_column: str | None,
+    columns: str | Sequence[str],
+    skip: str | Sequence[str],
+    numbers: str | Sequence[str],
 ) -> dict[str, str]:
     """Return the options that say how tables are read, those that are given."""
     options = {
@@ -138,6 +142,7 @@ def table_options(
         "key_column": key_column,
         "columns": _joined(columns),
         "skip_columns": _joined(skip),
+        "number_columns": _joined(numbers),
     }
     return {name: value for name, value in options.items() if value}
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import IO
 
 from api.archives.tar_files import begins_with_tar, begins_with_tar_gz, read_tar
-from api.archives.unpacking import ArchiveLimits, LeftOut, Unpacking, ours
+from api.archives.unpacking import TOO_LARGE, ArchiveLimits, Content, LeftOut, Unpacking, ours
 from api.archives.zip_files import read_zip
 from image_search.models.image_files import is_image
 from shared.errors import InvalidRequest
@@ -43,25 +43,32 @@ def archive_kind(file: IO[bytes]) -> ArchiveKind | None:
 
 def read_archive(
     file: IO[bytes], kind: ArchiveKind, limits: ArchiveLimits, left_out: LeftOut
-) -> Iterator[tuple[str, bytes | None]]:
-    """Yield (name, bytes) of each picture, in the archive's order; None for one over `entry_bytes`.
+) -> Iterator[tuple[str, Content]]:
+    """Yield the name and content of each picture, in the archive's order.
 
     A name is the archive's own, with each byte that is no UTF-8 as a lone surrogate: file_names.py makes it
-    fit to be shown. `file` is seekable and at its end. Raises InvalidRequest for a broken, encrypted or
-    suspicious archive or one without a picture, RequestTooLarge for one with too many entries or bytes.
+    fit to be shown. `file` is seekable and at its end. Raises InvalidRequest for a broken or suspicious
+    archive, one of which no picture can be read or that has none, RequestTooLarge for one with too many
+    entries or bytes.
     """
     unpacking = Unpacking(file.tell(), limits, left_out)
     file.seek(0)
-    pictures = 0
+    read = 0
+    failed = ""
     with ours():
         entries = (
             read_zip(file, unpacking)
             if kind is ArchiveKind.ZIP
             else read_tar(file, unpacking, gzipped=kind is ArchiveKind.TAR_GZ)
         )
-        for entry in entries:
-            pictures += 1
-            yield entry
-    if not pictures:
+        for name, content in entries:
+            if isinstance(content, bytes) or content == TOO_LARGE:
+                read += 1
+            else:
+                failed = failed or content.partition(": ")[2]
+            yield name, content
+    if not read and failed:
+        raise InvalidRequest(f"No picture of the archive can be read. {failed}")
+    if not read:
         has = f"it has {left_out.files}" if len(left_out.files) else "it is empty"
         raise InvalidRequest(f"The archive has no picture: {has}.")

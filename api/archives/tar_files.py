@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from api.archives.unpacking import PIECE, Unpacking
+from api.archives.unpacking import PIECE, TOO_LARGE, Content, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
 from shared.validation import is_unicode
@@ -21,13 +21,14 @@ from shared.validation import is_unicode
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_HEADER = 2**20  # of a long name, or of an entry's attributes
 _START_BYTES = 16 * 1024  # of which the first header is looked for
-_MAX_HEADERS = 16  # before one entry
+_MAX_HEADERS = 6  # before one entry
 _PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 _FOLDERS = (tarfile.DIRTYPE, b"D")  # GNU tar's, with the folder's list of names
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _WITHOUT_DATA = (*_LINKS, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 _ISO_8859 = re.compile(rb"ISO-IR 8859 (1[013-6]?|[2-9]) \d{4}")
+_CHARSET, _SPARSE = b"hdrcharset", b"GNU.sparse."
 _BEHIND = "What stands behind the archive's end was not read."
 _NO_END = "The archive has no end mark: if it was cut off, files are missing."
 
@@ -62,7 +63,7 @@ def begins_with_tar_gz(head: bytes) -> bool:
     return begins_with_tar(start)
 
 
-def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterator[tuple[str, bytes | None]]:
+def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterator[tuple[str, Content]]:
     """Yield as `read_archive` does."""
     source = _Source(_Gunzip(file) if gzipped else file, unpacking)
     for entry in _entries(source, unpacking):
@@ -77,7 +78,7 @@ def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterato
             rest -= len(head)
             if not unpacking.skips_content(path, head):
                 fits = entry.size <= unpacking.limits.entry_bytes
-                yield entry.name, head + source.take(rest) if fits else None
+                yield entry.name, head + source.take(rest) if fits else TOO_LARGE
                 rest = 0 if fits else rest
         source.skip(rest)
         source.read(-entry.size % _BLOCK)  # the last entry's may be missing
@@ -85,14 +86,13 @@ def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterato
 
 def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
     """Yield each entry, whose content is to be taken before the next."""
-    of_all: Pax = {}
+    charset, name = b"", b""
     own: Pax = {}
-    name = b""
-    headers = 0
+    headers, expected = 0, False  # of the next entry, which then has to come
     ended = True  # by a block of zeros, and not begun again
     while block := source.read(_BLOCK):
-        if not block.strip(b"\0") and not own and not name:
-            of_all, headers, ended = {}, 0, True
+        if not block.strip(b"\0") and not expected:
+            charset, ended = b"", True
             continue
         if (header := _header(block)) is None:
             if not ended:
@@ -106,16 +106,17 @@ def _entries(source: "_Source", unpacking: Unpacking) -> Iterator[_Entry]:
                 raise InvalidRequest("The archive is damaged.")
             body = source.take(header.size)
             source.skip(-header.size % _BLOCK)
+            expected = expected or header.type != tarfile.XGLTYPE
             if header.type == tarfile.GNUTYPE_LONGNAME:
                 name = body.partition(b"\0")[0]
             elif header.type == tarfile.XGLTYPE:
-                of_all = {**of_all, **_pax(body)}
+                charset = _pax(body).get(_CHARSET, charset)
             elif header.type in _PAX_TYPES:
                 own = {**own, **_pax(body)}
             continue
-        yield _entry(header, block, name, {**of_all, **own}, source)
-        own, name, headers = {}, b"", 0
-    if own or name:
+        yield _entry(header, block, name, {_CHARSET: charset, **own}, source)
+        own, name, headers, expected = {}, b"", 0, False
+    if expected:
         raise InvalidRequest("The archive breaks off.")
     if not ended:
         unpacking.left_out.remarks.append(_NO_END)
@@ -126,7 +127,7 @@ def _entry(header: tarfile.TarInfo, block: bytes, name: bytes, pax: Pax, source:
     if size < 0:
         raise InvalidRequest("The archive is damaged.")
     text = _name(block, name, pax)
-    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith(b"GNU.sparse.") for key in pax):
+    if header.type == tarfile.GNUTYPE_SPARSE or _SPARSE in pax:
         extended = header.type == tarfile.GNUTYPE_SPARSE and block[482]
         while extended:
             extended = source.take(_BLOCK)[504]
@@ -147,13 +148,13 @@ def _name(block: bytes, long_name: bytes, pax: Pax) -> str:
         prefix = block[345:500].partition(b"\0")[0]
         if prefix and block[257:263] == b"ustar\0":  # the others have something else there
             raw = prefix + b"/" + raw
-    elif pax.get(b"path") and (charset := _ISO_8859.fullmatch(pax.get(b"hdrcharset", b""))):
+    elif pax.get(b"path") and (charset := _ISO_8859.fullmatch(pax[_CHARSET])):
         return raw.decode(f"iso8859-{int(charset[1])}", "surrogateescape")
     return raw.decode("utf-8", "surrogateescape")
 
 
 def _pax(body: bytes) -> Pax:
-    """Return the records, each `LENGTH KEY=VALUE` and a line end; the length is of all of it."""
+    """Return the attributes that matter; each is `LENGTH KEY=VALUE` and a line end, all of it counted."""
     records = {}
     start = 0
     while start < len(body) and body[start]:
@@ -162,7 +163,10 @@ def _pax(body: bytes) -> Pax:
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if end <= space or not equals or body[end - 1 : end] != b"\n":
             raise InvalidRequest("The archive is damaged.")
-        records[key] = value
+        if key in (_CHARSET, b"path", b"size"):
+            records[key] = value
+        elif key.startswith(_SPARSE):
+            records[_SPARSE] = value
         start = end
     return records
 

@@ -11,6 +11,9 @@ from image_search.models.image_files import Skipped, has_image_suffix, is_hidden
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.models import Note
 
+# A picture of the archive: its bytes, or why they cannot be had, as an item's error.
+Content = bytes | str
+TOO_LARGE = "too_large: The file is larger than one picture may be."
 PIECE = 64 * 1024
 # A few flat bitmaps may compress a thousandfold; only an archive that unpacks to more than this is judged.
 _RATIO_FLOOR = 32 * 2**20

@@ -6,9 +6,10 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, cast
 from zlib import crc32
+from zlib import error as ZlibError  # noqa: N812 - what else would an error be called
 
 from api.archives.file_names import decoded_names
-from api.archives.unpacking import PIECE, Unpacking
+from api.archives.unpacking import PIECE, TOO_LARGE, Content, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
 
@@ -20,7 +21,7 @@ _UNICODE_PATH = 0x7075
 _DOS_FOLDER = 0x10
 
 
-def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes | None]]:
+def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, Content]]:
     """Yield as `read_archive` does."""
     _check_end(file, unpacking)
     with zipfile.ZipFile(cast("IO[bytes]", _BoundedReads(file))) as archive:
@@ -37,27 +38,39 @@ def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, bytes
                 continue
             if unpacking.skips(path):
                 continue
-            if info.flag_bits & 0x1:
-                raise InvalidRequest("The archive is encrypted.")
-            # The other methods unpack a block without any bound on what comes out of it.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InvalidRequest("The archive uses a compression other than deflate.")
-            with archive.open(info) as entry:
-                head = entry.read(HEAD_BYTES)
-                if unpacking.skips_content(path, head):
-                    continue
-                fits = info.file_size <= unpacking.limits.entry_bytes
-                yield name, _read_entry(head, entry, unpacking) if fits else None
+            content = _content(archive, info, path, unpacking)
+            if content is not None:
+                yield name, content
 
 
-def _read_entry(head: bytes, entry: IO[bytes], unpacking: Unpacking) -> bytes | None:
+def _content(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, unpacking: Unpacking
+) -> Content | None:
+    """Read an entry; None of what is no picture. One that cannot be read costs itself alone."""
+    if info.flag_bits & 0x1:
+        return "unsupported_format: The file is encrypted in its archive."
+    # The other methods unpack a block without any bound on what comes out of it.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "unsupported_format: The file is compressed by another method than deflate in its archive."
+    try:
+        with archive.open(info) as entry:
+            head = entry.read(HEAD_BYTES)
+            if unpacking.skips_content(path, head):
+                return None
+            fits = info.file_size <= unpacking.limits.entry_bytes
+            return _read_entry(head, entry, unpacking) if fits else TOO_LARGE
+    except (zipfile.BadZipFile, ZlibError, EOFError):
+        return "corrupt_image: The file is damaged in its archive."
+
+
+def _read_entry(head: bytes, entry: IO[bytes], unpacking: Unpacking) -> Content:
     data = bytearray(head)
     unpacking.unpacked(len(head))
     while piece := entry.read(PIECE):
         unpacking.unpacked(len(piece))
         data += piece
         if len(data) > unpacking.limits.entry_bytes:
-            return None
+            return TOO_LARGE
     return bytes(data)
 
 
@@ -98,10 +111,11 @@ def _check_end(file: IO[bytes], unpacking: Unpacking) -> None:
 
 
 def _check_start(file: IO[bytes], first: int) -> None:
-    """Refuse a zip behind another, `first` being where its first entry begins."""
+    """Refuse a zip behind another, which its directory does not have; its own entries begin at `first`."""
     file.seek(0)
     if first and file.read(4) == b"PK\x03\x04":
-        raise InvalidRequest("The file is several zips one after another: upload each by itself.")
+        problem = "The archive begins with files that its directory does not have"
+        raise InvalidRequest(f"{problem}: if it is several zips in one, upload each by itself.")
 
 
 class _BoundedReads:

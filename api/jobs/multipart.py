@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -15,7 +15,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from api.archives.file_names import bounded, fit_names
 from api.archives.reading import archive_kind, read_archive
-from api.archives.unpacking import ArchiveLimits, LeftOut
+from api.archives.unpacking import TOO_LARGE, ArchiveLimits, Content, LeftOut
 from api.http.problems import field_errors, parse, refuse
 from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS, Key
@@ -57,14 +57,22 @@ class _Part:
     sha256: str
 
 
+class _File(NamedTuple):
+    """A file under its name as sent: the `upload` that it is stored as, or the `error` of its item."""
+
+    name: str
+    upload: str | None = None
+    error: str | None = None
+
+
 @dataclass(slots=True)
 class _Received:
-    """The parts received: (name, upload or None if it was too large) in file order, and the fields.
+    """The parts received: the files, in their order, and the fields.
 
     `unread` says what archive a file is that is not read as one.
     """
 
-    files: list[tuple[str, str | None]] = field(default_factory=list)
+    files: list[_File] = field(default_factory=list)
     hashes: list[list[str]] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     archive: bool = False
@@ -102,10 +110,10 @@ def ingest_multipart(
                 raise _unread(received.unread)  # noqa: TRY301
             metadata, keys = _metadata(received), _keys(received)
             content = [received.hashes, metadata, *([keys] if any(keys) else [])]
-            sources = fit_names([name for name, _ in received.files], distinct=received.archive)
+            sources = fit_names([file.name for file in received.files], distinct=received.archive)
             items = [
-                _item(source, upload, one, key)
-                for source, (_, upload), one, key in zip(sources, received.files, metadata, keys, strict=True)
+                Item(source, upload=file.upload, error=file.error, metadata=one, key=key)
+                for file, source, one, key in zip(received.files, sources, metadata, keys, strict=True)
             ]
             digest = digest_of(content, options)
         except BaseException as error:
@@ -173,7 +181,7 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         received.unread = archive_name(part.content.read(HEAD_BYTES)) or received.unread
         part.content.seek(0)
         fits = part.size <= services.settings.max_image_bytes
-        _store(services, job_id, received, name, part.content.read() if fits else None)
+        _store(services, job_id, received, name, part.content.read() if fits else TOO_LARGE)
         return
     received.archive = True
     part.content.seek(part.size)
@@ -183,22 +191,23 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
         entries=MAX_ITEMS,
     )
     try:
-        for name, data in read_archive(part.content, kind, limits, received.left_out):
-            _store(services, job_id, received, name, data)
+        for name, content in read_archive(part.content, kind, limits, received.left_out):
+            _store(services, job_id, received, name, content)
     except InvalidRequest as error:
         raise error.at("/files")  # noqa: B904 - the same error
 
 
-def _store(services: Services, job_id: str, received: _Received, name: str, data: bytes | None) -> None:
+def _store(services: Services, job_id: str, received: _Received, name: str, content: Content) -> None:
     index = len(received.files)
     if index >= MAX_ITEMS:
         raise RequestTooLarge(f"The request has more than {MAX_ITEMS:,} files.")
-    upload = None
-    if data is not None:
-        upload = upload_key(job_id, index)
-        services.blobs.put(upload, data)
-        received.size += len(data)
-    received.files.append((bounded(name), upload))
+    if isinstance(content, str):
+        received.files.append(_File(bounded(name), error=content))
+        return
+    upload = upload_key(job_id, index)
+    services.blobs.put(upload, content)
+    received.size += len(content)
+    received.files.append(_File(bounded(name), upload))
 
 
 def _unread(archive: str) -> InvalidRequest:
@@ -341,11 +350,6 @@ def _keys(received: _Received) -> list[str | None]:
         message = f"needs a key or null for each file, and has {len(given)} for {count}"
         raise InvalidRequest("The keys do not fit the files.", [_fault("keys", message)])
     return given
-
-
-def _item(source: str, upload: str | None, metadata: dict[str, Any], key: str | None) -> Item:
-    error = None if upload else "too_large: The file is larger than one picture may be."
-    return Item(source=source, upload=upload, metadata=metadata, error=error, key=key)
 
 
 def _fault(name: str, message: str) -> FieldError:

@@ -119,6 +119,12 @@ class TableQuery(BaseModel):
     skip_columns: str | None = Field(
         None, description="these become no metadata", json_schema_extra={"example": "internal_note"}
     )
+    number_columns: str | None = Field(
+        None,
+        description="these hold numbers however they are spelled, as `19.90`, which else stays text; "
+        "a cell that holds none is left out",
+        json_schema_extra={"example": "price"},
+    )
     preview: int | None = Field(
         None,
         ge=1,

@@ -60,7 +60,7 @@ def ingest_table(
     Raises InvalidRequest, NoUrlColumn or RequestTooLarge for what cannot be a table.
     """
     chosen = query.model_dump(
-        include={"url_column", "key_column", "columns", "skip_columns"}, exclude_none=True
+        exclude={"preview", "partial"}, include={*TableQuery.model_fields}, exclude_none=True
     )
     digest = digest_of([spooled.sha256, chosen], options)
     key = options.idempotency_key
@@ -76,6 +76,7 @@ def ingest_table(
             query.key_column,
             column_names(query.columns or ""),
             column_names(query.skip_columns or ""),
+            column_names(query.number_columns or ""),
         ),
         name=spooled.name,
         media_type=spooled.media_type,

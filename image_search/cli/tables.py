@@ -20,6 +20,7 @@ _OPTIONS = (
     ("--key-column", "Column of a table that has the pictures' keys.  [default: key, in any case]"),
     ("--columns", "Columns of a table that become metadata, with commas between.  [default: all others]"),
     ("--skip-columns", "Columns of a table that do not become metadata."),
+    ("--number-columns", "Columns of a table that hold numbers however they are spelled, as 19.90."),
 )
 
 

@@ -17,7 +17,10 @@ UNREAL = "not a number, or infinite"
 DEEP = "nested too deeply"
 NESTED = "nested values are kept as JSON text"
 LONG = "integers of more than 64 bits are kept as text"
+NO_NUMBER = "no number"
 _LONGEST_NUMBER = 32  # characters
+_TOO_LARGE = 10**308  # for a float
+_SPELLED_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WHOLE = re.compile(r"-?[0-9]+(?:\.0)?")
 _UNREAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _WORDS = {True: "true", False: "false"}
@@ -31,10 +34,12 @@ class Cells:
     `kinds` counts them by the type that each has alone, `left_out` and `as_text` by the reason, `halves` the
     texts with half a character. `first_text` is the first that makes the column one of text, with its row's
     number. `typed` is False where each cell is a text; one like `1.5` or `true` is then a number or boolean.
+    `as_numbers` takes each cell for a number however it is spelled, and leaves out what is none.
     """
 
-    def __init__(self, *, typed: bool) -> None:
+    def __init__(self, *, typed: bool, as_numbers: bool = False) -> None:
         self.typed = typed
+        self._as_numbers = as_numbers
         self.kinds: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.as_text: Counter[str] = Counter()
@@ -54,6 +59,12 @@ class Cells:
 
     def add(self, cells: Sequence[Any], numbers: Sequence[int]) -> None:
         """Count the next cells, those of the rows of these numbers."""
+        if self._as_numbers:
+            present = [cell for cell in cells if cell not in (None, "")]
+            numeric = sum(_spelled_number(cell) is not None for cell in present)
+            self.kinds[NUMBER] += numeric
+            self.left_out[NO_NUMBER] += len(present) - numeric
+            return
         if not self.typed:
             self._add_texts(cells, numbers)
             return
@@ -131,6 +142,8 @@ class Cells:
     def convert(self) -> Convert | None:
         """Return what makes a cell a value, or None of one that is left out; None where each is one."""
         kind = self.kind
+        if self._as_numbers:
+            return _spelled_number
         if not self.typed:
             return {NUMBER: _number, BOOLEAN: _boolean}.get(kind or "")
         if kind == TEXT:
@@ -220,6 +233,18 @@ def _number(cell: str) -> int | float | None:
     except ValueError:
         value = float(cell)
         return value if math.isfinite(value) else None
+
+
+def _spelled_number(cell: Cell) -> int | float | None:
+    """Return a number, also of a text as anybody may spell one, such as `19.90`; None of what is none."""
+    value: int | float | None = None
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        value = cell
+    elif isinstance(cell, str) and len(cell) <= _LONGEST_NUMBER and _SPELLED_NUMBER.fullmatch(cell.strip()):
+        value = _number(cell.strip())
+    if isinstance(value, int) and _is_long(value):
+        value = float(value) if abs(value) < _TOO_LARGE else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _boolean(cell: str) -> bool:

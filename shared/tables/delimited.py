@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 
@@ -24,8 +24,8 @@ class Dialect:
     said: bool = False
     head: tuple[str, ...] = ()
 
-    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.blanks)
+    def reader(self, lines: Iterable[str], *, strict: bool = False) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.blanks, strict=strict)
 
     def first_row(self, text: str) -> list[str]:
         try:
@@ -65,7 +65,7 @@ class DelimitedRows:
         self._cut = cut
         self.inner: set[int] = set()
         self.skipped = self.beyond = 0
-        self.names: list[str] = next((row for _, row, _ in self._records() if any(row)), [])
+        self.names: list[str] = next((cells for _, cells, *_ in self._records() if any(cells)), [])
         if len(self.names) > MAX_COLUMNS:
             raise InvalidRequest(
                 f"The table has {len(self.names):,} columns, more than {MAX_COLUMNS:,}: leave some out."
@@ -78,7 +78,7 @@ class DelimitedRows:
     def __iter__(self) -> Iterator[Row]:
         self.skipped = self.beyond = blank = 0
         width, started = len(self.names), False
-        for number, cells, size in self._records():
+        for number, cells, size, fault in self._records():
             if not any(cells) or (cells[0].isspace() and not "".join(cells).strip()):
                 if cells:
                     self.skipped += started
@@ -90,22 +90,38 @@ class DelimitedRows:
                 continue
             self.skipped += blank
             blank = 0
+            if fault is not None:
+                yield Row(number, [], size, fault)
+                continue
             if len(cells) > width:
                 self.beyond += len(cells) - width - cells[width:].count("")
                 del cells[width:]
             yield Row(number, cells, size)  # type: ignore[arg-type]
 
-    def _records(self) -> Iterator[tuple[int, list[str], int]]:
+    def _records(self) -> Iterator[tuple[int, list[str], int, str | None]]:
+        """Yield each row's line, cells, size and fault."""
         self._within = self._began = 0
+        self._row: list[str] = []  # its lines
         self._unclosed = False
         try:
             for cells in self._dialect.reader(self._lines()):
                 if self._unclosed:
                     break
+                fault = None if len(self._row) == 1 else self._fault()
                 size, self._within = self._within, 0
-                yield self._began, cells, size
+                self._row.clear()
+                yield self._began, cells, size, fault
         except csv.Error as error:
             raise InvalidRequest(f"Line {self._began:,} of the table is malformed: {error}.") from None
+
+    def _fault(self) -> str | None:
+        """Return what is wrong with a row of several lines; they may be rows, joined by a quote like 12"."""
+        try:
+            list(self._dialect.reader(self._row, strict=True))
+        except csv.Error:
+            last = self._began + len(self._row) - 1
+            return f"a quote that is not closed, or not doubled, joins it with the lines to {last:,}"
+        return None
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines, and watch how many the reader takes for one row."""
@@ -116,6 +132,7 @@ class DelimitedRows:
             if not self._within:
                 self._began = self._text.number
             self._within += len(line)
+            self._row.append(line)
             if self._within > MAX_ROW_CHARS:
                 raise RequestTooLarge(
                     f"The row that begins in line {self._began:,} is longer than {MAX_ROW_CHARS:,} "

@@ -21,7 +21,7 @@ from shared.errors import InvalidRequest, RequestTooLarge, Unavailable
 from shared.tables.rows import MAX_ROWS, Cell, Row
 
 AT_ONCE = 4  # processes
-MAX_CELLS = 500_000_000
+MAX_CELLS = 50 * MAX_ROWS
 STALL_S = 60  # without a byte of the process, which counts the seconds that it computes itself
 _READ_BYTES = 2**20
 FRAME = struct.Struct("<I")  # the length of the pickle that follows

@@ -5,6 +5,7 @@ null, else Batches of the columns at these places, no more than ROWS rows whatev
 an End is the last.
 """
 
+import gc
 import json
 import os
 import pickle
@@ -27,8 +28,11 @@ MAX_FRAME_BYTES = 8 * 2**20
 _CPU_S, _CELLS_PER_CPU_S = 60, 10**6
 _BATCH_BYTES = 8 * 2**20  # as the file says: decoded they may be more
 _LEAST_ROWS, _MOST_ROWS = 16, 2_048  # of a batch
+_DECODED_BYTES = 16 * 2**30
+_LEAVE_OUT = "leave out its columns of large values"
 _READ_BYTES = 2**20
 _WEIGHT = 16  # of what is no text, in characters
+_SIZED = (str, list, dict)
 _TOO_LONG = "…" * (MAX_METADATA_BYTES + 1)
 
 
@@ -37,6 +41,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get into the frames
     places, rows = json.loads(sys.argv[1]), int(sys.argv[2])
+    gc.disable()  # it would look through millions of lists again and again, and nothing is in a circle
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, _CPU_S + rows * len(places or ()) // _CELLS_PER_CPU_S)
     _limit(resource.RLIMIT_DATA, MEMORY_BYTES)
@@ -52,8 +57,8 @@ def main() -> None:
         os._exit(0)  # nobody wants the rest
     except MemoryError:
         last = Failure(
-            f"takes more than {MEMORY_BYTES // 2**20} MiB of memory to read: leave out its columns of large "
-            "values, or write it again with smaller row groups and pages"
+            f"takes more than {MEMORY_BYTES // 2**20} MiB of memory to read: {_LEAVE_OUT}, or write it again "
+            "with smaller row groups and pages"
         )
     except pa.ArrowNotImplementedError:
         last = Failure(
@@ -81,28 +86,52 @@ def _header(file: Any) -> Header:
 
 def _batches(file: Any, places: Sequence[int], rows: int) -> Iterator[Batch]:
     paths, numbers, come = _chosen(file, set(places))
-    at = {place: number for number, place in enumerate(come)}
+    order = [come[place] for place in places]
+    left = _DECODED_BYTES
     for group in range(file.num_row_groups):
         found = file.metadata.row_group(group)
         size = sum(found.column(number).total_uncompressed_size for number in numbers)
-        most = min(max(_BATCH_BYTES * found.num_rows // (size or 1), _LEAST_ROWS), _MOST_ROWS)
-        for batch in file.iter_batches(most, row_groups=[group], columns=paths, use_threads=False):
-            rows -= batch.num_rows
-            if rows < 0 or batch.num_columns != len(come):
-                raise ValueError
-            batch.validate()
-            cells = Cells()
-            columns = [cells.plain(batch.column(at[place])) for place in places]
-            sizes = [0] * batch.num_rows
-            for column in columns:
-                _measure(column, sizes)
-            yield Batch(batch.num_rows, columns, sizes, cells.replaced)
+        usual = min(max(_BATCH_BYTES * found.num_rows // (size or 1), _LEAST_ROWS), _MOST_ROWS)
+        done = 0
+        for most in (usual, _LEAST_ROWS):
+            try:
+                for batch, decoded in _group(file, group, paths, order, most=most, skipped=done):
+                    done += batch.rows
+                    rows -= batch.rows
+                    left -= decoded
+                    if rows < 0:
+                        raise ValueError
+                    if left < 0:
+                        raise _TooLarge(
+                            f"has more than {_DECODED_BYTES // 2**30} GiB of values: {_LEAVE_OUT}"
+                        )
+                    yield batch
+                break
+            except MemoryError:  # where many rows have what the file has once
+                if most == _LEAST_ROWS:
+                    raise
     if rows:
         raise ValueError
 
 
-def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], list[int]]:
-    """Return the paths of the leaves to read, their numbers, and the places of the columns that come.
+def _group(
+    file: Any, group: int, paths: list[str], order: list[int], *, most: int, skipped: int
+) -> Iterator[tuple[Batch, int]]:
+    """Yield a row group's rows but the first ones, and the bytes that it took to read them."""
+    for batch in file.iter_batches(most, row_groups=[group], columns=paths, use_threads=False):
+        if (count := batch.num_rows) > skipped:
+            batch.validate()
+            cells = Cells()
+            columns = [cells.plain(batch.column(number)[skipped:]) for number in order]
+            sizes = [0] * (count - skipped)
+            for column in columns:
+                _measure(column, sizes)
+            yield Batch(count - skipped, columns, sizes, cells.replaced), batch.nbytes
+        skipped = max(skipped - count, 0)
+
+
+def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], dict[int, int]]:
+    """Return the paths of the leaves to read, their numbers, and where the columns at these places come.
 
     A path may stand for leaves of other columns as well, of the same name or with dots in theirs.
     """
@@ -121,7 +150,7 @@ def _chosen(file: Any, places: set[int]) -> tuple[list[str], list[int], list[int
     if number != file.metadata.num_columns:
         raise ValueError
     come = dict.fromkeys(place for path in chosen for place in named[path])
-    return list(chosen), list(chosen.values()), list(come)
+    return list(chosen), list(chosen.values()), {place: at for at, place in enumerate(come)}
 
 
 def _measure(column: list[Any], sizes: list[int]) -> None:
@@ -137,13 +166,13 @@ def _measure(column: list[Any], sizes: list[int]) -> None:
             sizes[row] += size
 
 
-def _size(cell: Any) -> int:
+def _size(cell: str | list[Any] | dict[str, Any]) -> int:
     """Return at least the number of the cell's characters, and at most _WEIGHT times that of its JSON's."""
     if isinstance(cell, str):
         return len(cell)
     if isinstance(cell, dict):
-        return sum(map(len, cell)) + sum(map(_size, cell.values())) + _WEIGHT
-    return sum(map(_size, cell)) + _WEIGHT if isinstance(cell, list) else _WEIGHT
+        return sum(map(len, cell)) + _size(list(cell.values()))
+    return _WEIGHT + sum(_size(one) if one.__class__ in _SIZED else _WEIGHT for one in cell)
 
 
 def _too_long(cell: list[Any] | dict[str, Any]) -> list[Any] | dict[str, Any]:

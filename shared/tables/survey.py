@@ -6,23 +6,26 @@ from itertools import zip_longest
 
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.models import Note
-from shared.tables.cells import NUMBER, TEXT, Cells, Keys, scalar_text
+from shared.tables.cells import NO_NUMBER, NUMBER, TEXT, Cells, Keys, scalar_text
 from shared.tables.columns import KEY_COLUMN, URL_COLUMN, clean_name, find_column, name_list, shown
 from shared.tables.rows import MAX_ROWS, Row, Rows
 from shared.validation import MAX_METADATA_BYTES, MAX_METADATA_LISTED
 
 _BATCH_ROWS = 1_024
 _BATCH_CHARS = 2**21
-_DIGITS = re.compile(r"[0-9.,eE+-]+")
+_DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")  # a price, more often than a code
 
 
 class Survey:
     """`cells` are what the columns hold; `keys` and `with_urls` are of those that may be these two."""
 
-    def __init__(self, rows: Rows, url_column: str | None, key_column: str | None) -> None:
+    def __init__(
+        self, rows: Rows, url_column: str | None, key_column: str | None, number_columns: Sequence[str] = ()
+    ) -> None:
         self._rows = rows
         self._url_column = url_column or URL_COLUMN
         self._key_column = key_column or KEY_COLUMN
+        self._number_columns = number_columns
         self.cells: list[Cells] = []
         self.keys: dict[int, Keys] = {}
         self.with_urls: dict[int, bool] = {}
@@ -59,10 +62,11 @@ class Survey:
                 self.with_urls[place] = any((scalar_text(cell) or "").strip() for cell in cells)
 
     def _add_column(self, place: int) -> None:
-        self.cells.append(Cells(typed=self._rows.typed))
+        name = [clean_name(self._rows.names[place])]
+        as_numbers = any(find_column(name, one) is not None for one in self._number_columns)
+        self.cells.append(Cells(typed=self._rows.typed, as_numbers=as_numbers))
         if place in self._rows.inner:
             return
-        name = [clean_name(self._rows.names[place])]
         if find_column(name, self._key_column) is not None:
             self.keys[place] = Keys()
         if find_column(name, self._url_column) is not None:
@@ -96,7 +100,7 @@ def value_notes(name: str, unit: str, cells: Cells) -> Iterator[Note]:
     """Yield what changed of the values of a column of metadata, once for each reason."""
     kinds, column = cells.kinds, f"`{shown(name)}`"
     for reason, count in cells.left_out.items():
-        if count and (cells.typed or cells.kind == NUMBER):
+        if count and (cells.typed or cells.kind == NUMBER or reason == NO_NUMBER):
             yield Note("values_left_out", f"Values of {column} are left out: {reason}.", count)
     if cells.kind != TEXT:
         return
@@ -104,16 +108,18 @@ def value_notes(name: str, unit: str, cells: Cells) -> Iterator[Note]:
         if count:
             yield Note("values_as_text", f"{column}: {reason}.", count)
     others = sum(kinds.values()) - kinds[TEXT] if cells.typed else kinds[NUMBER]
-    if not (others if cells.typed else others > kinds[TEXT]):
+    spelled = not cells.typed and cells.first_text and _DECIMAL.fullmatch(str(cells.first_text[1]))
+    if not (spelled or (others if cells.typed else others > kinds[TEXT])):
         return
     why = "its cells are of several kinds"
     if cells.first_text:
         number, cell = cells.first_text
-        spelled = not cells.typed and _DIGITS.fullmatch(str(cell))
         why = f"`{shown(scalar_text(cell) or 'a nested value')}` in {unit.lower()} {number:,} " + (
-            "would not keep its spelling as a number" if spelled else "is of another kind"
+            "would not keep its spelling as a number (`number_columns` takes it for one)"
+            if spelled
+            else "is of another kind"
         )
-    yield Note("values_as_text", f"{column} is text as a whole, since {why}.", others)
+    yield Note("values_as_text", f"{column} is text as a whole, since {why}.", others or kinds[TEXT])
 
 
 def row_notes(rows: Rows, halves: int) -> Iterator[Note]:

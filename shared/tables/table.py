@@ -33,12 +33,16 @@ _SAFE_CHARS = (
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """Which column is what; names as the file has them. Without `columns` all are metadata."""
+    """Which column is what; names as the file has them. Without `columns` all are metadata.
+
+    Those of `number_columns` hold numbers, however they are spelled.
+    """
 
     url_column: str | None = None
     key_column: str | None = None
     columns: tuple[str, ...] = ()
     skip_columns: tuple[str, ...] = ()
+    number_columns: tuple[str, ...] = ()
 
     def of(self, names: Sequence[str]) -> Self:
         """Return the options without the names that no column has."""
@@ -52,6 +56,7 @@ class TableOptions:
             key_column=key[0] if key else None,
             columns=known(self.columns),
             skip_columns=known(self.skip_columns),
+            number_columns=known(self.number_columns),
         )
 
 
@@ -177,7 +182,7 @@ def read_table(
         find_url_column(rows.names, options.url_column)
         if isinstance(rows, ParquetRows):
             rows.unread = _unwanted(rows.names, options)
-    survey = Survey(rows, options.url_column, options.key_column)
+    survey = Survey(rows, options.url_column, options.key_column, options.number_columns)
     survey.read()
     names = [clean_name(without_halves(name)) for name in rows.names]
     cells = [*survey.cells, *(Cells(typed=rows.typed) for _ in names[len(survey.cells) :])]
@@ -193,6 +198,8 @@ def read_table(
         options = options.of(names)
     if options.key_column:
         find_named(outer, "key_column", options.key_column)
+    for name in options.number_columns:
+        find_named(names, "number_columns", name)
     key = find_column(outer, options.key_column or KEY_COLUMN)
     if not options.key_column and any(
         key in find_named(outer, "skip_columns", one) for one in options.skip_columns

@@ -6,7 +6,7 @@ import zipfile
 from tempfile import SpooledTemporaryFile
 
 from api.archives.reading import archive_kind, read_archive
-from api.archives.unpacking import ArchiveLimits, LeftOut
+from api.archives.unpacking import ArchiveLimits, Content, LeftOut
 from tests.sample_files import make_tar
 
 LIMITS = ArchiveLimits(entry_bytes=1000, total_bytes=100_000)
@@ -33,7 +33,7 @@ def make_tar_gz(entries: dict[str, bytes]) -> bytes:
 
 def read(
     data: bytes, limits: ArchiveLimits = LIMITS, *, spool_bytes: int = 2**20, left_out: LeftOut | None = None
-) -> list[tuple[str, bytes | None]]:
+) -> list[tuple[str, Content]]:
     """Reads an archive out of a file like an upload's: in memory, but on disk over `spool_bytes`."""
     with SpooledTemporaryFile(spool_bytes) as file:
         file.write(data)

@@ -10,7 +10,7 @@ import pytest
 
 from api.archives import tar_files, unpacking, zip_files
 from api.archives.reading import ArchiveKind, archive_kind
-from api.archives.unpacking import ArchiveLimits, LeftOut
+from api.archives.unpacking import TOO_LARGE, ArchiveLimits, LeftOut
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
 from tests.sample_files import make_tar, samples
 from tests.unit.api.archives.archive_files import ENTRIES, LIMITS, add, make_tar_gz, make_zip, read
@@ -119,7 +119,10 @@ def test_a_large_companion_is_left_out_like_a_small_one(make: Maker) -> None:
 
 @MAKERS
 def test_an_entry_over_the_limit_comes_without_bytes_and_the_rest_still_comes(make: Maker) -> None:
-    assert read(make({"big.jpg": b"x" * 1001, "small.jpg": b"y"})) == [("big.jpg", None), ("small.jpg", b"y")]
+    assert read(make({"big.jpg": b"x" * 1001, "small.jpg": b"y"})) == [
+        ("big.jpg", TOO_LARGE),
+        ("small.jpg", b"y"),
+    ]
 
 
 @MAKERS
@@ -152,17 +155,48 @@ def test_the_bytes_of_an_oversize_tar_entry_count_although_they_are_skipped(
         read(make_tar_gz({"zeros.bmp": bytes(5_000_000), "after.jpg": b"x"}), ArchiveLimits(1000, 10**9))
 
 
-def test_an_encrypted_zip_is_refused() -> None:
-    data = bytearray(make_zip({"a.jpg": b"x"}, zipfile.ZIP_STORED))
+def encrypted(data: bytes) -> bytes:
+    """A zip whose first entry says that it is encrypted."""
+    changed = bytearray(data)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(signature) + offset] |= 1
-    with pytest.raises(InvalidRequest, match="encrypted"):
-        read(bytes(data))
+        changed[changed.index(signature) + offset] |= 1
+    return bytes(changed)
 
 
-def test_a_zip_with_an_unbounded_compression_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="other than deflate"):
-        read(make_zip({"a.jpg": b"x"}, zipfile.ZIP_BZIP2))
+def damaged(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[changed.index(b"picture")] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encrypted(make_zip({"a.jpg": b"x"})), "encrypted"),
+        (make_zip({"a.jpg": b"x"}, zipfile.ZIP_BZIP2), "another method than deflate"),
+        (damaged(make_zip({"a.jpg": b"bytes of a picture"}, zipfile.ZIP_STORED)), "damaged"),
+    ],
+)
+def test_a_zip_of_which_no_picture_can_be_read_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    ("break_first", "error"),
+    [
+        (encrypted, "unsupported_format: The file is encrypted in its archive."),
+        (damaged, "corrupt_image: The file is damaged in its archive."),
+    ],
+)
+def test_a_file_of_a_zip_that_cannot_be_read_fails_alone(
+    break_first: Callable[[bytes], bytes], error: str
+) -> None:
+    entries = {"a.jpg": b"bytes of a picture", "b.jpg": b"others"}
+    assert read(break_first(make_zip(entries, zipfile.ZIP_STORED))) == [
+        ("a.jpg", error),
+        ("b.jpg", b"others"),
+    ]
 
 
 def test_a_zip_with_a_huge_directory_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,13 +228,6 @@ def test_a_tar_with_a_damaged_header_in_its_middle_is_refused() -> None:
         read(bytes(data))
 
 
-def test_a_zip_entry_with_a_wrong_checksum_is_refused() -> None:
-    data = bytearray(make_zip({"a.jpg": b"some bytes of a picture"}, zipfile.ZIP_STORED))
-    data[data.index(b"picture")] ^= 1
-    with pytest.raises(InvalidRequest):
-        read(bytes(data))
-
-
 def test_a_zip_whose_entry_hides_its_size_is_still_bounded() -> None:
     data = bytearray(make_zip({"a.jpg": b"x" * 5000}))
     position = data.index(b"PK\x01\x02") + 24
@@ -209,4 +236,4 @@ def test_a_zip_whose_entry_hides_its_size_is_still_bounded() -> None:
         (entry,) = read(bytes(data))
     except ImageSearchError:
         return
-    assert entry[1] is None or len(entry[1]) <= LIMITS.entry_bytes
+    assert entry[1] == TOO_LARGE or len(entry[1]) <= LIMITS.entry_bytes

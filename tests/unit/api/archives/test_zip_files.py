@@ -81,7 +81,7 @@ def test_what_stands_behind_a_zip_is_told() -> None:
 
 
 def test_several_zips_in_a_row_are_refused_rather_than_half_read() -> None:
-    with pytest.raises(InvalidRequest, match="several zips"):
+    with pytest.raises(InvalidRequest, match="several zips in one"):
         read(PHOTOS + make_zip({"c.jpg": b"z"}))
 
 
@@ -126,6 +126,12 @@ def test_a_name_is_read_from_what_says_most(raw: bytes, extra: bytes, name: str)
 
 def samples_jpeg() -> bytes:
     return b"\xff\xd8\xff\xe0"
+
+
+def test_a_name_that_is_not_the_utf_8_that_it_says_is_told() -> None:
+    data = make_zip({"日本.jpg": b"x"}).replace("日本".encode(), b"\x95\x5c\xff123")
+    with pytest.raises(InvalidRequest, match="says that it is UTF-8"):
+        read(data)
 
 
 def test_entries_of_one_name_are_several_pictures() -> None:

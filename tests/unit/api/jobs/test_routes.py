@@ -315,7 +315,8 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "Idempotency-Key", "collection", "callback_url", "on_near_duplicate", "metadata",
         "name", "origin", "made_of", "group",
-        "url_column", "key_column", "columns", "skip_columns", "preview", "partial",
+        "url_column", "key_column", "columns", "skip_columns", "number_columns",
+        "preview", "partial",
     }  # fmt: skip
     assert {"200", "202"} <= set(operation["responses"])
     assert "Location" in operation["responses"]["202"]["headers"]

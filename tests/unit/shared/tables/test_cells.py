@@ -5,11 +5,12 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.errors import InvalidRequest
 from shared.tables.cells import Cells
-from tests.unit.shared.tables.reading import A, column, notes, table, values
+from tests.unit.shared.tables.reading import A, column, metadata, notes, table, values
 
 
 def typed(*cells: Any) -> list[Any]:
@@ -162,6 +163,7 @@ _CELLS = _SCALARS | st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(cells=st.lists(_CELLS, max_size=12))
 def test_any_cells_become_values_of_one_type_that_metadata_can_hold(cells: list[Any]) -> None:
     found = Cells(typed=True)
@@ -179,3 +181,29 @@ def test_any_cells_become_values_of_one_type_that_metadata_can_hold(cells: list[
             assert -(2**63) <= value < 2**63 or isinstance(value, float)
         if isinstance(value, list):
             assert all(isinstance(member, str) for member in value)
+
+
+def test_a_column_of_spelled_prices_is_text_and_says_how_to_have_numbers() -> None:
+    text = f"url,price\n{A},19.90\n{A},7.50\n{A},ask\n{A},\n{A}, +5 \n"
+    plain = table(text)
+    assert metadata(plain)[0] == {"price": "19.90"}
+    (note,) = plain.notes
+    assert "`19.90` in line 2 would not keep its spelling as a number (`number_columns`" in note.detail
+    read = table(text, number_columns=("PRICE",))
+    assert metadata(read) == [{"price": 19.9}, {"price": 7.5}, {}, {}, {"price": 5}]
+    assert [one.type for one in read.columns] == ["text", "number"]
+    assert [(one.code, one.count) for one in read.notes] == [("values_left_out", 1)]
+
+
+def test_numbers_of_other_kinds_of_tables_are_taken_however_they_are_spelled() -> None:
+    rows = [
+        {"url": A, "n": cell}
+        for cell in ("19.90", 3, 2.5, True, None, [1], "1e400", 10**400, 2**64, "0x1", "1_0", "٣")
+    ]
+    read = table(json.dumps(rows), number_columns=("n",))
+    assert [one.get("n") for one in metadata(read)] == [19.9, 3, 2.5, *[None] * 5, float(2**64), *[None] * 3]
+
+
+def test_a_column_of_numbers_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no column `cost`, which `number_columns` names"):
+        table(f"url,price\n{A},1\n", number_columns=("cost",))

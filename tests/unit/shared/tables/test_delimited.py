@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
@@ -99,6 +99,24 @@ def test_a_table_without_a_head_is_told_that_the_first_line_names_the_columns(na
         table(f"{A}\n{B}\n", name)
 
 
+def test_rows_that_an_open_quote_joins_fail_together_and_say_their_lines() -> None:
+    rows = ['"12 inch,1', "x,2", 'a "quoted" word,3', '"two\nlines",4', '"x" y,5']
+
+    read = table("url,name,n\n" + "".join(f"{A},{row}\n" for row in rows))
+
+    assert [(row.number, row.metadata) for row in read.rows()] == [
+        (2, {}),
+        (5, {"name": "two\nlines", "n": 4}),
+        (7, {"name": "x y", "n": 5}),
+    ]
+    assert [row.error for row in read.rows()] == [
+        "invalid_url: Line 2 is malformed: a quote that is not closed, or not doubled, joins it with the "
+        "lines to 4.",
+        None,
+        None,
+    ]
+
+
 def test_null_characters_and_long_cells_are_text_like_others() -> None:
     read = table(f"url,name,long\n{A},a\0b,{'x' * 60_000}\n")
 
@@ -107,6 +125,7 @@ def test_null_characters_and_long_cells_are_text_like_others() -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=2, max_size=2),

@@ -178,7 +178,7 @@ def repeated(size: int) -> pa.Table:
     [
         (lambda: repeated(10**7), "more than .* MiB of memory"),
         (
-            lambda: {"url": [A], "x": pa.ListArray.from_arrays([0, 3 * 10**7], pa.nulls(3 * 10**7, INT))},
+            lambda: {"url": [A], "x": pa.ListArray.from_arrays([0, 10**7], pa.nulls(10**7, INT))},
             "memory",
         ),
         (lambda: {f"c{number}": [1] for number in range(10_001)}, "10,001 columns"),
@@ -189,7 +189,7 @@ def repeated(size: int) -> pa.Table:
 def test_what_takes_memory_ends_with_what_to_do(
     make: Callable[[], Any], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "_READER", LIMITED.format(mib=256))
+    monkeypatch.setattr(parquet, "_READER", LIMITED.format(mib=112))
     with pytest.raises(InvalidRequest, match=says):
         open_table(written(make(), compression="zstd", store_schema=False), TableOptions())
 

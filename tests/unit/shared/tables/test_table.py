@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ImageSearchError, RequestTooLarge
@@ -144,6 +144,7 @@ _PIECES = (
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     start=st.sampled_from(_STARTS),
     pieces=st.lists(st.binary(max_size=12) | st.sampled_from(_PIECES), max_size=20),
@@ -167,6 +168,7 @@ def test_any_bytes_are_read_or_refused(start: bytes, pieces: list[bytes], name: 
         assert row.url or row.error
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(
