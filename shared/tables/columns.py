@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from shared.errors import InvalidRequest, NoUrlColumn
-from shared.validation import METADATA_NAME, RESERVED_NAMES
+from shared.validation import METADATA_NAME, RESERVED_NAMES, normalized
 
 URL_COLUMN = "url"
 KEY_COLUMN = "key"
@@ -93,7 +93,7 @@ def metadata_names(
 
 
 def _metadata_name(name: str, place: int) -> str:
-    parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    parts = normalized("NFKD", name.translate(_LETTERS))
     ascii_only = "".join(part for part in parts if not unicodedata.combining(part))
     made = _NO_NAME.sub("_", ascii_only).strip("_")
     if not made or (not re.search("[A-Za-z]", made) and not name.isascii()):
