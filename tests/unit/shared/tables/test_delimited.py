@@ -67,6 +67,7 @@ def test_text_is_kept_as_it_is_and_urls_are_stripped() -> None:
     read = table(f"url,name\n  {A}\t, x \n")
 
     assert [(row.url, row.metadata) for row in read.rows()] == [(A, {"name": " x "})]
+    assert [row.url for row in table(f"url\n\ufeff{A}\u200b\n").rows()] == [A]
 
 
 def test_short_rows_lack_values_and_long_ones_lose_what_is_beyond_the_head() -> None:
