@@ -196,7 +196,7 @@ def read_table(
     except NoUrlColumn as error:
         of_json = _AS_JSON if rows.kind == "jsonl" and survey.total == 1 else ""
         raise NoUrlColumn(error.detail + of_json, error.columns) from None
-    if not survey.with_urls.get(url):
+    if not survey.with_urls.get(url) and not partial:
         of_json = _AS_JSON if rows.kind in ("json", "jsonl") else ""
         raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.{of_json}").at(
             "/url_column"

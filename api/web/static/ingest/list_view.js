@@ -13,6 +13,8 @@ const SHOWN_VALUE_CHARS = 120;
 const KINDS = { csv: "Table (CSV)", json: "Table (JSON)", jsonl: "Table (JSON lines)", parquet: "Table (Parquet)", list: "URLs" };
 const USES = { url: "the picture’s URL", key: "the picture’s key", left_out: "left out" };
 
+const NO_URLS = "It is not clear which column has the URLs: choose it.";
+
 /** `element` shows `list`; `update` has it show what is known now. */
 export function listView(list, { onRemove }) {
   const name = list.isTyped ? "What you pasted" : list.path;
@@ -60,7 +62,7 @@ function aboutOf({ isReading, preview, error, size: bytes, rows: { count, isAll 
 function bodyOf(list) {
   const { preview, error, names } = list;
   return [
-    error && h("p", { class: "fault", role: "alert" }, error.message),
+    error && h("p", { class: "fault", role: "alert" }, error.columns ? NO_URLS : error.message),
     names.length > 0 && choosers(list, names),
     preview && rowsTable(preview),
     ...notesList(preview?.notes ?? []),

@@ -96,8 +96,8 @@ export function kindsOf({ images, archives, sendable }) {
 
 /** How many pictures a selection may bring, where that is known. */
 function amountOf({ images, archives, sendable }) {
-  if (archives.length || !sendable.every(({ rows }) => rows.isAll)) return "these";
-  return plural(sendable.reduce((sum, { rows }) => sum + rows.count, images.length), "picture");
+  const count = sendable.reduce((sum, { rows }) => sum + rows.count, images.length);
+  return archives.length || !count || !sendable.every(({ rows }) => rows.isAll) ? "these" : plural(count, "picture");
 }
 
 function thumbnails(images) {

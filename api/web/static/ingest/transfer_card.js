@@ -25,7 +25,7 @@ export function showTransfer(list, transfer, { signal, edit }) {
     bar: h("progress", { class: "bar", max: "1", "aria-label": `Upload of ${transfer.label}` }),
     pace: h("p", { class: "muted small numbers" }),
     error: h("div", { class: "fault", role: "alert" }),
-    lost: h("p", { class: "fault", role: "alert" }),
+    lost: h("div", {}),
     actions: h("div", { class: "row" }),
     jobs: h("div", { class: "stack" }),
     combined: h("div", {}),
@@ -43,7 +43,7 @@ export function showTransfer(list, transfer, { signal, edit }) {
     view.bar.value = bytes ? sent / bytes : 0;
     view.bar.hidden = !transfer.isOpen;
     view.pace.textContent = uploadPace(transfer);
-    if (shown.lost !== lost.length) view.lost.replaceChildren(...lostLine(lost));
+    if (shown.lost !== lost.length) view.lost.replaceChildren(lostLine(lost));
     shown.lost = lost.length;
     if (shown.state !== state) {
       view.title.textContent = `${TITLES[state]}: ${transfer.label}`;
@@ -87,10 +87,10 @@ function errorLines({ state, error }) {
   ].filter(Boolean);
 }
 
-const lostLine = (lost) => [
-  `${plural(lost.length, "file")} left out, which cannot be read any more (moved, changed or deleted): `,
-  h("bdi", {}, listed(lost)),
-];
+function lostLine(lost) {
+  const text = `${plural(lost.length, "file")} left out, which cannot be read any more (moved, changed or deleted): `;
+  return h("p", { class: "fault", role: "alert" }, text, h("bdi", {}, listed(lost)));
+}
 
 /** Where one error is, by the item's number as its job counts (a line's less one): a table has the same one in each of its rows. */
 function placesOfError([{ pointer, message }, ...others]) {

@@ -198,3 +198,10 @@ def test_what_python_writes_as_csv_has_its_types_again(rows: list[tuple[Any, ...
         }
         for cells in rows
     ]
+
+
+def test_the_start_of_a_table_may_have_no_url_yet() -> None:
+    start = table(f"url,name\n,a\n,b\n{A}", partial=True)
+    assert [row.error for row in start.rows()] == [
+        f"invalid_url: Line {line} is malformed: the URL is empty." for line in (2, 3)
+    ]
