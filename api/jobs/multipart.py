@@ -102,6 +102,7 @@ def ingest_multipart(
             options = _options(services, defaults, received.fields)
             query = parse(type(query), query.model_dump(exclude_unset=True) | _of_tables(received.fields))
             if received.table:
+                received.table = replace(received.table, truncated=body.truncated)
                 return _ingest_table(services, options, query, received)
             refuse_table_options(query)
             if not received.files:

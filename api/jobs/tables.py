@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from tempfile import SpooledTemporaryFile
+from threading import BoundedSemaphore
 from typing import IO
 
 from api.http.problems import refuse
@@ -23,11 +25,17 @@ from shared.validation import MAX_METADATA
 PARTIAL_BYTES = 2**20  # what a preview may be given of a text table
 _SPOOL_BYTES = 2**20
 _READ_BYTES = 64 * 1024
+# Reading is the interpreter's work: more at once would finish no sooner, and hold searches up. Small tables,
+# as previews are, take no turn.
+_turns = BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A table as it was received, its file at the start; `truncated` where the body broke off in it."""
+    """A table as it was received, its file at the start.
+
+    `truncated` where the body broke off, `cut` where it did so in the table.
+    """
 
     file: IO[bytes]
     size: int
@@ -35,6 +43,7 @@ class Spooled:
     name: str = ""
     media_type: str = ""
     truncated: bool = False
+    cut: bool = False
 
 
 def ingest_table_body(
@@ -48,7 +57,8 @@ def ingest_table_body(
             digest.update(data)
         size = file.tell()
         file.seek(0)
-        spooled = Spooled(file, size, digest.hexdigest(), media_type=media_type, truncated=body.truncated)
+        cut = body.truncated
+        spooled = Spooled(file, size, digest.hexdigest(), media_type=media_type, truncated=cut, cut=cut)
         return ingest_table(services, options, query, spooled)
 
 
@@ -69,31 +79,32 @@ def ingest_table(
     if query.partial and not query.preview:
         raise InvalidRequest("A part of a table is for a preview alone.").at("/partial")
     is_start = query.partial or bool(query.preview and spooled.size == PARTIAL_BYTES)
-    table = open_table(
-        spooled.file,
-        TableOptions(
-            query.url_column,
-            query.key_column,
-            column_names(query.columns or ""),
-            column_names(query.skip_columns or ""),
-            column_names(query.number_columns or ""),
-        ),
-        name=spooled.name,
-        media_type=spooled.media_type,
-        partial=is_start or spooled.truncated,
-        most_columns=MAX_METADATA - len(options.metadata),
-    )
-    if query.preview:
-        return preview_answer(table, map(options.applied, islice(_items(table), query.preview)))
-    return launch(
-        services,
-        options,
-        new_job_id(),
-        _items(table),
-        digest=digest,
-        truncated=spooled.truncated,
-        notes=table.notes,
-    )
+    with nullcontext() if spooled.size <= PARTIAL_BYTES else _turns:
+        table = open_table(
+            spooled.file,
+            TableOptions(
+                query.url_column,
+                query.key_column,
+                column_names(query.columns or ""),
+                column_names(query.skip_columns or ""),
+                column_names(query.number_columns or ""),
+            ),
+            name=spooled.name,
+            media_type=spooled.media_type,
+            partial=is_start or spooled.cut,
+            most_columns=MAX_METADATA - len(options.metadata),
+        )
+        if query.preview:
+            return preview_answer(table, map(options.applied, islice(_items(table), query.preview)))
+        return launch(
+            services,
+            options,
+            new_job_id(),
+            _items(table),
+            digest=digest,
+            truncated=spooled.truncated,
+            notes=table.notes,
+        )
 
 
 def _items(table: Table) -> Iterator[Item]:

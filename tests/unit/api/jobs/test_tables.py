@@ -1,7 +1,9 @@
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -285,6 +287,48 @@ def test_a_table_that_breaks_off_is_a_truncated_job_of_its_whole_rows(
     response = http.post("/v1/jobs", content_type="text/csv", environ_overrides=environ)
     job, items = made(response, services)
     assert (job["truncated"], [item.url for item in items]) == (True, ["http://x/1"])
+
+
+def test_a_form_that_breaks_off_behind_its_table_is_truncated_and_no_row_is_lost(
+    http: FlaskClient, services: Services
+) -> None:
+    """What it says behind the table is lost, so that a repeat under the same Idempotency-Key is to count."""
+    head = b'--B\r\nContent-Disposition: form-data; name="table"; filename="a.csv"\r\n\r\n'
+    rest = b'\r\n--B\r\nContent-Disposition: form-data; name="key_column"\r\n\r\nid\r\n--B--\r\n'
+    whole = head + CSV.strip() + rest
+    ids = []
+    for data in (whole[:-20], whole):
+        response = http.post(
+            "/v1/jobs",
+            headers={"Idempotency-Key": "k"},
+            environ_overrides={
+                "CONTENT_TYPE": "multipart/form-data; boundary=B",
+                "CONTENT_LENGTH": str(len(whole)),
+                "wsgi.input": io.BytesIO(data),
+            },
+        )
+        job, items = made(response, services)
+        assert (job["truncated"], len(items)) == (data != whole, 2)
+        ids.append(job["job_id"])
+    assert ids[0] != ids[1]
+
+
+def test_of_large_tables_few_are_read_at_once_and_small_ones_need_not_wait(
+    app: Any,  # noqa: F811
+    http: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = BoundedSemaphore(1)
+    monkeypatch.setattr(tables_module, "_turns", turns)
+    large = CSV + b"http://x/3;;;\r\n" * 80_000
+    with ThreadPoolExecutor() as threads:
+        with turns:
+            waits = threads.submit(post, app.test_client(), large, preview=1)
+            assert post(http, CSV, preview=1).status_code == 200
+            assert not wait([waits], timeout=1).done
+        assert waits.result().status_code == 200
+    assert post(http, large.replace(b"URL", b"link"), preview=1).status_code == 422
+    assert turns.acquire(timeout=1)
 
 
 def test_a_table_over_the_limit_of_uploads_is_refused(http: FlaskClient, services: Services) -> None:
