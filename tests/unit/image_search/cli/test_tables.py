@@ -70,6 +70,21 @@ def test_jobs(run: Run, server: Server) -> None:
     assert dict(server.requests[-1].url.params) == {"limit": "20", "collection": "cats", "group": "a1-0"}
 
 
+def test_no_word_of_jobs_is_folded_on_a_usual_terminal(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = job("4f0c2b7d9e81a6c35b0f1d24", "succeeded", 12_345, indexed=12_345) | {"collection": "holidays"}
+    server.routes["GET /v1/jobs"] = {"jobs": [one], "next_cursor": None}
+    monkeypatch.setattr(common, "PIPE_COLUMNS", 80)
+    assert run("jobs") == table(
+        """
+        job                       status     collection   total  done  failed
+        4f0c2b7d9e81a6c35b0f1d24  succeeded  holidays    12,345  100%       0
+        ingest, 2026-01-01 00:00
+        """
+    )
+
+
 def test_a_job_with_failures(run: Run, server: Server) -> None:
     failed = {"source": "https://example.com/" + "long-" * 12 + "name.jpg", "status": "failed"}
     server.routes["GET /v1/jobs/j1"] = job("j1", "partial", 40, indexed=10, duplicate=5, failed=25) | {
