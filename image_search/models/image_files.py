@@ -44,7 +44,7 @@ def suffix_of(name: str) -> str:
 def is_hidden(name: str) -> bool:
     """Return whether a `/`-separated name is that of a hidden file, or of one in a hidden folder."""
     return any(
-        part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part not in ("", ".")
+        part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part not in ("", ".", "..")
     )
 
 

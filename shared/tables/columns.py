@@ -24,7 +24,7 @@ _LETTERS = str.maketrans(
 
 
 def clean_name(name: str) -> str:
-    """Return a column's name as it is shown and asked for."""
+    """Return a column's name, or a URL, without blanks around it, those of no width that pages have too."""
     return name.strip().strip("\ufeff\u200b").strip()
 
 
@@ -45,7 +45,7 @@ def find_url_column(names: Sequence[str], wanted: str | None) -> int:
     if any(URL.match(name) for name in names):
         raise InvalidRequest(
             f"The first line must name the columns, one of them `{shown(wanted or URL_COLUMN)}`; "
-            "it has a URL already."
+            "it has a URL already. A list of URLs alone is a .txt file, or text/plain."
         ).at("/url_column")
     raise NoUrlColumn(
         f"The table has no column `{shown(wanted or URL_COLUMN)}`; {_listed(names)}. "

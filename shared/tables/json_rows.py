@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import InvalidRequest, RequestTooLarge
+from shared.tables.columns import URL, URL_COLUMN
 from shared.tables.rows import MAX_ROW_CHARS, Cell, Row
 from shared.tables.text import Text
 
@@ -58,7 +59,9 @@ class _JsonRows:
         return self._text.replaced
 
     def _row(self, number: int, value: Any, size: int) -> Row | None:
-        """Return a value as a row; None, counted, of an object without anything in it."""
+        """Return a value as a row, as a URL alone is; None, counted, of an object without anything in it."""
+        if isinstance(value, str) and URL.match(value):
+            value = {URL_COLUMN: value}
         if not isinstance(value, dict):
             return Row(number, [], size, "not a JSON object")
         nested = (
@@ -163,7 +166,7 @@ class JsonArrayRows(_JsonRows):
             )
         self._at += 1
         if self._next_mark():
-            raise InvalidRequest(f"Something comes after the end of the array, which has {number:,} rows.")
+            raise InvalidRequest(f"Something comes after the end of the array, behind row {number:,}.")
 
     def _element(self, number: int) -> tuple[Any, int] | None:
         """Return the value that begins here, and its length; None where it is cut."""
@@ -190,7 +193,8 @@ class JsonArrayRows(_JsonRows):
             if not self._fill() and fault:
                 if self._cut:
                     return None
-                fault = "it does not end"
+                if not self._window[self._at :].rstrip().endswith("]"):
+                    fault = "it does not end"
                 break
         raise InvalidRequest(f"Row {number:,} of the array is not JSON: {fault}.")
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import IO
 
 from shared.errors import InvalidRequest
-from shared.tables.columns import URL, find_column
+from shared.tables.columns import URL, find_column, shown
 from shared.tables.delimited import DelimitedRows, UrlListRows, find_dialect
 from shared.tables.json_rows import JsonArrayRows, JsonLinesRows
 from shared.tables.parquet import ParquetRows
@@ -49,7 +49,7 @@ _JSON_LINES = (
 _DELIMITED = ("text/csv", "text/tab-separated-values")
 _ARRAY = re.compile(r"\s*\[\s*[\[{\"\]]")
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
-_MARKUP = re.compile(r"\s*<(\?xml|rss|feed|urlset|svg)?")
+_MARKUP = re.compile(r"\s*<(?![A-Za-z+.-]+://)(\?xml|rss|feed|urlset|svg)?")  # a list may have <https://…>
 _PRETTY = re.compile(r"\s*\{[^\r\n]*(?<=[{\[,:])[ \t]*[\r\n]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MOST_CONTROLS, _CONTROLS_SHARE = 32, 0.05
@@ -84,6 +84,10 @@ def open_rows(file: IO[bytes], url_column: str | None, *, name: str, media_type:
     dialect = find_dialect(start, lambda head: find_column(head, url_column) is not None)
     if find_column(dialect.head, url_column) is not None:
         return DelimitedRows(text, dialect, cut=cut)
+    if said_json:
+        raise InvalidRequest(
+            f"The table is not JSON: it begins with `{shown(start.strip().splitlines()[0])}`."
+        )
     first = next((line for line in start.splitlines() if line.strip() and not line.startswith("#")), "")
     said_list = suffix == ".txt" or media_type == "text/plain"
     said_table = suffix in (".csv", ".tsv") or media_type in _DELIMITED

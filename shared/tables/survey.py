@@ -131,7 +131,11 @@ def row_notes(rows: Rows, halves: int) -> Iterator[Note]:
             "values_left_out", "Cells beyond the columns that the table names are left out.", rows.beyond
         )
     if rows.skipped:
-        yield Note("rows_skipped", "Empty rows are skipped.", rows.skipped)
+        yield Note(
+            "rows_skipped",
+            "Rows that are empty, or before the names of the columns, are skipped.",
+            rows.skipped,
+        )
 
 
 def limit_notes(lost: Mapping[str, int]) -> Iterator[Note]:

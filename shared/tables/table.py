@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, Self
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, NoUrlColumn
 from shared.models import MAX_KEY, Metadata, Note
 from shared.tables.cells import Cells, Convert, Keys, scalar_text
 from shared.tables.columns import (
@@ -26,6 +26,7 @@ from shared.tables.survey import Survey, left_out_note, limit_notes, name_notes,
 from shared.tables.text import without_halves
 from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, listed
 
+_AS_JSON = " As JSON, a table is an array of objects, or an object a line (pandas: orient='records')."
 _SAFE_CHARS = (
     MAX_METADATA_BYTES // 8
 )  # a row of no more has metadata within the limit, with names and escapes
@@ -126,7 +127,10 @@ class Table:
             return TableRow("", None, {}, self._error(number, fault), number)
         plan = self._plan
         cell = cells[plan.url] if plan.url < len(cells) else None
-        if not (url := (scalar_text(cell) or "").strip()):
+        url = (scalar_text(cell) or "").strip()
+        if not url.isascii():
+            url = clean_name(url)
+        if not url:
             fault = "the URL is no text" if isinstance(cell, list | dict | bytes) else "the URL is empty"
         key = None
         if plan.key is not None and plan.key < len(cells) and (cell := cells[plan.key]) is not None:
@@ -187,13 +191,16 @@ def read_table(
     names = [clean_name(without_halves(name)) for name in rows.names]
     cells = [*survey.cells, *(Cells(typed=rows.typed) for _ in names[len(survey.cells) :])]
     outer = ["" if place in rows.inner else name for place, name in enumerate(names)]
-    url = find_url_column(outer, options.url_column)
+    try:
+        url = find_url_column(outer, options.url_column)
+    except NoUrlColumn as error:
+        of_json = _AS_JSON if rows.kind == "jsonl" and survey.total == 1 else ""
+        raise NoUrlColumn(error.detail + of_json, error.columns) from None
     if not survey.with_urls.get(url) and not partial:
-        of_json = " As JSON, a table is an array of objects, or an object a line (pandas: orient='records')."
-        raise InvalidRequest(
-            f"The column `{shown(names[url])}` has no URL in any row."
-            + (of_json if rows.kind in ("json", "jsonl") else "")
-        ).at("/url_column")
+        of_json = _AS_JSON if rows.kind in ("json", "jsonl") else ""
+        raise InvalidRequest(f"The column `{shown(names[url])}` has no URL in any row.{of_json}").at(
+            "/url_column"
+        )
     if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
         options = options.of(names)
     if options.key_column:

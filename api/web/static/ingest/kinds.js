@@ -26,8 +26,8 @@ async function kindOf({ file, path }) {
   const suffix = suffixOf(path);
   const isInFolder = path.includes("/");
   if (limits.image_suffixes.includes(suffix)) return "image";
+  if (!isInFolder && limits.list_suffixes.includes(suffix === ".gz" ? suffixOf(path.slice(0, -3)) : suffix)) return "list";
   if (!isInFolder && limits.archive_suffixes.includes(suffix)) return "archive";
-  if (!isInFolder && limits.list_suffixes.includes(suffix)) return "list";
   return !(isInFolder && suffix) && (await isImage(file)) ? "image" : null;
 }
 

@@ -15,6 +15,7 @@ from api.http import auth
 from deploy.cli import main
 from image_search import Client
 from image_search.cli import common
+from image_search.cli.errors import as_options
 from image_search.models.error_codes import CAUSES
 from tests.unit.client_server import Server, job
 
@@ -156,6 +157,13 @@ def test_a_preview_of_a_table(run: Run, server: Server, tmp_path: Path) -> None:
     assert json.loads(run("ingest", str(path), "--preview", "--json")) == {"tables": {str(path): answer}}
     assert "--preview is for tables" in run("ingest", "http://x/a", "--preview")
     assert len(server.requests) == 3
+
+
+def test_options_are_named_as_the_command_line_does() -> None:
+    said = "`url_column`, which `columns` names; it has `columns`. `number_columns` takes it"
+    assert (
+        as_options(said) == "--url-column, which --columns names; it has `columns`. --number-columns takes it"
+    )
 
 
 def test_search_results(run: Run, server: Server) -> None:

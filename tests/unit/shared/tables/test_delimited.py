@@ -67,6 +67,7 @@ def test_text_is_kept_as_it_is_and_urls_are_stripped() -> None:
     read = table(f"url,name\n  {A}\t, x \n")
 
     assert [(row.url, row.metadata) for row in read.rows()] == [(A, {"name": " x "})]
+    assert [row.url for row in table(f"url\n\ufeff{A}\u200b\n").rows()] == [A]
 
 
 def test_short_rows_lack_values_and_long_ones_lose_what_is_beyond_the_head() -> None:
@@ -157,3 +158,44 @@ def test_a_cut_line_and_a_cut_row_are_dropped_of_a_partial_table() -> None:
         assert read.notes == []
     assert values(table(whole[:-5], partial=True), "name") == ["Grö\nße"]
     assert len(list(table(whole, partial=True).rows())) == 2
+
+
+def test_quotes_that_are_escaped_as_databases_write_them_are_read() -> None:
+    read = table(f'"url","note","n"\n"{A}","a \\"q\\", b",1\n"{B}","5\\" \\\\ x",\\N\n')
+
+    assert metadata(read) == [{"note": 'a "q", b', "n": 1}, {"note": '5" \\ x'}]
+    assert notes(read) == []
+
+
+@pytest.mark.parametrize("cell", ['"C:\\dir\\"', '"{""a"": ""say \\""hi\\"", you""}"', "5\\' x"])
+def test_backslashes_are_kept_where_quotes_are_doubled(cell: str) -> None:
+    read = table(f"url,name,n\n{A},{cell},1\n{B},{cell},2\n")
+
+    (name,) = next(csv.reader([cell]))
+    assert values(read, "name") == [name, name]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_databases_null_is_no_value(delimiter: str) -> None:
+    rows = [["url", "key", "n", "name"], [A, "\\N", "\\N", "\\N"], [B, "k", "2.5", "a\\N"]]
+
+    read = table("\n".join(map(delimiter.join, rows)))
+
+    assert [(row.key, row.metadata) for row in read.rows()] == [(None, {}), ("k", {"n": 2.5, "name": "a\\N"})]
+    assert notes(read) == []
+
+
+@pytest.mark.parametrize(
+    "before", ["Products of 2026\n", "Products of 2026,,\n,,\n", "# shop\n\n# all, new\n"]
+)
+def test_a_title_before_the_names_of_the_columns_is_skipped(before: str) -> None:
+    read = table(f"{before}url,name,n\n{A},x,1\n")
+
+    assert metadata(read) == [{"name": "x", "n": 1}]
+    assert ("rows_skipped" in dict(notes(read))) == bool(before.strip(" ,\n"))
+
+
+def test_a_row_that_says_url_is_no_head_where_the_table_has_one() -> None:
+    with pytest.raises(InvalidRequest, match="it has `photo`, `kind`"):
+        table(f"photo,kind\n{A},x\n{B},url\n")
+    assert [row.url for row in table(f"photo,kind\n{A},x\n{B},url\n", url_column="photo").rows()] == [A, B]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import InvalidRequest, RequestTooLarge
+from shared.errors import InvalidRequest, NoUrlColumn, RequestTooLarge
 from shared.tables.rows import MAX_ROW_CHARS
 from tests.unit.shared.tables.reading import A, B, metadata, notes, table
 
@@ -110,6 +110,22 @@ def test_columns_that_are_objects_are_told_how_to_be_rows() -> None:
         table(json.dumps(by_column))
 
 
+def test_one_object_around_a_table_is_told_that_the_array_is_one() -> None:
+    with pytest.raises(NoUrlColumn, match=r"it has `info`, `images`.*a table is an array of objects"):
+        table(json.dumps({"info": {}, "images": [{"url": A}]}))
+
+
+@FORMS
+def test_urls_alone_are_rows(array: bool) -> None:
+    texts = [A, "no URL", {"url": B, "n": 1}]
+    content = json.dumps(texts) if array else "\n".join(map(json.dumps, texts))
+
+    read = table(content, "a.json" if array else "a.jsonl")
+
+    assert [(row.url, row.metadata) for row in read.rows()] == [(A, {}), ("", {}), (B, {"n": 1})]
+    assert [row.error is None for row in read.rows()] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -118,7 +134,8 @@ def test_columns_that_are_objects_are_told_how_to_be_rows() -> None:
         ('[{"url": "a"}, {"url": "b', "Row 2 .* does not end"),
         ('[{"url": "a"},', "Row 2 .* does not end"),
         ('[{"url": "a"}', "malformed after row 1: `,` or `]` expected"),
-        ('[{"url": "a"},]', "Row 2 .* is not JSON"),
+        ('[{"url": "a"},]', "Row 2 .* is not JSON: Expecting value"),
+        ("[{'url': 'a'}]", "Row 1 .* is not JSON: Expecting property name"),
         ('[{"url": "a"}] x', "comes after the end of the array"),
         ('[{"url": "a"}]\n[{"url": "b"}]', "comes after the end of the array"),
         ("[{'url': 'a'}" + " " * 100 + "]", "Row 1 .* is not JSON"),

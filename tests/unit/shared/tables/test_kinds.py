@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import zipfile
 
 import pytest
@@ -42,6 +43,7 @@ def test_the_content_says_which_kind(content: str, kind: str, name: str, media_t
         ("example.com/a.jpg\n", "a.txt", "list"),
         ("https://example.com/w_1,h_1/a.jpg\n", "a.txt", "list"),
         ("# mine\nhttps://example.com/a.jpg\n", "", "list"),
+        (f"<{A}>\n{B}\n", "a.txt", "list"),
         (f"{LINES.strip()}broken\n{LINES}", "a.jsonl", "jsonl"),
         (f"oops\n{LINES}", "a.jsonl", "jsonl"),
     ],
@@ -103,6 +105,13 @@ def _zipped(*names: str) -> bytes:
 def test_what_is_no_table_is_named_with_what_to_do(content: bytes, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"The table is {said}"):
         table(content, "a.csv", "text/csv")
+
+
+@pytest.mark.parametrize("content", [f"// mine\n{ARRAY}", f"rows = {ARRAY}", "{'url': 'a'}\n"])
+def test_what_is_only_called_json_is_told_so(content: str) -> None:
+    first = re.escape(content.splitlines()[0])
+    with pytest.raises(InvalidRequest, match=f"The table is not JSON: it begins with `{first}`"):
+        table(content, "a.json")
 
 
 @pytest.mark.parametrize("content", ["url,name\n", "url\n\n\n", f"{HEAD},,,\n", "[]", " [ ] ", "{}\n{}\n"])
