@@ -109,7 +109,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.storage": {"errors", "formats", "ledger", "models", "urls", "validation"},
     "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
-    "shared.urls": set(),
+    "shared.urls": {"validation"},
     "shared.validation": {"errors"},
     "shared.version": set(),
     "worker.app": {"celery_request", "encoders", "pipelines", "recovery", "stages"},

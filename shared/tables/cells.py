@@ -68,6 +68,8 @@ class Cells:
         if not self.typed:
             self._add_texts(cells, numbers)
             return
+        if cells.count(None) == len(cells):
+            return  # as most are where a table has many columns
         types = Counter(map(type, cells))
         types.pop(type(None), None)
         for kind in types:

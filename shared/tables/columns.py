@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from shared.errors import InvalidRequest, NoUrlColumn
-from shared.validation import METADATA_NAME, RESERVED_NAMES
+from shared.validation import METADATA_NAME, RESERVED_NAMES, normalized
 
 URL_COLUMN = "url"
 KEY_COLUMN = "key"
@@ -28,13 +28,40 @@ def clean_name(name: str) -> str:
     return name.strip().strip("\ufeff\u200b").strip()
 
 
+class Places:
+    """Where the columns of these names are, in about the same time for each name that is asked for."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._exact: dict[str, int] = {}
+        self._folded: dict[str, int] = {}
+        for place, name in enumerate(map(clean_name, names)):
+            self._exact.setdefault(name, place)
+            self._folded.setdefault(name.casefold(), place)
+
+    def find(self, wanted: str) -> int | None:
+        """Return the place of the column of this name, or else the first that has it in another case."""
+        wanted = clean_name(wanted)
+        place = self._exact.get(wanted)
+        return self._folded.get(wanted.casefold()) if place is None else place
+
+    def named(self, option: str, wanted: Iterable[str]) -> set[int]:
+        """Return all places of the columns that an option names. Raises InvalidRequest."""
+        found = set()
+        for name in wanted:
+            place = self.find(name)
+            if place is None:
+                raise InvalidRequest(
+                    f"The table has no column `{shown(name)}`, which `{option}` names; "
+                    f"{_listed(self._names)}."
+                ).at(f"/{option}")
+            found.add(self._names[place])
+        return {place for place, name in enumerate(self._names) if name in found} if found else set()
+
+
 def find_column(names: Sequence[str], wanted: str | None) -> int | None:
-    """Return the place of the column of this name, or else the first that has it in another case."""
-    cleaned, wanted = [clean_name(name) for name in names], clean_name(wanted or URL_COLUMN)
-    if wanted in cleaned:
-        return cleaned.index(wanted)
-    folded = wanted.casefold()
-    return next((place for place, name in enumerate(cleaned) if name.casefold() == folded), None)
+    """Return the place of the column of this name, as Places does; of the URLs' where none is named."""
+    return Places(names).find(wanted or URL_COLUMN)
 
 
 def find_url_column(names: Sequence[str], wanted: str | None) -> int:
@@ -52,16 +79,6 @@ def find_url_column(names: Sequence[str], wanted: str | None) -> int:
         "Say in `url_column` which one has the URLs.",
         [name for name in names if 0 < len(name) <= _LISTED_CHARS][:_LISTED_COLUMNS],
     )
-
-
-def find_named(names: Sequence[str], option: str, wanted: str) -> set[int]:
-    """Return the places of the columns that an option names. Raises InvalidRequest where there is none."""
-    first = find_column(names, wanted)
-    if first is None:
-        raise InvalidRequest(
-            f"The table has no column `{shown(wanted)}`, which `{option}` names; {_listed(names)}."
-        ).at(f"/{option}")
-    return {place for place, name in enumerate(names) if name == names[first]}
 
 
 def is_index(name: str) -> bool:
@@ -93,7 +110,7 @@ def metadata_names(
 
 
 def _metadata_name(name: str, place: int) -> str:
-    parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    parts = normalized("NFKD", name.translate(_LETTERS))
     ascii_only = "".join(part for part in parts if not unicodedata.combining(part))
     made = _NO_NAME.sub("_", ascii_only).strip("_")
     if not made or (not re.search("[A-Za-z]", made) and not name.isascii()):

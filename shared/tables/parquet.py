@@ -22,6 +22,10 @@ from shared.tables.rows import MAX_ROWS, Cell, Row
 
 AT_ONCE = 4  # processes
 MAX_CELLS = 50 * MAX_ROWS
+MAX_CHARS = 4 * 2**30
+# What a file of any size may have, and one of more bytes for each: values that repeat take next to nothing.
+LEAST_CELLS, LEAST_CHARS = 20_000_000, 256 * 2**20
+RATIO = 100
 STALL_S = 60  # without a byte of the process, which counts the seconds that it computes itself
 _READ_BYTES = 2**20
 FRAME = struct.Struct("<I")  # the length of the pickle that follows
@@ -74,6 +78,7 @@ class ParquetRows:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = _on_disk(file)
+        self._bytes = file.seek(0, os.SEEK_END)
         (header,) = _frames(self._file, None, 0)
         assert isinstance(header, Header)  # noqa: S101 - what the process writes where it is asked for no columns
         if header.rows > MAX_ROWS:
@@ -91,14 +96,23 @@ class ParquetRows:
         wanted = set(range(len(self.names))) - set(self.unread)
         of_bytes = wanted & self._header.of_bytes
         places = sorted(wanted - of_bytes)
-        if (count := len(places) * self._header.rows) > MAX_CELLS:
+        most_cells = min(max(LEAST_CELLS, RATIO * self._bytes), MAX_CELLS)
+        if (count := len(places) * self._header.rows) > most_cells:
             raise RequestTooLarge(
-                f"The table has {count:,} cells; at most {MAX_CELLS:,} are read: leave columns out."
+                f"The table has {count:,} cells; of a file of its size at most {most_cells:,} are read: "
+                "leave columns out."
             )
-        number = 0
+        most_chars = min(max(LEAST_CHARS, RATIO * self._bytes), MAX_CHARS)
+        number = chars = 0
         for batch in _frames(self._file, places, self._header.rows):
             assert isinstance(batch, Batch)  # noqa: S101 - as above
             self.replaced += batch.replaced
+            chars += sum(batch.sizes)
+            if chars > most_chars:
+                raise RequestTooLarge(
+                    f"The Parquet file unpacks to more than {most_chars:,} characters, far more than its "
+                    "size: leave out columns of large values that repeat."
+                )
             columns: list[Iterable[Cell]] = [
                 repeat(b"" if n in of_bytes else None) for n in range(len(self.names))
             ]

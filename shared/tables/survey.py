@@ -7,12 +7,13 @@ from itertools import zip_longest
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.models import Note
 from shared.tables.cells import NO_NUMBER, NUMBER, TEXT, Cells, Keys, scalar_text
-from shared.tables.columns import KEY_COLUMN, URL_COLUMN, clean_name, find_column, name_list, shown
+from shared.tables.columns import KEY_COLUMN, URL_COLUMN, Places, find_column, name_list, shown
 from shared.tables.rows import MAX_ROWS, Row, Rows
 from shared.validation import MAX_METADATA_BYTES, MAX_METADATA_LISTED
 
 _BATCH_ROWS = 1_024
 _BATCH_CHARS = 2**21
+_BATCH_CELLS, _MOST_PADDING = 2**16, 4  # how many of a batch may be missing: so many, and so many for each
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")  # a price, more often than a code
 
 
@@ -25,7 +26,7 @@ class Survey:
         self._rows = rows
         self._url_column = url_column or URL_COLUMN
         self._key_column = key_column or KEY_COLUMN
-        self._number_columns = number_columns
+        self._number_columns = Places(number_columns)
         self.cells: list[Cells] = []
         self.keys: dict[int, Keys] = {}
         self.with_urls: dict[int, bool] = {}
@@ -62,8 +63,8 @@ class Survey:
                 self.with_urls[place] = any((scalar_text(cell) or "").strip() for cell in cells)
 
     def _add_column(self, place: int) -> None:
-        name = [clean_name(self._rows.names[place])]
-        as_numbers = any(find_column(name, one) is not None for one in self._number_columns)
+        name = [self._rows.names[place]]
+        as_numbers = self._number_columns.find(name[0]) is not None
         self.cells.append(Cells(typed=self._rows.typed, as_numbers=as_numbers))
         if place in self._rows.inner:
             return
@@ -75,13 +76,20 @@ class Survey:
 
 def _batches(rows: Rows) -> Iterator[list[Row]]:
     batch: list[Row] = []
-    chars = 0
+    chars = cells = widest = 0
     for row in rows:
+        width = len(row.cells)
+        cells += width
+        widest = max(widest, width)
+        # A batch costs as if each row were as wide as the widest, so a wide one is not joined by many others.
+        if batch and (len(batch) + 1) * widest > _MOST_PADDING * cells + _BATCH_CELLS:
+            yield batch
+            batch, chars, cells, widest = [], 0, width, width
         batch.append(row)
         chars += row.size
         if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
             yield batch
-            batch, chars = [], 0
+            batch, chars, cells, widest = [], 0, 0, 0
     if batch:
         yield batch
 

@@ -11,9 +11,9 @@ from shared.models import MAX_KEY, Metadata, Note
 from shared.tables.cells import Cells, Convert, Keys, scalar_text
 from shared.tables.columns import (
     KEY_COLUMN,
+    Places,
     clean_name,
     find_column,
-    find_named,
     find_url_column,
     is_index,
     metadata_names,
@@ -47,9 +47,10 @@ class TableOptions:
 
     def of(self, names: Sequence[str]) -> Self:
         """Return the options without the names that no column has."""
+        places = Places(names)
 
         def known(wanted: Sequence[str]) -> tuple[str, ...]:
-            return tuple(name for name in wanted if find_column(names, name) is not None)
+            return tuple(name for name in wanted if places.find(name) is not None)
 
         key = known((self.key_column,)) if self.key_column else ()
         return replace(
@@ -204,13 +205,10 @@ def read_table(
     if partial and rows.kind in ("json", "jsonl"):  # where the rest may have other columns
         options = options.of(names)
     if options.key_column:
-        find_named(outer, "key_column", options.key_column)
-    for name in options.number_columns:
-        find_named(names, "number_columns", name)
+        Places(outer).named("key_column", [options.key_column])
+    Places(names).named("number_columns", options.number_columns)
     key = find_column(outer, options.key_column or KEY_COLUMN)
-    if not options.key_column and any(
-        key in find_named(outer, "skip_columns", one) for one in options.skip_columns
-    ):
+    if not options.key_column and key in Places(outer).named("skip_columns", options.skip_columns):
         key = None  # it would only have been taken for one by its name
     chosen, notes = _choose(names, cells, {url, key}, options, most_columns)
     others = {outer[place] for place in (url, key) if place is not None}
@@ -258,10 +256,8 @@ def _unwanted(names: list[str], options: TableOptions) -> set[int]:
 
 def _named(names: list[str], options: TableOptions) -> tuple[set[int], set[int]]:
     """Return the places of the columns that the options ask for, and that they skip."""
-    asked = {place for name in options.columns for place in find_named(names, "columns", name)}
-    return asked, {
-        place for name in options.skip_columns for place in find_named(names, "skip_columns", name)
-    }
+    places = Places(names)
+    return places.named("columns", options.columns), places.named("skip_columns", options.skip_columns)
 
 
 def _choose(

@@ -1,1 +1,1 @@
-"""URLs as text: which parts of one may be kept and shown, and what an origin is."""
+"""URLs as text: which parts of one may be kept and shown, and what an origin is. Imports `validation`."""

@@ -6,9 +6,10 @@ a URL is encoded once more, as a URL within a URL is, that is looked into as wel
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 from urllib.parse import quote, unquote
+
+from shared.validation import normalized
 
 REDACTED = "REDACTED"
 _DEPTH = 4  # of encodings; what is deeper is nothing that anybody needs to read
@@ -83,7 +84,7 @@ _NAMES = frozenset(
 
 def redacted(text: str) -> str:
     """Return the text with REDACTED for each credential of a URL in it; its own result stays as it is."""
-    lower = _UNSEEN.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+    lower = _UNSEEN.sub("", normalized("NFKC", text)).lower()
     if not (any(stem in lower for stem in _STEMS) or lower.count(":") > 1 or _ENCODED.search(text)):
         return text
     for _ in range(_ROUNDS):
@@ -149,7 +150,7 @@ def _is_secret(name: str) -> bool:
 def _names_a_secret(name: str) -> bool:
     for _ in range(_DEPTH):
         name = unquote(name)
-    name = unicodedata.normalize("NFKC", _UNSEEN.sub("", name))
+    name = normalized("NFKC", _UNSEEN.sub("", name))
     words = [word.lower() for word in _WORDS.findall(name)]
     whole = _LETTERS.sub("", name.lower())
     before, last = words[-2:] if len(words) > 1 else ("", "")

@@ -124,6 +124,23 @@ def test_columns_are_chosen_and_left_out(
     assert image(http, "chosen", "a-1")["metadata"] == {"shop": "north"}
 
 
+def test_prices_that_are_text_by_their_spelling_can_be_numbers(ingest: Page, tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text("url,price\nhttp://example.com/a.jpg,19.90\n")
+    choose(ingest, tmp_path / "prices.csv")
+    shown = listed(ingest, "prices.csv")
+    expect(shown.get_by_role("cell", name="19.90", exact=True)).to_be_visible()
+    shown.get_by_text("2 columns: 1 becomes metadata").click()
+    kind = shown.get_by_label("Type of price")
+    kind.focus()
+    kind.select_option("number")
+    expect(shown.get_by_role("cell", name="19.9", exact=True)).to_be_visible()
+    expect(kind).to_be_focused()
+    shot(ingest, "ingest-number-column-light")
+    assert_accessible(ingest)
+    kind.select_option("text")
+    expect(shown.get_by_role("cell", name="19.90", exact=True)).to_be_visible()
+
+
 def test_a_column_may_be_the_key_the_url_or_neither(ingest: Page, tmp_path: Path) -> None:
     text = "url,key,other\nhttp://example.com/a.jpg,k-1,http://example.com/b.jpg\n"
     (tmp_path / "keys.csv").write_text(text)

@@ -141,6 +141,24 @@ function columnsText(columns) {
   return `${plural(columns.length, "column")}: ${parts.filter(Boolean).join(", ")}`;
 }
 
+/** The type of a column; a text's may hold numbers after all, such as prices like 19.90. */
+function typeChooser(list, name, type, at) {
+  const chosen = list.choices.number_columns;
+  const isChosen = chosen.includes(name);
+  if (type !== "text" && !isChosen) return type;
+  const others = chosen.filter((one) => one !== name);
+  return h(
+    "select",
+    {
+      class: "field",
+      dataset: { control: `type-${at}` },
+      "aria-label": `Type of ${name}`,
+      onchange: () => list.choose({ number_columns: isChosen ? others : [...others, name] }),
+    },
+    ...["text", "number"].map((one) => h("option", { selected: (one === "number") === isChosen }, one)),
+  );
+}
+
 function columnsTable(list) {
   const { columns } = list;
   const row = ({ name, use, type, metadata_name: becomes }, at) => {
@@ -161,7 +179,7 @@ function columnsTable(list) {
       h("td", {}, (isKept || list.choices.skip_columns.includes(name)) && keep),
       h("td", {}, h("bdi", {}, name || "(no name)")),
       h("td", {}, isKept ? h("code", {}, becomes) : (USES[use] ?? use)),
-      h("td", { class: "muted" }, type),
+      h("td", { class: "muted" }, isKept ? typeChooser(list, name, type, at) : type),
     );
   };
   const heads = ["Keep", "In the file", "Becomes", "Type"].map((head) => h("th", { scope: "col" }, head));

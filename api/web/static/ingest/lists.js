@@ -9,10 +9,11 @@ const HEAD_BYTES = MIB; // what the server is shown of a table of text
 const MAX_PARQUET_BYTES = 32 * MIB; // it is shown whole, or not at all: it is read from its end
 const ROWS = 20;
 const LONGEST_SECONDS = 60;
+const NO_CHOICES = Object.freeze({ skip_columns: [], number_columns: [] });
 
 /**
  * `file` is what is sent, `path` what it is called; without a file it is `text`, which is typed. `choices` are what
- * the visitor says of its columns: `url_column`, `key_column` and `skip_columns`. `preview` is the server's answer,
+ * the visitor says of its columns: `url_column`, `key_column`, `skip_columns` and `number_columns`. `preview` is the server's answer,
  * `error` why there is none, `names` are those of the columns; until it was read it `isReading`. Fires `change`.
  */
 export class List extends EventTarget {
@@ -23,7 +24,7 @@ export class List extends EventTarget {
   constructor(file, path) {
     super();
     this.#file = file;
-    Object.assign(this, { path, isTyped: !file, text: "", choices: { skip_columns: [] }, names: [], preview: null, error: null, isReading: true });
+    Object.assign(this, { path, isTyped: !file, text: "", choices: NO_CHOICES, names: [], preview: null, error: null, isReading: true });
   }
 
   /** Of a long text it takes a while to make one, so it is made when it is sent. */
@@ -52,15 +53,15 @@ export class List extends EventTarget {
 
   /** The fields of a form that go with it. */
   get fields() {
-    const { skip_columns: skipped, ...columns } = this.choices;
-    const all = { ...columns, skip_columns: skipped.map((name) => `"${name.replaceAll('"', '""')}"`).join(",") };
-    return Object.fromEntries(Object.entries(all).filter(([, value]) => value));
+    const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
+    const all = Object.entries(this.choices).map(([option, said]) => [option, Array.isArray(said) ? said.map(quoted).join(",") : said]);
+    return Object.fromEntries(all.filter(([, value]) => value));
   }
 
   /** Takes a typed text in place of the last; what was said of columns holds while the line of their names does. */
   type(text) {
     const [head] = text.trimStart().split(/[\r\n]/, 1);
-    if (head !== this.#head) Object.assign(this, { choices: { skip_columns: [] }, names: [] });
+    if (head !== this.#head) Object.assign(this, { choices: NO_CHOICES, names: [] });
     this.#head = head;
     this.text = text;
     this.#file = null;

@@ -155,7 +155,7 @@ def test_many_rows_are_refused_by_what_the_file_says_of_itself() -> None:
 def test_more_cells_than_can_be_looked_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "MAX_CELLS", 5)
     file = written({"url": [A, B], "x": [1, 2], "y": [3, 4]})
-    with pytest.raises(RequestTooLarge, match="6 cells; at most 5 are read"):
+    with pytest.raises(RequestTooLarge, match="6 cells; of a file of its size at most 5 are read"):
         open_table(file, TableOptions())
     assert values(open_table(file, TableOptions(skip_columns=("y",))), "x") == [1, 2]
 
@@ -218,7 +218,20 @@ def test_what_is_too_long_for_metadata_is_cut_where_it_is_read() -> None:
     assert [pair for pair in notes(table) if pair[0] == "values_left_out"] == [("values_left_out", 2)] * 4
 
 
-def test_a_category_of_a_long_text_is_sent_once() -> None:
+def test_what_repeats_in_a_small_file_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a kilobyte anybody would otherwise fill the disk, with the rows of a job, or the time."""
+    monkeypatch.setattr(parquet, "LEAST_CHARS", 10**7)
+    with pytest.raises(RequestTooLarge, match=r"unpacks to more than 10,000,000 characters"):
+        open_table(written(repeated(1_000)), TableOptions())
+    assert open_table(written(repeated(50)), TableOptions()).total == 100_000
+    monkeypatch.setattr(parquet, "LEAST_CELLS", 1_000)
+    with pytest.raises(RequestTooLarge, match="200,000 cells; of a file of its size"):
+        open_table(written(repeated(50)), TableOptions())
+
+
+def test_a_category_of_a_long_text_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("LEAST_CHARS", "MAX_CHARS"):
+        monkeypatch.setattr(parquet, limit, 10**12)
     rows = ParquetRows(written(repeated(10**6)))
     assert {len(row.cells[1]) for row in rows} == {MAX_METADATA_BYTES + 1}
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tempfile
+from time import process_time
 from typing import Any
 
 import pytest
@@ -205,3 +206,20 @@ def test_the_start_of_a_table_may_have_no_url_yet() -> None:
     assert [row.error for row in start.rows()] == [
         f"invalid_url: Line {line} is malformed: the URL is empty." for line in (2, 3)
     ]
+
+
+@pytest.mark.parametrize("rows", ["wide and narrow", "names asked for", "empty"])
+def test_many_columns_cost_no_more_than_their_cells(rows: str) -> None:
+    names = [f"c{number}" for number in range(9_999)]
+    head = ",".join(["url", *names])
+    began = process_time()
+    if rows == "wide and narrow":
+        wide_one = f"{A}{',' * 9_999}x\n" + f"{A}\n" * 1_023
+        assert table(f"{head}\n" + wide_one * 20).total == 20 * 1_024
+    elif rows == "names asked for":
+        read = table(f"{head}\n{A},1\n", columns=tuple(names), skip_columns=tuple(names[:5_000]))
+        assert len(read.columns) == 10_000
+    else:
+        first = json.dumps(dict.fromkeys(names[:990], 1) | {"url": A})
+        assert table(f"{first}\n" + f'{{"url":"{A}"}}\n' * 20_000).total == 20_001
+    assert process_time() - began < 2
