@@ -202,6 +202,9 @@ class Note:
     detail: str
     count: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", redacted(self.detail))  # it may show a cell, and so a URL
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -54,7 +54,10 @@ class Unpacking:
 
     def entry(self) -> None:
         self._entries += 1
-        if self._entries > self.limits.entries:
+        self.check_entries(self._entries)
+
+    def check_entries(self, count: int) -> None:
+        if count > self.limits.entries:
             raise RequestTooLarge(f"The archive has more than {self.limits.entries:,} entries.")
 
     def unpacked(self, count: int) -> None:

@@ -24,7 +24,7 @@ _DOS_FOLDER = 0x10
 def read_zip(file: IO[bytes], unpacking: Unpacking) -> Iterator[tuple[str, Content]]:
     """Yield as `read_archive` does."""
     _check_end(file, unpacking)
-    with zipfile.ZipFile(cast("IO[bytes]", _BoundedReads(file))) as archive:
+    with zipfile.ZipFile(cast("IO[bytes]", _BoundedReads(file, unpacking))) as archive:
         entries = archive.infolist()
         _check_start(file, min((info.header_offset for info in entries), default=0))
         for info, name in zip(entries, decoded_names([_name(info) for info in entries]), strict=True):
@@ -84,9 +84,10 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 def _unicode_path(extra: bytes, raw: bytes) -> bytes | None:
     """Return the name in Info-ZIP's field for it; None where it is of another name: a tool changed that."""
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<2H", extra)
-        body, extra = extra[4 : 4 + size], extra[4 + size :]
+    start = 0
+    while start + 4 <= len(extra):
+        kind, size = struct.unpack_from("<2H", extra, start)
+        body, start = extra[start + 4 : start + 4 + size], start + 4 + size
         if kind == _UNICODE_PATH and len(body) > 5 and body[0] == 1:
             (checksum,) = struct.unpack_from("<L", body, 1)
             if checksum == crc32(raw):
@@ -119,10 +120,14 @@ def _check_start(file: IO[bytes], first: int) -> None:
 
 
 class _BoundedReads:
-    """A file whose single reads are bounded."""
+    """A file whose single reads are bounded, in bytes and in entries of a directory.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    What zipfile makes of an entry takes ten times its bytes.
+    """
+
+    def __init__(self, file: IO[bytes], unpacking: Unpacking) -> None:
         self._file = file
+        self._unpacking = unpacking
         self.seek = file.seek
         self.tell = file.tell
 
@@ -132,4 +137,6 @@ class _BoundedReads:
     def read(self, size: int = -1) -> bytes:
         if size > _MAX_READ:
             raise InvalidRequest("The archive's directory is too large.")
-        return self._file.read(min(size, _MAX_READ) if size >= 0 else _MAX_READ)
+        data = self._file.read(min(size, _MAX_READ) if size >= 0 else _MAX_READ)
+        self._unpacking.check_entries(data.count(b"PK\1\2"))
+        return data

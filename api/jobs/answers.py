@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from image_search import models
 from shared.job_document import job_document
-from shared.models import ItemResult, ItemState, Job
-from shared.tables.table import Table, TableRow
+from shared.models import Item, ItemResult, ItemState, Job
+from shared.tables.table import Table
 
 
 def job_answer(job: Job) -> models.Job:
@@ -29,13 +29,14 @@ def item_answer(index: int, state: ItemState, source: str, result: ItemResult | 
     )
 
 
-def preview_answer(table: Table, rows: Iterable[TableRow]) -> models.TablePreview:
-    """Describe a table, with some of its rows."""
+def preview_answer(table: Table, rows: Iterable[Item]) -> models.TablePreview:
+    """Describe a table, with the items that some of its rows become."""
     return models.TablePreview(
         kind=table.kind,
         columns=[models.TableColumn(**asdict(column)) for column in table.columns],
         rows=[
-            models.TableRow(url=row.url, key=row.key, metadata=row.metadata, error=row.error) for row in rows
+            models.TableRow(url=row.source, key=row.key, metadata=row.metadata, error=row.error)
+            for row in rows
         ],
         notes=[models.Note(**asdict(note)) for note in table.notes],
         total=table.total,

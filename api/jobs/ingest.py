@@ -169,11 +169,15 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
     )
 
 
-def url_item(url: str, metadata: dict[str, Any] | None = None, key: str | None = None) -> Item:
-    error = None if url else "invalid_url: The URL is empty."
+def url_item(
+    url: str, metadata: dict[str, Any] | None = None, key: str | None = None, error: str | None = None
+) -> Item:
+    """Return the item of a URL, which fails where the URL cannot be one, or of an `error` known already."""
+    if not url:
+        error = error or "invalid_url: The URL is empty."
     if len(url) > MAX_SOURCE:
         error = f"invalid_url: The URL has {len(url):,} characters; at most {MAX_SOURCE:,} are allowed."
-        url = url[:SHOWN_CHARS]
+        url = redacted(url)[:SHOWN_CHARS]  # what is cut off may say what it is
     return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 

@@ -84,7 +84,7 @@ def ingest_table(
         most_columns=MAX_METADATA - len(options.metadata),
     )
     if query.preview:
-        return preview_answer(table, islice(table.rows(), query.preview))
+        return preview_answer(table, map(options.applied, islice(_items(table), query.preview)))
     return launch(
         services,
         options,
@@ -99,7 +99,7 @@ def ingest_table(
 def _items(table: Table) -> Iterator[Item]:
     for row in table.rows():
         if row.error:
-            yield Item(source=row.url or f"row {row.number:,}", error=row.error)
+            yield url_item(row.url or f"row {row.number:,}", error=row.error)
         else:
             yield url_item(row.url, row.metadata, row.key)
 

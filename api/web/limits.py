@@ -4,7 +4,7 @@ from api.jobs.requests import JobsQuery
 from api.search.requests import MAX_OFFSET, MAX_PICTURES
 from image_search.models.error_codes import CAUSES
 from image_search.models.image_files import IMAGE_HEAD, IMAGE_SUFFIXES
-from image_search.models.jobs import MAX_ERRORS
+from image_search.models.jobs import MAX_ERRORS, MAX_NOTES, MORE_NOTES, MORE_NOTES_DETAIL
 from image_search.models.search import STRENGTHS
 from shared.config import Settings
 from shared.imaging.decode import RENDITION_SIDE
@@ -50,6 +50,7 @@ def limits(settings: Settings) -> JsonObject:
         "good_confidence": STRENGTHS["likely"],
         "jobs_listed": JobsQuery.model_json_schema()["properties"]["limit"]["maximum"],
         "job_errors": MAX_ERRORS,
+        "job_notes": {"most": MAX_NOTES, "code": MORE_NOTES, "detail": MORE_NOTES_DETAIL},
         "group_jobs": MAX_GROUP_JOBS,
         "name_chars": MAX_NAME,
         "error_codes": {

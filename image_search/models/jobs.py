@@ -21,6 +21,8 @@ JobStatus = TypeAliasType("JobStatus", Annotated[str, Field(json_schema_extra={"
 ItemState = TypeAliasType("ItemState", Annotated[str, Field(json_schema_extra={"enum": [*ITEM_STATES]})])
 
 MAX_ERRORS = 20
+MAX_NOTES = 100
+MORE_NOTES, MORE_NOTES_DETAIL = "more_notes", "More notes than a job keeps."
 JOB_ID = "4f0c2b7d9e81a6c35b0f1d24"
 JOB_EXAMPLE: dict[str, Any] = {
     "job_id": JOB_ID,
@@ -100,8 +102,8 @@ class Note(BaseModel):
 
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
-        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`; later versions "
-        "may say others"
+        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`, and "
+        "`more_notes` where there are over 100; later versions may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")
@@ -248,4 +250,10 @@ def _notes(parts: Sequence[Note]) -> list[Note]:
     counts: Counter[tuple[str, str]] = Counter()
     for one in parts:
         counts[one.code, one.detail] += one.count
-    return [Note(code=code, detail=detail, count=count) for (code, detail), count in counts.items()]
+    notes = [Note(code=code, detail=detail, count=count) for (code, detail), count in counts.items()]
+    if len(notes) <= MAX_NOTES:
+        return notes
+    # Those of a thousand jobs would be more than one answer may have.
+    more = sum(note.count if note.code == MORE_NOTES else 1 for note in notes)
+    kept = [note for note in notes if note.code != MORE_NOTES][: MAX_NOTES - 1]
+    return [*kept, Note(code=MORE_NOTES, detail=MORE_NOTES_DETAIL, count=more - len(kept))]

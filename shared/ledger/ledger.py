@@ -33,6 +33,7 @@ from shared.ledger.writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
     MAX_GROUP_JOBS,
+    MAX_NOTES,
     Chunk,
     Claim,
     ItemState,
@@ -139,7 +140,7 @@ class Ledger:
             "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
-            "most_of_group": MAX_GROUP_JOBS, "notes": json.dumps([asdict(note) for note in notes]),
+            "most_of_group": MAX_GROUP_JOBS, "notes": json.dumps([asdict(note) for note in _bounded(notes)]),
             **{name: one or "" for name, one in asdict(label).items()},
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
@@ -413,6 +414,14 @@ class Ledger:
         gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
         named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
         return gauges | {"jobs_open": float(open_jobs)} | named
+
+
+def _bounded(notes: Sequence[Note]) -> list[Note]:
+    """Return the notes; instead of those past MAX_NOTES one that says how many they are."""
+    if len(notes) <= MAX_NOTES:
+        return list(notes)
+    kept = MAX_NOTES - 1
+    return [*notes[:kept], Note("more_notes", "More notes than a job keeps.", len(notes) - kept)]
 
 
 def _same_request(answer: str, digest: str) -> str:

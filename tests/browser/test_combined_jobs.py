@@ -65,6 +65,7 @@ FAILED = job(
 WAITING = job("running", 2, 0, 1, retrying={"items": 2, "attempt": 2, "attempts": 4, "in_s": 3.5})
 CANCELLED = job("cancelled", 0, 0, 1, 0, 0, 2)
 EMPTY = job("failed", finished_at=START % 6, started_at=None)
+MORE = {"code": "more_notes", "detail": "More notes than a job keeps.", "count": 0}
 RENAMED = {"code": "column_renamed", "detail": "`Product Name` is `Product_Name`.", "count": 1}
 SKIPPED = {"code": "files_skipped", "detail": "No pictures: 3 .json.", "count": 3}
 CASES = {
@@ -98,6 +99,22 @@ CASES = {
                 notes=[RENAMED, {**SKIPPED, "detail": "No pictures: 2 .mov.", "count": 2}],
             ),
             job("succeeded", 0, 0, 1, notes=[SKIPPED]),
+        ],
+        "succeeded",
+    ),
+    "more notes than one job has": (
+        [
+            job(
+                "succeeded",
+                0,
+                0,
+                1,
+                notes=[
+                    *({**RENAMED, "detail": f"{first + n}"} for n in range(99)),
+                    {**MORE, "count": first + 3},
+                ],
+            )
+            for first in (0, 50, 500)
         ],
         "succeeded",
     ),

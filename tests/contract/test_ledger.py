@@ -16,7 +16,18 @@ from shared.errors import (
 from shared.ledger import ledger as ledger_module
 from shared.ledger import workers, writer
 from shared.ledger.ledger import Ledger, new_job_id
-from shared.models import Chunk, Claim, ItemState, JobError, JobKind, JobStatus, Label, Note, Stage
+from shared.models import (
+    MAX_NOTES,
+    Chunk,
+    Claim,
+    ItemState,
+    JobError,
+    JobKind,
+    JobStatus,
+    Label,
+    Note,
+    Stage,
+)  # fmt: skip
 from tests.redis_server import fake_ledger, fake_redis
 from tests.stack import eventually
 
@@ -79,6 +90,16 @@ def test_a_job_keeps_the_notes_on_what_it_was_made_of(ledger: Ledger) -> None:
     ledger.create("noted", collection="c", total=1, chunk_size=1, notes=notes)
     ledger.create("plain", collection="c", total=1, chunk_size=1)
     assert (ledger.get("noted").notes, ledger.get("plain").notes) == (notes, [])
+
+
+def test_a_job_keeps_so_many_notes_and_none_shows_credentials(ledger: Ledger) -> None:
+    url = "https://user:hunter2@example.com/a.jpg?token=hunter2"
+    notes = [Note("values_as_text", f"`{url}` in line {number} is no number.", 1) for number in range(130)]
+    ledger.create("noted", collection="c", total=1, chunk_size=1, notes=notes)
+    kept = ledger.get("noted").notes
+    assert (len(kept), kept[-1].code, kept[-1].count) == (MAX_NOTES, "more_notes", 31)
+    assert "example.com/a.jpg" in kept[0].detail
+    assert "hunter2" not in str(kept)
 
 
 def test_a_claim_says_when_its_chunk_came_to_the_stage(ledger: Ledger) -> None:

@@ -51,10 +51,14 @@ function failuresOf(parts) {
 }
 
 function notesOf(parts) {
-  return [...Map.groupBy(parts, ({ code, detail }) => JSON.stringify([code, detail])).values()].map((some) => ({
-    ...some[0],
-    count: sum(some.map(({ count }) => count)),
-  }));
+  const { most, code: more, detail } = limits.job_notes;
+  const notes = [...Map.groupBy(parts, ({ code, detail }) => JSON.stringify([code, detail])).values()].map(
+    (some) => ({ ...some[0], count: sum(some.map(({ count }) => count)) }),
+  );
+  if (notes.length <= most) return notes;
+  const kept = notes.filter(({ code }) => code !== more).slice(0, most - 1);
+  const all = sum(notes.map(({ code, count }) => (code === more ? count : 1)));
+  return [...kept, { code: more, detail, count: all - kept.length }];
 }
 
 const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);

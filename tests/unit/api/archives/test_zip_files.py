@@ -1,12 +1,13 @@
 import io
 import struct
+import time
 import zipfile
 from binascii import crc32
 
 import pytest
 
 from api.archives.unpacking import LeftOut
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, RequestTooLarge
 from tests.unit.api.archives.archive_files import ENTRIES, make_zip, read
 
 ALL = list(ENTRIES.items())
@@ -140,3 +141,14 @@ def test_entries_of_one_name_are_several_pictures() -> None:
         archive.writestr("a.jpg", b"1")
         archive.writestr("a.jpg", b"2")
     assert read(buffer.getvalue()) == [("a.jpg", b"1"), ("a.jpg", b"2")]
+
+
+def test_a_directory_of_too_many_entries_is_not_read() -> None:
+    whole = make_zip({"a.jpg": b"x"})
+    start, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    directory = whole[start:end] * 500_000
+    rest = struct.pack("<4H2LH", 0, 0, 0, 0, len(directory), start, 0)
+    began = time.process_time()
+    with pytest.raises(RequestTooLarge, match="more than 100,000 entries"):
+        read(whole[:start] + directory + b"PK\5\6" + rest)
+    assert time.process_time() - began < 1  # zipfile takes four seconds, and ten times the memory

@@ -200,6 +200,26 @@ def test_a_preview_of_the_first_mebibyte_is_partial(http: FlaskClient, query: di
     assert (preview["partial"], len(preview["rows"])) == (True, 2)
 
 
+def test_a_preview_shows_the_items_that_rows_become(http: FlaskClient, services: Services) -> None:
+    """So without credentials, with what is said of all, and none too large for the answer."""
+    secret, long = "http://user:hunter2@x/1?token=hunter2", "http://user:hunter2@x/" + "1" * 10**5
+    data = f"url,key,n\n{secret},,1\n{secret},{'k' * 300},hunter\n".encode() + f"{long},,\n".encode() * 5
+    preview = json.loads(post(http, data, preview=100, metadata='{"shop": "north"}').data)
+    assert "hunter2" not in str(preview)
+    assert preview["rows"][0] == {
+        "url": "http://REDACTED@x/1?token=REDACTED",
+        "key": None,
+        "metadata": {"shop": "north", "n": "1"},
+        "error": None,
+    }
+    assert [row["error"][:40] for row in preview["rows"][1:3]] == [
+        "invalid_url: Line 3 is malformed: the ke",
+        "invalid_url: The URL has 100,022 charact",
+    ]
+    _, items = made(post(http, data), services)
+    assert all(len(item.source) < 300 and "hunter2" not in item.source for item in items)
+
+
 def test_a_part_of_a_table_is_for_a_preview_alone(http: FlaskClient, services: Services) -> None:
     assert refused(post(http, CSV, partial="true"))["errors"][0]["pointer"] == "/partial"
     assert stored(services) == []
