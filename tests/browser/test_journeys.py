@@ -75,7 +75,7 @@ def test_from_a_folder_to_a_link(
 
     page.goto("/ingest?collection=journey")
     drop(page.locator(".drop"), [folder])
-    expect(page.get_by_text("1 file left out")).to_be_visible()
+    expect(page.get_by_text("Left out: 1 letter.pdf")).to_be_visible()
     page.get_by_role("button", name=f"Add {len(set(names))} pictures").click()
     expect(page.get_by_role("progressbar")).to_be_visible()
     expect(page.get_by_text(f"{len(set(names))} indexed", exact=True)).to_be_visible(timeout=JOB_MS)
