@@ -3,6 +3,7 @@
 import io
 import json
 import mimetypes
+import re
 import secrets
 import stat
 import sys
@@ -19,6 +20,8 @@ MAX_BATCH_FILES = 1000
 MAX_BATCH_BYTES = 2**30
 MAX_WHOLE_BYTES = 64 * 2**20
 PIECE_BYTES = 64 * 1024
+# How a table begins: JSON, Parquet, or a line of names, which has commas or the like before any URL's `:`.
+_TABLE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[\[{]|PAR1|[^#\r\n:,;\t][^\r\n:,;\t]*[,;\t])")
 PIECE_SECONDS = 1.0
 _SPOOL_BYTES = 2**20
 _IN_HEADERS = str.maketrans({'"': "%22", "\\": "%5C", "\r": "\ufffd", "\n": "\ufffd"})
@@ -212,12 +215,16 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def arriving_on_stdin() -> Iterator[bytes]:
-    """Yield what comes on standard input as soon as it is there."""
+    """Yield what comes on standard input as soon as it is there. Raises InvalidSource for a table."""
     if sys.stdin is None:
         raise InvalidSource("-: there is no standard input")
     file = cast("io.BufferedReader", sys.stdin.buffer)
-    while piece := file.read1(PIECE_BYTES):
+    piece = file.read1(PIECE_BYTES)
+    if _TABLE.match(piece):
+        raise InvalidSource("-: what comes is no URL a line but a table: write it to a file, and name that")
+    while piece:
         yield piece
+        piece = file.read1(PIECE_BYTES)
 
 
 def batches(files: Iterable[LocalFile]) -> Iterator[list[LocalFile]]:

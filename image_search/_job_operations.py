@@ -120,7 +120,8 @@ class JobOperations(ImageOperations):
         collected: Sources | None = yield Work(partial(sources_of, source))
         found = collected or Sources(kinds={"urls"})
         if of_tables and not found.tables:
-            raise InvalidSource(f"{', '.join(of_tables)}: for tables (.csv, .json …), and no source is one")
+            option = next(iter(of_tables))
+            raise InvalidSource(f"`{option}` is for tables (.csv, .json …), and no source is one")
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
         bodies: list[Form | Stream] = [*_forms(found, fields, of_tables, on_sent)]
         if found.from_stdin:

@@ -22,7 +22,10 @@ from shared.models import (
 from shared.validation import METADATA_NAME
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
-LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet")
+LIST_SUFFIXES = (
+    ".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet",
+    ".xlsx", ".xls", ".ods",  # the server says what to make of these
+)  # fmt: skip
 
 
 def limits(settings: Settings) -> JsonObject:

@@ -16,7 +16,7 @@ from rich.text import Text
 from image_search import Client, ClientError
 from image_search._client import URL
 from image_search._sources import typed
-from image_search.cli.errors import json_text, printable
+from image_search.cli.errors import as_options, json_text, printable
 from image_search.models.jobs import Note
 from image_search.models.search import FacetCount
 
@@ -171,7 +171,8 @@ def print_job_notes(console: Console, notes: Iterable[Note]) -> None:
         of_what = _COUNTED.get(note.code.partition("_")[0], "time")
         is_said = note.count == 1 or f"{note.count:,}" in note.detail
         how_many = "" if is_said else f" ({counted(note.count, of_what)})."
-        console.print(f"Note: {note.detail if is_said else note.detail.removesuffix('.')}{how_many}")
+        detail = as_options(note.detail)
+        console.print(f"Note: {detail if is_said else detail.removesuffix('.')}{how_many}")
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,6 +13,7 @@ from image_search import ApiError, ClientError
 
 _AS_JSON = "image_search.as_json"
 _UNSAFE = re.compile("[\x7f-\x9f\ud800-\udfff]")  # others are escaped in JSON anyway
+_OPTION = re.compile(r"`((?:url|key)_column|(?:skip|number)_columns|columns(?=` (?:names|is for)))`")
 
 
 class Failure(click.ClickException):
@@ -90,7 +91,7 @@ def _problem(error: Any) -> dict[str, Any]:
 
 def as_options(sentence: str) -> str:
     """Name what the server calls `url_column` as the command line does."""
-    return re.sub(r"`(url|key)_column`", r"--\1-column", sentence)
+    return _OPTION.sub(lambda found: f"--{found[1].replace('_', '-')}", sentence)
 
 
 def json_text(document: dict[str, Any]) -> str:

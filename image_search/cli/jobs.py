@@ -30,6 +30,7 @@ from image_search.models.images import Metadata
 from image_search.models.jobs import JOB_STATUSES, Job
 
 JOB_ID_CHARS = 24
+MIN_WIDE_COLUMNS = 100
 MAX_SHOWN_FAILURES = 20
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
@@ -159,22 +160,26 @@ def jobs(
     if as_json:
         print_json(page)
         return
-    table = table_of("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
+    console = console_for()
+    wide = console.width >= MIN_WIDE_COLUMNS  # else kind and time are below the id, and no word is folded
+    headings = ("job", "kind", "status", "collection", "total", "done", "failed", "created (UTC)")
+    table = table_of(*(headings if wide else (headings[0], *headings[2:-1])))
     table.columns[0].no_wrap = False  # a name is folded below the id, which stays whole
     table.columns[0].width = JOB_ID_CHARS
     for job in page.jobs:
         failed = job.counts.get("failed", 0)
+        kind, created = [job.kind], [day_and_time(job.created_at)]
         table.add_row(
-            _id_and_name(job),
-            job.kind,
+            _id_and_name(job, *(() if wide else kind + created)),
+            *(kind if wide else ()),
             status_text(job.status),
             job.collection,
             f"{job.total:,}",
             f"{job.progress:.0%}",
             Text(f"{failed:,}", "red" if failed else ""),
-            day_and_time(job.created_at),
+            *(created if wide else ()),
         )
-    console_for().print(table if page.jobs else "There are no jobs.")
+    console.print(table if page.jobs else "There are no jobs.")
 
 
 @click.command()
@@ -299,11 +304,11 @@ def _describe_failures(client: Client, job: Job, console: Console) -> None:
         console.print(f"Try them again: image-search retry {job.job_id}{how_many}")
 
 
-def _id_and_name(job: Job) -> Text:
+def _id_and_name(job: Job, *more: str) -> Text:
     """Return a job's id and, below it, its name, what it was made of and by, and how to see its parts."""
     of = [(one or "").replace("_", " ") for one in (job.made_of, job.origin)]
     parts = f"{job.parts:,} jobs: --group {job.group}" if job.parts > 1 else ""
-    about = ", ".join(filter(None, (*of, parts)))
+    about = ", ".join(filter(None, (*more, *of, parts)))
     lines = [Text(job.job_id), Text(printable(job.name or "")), Text(about, "dim")]
     return Text("\n").join(line for line in lines if line)
 

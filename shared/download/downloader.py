@@ -317,7 +317,7 @@ def _parse(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError, TypeError):
         raise ItemError("invalid_url", "the URL is malformed") from None
     if parsed.scheme not in ("http", "https"):
-        raise ItemError("invalid_url", "the URL's scheme is not http or https")
+        raise ItemError("invalid_url", "the URL does not begin with http:// or https://")
     if parsed.userinfo:
         raise ItemError("invalid_url", "the URL carries credentials")
     if not _is_host(host) or (parsed.port is not None and not 0 < parsed.port < 65536):
@@ -442,7 +442,7 @@ def _item_errors() -> Iterator[None]:
     except httpcore.TimeoutException:
         raise _timed_out() from None
     except httpcore.UnsupportedProtocol:
-        raise ItemError("invalid_url", "the URL's scheme is not http or https") from None
+        raise ItemError("invalid_url", "the URL does not begin with http:// or https://") from None
     except httpcore.ProtocolError:
         raise _broken_off() from None
     except httpcore.NetworkError as error:

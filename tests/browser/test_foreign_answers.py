@@ -245,7 +245,9 @@ def test_other_failures_name_their_request_too_and_what_the_visitor_did_does_not
     notice = page.locator("#toasts").get_by_role("alert")
     expect(notice).to_contain_text(f"Chroma cannot be reached. (Request id: {REQUEST_ID})")
     page.goto("/?image_url=javascript%3Aalert(1)")
-    expect(page.get_by_role("main").get_by_role("alert")).to_contain_text("scheme is not http or https")
+    expect(page.get_by_role("main").get_by_role("alert")).to_contain_text(
+        "does not begin with http:// or https://"
+    )
     assert not page.get_by_text("equest id").count()
 
 

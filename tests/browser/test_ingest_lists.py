@@ -1,5 +1,6 @@
 """Lists and tables on the page: looked into by the server, their columns chosen, sent as they are."""
 
+import gzip
 import io
 import re
 from pathlib import Path
@@ -164,12 +165,16 @@ def test_a_list_that_cannot_be_read_says_why_and_costs_only_itself(
     faults.expect("status of 4(13|22)")
     (tmp_path / "page.csv").write_text("<!doctype html><html><body>Sign in</body></html>")
     (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(60))
+    (tmp_path / "sheet.xlsx").write_bytes(b"PK\x03\x04" + bytes(60) + b"xl/")
+    (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(b"url\n"))
     (tmp_path / "empty.csv").write_text("url,shop\n")
     (tmp_path / "latin.txt").write_bytes(b"http://example.com/\xe9.jpg\n")
     (tmp_path / "good.txt").write_text(f"# mine\n{image_server.url(f'/photo/84.jpg{SMALL}')}\n")
     choose(ingest, *sorted(tmp_path.iterdir()))
     for name in ("page.csv", "sheet.csv", "empty.csv", "latin.txt"):
         expect(listed(ingest, name).get_by_role("alert")).not_to_be_empty()
+    expect(listed(ingest, "sheet.xlsx").get_by_role("alert")).to_contain_text("save the sheet as CSV")
+    expect(listed(ingest, "packed.csv.gz").get_by_role("alert")).to_contain_text("unpack it")
     expect(listed(ingest, "good.txt").get_by_role("status")).to_have_text("URLs · 1 row")
     expect(ingest.get_by_role("heading", name="1 URL", exact=True)).to_be_visible()
     shot(ingest, "ingest-bad-lists-light")
@@ -309,7 +314,7 @@ def test_a_table_can_be_read_in_the_dark_and_on_a_phone(new_page: NewPage, look:
     narrow = {**PHONE, "viewport": {"width": 360, "height": 800}}
     page = new_page(**narrow) if look == "phone" else new_page(color_scheme="dark")
     page.goto("/ingest")
-    names = ",".join(f"a column called {number}" for number in range(12))
+    names = ",".join(f"a column called {number}{' and so on' * 6}" for number in range(12))
     (tmp_path / f"{'long-' * 20}name.csv").write_text(
         f"url,{names}\nhttp://example.com/a.jpg{',value' * 12}\nx\n"
     )

@@ -75,7 +75,7 @@ def test_from_a_folder_to_a_link(
 
     page.goto("/ingest?collection=journey")
     drop(page.locator(".drop"), [folder])
-    expect(page.get_by_text("1 file left out")).to_be_visible()
+    expect(page.get_by_text("Left out: 1 letter.pdf")).to_be_visible()
     page.get_by_role("button", name=f"Add {len(set(names))} pictures").click()
     expect(page.get_by_role("progressbar")).to_be_visible()
     expect(page.get_by_text(f"{len(set(names))} indexed", exact=True)).to_be_visible(timeout=JOB_MS)
@@ -251,7 +251,7 @@ def test_every_view_is_accessible_fits_and_asks_nobody_else(
     ("link", "reason"),
     [
         ("/?image_url=http%3A%2F%2F127.0.0.1%3A1%2Fa.jpg", "the connection was refused"),
-        ("/?image_url=javascript%3Aalert(1)", "the URL's scheme is not http or https"),
+        ("/?image_url=javascript%3Aalert(1)", "the URL does not begin with http:// or https://"),
         ("/?f=%7B%22<img src=x onerror=alert(1)>%22%3A1%7D", "A field name is 1 to 63 letters"),
         (
             "/?more=..%2F..%2Fhealthz",

@@ -272,9 +272,20 @@ def test_a_refusal_of_a_table_names_the_file(server: Server, client: Client, tmp
 
 def test_options_of_tables_without_a_table_are_an_error(server: Server, client: Client, photos: Path) -> None:
     for source in (photos, ["http://x/a"]):
-        with pytest.raises(InvalidSource, match="key_column: for tables"):
+        with pytest.raises(InvalidSource, match="`key_column` is for tables"):
             client.ingest(source, key_column="sku")
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "content", ["name,url\nx,http://x/1\n", "\ufeffname;url\n", '{"url": "http://x/1"}\n', "[\n", "PAR1\0"]
+)
+def test_a_table_on_standard_input_is_no_list(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(InvalidSource, match="-: what comes is no URL a line but a table"):
+        client.ingest("-")
 
 
 def test_urls_on_standard_input_are_sent_as_they_come(

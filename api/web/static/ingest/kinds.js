@@ -6,6 +6,7 @@ import { read } from "./reading.js";
 const HEAD_BYTES = 16;
 const IMAGE_HEAD = new RegExp(`^(?:${limits.image_head})`, "s");
 const SHOWN_KINDS = 12;
+const SHOWN_CHARS = 40;
 const AT_ONCE = 100; // files that are looked into
 
 /** For the file chooser: every kind of file that is taken. */
@@ -26,8 +27,8 @@ async function kindOf({ file, path }) {
   const suffix = suffixOf(path);
   const isInFolder = path.includes("/");
   if (limits.image_suffixes.includes(suffix)) return "image";
+  if (!isInFolder && limits.list_suffixes.includes(suffix === ".gz" ? suffixOf(path.slice(0, -3)) : suffix)) return "list";
   if (!isInFolder && limits.archive_suffixes.includes(suffix)) return "archive";
-  if (!isInFolder && limits.list_suffixes.includes(suffix)) return "list";
   return !(isInFolder && suffix) && (await isImage(file)) ? "image" : null;
 }
 
@@ -57,8 +58,9 @@ export function leftOutByKind(paths) {
 /** "3 .json, 2 Thumbs.db": files of one suffix that all have the same name are told of by that. */
 export function leftOutText(kinds) {
   const counted = [...kinds].map(([kind, paths]) => {
-    const names = new Set(paths.map((path) => path.split("/").at(-1)));
-    return [paths.length, names.size === 1 ? [...names][0] : kind];
+    const [name, ...others] = new Set(paths.map((path) => path.split("/").at(-1)));
+    const isTold = !others.length && [...name].length <= SHOWN_CHARS && !limits.image_suffixes.includes(suffixOf(name));
+    return [paths.length, isTold ? name : kind];
   });
   const rest = counted.splice(SHOWN_KINDS).reduce((sum, [count]) => sum + count, 0);
   if (rest) counted.push([rest, "of other kinds"]);

@@ -2,7 +2,7 @@
 
 import { isRefusal } from "../lib/answers.js";
 import { h } from "../lib/dom.js";
-import { duration, plural, size } from "../lib/format.js";
+import { duration, plural, quoted, size } from "../lib/format.js";
 import { combinedCard } from "../jobs/combined_card.js";
 import { jobCard } from "../jobs/job_card.js";
 import { listed } from "./preview.js";
@@ -79,7 +79,8 @@ function uploadPace({ isOpen, bytes, sent, startedAt, partsLeft }) {
 
 function errorLines({ state, error }) {
   if (state !== "waiting" && state !== "stopped") return [];
-  const where = [...Map.groupBy(error.errors ?? [], ({ message }) => message).values()].map(placesOfError);
+  const isNew = ({ pointer, message }) => /^\/\d/.test(pointer) || quoted(message) !== error.message;
+  const where = [...Map.groupBy((error.errors ?? []).filter(isNew), ({ message }) => message).values()].map(placesOfError);
   const again = state === "waiting" ? " It is tried again." : "";
   return [
     h("p", {}, `${error.message}${again}`),

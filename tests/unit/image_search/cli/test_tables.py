@@ -15,6 +15,7 @@ from api.http import auth
 from deploy.cli import main
 from image_search import Client
 from image_search.cli import common
+from image_search.cli.errors import as_options
 from image_search.models.error_codes import CAUSES
 from tests.unit.client_server import Server, job
 
@@ -67,6 +68,21 @@ def test_jobs(run: Run, server: Server) -> None:
     assert dict(server.requests[-1].url.params) == {"limit": "20", "grouped": "true"}
     assert run("jobs", "--collection", "cats", "--group", "a1-0") == "There are no jobs."
     assert dict(server.requests[-1].url.params) == {"limit": "20", "collection": "cats", "group": "a1-0"}
+
+
+def test_no_word_of_jobs_is_folded_on_a_usual_terminal(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = job("4f0c2b7d9e81a6c35b0f1d24", "succeeded", 12_345, indexed=12_345) | {"collection": "holidays"}
+    server.routes["GET /v1/jobs"] = {"jobs": [one], "next_cursor": None}
+    monkeypatch.setattr(common, "PIPE_COLUMNS", 80)
+    assert run("jobs") == table(
+        """
+        job                       status     collection   total  done  failed
+        4f0c2b7d9e81a6c35b0f1d24  succeeded  holidays    12,345  100%       0
+        ingest, 2026-01-01 00:00
+        """
+    )
 
 
 def test_a_job_with_failures(run: Run, server: Server) -> None:
@@ -156,6 +172,13 @@ def test_a_preview_of_a_table(run: Run, server: Server, tmp_path: Path) -> None:
     assert json.loads(run("ingest", str(path), "--preview", "--json")) == {"tables": {str(path): answer}}
     assert "--preview is for tables" in run("ingest", "http://x/a", "--preview")
     assert len(server.requests) == 3
+
+
+def test_options_are_named_as_the_command_line_does() -> None:
+    said = "`url_column`, which `columns` names; it has `columns`. `number_columns` takes it"
+    assert (
+        as_options(said) == "--url-column, which --columns names; it has `columns`. --number-columns takes it"
+    )
 
 
 def test_search_results(run: Run, server: Server) -> None:
