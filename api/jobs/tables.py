@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from tempfile import SpooledTemporaryFile
@@ -15,7 +15,7 @@ from api.jobs.answers import preview_answer
 from api.jobs.ingest import Options, digest_of, launch, url_item
 from api.jobs.requests import TableQuery
 from image_search import models
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Unavailable
 from shared.ledger.ledger import new_job_id
 from shared.models import Item
 from shared.services import Services
@@ -28,6 +28,7 @@ _READ_BYTES = 64 * 1024
 # Reading is the interpreter's work: more at once would finish no sooner, and hold searches up. Small tables,
 # as previews are, take no turn.
 _turns = BoundedSemaphore(2)
+_TURN_SECONDS = 60.0  # for which one may hold its thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def ingest_table(
     if query.partial and not query.preview:
         raise InvalidRequest("A part of a table is for a preview alone.").at("/partial")
     is_start = query.partial or bool(query.preview and spooled.size == PARTIAL_BYTES)
-    with nullcontext() if spooled.size <= PARTIAL_BYTES else _turns:
+    with _turn(spooled.size):
         table = open_table(
             spooled.file,
             TableOptions(
@@ -105,6 +106,20 @@ def ingest_table(
             truncated=spooled.truncated,
             notes=table.notes,
         )
+
+
+@contextmanager
+def _turn(size: int) -> Iterator[None]:
+    """Wait for a turn to read a table of this size. Raises Unavailable where none comes in time."""
+    if size <= PARTIAL_BYTES:
+        yield
+        return
+    if not _turns.acquire(timeout=_TURN_SECONDS):
+        raise Unavailable("Other large tables are being read; try again later.")
+    try:
+        yield
+    finally:
+        _turns.release()
 
 
 def _items(table: Table) -> Iterator[Item]:

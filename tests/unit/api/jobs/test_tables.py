@@ -329,6 +329,9 @@ def test_of_large_tables_few_are_read_at_once_and_small_ones_need_not_wait(
         assert waits.result().status_code == 200
     assert post(http, large.replace(b"URL", b"link"), preview=1).status_code == 422
     assert turns.acquire(timeout=1)
+    monkeypatch.setattr(tables_module, "_TURN_SECONDS", 0.01)
+    late = post(http, large, preview=1)
+    assert (late.status_code, "Retry-After" in late.headers) == (503, True)
 
 
 def test_a_table_over_the_limit_of_uploads_is_refused(http: FlaskClient, services: Services) -> None:
