@@ -51,7 +51,8 @@ export function failed(error, retry) {
 
 /** An error that trying again does not mend, with ways on; null for any other. `retry` is for when it was mended. */
 export function deadEnd(error, asked, { retry, signal }) {
-  if (error.errors?.[0]?.pointer === "/collection") return noCollection(asked.collection, { retry, signal });
+  const isOfCollection = error.code === "collection_not_found" || error.errors?.[0]?.pointer === "/collection";
+  if (isOfCollection) return noCollection(asked.collection, { retry, signal });
   const ids = [...asked.more, ...asked.less].filter((id) => error.code === "image_not_found" && error.message.includes(id));
   return ids.length ? noImage(ids[0], asked, signal) : null;
 }
