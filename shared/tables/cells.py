@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.models import MetadataValue
 from shared.tables.rows import Cell
-from shared.tables.text import without_halves
+from shared.validation import is_unicode, whole_text
 
 TEXT, NUMBER, BOOLEAN, LIST = "text", "number", "boolean", "list"
 BYTES = "bytes cannot be metadata"
@@ -103,7 +103,7 @@ class Cells:
         if kind is str:
             self._empty = self._empty or "" in cells
             self.kinds[TEXT] += len(cells) - cells.count("")
-            self.halves += sum(map(_has_half, cells)) if _has_half("".join(cells)) else 0
+            self.halves += 0 if is_unicode("".join(cells)) else sum(not is_unicode(cell) for cell in cells)
         elif kind is bool:
             self.kinds[BOOLEAN] += len(cells)
         elif kind is int:
@@ -131,7 +131,7 @@ class Cells:
         self.kinds[LIST] += 1
         self.most_listed = max(self.most_listed, len(cell))
         self.left_out[BYTES] += any(isinstance(member, bytes) for member in cell)
-        self.halves += any(isinstance(member, str) and _has_half(member) for member in cell)
+        self.halves += any(isinstance(member, str) and not is_unicode(member) for member in cell)
 
     def _add_nested(self, cell: Cell) -> None:
         lost: Counter[str] = Counter()
@@ -171,7 +171,7 @@ class Keys:
 
     def key(self, cell: Cell) -> str | None:
         """Return a cell as a key, None without one."""
-        text = without_halves((scalar_text(cell) or "").strip())
+        text = whole_text((scalar_text(cell) or "").strip())
         if self.whole:
             text = "" if _UNREAL.fullmatch(text) else text.removesuffix(".0")
         return text or None
@@ -262,14 +262,14 @@ def _as_list(cell: Cell) -> list[str] | None:
     if not isinstance(cell, list):
         return None
     texts = map(scalar_text, cell)
-    return [without_halves(text) for text in texts if text is not None]
+    return [whole_text(text) for text in texts if text is not None]
 
 
 def _as_text(cell: Cell) -> str | None:
     if isinstance(cell, list | dict):
         return _json_text(cell, Counter())
     text = scalar_text(cell)
-    return None if text is None else without_halves(text)
+    return None if text is None else whole_text(text)
 
 
 def _json_text(value: Cell, lost: Counter[str]) -> str | None:
@@ -293,9 +293,9 @@ def _plain(value: Any, lost: Counter[str]) -> Any:
     if isinstance(value, list):
         lost[BYTES] += sum(isinstance(member, bytes) for member in value)
         return [_plain(member, lost) for member in value if not isinstance(member, bytes)]
-    if isinstance(value, str) and _has_half(value):
+    if isinstance(value, str) and not is_unicode(value):
         lost["half"] += 1
-        return without_halves(value)
+        return whole_text(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -311,13 +311,3 @@ def _is_nested(cell: list[Cell]) -> bool:
 
 def _is_long(value: int) -> bool:
     return not -(2**63) <= value < 2**63
-
-
-def _has_half(text: str) -> bool:
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

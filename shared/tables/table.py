@@ -23,8 +23,14 @@ from shared.tables.kinds import open_rows
 from shared.tables.parquet import ParquetRows
 from shared.tables.rows import Cell, Row, Rows
 from shared.tables.survey import Survey, left_out_note, limit_notes, name_notes, row_notes, value_notes
-from shared.tables.text import without_halves
-from shared.validation import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_LISTED, json_bytes, listed
+from shared.validation import (
+    MAX_METADATA,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_LISTED,
+    json_bytes,
+    listed,
+    whole_text,
+)
 
 _AS_JSON = " As JSON, a table is an array of objects, or an object a line (pandas: orient='records')."
 _SAFE_CHARS = (
@@ -145,7 +151,7 @@ class Table:
         if plan.lists or size > _SAFE_CHARS:
             _limit(metadata)
         error = None if fault is None else self._error(number, fault)
-        return TableRow(without_halves(url), key, metadata, error, number)
+        return TableRow(whole_text(url), key, metadata, error, number)
 
     def _error(self, number: int, fault: str) -> str:
         return f"invalid_url: {self._rows.unit} {number} is malformed: {fault}."
@@ -189,7 +195,7 @@ def read_table(
             rows.unread = _unwanted(rows.names, options)
     survey = Survey(rows, options.url_column, options.key_column, options.number_columns)
     survey.read()
-    names = [clean_name(without_halves(name)) for name in rows.names]
+    names = [clean_name(whole_text(name)) for name in rows.names]
     cells = [*survey.cells, *(Cells(typed=rows.typed) for _ in names[len(survey.cells) :])]
     outer = ["" if place in rows.inner else name for place, name in enumerate(names)]
     try:

@@ -17,7 +17,6 @@ SAMPLE_BYTES = 64 * 2**10
 _CHUNK_CHARS = 2**16
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _ESCAPED = re.compile("[\udc80-\udcff]+")  # bytes that are no UTF-8, as `surrogateescape` keeps them
-_HALVES = re.compile("[\ud800-\udfff]")
 _OTHERS = re.compile("[^\x00-\x7f\udc80-\udcff]+")
 # Bytes that no 8-bit encoding has so alone, or the begin of a character of UTF-8 whose end was cut off.
 _DAMAGE = re.compile(
@@ -76,11 +75,6 @@ def find_encoding(sample: bytes) -> Encoding:
     if b"\x1b$B" in sample or b"\x1b$@" in sample:
         raise _refusal("ISO-2022-JP", sample[: sample.index(b"\x1b$")].count(b"\n") + 1)
     return Encoding("utf-8", 0)
-
-
-def without_halves(text: str) -> str:
-    """Return the text with U+FFFD for each half of a character that stands alone."""
-    return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
 class Text:
