@@ -96,7 +96,8 @@ ROOMS: dict[str, set[str]] = {
     "shared.embedding": {"config", "errors", "formats", "imaging", "models", "storage"},
     "shared.errors": set(),
     "shared.formats": {"errors"},
-    "shared.imaging": {"errors", "models"},
+    "shared.image_files": {"errors", "models"},
+    "shared.imaging": {"errors", "image_files", "models"},
     "shared.index": {
         "config", "download", "errors", "formats", "models", "rfc3339", "storage", "urls", "validation",
     },

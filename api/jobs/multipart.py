@@ -24,7 +24,7 @@ from api.jobs.requests import JobLabel, TableQuery
 from api.jobs.tables import Spooled, ingest_table, refuse_table_options
 from image_search import models
 from shared.errors import FieldError, InvalidRequest, RequestTooLarge
-from shared.imaging.archives import HEAD_BYTES, archive_name
+from shared.image_files.archives import HEAD_BYTES, archive_name
 from shared.ledger.ledger import new_job_id
 from shared.models import Item
 from shared.services import Services

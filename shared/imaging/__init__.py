@@ -1,1 +1,1 @@
-"""From an image's bytes to pixels, EXIF, colors and the model's crop. Imports `errors`, `models`."""
+"""From an image file to pixels, colours and the model's crop. Imports `errors`, `image_files`, `models`."""

@@ -1,93 +1,22 @@
 """Decoding: what is accepted, how everything ends as upright RGB, and that the crop is the reference's."""
 
 import io
-import json
 import struct
 import warnings
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
-from shared.errors import ItemError, ModelUnavailable
-from shared.imaging.decode import DecodedImage, Preprocess, decode, open_query_image
-from shared.imaging.exif import read_exif
+from shared.errors import ItemError
+from shared.imaging.decode import open_query_image
 from tests.image_server import make_photo
+from tests.unit.shared.imaging.pictures import CLIP, SAVED, difference, failure, photo, png_of, read, save
 
 # Pillow warns of the damage that these tests do on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-
-CLIP = Preprocess(
-    size=224,
-    crop_size=(224, 224),
-    resample=Image.Resampling.BICUBIC,
-    mean=(0.48, 0.46, 0.41),
-    std=(0.27, 0.26, 0.28),
-    rescale=1 / 255,
-)
-CLASSIC_CONFIG = {
-    "crop_size": 224,
-    "do_center_crop": True,
-    "do_normalize": True,
-    "do_resize": True,
-    "feature_extractor_type": "CLIPFeatureExtractor",
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-    "resample": 3,
-    "size": 224,
-}
-SAVED = {
-    "jpeg": {"format": "JPEG", "quality": 95},
-    "png": {"format": "PNG"},
-    "webp": {"format": "WEBP", "quality": 95},
-    "gif": {"format": "GIF"},
-    "bmp": {"format": "BMP"},
-    "tiff": {"format": "TIFF", "compression": "tiff_lzw"},
-    "avif": {"format": "AVIF", "quality": 90},
-    "heic": {"format": "HEIF", "quality": 90},
-}
-
-
-def read(data: bytes, max_pixels: int = 10_000_000, keep: Any = "rendition") -> DecodedImage:
-    return decode(data, CLIP, max_pixels=max_pixels, keep=keep)
-
-
-def save(image: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, **options)
-    return buffer.getvalue()
-
-
-def photo(width: int, height: int, seed: int = 1) -> Image.Image:
-    return Image.open(io.BytesIO(make_photo(seed, width, height)))
-
-
-def png_of(ihdr: tuple[int, int, int, int], rows: bytes) -> bytes:
-    """A PNG from scratch: (width, height, bit depth, colour type), and rows with their filter bytes."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", *ihdr, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
-
-
-def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
-    return float(np.abs(left.astype(float) - right.astype(float)).mean())
-
-
-def failure(data: bytes, **options: Any) -> str:
-    with pytest.raises(ItemError) as caught:
-        read(data, **options)
-    assert "Error" not in caught.value.detail
-    return caught.value.code
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -307,92 +236,6 @@ def test_every_orientation_ends_upright(orientation: int, name: str, size: tuple
         assert not thumbnail.getexif()
 
 
-def exif_of(camera: dict[int, Any], gps: dict[int, Any]) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "A camera"
-    exif.get_ifd(ExifTags.IFD.Exif).update(camera)
-    exif.get_ifd(ExifTags.IFD.GPSInfo).update(gps)
-    return exif
-
-
-ZURICH = {1: "N", 2: (47.0, 22.0, 30.0), 3: "E", 4: (8.0, 30.0, 0.0)}
-NOON = {ExifTags.Base.DateTimeOriginal: "2024:06:01 12:00:00"}
-FIRST = {ExifTags.Base.DateTimeOriginal: "0001:01:01 00:00:00"}
-LAST = {ExifTags.Base.DateTimeOriginal: "9999:12:31 23:59:59"}
-
-
-@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "avif", "heic"])
-def test_time_and_place_are_read(name: str) -> None:
-    camera = NOON | {ExifTags.Base.OffsetTimeOriginal: "+02:00"}
-    exif = exif_of(camera, ZURICH).tobytes()
-    picture = read(save(photo(64, 48), exif=exif, **{**SAVED[name], "compression": None}))
-    assert picture.taken_at == 1717236000.0
-    assert picture.lat == pytest.approx(47.375)
-    assert picture.lon == pytest.approx(8.5)
-
-
-@pytest.mark.parametrize(
-    ("camera", "taken_at"),
-    [
-        (NOON, 1717243200.0),
-        (NOON | {ExifTags.Base.OffsetTimeOriginal: "-05:30"}, 1717263000.0),
-        (NOON | {ExifTags.Base.OffsetTimeOriginal: "local"}, 1717243200.0),
-        ({ExifTags.Base.DateTimeOriginal: "0000:00:00 00:00:00"}, None),
-        (NOON | {ExifTags.Base.OffsetTimeOriginal: "+99:99"}, 1717243200.0),
-        (FIRST, -62135596800.0),
-        (FIRST | {ExifTags.Base.OffsetTimeOriginal: "+01:00"}, None),
-        (LAST, 253402300799.0),
-        (LAST | {ExifTags.Base.OffsetTimeOriginal: "-05:00"}, None),
-        ({ExifTags.Base.DateTimeOriginal: "yesterday"}, None),
-        ({ExifTags.Base.DateTimeOriginal: ""}, None),
-        ({}, None),
-    ],
-)
-def test_a_time_without_offset_is_utc_and_what_cannot_be_told_is_none(
-    camera: dict[int, Any], taken_at: float | None
-) -> None:
-    assert read(save(photo(64, 48), exif=exif_of(camera, {}), format="JPEG")).taken_at == taken_at
-
-
-@pytest.mark.parametrize(
-    ("gps", "place"),
-    [
-        (ZURICH | {1: "S", 3: "W"}, (-47.375, -8.5)),
-        (ZURICH | {2: (97.0, 0.0, 0.0)}, None),
-        (ZURICH | {4: (181.0, 0.0, 0.0)}, None),
-        (ZURICH | {2: (47.0, 22.0)}, None),
-        ({1: "N", 2: (47.0, 22.0, 30.0)}, None),
-        (ZURICH | {2: (TiffImagePlugin.IFDRational(0, 0),) * 3}, None),
-    ],
-)
-def test_a_place_is_both_numbers_or_none(gps: dict[int, Any], place: tuple[float, float] | None) -> None:
-    picture = read(save(photo(64, 48), exif=exif_of({}, gps), format="JPEG"))
-    if place is None:
-        assert (picture.lat, picture.lon) == (None, None)
-    else:
-        assert (picture.lat, picture.lon) == pytest.approx(place)
-
-
-def test_damaged_exif_does_not_cost_the_picture() -> None:
-    good = exif_of(NOON, ZURICH).tobytes()
-    rng = np.random.default_rng(3)
-    for _ in range(60):
-        damaged = bytearray(good)
-        for position in rng.integers(6, len(good), 3):
-            damaged[position] = int(rng.integers(0, 256))
-        picture = read(save(Image.new("RGB", (16, 12)), format="JPEG", exif=bytes(damaged)), keep="none")
-        assert sorted((picture.width, picture.height)) == [12, 16]
-        assert picture.lat is None or -90 <= picture.lat <= 90
-
-
-def test_a_reader_that_raises_yields_empty_exif() -> None:
-    class Broken(Image.Image):
-        def getexif(self) -> Image.Exif:
-            raise struct.error("broken")
-
-    assert read_exif(Broken()).transpose is None
-
-
 @pytest.mark.parametrize("keep", ["rendition", "original", "none"])
 def test_what_is_kept_changes_neither_crop_nor_thumbnail(keep: str) -> None:
     data = make_photo(4, 2048, 1536)
@@ -448,100 +291,6 @@ def test_a_picture_s_comment_is_not_kept() -> None:
     picture = read(save(photo(64, 48), format="JPEG", comment=b"taken at home"))
     assert picture.rendition is not None
     assert b"at home" not in picture.rendition + picture.thumbnail
-
-
-SIZES = [(640, 480), (333, 777), (1023, 769), (225, 1001), (2049, 1537), (1536, 2048), (4001, 999), (100, 70)]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_crop_is_the_reference_processors(size: tuple[int, int]) -> None:
-    processors = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    reference = processors.CLIPImageProcessorPil(do_rescale=False, do_normalize=False)
-    data = make_photo(size[0], *size)
-    image = Image.open(io.BytesIO(data))
-    expected = np.asarray(reference(image)["pixel_values"][0]).transpose(1, 2, 0)
-    assert difference(read(data).pixels, expected) < 0.6
-    assert difference(read(save(image, format="BMP")).pixels, expected) < 0.6
-
-
-def test_an_exact_size_squashes_like_the_reference() -> None:
-    exact = Preprocess((96, 64), None, Image.Resampling.BILINEAR, (0.5,) * 3, (0.5,) * 3, 1 / 255)
-    image = photo(300, 200)
-    pixels = open_query_image(save(image, format="PNG"), exact, 10**6)
-    assert exact.crop_shape == (96, 64)
-    assert difference(pixels, np.asarray(image.resize((64, 96), Image.Resampling.BILINEAR))) < 0.01
-
-
-def write(folder: Path, config: dict[str, Any], name: str = "preprocessor_config.json") -> Path:
-    (folder / name).write_text(json.dumps(config))
-    return folder
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        CLASSIC_CONFIG,
-        CLASSIC_CONFIG | {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}},
-        {"image_processor_type": "CLIPImageProcessor"},
-    ],
-)
-def test_both_spellings_of_clips_configuration_mean_the_same(config: dict[str, Any], tmp_path: Path) -> None:
-    preprocess = Preprocess.from_checkpoint(write(tmp_path, config))
-    assert (preprocess.size, preprocess.crop_shape, preprocess.resample) == (224, (224, 224), 3)
-    assert preprocess.mean == (0.48145466, 0.4578275, 0.40821073)
-    assert preprocess.std == (0.26862954, 0.26130258, 0.27577711)
-    assert preprocess.rescale == pytest.approx(1 / 255)
-
-
-def test_the_configuration_nested_in_processor_config_wins(tmp_path: Path) -> None:
-    write(tmp_path, CLASSIC_CONFIG)
-    nested = CLASSIC_CONFIG | {"size": {"shortest_edge": 336}, "crop_size": 336, "do_normalize": False}
-    write(tmp_path, {"image_processor": nested, "processor_class": "CLIPProcessor"}, "processor_config.json")
-    preprocess = Preprocess.from_checkpoint(tmp_path)
-    assert (preprocess.crop_shape, preprocess.mean, preprocess.std) == ((336, 336), (0, 0, 0), (1, 1, 1))
-
-
-def test_a_processor_without_crop_is_read(tmp_path: Path) -> None:
-    config = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 256, "width": 224}}
-    config |= {"resample": 2, "rescale_factor": 0.5, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    preprocess = Preprocess.from_checkpoint(write(tmp_path, config))
-    assert (preprocess.size, preprocess.crop_size, preprocess.crop_shape) == ((256, 224), None, (256, 224))
-    assert (preprocess.resample, preprocess.rescale) == (2, 0.5)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"do_resize": False},
-        {"do_pad": True},
-        {"do_center_crop": False},
-        {"size": {"shortest_edge": 224, "longest_edge": 448}},
-        {"size": "large"},
-        {"size": 0},
-        {"size": 10**6, "crop_size": 10**6},
-        {"size": 200},
-        {"crop_size": {"width": 3}},
-        {"resample": 99},
-        {"image_mean": [0.5]},
-        {"image_std": None},
-    ],
-)
-def test_preprocessing_that_is_not_supported_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="not supported"):
-        Preprocess.from_checkpoint(write(tmp_path, CLASSIC_CONFIG | change))
-
-
-def test_a_checkpoint_without_readable_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="preprocessor_config"):
-        Preprocess.from_checkpoint(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text("{")
-    with pytest.raises(ModelUnavailable, match="JSON"):
-        Preprocess.from_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize("preprocess", [CLIP, Preprocess((96, 64), None, 2, (0, 0, 0), (1, 1, 1), 1.0)])
-def test_preprocessing_survives_json(preprocess: Preprocess) -> None:
-    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
 
 
 def test_made_photos_are_the_same_each_time_and_differ_by_seed() -> None:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from shared.errors import ItemError
+from shared.image_files.decompression_bombs import MAX_SCANS, MAX_SEGMENTS, is_decompression_bomb
 from shared.imaging.decode import decode
-from shared.imaging.decompression_bombs import MAX_SCANS, MAX_SEGMENTS, is_decompression_bomb
 from shared.models import Item, ItemState
 from shared.storage.arrays import unpack
 from shared.storage.vector_log import Addition
@@ -138,7 +138,7 @@ def test_deep_grey_is_the_same_in_one_strip_and_in_many(bits: int, monkeypatch: 
     image = Image.fromarray(values.astype(np.uint16 if bits == 16 else np.int32))
     data = save(image, "TIFF")
     whole = decode(data, CLIP, max_pixels=10**7, keep="none").pixels
-    monkeypatch.setattr("shared.imaging.decode._STRIP_PIXELS", 7 * 1000)
+    monkeypatch.setattr("shared.imaging.to_rgb._STRIP_PIXELS", 7 * 1000)
     strips = decode(data, CLIP, max_pixels=10**7, keep="none").pixels
     assert np.array_equal(whole, strips)
     assert int(whole[-1].mean()) - int(whole[0].mean()) > 150
@@ -152,7 +152,7 @@ def test_strips_make_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
     options = {"transparency": 5} if mode == "P" else {}
     data = save(image.convert(mode), "TIFF" if mode == "CMYK" else "PNG", **options)
     whole = decode(data, CLIP, max_pixels=10**7, keep="rendition")
-    monkeypatch.setattr("shared.imaging.decode._STRIP_PIXELS", 5000)
+    monkeypatch.setattr("shared.imaging.to_rgb._STRIP_PIXELS", 5000)
     assert np.array_equal(decode(data, CLIP, max_pixels=10**7, keep="rendition").pixels, whole.pixels)
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from shared.errors import Unavailable
+from shared.image_files.decompression_bombs import keeps_coefficients
 from shared.imaging import decode as decode_module
 from shared.imaging import memory
 from shared.imaging.decode import estimate, open_query_image
-from shared.imaging.decompression_bombs import keeps_coefficients
 from shared.imaging.memory import Budget, decoding
 from tests.decoder_process import CLIP, ROOT, DecoderProcess
 from tests.hostile_files import grey_tiff

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from shared.imaging.archives import HEAD_BYTES, archive_name
+from shared.image_files.archives import HEAD_BYTES, archive_name
 from tests.sample_files import samples
 
 

@@ -1,0 +1,1 @@
+"""What an image file says before its pixels are decoded: format, cost, EXIF. Imports `errors`, `models`."""
