@@ -10,6 +10,7 @@ from PIL import Image
 
 from shared.errors import ItemError
 from shared.image_files.archives import archive_name
+from shared.image_files.exif import hide_from_pillow
 
 # The names are Pillow's. JPEG comes first because most pictures are.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -61,11 +62,14 @@ def open_image(data: bytes) -> Image.Image:
     Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
     """
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.format == "TIFF":
+            hide_from_pillow(image)
     except MemoryError:
         raise too_big_for_memory() from None
     except Exception:
         raise _unopened(data) from None
+    return image
 
 
 def format_name(image: Image.Image) -> str:
