@@ -8,16 +8,14 @@ from shared.models import in_range
 _MAX_TEXT = 64  # characters that are looked at: no time has more
 _MAX_OFFSET_S = 14 * 3600
 _NUMBER = r"( ?\d{1,2})(?!\d)"  # some write a blank for a zero
-_DATE = re.compile(rf"(?:(\d{{4}})[:./\- ]{_NUMBER}[:./\- ]{_NUMBER}|(\d{{4}})(\d\d)(\d\d)(?!\d))")
+_DATE = re.compile(rf"(?:(\d{{4}})[:./\- ]{_NUMBER}[:./\- ]{_NUMBER}|(\d{{4}})(\d\d)(\d\d)(?!\d))", re.ASCII)
 _SECOND = rf"(?:(?P=by){_NUMBER}(?:[.,](?P<fraction>\d+))?|(?!(?P=by) ?\d))"
 _CLOCK = re.compile(
-    rf"[T: ] *(?:{_NUMBER}(?P<by>[:.\-]){_NUMBER}{_SECOND}"
-    r"|(\d\d)(\d\d)(\d\d)(?!\d))",
-    re.IGNORECASE,
+    rf"[T: ] *(?:{_NUMBER}(?P<by>[:.\-]){_NUMBER}{_SECOND}|(\d\d)(\d\d)(\d\d)(?!\d))", re.ASCII | re.I
 )
-_HALF_DAY = re.compile(r" *([ap])\.?m\b\.?", re.IGNORECASE)
+_HALF_DAY = re.compile(r" *([ap])\.?m\b\.?", re.ASCII | re.I)
 _OFFSET = re.compile(
-    r" *(?:(?:UTC|GMT)? *([+\-\u2212])(\d{1,2})(?::?(\d\d))?(?!\d)|(?:Z|UTC|GMT)\b)", re.IGNORECASE
+    r" *(?:(?:UTC|GMT)? *([+-])(\d{1,2})(?::?(\d\d))?(?!\d)|(?:Z|UTC|GMT)\b)", re.ASCII | re.I
 )
 
 
@@ -50,9 +48,8 @@ def moment(text: str, *, fraction: str = "", offset: int | None = None, else_off
     own = offset_s(rest)
     east = next(one for one in (offset, own, else_offset) if one is not None)
     whole = calendar.timegm((year, month, day, hour % 24, minute, second)) - east
-    milliseconds = (
-        int(fraction[:3].ljust(3, "0")) if re.fullmatch(r"\d+", fraction := fraction.strip()) else 0
-    )
+    digits = re.match(r"\d{1,3}", fraction.strip(), re.ASCII)
+    milliseconds = int(digits[0].ljust(3, "0")) if digits else 0
     taken_at = (whole * 1000 + milliseconds) / 1000
     return taken_at if in_range("taken_at", taken_at) else None
 

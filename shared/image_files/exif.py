@@ -205,5 +205,5 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 def _text(value: Any) -> str:
     """Return the text of a tag, which Pillow reads as Latin-1; nothing for numbers."""
-    data = value[:_MAX_TEXT].encode("latin-1", "replace") if isinstance(value, str) else value
-    return data[:_MAX_TEXT].decode("utf-8", "replace").strip("\0 ") if isinstance(data, bytes) else ""
+    text = value[:_MAX_TEXT].decode("latin-1") if isinstance(value, bytes) else value
+    return text[:_MAX_TEXT].strip("\0 ") if isinstance(text, str) else ""
