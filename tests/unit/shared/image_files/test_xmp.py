@@ -75,10 +75,10 @@ def test_no_packet_fails_or_takes_long() -> None:
     rng = random.Random(7)
     hostile = [bytes(rng.randbytes(200)) for _ in range(200)]
     for _ in range(3_000):
-        data = bytearray(SOUND)
+        damaged = bytearray(SOUND)
         for _ in range(rng.randrange(1, 6)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        hostile.append(bytes(data))
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        hostile.append(bytes(damaged))
     start = SOUND[: SOUND.index(b"</rdf:Desc")]
     pieces = [b"<a>", b"<a/>", b"&#65;", b"<", b"<!--", b"]]>", b"<a b='", b"\xff", b"x", b'<a xmlns:x="y">']
     hostile += [start + piece * (4_000_000 // len(piece)) for piece in pieces]
