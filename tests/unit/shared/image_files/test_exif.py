@@ -18,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 def plain(name: str) -> dict[str, Any]:
     """How to save a format; with its compression, Pillow writes no directories into a TIFF."""
-    return {**SAVED[name], "compression": None}
+    options: Any = SAVED[name]
+    return {**options, "compression": None}
 
 
 def exif_of(camera: dict[int, Any], gps: dict[int, Any]) -> Image.Exif:
