@@ -101,8 +101,8 @@ def _metadata(image: Image.Image) -> tuple[Image.Exif, bytes]:
         tags, packet = image.getexif(), own.get(_XMP)
     else:
         profiles = _raw_profiles(image.info)
-        exif = image.info.get("exif") or next((one for one in profiles if not _is_xmp(one)), b"")
-        packet = packet or next((one for one in profiles if _is_xmp(one)), b"")
+        exif = image.info.get("exif") or next(filter(_is_exif, profiles), b"")
+        packet = packet or next((one for one in profiles if not _is_exif(one)), b"")
         tags = Image.Exif()
         tags.load(exif)
     return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
@@ -117,8 +117,8 @@ def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
     return found
 
 
-def _is_xmp(profile: bytes) -> bool:
-    return profile.startswith((_XMP_START, b"<"))
+def _is_exif(profile: bytes) -> bool:
+    return profile.startswith((b"Exif\0\0", b"II", b"MM"))
 
 
 def _directory(tags: Image.Exif, pointer: int) -> _Tags:
@@ -190,7 +190,7 @@ def _degrees(value: Any, reference: str, sides: str) -> float:
     if not side or side not in sides or minutes < 0 or seconds < 0:
         raise ValueError(f"{reference} is not one of {sides}")
     size = abs(degrees) + minutes / 60 + seconds / 3600
-    return -size if side == sides[1] or degrees < 0 else size
+    return -size if size and (side == sides[1] or degrees < 0) else size
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

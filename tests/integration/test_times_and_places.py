@@ -18,7 +18,8 @@ ADOBE = "http://ns.adobe.com"
 PACKET = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     f'<r:Description xmlns:p="{ADOBE}/photoshop/1.0/" xmlns:e="{ADOBE}/exif/1.0/"'
-    f' xmlns:tiff="{ADOBE}/tiff/1.0/" p:DateCreated="2024-06-01T14:00:00+02:00" e:GPSLatitude="47,22.5N" e:GPSLongitude="8,30.0E"'
+    f' xmlns:tiff="{ADOBE}/tiff/1.0/" p:DateCreated="2024-06-01T14:00:00+02:00"'
+    ' e:GPSLatitude="47,22.5N" e:GPSLongitude="8,30.0E"'
     ' tiff:Orientation="6"/></r:RDF></x:xmpmeta>'
 )
 

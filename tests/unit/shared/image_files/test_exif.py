@@ -286,7 +286,7 @@ def test_what_imagemagick_keeps_in_the_texts_of_a_png_is_read(late: bool) -> Non
         assert (picture.width, picture.height) == (48, 64)
         assert picture.taken_at == MOMENT
         assert picture.lat == pytest.approx(47.375)
-    for start in (b"", b"http://ns.adobe.com/xap/1.0/\0"):
+    for start in (b"", b"\xef\xbb\xbf", b"http://ns.adobe.com/xap/1.0/\0"):
         assert read(raw_profile("xmp", start + CREATED, late), keep="none").taken_at == MOMENT
     assert read(raw_profile("exif", b"", late), keep="none").taken_at is None
 
