@@ -2,13 +2,22 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import ExifTags, Image
 
 from shared.image_files.capture_time import moment, offset_s
+from shared.image_files.tiff_tags import (
+    CAMERA,
+    GPS,
+    INTEROPERABILITY,
+    ORIENTATION,
+    XMP,
+    Tags,
+    TiffTags,
+    Value,
+)
 from shared.image_files.xmp import TIMES, read_xmp
 from shared.models import in_range
 
@@ -27,13 +36,9 @@ _TIMES = (
     (ExifTags.Base.DateTimeDigitized, ExifTags.Base.OffsetTimeDigitized, ExifTags.Base.SubsecTimeDigitized),
     (ExifTags.Base.DateTime, ExifTags.Base.OffsetTime, ExifTags.Base.SubsecTime),
 )
-_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_MAX_TEXT = 1024  # bytes
-_XMP = 700  # the tag of a TIFF
+_EXIF_START = b"Exif\0\0"
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1", "Raw profile type xmp")
-
-_Tags = Mapping[int, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +63,53 @@ class Exif:
         )
 
 
-def read_exif(image: Image.Image) -> Exif:
-    """Read a loaded image's EXIF, else its XMP, without what is damaged. Never raises."""
-    tags, packet = Image.Exif(), b""
-    transpose, taken_at, place = None, None, None
+def read_exif(image: Image.Image, data: bytes) -> Exif:
+    """Read a loaded image's EXIF, else its XMP, without what is damaged; `data` is its file. Never raises."""
+    transpose, taken_at, place, packet = None, None, None, b""
+    tags = TiffTags(b"")
     with contextlib.suppress(Exception):
-        tags, packet = _metadata(image)
+        tags, packet = _metadata(image, data)
     with contextlib.suppress(Exception):
-        transpose = _TRANSPOSES.get(tags.get(ExifTags.Base.Orientation, 1))
-    camera, gps = (_directory(tags, pointer) for pointer in _DIRECTORIES)
+        if image.format != "TIFF":  # which Pillow turns itself
+            (side,) = tags.first[ORIENTATION]
+            transpose = _TRANSPOSES.get(int(side))
     with contextlib.suppress(Exception):
-        place = _place(gps)
+        place = _place(tags.gps)
     with contextlib.suppress(Exception):
-        taken_at = _taken_at(camera, tags)
+        taken_at = _taken_at(tags.camera, tags.first)
     if packet and (taken_at is None or (place is None and b"GPSLatitude" in packet)):
         with contextlib.suppress(Exception):
             xmp = read_xmp(packet)
-            taken_at = _taken_at_by_xmp(xmp, _offset(camera, tags)) if taken_at is None else taken_at
+            taken_at = (
+                _taken_at_by_xmp(xmp, _offset(tags.camera, tags.first)) if taken_at is None else taken_at
+            )
             place = place or _place_by_xmp(xmp)
     if taken_at is None:
         with contextlib.suppress(Exception):
-            taken_at = _taken_at_by_gps(gps)
+            taken_at = _taken_at_by_gps(tags.gps)
     lat, lon = place or (None, None)
     return Exif(transpose, taken_at, lat, lon)
 
 
 def hide_from_pillow(tiff: Image.Image) -> None:
-    """Hide what Pillow would turn a TIFF by (its XMP) or fail at (a broken pointer) while it loads pixels."""
+    """Hide what Pillow, as it loads pixels, would turn a TIFF by beside its tag, read at length or fail at."""
     tiff.info.pop("xmp", None)
     tags = tiff.getexif()
-    for pointer in _DIRECTORIES:
-        try:
-            tags.get_ifd(pointer)
-        except Exception:
-            del tags[pointer]
+    for tag in (CAMERA, GPS, INTEROPERABILITY):
+        if tag in tags:
+            del tags[tag]
 
 
-def _metadata(image: Image.Image) -> tuple[Image.Exif, bytes]:
-    """Return the tags and the XMP. Those of image.getexif() would have an orientation that XMP alone has."""
-    packet = image.info.get("xmp")
-    if (own := getattr(image, "tag_v2", None)) is not None:
-        tags, packet = image.getexif(), own.get(_XMP)
+def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
+    """Return the tags and the XMP, which image.getexif() would mix: it has orientations of XMP, too."""
+    if image.format == "TIFF":
+        tags = TiffTags(data)
+        packet = tags.first.get(XMP)
     else:
         profiles = _raw_profiles(image.info)
         exif = image.info.get("exif") or next(filter(_is_exif, profiles), b"")
-        packet = packet or next((one for one in profiles if not _is_exif(one)), b"")
-        tags = Image.Exif()
-        tags.load(exif)
+        packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
+        tags = TiffTags(exif.removeprefix(_EXIF_START).removeprefix(_EXIF_START))
     return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
 
@@ -118,17 +123,10 @@ def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
 
 
 def _is_exif(profile: bytes) -> bool:
-    return profile.startswith((b"Exif\0\0", b"II", b"MM"))
+    return profile.startswith((_EXIF_START, b"II", b"MM"))
 
 
-def _directory(tags: Image.Exif, pointer: int) -> _Tags:
-    try:
-        return tags.get_ifd(pointer)
-    except Exception:  # a damaged one
-        return {}
-
-
-def _taken_at(*directories: _Tags) -> float | None:
+def _taken_at(*directories: Tags) -> float | None:
     """Return when it was taken; some writers keep the camera's tags in the first directory of all."""
     any_offset = _offset(*directories)
     for time_tag, offset_tag, fraction_tag in _TIMES:
@@ -141,7 +139,7 @@ def _taken_at(*directories: _Tags) -> float | None:
     return None
 
 
-def _offset(*directories: _Tags) -> int | None:
+def _offset(*directories: Tags) -> int | None:
     """Return the first offset from UTC that a tag has, whichever time it belongs to."""
     texts = (_text(tags.get(tag)) for _, tag, _ in _TIMES for tags in directories)
     return next((offset for text in texts if (offset := offset_s(text)) is not None), None)
@@ -152,7 +150,7 @@ def _taken_at_by_xmp(xmp: dict[str, str], offset: int | None) -> float | None:
     return next((taken_at for taken_at in moments if taken_at is not None), None)
 
 
-def _taken_at_by_gps(gps: _Tags) -> float | None:
+def _taken_at_by_gps(gps: Tags) -> float | None:
     """Return the time of the satellites, which is UTC. Raises where there is none."""
     day = moment(_text(gps[ExifTags.GPS.GPSDateStamp])[:10])
     hours, minutes, seconds = _numbers(gps[ExifTags.GPS.GPSTimeStamp])
@@ -163,7 +161,7 @@ def _taken_at_by_gps(gps: _Tags) -> float | None:
     return taken_at if in_range("taken_at", taken_at) else None
 
 
-def _place(gps: _Tags) -> tuple[float, float] | None:
+def _place(gps: Tags) -> tuple[float, float] | None:
     lat = _degrees(gps[ExifTags.GPS.GPSLatitude], _text(gps[ExifTags.GPS.GPSLatitudeRef]), "NS")
     lon = _degrees(gps[ExifTags.GPS.GPSLongitude], _text(gps[ExifTags.GPS.GPSLongitudeRef]), "EW")
     return _sound(lat, lon)
@@ -180,7 +178,7 @@ def _sound(lat: float, lon: float) -> tuple[float, float] | None:
     return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) and (lat or lon) else None
 
 
-def _degrees(value: Any, reference: str, sides: str) -> float:
+def _degrees(value: Value | str, reference: str, sides: str) -> float:
     """Return the degrees of degrees, minutes and seconds, of which the last may lack; NaN for a part 0/0.
 
     Raises ValueError without a side of the equator or of Greenwich.
@@ -193,17 +191,15 @@ def _degrees(value: Any, reference: str, sides: str) -> float:
     return -size if size and (side == sides[1] or degrees < 0) else size
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    """Return the one to three numbers of a tag, or of a text. Raises ValueError for others."""
-    if isinstance(value, str | bytes):
-        value = re.split(r"[,:;\s]+", _text(value).strip())
-    parts = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(parts) > 3:
+def _numbers(value: Value | str) -> tuple[float, ...]:
+    """Return the one to three numbers of a value, or of its text. Raises ValueError for others."""
+    parts = value if isinstance(value, tuple) else re.split(r"[,:;\s]+", _text(value).strip())
+    if not 1 <= len(parts) <= 3:
         raise ValueError(f"{len(parts)} parts")
     return tuple(float(part) for part in parts)
 
 
-def _text(value: Any) -> str:
-    """Return the text of a tag, which Pillow reads as Latin-1; nothing for numbers."""
-    text = value[:_MAX_TEXT].decode("latin-1") if isinstance(value, bytes) else value
-    return text[:_MAX_TEXT].strip("\0 ") if isinstance(text, str) else ""
+def _text(value: Value | str | None) -> str:
+    """Return the text of a value; nothing for numbers."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return text.strip("\0 ") if isinstance(text, str) else ""

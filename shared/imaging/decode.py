@@ -180,7 +180,7 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
             if drafted == 1:  # a HEIC's header may promise another size than its pixels have
                 width, height = image.size
             upright, scale = to_rgb(image, shrink // drafted), drafted * max(1, shrink // drafted)
-        exif = read_exif(image)
+        exif = read_exif(image, data)
         name = format_name(image)
         if exif.transpose is not None:
             upright = upright.transpose(exif.transpose)

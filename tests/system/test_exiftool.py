@@ -133,9 +133,10 @@ def test_times_and_places_are_those_that_exiftool_reads(tmp_path: Path) -> None:
     files = written_by_exiftool(tmp_path) | written_by_pillow(tmp_path)
     different: dict[str, list[Path]] = {}
     for path, document in read_by_exiftool(list(files)).items():
-        image = open_image(path.read_bytes())
+        data = path.read_bytes()
+        image = open_image(data)
         image.load()
-        ours = read_exif(image)
+        ours = read_exif(image, data)
         place = None if ours.lat is None or ours.lon is None else (ours.lat, ours.lon)
         if not (same(ours.taken_at, time_in(document)) and same_place(place, place_in(document))):
             different.setdefault(files[path], []).append(path)

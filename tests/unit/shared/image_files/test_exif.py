@@ -1,6 +1,7 @@
 """EXIF: when and where a picture was taken, whatever else is damaged in it."""
 
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from shared.image_files.exif import read_exif
+from shared.image_files.exif import Exif, read_exif
 from tests.sample_files import chunk
 from tests.unit.shared.imaging.pictures import SAVED, photo, read, save
 
@@ -312,6 +313,49 @@ def test_a_tiff_with_a_tag_of_another_type_is_no_damaged_picture(tag: int, kind:
     assert (picture.width, picture.height) == (2, 2)
 
 
+def directory(entries: dict[int, tuple[int, int, bytes]], start: int) -> bytes:
+    """Of (type, count, value) by the tag, as it is at byte `start`: values of over 4 bytes are behind it."""
+    table, data = struct.pack("<H", len(entries)), b""
+    for tag, (kind, count, value) in sorted(entries.items()):
+        place = struct.pack("<I", start + 2 + 12 * len(entries) + 4 + len(data)) if len(value) > 4 else value
+        data += value if len(value) > 4 else b""
+        table += struct.pack("<HHI4s", tag, kind, count, place)
+    return table + bytes(4) + data
+
+
+def test_a_damaged_tag_costs_none_behind_it() -> None:
+    first = {
+        270: (2, 90, struct.pack("<I", 2**31)),  # a description behind the end of the file
+        271: (99, 1, b"abcd"),  # of no known type
+        272: (2, 2**32 - 1, struct.pack("<I", 8)),
+        274: (3, 1, b"\6\0"),
+        306: (2, 20, f"{TEXT}\0".encode()),
+    }
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + directory(first, 8)
+    for data in (exif, exif[:-1], exif + b"\xff" * 99):
+        picture = read(save(photo(64, 48), exif=data, format="JPEG"), keep="none")
+        assert (picture.width, picture.height, picture.taken_at) == (48, 64, MOMENT)
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
+def test_millions_of_numbers_take_neither_time_nor_memory(name: str) -> None:
+    numbers = (5, 1_000_000, b"\x11" * 8_000_000)
+    start = 8 + 2 + 12 * 12 + 4
+    entries = {one: (4, 1, struct.pack("<I", 1)) for one in (256, 257, 259, 262, 273, 277, 278, 279)}
+    entries |= {258: (4, 1, struct.pack("<I", 8)), 306: (2, 4, b"abc\0")}
+    entries |= {one: (4, 1, struct.pack("<I", start)) for one in (34665, 34853)}
+    second = directory({2: numbers, 4: numbers, 36867: numbers, 36868: (2, 20, f"{TEXT}\0".encode())}, start)
+    data = b"II*\0\x08\0\0\0" + directory(entries, 8) + second
+    if name != "TIFF":
+        data = save(Image.new("RGB", (1, 1)), format=name, exif=data)
+    tracemalloc.start()
+    picture = read(data, keep="none")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.taken_at == MOMENT
+    assert peak < 3 * len(data)
+
+
 def test_damaged_exif_does_not_cost_the_picture() -> None:
     good = exif_of(NOON, ZURICH).tobytes()
     rng = np.random.default_rng(3)
@@ -324,9 +368,8 @@ def test_damaged_exif_does_not_cost_the_picture() -> None:
         assert picture.lat is None or -90 <= picture.lat <= 90
 
 
-def test_a_reader_that_raises_yields_empty_exif() -> None:
-    class Broken(Image.Image):
-        def getexif(self) -> Image.Exif:
-            raise struct.error("broken")
-
-    assert read_exif(Broken()).transpose is None
+def test_what_is_no_exif_at_all_yields_none() -> None:
+    image = Image.new("RGB", (2, 2))
+    for exif in (7, "text", b"", b"II", b"Exif\0\0", b"MM\0*", b"II*\0\xff\xff\xff\xff"):
+        image.info = {"exif": exif, "xmp": exif, "Raw profile type exif": exif}
+        assert read_exif(image, b"") == Exif()
