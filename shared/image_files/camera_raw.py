@@ -69,7 +69,7 @@ def _by_tags(data: bytes) -> str | None:
     maker = next((name for start, name in _MAKERS.items() if make.startswith(start)), "")
     if data.startswith(b"IIU\0"):
         return maker or "Panasonic RW2"
-    if _DNG_VERSION in found[0].entries:
+    if len(found[0].numbers(_DNG_VERSION)) == 4:
         return maker if maker == "GoPro GPR" else "DNG"
     of_maker = (make.startswith("leaf") and _LEAF in found[0].entries) or (
         "kodak" in make and _KODAK_RAW in found[0].entries

@@ -13,13 +13,13 @@ from shared.errors import ItemError
 from shared.image_files.camera_raw import camera_raw
 from shared.image_files.other_files import content_name, picture_format
 from shared.image_files.other_kinds import other_kind
-from shared.image_files.tiff import native_order, tiff_kind
+from shared.image_files.tiff import mend_tiles, tiff_kind
 
 # The names are Pillow's. JPEG comes first because most pictures are.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _FORMAT_STARTS = (
     b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
+    b"\x89PNG",  # sent as a text, the rest of its mark is damaged
     b"GIF87a",
     b"GIF89a",
     b"II*\0",
@@ -49,12 +49,12 @@ def open_image(data: bytes) -> Image.Image:
         )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if isinstance(image, TiffImageFile):
+            mend_tiles(image)
     except MemoryError:
         raise too_big_for_memory() from None
     except Exception:
         raise unreadable(data, opened=False) from None
-    if isinstance(image, TiffImageFile):
-        native_order(image)
     return image
 
 
@@ -80,11 +80,9 @@ def unreadable(data: bytes, *, opened: bool = True) -> ItemError:
         return ItemError("corrupt_image", "the picture is damaged or incomplete")
     if name := picture_format(data):
         return ItemError("unsupported_format", f"{name} files are not supported")
-    content = content_name(data)
-    return ItemError(
-        "not_an_image",
-        f"the content is {content}, not a picture" if content else "the content is not a picture",
-    )
+    if content := content_name(data):
+        return ItemError("not_an_image", f"the content is {content}, not a picture")
+    return ItemError("not_an_image", "the content is no picture, or of a format that is not known")
 
 
 def _is_accepted_format(data: bytes) -> bool:

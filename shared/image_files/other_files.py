@@ -38,7 +38,6 @@ _PICTURES = (
     (0, b"\xd7\xcd\xc6\x9a", "Windows metafile"),
     (0, b"\1\0\x09\0\0\3", "Windows metafile"),
     (40, b" EMF", "Windows metafile"),
-    (14, b"BM", "bitmap array (BA)"),
     (0, b"\x01\xda\0\1", "SGI"),
     (0, b"\x01\xda\1\1", "SGI"),
     (0, b"\x01\xda\0\2", "SGI"),
@@ -58,6 +57,7 @@ _PICTURES = (
     (0, b"DanM", "Microsoft Paint (MSP)"),
     (0, b"LinS", "Microsoft Paint (MSP)"),
     (0, b"\x80\xe8\0\0", "PIXAR"),
+    (0, b"\0\0\0\0\0\0\0\x04", "McIDAS"),
     (0, b"Image type: ", "IFUNC (IM)"),
     (2048, b"PCD_", "Photo CD"),
     (522, b"\0\x11\x02\xff\x0c\0", "PICT"),
@@ -106,6 +106,7 @@ _HEIF_BRANDS = {
     **dict.fromkeys((b"vvic", b"vvis"), "HEIF of H.266"),
     **dict.fromkeys((b"jpeg", b"jpgs"), "HEIF of JPEG"),
 }
+_OS2_ICONS = (b"IC", b"PT", b"CI", b"CP")
 _HEAD = 4_096
 _TEXTS = (
     (re.compile(rb"<.*?<?svg\b", re.DOTALL), "an SVG drawing"),
@@ -124,11 +125,9 @@ _JSON_BYTES = 2**20
 def picture_format(data: bytes) -> str | None:
     """Return the name of a picture's format that is not read, as `JPEG 2000`; None for anything else."""
     name = next((name for place, start, name in _PICTURES if data.startswith(start, place)), None)
-    if name == "bitmap array (BA)" and not data.startswith(b"BA"):
-        name = None
     if data[4:8] == b"ftyp":
         return _HEIF_BRANDS.get(data[8:12])
-    return name or _icon(data) or _film(data) or _pcx(data) or _tga(data) or _bare_bitmap(data)
+    return name or _os2(data) or _icon(data) or _film(data) or _pcx(data) or _tga(data) or _bare_bitmap(data)
 
 
 def content_name(data: bytes) -> str | None:
@@ -169,6 +168,13 @@ def _is_json(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _os2(data: bytes) -> str | None:
+    """Arrays of bitmaps or icons, and icons and pointers alone."""
+    if data.startswith(b"BA") and data[14:16] in (b"BM", *_OS2_ICONS):
+        return "bitmap array (BA)"
+    return "OS/2 icon" if data[:2] in _OS2_ICONS and data[14:18] in (b"\x0c\0\0\0", b"\x28\0\0\0") else None
 
 
 def _icon(data: bytes) -> str | None:

@@ -32,6 +32,7 @@ _HEIF_ITEMS = {
     b"evc1": "EVC",
     b"unci": "uncompressed pixels",
 }
+_SEQUENCES = (b"hevc", b"hevx", b"msf1")
 _ITEM = re.compile(rb"infe(?:\x02...(..)|\x03...(.{4}))..(.{4})", re.DOTALL)
 _PRIMARY = re.compile(rb"pitm(?:\0...(..)|\x01...(.{4}))", re.DOTALL)
 _HEIF_HEAD = 2**16
@@ -93,7 +94,9 @@ def _bmp_kind(data: bytes) -> str | None:
     (offset,) = struct.unpack_from("<I", data, 10)
     if width <= 0 or height == 0 or row * abs(height) > len(data) - offset:
         return None
+    (colours,) = struct.unpack_from("<I", data, 46)
     odd = {
+        f"a BMP with a palette of {colours} colours": bits <= 8 and 256 < colours <= 65_536,
         f"a BMP with a header of {header} bytes": header not in _BMP_HEADERS and header in range(16, 124, 4),
         f"a BMP of {bits} bits a pixel with unusual colour masks": compression in _MASKS and bits in (16, 32),
         f"a BMP of {bits} bits a pixel": compression == 0 and bits in (2, 64),
@@ -105,7 +108,7 @@ def _heif_kind(data: bytes) -> str | None:
     head = data[:_HEIF_HEAD]
     primary = _PRIMARY.search(head)
     if primary is None:
-        return None
+        return "a HEIF sequence without a still picture" if data[8:12] in _SEQUENCES else None
     number = int.from_bytes(primary[1] or primary[2])
     items = {int.from_bytes(item[1] or item[2]): item[3] for item in _ITEM.finditer(head)}
     name = _HEIF_ITEMS.get(items.get(number, b""))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -11,11 +13,13 @@ from shared.image_files.other_kinds import jpeg_kind
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 256, 257, 258, 259, 262, 271, 277
 _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
-_PLANAR, _SUB_DIRECTORIES, _FORMAT, _SUBSAMPLING = 284, 330, 339, 530
+_PLANAR, _SUB_DIRECTORIES, _FORMAT = 284, 330, 339
 _MAX_DIRECTORIES = 16
 _MAX_TAGS = 1_000  # of a directory; cameras write some dozens
 _MAX_VALUES = 100_000  # of a tag: see decompression_bombs.MAX_STRIPS
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "B", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+
+_NUMBERS = (b"*\0", b"\0*", b"+\0", b"\0+", b"U\0")  # TIFF and BigTIFF, either way round; Panasonic's raw
 
 _READ = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000})
 _COMPRESSIONS = {
@@ -61,6 +65,9 @@ _COLOURS = {
     32845: "LogLuv",
     51177: "a depth map",
 }
+_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+# Pillow's words; where they change, a test of the kinds fails.
+_UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")
 _FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
@@ -97,7 +104,7 @@ def directories(data: bytes) -> list[Directory]:
     or itself.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 16:
+    if order is None or len(data) < 16 or data[2:4] not in _NUMBERS:
         return []
     big = b"+" in data[2:4]
     waiting = list(struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4))
@@ -130,15 +137,28 @@ def _directory(data: bytes, order: str, big: bool, place: int) -> Directory | No
     return Directory(data, order, entries, int.from_bytes(after, "little" if order == "<" else "big"))
 
 
-def native_order(image: TiffImageFile) -> None:
-    """Have deep samples of a compressed big-endian file read in the order in which libtiff gives them.
+def mend_tiles(image: TiffImageFile) -> None:
+    """Have samples read as they are that Pillow would make noise of. Raises ValueError where that can't be.
 
-    That is the machine's; Pillow takes it for the file's, and makes noise of it.
+    These are deep samples of a compressed big-endian file, which libtiff gives in the machine's order and
+    Pillow takes for the file's; planes of 16 bits without compression, which it takes for 8; and YCbCr of
+    fewer colours than pixels without compression, which it takes for whole.
     """
-    native = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+    tags: Any = image.tag_v2
+    sizes = tags.get(_STRIP_SIZES, tags.get(_TILE_SIZES, ()))
+    if image.mode == "YCbCr" and sum(sizes) < 3 * image.width * image.height:
+        raise ValueError("subsampled")
+    in_planes = tags.get(_PLANAR) == 2 and tags.get(BITS, (8,))[0] == 16
+    ending = ";16L" if tags.prefix == b"II" else ";16B"
     for place, tile in enumerate(image.tile):
-        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple) and tile.args[0] in native:
-            image.tile[place] = tile._replace(args=(native[tile.args[0]], *tile.args[1:]))
+        rawmode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if tile.codec_name == "libtiff":
+            rawmode = _NATIVE.get(rawmode, rawmode)
+        elif in_planes and rawmode in ("R", "G", "B", "A"):
+            rawmode += ending
+        elif in_planes and rawmode in ("C", "M", "Y", "K"):
+            raise ValueError("CMYK of 16 bits in planes")
+        image.tile[place] = tile._replace(args=(rawmode, *rest))
 
 
 def tiff_kind(data: bytes, opened: bool) -> str | None:
@@ -155,9 +175,20 @@ def tiff_kind(data: bytes, opened: bool) -> str | None:
         return f"a TIFF compressed with {name} is not read: save it with LZW, Deflate or none"
     if compression in (6, 7) and (kind := _jpeg_within(first)):
         return f"a TIFF that holds {kind} is not read: save it with LZW, Deflate or none"
-    if opened and not (compression == 1 and _has_all_pixels(first)):
-        return None
-    return f"a TIFF of {_pixels(first)} is not read: save it as RGB or grey of 8 or 16 bits"
+    if data.startswith(b"MM\0+"):
+        return "a BigTIFF of big-endian byte order is not read: save it as TIFF, or with the other order"
+    if _is_laid_out_oddly(first) or (not opened and _is_of_unknown_pixels(data)):
+        return f"a TIFF of {_pixels(first)} is not read: save it as RGB or grey of 8 or 16 bits"
+    return None
+
+
+def _is_of_unknown_pixels(data: bytes) -> bool:
+    """Return whether Pillow says that it knows no such pixels, rather than that something is damaged."""
+    try:
+        TiffImageFile(io.BytesIO(data))
+    except Exception as error:
+        return str(error) in _UNKNOWN_PIXELS
+    return False
 
 
 def _is_whole(first: Directory) -> bool:
@@ -182,12 +213,14 @@ def _strips(first: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return first.numbers(places, _MAX_VALUES), first.numbers(sizes, _MAX_VALUES)
 
 
-def _has_all_pixels(first: Directory) -> bool:
-    bits = first.numbers(BITS) or (1,)
-    depth = sum(bits) if len(bits) > 1 else bits[0] * first.number(SAMPLES, 1)
-    if first.number(PHOTOMETRIC) == 6 and first.number(_SUBSAMPLING, 2) > 1:
-        depth //= 2
-    return sum(_strips(first)[1]) * 8 >= first.number(WIDTH) * first.number(HEIGHT) * depth
+def _is_laid_out_oddly(first: Directory) -> bool:
+    """Return whether Pillow knows such pixels, and neither it nor we can tell where they lie."""
+    colours, samples = first.number(PHOTOMETRIC), first.number(SAMPLES, 1)
+    is_raw, in_planes = first.number(COMPRESSION, 1) == 1, first.number(_PLANAR, 1) == 2
+    if colours == 6:
+        return is_raw or in_planes
+    extra = samples - {2: 3, 5: 4, 8: 3}.get(colours, 1)
+    return is_raw and in_planes and (extra > 0 or (colours == 5 and first.number(BITS) == 16))
 
 
 def _jpeg_within(first: Directory) -> str | None:
