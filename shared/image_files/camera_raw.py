@@ -10,9 +10,9 @@ from shared.image_files.tiff import COMPRESSION, MAKE, PHOTOMETRIC, SAMPLES, Dir
 # Where, what, and whose.
 _MARKS = (
     (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
-    (0, b"IIRO", "Olympus ORF"),
-    (0, b"IIRS", "Olympus ORF"),
-    (0, b"MMOR", "Olympus ORF"),
+    (0, b"IIRO\x08\0", "Olympus ORF"),
+    (0, b"IIRS\x08\0", "Olympus ORF"),
+    (0, b"MMOR\0\0", "Olympus ORF"),
     (0, b"FOVb", "Sigma X3F"),
     (0, b"\0MRM", "Minolta MRW"),
     (0, b"ARRI\x12\x34\x56\x78", "ARRIRAW"),

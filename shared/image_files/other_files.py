@@ -50,7 +50,6 @@ _PICTURES = (
     (0, b"\xb6\xa6\xf2\x08", "VIPS"),
     (0, b"\x08\xf2\xa6\xb6", "VIPS"),
     (0, b"Paint Shop Pro Image File", "Paint Shop Pro"),
-    (0, b"PGF", "PGF"),
     (0, b"BLP1", "BLP"),
     (0, b"BLP2", "BLP"),
     (0, b"FTEX", "FTEX"),
@@ -63,10 +62,8 @@ _PICTURES = (
     (522, b"\0\x11\x02\xff\x0c\0", "PICT"),
     (0, b"ZISRAWFILE", "CZI microscope"),
     (0, b"\x89LFP\r\n\x1a\n", "Lytro"),
-    (0, b"PF\n", "Netpbm"),
-    (0, b"Pf\n", "Netpbm"),
-    *((0, b"P%d%c" % (number, space), "Netpbm") for number in range(1, 8) for space in b"\n\r "),
 )
+_NETPBM = re.compile(rb"P(?:[1-6]\s+[\d#]|[Ff]\s+\d|7\s+(?:332|[A-Z#]))")
 _VIDEO, _SOUND, _PROGRAM = "a video", "a sound file", "a program"
 _CONTENTS = (
     (0, b"%PDF-", "a PDF document"),
@@ -127,6 +124,8 @@ def picture_format(data: bytes) -> str | None:
     name = next((name for place, start, name in _PICTURES if data.startswith(start, place)), None)
     if data[4:8] == b"ftyp":
         return _HEIF_BRANDS.get(data[8:12])
+    if _NETPBM.match(data):
+        return "Netpbm"
     return name or _os2(data) or _icon(data) or _film(data) or _pcx(data) or _tga(data) or _bare_bitmap(data)
 
 

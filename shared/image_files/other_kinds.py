@@ -9,11 +9,13 @@ _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _MAX_MARKERS = 5_000
 _LENGTHLESS = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAMES = {
-    **dict.fromkeys((0xC3, 0xCB), "a lossless JPEG"),
+    0xC3: "a lossless JPEG",
+    0xCB: "a lossless JPEG of arithmetic coding",
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "a hierarchical JPEG"),
     **dict.fromkeys((0xC0, 0xC1, 0xC2, 0xC9, 0xCA), "a JPEG"),
     0xF7: "a JPEG-LS picture",
 }
+_READ = ("a JPEG", "a lossless JPEG")
 _BMP_COMPRESSIONS = {
     4: "a JPEG",
     5: "a PNG",
@@ -79,7 +81,7 @@ def _frame_kind(kind: str, frame: bytes) -> str | None:
         return f"{kind} of {bits} bits a sample"
     if components not in (1, 3, 4):
         return f"{kind} of {components} components"
-    return None if kind == "a JPEG" else kind
+    return None if kind in _READ else kind
 
 
 def _bmp_kind(data: bytes) -> str | None:
