@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import struct
@@ -105,9 +106,8 @@ _HEIF_BRANDS = {
 }
 _OS2_ICONS = (b"IC", b"PT", b"CI", b"CP")
 _HEAD = 4_096
+_ELEMENT = re.compile(rb"<(?:!doctype\s+)?(html|head|body|svg)\b", re.IGNORECASE)
 _TEXTS = (
-    (re.compile(rb"<.*?<?svg\b", re.DOTALL), "an SVG drawing"),
-    (re.compile(rb"<(.*?<)?(!doctype\s+html|html|head|body)\b", re.DOTALL | re.IGNORECASE), "a web page"),
     (re.compile(rb"<\?xml\b"), "XML"),
     (re.compile(rb"/\* XPM \*/"), "an X pixmap (XPM), which is a text"),
     (
@@ -150,10 +150,12 @@ def _text(data: bytes) -> str | None:
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if _CONTROL.search(head):
         return None
+    if head.startswith(b"<") and (element := _ELEMENT.search(head)):
+        return "an SVG drawing" if element[1].lower() == b"svg" else "a web page"
     if name := next((name for start, name in _TEXTS if start.match(head)), None):
         return name
     try:
-        head[:-4].decode()  # a character may be cut off
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # its last character may be cut off
     except UnicodeDecodeError:
         return None
     return "JSON" if _is_json(data) else "a text" if len(head) > 4 else None

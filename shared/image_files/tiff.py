@@ -79,6 +79,7 @@ class Directory:
     order: str
     entries: dict[int, tuple[int, int, int]]
     next: int
+    is_cut_off: bool
 
     def numbers(self, tag: int, most: int = 64) -> tuple[int, ...]:
         """Return at most `most` whole numbers or bytes; none of a tag that is missing or outside the file."""
@@ -133,8 +134,8 @@ def _directory(data: bytes, order: str, big: bool, place: int) -> Directory | No
         if values * struct.calcsize(_TYPES.get(kind, "Q")) > inline:
             (where,) = struct.unpack_from(order + ("Q" if big else "I"), data, where)
         entries[tag] = (kind, values, where)
-    after = data[end : end + inline]
-    return Directory(data, order, entries, int.from_bytes(after, "little" if order == "<" else "big"))
+    after = int.from_bytes(data[end : end + inline], "little" if order == "<" else "big")
+    return Directory(data, order, entries, after, is_cut_off=first + count * size > len(data))
 
 
 def mend_tiles(image: TiffImageFile) -> None:
@@ -167,7 +168,7 @@ def tiff_kind(data: bytes, opened: bool) -> str | None:
     None for one that is damaged, or of a kind that is read.
     """
     first = next(iter(directories(data)), None)
-    if first is None or not _is_whole(first):
+    if first is None or first.is_cut_off or not _is_whole(first):
         return None
     compression = first.number(COMPRESSION, 1)
     if compression not in _READ:
@@ -176,7 +177,7 @@ def tiff_kind(data: bytes, opened: bool) -> str | None:
     if compression in (6, 7) and (kind := _jpeg_within(first)):
         return f"a TIFF that holds {kind} is not read: save it with LZW, Deflate or none"
     if data.startswith(b"MM\0+"):
-        return "a BigTIFF of big-endian byte order is not read: save it as TIFF, or with the other order"
+        return "a BigTIFF of big-endian byte order is not read: save it in the other order"
     if _is_laid_out_oddly(first) or (not opened and _is_of_unknown_pixels(data)):
         return f"a TIFF of {_pixels(first)} is not read: save it as RGB or grey of 8 or 16 bits"
     return None
