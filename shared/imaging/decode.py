@@ -19,7 +19,7 @@ from PIL import Image
 from shared.errors import ItemError
 from shared.image_files.decompression_bombs import is_decompression_bomb
 from shared.image_files.exif import Exif, read_exif
-from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory
+from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory, unreadable
 from shared.imaging import colors_and_hash
 from shared.imaging.jpeg import BETWEEN_DRAFTS, between_drafts
 from shared.imaging.memory import decoding, footprint
@@ -189,7 +189,7 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
     except ItemError:
         raise
     except Exception:  # decoders of hostile bytes raise anything
-        raise ItemError("corrupt_image", "the picture is damaged or incomplete") from None
+        raise unreadable(data) from None
     if exif.swaps_axes:
         width, height = height, width
     return _Decoded(upright, scale, width, height, name, exif)
