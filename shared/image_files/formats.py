@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from shared.errors import ItemError
 from shared.image_files.archives import archive_name
+from shared.image_files.cut_off import damaged
+from shared.image_files.png import only_pixels
 
 # The names are Pillow's. JPEG comes first because most pictures are.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -65,6 +68,9 @@ def open_image(data: bytes) -> Image.Image:
     except MemoryError:
         raise too_big_for_memory() from None
     except Exception:
+        for sound in only_pixels(data):
+            with contextlib.suppress(Exception):
+                return Image.open(io.BytesIO(sound), formats=("PNG",))
         raise _unopened(data) from None
 
 
@@ -89,7 +95,7 @@ def _unopened(data: bytes) -> ItemError:
     if data[40:44] == b" EMF":
         return ItemError("unsupported_format", "Windows metafile files are not supported")
     if _is_accepted_format(data):
-        return ItemError("corrupt_image", "the picture is damaged or incomplete")
+        return damaged(data)
     if archive := archive_name(data):
         return ItemError("not_an_image", f"the content is {archive}, not a picture")
     return ItemError("not_an_image", "the content is not a picture")
