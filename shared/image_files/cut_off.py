@@ -1,4 +1,4 @@
-"""Of a picture that cannot be read, whether its file ends too early: the damage that its owner can name."""
+"""Why a picture cannot be read: its file ends too early, is damaged, or is of a kind that is not decoded."""
 
 import contextlib
 import io
@@ -6,13 +6,15 @@ import io
 from PIL import Image
 
 from shared.errors import ItemError
-from shared.image_files.jpeg_scans import has_end
+from shared.image_files.jpeg_scans import has_end, rare_kind
 
 _STRIPS, _TILES = (273, 279), (324, 325)  # tags of a TIFF: where they lie, and their sizes
 
 
 def damaged(data: bytes, failure: Exception | None = None) -> ItemError:
     """Return the error of a picture that a decoder refused with `failure`, or that does not even open."""
+    if data.startswith(b"\xff\xd8") and (kind := rare_kind(data)):
+        return ItemError("unsupported_format", f"{kind} JPEGs are not supported: save it as an ordinary one")
     if _is_cut_off(data) or "truncated" in str(failure):
         return ItemError("corrupt_image", "the picture is cut off: its file ends too early")
     return ItemError("corrupt_image", "the picture is damaged or incomplete")

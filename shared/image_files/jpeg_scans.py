@@ -9,6 +9,10 @@ WITHOUT_LENGTH = frozenset({0x01, 0xD8, END_OF_IMAGE})
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _FRAMES = _PROGRESSIVE | {0xC0, 0xC1, 0xC9}
 _COEFFICIENTS = frozenset(range(64))
+_RARE_KINDS = {
+    0xC3: "lossless",
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+}
 
 
 def keeps_coefficients(data: bytes) -> bool:
@@ -29,14 +33,25 @@ def has_end(data: bytes) -> bool:
     return any(code == END_OF_IMAGE for code, _, _ in _segments(data))
 
 
+def rare_kind(data: bytes) -> str | None:
+    """Return which kind a JPEG is of that few decoders read, as `lossless`; None for the usual ones."""
+    for code, _, body in _segments(data):
+        if code in _RARE_KINDS:
+            return _RARE_KINDS[code]
+        if code in _FRAMES:
+            bits = int.from_bytes(data[body + 2 : body + 3])
+            return f"{bits}-bit" if bits > 8 else None
+    return None
+
+
 def pixels_end(data: bytes) -> int | None:
-    """Return where the last scan that a JPEG's pixels need ends; None if some of the scans are missing."""
+    """Return where the last scan that a JPEG's pixels need ends; None if one is missing."""
     missing: dict[int, frozenset[int]] = {}
     progressive = whole = False
     for code, start, body in _segments(data):
         if whole or code == END_OF_IMAGE:
             return start if whole else None
-        if code in _FRAMES:
+        if code in (0xC0, 0xC1, 0xC2):  # of arithmetic coding no decoder says where it ends
             progressive = code in _PROGRESSIVE
             count = int.from_bytes(data[body + 7 : body + 8])
             missing = dict.fromkeys(data[body + 8 : body + 8 + 3 * count : 3], _COEFFICIENTS)

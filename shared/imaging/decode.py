@@ -206,6 +206,8 @@ def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
     else:
         if image.format in JPEGS:
             image.draft(None, (width // shrink, height // shrink))
+            # At once, since no part of arithmetic coding can be decoded alone.
+            image.decodermaxblock = len(data)  # type: ignore[attr-defined]
         drafted = max(1, round(width / image.width))
         image.load()
         if drafted == 1:  # a HEIC's header may promise another size than its pixels have

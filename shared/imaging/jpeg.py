@@ -16,7 +16,9 @@ from shared.image_files.jpeg_scans import pixels_end
 BETWEEN_DRAFTS = 3 / 8
 
 _END = b"\xff\xd9"
-_OTHER_PIXELS = b"\x9a\x55\x2d\xc3" * 64  # codes of some blocks, whatever the tables
+# Of some blocks, whatever the tables, and of some more in each restart interval that may come.
+_BLOCKS = b"\x9a\x55\x2d\xc3" * 64
+_MORE_PIXELS = _BLOCKS + b"".join(b"\xff%c" % code + _BLOCKS for code in range(0xD0, 0xD8)) * 2
 
 
 def between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image | None:
@@ -37,7 +39,8 @@ def with_end(data: bytes) -> bytes | None:
     if end is None:
         return None
     pixels = data[:end].rstrip(b"\0")  # what a download that broke off, or a card, leaves
-    pixels += b"\0" * (pixels.endswith(b"\xff") and len(pixels) < end)  # of a byte that is 255
+    if pixels.endswith(b"\xff"):  # a byte that is 255, and is followed by a zero; or half a marker
+        pixels = pixels + b"\0" if len(pixels) < end else pixels.rstrip(b"\xff")
     return pixels + _END if data[len(pixels) :][:2] != _END and _is_whole(pixels) else None
 
 
@@ -46,15 +49,15 @@ def _is_whole(pixels: bytes) -> bool:
     try:
         simplejpeg.decode_jpeg(pixels + _END, "GRAY", min_width=1, min_height=1)
     except ValueError as error:
-        if "premature" in str(error):
+        if "premature" in str(error) or "0xd9 instead of RST" in str(error):
             return False
-        if f"before marker 0x{_END[1]:x}" in str(error):
+        if "before marker 0xd9" in str(error):
             return True
     else:
         return True
     # It complains of something before that: small faults are no reason to refuse the rest.
     try:
-        first, second = (_smallest(pixels + behind + _END) for behind in (b"", _OTHER_PIXELS))
+        first, second = (_smallest(pixels + behind + _END) for behind in (b"", _MORE_PIXELS))
     except Exception:  # decoders of hostile bytes raise anything
         return False
     return first == second
