@@ -16,7 +16,7 @@ _KEPT_TEXTS = (b"XML:com.adobe.xmp\0\0", b"Raw profile type exif\0")
 _MAX_TEXT = 2**20  # bytes of one of these
 _KNOWN = re.compile(rb"IHDR|PLTE|tRNS|iCCP|eXIf|IDAT|IEND")
 _HEAD, _CHECKSUM = 8, 4  # bytes of a chunk before its body, and behind it
-_PIXELS_CHECKSUM = 4  # the last bytes of the deflated pixels, which nothing needs
+_PIXELS_CHECKSUM = 4  # the last bytes of the deflated pixels
 
 
 def only_pixels(data: bytes) -> Iterator[bytes]:
@@ -27,16 +27,18 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
     if not data.startswith(_START):
         return
     kept: dict[bytes, bytes] = {}
-    pixels = bytearray()
+    pixels, are_sound = bytearray(), True
     for name, body, checksum in _chunks(data):
         if name == b"IDAT":
             pixels += body
+            are_sound &= zlib.crc32(name + body) == checksum
         elif name in _KEPT or (body.startswith(_KEPT_TEXTS) and len(body) <= _MAX_TEXT):
             if zlib.crc32(name + body) == checksum:
                 kept.setdefault(body[:9] if name not in _KEPT else name, _chunk(name, body))
             elif name in _CRITICAL:
                 return
-    del pixels[-_PIXELS_CHECKSUM:]
+    if are_sound:  # by the checksums of their chunks: the other one is not needed
+        del pixels[-_PIXELS_CHECKSUM:]
     if pixels:
         end = (_chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
         yield b"".join((_START, *kept.values(), *end))
@@ -55,7 +57,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
         next_name = data[position + 4 : position + _HEAD]
         if next_name.isalpha() or position == size or name in (*_CRITICAL, b"IDAT"):
             yield name, data[start:end], int.from_bytes(data[end:position])
-        elif found := _KNOWN.search(data, start + 4):
+        elif found := _KNOWN.search(data, start - 3):
             position = found.start() - 4
         else:
             return
