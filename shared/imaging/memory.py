@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from PIL import Image
 
 from shared.errors import Unavailable
-from shared.image_files.decompression_bombs import keeps_coefficients
+from shared.image_files.jpeg_scans import keeps_coefficients
 
 SMALL_BYTES = 64 * 2**20
 _MIB = 2**20

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import Unavailable
-from shared.image_files.decompression_bombs import keeps_coefficients
+from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.imaging import decode as decode_module
 from shared.imaging import memory
 from shared.imaging.decode import estimate, open_query_image
