@@ -36,18 +36,27 @@ class Grey:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Make L of a strip, LA where one value is transparent. What is no number is black."""
-        values = self.layout.values(image)
-        opaque = None if self.transparent is None else values != self.transparent
+        if not image.mode.startswith("I;16"):
+            return Image.fromarray(self._scaled(self.layout.values(image)))
+        if self == _FULL_16_BITS:
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        table = self._scaled(self.layout.marked(np.arange(2**16, dtype=np.float32))).tolist()
+        values = image.convert("I")
+        grey = values.point(table, "L")
+        if self.transparent is None:
+            return grey
+        opaque = [255 * (value != self.transparent) for value in range(2**16)]
+        return Image.merge("LA", (grey, values.point(opaque, "L")))
+
+    def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Scale values in their own place. What is no number becomes black."""
         np.nan_to_num(values, copy=False, nan=self.black)
         np.clip(values, self.black, self.white, out=values)
         values -= self.black
         values *= 255 / (self.white - self.black)
         if self.layout.white_is_zero:
             np.subtract(255, values, out=values)
-        grey = Image.fromarray(values.round(out=values).astype(np.uint8))
-        if opaque is None:
-            return grey
-        return Image.merge("LA", (grey, Image.fromarray(opaque.astype(np.uint8) * np.uint8(255))))
+        return values.round(out=values).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class _Layout:
     white_is_zero: bool
     unsigned: bool
     swapped: np.dtype[Any] | None
-    no_data: float
+    no_data: float | None
 
     @classmethod
     def of(cls, image: Image.Image) -> _Layout:
@@ -83,9 +92,16 @@ class _Layout:
         values = stored.astype(np.float32)
         if stored.dtype.kind == "f":
             values[~(np.abs(values) < _NO_MEASURE)] = np.nan
-        if not math.isnan(self.no_data):
+        return self.marked(values)
+
+    def marked(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put NaN where the file says that there is no value."""
+        if self.no_data is not None:
             values[values == np.float32(self.no_data)] = np.nan
         return values
+
+
+_FULL_16_BITS = Grey(_Layout(False, False, None, None), 0, 65535, None)
 
 
 def grey_of(image: Image.Image) -> Grey | None:
@@ -134,9 +150,10 @@ def _extremes(
 ) -> tuple[float, float]:
     """Return the lowest and the highest value between two others; (inf, -inf) if there is none."""
     lowest, highest = math.inf, -math.inf
+    plain = image.mode.startswith("I;16") and layout.no_data is None
     for _, strip in strips(image, _SEARCHED_PIXELS):
-        values = layout.values(strip)
-        kept = values[(values > above) & (values < below)]
+        values = np.asarray(strip) if plain else layout.values(strip)
+        kept = values if plain else values[(values > above) & (values < below)]
         if kept.size:
             lowest, highest = min(lowest, float(kept.min())), max(highest, float(kept.max()))
     return lowest, highest
@@ -150,9 +167,10 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _number(text: Any) -> float:
-    """Return a number that a file has as text; NaN if it is none."""
+def _number(text: Any) -> float | None:
+    """Return a number that a file has as text; None if it is none, or not a number."""
     try:
-        return float(text.strip(" \0"))
+        number = float(text.strip(" \0"))
     except (AttributeError, ValueError):
-        return math.nan
+        return None
+    return number if math.isfinite(number) else None

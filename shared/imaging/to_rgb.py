@@ -11,7 +11,7 @@ from shared.errors import ItemError
 from shared.imaging.deep_color import brightened, mend_color_key
 from shared.imaging.deep_grey import grey_of
 from shared.imaging.strips import converted
-from shared.imaging.transparency import Ground, ground_of, has_alpha, on_ground, with_alpha, without_alpha
+from shared.imaging.transparency import has_alpha, on_a_ground, with_alpha, without_alpha
 
 _STRIP_PIXELS = 2**22  # converted at a time
 _REDUCIBLE = frozenset({"L", "RGB", "CMYK", "YCbCr", "LA", "RGBA"})
@@ -28,10 +28,9 @@ def to_rgb(image: Image.Image, shrink: int, raw_mode: str = "") -> Image.Image:
         raise ItemError("unsupported_format", "the LAB colour space is not supported")
     mend_color_key(image, raw_mode)
     to_8_bits = grey_of(image) or brightened(image, raw_mode)
-    ground: Ground | None = None
     if has_alpha(image) and (drawn := _drawn(image, shrink, to_8_bits)) is not None:
-        image, shrink, to_8_bits, ground = drawn, 1, None, ground_of(drawn)
-    strip_to_rgb = partial(_strip_to_rgb, shrink=shrink, to_8_bits=to_8_bits, ground=ground)
+        image, shrink, to_8_bits = on_a_ground(drawn), 1, None
+    strip_to_rgb = partial(_strip_to_rgb, shrink=shrink, to_8_bits=to_8_bits)
     return converted(image, _STRIP_PIXELS, shrink, strip_to_rgb)
 
 
@@ -51,13 +50,11 @@ def _drawn(image: Image.Image, shrink: int, to_8_bits: _To8Bits | None) -> Image
     return result if visible else None
 
 
-def _strip_to_rgb(
-    image: Image.Image, shrink: int, to_8_bits: _To8Bits | None, ground: Ground | None
-) -> Image.Image:
+def _strip_to_rgb(image: Image.Image, shrink: int, to_8_bits: _To8Bits | None) -> Image.Image:
     if to_8_bits is not None:
         image = to_8_bits(image)
     if has_alpha(image):
-        image = without_alpha(image) if ground is None else on_ground(image, ground)
+        image = without_alpha(image)
     if shrink > 1:
         image = (image if image.mode in _REDUCIBLE else image.convert("RGB")).reduce(shrink)
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Ground = str  # a colour's name
-
-_SIDE = 128  # of what is looked at
-_FLIP = 3  # times the contrast that black must have
+_SIDE = 128  # at least, of the smaller copies that are compared
+_FLIP = 6  # times the contrast that black must have: a pink or silver drawing shows on white, too
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -31,28 +29,30 @@ def without_alpha(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "LA" else "RGB")
 
 
-def on_ground(image: Image.Image, ground: Ground) -> Image.Image:
-    """Lay LA or RGBA on white or black: L or RGB."""
-    below = Image.new("L" if image.mode == "LA" else "RGB", image.size, ground)
-    below.paste(image, mask=image)
-    return below
-
-
-def ground_of(image: Image.Image) -> Ground:
-    """Return "white", or "black" where an LA or RGBA drawing would vanish on white.
+def on_a_ground(image: Image.Image) -> Image.Image:
+    """Lay LA or RGBA on white, or on black where the drawing would vanish on white: L or RGB.
 
     What counts is the contrast along all edges: a page with rounded corners has text and a photo has detail
     on either ground, and a shadow shows a white shape. A white icon has edges on black alone.
     """
-    if image.getchannel("A").getextrema() == (255, 255):
-        return "white"
-    size = min(image.width, _SIDE), min(image.height, _SIDE)
-    small = image.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
-    white, black = (_contrast(np.asarray(on_ground(small, ground))) for ground in ("white", "black"))
-    return "black" if black > _FLIP * white else "white"
+    result = _on(image, 255)
+    factors = max(1, image.width // _SIDE), max(1, image.height // _SIDE)
+    alpha = np.asarray(image.getchannel("A").reduce(factors), np.int16)
+    white = np.asarray(result.reduce(factors), np.int16)
+    black = white - (255 - alpha if white.ndim == 2 else 255 - alpha[..., None])
+    return _on(image, 0) if _contrast(black) > _FLIP * _contrast(white) else result
 
 
-def _contrast(pixels: NDArray[np.uint8]) -> float:
+def _on(image: Image.Image, level: int) -> Image.Image:
+    below = (
+        Image.new("L", image.size, level)
+        if image.mode == "LA"
+        else Image.new("RGB", image.size, (level,) * 3)
+    )
+    below.paste(image, mask=image)
+    return below
+
+
+def _contrast(pixels: NDArray[np.int16]) -> float:
     """Return the sum of all steps from a pixel to the next one, across and down."""
-    values = pixels.astype(np.int16)
-    return float(sum(np.abs(np.diff(values, axis=axis)).sum() for axis in (0, 1)))
+    return float(sum(np.abs(np.diff(pixels, axis=axis)).sum() for axis in (0, 1)))
