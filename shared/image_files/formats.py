@@ -6,7 +6,7 @@ import io
 import warnings
 
 import pillow_heif
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from shared.errors import ItemError
 from shared.image_files.archives import archive_name
@@ -50,6 +50,18 @@ _REFUSED_STARTS = {
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+# Deep grey that Pillow's tables lack, though it has all that reading it takes: unsigned, and where zero is white.
+TiffImagePlugin.OPEN_INFO.update(
+    {
+        (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+        (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32"),
+        (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32B"),
+        (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32B"),
+    }
+)
 # Pixels are counted before they are decoded, and a warning would be printed for every big picture.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
