@@ -5,7 +5,7 @@ import io
 import struct
 import tarfile
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pillow_heif
@@ -58,7 +58,7 @@ def deep_tiff(
     no_data: str = "",
 ) -> bytes:
     """A TIFF of grey values as they are; those of 12 `bits` lie two in three bytes."""
-    order = ">" if big_endian else "<"
+    order: Literal["<", ">"] = ">" if big_endian else "<"
     body = values.astype(values.dtype.newbyteorder(order)).tobytes()
     if bits == 12:
         left, right = values[:, ::2], values[:, 1::2]

@@ -50,7 +50,7 @@ _REFUSED_STARTS = {
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
-# Deep grey that Pillow's tables lack, though it has all that reading it takes: unsigned, and where zero is white.
+# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
 TiffImagePlugin.OPEN_INFO.update(
     {
         (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),

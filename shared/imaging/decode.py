@@ -21,7 +21,7 @@ from shared.image_files.decompression_bombs import is_decompression_bomb
 from shared.image_files.exif import Exif, read_exif
 from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory
 from shared.imaging import colors_and_hash
-from shared.imaging.deep_color import raw_mode
+from shared.imaging.deep_color import mend_samples, raw_mode
 from shared.imaging.jpeg import BETWEEN_DRAFTS, between_drafts
 from shared.imaging.memory import decoding, footprint
 from shared.imaging.preprocess import Preprocess
@@ -179,9 +179,10 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
             drafted = max(1, round(width / image.width))
             raw = raw_mode(image)
             image.load()
+            mend_samples(image, raw, lambda: open_image(data))
             if drafted == 1:  # a HEIC's header may promise another size than its pixels have
                 width, height = image.size
-            upright, scale = to_rgb(image, shrink // drafted, raw), drafted * max(1, shrink // drafted)
+            upright, scale = to_rgb(image, shrink // drafted), drafted * max(1, shrink // drafted)
         exif = read_exif(image)
         name = format_name(image)
         if exif.transpose is not None:

@@ -34,7 +34,7 @@ class Grey:
     white: float
     transparent: float | None
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def to_8_bits(self, image: Image.Image) -> Image.Image:
         """Make L of a strip, LA where one value is transparent. What is no number is black."""
         if not image.mode.startswith("I;16"):
             return Image.fromarray(self._scaled(self.layout.values(image)))

@@ -1,4 +1,4 @@
-"""Grey of any depth, transparency and the ground that drawings lie on: what ends as RGB shows what is there."""
+"""Grey of any depth, transparency and the ground that drawings lie on: RGB shows what is in a file."""
 
 import io
 import math
@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from shared.imaging.decode import DecodedImage
-from tests.sample_files import bmp_with_alpha, deep_png, deep_tiff, png
-from tests.unit.shared.imaging.pictures import CLIP, difference, photo, read, save
+from tests.sample_files import bmp_with_alpha, deep_png, deep_tiff, png, tiff
+from tests.unit.shared.imaging.pictures import difference, photo, read, save
 
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 SHARES = np.asarray(photo(120, 90).convert("L")).astype(np.float64) / 255  # 0 to 1
@@ -70,7 +69,7 @@ def test_grey_that_uses_fewer_bits_than_it_has_is_as_bright_as_its_twin_of_8(bui
 @pytest.mark.parametrize("kind", ["i2", "i4", "f4"])
 @pytest.mark.parametrize("form", [{}, {"big_endian": True}, {"big_endian": True, "deflated": True}], ids=str)
 def test_grey_of_any_other_range_is_spread_from_its_lowest_to_its_highest(
-    values: NDArray[Any], kind: str, form: dict[str, bool]
+    values: NDArray[Any], kind: str, form: Any
 ) -> None:
     if kind == "i2" and values.max() > 2**15:
         pytest.skip("16 bits do not hold it")
@@ -79,7 +78,7 @@ def test_grey_of_any_other_range_is_spread_from_its_lowest_to_its_highest(
 
 @pytest.mark.parametrize("form", [{}, {"deflated": True}, {"big_endian": True, "deflated": True}], ids=str)
 @pytest.mark.parametrize("most", [2**12 - 1, 2**20, 2**32 - 1])
-def test_unsigned_grey_of_32_bits_does_not_turn_negative(most: int, form: dict[str, bool]) -> None:
+def test_unsigned_grey_of_32_bits_does_not_turn_negative(most: int, form: Any) -> None:
     assert difference(shown(deep_tiff((SHARES * most).astype(np.uint32), **form)), of_shares(SHARES)) < 1
 
 
@@ -130,21 +129,32 @@ def test_one_flat_value_is_a_flat_picture(value: float, kind: str) -> None:
     assert np.ptp(pixels) == 0
 
 
-def test_colour_of_16_bits_that_uses_fewer_is_as_bright_as_its_twin_of_8() -> None:
+def _rgb_tiff(values: NDArray[Any], deflated: bool) -> bytes:
+    body = values.astype("<u2").tobytes()
+    body = struct.pack("<3I", 16, 16, 16) + (zlib.compress(body) if deflated else body)
+    tags: dict[int, int | bytes] = {256: values.shape[1], 257: values.shape[0], 258: 8, 262: 2, 277: 3}
+    tags |= {259: 8 if deflated else 1, 273: 20, 278: values.shape[0], 279: len(body) - 12}
+    return tiff(tags, body, {258: 3})
+
+
+@pytest.mark.parametrize(
+    "build", [deep_png, lambda values: _rgb_tiff(values, False), lambda values: _rgb_tiff(values, True)],
+    ids=["png", "tiff", "tiff, deflated"],
+)  # fmt: skip
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_colour_of_16_bits_that_uses_fewer_is_as_bright_as_its_twin_of_8(build: Any, bits: int) -> None:
     source = photo(120, 90)
-    expected = read(save(source, format="PNG")).pixels
-    for bits in (10, 12, 14, 16):
-        values = np.asarray(source).astype(np.uint32) * (2**bits - 1) // 255
-        assert difference(read(deep_png(values)).pixels, expected) < 40 / (bits - 9) ** 2, bits
+    values = np.asarray(source).astype(np.uint32) * (2**bits - 1) // 255
+    assert difference(read(build(values)).pixels, read(save(source, format="PNG")).pixels) < 1
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_alpha_of_fewer_bits_is_as_strong_as_its_colours_are_bright(mode: str) -> None:
     source = photo(120, 90).convert(mode)
     colors = np.asarray(source).astype(np.uint32) * 4095 // 255
-    assert difference(read(deep_png(colors)).pixels, read(save(source, format="PNG")).pixels) < 8
+    assert difference(read(deep_png(colors)).pixels, read(save(source, format="PNG")).pixels) < 1
     colors[..., -1] = 65535
-    assert difference(read(deep_png(colors)).pixels, read(save(source, format="PNG")).pixels) < 8
+    assert difference(read(deep_png(colors)).pixels, read(save(source, format="PNG")).pixels) < 1
 
 
 def test_a_black_shadow_of_16_bits_stays_faint() -> None:
@@ -330,7 +340,7 @@ def test_an_opaque_alpha_changes_nothing() -> None:
 def test_white_icons_differ_in_hash_thumbnail_and_colours() -> None:
     pictures = [read(save(star(WHITE, points), format="PNG")) for points in (3, 4, 5, 8)]
     assert len({picture.phash for picture in pictures}) == len({one.thumbnail for one in pictures}) == 4
-    assert all(set(picture.colors) == {"white", "black"} for picture in pictures)
+    assert all({"white", "black"} <= set(picture.colors) for picture in pictures)
 
 
 def _deep_and_transparent() -> list[bytes]:
@@ -353,11 +363,10 @@ def _deep_and_transparent() -> list[bytes]:
 
 def test_a_picture_in_many_strips_is_the_picture_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     files = _deep_and_transparent()
-    whole: list[DecodedImage] = [read(data) for data in files]
+    whole = [read(data) for data in files]
     monkeypatch.setattr("shared.imaging.to_rgb._STRIP_PIXELS", 5000)
     monkeypatch.setattr("shared.imaging.deep_grey._SEARCHED_PIXELS", 3000)
     monkeypatch.setattr("shared.imaging.deep_color._SEARCHED_PIXELS", 3000)
     for data, picture in zip(files, whole, strict=True):
-        assert read(data) == picture or np.array_equal(read(data).pixels, picture.pixels)
+        assert np.array_equal(read(data).pixels, picture.pixels)
         assert read(data).thumbnail == picture.thumbnail
-    assert CLIP.crop_shape == whole[0].pixels.shape[:2]
