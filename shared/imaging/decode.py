@@ -23,6 +23,7 @@ from shared.image_files.formats import JPEGS, format_name, open_image, too_big_f
 from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.image_files.png import only_pixels
 from shared.imaging import colors_and_hash
+from shared.imaging.deep_color import mend_samples, raw_mode
 from shared.imaging.jpeg import BETWEEN_DRAFTS, between_drafts, with_end
 from shared.imaging.memory import decoding, footprint
 from shared.imaging.preprocess import Preprocess
@@ -208,7 +209,9 @@ def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
             # At once, since no part of arithmetic coding can be decoded alone.
             image.decodermaxblock = len(data)  # type: ignore[attr-defined]
         drafted = max(1, round(width / image.width))
+        raw = raw_mode(image)
         image.load()
+        mend_samples(image, raw, lambda: open_image(data))
         if drafted == 1:  # a HEIC's header may promise another size than its pixels have
             width, height = image.size
         upright, scale = to_rgb(image, shrink // drafted), drafted * max(1, shrink // drafted)
