@@ -8,16 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.errors import ItemError
+from shared.imaging.color_profiles import to_srgb
 
 _STRIP_PIXELS = 2**22  # converted at a time
-_REDUCIBLE = frozenset({"L", "RGB", "CMYK", "YCbCr", "LA", "RGBA"})
+_REDUCIBLE = frozenset({"L", "RGB", "CMYK", "YCbCr", "LA", "RGBA", "LAB"})
 
 
 def to_rgb(image: Image.Image, shrink: int) -> Image.Image:
     """Make it RGB, transparency on white, `shrink` times smaller: by strips, to hold one copy, not five."""
-    if image.mode == "LAB":
-        raise ItemError("unsupported_format", "the LAB colour space is not supported")
     white = _white_level(image) if image.mode.startswith(("I", "F")) else None
     rows = max(1, _STRIP_PIXELS // image.width // shrink) * shrink
     if rows >= image.height:
@@ -34,15 +32,15 @@ def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _strip_to_rgb(image: Image.Image, shrink: int, white: float | None) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if white is not None:
         image = _to_8_bit(image, white)
     elif "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
+        image = image.convert("LA" if image.mode in ("1", "L", "La") else "RGBA")
     if shrink > 1:
         image = (image if image.mode in _REDUCIBLE else image.convert("RGB")).reduce(shrink)
-    if image.mode in ("LA", "RGBA"):
-        return _on_white(image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    image = to_srgb(image, profile)
+    return _on_white(image) if image.mode == "RGBA" else image
 
 
 def _on_white(image: Image.Image) -> Image.Image:
