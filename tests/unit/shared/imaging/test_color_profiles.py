@@ -351,7 +351,15 @@ def test_a_profile_of_others_pixels_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: chain(20_000), lambda: press(26), lambda: scanner(100)], ids=["chain", "inks", "table"]
+    "build",
+    [
+        lambda: chain(20_000),
+        lambda: press(26),
+        lambda: scanner(100),
+        lambda: claiming(press(3), 80),  # for which LittleCMS takes memory, and reads then
+        lambda: claiming(scanner(3), 255),
+    ],
+    ids=["chain", "inks", "table", "inks claimed", "table claimed"],
 )
 def test_a_costly_profile_is_bounded_in_time_and_memory(
     build: Callable[[], bytes], decoder: DecoderProcess
@@ -361,6 +369,12 @@ def test_a_costly_profile_is_bounded_in_time_and_memory(
     assert ending.kind == "picture", ending
     assert ending.seconds < 5
     assert ending.peak_bytes < 40 * 2**20
+
+
+def claiming(profile: bytes, grid: int) -> bytes:
+    """A profile whose table is said to be larger than it is."""
+    place = profile.index(b"mft1") + 10
+    return profile[:place] + bytes([grid]) + profile[place + 1 :]
 
 
 @pytest.mark.parametrize("start", range(0, 400, 100))
