@@ -47,7 +47,7 @@ class Image(BaseModel):
     height: int | None
     bytes: int | None = Field(description="of the file that was ingested")
     created_at: Time | None
-    taken_at: Time | None = Field(description="from its EXIF data, as `lat` and `lon`")
+    taken_at: Time | None = Field(description="from its EXIF, else its XMP, as `lat` and `lon`")
     lat: float | None
     lon: float | None
     tags: list[str] = Field(description="up to 5 of the vocabulary, best first")

@@ -1,15 +1,24 @@
-"""EXIF: what a camera wrote about an image: which side is up, when and where it was taken."""
+"""What a camera or an editor wrote about an image: which side is up, when and where it was taken."""
 
-import calendar
 import contextlib
-import math
 import re
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import ExifTags, Image
 
+from shared.image_files.capture_time import moment, offset_s
+from shared.image_files.tiff_tags import (
+    CAMERA,
+    GPS,
+    INTEROPERABILITY,
+    ORIENTATION,
+    XMP,
+    Tags,
+    TiffTags,
+    Value,
+)
+from shared.image_files.xmp import TIMES, read_xmp
 from shared.models import in_range
 
 _TRANSPOSES = {
@@ -21,12 +30,20 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
+# The first says best when a picture was taken. With each the tags of its offset and of its fraction.
+_TIMES = (
+    (ExifTags.Base.DateTimeOriginal, ExifTags.Base.OffsetTimeOriginal, ExifTags.Base.SubsecTimeOriginal),
+    (ExifTags.Base.DateTimeDigitized, ExifTags.Base.OffsetTimeDigitized, ExifTags.Base.SubsecTimeDigitized),
+    (ExifTags.Base.DateTime, ExifTags.Base.OffsetTime, ExifTags.Base.SubsecTime),
+)
+_EXIF_START = b"Exif\0\0"
+_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+_RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1", "Raw profile type xmp")
 
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What is known by EXIF: `transpose` makes the image upright, `swaps_axes` if it turns width into height.
+    """What is known of an image: `transpose` makes it upright, `swaps_axes` if it turns width into height.
 
     `taken_at` is seconds since the epoch; `lat` and `lon` are degrees, both or neither.
     """
@@ -46,50 +63,143 @@ class Exif:
         )
 
 
-def read_exif(image: Image.Image) -> Exif:
-    """Read an image's EXIF, without what is damaged: the image stays usable. Never raises."""
-    transpose, taken_at, place = None, None, None
+def read_exif(image: Image.Image, data: bytes) -> Exif:
+    """Read a loaded image's EXIF, else its XMP, without what is damaged; `data` is its file. Never raises."""
+    transpose, taken_at, place, packet = None, None, None, b""
+    tags = TiffTags(b"")
     with contextlib.suppress(Exception):
-        tags = image.getexif()
-        if not tags:
-            return Exif()
+        tags, packet = _metadata(image, data)
+    with contextlib.suppress(Exception):
+        if image.format != "TIFF":  # which Pillow turns itself
+            (side,) = tags.first[ORIENTATION]
+            transpose = _TRANSPOSES.get(int(side))
+    with contextlib.suppress(Exception):
+        place = _place(tags.gps)
+    with contextlib.suppress(Exception):
+        taken_at = _taken_at(tags.camera, tags.first)
+    if packet and (taken_at is None or (place is None and b"GPSLatitude" in packet)):
         with contextlib.suppress(Exception):
-            transpose = _TRANSPOSES.get(tags.get(ExifTags.Base.Orientation, 1))
+            xmp = read_xmp(packet)
+            taken_at = (
+                _taken_at_by_xmp(xmp, _offset(tags.camera, tags.first)) if taken_at is None else taken_at
+            )
+            place = place or _place_by_xmp(xmp)
+    if taken_at is None:
         with contextlib.suppress(Exception):
-            taken_at = _taken_at(tags.get_ifd(ExifTags.IFD.Exif))
-        with contextlib.suppress(Exception):
-            place = _place(tags.get_ifd(ExifTags.IFD.GPSInfo))
+            taken_at = _taken_at_by_gps(tags.gps)
     lat, lon = place or (None, None)
     return Exif(transpose, taken_at, lat, lon)
 
 
-def _taken_at(tags: dict[int, Any]) -> float:
-    """Return when it was taken, UTC without an offset. Raises ValueError or KeyError without a time."""
-    local = time.strptime(_text(tags[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
-    offset = _OFFSET.fullmatch(_text(tags.get(ExifTags.Base.OffsetTimeOriginal, "")))
-    seconds = 0
-    if offset:
-        sign, hours, minutes = offset.groups()
-        seconds = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
-    taken_at = float(calendar.timegm(local) - seconds)
-    if not in_range("taken_at", taken_at):
-        raise ValueError(f"{taken_at} is in no year from 1 to 9999")
-    return taken_at
+def hide_from_pillow(tiff: Image.Image) -> None:
+    """Hide what Pillow, as it loads pixels, would turn a TIFF by beside its tag, read at length or fail at."""
+    tiff.info.pop("xmp", None)
+    tags = tiff.getexif()
+    for tag in (CAMERA, GPS, INTEROPERABILITY):
+        if tag in tags:
+            del tags[tag]
 
 
-def _place(tags: dict[int, Any]) -> tuple[float, float] | None:
-    lat = _degrees(tags[ExifTags.GPS.GPSLatitude], _text(tags[ExifTags.GPS.GPSLatitudeRef]), "S")
-    lon = _degrees(tags[ExifTags.GPS.GPSLongitude], _text(tags[ExifTags.GPS.GPSLongitudeRef]), "W")
-    return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) else None
+def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
+    """Return the tags and the XMP, which image.getexif() would mix: it has orientations of XMP, too."""
+    if image.format == "TIFF":
+        tags = TiffTags(data)
+        packet = tags.first.get(XMP)
+    else:
+        profiles = _raw_profiles(image.info)
+        exif = image.info.get("exif") or next(filter(_is_exif, profiles), b"")
+        packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
+        tags = TiffTags(exif.removeprefix(_EXIF_START).removeprefix(_EXIF_START))
+    return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
 
-def _degrees(parts: Any, reference: str, negative: str) -> float:
-    """Return the degrees of (degrees, minutes, seconds); NaN, which no range check passes, for a part 0/0."""
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    return math.copysign(value, -1.0 if reference.upper().startswith(negative) else 1.0)
+def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
+    """Return what ImageMagick keeps in texts of a PNG: a line with its name, its length, hexadecimals."""
+    found = []
+    for name in _RAW_PROFILES:
+        with contextlib.suppress(KeyError, ValueError):
+            found.append(bytes.fromhex("".join(info[name].split("\n")[3:])))
+    return found
 
 
-def _text(value: str | bytes) -> str:
-    text = value.decode("ascii") if isinstance(value, bytes) else value
-    return text.strip("\0 ")
+def _is_exif(profile: bytes) -> bool:
+    return profile.startswith((_EXIF_START, b"II", b"MM"))
+
+
+def _taken_at(*directories: Tags) -> float | None:
+    """Return when it was taken; some writers keep the camera's tags in the first directory of all."""
+    any_offset = _offset(*directories)
+    for time_tag, offset_tag, fraction_tag in _TIMES:
+        for tags in directories:
+            text, fraction = _text(tags.get(time_tag)), _text(tags.get(fraction_tag))
+            offset = offset_s(_text(tags.get(offset_tag)))
+            taken_at = moment(text, fraction=fraction, offset=any_offset if offset is None else offset)
+            if taken_at is not None:
+                return taken_at
+    return None
+
+
+def _offset(*directories: Tags) -> int | None:
+    """Return the first offset from UTC that a tag has, whichever time it belongs to."""
+    texts = (_text(tags.get(tag)) for _, tag, _ in _TIMES for tags in directories)
+    return next((offset for text in texts if (offset := offset_s(text)) is not None), None)
+
+
+def _taken_at_by_xmp(xmp: dict[str, str], offset: int | None) -> float | None:
+    moments = (moment(xmp.get(name, ""), else_offset=offset or 0) for name in TIMES)
+    return next((taken_at for taken_at in moments if taken_at is not None), None)
+
+
+def _taken_at_by_gps(gps: Tags) -> float | None:
+    """Return the time of the satellites, which is UTC. Raises where there is none."""
+    day = moment(_text(gps[ExifTags.GPS.GPSDateStamp])[:10])
+    hours, minutes, seconds = _numbers(gps[ExifTags.GPS.GPSTimeStamp])
+    clock = hours * 3600 + minutes * 60 + seconds
+    if day is None or not 0 <= clock < 86_401:
+        return None
+    taken_at = (day * 1000 + round(clock * 1000)) / 1000
+    return taken_at if in_range("taken_at", taken_at) else None
+
+
+def _place(gps: Tags) -> tuple[float, float] | None:
+    lat = _degrees(gps[ExifTags.GPS.GPSLatitude], _text(gps[ExifTags.GPS.GPSLatitudeRef]), "NS")
+    lon = _degrees(gps[ExifTags.GPS.GPSLongitude], _text(gps[ExifTags.GPS.GPSLongitudeRef]), "EW")
+    return _sound(lat, lon)
+
+
+def _place_by_xmp(xmp: dict[str, str]) -> tuple[float, float] | None:
+    """Return the place of texts such as 47,22.5N and 8,30,0E."""
+    lat, lon = xmp["GPSLatitude"], xmp["GPSLongitude"]
+    return _sound(_degrees(lat[:-1], lat[-1:], "NS"), _degrees(lon[:-1], lon[-1:], "EW"))
+
+
+def _sound(lat: float, lon: float) -> tuple[float, float] | None:
+    """Return a place; None for 0, 0, which is what is written where none is known."""
+    return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) and (lat or lon) else None
+
+
+def _degrees(value: Value | str, reference: str, sides: str) -> float:
+    """Return the degrees of degrees, minutes and seconds, of which the last may lack; NaN for a part 0/0.
+
+    Raises ValueError without a side of the equator or of Greenwich.
+    """
+    degrees, minutes, seconds = (*_numbers(value), 0.0, 0.0)[:3]
+    side = reference.strip().upper()[:1]
+    if not side or side not in sides or minutes < 0 or seconds < 0:
+        raise ValueError(f"{reference} is not one of {sides}")
+    size = abs(degrees) + minutes / 60 + seconds / 3600
+    return -size if size and (side == sides[1] or degrees < 0) else size
+
+
+def _numbers(value: Value | str) -> tuple[float, ...]:
+    """Return the one to three numbers of a value, or of its text. Raises ValueError for others."""
+    parts = value if isinstance(value, tuple) else re.split(r"[,:;\s]+", _text(value).strip())
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"{len(parts)} parts")
+    return tuple(float(part) for part in parts)
+
+
+def _text(value: Value | str | None) -> str:
+    """Return the text of a value; nothing for numbers."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return text.strip("\0 ") if isinstance(text, str) else ""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
 import pillow_heif
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from shared.errors import ItemError
 from shared.image_files.camera_raw import camera_raw
+from shared.image_files.cut_off import damaged
+from shared.image_files.exif import hide_from_pillow
 from shared.image_files.other_files import content_name, picture_format
 from shared.image_files.other_kinds import other_kind
+from shared.image_files.png import only_pixels
 from shared.image_files.tiff import mend_tiles, tiff_kind
 
 # The names are Pillow's. JPEG comes first because most pictures are.
@@ -33,6 +37,18 @@ _HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
+TiffImagePlugin.OPEN_INFO.update(
+    {
+        (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+        (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32"),
+        (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32B"),
+        (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32B"),
+    }
+)
 # Pixels are counted before they are decoded, and a warning would be printed for every big picture.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -50,11 +66,15 @@ def open_image(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if isinstance(image, TiffImageFile):
+            hide_from_pillow(image)
             mend_tiles(image)
     except MemoryError:
         raise too_big_for_memory() from None
     except Exception:
-        raise unreadable(data, opened=False) from None
+        for sound in only_pixels(data):
+            with contextlib.suppress(Exception):
+                return Image.open(io.BytesIO(sound), formats=("PNG",))
+        raise unreadable(data) from None
     return image
 
 
@@ -72,12 +92,13 @@ def too_big_for_memory() -> ItemError:
     return ItemError("too_many_pixels", "the picture does not fit into memory")
 
 
-def unreadable(data: bytes, *, opened: bool = True) -> ItemError:
-    """Return why a file is refused that was not opened, or opened and not decoded."""
+def unreadable(data: bytes, failure: Exception | None = None) -> ItemError:
+    """Return why a file is refused that did not open, or whose pixels a decoder refused with `failure`."""
+    opened = failure is not None
     if kind := tiff_kind(data, opened) if data[:2] in (b"II", b"MM") else other_kind(data):
         return ItemError("unsupported_format", kind)
     if opened or _is_accepted_format(data):
-        return ItemError("corrupt_image", "the picture is damaged or incomplete")
+        return damaged(data, failure)
     if name := picture_format(data):
         return ItemError("unsupported_format", f"{name} files are not supported")
     if content := content_name(data):

@@ -11,6 +11,7 @@ from tests import system_packages
 
 PACKAGES = {
     "curl": "curl",
+    "exiftool": "libimage-exiftool-perl",
     "jq": "jq",
     "nginx": "nginx",
     "openssl": "openssl",
