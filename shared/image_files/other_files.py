@@ -71,6 +71,8 @@ _CONTENTS = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document of the old kind"),
     (0, b"{\\rtf", "an RTF document"),
     (0, b"version https://git-lfs.github.com/", "a pointer of Git LFS"),
+    (0, b"\0\5\x16\7", "a resource fork of macOS"),
+    (0, b"L\0\0\0\1\x14\2\0", "a Windows shortcut"),
     (0, b"SQLite format 3\0", "an SQLite database"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (0, b"PAR1", "a Parquet file"),

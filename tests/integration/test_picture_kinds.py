@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         "not_an_image",
         "the content is a web page, not a picture",
     ),
-    "i.tif": (tiff_file(picture()), "corrupt_image", "damaged"),
+    "i.tif": (tiff_file(picture()), "corrupt_image", "the picture is cut off"),
 }
 
 
