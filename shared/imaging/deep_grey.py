@@ -53,7 +53,8 @@ class Grey:
         np.nan_to_num(values, copy=False, nan=self.black)
         np.clip(values, self.black, self.white, out=values)
         values -= self.black
-        values *= 255 / (self.white - self.black)
+        values /= np.float32(self.white - self.black)
+        values *= 255
         if self.layout.white_is_zero:
             np.subtract(255, values, out=values)
         return values.round(out=values).astype(np.uint8)
@@ -127,14 +128,16 @@ def _range(image: Image.Image, layout: _Layout) -> tuple[float, float]:
         lowest, highest = _without_marks(image, layout, lowest, highest)
     tops = (1.0, *_USUAL_TOPS) if image.mode == "F" else _USUAL_TOPS
     top = next((top for top in tops if highest <= top), highest)
-    if lowest < 0 or 0 < highest - lowest < top * _LEAST_SHARE:
-        return lowest, max(highest, math.nextafter(lowest, math.inf))
-    return 0, top
+    if lowest == highest:
+        return min(lowest, 0), max(top, 0)
+    return (lowest, highest) if lowest < 0 or highest - lowest < top * _LEAST_SHARE else (0, top)
 
 
 def _without_marks(image: Image.Image, layout: _Layout, lowest: float, highest: float) -> tuple[float, float]:
     """Leave out a lowest or highest value that stands for "no data": it is far from all others."""
     for _ in range(_MAX_MARKS):
+        if -_MARK < lowest and highest < _MARK:
+            break
         low, high = _extremes(image, layout, lowest, highest)
         width = high - low
         marks_below = lowest <= -_MARK and 0 < width < low - lowest
@@ -168,9 +171,9 @@ def _first(value: Any) -> Any:
 
 
 def _number(text: Any) -> float | None:
-    """Return a number that a file has as text; None if it is none, or not a number."""
+    """Return a number that a file has as text; None if it is none, or no measure anyway."""
     try:
         number = float(text.strip(" \0"))
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < _NO_MEASURE else None
