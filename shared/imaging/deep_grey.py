@@ -27,15 +27,14 @@ _PHOTOMETRIC, _COMPRESSION, _SAMPLE_FORMAT, _NO_DATA = 262, 259, 339, 42113
 
 @dataclass(frozen=True, slots=True)
 class Grey:
-    """How a picture's grey is read: `black` and `white` are values, `transparent` is one or None."""
+    """How a picture's grey is read: `black` and `white` are values."""
 
     layout: _Layout
     black: float
     white: float
-    transparent: float | None
 
     def to_8_bits(self, image: Image.Image) -> Image.Image:
-        """Make L of a strip, LA where one value is transparent. What is no number is black."""
+        """Make L of a strip, LA where one value is transparent."""
         if not image.mode.startswith("I;16"):
             return Image.fromarray(self._scaled(self.layout.values(image)))
         if self == _FULL_16_BITS:
@@ -43,9 +42,9 @@ class Grey:
         table = self._scaled(self.layout.marked(np.arange(2**16, dtype=np.float32))).tolist()
         values = image.convert("I")
         grey = values.point(table, "L")
-        if self.transparent is None:
+        if "transparency" not in image.info:
             return grey
-        opaque = [255 * (value != self.transparent) for value in range(2**16)]
+        opaque = [255 * (value != self.layout.no_data) for value in range(2**16)]
         return Image.merge("LA", (grey, values.point(opaque, "L")))
 
     def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -75,12 +74,13 @@ class _Layout:
         wide = image.mode in ("I", "F")
         # libtiff unpacks into this machine's order of bytes, and Pillow turns it a second time.
         turned = wide and getattr(tags, "prefix", b"").startswith(b"MM") and tags.get(_COMPRESSION, 1) != 1
+        key = image.info.get("transparency")
         bits = {"F": np.dtype(np.float32), "I": np.dtype(np.int16 if _bits(tags) == 16 else np.int32)}
         return cls(
             white_is_zero=tags.get(_PHOTOMETRIC) == 0,
             unsigned=image.mode == "I" and bool(tags) and _first(tags.get(_SAMPLE_FORMAT, 1)) == 1,
             swapped=bits[image.mode] if turned else None,
-            no_data=_number(tags.get(_NO_DATA)),
+            no_data=float(key) if isinstance(key, int) else _number(tags.get(_NO_DATA)),
         )
 
     def values(self, image: Image.Image) -> NDArray[np.float32]:
@@ -102,7 +102,7 @@ class _Layout:
         return values
 
 
-_FULL_16_BITS = Grey(_Layout(False, False, None, None), 0, 65535, None)
+_FULL_16_BITS = Grey(_Layout(False, False, None, None), 0, 65535)
 
 
 def grey_of(image: Image.Image) -> Grey | None:
@@ -110,9 +110,7 @@ def grey_of(image: Image.Image) -> Grey | None:
     if not image.mode.startswith(("I", "F")):
         return None
     layout = _Layout.of(image)
-    transparent = image.info.get("transparency")
-    black, white = _range(image, layout)
-    return Grey(layout, black, white, float(transparent) if isinstance(transparent, int) else None)
+    return Grey(layout, *_range(image, layout))
 
 
 def _range(image: Image.Image, layout: _Layout) -> tuple[float, float]:
@@ -136,7 +134,7 @@ def _range(image: Image.Image, layout: _Layout) -> tuple[float, float]:
 def _without_marks(image: Image.Image, layout: _Layout, lowest: float, highest: float) -> tuple[float, float]:
     """Leave out a lowest or highest value that stands for "no data": it is far from all others."""
     for _ in range(_MAX_MARKS):
-        if -_MARK < lowest and highest < _MARK:
+        if lowest > -_MARK and highest < _MARK:
             break
         low, high = _extremes(image, layout, lowest, highest)
         width = high - low

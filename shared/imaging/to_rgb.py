@@ -36,7 +36,7 @@ def _drawn(image: Image.Image, shrink: int, grey: Grey | None) -> Image.Image | 
         nonlocal visible
         strip = with_alpha(grey.to_8_bits(strip) if grey else strip)
         visible = visible or strip.getbbox() is not None
-        return strip.reduce(shrink)
+        return strip.reduce(shrink) if shrink > 1 else strip
 
     result = converted(image, _STRIP_PIXELS, shrink, shrunk)
     return result if visible else None

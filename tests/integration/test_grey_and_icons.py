@@ -56,9 +56,7 @@ def thumbnail(http: httpx.Client, picture: dict[str, Any]) -> Any:
 
 
 def similar(http: httpx.Client, collection: str, picture: dict[str, Any]) -> list[tuple[str, float]]:
-    found = http.get(
-        f"/v1/images/{picture['id']}/similar", params={"collection": collection, "limit": 20}
-    )
+    found = http.get(f"/v1/images/{picture['id']}/similar", params={"collection": collection, "limit": 20})
     return [(hit["source"], hit["score"]) for hit in found.json()["results"]]
 
 
