@@ -51,16 +51,28 @@ def _low_table(image: Image.Image, raw: str, reopen: Callable[[], Image.Image]) 
     peaks = np.zeros(len(image.getbands()), np.uint8)
     for _, strip in strips(image, _SEARCHED_PIXELS):
         peaks = np.maximum(peaks, np.asarray(strip).max((0, 1)))
+        if peaks[:3].max() > _HIGHEST[-1]:
+            break
     top = next((top for top in _HIGHEST if peaks[:3].max() <= top), None)
     if top is None:
         return (values >> 8).astype(np.uint8)
     table = (values * 255 / (top * 256 + 255)).round().clip(0, 255).astype(np.uint8)
-    _scale(image, _low_bytes(raw, reopen), table, scales_alpha=bool(peaks[-1] <= top))
+    low = _low_bytes(raw, reopen)
+    for row, strip in strips(image, _SEARCHED_PIXELS):
+        high = np.asarray(strip).astype(np.uint16)
+        below = np.asarray(low.crop((0, row, image.width, row + strip.height)))
+        scaled = table[high << 8 | (below[..., [1, 1, 1, 3]] if raw.startswith("LA") else below)]
+        if peaks[-1] > top:  # alpha uses more
+            scaled[..., -1] = high[..., -1]
+        image.paste(Image.fromarray(scaled), (0, row))
     return table
 
 
 def _low_bytes(raw: str, reopen: Callable[[], Image.Image]) -> Image.Image:
-    """Read the file as if its bytes stood the other way round: what is cut off then are the high ones."""
+    """Read the file as if its bytes stood the other way round, so that the high ones are cut off.
+
+    Grey with alpha comes as the four bytes that a pixel has.
+    """
     order = "B" if raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little") else "L"
     other: Any = "RGBA" if raw.startswith("LA") else raw[:-1] + order
     image = reopen()
@@ -70,16 +82,4 @@ def _low_bytes(raw: str, reopen: Callable[[], Image.Image]) -> Image.Image:
         for tile in file.tile
     ]
     image.load()
-    if not raw.startswith("LA"):
-        return image
-    _, grey, _, alpha = image.split()  # the four bytes that a pixel has
-    return Image.merge("RGBA", (grey, grey, grey, alpha))
-
-
-def _scale(image: Image.Image, low: Image.Image, table: NDArray[np.uint8], scales_alpha: bool) -> None:
-    for top, strip in strips(image, _SEARCHED_PIXELS):
-        high = np.asarray(strip).astype(np.uint16)
-        scaled = table[high << 8 | np.asarray(low.crop((0, top, image.width, top + strip.height)))]
-        if not scales_alpha:
-            scaled[..., -1] = high[..., -1]
-        image.paste(Image.fromarray(scaled), (0, top))
+    return image

@@ -27,15 +27,14 @@ _PHOTOMETRIC, _SAMPLE_FORMAT, _NO_DATA = 262, 339, 42113
 
 @dataclass(frozen=True, slots=True)
 class Grey:
-    """How a picture's grey is read: `black` and `white` are values, `transparent` is one or None."""
+    """How a picture's grey is read: `black` and `white` are values."""
 
     layout: _Layout
     black: float
     white: float
-    transparent: float | None
 
     def to_8_bits(self, image: Image.Image) -> Image.Image:
-        """Make L of a strip, LA where one value is transparent. What is no number is black."""
+        """Make L of a strip, LA where one value is transparent."""
         if not image.mode.startswith("I;16"):
             return Image.fromarray(self._scaled(self.layout.values(image)))
         if self == _FULL_16_BITS:
@@ -43,9 +42,9 @@ class Grey:
         table = self._scaled(self.layout.marked(np.arange(2**16, dtype=np.float32))).tolist()
         values = image.convert("I")
         grey = values.point(table, "L")
-        if self.transparent is None:
+        if "transparency" not in image.info:
             return grey
-        opaque = [255 * (value != self.transparent) for value in range(2**16)]
+        opaque = [255 * (value != self.layout.no_data) for value in range(2**16)]
         return Image.merge("LA", (grey, values.point(opaque, "L")))
 
     def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -53,7 +52,8 @@ class Grey:
         np.nan_to_num(values, copy=False, nan=self.black)
         np.clip(values, self.black, self.white, out=values)
         values -= self.black
-        values *= 255 / (self.white - self.black)
+        values /= np.float32(self.white - self.black)
+        values *= 255
         if self.layout.white_is_zero:
             np.subtract(255, values, out=values)
         return values.round(out=values).astype(np.uint8)
@@ -70,10 +70,11 @@ class _Layout:
     @classmethod
     def of(cls, image: Image.Image) -> _Layout:
         tags: Any = getattr(image, "tag_v2", {})
+        key = image.info.get("transparency")
         return cls(
             white_is_zero=tags.get(_PHOTOMETRIC) == 0,
             unsigned=image.mode == "I" and bool(tags) and _first(tags.get(_SAMPLE_FORMAT, 1)) == 1,
-            no_data=_number(tags.get(_NO_DATA)),
+            no_data=float(key) if isinstance(key, int) else _number(tags.get(_NO_DATA)),
         )
 
     def values(self, image: Image.Image) -> NDArray[np.float32]:
@@ -93,7 +94,7 @@ class _Layout:
         return values
 
 
-_FULL_16_BITS = Grey(_Layout(False, False, None), 0, 65535, None)
+_FULL_16_BITS = Grey(_Layout(False, False, None), 0, 65535)
 
 
 def grey_of(image: Image.Image) -> Grey | None:
@@ -101,9 +102,7 @@ def grey_of(image: Image.Image) -> Grey | None:
     if not image.mode.startswith(("I", "F")):
         return None
     layout = _Layout.of(image)
-    transparent = image.info.get("transparency")
-    black, white = _range(image, layout)
-    return Grey(layout, black, white, float(transparent) if isinstance(transparent, int) else None)
+    return Grey(layout, *_range(image, layout))
 
 
 def _range(image: Image.Image, layout: _Layout) -> tuple[float, float]:
@@ -119,14 +118,16 @@ def _range(image: Image.Image, layout: _Layout) -> tuple[float, float]:
         lowest, highest = _without_marks(image, layout, lowest, highest)
     tops = (1.0, *_USUAL_TOPS) if image.mode == "F" else _USUAL_TOPS
     top = next((top for top in tops if highest <= top), highest)
-    if lowest < 0 or 0 < highest - lowest < top * _LEAST_SHARE:
-        return lowest, max(highest, math.nextafter(lowest, math.inf))
-    return 0, top
+    if lowest == highest:
+        return min(lowest, 0), max(top, 0)
+    return (lowest, highest) if lowest < 0 or highest - lowest < top * _LEAST_SHARE else (0, top)
 
 
 def _without_marks(image: Image.Image, layout: _Layout, lowest: float, highest: float) -> tuple[float, float]:
     """Leave out a lowest or highest value that stands for "no data": it is far from all others."""
     for _ in range(_MAX_MARKS):
+        if lowest > -_MARK and highest < _MARK:
+            break
         low, high = _extremes(image, layout, lowest, highest)
         width = high - low
         marks_below = lowest <= -_MARK and 0 < width < low - lowest
@@ -156,9 +157,9 @@ def _first(value: Any) -> Any:
 
 
 def _number(text: Any) -> float | None:
-    """Return a number that a file has as text; None if it is none, or not a number."""
+    """Return a number that a file has as text; None if it is none, or no measure anyway."""
     try:
         number = float(text.strip(" \0"))
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < _NO_MEASURE else None

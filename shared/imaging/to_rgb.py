@@ -34,7 +34,7 @@ def _drawn(image: Image.Image, shrink: int, grey: Grey | None, profile: bytes | 
         nonlocal visible
         strip = with_alpha(grey.to_8_bits(strip) if grey else strip)
         visible = visible or strip.getbbox() is not None
-        return to_srgb(strip.reduce(shrink), profile)
+        return to_srgb(strip.reduce(shrink) if shrink > 1 else strip, profile)
 
     result = converted(image, _STRIP_PIXELS, shrink, shrunk)
     return result if visible else None

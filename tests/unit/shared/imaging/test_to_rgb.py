@@ -216,6 +216,16 @@ def test_the_transparent_colour_of_a_png_counts_at_any_depth(
     assert pixels.min() < 10, others
 
 
+def test_the_transparent_grey_is_no_measure_of_the_rest() -> None:
+    values = (SHARES * 4095).astype(np.uint16)
+    values[:30] = 65535
+    rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+    header = (values.shape[1], values.shape[0], 16, 0)
+    seen = shown(png(header, (b"tRNS", struct.pack(">H", 65535)), (b"IDAT", rows)))
+    assert difference(seen[100:], of_shares(SHARES)[100:]) < 1
+    assert seen[10].min() == 255
+
+
 SAVED_DRAWINGS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True},
