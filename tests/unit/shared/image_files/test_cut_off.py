@@ -22,7 +22,7 @@ def test_half_a_file_is_cut_off(name: str, share: float) -> None:
     assert caught.value.code == "corrupt_image"
 
 
-@pytest.mark.parametrize("name", ["png", "gif", "webp, lossless", "avif", "tiff, palette"])
+@pytest.mark.parametrize("name", ["png", "gif", "tiff, palette"])
 def test_one_that_is_damaged_is_not(name: str) -> None:
     data = samples()[name]
     middle = len(data) // 2

@@ -31,6 +31,7 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpeg, progressive CMYK": ("CMYK", "JPEG", {"progressive": True}),
     "png": ("RGB", "PNG", {"compress_level": 1}),
     "png, alpha": ("RGBA", "PNG", {"compress_level": 1}),
+    "jpeg, baseline": ("RGB", "JPEG", {"subsampling": 0, "quality": 95}),
     "png, palette": ("P", "PNG", {"compress_level": 1, "transparency": 3}),
     "png, 16 bits": ("I;16", "PNG", {"compress_level": 1}),
     "webp": ("RGB", "WEBP", {"method": 0}),
