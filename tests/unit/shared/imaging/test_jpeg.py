@@ -87,6 +87,14 @@ def test_a_small_fault_before_is_no_reason_to_refuse_one_without_its_end(side: i
     assert cut_off(data[: data.rindex(b"\xff\xd2")])
 
 
+@pytest.mark.parametrize("end", [b"", bytes(1), bytes(500), b"\xff"])
+def test_pixels_that_end_in_zeros_keep_them(end: bytes) -> None:
+    rows = save(Image.new("RGB", (29, 16), (13, 91, 99)), format="JPEG")[:-2]
+    assert rows.endswith(b"\0")
+    assert read(rows + end).width == 29
+    assert cut_off(rows[:-3] + bytes(1))
+
+
 def test_what_is_damaged_and_has_its_end_is_not_called_cut_off() -> None:
     data = save(photo(600, 450), format="JPEG", quality=90)
     middle = len(data) // 2
