@@ -40,7 +40,7 @@ def rare_kind(data: bytes) -> str | None:
             return _RARE_KINDS[code]
         if code in _FRAMES:
             bits = int.from_bytes(data[body + 2 : body + 3])
-            return f"{bits}-bit" if bits > 8 else None
+            return "12-bit" if bits == 12 else None
     return None
 
 
