@@ -46,6 +46,29 @@ def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     return data[:33] + b"".join(chunk(*one) for one in chunks) + data[33:]
 
 
+def png_with(data: bytes, *names_and_bodies: bytes, wrong: bool = False) -> bytes:
+    """A PNG with more chunks before its pixels, perhaps of wrong checksums."""
+    place = data.index(b"IDAT") - 4
+    pairs = zip(names_and_bodies[::2], names_and_bodies[1::2], strict=True)
+    chunks = [chunk(name, body) for name, body in pairs]
+    more = b"".join(one[:-1] + bytes([one[-1] ^ wrong]) for one in chunks)
+    return data[:place] + more + data[place:]
+
+
+def jpeg_of_planes(photo: Image.Image) -> bytes:
+    """A baseline JPEG whose three colours have a scan each."""
+    planes = [save(plane, "JPEG", quality=90) for plane in photo.convert("YCbCr").split()]
+    frame, scan = planes[0].index(b"\xff\xc0"), planes[0].index(b"\xff\xda")
+    size = planes[0][frame + 4 : frame + 9]
+    colours = b"".join(bytes([name, 0x11, 0]) for name in (1, 2, 3))
+    head = planes[0][:frame] + b"\xff\xc0\0\x11" + size + b"\3" + colours + planes[0][frame + 13 : scan]
+    scans = (
+        b"\xff\xda\0\x08\1" + bytes([name, 0, 0, 63, 0]) + plane[plane.index(b"\xff\xda") + 10 : -2]
+        for name, plane in enumerate(planes, 1)
+    )
+    return head + b"".join(scans) + b"\xff\xd9"
+
+
 def tiff(tags: dict[int, int | bytes], data: bytes = b"", counts: dict[int, int] | None = None) -> bytes:
     """A little-endian TIFF: `data` lies at byte 8; a tag's value is a number, or four bytes."""
     entries = b"".join(
@@ -125,6 +148,8 @@ def samples() -> dict[str, bytes]:
         "jpeg, grey": save(grey, "JPEG", restart_marker_blocks=4),
         "jpeg, Display P3": save(photo, "JPEG", icc_profile=DISPLAY_P3),
         "jpeg, of a press": save(photo.convert("CMYK"), "JPEG", icc_profile=press(3)),
+        "jpeg, planes": jpeg_of_planes(photo),
+        "jpeg, without its end": save(photo, "JPEG", quality=90, restart_marker_blocks=8)[:-2],
         "jpeg, several": save(photo, "MPO", save_all=True, append_images=[frame.copy() for frame in frames]),
         "png": save(photo, "PNG", exif=exif),
         "png, alpha": save(alpha, "PNG", icc_profile=bytes(300)),
@@ -136,6 +161,7 @@ def samples() -> dict[str, bytes]:
         "png, grey profile": save(alpha.convert("LA"), "PNG", icc_profile=gray(1.8)),
         "png, wide colours": with_chunks(save(photo, "PNG"), CHROMATICITIES, GAMMA, CODE_POINTS),
         "png, one bit": save(photo.convert("1"), "PNG"),
+        "png, wrong checksums": png_with(save(photo, "PNG"), b"tEXt", b"a\0b", b"tRNS", bytes(6), wrong=True),
         "png, animated": save(photo, "PNG", **animated),
         "webp": save(photo, "WEBP", exif=exif),
         "webp, lossless": save(alpha, "WEBP", lossless=True),

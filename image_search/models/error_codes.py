@@ -68,18 +68,19 @@ CAUSES: dict[str, ErrorCode] = {
         retried=False,
     ),
     "unsupported_format": ErrorCode(
-        "The picture is of a format, or a colour space, that is not read.",
+        "The picture is of a format, a kind or a colour space that is not read, or would take far too long.",
         "Convert it to JPEG, PNG or WebP and add it again.",
         retried=False,
     ),
     "corrupt_image": ErrorCode(
-        "The picture is damaged or incomplete.",
-        "Add an undamaged copy.",
+        "The picture is damaged or cut off: rows of it are missing.",
+        "Add an undamaged copy; one that is cut off, download or copy again first.",
         retried=False,
     ),
     "too_many_pixels": ErrorCode(
-        "The picture has more pixels than IMAGE_SEARCH_MAX_IMAGE_PIXELS or the worker's memory allows.",
-        "Add a smaller version, or have the operator raise the limit, then retry.",
+        "The picture has more pixels than IMAGE_SEARCH_MAX_IMAGE_PIXELS (a baseline JPEG: 2.5 times), or "
+        "than the worker's memory allows.",
+        "Add a smaller version or a baseline JPEG, or have the operator raise the limit, then retry.",
         retried=False,
     ),
     "encode_error": ErrorCode(

@@ -17,6 +17,7 @@ from shared.image_files.jpeg_scans import pixels_end
 BETWEEN_DRAFTS = 3 / 8
 
 _END = b"\xff\xd9"
+_LAST_ZEROS = 3  # bytes in which pixels may end: of a byte that is 255, and of their last codes
 # Of some blocks, whatever the tables, and of some more in each restart interval that may come.
 _BLOCKS = b"\x9a\x55\x2d\xc3" * 64
 _MORE_PIXELS = _BLOCKS + b"".join(b"\xff%c" % code + _BLOCKS for code in range(0xD0, 0xD8)) * 2
@@ -41,8 +42,10 @@ def with_end(data: bytes) -> bytes | None:
     if end is None:
         return None
     pixels = data[:end].rstrip(b"\0")  # what a download that broke off, or a card, leaves
-    if pixels.endswith(b"\xff"):  # a byte that is 255, and is followed by a zero; or half a marker
-        pixels = pixels + b"\0" if len(pixels) < end else pixels.rstrip(b"\xff")
+    if zeros := end - len(pixels):
+        pixels += bytes(min(zeros, _LAST_ZEROS))
+    else:
+        pixels = pixels.rstrip(b"\xff")  # of half a mark
     return pixels + _END if data[len(pixels) :][:2] != _END and _is_whole(pixels) else None
 
 

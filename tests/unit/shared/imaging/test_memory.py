@@ -32,6 +32,7 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpeg, progressive CMYK": ("CMYK", "JPEG", {"progressive": True}),
     "png": ("RGB", "PNG", {"compress_level": 1}),
     "png, alpha": ("RGBA", "PNG", {"compress_level": 1}),
+    "jpeg, baseline": ("RGB", "JPEG", {"subsampling": 0, "quality": 95}),
     "png, palette": ("P", "PNG", {"compress_level": 1, "transparency": 3}),
     "png, alpha and a profile": ("RGBA", "PNG", {"compress_level": 1, "icc_profile": scanner()}),
     "png, grey and a profile": ("LA", "PNG", {"compress_level": 1, "icc_profile": gray(1.0)}),
