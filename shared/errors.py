@@ -323,6 +323,11 @@ class ItemError(ImageSearchError):
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.code, self.detail), self.__dict__
 
+    @classmethod
+    def too_large(cls, most: int) -> Self:
+        """Return the error of a picture's file that has more than `most` bytes."""
+        return cls("too_large", f"the file has more than {most:,} bytes (IMAGE_SEARCH_MAX_IMAGE_BYTES)")
+
     @property
     def transient(self) -> bool:
         """Tell whether trying again later may succeed."""

@@ -5,9 +5,11 @@ import io
 import struct
 import tarfile
 import zlib
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pillow_heif
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from tests.image_server import make_photo
@@ -46,6 +48,53 @@ def tiff(tags: dict[int, int | bytes], data: bytes = b"", counts: dict[int, int]
     return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
+def deep_tiff(
+    values: NDArray[Any],
+    bits: int = 0,
+    *,
+    white_is_zero: bool = False,
+    big_endian: bool = False,
+    deflated: bool = False,
+    no_data: str = "",
+) -> bytes:
+    """A TIFF of grey values as they are; those of 12 `bits` lie two in three bytes."""
+    order: Literal["<", ">"] = ">" if big_endian else "<"
+    body = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    if bits == 12:
+        left, right = values[:, ::2], values[:, 1::2]
+        body = (
+            np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], -1).astype(np.uint8).tobytes()
+        )
+    data = zlib.compress(body) if deflated else body
+    tags = {256: values.shape[1], 257: values.shape[0], 258: bits or 8 * values.itemsize, 273: 8, 277: 1}
+    tags |= {259: 8 if deflated else 1, 262: int(not white_is_zero), 278: values.shape[0], 279: len(data)}
+    tags |= {339: "uif".index(values.dtype.kind) + 1}
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    directory = 8 + len(data)
+    if no_data:  # GDAL's, behind the directory
+        text = no_data.encode() + b"\0" * 5
+        end = directory + 2 + len(entries) + 12 + 4
+        entries += struct.pack(order + "HHII", 42113, 2, len(text), end)
+    head = (b"MM\0*" if big_endian else b"II*\0") + struct.pack(order + "I", directory)
+    count = struct.pack(order + "H", len(tags) + bool(no_data))
+    return head + data + count + entries + bytes(4) + (text if no_data else b"")
+
+
+def deep_png(values: NDArray[Any]) -> bytes:
+    """A PNG of 16 bits a sample: values (height, width), or (height, width, samples of a pixel)."""
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    return png((values.shape[1], values.shape[0], 16, kind), (b"IDAT", zlib.compress(rows)))
+
+
+def bmp_with_alpha(image: Image.Image) -> bytes:
+    """A BMP of 32 bits that says that the fourth byte is alpha."""
+    pixels = np.asarray(image.convert("RGBA"))[::-1, :, [2, 1, 0, 3]].tobytes()
+    info = struct.pack("<IiiHHIIiiII", 108, *image.size, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    info += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(info) + len(pixels), 0, 0, 14 + len(info)) + info + pixels
+
+
 @functools.cache
 def samples() -> dict[str, bytes]:
     """By `format` or `format, variant`; always the same."""
@@ -56,6 +105,7 @@ def samples() -> dict[str, bytes]:
     grey = photo.convert("L")
     deep = grey.convert("I").point(lambda value: value * 257).convert("I;16")
     palette = photo.quantize(32)
+    values = np.asarray(grey).astype(np.uint16) * 16
     animated: dict[str, Any] = {"save_all": True, "append_images": frames, "duration": 50, "loop": 0}
     exif = _exif()
     return {
@@ -70,6 +120,8 @@ def samples() -> dict[str, bytes]:
         "png, palette": save(palette, "PNG", transparency=3),
         "png, 16 bits": save(deep, "PNG"),
         "png, 16 bits RGB": png((4, 4, 16, 2), (b"IDAT", zlib.compress((b"\0" + bytes(range(24))) * 4))),
+        "png, 12 bits of 16, alpha": deep_png(np.asarray(alpha).astype(np.uint16) * 16),
+        "png, grey, 12 bits of 16, alpha": deep_png(np.asarray(alpha.convert("LA")).astype(np.uint16) * 16),
         "png, one bit": save(photo.convert("1"), "PNG"),
         "png, animated": save(photo, "PNG", **animated),
         "webp": save(photo, "WEBP", exif=exif),
@@ -82,6 +134,7 @@ def samples() -> dict[str, bytes]:
         "bmp": save(photo, "BMP"),
         "bmp, palette": save(palette, "BMP"),
         "bmp, runs": _bmp_of_runs(),
+        "bmp, alpha": bmp_with_alpha(alpha),
         "avif": save(photo, "AVIF", exif=exif, speed=10),
         "avif, alpha": save(alpha, "AVIF", speed=10),
         "avif, animated": save(photo, "AVIF", speed=10, **animated),
@@ -93,6 +146,10 @@ def samples() -> dict[str, bytes]:
         "tiff, 16 bits": save(deep, "TIFF"),
         "tiff, 32 bits": save(grey.convert("I"), "TIFF", compression="tiff_adobe_deflate"),
         "tiff, floats": save(grey.convert("F"), "TIFF"),
+        "tiff, 12 bits": deep_tiff(values, 12, white_is_zero=True),
+        "tiff, 16 bits signed": deep_tiff(values.astype(np.int16) - 1024, big_endian=True, deflated=True),
+        "tiff, 32 bits unsigned": deep_tiff(values.astype(np.uint32) << 20, white_is_zero=True),
+        "tiff, floats without data": deep_tiff(values.astype(np.float32) - 9999, no_data="-9999"),
         "tiff, CMYK": save(photo.convert("CMYK"), "TIFF", compression="packbits"),
         "tiff, JPEG": save(photo, "TIFF", compression="jpeg"),
         "tiff, fax": save(photo.convert("1"), "TIFF", compression="group4"),

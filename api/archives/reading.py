@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import IO
 
 from api.archives.tar_files import begins_with_tar, begins_with_tar_gz, read_tar
-from api.archives.unpacking import TOO_LARGE, ArchiveLimits, Content, LeftOut, Unpacking, ours
+from api.archives.unpacking import ArchiveLimits, Content, LeftOut, Unpacking, ours
 from api.archives.zip_files import read_zip
 from image_search.models.image_files import is_image
 from shared.errors import InvalidRequest
@@ -62,7 +62,7 @@ def read_archive(
             else read_tar(file, unpacking, gzipped=kind is ArchiveKind.TAR_GZ)
         )
         for name, content in entries:
-            if isinstance(content, bytes) or content == TOO_LARGE:
+            if isinstance(content, bytes) or content == limits.too_large:
                 read += 1
             else:
                 failed = failed or content.partition(": ")[2]

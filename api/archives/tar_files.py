@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from api.archives.unpacking import PIECE, TOO_LARGE, Content, Unpacking
+from api.archives.unpacking import PIECE, Content, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
 from shared.validation import is_unicode
@@ -78,7 +78,7 @@ def read_tar(file: IO[bytes], unpacking: Unpacking, *, gzipped: bool) -> Iterato
             rest -= len(head)
             if not unpacking.skips_content(path, head):
                 fits = entry.size <= unpacking.limits.entry_bytes
-                yield entry.name, head + source.take(rest) if fits else TOO_LARGE
+                yield entry.name, head + source.take(rest) if fits else unpacking.limits.too_large
                 rest = 0 if fits else rest
         source.skip(rest)
         source.read(-entry.size % _BLOCK)  # the last entry's may be missing

@@ -8,12 +8,11 @@ from zipfile import BadZipFile
 from zlib import error as ZlibError  # noqa: N812 - what else would an error be called
 
 from image_search.models.image_files import Skipped, has_image_suffix, is_hidden, is_image, suffix_of
-from shared.errors import InvalidRequest, RequestTooLarge
+from shared.errors import InvalidRequest, ItemError, RequestTooLarge
 from shared.models import Note
 
 # A picture of the archive: its bytes, or why they cannot be had, as an item's error.
 Content = bytes | str
-TOO_LARGE = "too_large: The file is larger than one picture may be."
 PIECE = 64 * 1024
 # A few flat bitmaps may compress a thousandfold; only an archive that unpacks to more than this is judged.
 _RATIO_FLOOR = 32 * 2**20
@@ -27,6 +26,11 @@ class ArchiveLimits:
     total_bytes: int
     entries: int = 100_000
     ratio: int = 100
+
+    @property
+    def too_large(self) -> str:
+        """What is said of a picture over `entry_bytes`."""
+        return f"too_large: {ItemError.too_large(self.entry_bytes)}"
 
 
 @dataclass(slots=True)
@@ -63,9 +67,14 @@ class Unpacking:
     def unpacked(self, count: int) -> None:
         self._unpacked += count
         if self._unpacked > self.limits.total_bytes:
-            raise RequestTooLarge(f"The archive unpacks to more than {self.limits.total_bytes:,} bytes.")
+            raise RequestTooLarge(
+                f"The archive unpacks to more than {self.limits.total_bytes:,} bytes "
+                "(IMAGE_SEARCH_MAX_UPLOAD_BYTES)."
+            )
         if self._unpacked > max(_RATIO_FLOOR, self._packed * self.limits.ratio):
-            raise InvalidRequest(f"The archive unpacks to over {self.limits.ratio} times its size.")
+            raise InvalidRequest(
+                f"The archive unpacks to over {self.limits.ratio} times its size, and {_RATIO_FLOOR:,} bytes."
+            )
 
     def skips(self, name: str) -> bool:
         """Return whether a file is hidden or no picture by its `/`-separated name; count it then."""

@@ -9,7 +9,7 @@ from zlib import crc32
 from zlib import error as ZlibError  # noqa: N812 - what else would an error be called
 
 from api.archives.file_names import decoded_names
-from api.archives.unpacking import PIECE, TOO_LARGE, Content, Unpacking
+from api.archives.unpacking import PIECE, Content, Unpacking
 from image_search.models.image_files import HEAD_BYTES
 from shared.errors import InvalidRequest
 
@@ -58,7 +58,7 @@ def _content(
             if unpacking.skips_content(path, head):
                 return None
             fits = info.file_size <= unpacking.limits.entry_bytes
-            return _read_entry(head, entry, unpacking) if fits else TOO_LARGE
+            return _read_entry(head, entry, unpacking) if fits else unpacking.limits.too_large
     except (zipfile.BadZipFile, ZlibError, EOFError):
         return "corrupt_image: The file is damaged in its archive."
 
@@ -70,7 +70,7 @@ def _read_entry(head: bytes, entry: IO[bytes], unpacking: Unpacking) -> Content:
         unpacking.unpacked(len(piece))
         data += piece
         if len(data) > unpacking.limits.entry_bytes:
-            return TOO_LARGE
+            return unpacking.limits.too_large
     return bytes(data)
 
 

@@ -21,7 +21,7 @@ from api.context import encoder, services
 from api.http.auth import requires
 from api.http.openapi import bytes_answer, component, make_blueprint, string_headers
 from api.http.problems import parse
-from api.http.request_body import Body
+from api.http.request_body import UPLOAD_SETTING, Body
 from api.jobs.answers import job_answer
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.jobs.requests import JobHeaders, JobPath
@@ -197,7 +197,7 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
     if request.mimetype not in (PARQUET, "application/octet-stream"):
         raise UnsupportedMediaType(f"The body's Content-Type must be {PARQUET} or application/json.")
     options = check_options(parts, path.name, query.callback_url, header.idempotency_key)
-    body = Body(request.environ, parts.settings.max_upload_bytes)
+    body = Body(request.environ, parts.settings.max_upload_bytes, UPLOAD_SETTING)
     job_id = new_job_id()
     try:
         key, digest, size = _receive(parts, job_id, body)

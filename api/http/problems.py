@@ -199,7 +199,13 @@ def http_problem(error: HTTPException) -> Response | HTTPException:
         return _unexpected(error)
     headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
     code = _HTTP_CODES.get(status) or re.sub(r"\W+", "_", error.name.lower())
-    return problem(status, code, error.name.capitalize(), error.description or error.name, headers=headers)
+    detail = error.description or error.name
+    if status == 413:  # a form, whose limits have no settings: other bodies are of Body
+        detail = (
+            f"The form has more than {request.max_content_length:,} bytes or {request.max_form_parts} parts, "
+            f"or a field that is no file of over {request.max_form_memory_size:,} bytes."
+        )
+    return problem(status, code, error.name.capitalize(), detail, headers=headers)
 
 
 def _unexpected(error: Exception) -> Response:

@@ -20,6 +20,7 @@ from shared.ledger.scripts import PREFIX
 
 # Keys that are guessed, an address. They stop neither a caller with a known key nor what anybody may read.
 FAILURES = "60/minute"
+_REQUESTS = "requests"  # the scope of what IMAGE_SEARCH_RATE_LIMIT says
 UNLIMITED_ENDPOINTS = frozenset({"health.get_health", "health.get_readiness"})
 _STORAGE_OPTIONS: Any = {
     "key_prefix": f"{PREFIX}limit",
@@ -38,7 +39,7 @@ def install(app: Flask, settings: Settings) -> None:
         )
     ]
     if settings.rate_limit != NO_RATE_LIMIT:
-        limits.append(ApplicationLimit(settings.rate_limit, scope="requests", key_function=_caller))
+        limits.append(ApplicationLimit(settings.rate_limit, scope=_REQUESTS, key_function=_caller))
     limiter = Limiter(
         _caller,
         app=app,
@@ -53,7 +54,9 @@ def install(app: Flask, settings: Settings) -> None:
 
     def refuse(error: RateLimitExceeded) -> Response:
         breached = limiter.current_limit
-        return problems.answer(RateLimited(_sentence(error.limit.limit), _seconds_until_free(breached)))
+        return problems.answer(
+            RateLimited(_sentence(error.limit.limit, error.limit.scope), _seconds_until_free(breached))
+        )
 
     app.register_error_handler(RateLimitExceeded, refuse)
 
@@ -92,10 +95,11 @@ def _is_failure(response: Response) -> bool:
     return response.status_code == 401
 
 
-def _sentence(limit: RateLimitItem) -> str:
+def _sentence(limit: RateLimitItem, scope: object) -> str:
     unit = limit.GRANULARITY.name
     time = unit if limit.multiples == 1 else f"{limit.multiples} {unit}s"
-    return f"More requests than {limit.amount} per {time}: slow down."
+    setting = " (IMAGE_SEARCH_RATE_LIMIT)" if scope == _REQUESTS else ""
+    return f"More requests than {limit.amount} per {time}{setting}: slow down."
 
 
 def _seconds_until_free(limit: RequestLimit | None) -> int:

@@ -12,6 +12,7 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 from shared.errors import RequestTooLarge
 
 MAX_LINE_BYTES = 256 * 1024
+UPLOAD_SETTING = "IMAGE_SEARCH_MAX_UPLOAD_BYTES"  # of the most bytes that a body may have
 IDLE_SECONDS = 60.0
 _MIN_READ = 1024
 _MAX_READ = 64 * 1024
@@ -30,20 +31,20 @@ class Body:
     IDLE_SECONDS counts as gone, so that it cannot hold a server thread for ever.
     """
 
-    def __init__(self, environ: dict[str, Any], limit: int | None = None) -> None:
+    def __init__(self, environ: dict[str, Any], limit: int | None = None, setting: str = "") -> None:
         self._stream = get_input_stream(environ)
         self._expected = get_content_length(environ)
         self._socket = environ.get("gunicorn.socket")
-        self._limit = limit
+        self.limit_to(limit, setting)
         self._read = 0
         self._ahead = b""
         self.truncated = False
         if self._socket is not None:
             self._socket.settimeout(IDLE_SECONDS)
 
-    def limit_to(self, limit: int) -> None:
-        """Let the body have at most `limit` bytes; what was read counts."""
-        self._limit = limit
+    def limit_to(self, limit: int | None, setting: str = "") -> None:
+        """Let the body have at most `limit` bytes, which `setting` says; what was read counts."""
+        self._limit, self._setting = limit, setting
 
     def peek(self, size: int) -> bytes:
         """Return the first `size` bytes of what is left, fewer only at the end; they are still to be read."""
@@ -94,7 +95,8 @@ class Body:
 
     def _check(self, size: int) -> None:
         if self._limit is not None and size > self._limit:
-            raise RequestTooLarge(f"The request's body is larger than {self._limit:,} bytes.")
+            setting = f" ({self._setting})" if self._setting else ""
+            raise RequestTooLarge(f"The request's body is larger than {self._limit:,} bytes{setting}.")
 
 
 def decoded(data: bytes) -> str:

@@ -15,7 +15,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from api.archives.file_names import bounded, fit_names
 from api.archives.reading import archive_kind, read_archive
-from api.archives.unpacking import TOO_LARGE, ArchiveLimits, Content, LeftOut
+from api.archives.unpacking import ArchiveLimits, Content, LeftOut
 from api.http.problems import field_errors, parse, refuse
 from api.http.request_body import Body, json_text
 from api.http.request_models import MAX_ITEMS, Key
@@ -38,6 +38,7 @@ _KEYS = TypeAdapter(list[Key | None])
 MAX_FIELD_BYTES = 16 * 2**20
 _READ_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 2**20
+_MAX_PARTS = MAX_ITEMS + 10
 _SPOOL_BYTES = 2**20
 _HEADER_END = re.compile(rb"\r\n\r\n|\r\r|\n\n")
 # A header's bytes that are no UTF-8, on their way through the decoder: it would refuse them.
@@ -178,19 +179,19 @@ def _receive(services: Services, job_id: str, part: _Part, received: _Received) 
             "An archive must be the only file.", [_fault("files", "an archive and other files")]
         )
     part.content.seek(0)
-    if kind is None:
-        received.unread = archive_name(part.content.read(HEAD_BYTES)) or received.unread
-        part.content.seek(0)
-        fits = part.size <= services.settings.max_image_bytes
-        _store(services, job_id, received, name, part.content.read() if fits else TOO_LARGE)
-        return
-    received.archive = True
-    part.content.seek(part.size)
     limits = ArchiveLimits(
         entry_bytes=services.settings.max_image_bytes,
         total_bytes=services.settings.max_upload_bytes,
         entries=MAX_ITEMS,
     )
+    if kind is None:
+        received.unread = archive_name(part.content.read(HEAD_BYTES)) or received.unread
+        part.content.seek(0)
+        fits = part.size <= limits.entry_bytes
+        _store(services, job_id, received, name, part.content.read() if fits else limits.too_large)
+        return
+    received.archive = True
+    part.content.seek(part.size)
     try:
         for name, content in read_archive(part.content, kind, limits, received.left_out):
             _store(services, job_id, received, name, content)
@@ -221,7 +222,7 @@ def _parts(body: Body, boundary: bytes, kept: ExitStack) -> Iterator[_Part]:
 
     Raises InvalidRequest for a malformed body, not for one that breaks off.
     """
-    decoder = MultipartDecoder(boundary, max_form_memory_size=_MAX_HEADER_BYTES, max_parts=MAX_ITEMS + 10)
+    decoder = MultipartDecoder(boundary, max_form_memory_size=_MAX_HEADER_BYTES, max_parts=_MAX_PARTS)
     events = _events(decoder, body)
     for head in events:
         if not isinstance(head, Field | File):
@@ -262,7 +263,10 @@ def _events(decoder: MultipartDecoder, body: Body) -> Iterator[Event]:
             ended = decoder.state is State.EPILOGUE
         yield from _drained(decoder)
     except RequestEntityTooLarge:
-        raise RequestTooLarge("The multipart body has too many parts or too long a header.") from None
+        raise RequestTooLarge(
+            f"The multipart body has more than {_MAX_PARTS:,} parts, or a header of over "
+            f"{_MAX_HEADER_BYTES:,} bytes."
+        ) from None
     except (ValueError, AttributeError):
         raise InvalidRequest("The multipart body is malformed.") from None
     if decoder.state is not State.EPILOGUE and not body.truncated:

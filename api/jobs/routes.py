@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from api.context import services
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint, string_headers
-from api.http.request_body import Body
+from api.http.request_body import UPLOAD_SETTING, Body
 from api.jobs import events, listing
 from api.jobs.answers import item_answer, job_answer
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines, metadata_of_all
@@ -109,7 +109,7 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
 
     With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added.
     """
-    body = Body(request.environ, _size_limit(request.mimetype))
+    body = Body(request.environ, *_size_limit(request.mimetype))
     try:
         made = _ingest(query, header, body)
     finally:
@@ -117,11 +117,13 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
     return _accepted(services().ledger.get(made)) if isinstance(made, str) else _json(made)
 
 
-def _size_limit(media_type: str) -> int | None:
+def _size_limit(media_type: str) -> tuple[int | None, str]:
     if media_type in STREAMED_TYPES:
-        return None
+        return None, ""
     most = services().settings.max_upload_bytes
-    return max(most, MAX_JSON_BYTES) if media_type == "application/json" else most
+    if media_type == "application/json" and most < MAX_JSON_BYTES:
+        return MAX_JSON_BYTES, ""
+    return most, UPLOAD_SETTING
 
 
 def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str | models.TablePreview:
@@ -144,7 +146,7 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str | models.Tab
     if media_type == "multipart/form-data":
         return ingest_multipart(parts, options, query, body, request.mimetype_params)
     if _is_table(media_type, query, body):
-        body.limit_to(parts.settings.max_upload_bytes)
+        body.limit_to(parts.settings.max_upload_bytes, UPLOAD_SETTING)
         return ingest_table_body(parts, options, query, body, media_type)
     refuse_table_options(query)
     if media_type in STREAMED_TYPES:

@@ -66,7 +66,7 @@ def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> b
         return source
     size, most = source.seek(0, os.SEEK_END), parts.settings.max_image_bytes
     if size > most:
-        raise ItemError("too_large", f"the picture has more than {most:,} bytes")
+        raise ItemError.too_large(most)
     hold(size)
     source.seek(0)
     return source.read()

@@ -82,10 +82,14 @@ class Downloader:
         connect_error, timeout, http_status, too_many_redirects, too_large or not_an_image; and what `limits`
         and `hold` raise.
         """
-        self._call.start(self._timeout_s)
+        self._call.start(self._timeout_s, " (IMAGE_SEARCH_FETCH_TIMEOUT_S)")
         target = _parse(url)
         for _ in range(MAX_REDIRECTS + 1):
-            with self._turn(target, limits), _item_errors(), self._request("GET", target) as response:
+            with (
+                self._turn(target, limits),
+                _item_errors(self._call),
+                self._request("GET", target) as response,
+            ):
                 location = _location(response)
                 if location is None:
                     return self._body(response, hold)
@@ -102,7 +106,7 @@ class Downloader:
         """Return the status of `url`'s answer, redirects not followed. Raises ItemError as `get` does."""
         self._call.start(timeout_s or self._timeout_s)
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        with _item_errors(), self._request("POST", _parse(url), body, extra) as response:
+        with _item_errors(self._call), self._request("POST", _parse(url), body, extra) as response:
             _drain(response)
             return response.status
 
@@ -187,7 +191,7 @@ class Downloader:
             raise ItemError("http_status", f"the server's X-Robots-Tag says {sorted(refused)[0]}")
         length = _header(response, b"content-length")
         if length.isdigit() and int(length) > self._max_bytes:
-            raise self._too_large()
+            raise ItemError.too_large(self._max_bytes)
         encoding, before = _header(response, b"content-encoding").lower(), time.monotonic()
         hold(int(length) if length.isdigit() and encoding in _PLAIN else self._max_bytes)
         self._call.deadline += time.monotonic() - before
@@ -195,14 +199,11 @@ class Downloader:
         for part in _inflated(response.iter_stream(), encoding):
             content += part
             if len(content) > self._max_bytes:
-                raise self._too_large()
+                raise ItemError.too_large(self._max_bytes)
             self._call.left()
         if not content:
             raise ItemError("not_an_image", "the answer is empty")
         return bytes(content)
-
-    def _too_large(self) -> ItemError:
-        return ItemError("too_large", f"more than {self._max_bytes} bytes")
 
 
 class _Call(threading.local):
@@ -210,16 +211,21 @@ class _Call(threading.local):
 
     deadline = 0.0
     connected = False
+    limit = ""
 
-    def start(self, timeout_s: float) -> None:
+    def start(self, timeout_s: float, setting: str = "") -> None:
         self.deadline = time.monotonic() + timeout_s
+        self.limit = f"{timeout_s:g} s{setting}"
 
     def left(self) -> float:
         """Return the seconds to the deadline, above zero. Raises ItemError `timeout` past it."""
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise _timed_out()
+            raise self.timed_out()
         return left
+
+    def timed_out(self) -> ItemError:
+        return ItemError("timeout", f"the answer took longer than {self.limit}")
 
     def extensions(self) -> dict[str, dict[str, float]]:
         # Only the wait for the pool goes by this: the streams ask for what is left at each step.
@@ -435,12 +441,12 @@ def _retry_after_s(value: str) -> float | None:
 
 
 @contextmanager
-def _item_errors() -> Iterator[None]:
+def _item_errors(call: _Call) -> Iterator[None]:
     """Turn httpcore's errors into ItemError."""
     try:
         yield
     except httpcore.TimeoutException:
-        raise _timed_out() from None
+        raise call.timed_out() from None
     except httpcore.UnsupportedProtocol:
         raise ItemError("invalid_url", "the URL does not begin with http:// or https://") from None
     except httpcore.ProtocolError:
@@ -460,10 +466,6 @@ def _connection_fault(error: BaseException) -> str:
     if isinstance(cause, ConnectionResetError | BrokenPipeError):
         return "the connection was reset"
     return "the connection failed"
-
-
-def _timed_out() -> ItemError:
-    return ItemError("timeout", "the download took too long")
 
 
 def _broken_off() -> ItemError:

@@ -4,8 +4,9 @@ The limits are far above what any encoder writes. Beyond them, 50 MB of empty se
 core busy for minutes or hours, or take gigabytes.
 """
 
-import re
 import struct
+
+from shared.image_files.jpeg_scans import END_OF_IMAGE, MARKER, START_OF_SCAN, WITHOUT_LENGTH
 
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
 MAX_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
@@ -13,58 +14,46 @@ MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
 MAX_STRIPS = 100_000  # or tiles, or tags, of a TIFF
 MAX_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_PROGRESSIVE = frozenset({0xC2, 0xCA})
-_FRAMES = _PROGRESSIVE | {0xC0, 0xC1, 0xC9}
-_WITHOUT_LENGTH = frozenset({0x01, 0xD8, _END_OF_IMAGE})
 _STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and tiles
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
-def is_decompression_bomb(data: bytes) -> bool:
-    """Return whether a JPEG, GIF, BMP or TIFF is a bomb; False for anything else. Never raises."""
+def bomb_of(data: bytes) -> str | None:
+    """Return which limit a JPEG, GIF, BMP or TIFF is over, as `100,000 strips`; None for anything else."""
     if data.startswith(b"\xff\xd8"):
-        return _is_jpeg_bomb(data)
+        return _jpeg_bomb_of(data)
     if data.startswith(b"GIF8"):
-        return data.count(b"!\xfe") > MAX_SEGMENTS
+        return f"{MAX_SEGMENTS:,} comments" if data.count(b"!\xfe") > MAX_SEGMENTS else None
     if data.startswith(b"BM"):
-        return data[30:34] in _RUNS and _bmp_pixels(data) > MAX_RUN_PIXELS
+        is_bomb = data[30:34] in _RUNS and _bmp_pixels(data) > MAX_RUN_PIXELS
+        return f"{MAX_RUN_PIXELS:,} pixels that are compressed in runs" if is_bomb else None
     try:
-        return data[:2] in (b"II", b"MM") and _most_strips(data) > MAX_STRIPS
+        is_bomb = data[:2] in (b"II", b"MM") and _most_strips(data) > MAX_STRIPS
     except (struct.error, OverflowError):  # cut off
-        return False
+        return None
+    return f"{MAX_STRIPS:,} strips, tiles or tags" if is_bomb else None
 
 
-def _is_jpeg_bomb(data: bytes) -> bool:
+def _jpeg_bomb_of(data: bytes) -> str | None:
     position, segments, junk, scans = 2, 0, 0, 0
-    while marker := _MARKER.search(data, position):
+    while marker := MARKER.search(data, position):
         code = data[marker.end() - 1]
-        if scans and code == _END_OF_IMAGE:
-            return False
+        if scans and code == END_OF_IMAGE:
+            return None
         segments += 1
-        scans += code == _START_OF_SCAN
+        scans += code == START_OF_SCAN
         junk += 0 if scans else marker.start() - position  # between scans lie the pixels
-        if segments > MAX_SEGMENTS or scans > MAX_SCANS or junk > MAX_JUNK_BYTES:
-            return True
-        length = 0 if code in _WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
+        if scans > MAX_SCANS:
+            return f"{MAX_SCANS:,} scans"
+        if segments > MAX_SEGMENTS:
+            return f"{MAX_SEGMENTS:,} segments"
+        if junk > MAX_JUNK_BYTES:
+            break
+        length = 0 if code in WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
         position = marker.end() + length
-    return not scans and len(data) - position > MAX_JUNK_BYTES
-
-
-def keeps_coefficients(data: bytes) -> bool:
-    """Return whether a JPEG's pixels lie in several scans, so that a decoder keeps all their coefficients."""
-    position, components = 2, 0
-    while marker := _MARKER.search(data, position):
-        code, body = data[marker.end() - 1], marker.end()
-        if code in _PROGRESSIVE:
-            return True
-        if code in _FRAMES:
-            components = int.from_bytes(data[body + 7 : body + 8])
-        elif code == _START_OF_SCAN:
-            return data[body + 2 : body + 3] != bytes([components])
-        position = body + (0 if code in _WITHOUT_LENGTH else int.from_bytes(data[body : body + 2]))
-    return False
+    if junk > MAX_JUNK_BYTES or (not scans and len(data) - position > MAX_JUNK_BYTES):
+        return f"{MAX_JUNK_BYTES:,} bytes between its segments that belong to none"
+    return None
 
 
 def _bmp_pixels(data: bytes) -> int:

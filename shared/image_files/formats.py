@@ -2,55 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
 import pillow_heif
-from PIL import Image
+from PIL import Image, TiffImagePlugin
+from PIL.TiffImagePlugin import TiffImageFile
 
 from shared.errors import ItemError
-from shared.image_files.archives import archive_name
+from shared.image_files.camera_raw import camera_raw
+from shared.image_files.cut_off import damaged
 from shared.image_files.exif import hide_from_pillow
+from shared.image_files.other_files import content_name, picture_format
+from shared.image_files.other_kinds import other_kind
+from shared.image_files.png import only_pixels
+from shared.image_files.tiff import mend_tiles, tiff_kind
 
 # The names are Pillow's. JPEG comes first because most pictures are.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _FORMAT_STARTS = (
     b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
+    b"\x89PNG",  # sent as a text, the rest of its mark is damaged
     b"GIF87a",
     b"GIF89a",
     b"II*\0",
     b"MM\0*",
     b"II+\0",
     b"MM\0+",
+    b"II\0*",  # the number's bytes the wrong way round
+    b"MM*\0",
 )
 _HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-# Pictures, but of formats that are refused: their decoders are rare, scriptable, vectorial or unmaintained.
-_REFUSED_STARTS = {
-    b"8BPS": "Photoshop",
-    b"%!PS": "PostScript",
-    b"\xc5\xd0\xd3\xc6": "PostScript",
-    b"\0\0\x01\0": "icon",
-    b"\0\0\x02\0": "cursor",
-    b"icns": "icon",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"gimp xcf": "GIMP",
-    b"DDS ": "DirectDraw surface",
-    b"qoif": "QOI",
-    b"SIMPLE  =": "FITS",
-    b"v/1\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance",
-    b"FUJIFILMCCD-RAW": "camera raw",
-    b"BPG\xfb": "BPG",
-    b"\xd7\xcd\xc6\x9a": "Windows metafile",
-    **{b"P%d%c" % (number, space): "Netpbm" for number in range(1, 8) for space in b"\n\r "},
-}
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
+TiffImagePlugin.OPEN_INFO.update(
+    {
+        (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+        (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32"),
+        (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32B"),
+        (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32B"),
+    }
+)
 # Pixels are counted before they are decoded, and a warning would be printed for every big picture.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -61,14 +59,22 @@ def open_image(data: bytes) -> Image.Image:
 
     Raises ItemError: not_an_image, unsupported_format, corrupt_image or too_many_pixels.
     """
+    if raw := camera_raw(data):
+        raise ItemError(
+            "unsupported_format", f"{raw} is not read: develop it to JPEG, TIFF or PNG and send that"
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.format == "TIFF":
+        if isinstance(image, TiffImageFile):
             hide_from_pillow(image)
+            mend_tiles(image)
     except MemoryError:
         raise too_big_for_memory() from None
     except Exception:
-        raise _unopened(data) from None
+        for sound in only_pixels(data):
+            with contextlib.suppress(Exception):
+                return Image.open(io.BytesIO(sound), formats=("PNG",))
+        raise unreadable(data) from None
     return image
 
 
@@ -86,17 +92,18 @@ def too_big_for_memory() -> ItemError:
     return ItemError("too_many_pixels", "the picture does not fit into memory")
 
 
-def _unopened(data: bytes) -> ItemError:
-    for start, name in _REFUSED_STARTS.items():
-        if data.startswith(start):
-            return ItemError("unsupported_format", f"{name} files are not supported")
-    if data[40:44] == b" EMF":
-        return ItemError("unsupported_format", "Windows metafile files are not supported")
-    if _is_accepted_format(data):
-        return ItemError("corrupt_image", "the picture is damaged or incomplete")
-    if archive := archive_name(data):
-        return ItemError("not_an_image", f"the content is {archive}, not a picture")
-    return ItemError("not_an_image", "the content is not a picture")
+def unreadable(data: bytes, failure: Exception | None = None) -> ItemError:
+    """Return why a file is refused that did not open, or whose pixels a decoder refused with `failure`."""
+    opened = failure is not None
+    if kind := tiff_kind(data, opened) if data[:2] in (b"II", b"MM") else other_kind(data):
+        return ItemError("unsupported_format", kind)
+    if opened or _is_accepted_format(data):
+        return damaged(data, failure)
+    if name := picture_format(data):
+        return ItemError("unsupported_format", f"{name} files are not supported")
+    if content := content_name(data):
+        return ItemError("not_an_image", f"the content is {content}, not a picture")
+    return ItemError("not_an_image", "the content is no picture, or of a format that is not known")
 
 
 def _is_accepted_format(data: bytes) -> bool:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from PIL import Image
 
 from shared.errors import Unavailable
-from shared.image_files.decompression_bombs import keeps_coefficients
+from shared.image_files.jpeg_scans import keeps_coefficients
+from shared.imaging.deep_color import is_cut, raw_mode
 
 SMALL_BYTES = 64 * 2**20
 _MIB = 2**20
@@ -36,6 +37,8 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
         pixels, shrink = pixels // drafted**2, shrink // drafted
     elif image.format == "TIFF":
         pixels, held = _tiff(image)
+    if is_cut(raw_mode(image)):
+        held += _RGB_BYTES * pixels  # for the low bytes
     held += _BYTES_PER_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
     upright = 2 * _RGB_BYTES * pixels // shrink**2  # made, and turned
     return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)

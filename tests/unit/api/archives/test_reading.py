@@ -10,7 +10,7 @@ import pytest
 
 from api.archives import tar_files, unpacking, zip_files
 from api.archives.reading import ArchiveKind, archive_kind
-from api.archives.unpacking import TOO_LARGE, ArchiveLimits, LeftOut
+from api.archives.unpacking import ArchiveLimits, LeftOut
 from shared.errors import ImageSearchError, InvalidRequest, RequestTooLarge
 from tests.sample_files import make_tar, samples
 from tests.unit.api.archives.archive_files import ENTRIES, LIMITS, add, make_tar_gz, make_zip, read
@@ -120,7 +120,7 @@ def test_a_large_companion_is_left_out_like_a_small_one(make: Maker) -> None:
 @MAKERS
 def test_an_entry_over_the_limit_comes_without_bytes_and_the_rest_still_comes(make: Maker) -> None:
     assert read(make({"big.jpg": b"x" * 1001, "small.jpg": b"y"})) == [
-        ("big.jpg", TOO_LARGE),
+        ("big.jpg", LIMITS.too_large),
         ("small.jpg", b"y"),
     ]
 
@@ -236,4 +236,4 @@ def test_a_zip_whose_entry_hides_its_size_is_still_bounded() -> None:
         (entry,) = read(bytes(data))
     except ImageSearchError:
         return
-    assert entry[1] == TOO_LARGE or len(entry[1]) <= LIMITS.entry_bytes
+    assert entry[1] == LIMITS.too_large or len(entry[1]) <= LIMITS.entry_bytes

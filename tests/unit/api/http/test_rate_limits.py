@@ -36,7 +36,7 @@ def test_past_its_rate_a_key_is_told_when_to_come_back(tmp_path: Path) -> None:
     assert statuses(api, 3, key) == [200, 200, 200]
     refused = ask(api, key)
     document = assert_problem(refused, 429, "rate_limited")
-    assert document["detail"] == "More requests than 3 per hour: slow down."
+    assert document["detail"] == "More requests than 3 per hour (IMAGE_SEARCH_RATE_LIMIT): slow down."
     assert 1 <= int(refused.headers["Retry-After"]) <= 3600
 
 

@@ -70,3 +70,9 @@ def failure(data: bytes, **options: Any) -> str:
         read(data, **options)
     assert "Error" not in caught.value.detail
     return caught.value.code
+
+
+def refusal(data: bytes) -> ItemError:
+    with pytest.raises(ItemError) as caught:
+        read(data)
+    return caught.value

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from shared.errors import Unavailable
-from shared.image_files.decompression_bombs import keeps_coefficients
+from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.imaging import decode as decode_module
 from shared.imaging import memory
 from shared.imaging.decode import estimate, open_query_image
 from shared.imaging.memory import Budget, decoding
 from tests.decoder_process import CLIP, ROOT, DecoderProcess
 from tests.hostile_files import grey_tiff
-from tests.sample_files import samples, save
+from tests.sample_files import deep_png, samples, save
 
 SIDE = 3_000
 PIXELS = SIDE * SIDE
@@ -39,6 +39,8 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bmp": ("RGB", "BMP", {}),
     "tiff, one strip": ("RGBA", "TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: SIDE}}),
     "tiff, floats": ("F", "TIFF", {"compression": "tiff_lzw"}),
+    "tiff, 32 bits": ("I", "TIFF", {"compression": "tiff_lzw"}),
+    "png, grey and alpha": ("LA", "PNG", {"compress_level": 1}),
     "avif": ("RGB", "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
     "heic": ("RGB", "HEIF", {"quality": 20}),
 }
@@ -48,6 +50,8 @@ def ramp(mode: str, width: int = SIDE, height: int = SIDE) -> Image.Image:
     grey = np.linspace(0, 255, width).astype(np.uint8) ^ np.linspace(0, 255, height).astype(np.uint8)[:, None]
     if mode == "I;16":
         return Image.fromarray(grey.astype(np.uint16) * 257)
+    if mode == "I":
+        return Image.fromarray(grey.astype(np.int32) * 1000 - 9000)
     return Image.merge("RGB", [Image.fromarray(grey >> bits) for bits in range(3)]).convert(mode)
 
 
@@ -70,6 +74,18 @@ def test_a_picture_that_cannot_be_made_smaller_counts_as_often_as_it_is_copied()
         ending = decoder.read(data)
     assert ending.kind == "picture"
     assert ending.peak_bytes < 1.1 * estimate(data, CLIP, 10**8) + 16 * MIB
+
+
+@pytest.mark.parametrize("most", [2**12 - 1, 2**16 - 1])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colour_of_16_bits_counts_as_often_as_it_is_read(mode: str, most: int) -> None:
+    values = np.asarray(ramp(mode, 2_000, 2_000)).astype(np.uint32) * most // 255
+    data = deep_png(values)
+    with DecoderProcess() as decoder:
+        decoder.read(samples()["png"])
+        ending = decoder.read(data)
+    assert ending.kind == "picture"
+    assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
 
 
 def _turned() -> Image.Exif:
