@@ -71,7 +71,7 @@ def read_exif(image: Image.Image, data: bytes) -> Exif:
         tags, packet = _metadata(image, data)
     with contextlib.suppress(Exception):
         if image.format != "TIFF":  # which Pillow turns itself
-            (side,) = tags.first[ORIENTATION]
+            (side,) = _numbers(tags.first[ORIENTATION])
             transpose = _TRANSPOSES.get(int(side))
     with contextlib.suppress(Exception):
         place = _place(tags.gps)
@@ -107,9 +107,12 @@ def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
         packet = tags.first.get(XMP)
     else:
         profiles = _raw_profiles(image.info)
-        exif = image.info.get("exif") or next(filter(_is_exif, profiles), b"")
+        candidates = (image.info.get("exif"), *filter(_is_exif, profiles))
+        read = (
+            TiffTags(one.removeprefix(_EXIF_START).removeprefix(_EXIF_START)) for one in candidates if one
+        )
+        tags = next((one for one in read if one.first), TiffTags(b""))
         packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
-        tags = TiffTags(exif.removeprefix(_EXIF_START).removeprefix(_EXIF_START))
     return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
 

@@ -290,6 +290,9 @@ def test_what_imagemagick_keeps_in_the_texts_of_a_png_is_read(late: bool) -> Non
     for start in (b"", b"\xef\xbb\xbf", b"http://ns.adobe.com/xap/1.0/\0"):
         assert read(raw_profile("xmp", start + CREATED, late), keep="none").taken_at == MOMENT
     assert read(raw_profile("exif", b"", late), keep="none").taken_at is None
+    broken = raw_profile("exif", exif.tobytes(), late)
+    broken = broken[:33] + chunk(b"eXIf", b"broken") + broken[33:]
+    assert read(broken, keep="none").taken_at == MOMENT
 
 
 @pytest.mark.parametrize(
