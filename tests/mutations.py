@@ -32,12 +32,18 @@ def mutated(seed: int) -> tuple[str, bytes]:
     """The format of a sample file, and its bytes with up to four kinds of damage."""
     rng = random.Random(seed)
     name = rng.choice(list(samples()))
-    data = bytearray(samples()[name])
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        data = rng.choice(_DAMAGES)(rng, data) or bytearray(b"\0")
+    data = damaged(rng, samples()[name])
     if data.startswith(PNG_START) and rng.random() < 0.7:
         data = _with_checksums(data)
     return name.partition(",")[0], bytes(data)
+
+
+def damaged(rng: random.Random, sound: bytes) -> bytearray:
+    """Bytes with up to four kinds of damage."""
+    data = bytearray(sound)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        data = rng.choice(_DAMAGES)(rng, data) or bytearray(b"\0")
+    return data
 
 
 def _place(rng: random.Random, data: bytearray) -> int:

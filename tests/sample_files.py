@@ -12,10 +12,14 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from tests.icc_profiles import ADOBE, DISPLAY_P3, gray, press, scanner
 from tests.image_server import make_photo
 
 SIZE = (64, 48)
 PNG_START = b"\x89PNG\r\n\x1a\n"
+CHROMATICITIES = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+GAMMA = (b"gAMA", struct.pack(">I", 55556))
+CODE_POINTS = (b"cICP", bytes([12, 13, 0, 1]))  # Display P3
 
 pillow_heif.register_heif_opener()  # to write them, too
 
@@ -35,6 +39,11 @@ def png(header: tuple[int, int, int, int], *chunks: tuple[bytes, bytes]) -> byte
     """A PNG of (width, height, bit depth, colour type) and further chunks."""
     ihdr = (b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
     return PNG_START + b"".join(chunk(*one) for one in (ihdr, *chunks, (b"IEND", b"")))
+
+
+def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with more chunks behind its first."""
+    return data[:33] + b"".join(chunk(*one) for one in chunks) + data[33:]
 
 
 def tiff(tags: dict[int, int | bytes], data: bytes = b"", counts: dict[int, int] | None = None) -> bytes:
@@ -114,6 +123,8 @@ def samples() -> dict[str, bytes]:
         "jpeg, CMYK": save(photo.convert("CMYK"), "JPEG"),
         "jpeg, YCCK": _ycck(photo),
         "jpeg, grey": save(grey, "JPEG", restart_marker_blocks=4),
+        "jpeg, Display P3": save(photo, "JPEG", icc_profile=DISPLAY_P3),
+        "jpeg, of a press": save(photo.convert("CMYK"), "JPEG", icc_profile=press(3)),
         "jpeg, several": save(photo, "MPO", save_all=True, append_images=[frame.copy() for frame in frames]),
         "png": save(photo, "PNG", exif=exif),
         "png, alpha": save(alpha, "PNG", icc_profile=bytes(300)),
@@ -122,11 +133,14 @@ def samples() -> dict[str, bytes]:
         "png, 16 bits RGB": png((4, 4, 16, 2), (b"IDAT", zlib.compress((b"\0" + bytes(range(24))) * 4))),
         "png, 12 bits of 16, alpha": deep_png(np.asarray(alpha).astype(np.uint16) * 16),
         "png, grey, 12 bits of 16, alpha": deep_png(np.asarray(alpha.convert("LA")).astype(np.uint16) * 16),
+        "png, grey profile": save(alpha.convert("LA"), "PNG", icc_profile=gray(1.8)),
+        "png, wide colours": with_chunks(save(photo, "PNG"), CHROMATICITIES, GAMMA, CODE_POINTS),
         "png, one bit": save(photo.convert("1"), "PNG"),
         "png, animated": save(photo, "PNG", **animated),
         "webp": save(photo, "WEBP", exif=exif),
         "webp, lossless": save(alpha, "WEBP", lossless=True),
         "webp, alpha": save(alpha, "WEBP"),
+        "webp, Adobe RGB": save(alpha, "WEBP", icc_profile=ADOBE),
         "webp, animated": save(photo, "WEBP", **animated),
         "gif": save(palette, "GIF", transparency=3, comment=b"a comment"),
         "gif, interlaced": save(grey, "GIF", interlace=True),
@@ -140,6 +154,7 @@ def samples() -> dict[str, bytes]:
         "avif, animated": save(photo, "AVIF", speed=10, **animated),
         "heic": save(photo, "HEIF", exif=exif),
         "heic, alpha": save(alpha, "HEIF"),
+        "heic, Display P3": save(photo, "HEIF", icc_profile=DISPLAY_P3),
         "heic, several": save(photo, "HEIF", save_all=True, append_images=frames),
         "tiff": save(photo, "TIFF", exif=exif),
         "tiff, alpha": save(alpha, "TIFF", compression="tiff_lzw"),
@@ -155,6 +170,8 @@ def samples() -> dict[str, bytes]:
         "tiff, fax": save(photo.convert("1"), "TIFF", compression="group4"),
         "tiff, palette": save(palette, "TIFF", compression="tiff_lzw"),
         "tiff, big": save(photo, "TIFF", big_tiff=True),
+        "tiff, of a scanner": save(photo, "TIFF", icc_profile=scanner(3)),
+        "tiff, LAB": save(Image.merge("LAB", photo.split()), "TIFF"),
         "tiff, several": save(photo, "TIFF", save_all=True, append_images=frames),
         "tiff, tiles": _tiled(),
     }

@@ -92,7 +92,7 @@ def read_exif(image: Image.Image, data: bytes) -> Exif:
 
 
 def hide_from_pillow(tiff: Image.Image) -> None:
-    """Hide what Pillow, as it loads pixels, would read at length, fail at or turn a TIFF by (its XMP)."""
+    """Hide what Pillow, loading pixels, would turn a TIFF by beside its tag, read at length or fail at."""
     tiff.info.pop("xmp", None)
     tags = tiff.getexif()
     for tag in (CAMERA, GPS, INTEROPERABILITY):

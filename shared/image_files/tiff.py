@@ -65,7 +65,7 @@ _COLOURS = {
     32845: "LogLuv",
     51177: "a depth map",
 }
-_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;32B": "I;32N", "I;16BS": "I;16NS"}
 # Pillow's words; where they change, a test of the kinds fails.
 _UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")
 _FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}

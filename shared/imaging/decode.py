@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import ItemError
+from shared.image_files.color_spaces import color_profile
 from shared.image_files.decompression_bombs import bomb_of
 from shared.image_files.exif import Exif, read_exif
 from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory, unreadable
 from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.image_files.png import only_pixels
 from shared.imaging import colors_and_hash
+from shared.imaging.color_profiles import to_srgb
 from shared.imaging.deep_color import mend_samples, raw_mode
 from shared.imaging.jpeg import BETWEEN_DRAFTS, between_drafts, with_end
 from shared.imaging.memory import decoding, footprint
@@ -198,11 +200,12 @@ def _mended(data: bytes, preprocess: Preprocess, failure: Exception) -> _Decoded
 
 def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
     image = open_image(data)
+    profile = image.info["icc_profile"] = color_profile(image, data)
     width, height = image.size
     room, shrink = _room(width, height, preprocess), _shrink(image, preprocess)
     scale: float
     if (small := between_drafts(data, image, room)) is not None:
-        upright, scale = small, 1 / BETWEEN_DRAFTS
+        upright, scale = to_srgb(small, profile), 1 / BETWEEN_DRAFTS
     else:
         if image.format in JPEGS:
             image.draft(None, (width // shrink, height // shrink))

@@ -22,7 +22,7 @@ _NO_MEASURE = 1e30  # and more are marks of "no data", such as -3.4e38
 _MARK = 9999.0  # the least of those whose value a format leaves free: -9999, -32768, 1e20
 _MAX_MARKS = 4
 
-_PHOTOMETRIC, _COMPRESSION, _SAMPLE_FORMAT, _NO_DATA = 262, 259, 339, 42113
+_PHOTOMETRIC, _SAMPLE_FORMAT, _NO_DATA = 262, 339, 42113
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +65,20 @@ class _Layout:
 
     white_is_zero: bool
     unsigned: bool
-    swapped: np.dtype[Any] | None
     no_data: float | None
 
     @classmethod
     def of(cls, image: Image.Image) -> _Layout:
         tags: Any = getattr(image, "tag_v2", {})
-        wide = image.mode in ("I", "F")
-        # libtiff unpacks into this machine's order of bytes, and Pillow turns it a second time.
-        turned = wide and getattr(tags, "prefix", b"").startswith(b"MM") and tags.get(_COMPRESSION, 1) != 1
-        bits = {"F": np.dtype(np.float32), "I": np.dtype(np.int16 if _bits(tags) == 16 else np.int32)}
         return cls(
             white_is_zero=tags.get(_PHOTOMETRIC) == 0,
             unsigned=image.mode == "I" and bool(tags) and _first(tags.get(_SAMPLE_FORMAT, 1)) == 1,
-            swapped=bits[image.mode] if turned else None,
             no_data=_number(tags.get(_NO_DATA)),
         )
 
     def values(self, image: Image.Image) -> NDArray[np.float32]:
         """Return a strip's values, NaN where there is none."""
         stored = np.asarray(image)
-        if self.swapped is not None:
-            stored = stored.astype(self.swapped).byteswap()
         if self.unsigned:
             stored = stored.view(np.uint32)
         values = stored.astype(np.float32)
@@ -101,7 +93,7 @@ class _Layout:
         return values
 
 
-_FULL_16_BITS = Grey(_Layout(False, False, None, None), 0, 65535, None)
+_FULL_16_BITS = Grey(_Layout(False, False, None), 0, 65535, None)
 
 
 def grey_of(image: Image.Image) -> Grey | None:
@@ -157,10 +149,6 @@ def _extremes(
         if kept.size:
             lowest, highest = min(lowest, float(kept.min())), max(highest, float(kept.max()))
     return lowest, highest
-
-
-def _bits(tags: Any) -> int:
-    return int(_first(tags.get(258, 1)))
 
 
 def _first(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Literal
 
 import simplejpeg
 from PIL import Image
@@ -27,10 +28,11 @@ def between_drafts(data: bytes, image: Image.Image, room: float) -> Image.Image 
         return None
     width, height = (math.ceil(side * BETWEEN_DRAFTS) for side in image.size)
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
+        space: Literal["RGB", "GRAY"] = "RGB" if image.mode == "RGB" else "GRAY"
+        pixels = simplejpeg.decode_jpeg(data, space, min_width=width, min_height=height)
     except ValueError:  # of anything unusual, much of which Pillow reads
         return None
-    return Image.fromarray(pixels)
+    return Image.fromarray(pixels if space == "RGB" else pixels[..., 0])
 
 
 def with_end(data: bytes) -> bytes | None:

@@ -171,10 +171,6 @@ def test_every_mode_of_tiff_ends_as_rgb(image: Image.Image, expected: tuple[int,
     assert difference(pixels, np.full_like(pixels, expected)) <= 2
 
 
-def test_colour_spaces_without_a_conversion_are_unsupported() -> None:
-    assert failure(save(Image.new("LAB", (8, 8)), format="TIFF")) == "unsupported_format"
-
-
 def test_a_cmyk_jpeg_is_not_inverted() -> None:
     pixels = read(save(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), format="JPEG")).pixels
     assert difference(pixels, np.full_like(pixels, (255, 0, 0))) < 4

@@ -20,6 +20,7 @@ from shared.imaging.decode import estimate, open_query_image
 from shared.imaging.memory import Budget, decoding
 from tests.decoder_process import CLIP, ROOT, DecoderProcess
 from tests.hostile_files import grey_tiff
+from tests.icc_profiles import gray, press, scanner
 from tests.sample_files import deep_png, samples, save
 
 SIDE = 3_000
@@ -32,6 +33,9 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("RGB", "PNG", {"compress_level": 1}),
     "png, alpha": ("RGBA", "PNG", {"compress_level": 1}),
     "png, palette": ("P", "PNG", {"compress_level": 1, "transparency": 3}),
+    "png, alpha and a profile": ("RGBA", "PNG", {"compress_level": 1, "icc_profile": scanner()}),
+    "png, grey and a profile": ("LA", "PNG", {"compress_level": 1, "icc_profile": gray(1.0)}),
+    "tiff, inks of a press": ("CMYK", "TIFF", {"compression": "tiff_lzw", "icc_profile": press()}),
     "png, 16 bits": ("I;16", "PNG", {"compress_level": 1}),
     "webp": ("RGB", "WEBP", {"method": 0}),
     "webp, lossless": ("RGBA", "WEBP", {"method": 0, "lossless": True, "quality": 0}),
@@ -67,8 +71,9 @@ def test_decoding_takes_no_more_than_estimated(name: str) -> None:
     assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
 
 
-def test_a_picture_that_cannot_be_made_smaller_counts_as_often_as_it_is_copied() -> None:
-    data = save(ramp("RGB", 450, 60_000), "PNG", exif=_turned())
+@pytest.mark.parametrize("profile", [None, scanner()], ids=["srgb", "profile"])
+def test_a_picture_that_cannot_be_made_smaller_counts_as_often_as_it_is_copied(profile: bytes | None) -> None:
+    data = save(ramp("RGB", 450, 60_000), "PNG", exif=_turned(), icc_profile=profile)
     with DecoderProcess() as decoder:
         decoder.read(samples()["png"])
         ending = decoder.read(data)
