@@ -36,7 +36,6 @@ _TIMES = (
     (ExifTags.Base.DateTimeDigitized, ExifTags.Base.OffsetTimeDigitized, ExifTags.Base.SubsecTimeDigitized),
     (ExifTags.Base.DateTime, ExifTags.Base.OffsetTime, ExifTags.Base.SubsecTime),
 )
-_EXIF_START = b"Exif\0\0"
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1", "Raw profile type xmp")
 
@@ -108,9 +107,7 @@ def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
     else:
         profiles = _raw_profiles(image.info)
         candidates = (image.info.get("exif"), *filter(_is_exif, profiles))
-        read = (
-            TiffTags(one.removeprefix(_EXIF_START).removeprefix(_EXIF_START)) for one in candidates if one
-        )
+        read = (TiffTags(one) for one in candidates if one)
         tags = next((one for one in read if one.first), TiffTags(b""))
         packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
     return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
@@ -126,7 +123,7 @@ def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
 
 
 def _is_exif(profile: bytes) -> bool:
-    return profile.startswith((_EXIF_START, b"II", b"MM"))
+    return profile.startswith((b"Exif\0\0", b"II", b"MM"))
 
 
 def _taken_at(*directories: Tags) -> float | None:
