@@ -118,6 +118,11 @@ def tiff_of_tags(count: int, size: int) -> bytes:
     return tiff(tags | dict.fromkeys(extra, 8), bytes(size), dict.fromkeys(extra, size // 4))
 
 
+def tiff_of_numbers(tag: int) -> bytes:
+    tags: dict[int, int | bytes] = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 278: 8, 279: 64}
+    return tiff(tags | {tag: 8}, bytes(8 * MB), {tag: 2 * MB})
+
+
 def tiff_that_loops() -> bytes:
     """Whose next directory is its first."""
     data = grey_tiff(8, 8)
@@ -191,6 +196,10 @@ BOMBS: dict[str, Hostile] = {
     "TIFF, floats": (lambda: grey_tiff(SIDE, SIDE, t258=32, t339=3), PICTURE),
     "TIFF, 32 bits": (lambda: grey_tiff(SIDE, SIDE, t258=32, t339=2), PICTURE),
     "TIFF, many strips": (lambda: tiff_of_strips(2 * MB), UNSUPPORTED),
+    "TIFF, many orientations": (lambda: tiff_of_numbers(274), UNSUPPORTED),
+    "TIFF, many resolutions": (lambda: tiff_of_numbers(282), UNSUPPORTED),
+    "TIFF, XMP of numbers": (lambda: tiff_of_numbers(700), UNSUPPORTED),
+    "TIFF, profile of numbers": (lambda: tiff_of_numbers(34675), UNSUPPORTED),
     "TIFF, many tags": (lambda: tiff_of_tags(20_000, MB), PICTURE),
     "TIFF, many strips, cut off": (lambda: _cut_off_directory(tiff_of_strips(2 * MB)), UNSUPPORTED),
     "BigTIFF, many tags": (

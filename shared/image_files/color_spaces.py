@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from shared.image_files.formats import JPEGS
+from shared.image_files.tiff_tags import TiffTags
 
 Chromaticities = tuple[float, ...]  # x and y of white, red, green and blue
 
@@ -71,9 +72,9 @@ def _of_png(image: Image.Image) -> bytes | None:
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
     """As cameras say it, which embed no profile: colours that are not sRGB, by the rules of R03."""
-    exif = image.getexif()
-    space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
-    return space == 2 or (space == 0xFFFF and exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03")
+    tags = TiffTags(image.info["exif"])
+    space = tags.camera.get(ExifTags.Base.ColorSpace)
+    return space == (2,) or (space == (0xFFFF,) and tags.interoperability.get(1) in (b"R03", b"R03\0"))
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,10 +11,12 @@ from shared.image_files.jpeg_scans import END_OF_IMAGE, MARKER, START_OF_SCAN, W
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
 MAX_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
 MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
-MAX_STRIPS = 100_000  # or tiles, or tags, of a TIFF
+MAX_STRIPS = 100_000  # or tiles, or tags, or numbers in one of them, of a TIFF
 MAX_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
-_STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and sizes of strips and tiles
+# Pillow makes an object of each number of these as it opens a file. The first four are of strips and tiles.
+_READ_TAGS = frozenset({273, 279, 324, 325, 258, 274, 282, 283, 296, 320, 338, 339, 530, 700, 34675})
+_BYTES = (1, 2, 7)  # types, which are read as they are
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
@@ -31,7 +33,7 @@ def bomb_of(data: bytes) -> str | None:
         is_bomb = data[:2] in (b"II", b"MM") and _most_strips(data) > MAX_STRIPS
     except (struct.error, OverflowError):  # cut off
         return None
-    return f"{MAX_STRIPS:,} strips, tiles or tags" if is_bomb else None
+    return f"{MAX_STRIPS:,} strips, tiles, tags or numbers in one of them" if is_bomb else None
 
 
 def _jpeg_bomb_of(data: bytes) -> str | None:
@@ -62,7 +64,7 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _most_strips(data: bytes) -> int:
-    """Return the most strips, tiles or tags that the first directory of a TIFF, or BigTIFF, claims."""
+    """Return the most tags, or numbers in one (as of strips), that a TIFF's first directory claims."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     head, number, entry = ("8xQ", "Q", "HHQ8x") if big else ("4xI", "H", "HHI4x")
@@ -74,6 +76,6 @@ def _most_strips(data: bytes) -> int:
         entries, (len(data) - first) // size
     )  # what a directory that is cut off has, Pillow takes
     for place in range(min(most, MAX_STRIPS)):
-        tag, _, count = struct.unpack_from(order + entry, data, first + place * size)
-        most = max(most, count if tag in _STRIP_TAGS else 0)
+        tag, kind, count = struct.unpack_from(order + entry, data, first + place * size)
+        most = max(most, count if tag in _READ_TAGS and kind not in _BYTES else 0)
     return most

@@ -36,7 +36,6 @@ _TIMES = (
     (ExifTags.Base.DateTimeDigitized, ExifTags.Base.OffsetTimeDigitized, ExifTags.Base.SubsecTimeDigitized),
     (ExifTags.Base.DateTime, ExifTags.Base.OffsetTime, ExifTags.Base.SubsecTime),
 )
-_EXIF_START = b"Exif\0\0"
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1", "Raw profile type xmp")
 
@@ -71,7 +70,7 @@ def read_exif(image: Image.Image, data: bytes) -> Exif:
         tags, packet = _metadata(image, data)
     with contextlib.suppress(Exception):
         if image.format != "TIFF":  # which Pillow turns itself
-            (side,) = tags.first[ORIENTATION]
+            (side,) = _numbers(tags.first[ORIENTATION])
             transpose = _TRANSPOSES.get(int(side))
     with contextlib.suppress(Exception):
         place = _place(tags.gps)
@@ -107,9 +106,10 @@ def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
         packet = tags.first.get(XMP)
     else:
         profiles = _raw_profiles(image.info)
-        exif = image.info.get("exif") or next(filter(_is_exif, profiles), b"")
+        candidates = (image.info.get("exif"), *filter(_is_exif, profiles))
+        read = (TiffTags(one) for one in candidates if one)
+        tags = next((one for one in read if one.first), TiffTags(b""))
         packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
-        tags = TiffTags(exif.removeprefix(_EXIF_START).removeprefix(_EXIF_START))
     return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
 
@@ -123,7 +123,7 @@ def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
 
 
 def _is_exif(profile: bytes) -> bool:
-    return profile.startswith((_EXIF_START, b"II", b"MM"))
+    return profile.startswith((b"Exif\0\0", b"II", b"MM"))
 
 
 def _taken_at(*directories: Tags) -> float | None:

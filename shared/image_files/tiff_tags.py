@@ -12,6 +12,7 @@ Value = bytes | tuple[float, ...]  # bytes are a text, or of no known meaning
 Tags = Mapping[int, Value]
 
 ORIENTATION, XMP, CAMERA, GPS, INTEROPERABILITY = 274, 700, 34665, 34853, 40965
+_EXIF_START = b"Exif\0\0"
 _ORDERS = {b"II": "<", b"MM": ">"}
 _BYTES = (1, 2, 7, 129)  # types
 _NUMBERS = {3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L", 16: "Q"}
@@ -22,10 +23,11 @@ _MAX_XMP = 2**20
 
 
 class TiffTags:
-    """The tags of a file's `first` directory, of the `camera`'s and of `gps`, without what is damaged."""
+    """The tags of a file's `first` directory, and those of the others by what they are about."""
 
     def __init__(self, data: bytes) -> None:
-        """Read a TIFF file, or EXIF, which is one. Never raises."""
+        """Read a TIFF file, or EXIF, which is one, without what is damaged. Never raises."""
+        data = data.removeprefix(_EXIF_START).removeprefix(_EXIF_START)
         self._data = data if data[:2] in _ORDERS else b""
         self._order = _ORDERS.get(data[:2], "<")
         self._big = 43 in data[2:4]
@@ -35,6 +37,7 @@ class TiffTags:
         )
         self.camera = self._directory(self.first.get(CAMERA))
         self.gps = self._directory(self.first.get(GPS))
+        self.interoperability = self._directory(self.camera.get(INTEROPERABILITY))
 
     def _directory(self, pointer: Value | None) -> Tags:
         offset = pointer[0] if pointer else None
