@@ -1,1 +1,1 @@
-"""What an image file is, before its pixels are decoded: format, kind, cost. Imports `errors`, `image_metadata`."""
+"""What an image file is before its pixels are decoded: format, cost. Imports `errors`, `image_metadata`."""
