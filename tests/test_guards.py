@@ -96,8 +96,9 @@ ROOMS: dict[str, set[str]] = {
     "shared.embedding": {"config", "errors", "formats", "imaging", "models", "storage"},
     "shared.errors": set(),
     "shared.formats": {"errors"},
-    "shared.image_files": {"errors", "models"},
-    "shared.imaging": {"errors", "image_files", "models"},
+    "shared.image_files": {"errors", "image_metadata"},
+    "shared.image_metadata": {"models"},
+    "shared.imaging": {"errors", "image_files", "image_metadata", "models"},
     "shared.index": {
         "config", "download", "errors", "formats", "models", "rfc3339", "storage", "urls", "validation",
     },

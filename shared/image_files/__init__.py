@@ -1,1 +1,1 @@
-"""What an image file says before its pixels are decoded: format, cost, EXIF. Imports `errors`, `models`."""
+"""What an image file is before its pixels are decoded: format, cost. Imports `errors`, `image_metadata`."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from shared.image_files.formats import JPEGS
-from shared.image_files.tiff_tags import TiffTags
+from shared.image_metadata.tiff_tags import TiffTags
 
 Chromaticities = tuple[float, ...]  # x and y of white, red, green and blue
 

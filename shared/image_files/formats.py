@@ -13,11 +13,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from shared.errors import ItemError
 from shared.image_files.camera_raw import camera_raw
 from shared.image_files.cut_off import damaged
-from shared.image_files.exif import hide_from_pillow
 from shared.image_files.other_files import content_name, picture_format
 from shared.image_files.other_kinds import other_kind
 from shared.image_files.png import only_pixels
 from shared.image_files.tiff import mend_tiles, tiff_kind
+from shared.image_metadata.exif import hide_from_pillow
 
 # The names are Pillow's. JPEG comes first because most pictures are.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")

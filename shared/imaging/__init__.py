@@ -1,1 +1,4 @@
-"""From an image file to pixels, colours and the model's crop. Imports `errors`, `image_files`, `models`."""
+"""From an image file to pixels, colours and the model's crop.
+
+Imports `errors`, `image_files`, `image_metadata`, `models`.
+"""

@@ -19,10 +19,10 @@ from PIL import Image
 from shared.errors import ItemError
 from shared.image_files.color_spaces import color_profile
 from shared.image_files.decompression_bombs import bomb_of
-from shared.image_files.exif import Exif, read_exif
 from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory, unreadable
 from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.image_files.png import only_pixels
+from shared.image_metadata.exif import Exif, read_exif
 from shared.imaging import colors_and_hash
 from shared.imaging.color_profiles import to_srgb
 from shared.imaging.deep_color import mend_samples, raw_mode

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from shared.image_files.exif import read_exif
 from shared.image_files.formats import open_image
+from shared.image_metadata.exif import read_exif
 from tests.system import programs
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF", "heic": "HEIF", "avif": "AVIF"}

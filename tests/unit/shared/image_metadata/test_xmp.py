@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shared.image_files.xmp import read_xmp
+from shared.image_metadata.xmp import read_xmp
 
 RDF = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
 SPACES = (

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shared.image_files.capture_time import moment, offset_s
+from shared.image_metadata.capture_time import moment, offset_s
 
 NOON = 1717243200.0  # 2024-06-01 12:00:00 UTC
 MIDNIGHT, HOUR = NOON - 12 * 3600, 3600

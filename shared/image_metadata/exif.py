@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from shared.image_files.capture_time import moment, offset_s
-from shared.image_files.tiff_tags import (
+from shared.image_metadata.capture_time import moment, offset_s
+from shared.image_metadata.tiff_tags import (
     CAMERA,
     GPS,
     INTEROPERABILITY,
@@ -18,7 +18,7 @@ from shared.image_files.tiff_tags import (
     TiffTags,
     Value,
 )
-from shared.image_files.xmp import TIMES, read_xmp
+from shared.image_metadata.xmp import TIMES, read_xmp
 from shared.models import in_range
 
 _TRANSPOSES = {

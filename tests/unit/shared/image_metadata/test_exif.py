@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from shared.image_files.exif import Exif, read_exif
+from shared.image_metadata.exif import Exif, read_exif
 from tests.sample_files import chunk
 from tests.unit.shared.imaging.pictures import SAVED, photo, read, save
 
