@@ -15,6 +15,7 @@ _KEPT = (*_CRITICAL, b"tRNS", b"iCCP", b"eXIf")
 _KEPT_TEXTS = (b"XML:com.adobe.xmp\0\0", b"Raw profile type exif\0")
 _MAX_TEXT = 2**20  # bytes of one of these
 _KNOWN = re.compile(rb"IHDR|PLTE|tRNS|iCCP|eXIf|IDAT|IEND")
+_MAX_CHUNKS = 100_000  # pixels in more are of no encoder
 _HEAD, _CHECKSUM = 8, 4  # bytes of a chunk before its body, and behind it
 _PIXELS_CHECKSUM = 4  # the last bytes of the deflated pixels
 
@@ -48,7 +49,9 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield names, bodies and checksums; behind a wrong length, go on at the next name that is known."""
     position, size = len(_START), len(data)
-    while position + _HEAD <= size:
+    for _ in range(_MAX_CHUNKS):
+        if position + _HEAD > size:
+            return
         length, name = struct.unpack_from(">I4s", data, position)
         start, end = position + _HEAD, position + _HEAD + length
         position = end + _CHECKSUM

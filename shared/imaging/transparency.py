@@ -18,7 +18,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
     """Return it as LA or RGBA, the modes that the rest is made for."""
     if image.mode in ("LA", "RGBA"):
         return image
-    return image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("LA" if image.mode in ("1", "L", "La") else "RGBA")
 
 
 def without_alpha(image: Image.Image) -> Image.Image:

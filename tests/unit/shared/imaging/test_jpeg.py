@@ -126,23 +126,6 @@ def test_arithmetic_coding_is_read_in_one_piece() -> None:
     assert cut_off(data[:-20])
 
 
-@pytest.mark.parametrize(
-    ("code", "bits", "name"), [(0xC3, 8, "lossless"), (0xC5, 8, "hierarchical"), (0xC1, 12, "12-bit")]
-)
-def test_a_kind_that_is_not_decoded_is_named(code: int, bits: int, name: str) -> None:
-    data = samples()["jpeg"]
-    place = data.index(b"\xff\xc0")
-    with pytest.raises(ItemError, match=name) as caught:
-        read(
-            data[: place + 1]
-            + bytes([code])
-            + data[place + 2 : place + 4]
-            + bytes([bits])
-            + data[place + 5 :]
-        )
-    assert caught.value.code == "unsupported_format"
-
-
 # How many pixels
 
 
