@@ -5,7 +5,9 @@ Most are TIFFs whose first directory is a small preview, which is not what the f
 
 from __future__ import annotations
 
-from shared.image_files.tiff import COMPRESSION, MAKE, PHOTOMETRIC, SAMPLES, Directory, directories
+from PIL.ExifTags import Base as Tag
+
+from shared.image_metadata.tiff_tags import Directory
 
 # Where, what, and whose.
 _MARKS = (
@@ -41,10 +43,12 @@ _MAKERS = {
     "leica": "Leica RWL",
     "gopro": "GoPro GPR",
 }
+_TIFF_MARKS = (b"*\0", b"\0*", b"+\0", b"\0+", b"U\0")  # also BigTIFF, either way round; Panasonic's raw
+_MAX_DIRECTORIES = 16
 _PHASE_ONE = ((b"IIII", b"waR"), (b"MMMM", b"Raw"))
-_DNG_VERSION, _LEAF, _KODAK_RAW = 50706, 34310, 65024
+_LEAF, _KODAK_RAW = 34310, 65024  # tags that these makers alone write
 _SENSOR = frozenset({32803, 34892})  # colour filter array, linear raw
-_FILTERS = frozenset({33421, 33422})  # which colours the filters have
+_FILTERS = frozenset({Tag.CFARepeatPatternDim, 33422})  # which colours the filters have
 _GREY = frozenset({0, 1})
 # Of Kodak, Panasonic, Sony, Samsung, Nikon and Pentax.
 _COMPRESSIONS = frozenset({262, 65000, 34316, 32767, 32770, 32772, 34713, 65535})
@@ -65,11 +69,11 @@ def _by_tags(data: bytes) -> str | None:
     found = directories(data)
     if not found:
         return "Panasonic RW2" if data.startswith(b"IIU\0") else None
-    make = found[0].text(MAKE).lower()
+    make = found[0].text(Tag.Make).lower()
     maker = next((name for start, name in _MAKERS.items() if make.startswith(start)), "")
     if data.startswith(b"IIU\0"):
         return maker or "Panasonic RW2"
-    if len(found[0].numbers(_DNG_VERSION)) == 4:
+    if len(found[0].numbers(Tag.DNGVersion)) == 4:
         return maker if maker == "GoPro GPR" else "DNG"
     of_maker = (make.startswith("leaf") and _LEAF in found[0].entries) or (
         "kodak" in make and _KODAK_RAW in found[0].entries
@@ -77,14 +81,32 @@ def _by_tags(data: bytes) -> str | None:
     return maker if of_maker or any(_is_sensor(one, bool(make)) for one in found) else None
 
 
+def directories(data: bytes) -> list[Directory]:
+    """Return the first directory of a file built as TIFF is, and those below it (SubIFDs).
+
+    The next ones count while none holds a picture. All is bounded: a directory may name others without end,
+    or itself.
+    """
+    found: dict[int, Directory] = {}
+    waiting = [Directory(data).place] if data[2:4] in _TIFF_MARKS else []
+    while waiting and len(found) < _MAX_DIRECTORIES:
+        place = waiting.pop(0)
+        if place not in found and (directory := Directory(data, place)).entries:
+            found[place] = directory
+            waiting += directory.numbers(Tag.SubIFDs, _MAX_DIRECTORIES)
+            if not any(Tag.ImageWidth in one.entries for one in found.values()):
+                waiting.append(directory.next)
+    return list(found.values())
+
+
 def _is_sensor(directory: Directory, has_make: bool) -> bool:
-    colours = directory.number(PHOTOMETRIC, -1)
+    colours = directory.number(Tag.PhotometricInterpretation, -1)
     return (
         colours in _SENSOR
-        or (has_make and directory.number(COMPRESSION) in _COMPRESSIONS)
+        or (has_make and directory.number(Tag.Compression) in _COMPRESSIONS)
         or (
             not _FILTERS.isdisjoint(directory.entries)
             and (colours in _GREY or colours == -1)
-            and directory.number(SAMPLES, 1) == 1
+            and directory.number(Tag.SamplesPerPixel, 1) == 1
         )
     )

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from shared.image_files.formats import JPEGS
-from shared.image_metadata.tiff_tags import TiffTags
+from shared.image_metadata.tiff_tags import exif_directory
 
 Chromaticities = tuple[float, ...]  # x and y of white, red, green and blue
 
@@ -72,9 +72,10 @@ def _of_png(image: Image.Image) -> bytes | None:
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
     """As cameras say it, which embed no profile: colours that are not sRGB, by the rules of R03."""
-    tags = TiffTags(image.info["exif"])
-    space = tags.camera.get(ExifTags.Base.ColorSpace)
-    return space == (2,) or (space == (0xFFFF,) and tags.interoperability.get(1) in (b"R03", b"R03\0"))
+    camera = exif_directory(image.info["exif"]).below(ExifTags.IFD.Exif)
+    space = camera.get(ExifTags.Base.ColorSpace)
+    rules = camera.below(ExifTags.IFD.Interop).text(ExifTags.Interop.InteropIndex)
+    return space == (2,) or (space == (0xFFFF,) and rules == "R03")
 
 
 @functools.lru_cache(maxsize=16)

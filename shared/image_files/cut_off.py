@@ -1,16 +1,12 @@
 """Whether a damaged picture's file ends too early."""
 
-import contextlib
-import io
-import struct
-
-from PIL import Image
+from itertools import islice
 
 from shared.errors import ItemError
+from shared.image_files.decompression_bombs import MAX_STRIPS
 from shared.image_files.jpeg_scans import has_end
-
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of a TIFF's values
-_STRIPS, _TILES = (273, 279), (324, 325)  # tags of a TIFF: where they lie, and their sizes
+from shared.image_files.tiff import strips
+from shared.image_metadata.tiff_tags import Directory
 
 
 def damaged(data: bytes, failure: Exception | None = None) -> ItemError:
@@ -54,19 +50,6 @@ def _boxes_end(data: bytes) -> int:
 
 def _tiff_end(data: bytes) -> int:
     """Of a TIFF: its directory, what that points to, its last strip or tile."""
-    order, end = ("<" if data.startswith(b"II") else ">"), 0
-    if data[2:4] not in (b"*\0", b"\0*"):
-        return end
-    with contextlib.suppress(Exception):  # of hostile bytes anything is raised
-        (start,) = struct.unpack_from(order + "I", data, 4)
-        end = start + 2  # which may be more than there is
-        (entries,) = struct.unpack_from(order + "H", data, start)
-        end += 12 * entries
-        for place in range(start + 2, end, 12):
-            _, kind, count, value = struct.unpack_from(order + "HHII", data, place)
-            size = count * _SIZES.get(kind, 0)
-            end = max(end, value + size if size > 4 else 0)
-        tags = Image.open(io.BytesIO(data), formats=("TIFF",)).tag_v2  # type: ignore[attr-defined]
-        for places, sizes in (_STRIPS, _TILES):
-            end = max([end, *map(sum, zip(tags.get(places, ()), tags.get(sizes, ()), strict=False))])
-    return end
+    first = Directory(data)
+    values = (entry.place + entry.size for entry in islice(first.table(), MAX_STRIPS))
+    return max([first.end, *values, *(end for _, end in strips(first))])

@@ -6,7 +6,10 @@ core busy for minutes or hours, or take gigabytes.
 
 import struct
 
+from PIL.ExifTags import Base as Tag
+
 from shared.image_files.jpeg_scans import END_OF_IMAGE, MARKER, START_OF_SCAN, WITHOUT_LENGTH
+from shared.image_metadata.tiff_tags import Directory
 
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
 MAX_SEGMENTS = 20_000  # of a JPEG, and comments of a GIF; a large colour profile makes some hundreds
@@ -14,9 +17,12 @@ MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
 MAX_STRIPS = 100_000  # or tiles, or tags, or numbers in one of them, of a TIFF
 MAX_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
-# Pillow makes an object of each number of these as it opens a file. The first four are of strips and tiles.
-_READ_TAGS = frozenset({273, 279, 324, 325, 258, 274, 282, 283, 296, 320, 338, 339, 530, 700, 34675})
-_BYTES = (1, 2, 7)  # types, which are read as they are
+# Pillow makes an object of each number of these as it opens a file.
+_READ_TAGS = frozenset(
+    {Tag.StripOffsets, Tag.StripByteCounts, Tag.TileOffsets, Tag.TileByteCounts, Tag.BitsPerSample}
+    | {Tag.Orientation, Tag.XResolution, Tag.YResolution, Tag.ResolutionUnit, Tag.ColorMap, Tag.ExtraSamples}
+    | {Tag.SampleFormat, Tag.YCbCrSubSampling, Tag.XMLPacket, Tag.InterColorProfile}
+)
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 
 
@@ -29,11 +35,7 @@ def bomb_of(data: bytes) -> str | None:
     if data.startswith(b"BM"):
         is_bomb = data[30:34] in _RUNS and _bmp_pixels(data) > MAX_RUN_PIXELS
         return f"{MAX_RUN_PIXELS:,} pixels that are compressed in runs" if is_bomb else None
-    try:
-        is_bomb = data[:2] in (b"II", b"MM") and _most_strips(data) > MAX_STRIPS
-    except (struct.error, OverflowError):  # cut off
-        return None
-    return f"{MAX_STRIPS:,} strips, tiles, tags or numbers in one of them" if is_bomb else None
+    return f"{MAX_STRIPS:,} strips, tiles, tags or numbers in one of them" if _has_many_values(data) else None
 
 
 def _jpeg_bomb_of(data: bytes) -> str | None:
@@ -63,19 +65,9 @@ def _bmp_pixels(data: bytes) -> int:
     return abs(int(width) * int(height))
 
 
-def _most_strips(data: bytes) -> int:
-    """Return the most tags, or numbers in one (as of strips), that a TIFF's first directory claims."""
-    order = "<" if data.startswith(b"II") else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    head, number, entry = ("8xQ", "Q", "HHQ8x") if big else ("4xI", "H", "HHI4x")
-    (start,) = struct.unpack_from(order + head, data)
-    (entries,) = struct.unpack_from(order + number, data, start)
-    first = start + struct.calcsize(order + number)
-    size = struct.calcsize(order + entry)
-    most: int = min(
-        entries, (len(data) - first) // size
-    )  # what a directory that is cut off has, Pillow takes
-    for place in range(min(most, MAX_STRIPS)):
-        tag, kind, count = struct.unpack_from(order + entry, data, first + place * size)
-        most = max(most, count if tag in _READ_TAGS and kind not in _BYTES else 0)
-    return most
+def _has_many_values(data: bytes) -> bool:
+    """Return whether a TIFF's first directory claims too many tags, or numbers in one (as of strips)."""
+    return any(
+        number > MAX_STRIPS or (entry.length > MAX_STRIPS and entry.form and entry.tag in _READ_TAGS)
+        for number, entry in enumerate(Directory(data).table(), 1)
+    )

@@ -1,25 +1,16 @@
-"""TIFF directories, read within bounds, and the kinds of TIFF that the decoder lacks."""
+"""The kinds of TIFF that the decoder lacks, and those that it must be told how to read."""
 
 from __future__ import annotations
 
 import io
-import struct
-from dataclasses import dataclass
 from typing import Any
 
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
+from shared.image_files.decompression_bombs import MAX_STRIPS
 from shared.image_files.other_kinds import jpeg_kind
-
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 256, 257, 258, 259, 262, 271, 277
-_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
-_PLANAR, _SUB_DIRECTORIES, _FORMAT = 284, 330, 339
-_MAX_DIRECTORIES = 16
-_MAX_TAGS = 1_000  # of a directory; cameras write some dozens
-_MAX_VALUES = 100_000  # of a tag: see decompression_bombs.MAX_STRIPS
-_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "B", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-
-_NUMBERS = (b"*\0", b"\0*", b"+\0", b"\0+", b"U\0")  # TIFF and BigTIFF, either way round; Panasonic's raw
+from shared.image_metadata.tiff_tags import Directory
 
 _READ = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000})
 _COMPRESSIONS = {
@@ -71,73 +62,6 @@ _UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid v
 _FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """The entries of one directory, by tag: (type, count, where its values lie)."""
-
-    data: bytes
-    order: str
-    entries: dict[int, tuple[int, int, int]]
-    next: int
-    is_cut_off: bool
-
-    def numbers(self, tag: int, most: int = 64) -> tuple[int, ...]:
-        """Return at most `most` whole numbers or bytes; none of a tag that is missing or outside the file."""
-        kind, count, place = self.entries.get(tag, (0, 0, 0))
-        letter = _TYPES.get(kind, "")
-        count = min(count, most)
-        if not letter or place + count * struct.calcsize(letter) > len(self.data):
-            return ()
-        return struct.unpack_from(f"{self.order}{count}{letter}", self.data, place)
-
-    def number(self, tag: int, default: int = 0) -> int:
-        return next(iter(self.numbers(tag, 1)), default)
-
-    def text(self, tag: int) -> str:
-        values = self.numbers(tag)
-        return bytes(values).decode("ascii", "replace").strip("\0 ") if max(values, default=0) < 256 else ""
-
-
-def directories(data: bytes) -> list[Directory]:
-    """Return the first directory of a file built as TIFF is, and those below it (SubIFDs). Never raises.
-
-    The next ones count while none holds a picture. All is bounded: a directory may name others without end,
-    or itself.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 16 or data[2:4] not in _NUMBERS:
-        return []
-    big = b"+" in data[2:4]
-    waiting = list(struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4))
-    found: dict[int, Directory] = {}
-    while waiting and len(found) < _MAX_DIRECTORIES:
-        place = waiting.pop(0)
-        if place not in found and (directory := _directory(data, order, big, place)):
-            found[place] = directory
-            waiting += directory.numbers(_SUB_DIRECTORIES, _MAX_DIRECTORIES)
-            if not any(WIDTH in one.entries for one in found.values()):
-                waiting.append(directory.next)
-    return list(found.values())
-
-
-def _directory(data: bytes, order: str, big: bool, place: int) -> Directory | None:
-    number, entry, inline = (order + "Q", order + "HHQ", 8) if big else (order + "H", order + "HHI", 4)
-    size = struct.calcsize(entry) + inline
-    first = place + struct.calcsize(number)
-    if place == 0 or first > len(data):
-        return None
-    (count,) = struct.unpack_from(number, data, place)
-    entries, end = {}, first + min(count, _MAX_TAGS, (len(data) - first) // size) * size
-    for start in range(first, end, size):
-        tag, kind, values = struct.unpack_from(entry, data, start)
-        where = start + size - inline
-        if values * struct.calcsize(_TYPES.get(kind, "Q")) > inline:
-            (where,) = struct.unpack_from(order + ("Q" if big else "I"), data, where)
-        entries[tag] = (kind, values, where)
-    after = int.from_bytes(data[end : end + inline], "little" if order == "<" else "big")
-    return Directory(data, order, entries, after, is_cut_off=first + count * size > len(data))
-
-
 def mend_tiles(image: TiffImageFile) -> None:
     """Have samples read as they are that Pillow would make noise of. Raises ValueError where that can't be.
 
@@ -146,10 +70,10 @@ def mend_tiles(image: TiffImageFile) -> None:
     fewer colours than pixels without compression, which it takes for whole.
     """
     tags: Any = image.tag_v2
-    sizes = tags.get(_STRIP_SIZES, tags.get(_TILE_SIZES, ()))
+    sizes = tags.get(Tag.StripByteCounts, tags.get(Tag.TileByteCounts, ()))
     if image.mode == "YCbCr" and sum(sizes) < 3 * image.width * image.height:
         raise ValueError("subsampled")
-    in_planes = tags.get(_PLANAR) == 2 and tags.get(BITS, (8,))[0] == 16
+    in_planes = tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.BitsPerSample, (8,))[0] == 16
     ending = ";16L" if tags.prefix == b"II" else ";16B"
     for place, tile in enumerate(image.tile):
         rawmode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
@@ -167,10 +91,10 @@ def tiff_kind(data: bytes, opened: bool) -> str | None:
 
     None for one that is damaged, or of a kind that is read.
     """
-    first = next(iter(directories(data)), None)
-    if first is None or first.is_cut_off or not _is_whole(first):
+    first = Directory(data)
+    if first.end > len(data) or not _is_whole(first):
         return None
-    compression = first.number(COMPRESSION, 1)
+    compression = first.number(Tag.Compression, 1)
     if compression not in _READ:
         name = _COMPRESSIONS.get(compression, f"an unknown method ({compression})")
         return f"a TIFF compressed with {name} is not read: save it with LZW, Deflate or none"
@@ -194,48 +118,57 @@ def _is_of_unknown_pixels(data: bytes) -> bool:
 
 def _is_whole(first: Directory) -> bool:
     """Return whether a directory makes sense and its pixels lie in the file."""
-    strips, sizes = _strips(first)
-    bits = first.numbers(BITS) or (1,)
+    places = strips(first)
+    bits = first.numbers(Tag.BitsPerSample) or (1,)
     return (
-        first.number(WIDTH) > 0
-        and first.number(HEIGHT) > 0
-        and 1 <= first.number(SAMPLES, 1) <= 1024
+        first.number(Tag.ImageWidth) > 0
+        and first.number(Tag.ImageLength) > 0
+        and 1 <= first.number(Tag.SamplesPerPixel, 1) <= 1024
         and all(1 <= one <= 128 for one in bits)
-        and first.number(PHOTOMETRIC) in _COLOURS
-        and len(strips) > 0
-        and all(0 < place < len(first.data) for place in strips)
-        and (not sizes or len(sizes) == len(strips))
-        and all(place + size <= len(first.data) for place, size in zip(strips, sizes, strict=False))
+        and first.number(Tag.PhotometricInterpretation) in _COLOURS
+        and len(places) > 0
+        and all(0 < start < len(first.data) and end <= len(first.data) for start, end in places)
     )
 
 
-def _strips(first: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    places, sizes = (_STRIPS, _STRIP_SIZES) if _STRIPS in first.entries else (_TILES, _TILE_SIZES)
-    return first.numbers(places, _MAX_VALUES), first.numbers(sizes, _MAX_VALUES)
+def strips(first: Directory) -> list[tuple[int, int]]:
+    """Return where each strip or tile begins and ends; nothing where a directory contradicts itself."""
+    is_tiled = Tag.StripOffsets not in first.entries
+    starts = first.numbers(Tag.TileOffsets if is_tiled else Tag.StripOffsets, MAX_STRIPS)
+    sizes = first.numbers(Tag.TileByteCounts if is_tiled else Tag.StripByteCounts, MAX_STRIPS)
+    sizes = sizes or (0,) * len(starts)
+    return (
+        [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+        if len(starts) == len(sizes)
+        else []
+    )
 
 
 def _is_laid_out_oddly(first: Directory) -> bool:
     """Return whether Pillow knows such pixels, and neither it nor we can tell where they lie."""
-    colours, samples = first.number(PHOTOMETRIC), first.number(SAMPLES, 1)
-    is_raw, in_planes = first.number(COMPRESSION, 1) == 1, first.number(_PLANAR, 1) == 2
+    colours, samples = first.number(Tag.PhotometricInterpretation), first.number(Tag.SamplesPerPixel, 1)
+    is_raw, in_planes = first.number(Tag.Compression, 1) == 1, first.number(Tag.PlanarConfiguration, 1) == 2
     if colours == 6:
         return is_raw or in_planes
     extra = samples - {2: 3, 5: 4, 8: 3}.get(colours, 1)
-    return is_raw and in_planes and (extra > 0 or (colours == 5 and first.number(BITS) == 16))
+    return is_raw and in_planes and (extra > 0 or (colours == 5 and first.number(Tag.BitsPerSample) == 16))
 
 
 def _jpeg_within(first: Directory) -> str | None:
-    (place, *_), _ = _strips(first)
-    return jpeg_kind(first.data[place:])
+    (start, _), *_ = strips(first)
+    return jpeg_kind(first.data[start:])
 
 
 def _pixels(first: Directory) -> str:
-    samples, bits = first.number(SAMPLES, 1), sorted(set(first.numbers(BITS) or (1,)))
+    samples, bits = (
+        first.number(Tag.SamplesPerPixel, 1),
+        sorted(set(first.numbers(Tag.BitsPerSample) or (1,))),
+    )
     kinds = [
-        _COLOURS[first.number(PHOTOMETRIC)],
-        _FORMATS.get(first.number(_FORMAT, 1), ""),
-        "in planes" if first.number(_PLANAR, 1) == 2 else "",
-        "reversed bits" if first.number(266, 1) == 2 else "",
+        _COLOURS[first.number(Tag.PhotometricInterpretation)],
+        _FORMATS.get(first.number(Tag.SampleFormat, 1), ""),
+        "in planes" if first.number(Tag.PlanarConfiguration, 1) == 2 else "",
+        "reversed bits" if first.number(Tag.FillOrder, 1) == 2 else "",
     ]
     depth = " and ".join(str(one) for one in bits) + (" bit" if bits == [1] else " bits")
     return (

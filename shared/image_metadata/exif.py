@@ -8,16 +8,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from shared.image_metadata.capture_time import moment, offset_s
-from shared.image_metadata.tiff_tags import (
-    CAMERA,
-    GPS,
-    INTEROPERABILITY,
-    ORIENTATION,
-    XMP,
-    Tags,
-    TiffTags,
-    Value,
-)
+from shared.image_metadata.tiff_tags import Directory, Value, exif_directory, text_of
 from shared.image_metadata.xmp import TIMES, read_xmp
 from shared.models import in_range
 
@@ -65,27 +56,26 @@ class Exif:
 def read_exif(image: Image.Image, data: bytes) -> Exif:
     """Read a loaded image's EXIF, else its XMP, without what is damaged; `data` is its file. Never raises."""
     transpose, taken_at, place, packet = None, None, None, b""
-    tags = TiffTags(b"")
+    first = Directory(b"")
     with contextlib.suppress(Exception):
-        tags, packet = _metadata(image, data)
+        first, packet = _metadata(image, data)
+    camera, gps = first.below(ExifTags.IFD.Exif), first.below(ExifTags.IFD.GPSInfo)
     with contextlib.suppress(Exception):
         if image.format != "TIFF":  # which Pillow turns itself
-            (side,) = _numbers(tags.first[ORIENTATION])
+            (side,) = _numbers(first.get(ExifTags.Base.Orientation))
             transpose = _TRANSPOSES.get(int(side))
     with contextlib.suppress(Exception):
-        place = _place(tags.gps)
+        place = _place(gps)
     with contextlib.suppress(Exception):
-        taken_at = _taken_at(tags.camera, tags.first)
+        taken_at = _taken_at(camera, first)
     if packet and (taken_at is None or (place is None and b"GPSLatitude" in packet)):
         with contextlib.suppress(Exception):
             xmp = read_xmp(packet)
-            taken_at = (
-                _taken_at_by_xmp(xmp, _offset(tags.camera, tags.first)) if taken_at is None else taken_at
-            )
+            taken_at = _taken_at_by_xmp(xmp, _offset(camera, first)) if taken_at is None else taken_at
             place = place or _place_by_xmp(xmp)
     if taken_at is None:
         with contextlib.suppress(Exception):
-            taken_at = _taken_at_by_gps(tags.gps)
+            taken_at = _taken_at_by_gps(gps)
     lat, lon = place or (None, None)
     return Exif(transpose, taken_at, lat, lon)
 
@@ -94,23 +84,23 @@ def hide_from_pillow(tiff: Image.Image) -> None:
     """Hide what Pillow, loading pixels, would turn a TIFF by beside its tag, read at length or fail at."""
     tiff.info.pop("xmp", None)
     tags = tiff.getexif()
-    for tag in (CAMERA, GPS, INTEROPERABILITY):
+    for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
         if tag in tags:
             del tags[tag]
 
 
-def _metadata(image: Image.Image, data: bytes) -> tuple[TiffTags, bytes]:
+def _metadata(image: Image.Image, data: bytes) -> tuple[Directory, bytes]:
     """Return the tags and the XMP, which image.getexif() would mix: it has orientations of XMP, too."""
     if image.format == "TIFF":
-        tags = TiffTags(data)
-        packet = tags.first.get(XMP)
+        first = Directory(data)
+        packet = first.get(ExifTags.Base.XMLPacket)
     else:
         profiles = _raw_profiles(image.info)
         candidates = (image.info.get("exif"), *filter(_is_exif, profiles))
-        read = (TiffTags(one) for one in candidates if one)
-        tags = next((one for one in read if one.first), TiffTags(b""))
+        read = (exif_directory(one) for one in candidates if one)
+        first = next((one for one in read if one.entries), Directory(b""))
         packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
-    return tags, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
+    return first, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
 
 def _raw_profiles(info: dict[Any, Any]) -> list[bytes]:
@@ -126,22 +116,25 @@ def _is_exif(profile: bytes) -> bool:
     return profile.startswith((b"Exif\0\0", b"II", b"MM"))
 
 
-def _taken_at(*directories: Tags) -> float | None:
+def _taken_at(*directories: Directory) -> float | None:
     """Return when it was taken; some writers keep the camera's tags in the first directory of all."""
     any_offset = _offset(*directories)
     for time_tag, offset_tag, fraction_tag in _TIMES:
-        for tags in directories:
-            text, fraction = _text(tags.get(time_tag)), _text(tags.get(fraction_tag))
-            offset = offset_s(_text(tags.get(offset_tag)))
-            taken_at = moment(text, fraction=fraction, offset=any_offset if offset is None else offset)
+        for one in directories:
+            offset = offset_s(one.text(offset_tag))
+            taken_at = moment(
+                one.text(time_tag),
+                fraction=one.text(fraction_tag),
+                offset=any_offset if offset is None else offset,
+            )
             if taken_at is not None:
                 return taken_at
     return None
 
 
-def _offset(*directories: Tags) -> int | None:
+def _offset(*directories: Directory) -> int | None:
     """Return the first offset from UTC that a tag has, whichever time it belongs to."""
-    texts = (_text(tags.get(tag)) for _, tag, _ in _TIMES for tags in directories)
+    texts = (one.text(tag) for _, tag, _ in _TIMES for one in directories)
     return next((offset for text in texts if (offset := offset_s(text)) is not None), None)
 
 
@@ -150,10 +143,10 @@ def _taken_at_by_xmp(xmp: dict[str, str], offset: int | None) -> float | None:
     return next((taken_at for taken_at in moments if taken_at is not None), None)
 
 
-def _taken_at_by_gps(gps: Tags) -> float | None:
+def _taken_at_by_gps(gps: Directory) -> float | None:
     """Return the time of the satellites, which is UTC. Raises where there is none."""
-    day = moment(_text(gps[ExifTags.GPS.GPSDateStamp])[:10])
-    hours, minutes, seconds = _numbers(gps[ExifTags.GPS.GPSTimeStamp])
+    day = moment(gps.text(ExifTags.GPS.GPSDateStamp)[:10])
+    hours, minutes, seconds = _numbers(gps.get(ExifTags.GPS.GPSTimeStamp))
     clock = hours * 3600 + minutes * 60 + seconds
     if day is None or not 0 <= clock < 86_401:
         return None
@@ -161,9 +154,9 @@ def _taken_at_by_gps(gps: Tags) -> float | None:
     return taken_at if in_range("taken_at", taken_at) else None
 
 
-def _place(gps: Tags) -> tuple[float, float] | None:
-    lat = _degrees(gps[ExifTags.GPS.GPSLatitude], _text(gps[ExifTags.GPS.GPSLatitudeRef]), "NS")
-    lon = _degrees(gps[ExifTags.GPS.GPSLongitude], _text(gps[ExifTags.GPS.GPSLongitudeRef]), "EW")
+def _place(gps: Directory) -> tuple[float, float] | None:
+    lat = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.text(ExifTags.GPS.GPSLatitudeRef), "NS")
+    lon = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.text(ExifTags.GPS.GPSLongitudeRef), "EW")
     return _sound(lat, lon)
 
 
@@ -178,7 +171,7 @@ def _sound(lat: float, lon: float) -> tuple[float, float] | None:
     return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) and (lat or lon) else None
 
 
-def _degrees(value: Value | str, reference: str, sides: str) -> float:
+def _degrees(value: Value | str | None, reference: str, sides: str) -> float:
     """Return the degrees of degrees, minutes and seconds, of which the last may lack; NaN for a part 0/0.
 
     Raises ValueError without a side of the equator or of Greenwich.
@@ -191,15 +184,10 @@ def _degrees(value: Value | str, reference: str, sides: str) -> float:
     return -size if size and (side == sides[1] or degrees < 0) else size
 
 
-def _numbers(value: Value | str) -> tuple[float, ...]:
+def _numbers(value: Value | str | None) -> tuple[float, ...]:
     """Return the one to three numbers of a value, or of its text. Raises ValueError for others."""
-    parts = value if isinstance(value, tuple) else re.split(r"[,:;\s]+", _text(value).strip())
+    text = value if isinstance(value, str) else text_of(value)
+    parts = value if isinstance(value, tuple) else re.split(r"[,:;\s]+", text.strip("\0 \t\r\n"))
     if not 1 <= len(parts) <= 3:
         raise ValueError(f"{len(parts)} parts")
     return tuple(float(part) for part in parts)
-
-
-def _text(value: Value | str | None) -> str:
-    """Return the text of a value; nothing for numbers."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    return text.strip("\0 ") if isinstance(text, str) else ""

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from shared.errors import ItemError
-from shared.image_files.camera_raw import camera_raw
+from shared.image_files.camera_raw import camera_raw, directories
 from shared.image_files.formats import open_image
-from shared.image_files.tiff import directories
 from tests.sample_files import samples, save
 from tests.tiff_files import PREVIEW, Tags, picture, raw_file, tiff_file
 
