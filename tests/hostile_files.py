@@ -9,6 +9,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from tests.sample_files import PNG_START, png, samples, save, tiff
+from tests.tiff_files import tiff_file
 
 PICTURE, CORRUPT, UNSUPPORTED = "picture", "corrupt_image", "unsupported_format"
 NO_IMAGE, TOO_MANY = "not_an_image", "too_many_pixels"
@@ -111,6 +112,12 @@ def tiff_of_strips(count: int) -> bytes:
     return tiff(tags, struct.pack("<I", 8) * count, {273: count, 279: count})
 
 
+def bigtiff_of_strips(count: int) -> bytes:
+    """A big-endian BigTIFF that is a TIFF of `count` strips, too: as such Pillow would read it."""
+    tags = {256: 8, 257: count, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: (8,) * count, 279: (8,) * count}
+    return b"MM\0+" + tiff_file(tags, order=">")[4:]
+
+
 def tiff_of_tags(count: int, size: int) -> bytes:
     """Whose tags all claim the same `size` bytes."""
     tags: dict[int, int | bytes] = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 278: 8, 273: 8, 279: 64}
@@ -201,6 +208,7 @@ BOMBS: dict[str, Hostile] = {
     "TIFF, XMP of numbers": (lambda: tiff_of_numbers(700), UNSUPPORTED),
     "TIFF, profile of numbers": (lambda: tiff_of_numbers(34675), UNSUPPORTED),
     "TIFF, many tags": (lambda: tiff_of_tags(20_000, MB), PICTURE),
+    "BigTIFF, many strips as a TIFF": (lambda: bigtiff_of_strips(MB // 2), CORRUPT),
     "TIFF, many strips, cut off": (lambda: _cut_off_directory(tiff_of_strips(2 * MB)), UNSUPPORTED),
     "BigTIFF, many tags": (
         lambda: b"II+\0\x08\0\0\0\x10" + bytes(7) + struct.pack("<Q", MB) + bytes(20 * MB),

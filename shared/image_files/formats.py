@@ -16,7 +16,7 @@ from shared.image_files.cut_off import damaged
 from shared.image_files.other_files import content_name, picture_format
 from shared.image_files.other_kinds import other_kind
 from shared.image_files.png import only_pixels
-from shared.image_files.tiff import mend_tiles, tiff_kind
+from shared.image_files.tiff import BIG_ENDIAN_BIGTIFF, mend_tiles, tiff_kind
 from shared.image_metadata.exif import hide_from_pillow
 
 # The names are Pillow's. JPEG comes first because most pictures are.
@@ -63,6 +63,8 @@ def open_image(data: bytes) -> Image.Image:
         raise ItemError(
             "unsupported_format", f"{raw} is not read: develop it to JPEG, TIFF or PNG and send that"
         )
+    if data.startswith(BIG_ENDIAN_BIGTIFF):
+        raise unreadable(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if isinstance(image, TiffImageFile):

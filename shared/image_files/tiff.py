@@ -12,6 +12,8 @@ from shared.image_files.decompression_bombs import MAX_STRIPS
 from shared.image_files.other_kinds import jpeg_kind
 from shared.image_metadata.tiff_tags import Directory
 
+# Pillow takes it for a TIFF whose directory is elsewhere, in which nobody has counted strips.
+BIG_ENDIAN_BIGTIFF = b"MM\0+"
 _READ = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000})
 _COMPRESSIONS = {
     9: "JBIG",
@@ -100,7 +102,7 @@ def tiff_kind(data: bytes, opened: bool) -> str | None:
         return f"a TIFF compressed with {name} is not read: save it with LZW, Deflate or none"
     if compression in (6, 7) and (kind := _jpeg_within(first)):
         return f"a TIFF that holds {kind} is not read: save it with LZW, Deflate or none"
-    if data.startswith(b"MM\0+"):
+    if data.startswith(BIG_ENDIAN_BIGTIFF):
         return "a BigTIFF of big-endian byte order is not read: save it in the other order"
     if _is_laid_out_oddly(first) or (not opened and _is_of_unknown_pixels(data)):
         return f"a TIFF of {_pixels(first)} is not read: save it as RGB or grey of 8 or 16 bits"
