@@ -8,7 +8,7 @@ import struct
 
 from PIL.ExifTags import Base as Tag
 
-from shared.image_files.jpeg_scans import END_OF_IMAGE, MARKER, START_OF_SCAN, WITHOUT_LENGTH
+from shared.image_files.jpeg_scans import END_OF_IMAGE, START_OF_SCAN, segments
 from shared.image_metadata.tiff_tags import Directory
 
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
@@ -39,22 +39,19 @@ def bomb_of(data: bytes) -> str | None:
 
 
 def _jpeg_bomb_of(data: bytes) -> str | None:
-    position, segments, junk, scans = 2, 0, 0, 0
-    while marker := MARKER.search(data, position):
-        code = data[marker.end() - 1]
-        if scans and code == END_OF_IMAGE:
+    position, junk, scans = 2, 0, 0
+    for number, segment in enumerate(segments(data), 1):
+        if scans and segment.code == END_OF_IMAGE:
             return None
-        segments += 1
-        scans += code == START_OF_SCAN
-        junk += 0 if scans else marker.start() - position  # between scans lie the pixels
+        scans += segment.code == START_OF_SCAN
+        junk += 0 if scans else segment.start - position  # between scans lie the pixels
         if scans > MAX_SCANS:
             return f"{MAX_SCANS:,} scans"
-        if segments > MAX_SEGMENTS:
+        if number > MAX_SEGMENTS:
             return f"{MAX_SEGMENTS:,} segments"
         if junk > MAX_JUNK_BYTES:
             break
-        length = 0 if code in WITHOUT_LENGTH else int.from_bytes(data[marker.end() : marker.end() + 2])
-        position = marker.end() + length
+        position = segment.end
     if junk > MAX_JUNK_BYTES or (not scans and len(data) - position > MAX_JUNK_BYTES):
         return f"{MAX_JUNK_BYTES:,} bytes between its segments that belong to none"
     return None

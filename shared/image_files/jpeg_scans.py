@@ -2,19 +2,29 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-WITHOUT_LENGTH = frozenset({0x01, 0xD8, END_OF_IMAGE})
+_WITHOUT_LENGTH = frozenset({0x01, 0xD8, END_OF_IMAGE})
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _FRAMES = _PROGRESSIVE | {0xC0, 0xC1, 0xC9}
 _COEFFICIENTS = frozenset(range(64))
 
 
+class Segment(NamedTuple):
+    """A marker's code and place, where what follows it begins, and ends; the scan itself is behind that."""
+
+    code: int
+    start: int
+    body: int
+    end: int
+
+
 def keeps_coefficients(data: bytes) -> bool:
     """Return whether a JPEG's pixels lie in several scans, so that a decoder keeps all their coefficients."""
     components = 0
-    for code, _, body in _segments(data):
+    for code, _, body, _ in segments(data):
         if code in _PROGRESSIVE:
             return True
         if code in _FRAMES:
@@ -26,14 +36,14 @@ def keeps_coefficients(data: bytes) -> bool:
 
 def has_end(data: bytes) -> bool:
     """Return whether a JPEG has its end marker, behind its last segment or scan."""
-    return any(code == END_OF_IMAGE for code, _, _ in _segments(data))
+    return any(segment.code == END_OF_IMAGE for segment in segments(data))
 
 
 def pixels_end(data: bytes) -> int | None:
     """Return where the last scan that a JPEG's pixels need ends; None if one is missing."""
     missing: dict[int, frozenset[int]] = {}
     progressive = whole = False
-    for code, start, body in _segments(data):
+    for code, start, body, _ in segments(data):
         if whole or code == END_OF_IMAGE:
             return start if whole else None
         if code in (0xC0, 0xC1, 0xC2):  # of arithmetic coding no decoder says where it ends
@@ -51,10 +61,10 @@ def pixels_end(data: bytes) -> int | None:
     return len(data) if whole else None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield each marker's code, where it stands, and where its segment begins."""
+def segments(data: bytes) -> Iterator[Segment]:
+    """Yield what a JPEG's markers begin, without those of restarts, which lie in scans."""
     position = 2
-    while marker := MARKER.search(data, position):
+    while marker := _MARKER.search(data, position):
         code, body = data[marker.end() - 1], marker.end()
-        yield code, marker.start(), body
-        position = body + (0 if code in WITHOUT_LENGTH else int.from_bytes(data[body : body + 2]))
+        position = body + (0 if code in _WITHOUT_LENGTH else int.from_bytes(data[body : body + 2]))
+        yield Segment(code, marker.start(), body, position)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import struct
+from itertools import islice
 
-_MARKER = re.compile(rb"\xff([\x01-\xfe])")
-_MAX_MARKERS = 5_000
-_LENGTHLESS = frozenset({0x01, *range(0xD0, 0xD9)})
+from shared.image_files.decompression_bombs import MAX_SEGMENTS
+from shared.image_files.jpeg_scans import START_OF_SCAN, segments
+
 _FRAMES = {
     0xC3: "a lossless JPEG",
     0xCB: "a lossless JPEG of arithmetic coding",
@@ -58,18 +59,12 @@ def other_kind(data: bytes) -> str | None:
 
 def jpeg_kind(data: bytes) -> str | None:
     """Return what kind of JPEG begins here, as `a lossless JPEG`; None for one that is read, or damaged."""
-    position = 2
-    for _ in range(_MAX_MARKERS):
-        marker = _MARKER.search(data, position)
-        if marker is None or marker[1] == b"\xda":
+    for code, _, body, _ in islice(segments(data), MAX_SEGMENTS):
+        if code == START_OF_SCAN:
             return None
-        position = marker.end()
-        (code,) = marker[1]
         if code in _FRAMES:
-            frame = data[position + 2 : position + 8]
+            frame = data[body + 2 : body + 8]
             return _frame_kind(_FRAMES[code], frame) if len(frame) == 6 else None
-        if code not in _LENGTHLESS:
-            position += int.from_bytes(data[position : position + 2])
     return None
 
 
