@@ -7,7 +7,7 @@ import io
 import warnings
 
 import pillow_heif
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from shared.errors import ItemError
@@ -37,18 +37,6 @@ _HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
-# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
-TiffImagePlugin.OPEN_INFO.update(
-    {
-        (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
-        (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
-        (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
-        (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
-        (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32"),
-        (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32B"),
-        (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32B"),
-    }
-)
 # Pixels are counted before they are decoded, and a warning would be printed for every big picture.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")

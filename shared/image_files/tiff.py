@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from PIL.ExifTags import Base as Tag
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import OPEN_INFO, TiffImageFile
 
 from shared.image_files.decompression_bombs import MAX_STRIPS
 from shared.image_files.other_kinds import jpeg_kind
@@ -61,7 +61,22 @@ _COLOURS = {
 _NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;32B": "I;32N", "I;16BS": "I;16NS"}
 # Pillow's words; where they change, a test of the kinds fails.
 _UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")
-_FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
+_SAMPLE_FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
+
+# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
+# The table is public and not documented, and there is no other way to add to it; where it changes, the tests
+# of deep grey fail. Its keys: byte order, colours, sample format, fill order, bits, extra samples.
+OPEN_INFO.update(
+    {
+        (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
+        (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+        (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32"),
+        (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32B"),
+        (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32B"),
+    }
+)
 
 
 def mend_tiles(image: TiffImageFile) -> None:
@@ -168,7 +183,7 @@ def _pixels(first: Directory) -> str:
     )
     kinds = [
         _COLOURS[first.number(Tag.PhotometricInterpretation)],
-        _FORMATS.get(first.number(Tag.SampleFormat, 1), ""),
+        _SAMPLE_FORMATS.get(first.number(Tag.SampleFormat, 1), ""),
         "in planes" if first.number(Tag.PlanarConfiguration, 1) == 2 else "",
         "reversed bits" if first.number(Tag.FillOrder, 1) == 2 else "",
     ]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from shared.errors import ItemError
 from shared.image_files.color_spaces import color_profile
@@ -231,7 +232,10 @@ def _check_pixels(image: Image.Image, data: bytes, shrink: int, max_pixels: int)
     """Raise ItemError too_many_pixels. A JPEG's count as they are decoded, at a quarter or less of them."""
     limit = f"the limit of {max_pixels:,} (IMAGE_SEARCH_MAX_IMAGE_PIXELS)"
     tags: Any = getattr(image, "tag_v2", {})
-    tile = (tags.get(322, 0), tags.get(323, 0))  # a TIFF's tiles may be larger than its picture
+    tile = (
+        tags.get(Tag.TileWidth, 0),
+        tags.get(Tag.TileLength, 0),
+    )  # a TIFF's tiles may be larger than its picture
     for width, height in (image.size, tile):
         if width * height <= max_pixels:
             continue

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from shared.imaging.strips import strips
 
@@ -22,7 +23,7 @@ _NO_MEASURE = 1e30  # and more are marks of "no data", such as -3.4e38
 _MARK = 9999.0  # the least of those whose value a format leaves free: -9999, -32768, 1e20
 _MAX_MARKS = 4
 
-_PHOTOMETRIC, _SAMPLE_FORMAT, _NO_DATA = 262, 339, 42113
+_NO_DATA = 42113  # a tag of GDAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class _Layout:
         tags: Any = getattr(image, "tag_v2", {})
         key = image.info.get("transparency")
         return cls(
-            white_is_zero=tags.get(_PHOTOMETRIC) == 0,
-            unsigned=image.mode == "I" and bool(tags) and _first(tags.get(_SAMPLE_FORMAT, 1)) == 1,
+            white_is_zero=tags.get(Tag.PhotometricInterpretation) == 0,
+            unsigned=image.mode == "I" and bool(tags) and _first(tags.get(Tag.SampleFormat, 1)) == 1,
             no_data=float(key) if isinstance(key, int) else _number(tags.get(_NO_DATA)),
         )
 

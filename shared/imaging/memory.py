@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from shared.errors import Unavailable
+from shared.image_files.formats import JPEGS
 from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.imaging.deep_color import is_cut, raw_mode
 
@@ -30,7 +32,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
     """Return the most bytes that loading an opened image and making it `shrink` times smaller takes."""
     width, height = image.size
     pixels, held = width * height, 0
-    if image.format in ("JPEG", "MPO"):
+    if image.format in JPEGS:
         if keeps_coefficients(data):
             held = 2 * len(image.getbands()) * pixels
         drafted = min(8, 2 ** (shrink.bit_length() - 1))
@@ -47,9 +49,11 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
 def _tiff(image: Image.Image) -> tuple[int, int]:
     """Return a TIFF's pixels, or those of a larger tile, and their bytes, which may all be in one strip."""
     tags = image.tag_v2  # type: ignore[attr-defined]
-    pixels = max(image.width * image.height, tags.get(322, 0) * tags.get(323, 0))
-    bits = tags.get(258, (1,))
-    return pixels, pixels * tags.get(277, 1) * max(bits if isinstance(bits, tuple) else (bits,)) // 8
+    pixels = max(image.width * image.height, tags.get(Tag.TileWidth, 0) * tags.get(Tag.TileLength, 0))
+    bits = tags.get(Tag.BitsPerSample, (1,))
+    return pixels, pixels * tags.get(Tag.SamplesPerPixel, 1) * max(
+        bits if isinstance(bits, tuple) else (bits,)
+    ) // 8
 
 
 class Budget:
