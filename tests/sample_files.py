@@ -5,7 +5,7 @@ import io
 import struct
 import tarfile
 import zlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pillow_heif
@@ -14,8 +14,9 @@ from PIL import ExifTags, Image
 
 from tests.icc_profiles import ADOBE, DISPLAY_P3, gray, press, scanner
 from tests.image_server import make_photo
+from tests.tiff_files import HEIGHT, WIDTH, deep_tiff
 
-SIZE = (64, 48)
+SIZE = (WIDTH, HEIGHT)
 PNG_START = b"\x89PNG\r\n\x1a\n"
 CHROMATICITIES = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
 GAMMA = (b"gAMA", struct.pack(">I", 55556))
@@ -41,18 +42,11 @@ def png(header: tuple[int, int, int, int], *chunks: tuple[bytes, bytes]) -> byte
     return PNG_START + b"".join(chunk(*one) for one in (ihdr, *chunks, (b"IEND", b"")))
 
 
-def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG with more chunks behind its first."""
-    return data[:33] + b"".join(chunk(*one) for one in chunks) + data[33:]
-
-
-def png_with(data: bytes, *names_and_bodies: bytes, wrong: bool = False) -> bytes:
+def png_with(data: bytes, *chunks: tuple[bytes, bytes], wrong: bool = False) -> bytes:
     """A PNG with more chunks before its pixels, perhaps of wrong checksums."""
     place = data.index(b"IDAT") - 4
-    pairs = zip(names_and_bodies[::2], names_and_bodies[1::2], strict=True)
-    chunks = [chunk(name, body) for name, body in pairs]
-    more = b"".join(one[:-1] + bytes([one[-1] ^ wrong]) for one in chunks)
-    return data[:place] + more + data[place:]
+    made = (chunk(*one) for one in chunks)
+    return data[:place] + b"".join(one[:-1] + bytes([one[-1] ^ wrong]) for one in made) + data[place:]
 
 
 def jpeg_of_planes(photo: Image.Image) -> bytes:
@@ -78,38 +72,6 @@ def tiff(tags: dict[int, int | bytes], data: bytes = b"", counts: dict[int, int]
     )
     head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
     return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
-
-
-def deep_tiff(
-    values: NDArray[Any],
-    bits: int = 0,
-    *,
-    white_is_zero: bool = False,
-    big_endian: bool = False,
-    deflated: bool = False,
-    no_data: str = "",
-) -> bytes:
-    """A TIFF of grey values as they are; those of 12 `bits` lie two in three bytes."""
-    order: Literal["<", ">"] = ">" if big_endian else "<"
-    body = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    if bits == 12:
-        left, right = values[:, ::2], values[:, 1::2]
-        body = (
-            np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], -1).astype(np.uint8).tobytes()
-        )
-    data = zlib.compress(body) if deflated else body
-    tags = {256: values.shape[1], 257: values.shape[0], 258: bits or 8 * values.itemsize, 273: 8, 277: 1}
-    tags |= {259: 8 if deflated else 1, 262: int(not white_is_zero), 278: values.shape[0], 279: len(data)}
-    tags |= {339: "uif".index(values.dtype.kind) + 1}
-    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    directory = 8 + len(data)
-    if no_data:  # GDAL's, behind the directory
-        text = no_data.encode() + b"\0" * 5
-        end = directory + 2 + len(entries) + 12 + 4
-        entries += struct.pack(order + "HHII", 42113, 2, len(text), end)
-    head = (b"MM\0*" if big_endian else b"II*\0") + struct.pack(order + "I", directory)
-    count = struct.pack(order + "H", len(tags) + bool(no_data))
-    return head + data + count + entries + bytes(4) + (text if no_data else b"")
 
 
 def deep_png(values: NDArray[Any]) -> bytes:
@@ -159,9 +121,11 @@ def samples() -> dict[str, bytes]:
         "png, 12 bits of 16, alpha": deep_png(np.asarray(alpha).astype(np.uint16) * 16),
         "png, grey, 12 bits of 16, alpha": deep_png(np.asarray(alpha.convert("LA")).astype(np.uint16) * 16),
         "png, grey profile": save(alpha.convert("LA"), "PNG", icc_profile=gray(1.8)),
-        "png, wide colours": with_chunks(save(photo, "PNG"), CHROMATICITIES, GAMMA, CODE_POINTS),
+        "png, wide colours": png_with(save(photo, "PNG"), CHROMATICITIES, GAMMA, CODE_POINTS),
         "png, one bit": save(photo.convert("1"), "PNG"),
-        "png, wrong checksums": png_with(save(photo, "PNG"), b"tEXt", b"a\0b", b"tRNS", bytes(6), wrong=True),
+        "png, wrong checksums": png_with(
+            save(photo, "PNG"), (b"tEXt", b"a\0b"), (b"tRNS", bytes(6)), wrong=True
+        ),
         "png, animated": save(photo, "PNG", **animated),
         "webp": save(photo, "WEBP", exif=exif),
         "webp, lossless": save(alpha, "WEBP", lossless=True),

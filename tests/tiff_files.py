@@ -1,13 +1,15 @@
 """TIFFs from scratch, of any tags and directories: rare kinds, and what is built as camera raw is."""
 
 import struct
-from typing import Any
+import zlib
+from typing import Any, Literal
 
-from tests.sample_files import SIZE
+import numpy as np
+from numpy.typing import NDArray
 
 Tags = dict[int, Any]  # a number, some, a text, bytes, or for SubIFDs a list of further Tags
 _SHORTS = frozenset({258, 259, 262, 277, 284, 317, 338, 339, 530})
-WIDTH, HEIGHT = SIZE
+WIDTH, HEIGHT = 64, 48
 
 
 def tiff_file(tags: Tags, pixels: bytes = b"", order: str = "<", *, big: bool = False) -> bytes:
@@ -56,7 +58,7 @@ def _encoded(tag: int, value: Any) -> tuple[str, int, Any]:
 def picture(
     colours: int = 2, bits: int = 8, samples: int = 3, compression: int = 1, *, start: int = 8, **more: Any
 ) -> Tags:
-    """The tags of a picture of SIZE whose one strip follows the head; `more` by number, as `t284=2`."""
+    """The tags of WIDTH by HEIGHT pixels in one strip behind the head; `more` by number, as `t284=2`."""
     size = (WIDTH * bits * samples + 7) // 8 * HEIGHT
     tags = {256: WIDTH, 257: HEIGHT, 258: (bits,) * samples, 259: compression, 262: colours, 277: samples}
     return {**tags, 273: start, 278: HEIGHT, 279: size, **{int(name[1:]): one for name, one in more.items()}}
@@ -65,6 +67,31 @@ def picture(
 def grey_levels(count: int, bits: int = 8) -> bytes:
     """Pixels that are not all alike."""
     return bytes(place * 7 % 256 for place in range(count * bits // 8))
+
+
+def deep_tiff(
+    values: NDArray[Any],
+    bits: int = 0,
+    *,
+    white_is_zero: bool = False,
+    big_endian: bool = False,
+    deflated: bool = False,
+    no_data: str = "",
+) -> bytes:
+    """A TIFF of grey values as they are; those of 12 `bits` lie two in three bytes."""
+    order: Literal["<", ">"] = ">" if big_endian else "<"
+    body = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    if bits == 12:
+        left, right = values[:, ::2], values[:, 1::2]
+        body = (
+            np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], -1).astype(np.uint8).tobytes()
+        )
+    data = zlib.compress(body) if deflated else body
+    height, width = values.shape
+    tags: Tags = {256: width, 257: height, 258: bits or 8 * values.itemsize, 259: 8 if deflated else 1}
+    tags |= {262: int(not white_is_zero), 273: 8, 277: 1, 278: height, 279: len(data)}
+    tags |= {339: "uif".index(values.dtype.kind) + 1} | ({42113: no_data} if no_data else {})  # GDAL's
+    return tiff_file(tags, data, order)
 
 
 PREVIEW = grey_levels(WIDTH * HEIGHT * 3)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.image_server import make_photo
-from tests.sample_files import bmp_with_alpha, deep_png, deep_tiff, save
+from tests.sample_files import bmp_with_alpha, deep_png, save
 from tests.stack import Stack, finished
+from tests.tiff_files import deep_tiff
 
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 SHAPES: dict[str, Any] = {

@@ -75,7 +75,7 @@ def test_a_wrong_length_of_such_a_chunk_costs_itself_alone(length: int) -> None:
 )
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
 def test_what_is_too_long_or_not_unpacked_is_left_out(name: bytes, body: bytes) -> None:
-    assert_same(png_with(PHOTO, name, body))
+    assert_same(png_with(PHOTO, (name, body)))
     assert_same(behind(PHOTO, chunk(name, body)))
 
 
@@ -84,11 +84,11 @@ def test_what_says_how_it_looks_is_kept() -> None:
     exif[274] = 6
     xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x/>"
     turned = save(photo(96, 64), format="PNG", exif=exif.tobytes(), icc_profile=PROFILE)
-    damaged = png_with(turned, b"iTXt", xmp, b"tRNS", bytes(6))
-    damaged = png_with(damaged, b"tEXt", b"a\0b", wrong=True)
+    damaged = png_with(turned, (b"iTXt", xmp), (b"tRNS", bytes(6)))
+    damaged = png_with(damaged, (b"tEXt", b"a\0b"), wrong=True)
     picture = read(damaged)
     assert (picture.width, picture.height) == (64, 96)
-    assert_same(damaged, png_with(turned, b"tRNS", bytes(6)))
+    assert_same(damaged, png_with(turned, (b"tRNS", bytes(6))))
 
 
 @pytest.mark.parametrize("cut", [1, 8, 12, 16, 19])
@@ -107,7 +107,7 @@ def test_one_that_is_cut_off_says_so(cut: int) -> None:
 @pytest.mark.parametrize("tail", [b"junk" * 99, b"IDAT" * 99, PHOTO, wrong(b"tEXt", b"x")])
 def test_what_stands_behind_the_end_means_nothing(tail: bytes) -> None:
     assert_same(PHOTO + tail)
-    assert_same(png_with(PHOTO, b"tEXt", b"x", wrong=True) + tail)
+    assert_same(png_with(PHOTO, (b"tEXt", b"x"), wrong=True) + tail)
 
 
 def test_a_wrong_checksum_of_all_pixels_costs_nothing_where_their_chunks_are_right() -> None:
@@ -119,7 +119,7 @@ def test_a_wrong_checksum_of_all_pixels_costs_nothing_where_their_chunks_are_rig
 @pytest.mark.parametrize("data", [PHOTO, PALETTE], ids=["header", "palette"])
 def test_what_the_pixels_need_must_be_right(data: bytes) -> None:
     place = data.index(b"PLTE" if b"PLTE" in data else b"IHDR") + 9
-    for other in (data, png_with(data, b"tEXt", b"x", wrong=True)):
+    for other in (data, png_with(data, (b"tEXt", b"x"), wrong=True)):
         assert failure(other[:place] + bytes([other[place] ^ 1]) + other[place + 1 :]) == "corrupt_image"
     middle = data.index(b"IDAT") + 60
     assert failure(data[:middle] + bytes(9) + data[middle + 9 :]) == "corrupt_image"

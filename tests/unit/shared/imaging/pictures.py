@@ -1,8 +1,6 @@
 """Pictures that tests make, and the shortest ways to have them read."""
 
 import io
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -46,19 +44,6 @@ def save(image: Image.Image, **options: Any) -> bytes:
 
 def photo(width: int, height: int, seed: int = 1) -> Image.Image:
     return Image.open(io.BytesIO(make_photo(seed, width, height)))
-
-
-def png_of(ihdr: tuple[int, int, int, int], rows: bytes) -> bytes:
-    """A PNG from scratch: (width, height, bit depth, colour type), and rows with their filter bytes."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", *ihdr, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
 
 
 def difference(left: NDArray[Any], right: NDArray[Any]) -> float:

@@ -37,7 +37,7 @@ from tests.icc_profiles import (
     scanner,
 )
 from tests.mutations import damaged
-from tests.sample_files import CHROMATICITIES, CODE_POINTS, GAMMA, samples, with_chunks
+from tests.sample_files import CHROMATICITIES, CODE_POINTS, GAMMA, png_with, samples
 from tests.unit.shared.imaging.pictures import CLIP, SAVED, difference, photo, read, save
 
 # Light of Display P3 as light of sRGB: https://www.w3.org/TR/css-color-4/#color-conversion-code
@@ -303,9 +303,9 @@ def test_code_points_and_chromaticities_of_png_are_followed() -> None:
         (((b"gAMA", bytes(4)),), values),
     ]
     for chunks, expected in expectations:
-        assert np.abs(pixels(with_chunks(plain, *chunks)) - expected).max() <= 3, chunks
+        assert np.abs(pixels(png_with(plain, *chunks)) - expected).max() <= 3, chunks
     own = save(colours(), format="PNG", icc_profile=SRGB)
-    assert np.array_equal(pixels(with_chunks(own, CODE_POINTS, CHROMATICITIES)), values)
+    assert np.array_equal(pixels(png_with(own, CODE_POINTS, CHROMATICITIES)), values)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from PIL import ExifTags, Image
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
 from tests.image_server import make_photo
-from tests.unit.shared.imaging.pictures import CLIP, SAVED, difference, failure, photo, png_of, read, save
+from tests.sample_files import png
+from tests.tiff_files import picture as picture_tags
+from tests.tiff_files import tiff_file
+from tests.unit.shared.imaging.pictures import CLIP, SAVED, difference, failure, photo, read, save
 
 # Pillow warns of the damage that these tests do on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -91,7 +94,7 @@ def test_pixels_are_limited(name: str) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:
-    claims_a_billion_pixels = png_of((40_000, 40_000, 8, 2), b"")
+    claims_a_billion_pixels = png((40_000, 40_000, 8, 2), (b"IDAT", zlib.compress(b"")))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert failure(claims_a_billion_pixels, max_pixels=100_000_000) == "too_many_pixels"
@@ -99,21 +102,8 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 
 def test_a_tiff_with_tiles_far_larger_than_itself_is_refused() -> None:
     tile = zlib.compress(bytes(1000))
-    tags = {
-        256: 64,
-        257: 64,
-        258: 8,
-        259: 8,
-        262: 1,
-        277: 1,
-        322: 32_000,
-        323: 32_000,
-        324: 8,
-        325: len(tile),
-    }
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
-    data = struct.pack("<2sHI", b"II", 42, 8 + len(tile)) + tile + directory
+    tags = picture_tags(1, 8, 1, 8) | {322: 32_000, 323: 32_000, 324: 8, 325: len(tile)}
+    data = tiff_file({tag: value for tag, value in tags.items() if tag not in (273, 278, 279)}, tile)
     assert failure(data, max_pixels=1_000_000) == "too_many_pixels"
 
 
@@ -178,7 +168,7 @@ def test_a_cmyk_jpeg_is_not_inverted() -> None:
 
 def test_16_bit_colour_and_transparent_palettes_are_read() -> None:
     rows = (b"\0" + struct.pack(">3H", 0x8000, 0x4000, 0xFFFF) * 4) * 4
-    pixels = read(png_of((4, 4, 16, 2), rows)).pixels
+    pixels = read(png((4, 4, 16, 2), (b"IDAT", zlib.compress(rows)))).pixels
     assert difference(pixels, np.full_like(pixels, (128, 64, 255))) <= 1
     palette = Image.new("P", (8, 8), 0)
     palette.putpixel((7, 7), 1)

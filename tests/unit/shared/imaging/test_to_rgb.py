@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from tests.sample_files import bmp_with_alpha, deep_png, deep_tiff, png, tiff
+from tests.sample_files import bmp_with_alpha, deep_png, png
+from tests.tiff_files import deep_tiff, tiff_file
+from tests.tiff_files import picture as picture_tags
 from tests.unit.shared.imaging.pictures import difference, photo, read, save
 
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
@@ -131,10 +133,9 @@ def test_one_flat_value_is_a_flat_picture(value: float, kind: str) -> None:
 
 def _rgb_tiff(values: NDArray[Any], deflated: bool) -> bytes:
     body = values.astype("<u2").tobytes()
-    body = struct.pack("<3I", 16, 16, 16) + (zlib.compress(body) if deflated else body)
-    tags: dict[int, int | bytes] = {256: values.shape[1], 257: values.shape[0], 258: 8, 262: 2, 277: 3}
-    tags |= {259: 8 if deflated else 1, 273: 20, 278: values.shape[0], 279: len(body) - 12}
-    return tiff(tags, body, {258: 3})
+    body = zlib.compress(body) if deflated else body
+    tags = picture_tags(2, 16, 3, 8 if deflated else 1) | {256: values.shape[1], 257: values.shape[0]}
+    return tiff_file(tags | {278: values.shape[0], 279: len(body)}, body)
 
 
 @pytest.mark.parametrize(
