@@ -49,7 +49,7 @@ def _boxes_end(data: bytes) -> int:
 
 
 def _tiff_end(data: bytes) -> int:
-    """Of a TIFF: its directory, what that points to, its last strip or tile."""
+    """Of a TIFF: its first directory, what that points to, its last strip or tile."""
     first = Directory(data)
     values = (entry.place + entry.size for entry in islice(first.table(), MAX_STRIPS))
     return max([first.end, *values, *(end for _, end in strips(first))])

@@ -1,1 +1,1 @@
-"""What a camera or an editor wrote about an image: which side is up, when and where. Imports `models`."""
+"""What is written about an image, and the tags that it is written in. Imports `models`."""

@@ -157,16 +157,16 @@ def _taken_at_by_gps(gps: Directory) -> float | None:
 def _place(gps: Directory) -> tuple[float, float] | None:
     lat = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.text(ExifTags.GPS.GPSLatitudeRef), "NS")
     lon = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.text(ExifTags.GPS.GPSLongitudeRef), "EW")
-    return _sound(lat, lon)
+    return _known(lat, lon)
 
 
 def _place_by_xmp(xmp: dict[str, str]) -> tuple[float, float] | None:
     """Return the place of texts such as 47,22.5N and 8,30,0E."""
     lat, lon = xmp["GPSLatitude"], xmp["GPSLongitude"]
-    return _sound(_degrees(lat[:-1], lat[-1:], "NS"), _degrees(lon[:-1], lon[-1:], "EW"))
+    return _known(_degrees(lat[:-1], lat[-1:], "NS"), _degrees(lon[:-1], lon[-1:], "EW"))
 
 
-def _sound(lat: float, lon: float) -> tuple[float, float] | None:
+def _known(lat: float, lon: float) -> tuple[float, float] | None:
     """Return a place; None for 0, 0, which is what is written where none is known."""
     return (lat, lon) if in_range("lat", lat) and in_range("lon", lon) and (lat or lon) else None
 
