@@ -10,14 +10,19 @@ from collections.abc import Iterator
 
 _START = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE")
-_KEPT = (*_CRITICAL, b"tRNS", b"iCCP", b"eXIf")
-# What else may say which side is up, when and where; the latter is ImageMagick's.
-_KEPT_TEXTS = (b"XML:com.adobe.xmp\0\0", b"Raw profile type exif\0")
+_KEPT = (*_CRITICAL, b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf")
+# What else may say which side is up, when and where; the latter are ImageMagick's.
+_KEPT_TEXTS = (
+    b"XML:com.adobe.xmp\0",
+    *(b"Raw profile type %s\0" % name for name in (b"exif", b"APP1", b"xmp")),
+)
 _MAX_TEXT = 2**20  # bytes of one of these
-_KNOWN = re.compile(rb"IHDR|PLTE|tRNS|iCCP|eXIf|IDAT|IEND")
+_KNOWN = re.compile(b"|".join((*_KEPT, b"IDAT", b"IEND")))
 _MAX_CHUNKS = 100_000  # pixels in more are of no encoder
 _HEAD, _CHECKSUM = 8, 4  # bytes of a chunk before its body, and behind it
-_PIXELS_CHECKSUM = 4  # the last bytes of the deflated pixels
+# Of the checksum that ends the deflated pixels: what is left of it is not compared, and without any byte of
+# it Pillow would leave rows in the buffer.
+_LAST_BYTE = 1
 
 
 def only_pixels(data: bytes) -> Iterator[bytes]:
@@ -35,11 +40,11 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
             are_sound &= zlib.crc32(name + body) == checksum
         elif name in _KEPT or (body.startswith(_KEPT_TEXTS) and len(body) <= _MAX_TEXT):
             if zlib.crc32(name + body) == checksum:
-                kept.setdefault(body[:9] if name not in _KEPT else name, _chunk(name, body))
+                kept.setdefault(name if name in _KEPT else body[:20], _chunk(name, body))
             elif name in _CRITICAL:
                 return
     if are_sound:  # by the checksums of their chunks: the other one is not needed
-        del pixels[-_PIXELS_CHECKSUM:]
+        del pixels[-_LAST_BYTE:]
     if pixels:
         end = (_chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
         yield b"".join((_START, *kept.values(), *end))

@@ -17,7 +17,7 @@ from PIL import Image
 from shared.imaging.strips import strips
 
 _SEARCHED_PIXELS = 2**19  # at a time
-_CUT = re.compile(r"(RGB[AX]?|LA);16[BLN]")
+_CUT = re.compile(r"(RGB[AX]?|LA|R);16[BLN]")  # R is the first of planes
 _HIGHEST = (0, 3, 15, 63)  # the high byte of the top of 8, 10, 12 and 14 bits
 _GREY_STEP = {"L;2": 85, "L;4": 17}
 
@@ -71,14 +71,19 @@ def _low_table(image: Image.Image, raw: str, reopen: Callable[[], Image.Image]) 
 def _low_bytes(raw: str, reopen: Callable[[], Image.Image]) -> Image.Image:
     """Read the file as if its bytes stood the other way round, so that the high ones are cut off.
 
-    Grey with alpha comes as the four bytes that a pixel has.
+    Grey with alpha comes as the four bytes that a pixel has. Compressed planes keep the high ones.
     """
     order = "B" if raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little") else "L"
-    other: Any = "RGBA" if raw.startswith("LA") else raw[:-1] + order
+
+    def other(mode: str) -> str:
+        return "RGBA" if mode.startswith("LA") else mode[:-1] + order
+
     image = reopen()
     file: Any = image
     file.tile = [
-        tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+        tile._replace(
+            args=(other(tile.args[0]), *tile.args[1:]) if isinstance(tile.args, tuple) else other(tile.args)
+        )
         for tile in file.tile
     ]
     image.load()

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from shared.errors import ItemError
-from tests.sample_files import chunk, png, png_with
+from tests.icc_profiles import DISPLAY_P3
+from tests.sample_files import CHROMATICITIES, CODE_POINTS, chunk, png, png_with
 from tests.unit.shared.imaging.pictures import failure, photo, read, save
 
 # Pillow warns of the damage that these tests do on purpose.
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 PHOTO = save(photo(96, 64), format="PNG")
 PALETTE = save(photo(96, 64).quantize(16), format="PNG")
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = (
+    b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description '
+    b'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreateDate="2020-01-01T00:00:00Z"/></r:RDF>'
+)
 CHUNKS = {
     b"tEXt": b"Comment\0hello",
     b"zTXt": b"long\0\0" + zlib.compress(b"z" * 500),
@@ -89,6 +94,41 @@ def test_what_says_how_it_looks_is_kept() -> None:
     picture = read(damaged)
     assert (picture.width, picture.height) == (64, 96)
     assert_same(damaged, png_with(turned, (b"tRNS", bytes(6))))
+
+
+@pytest.mark.parametrize("name", [b"gAMA", b"cHRM", b"sRGB", b"cICP", b"iCCP"])
+def test_damage_elsewhere_changes_no_colours(name: bytes) -> None:
+    bodies = CHUNKS | {b"gAMA": struct.pack(">I", 100_000), CHROMATICITIES[0]: CHROMATICITIES[1]}
+    bodies |= {b"iCCP": b"P3\0\0" + zlib.compress(DISPLAY_P3), CODE_POINTS[0]: CODE_POINTS[1]}
+    coloured = png_with(PHOTO, b"gAMA", bodies[b"gAMA"]) if name == b"sRGB" else PHOTO
+    coloured = png_with(coloured, name, bodies[name])
+    assert_same(png_with(coloured, b"tEXt", b"a\0b", wrong=True), coloured)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            b"zTXt",
+            b"Raw profile type xmp\0\0" + zlib.compress(b"\nxmp\n%d\n" % len(XMP) + XMP.hex().encode()),
+        ),
+        (b"tEXt", b"Raw profile type APP1\0\nAPP1\n9\n" + XMP.hex().encode()),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    ],
+    ids=["xmp", "APP1", "deflated", "plain"],
+)
+def test_damage_elsewhere_costs_no_time_of_taking(text: tuple[bytes, bytes]) -> None:
+    assert read(png_with(png_with(PHOTO, *text), b"tEXt", b"a\0b", wrong=True)).taken_at == 1_577_836_800
+
+
+@pytest.mark.parametrize(("mode", "size"), [("L", (64, 64)), ("L", (128, 128)), ("RGBA", (2, 16_000))])
+def test_damage_elsewhere_costs_no_row_of_a_drawing(mode: str, size: tuple[int, int]) -> None:
+    """Many of its rows are in its last bytes."""
+    image = Image.new(mode, size)
+    image.paste(1 if mode == "L" else (9,) * 4, (0, 0, size[0] // 2, size[1] // 3))
+    drawing = save(image, format="PNG")
+    assert_same(png_with(drawing, b"tEXt", b"a\0b", wrong=True), drawing)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 12, 16, 19])
