@@ -64,6 +64,12 @@ _UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid v
 _FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
+def tile_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height of a TIFF's tiles, which may be larger than its picture, or zeros."""
+    first = Directory(data)
+    return first.number(Tag.TileWidth), first.number(Tag.TileLength)
+
+
 def mend_tiles(image: TiffImageFile) -> None:
     """Have samples read as they are that Pillow would make noise of. Raises ValueError where that can't be.
 
