@@ -136,6 +136,13 @@ def tiff_that_loops() -> bytes:
     return data[:-4] + data[4:8]
 
 
+def png_of_two_headers() -> bytes:
+    """Pillow counts the last one's pixels, in which the filter of the second row is none."""
+    large = (20_000, 20_000, 8, 0)
+    small = (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    return png(large, small, (b"IDAT", zlib.compress(bytes(9) + b"\x4d" * 9 + bytes(20_000 * 20_001))))
+
+
 BOMBS: dict[str, Hostile] = {
     "PNG, pixels": (lambda: png((40_000, 40_000, 8, 2), (b"IDAT", b"")), TOO_MANY),
     "PNG, sides": (lambda: png((2**31 - 1, 2**31 - 1, 8, 2), (b"IDAT", b"")), TOO_MANY),
@@ -156,7 +163,14 @@ BOMBS: dict[str, Hostile] = {
         lambda: png((8, 8, 8, 2), *[(b"zTXt", b"x\0\0" + zeros(MB - 1))] * 100, PIXELS_8),
         PICTURE,
     ),
-    "PNG, many chunks": (lambda: png((8, 8, 8, 2), *[(b"teSt", b"")] * 300_000, PIXELS_8), PICTURE),
+    "PNG, many chunks": (lambda: png((8, 8, 8, 2), *[(b"teSt", b"")] * 4 * MB, PIXELS_8), UNSUPPORTED),
+    "PNG, many chunks of pixels": (
+        lambda: png((8, 8, 8, 2), PIXELS_8, *[(b"IDAT", b"")] * 4 * MB),
+        UNSUPPORTED,
+    ),
+    "PNG, some chunks": (lambda: png((8, 8, 8, 2), *[(b"teSt", b"")] * 90_000, PIXELS_8), PICTURE),
+    "PNG, a long side": (lambda: png((1, 5 * 10**7, 16, 6), (b"IDAT", zeros(9))), TOO_MANY),
+    "PNG, two headers, of which the larger fits the pixels": (png_of_two_headers, CORRUPT),
     "PNG, many frames": (
         lambda: png((8, 8, 8, 2), (b"acTL", struct.pack(">II", 2**31 - 1, 0)), PIXELS_8),
         PICTURE,
@@ -164,7 +178,10 @@ BOMBS: dict[str, Hostile] = {
     "GIF, frame": (lambda: gif_of_size(65_535, 65_535), TOO_MANY),
     "GIF, many frames": (lambda: _gif_of_frames(20_000), PICTURE),
     "GIF, many comments": (lambda: gif_with(b"!\xfe\1a\0" * 2 * MB), UNSUPPORTED),
-    "GIF, many extensions": (lambda: gif_with(b"!\xf9\4\0\0\0\0\0" * MB), PICTURE),
+    "GIF, some comments": (lambda: gif_with(b"!\xfe\1a\0" * 50_000), PICTURE),
+    "GIF, many extensions": (lambda: gif_with(b"!\xf9\4\0\0\0\0\0" * 6 * MB), UNSUPPORTED),
+    "GIF, an extension of many blocks": (lambda: gif_with(b"!\xab" + b"\1a" * 24 * MB + b"\0"), UNSUPPORTED),
+    "GIF, much junk": (lambda: gif_with(b"\xab" * 48 * MB), UNSUPPORTED),
     "GIF, a long comment": (lambda: gif_with(b"!\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0"), PICTURE),
     "WebP, canvas": (lambda: webp_canvas(16_383, 16_383), TOO_MANY),
     "WebP, wide canvas": (lambda: webp_canvas(2**24, 100), CORRUPT),
@@ -188,6 +205,11 @@ BOMBS: dict[str, Hostile] = {
     "JPEG, much fill": (lambda: jpeg_with(b"\xff" * 8 * MB), UNSUPPORTED),
     "JPEG, much junk": (lambda: jpeg_with(b"\xff\xfe\0\2" + bytes(8 * MB)), UNSUPPORTED),
     "JPEG, much junk and nothing else": (lambda: b"\xff\xd8\xff\xfe\0\2" + bytes(8 * MB), UNSUPPORTED),
+    "JPEG, much EXIF": (
+        lambda: jpeg_with((b"\xff\xe1\x0a\0Exif\0\0" + bytes(2_552)) * 19_000),
+        UNSUPPORTED,
+    ),
+    "JPEG, some EXIF": (lambda: jpeg_with((b"\xff\xe1\xff\0Exif\0\0" + bytes(65_272)) * 14), PICTURE),
     "JPEG, many restarts": (lambda: jpeg_with(b"\xff\xd0" * 4 * MB), UNSUPPORTED),
     "JPEG, a profile of 16 MB": (
         lambda: jpeg_with(
@@ -203,6 +225,11 @@ BOMBS: dict[str, Hostile] = {
     "TIFF, floats": (lambda: grey_tiff(SIDE, SIDE, t258=32, t339=3), PICTURE),
     "TIFF, 32 bits": (lambda: grey_tiff(SIDE, SIDE, t258=32, t339=2), PICTURE),
     "TIFF, many strips": (lambda: tiff_of_strips(2 * MB), UNSUPPORTED),
+    "TIFF, strips of the same blocks of nothing": (lambda: _tiff_of_one_strip(20_000), UNSUPPORTED),
+    "TIFF, a tile's size as a text": (
+        lambda: grey_tiff(8, 8, t259=1, t322=8).replace(b"\x42\1\4\0", b"\x42\1\2\0"),
+        PICTURE,
+    ),
     "TIFF, many orientations": (lambda: tiff_of_numbers(274), UNSUPPORTED),
     "TIFF, many resolutions": (lambda: tiff_of_numbers(282), UNSUPPORTED),
     "TIFF, XMP of numbers": (lambda: tiff_of_numbers(700), UNSUPPORTED),
@@ -224,6 +251,15 @@ def _cut_off_directory(data: bytes) -> bytes:
     """Its directory, the last thing in the file, claims one tag more than it has."""
     (start,) = struct.unpack_from("<I", data, 4)
     return data[:start] + bytes([data[start] + 1]) + data[start + 1 : -4]
+
+
+def _tiff_of_one_strip(count: int) -> bytes:
+    """Each row is the same strip, of a megabyte of empty blocks before its eight pixels."""
+    strip = b"\x78\x9c" + b"\0\0\0\xff\xff" * 200_000 + b"\1\x08\0\xf7\xff" + bytes(8) + b"\0\x08\0\1"
+    body = strip + struct.pack("<I", 8) * count + struct.pack("<I", len(strip)) * count
+    tags: dict[int, int | bytes] = {256: 8, 257: count, 258: 8, 259: 8, 262: 1, 277: 1, 278: 1}
+    tags |= {273: 8 + len(strip), 279: 8 + len(strip) + 4 * count}
+    return tiff(tags, body, {273: count, 279: count})
 
 
 def _gif_of_frames(count: int) -> bytes:

@@ -8,6 +8,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from shared.image_files.decompression_bombs import MAX_CHUNKS
+
 _START = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE")
 _KEPT = (*_CRITICAL, b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf")
@@ -18,7 +20,6 @@ _KEPT_TEXTS = (
 )
 _MAX_TEXT = 2**20  # bytes of one of these
 _KNOWN = re.compile(b"|".join((*_KEPT, b"IDAT", b"IEND")))
-_MAX_CHUNKS = 100_000  # pixels in more are of no encoder
 _HEAD, _CHECKSUM = 8, 4  # bytes of a chunk before its body, and behind it
 # Of the checksum that ends the deflated pixels: what is left of it is not compared, and without any byte of
 # it Pillow would leave rows in the buffer.
@@ -46,7 +47,9 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
     if are_sound:  # by the checksums of their chunks: the other one is not needed
         del pixels[-_LAST_BYTE:]
     if pixels:
-        end = (_chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
+        name = b"IDAT"
+        head, checksum = struct.pack(">I4s", len(pixels), name), zlib.crc32(pixels, zlib.crc32(name))
+        end = (head, pixels, struct.pack(">I", checksum), _chunk(b"IEND", b""))  # with one copy of them
         yield b"".join((_START, *kept.values(), *end))
         yield b"".join((_START, *(kept[name] for name in _CRITICAL if name in kept), *end))
 
@@ -54,7 +57,7 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield names, bodies and checksums; behind a wrong length, go on at the next name that is known."""
     position, size = len(_START), len(data)
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if position + _HEAD > size:
             return
         length, name = struct.unpack_from(">I4s", data, position)
@@ -71,6 +74,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
             return
 
 
-def _chunk(name: bytes, body: bytes | bytearray) -> bytes:
+def _chunk(name: bytes, body: bytes) -> bytes:
     checksum = zlib.crc32(body, zlib.crc32(name))
     return b"".join((struct.pack(">I", len(body)), name, body, struct.pack(">I", checksum)))

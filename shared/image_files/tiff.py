@@ -79,6 +79,12 @@ OPEN_INFO.update(
 )
 
 
+def tile_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height of a TIFF's tiles, which may be larger than its picture, or zeros."""
+    first = Directory(data)
+    return first.number(Tag.TileWidth), first.number(Tag.TileLength)
+
+
 def mend_tiles(image: TiffImageFile) -> None:
     """Have samples read as they are that Pillow would make noise of. Raises ValueError where that can't be.
 

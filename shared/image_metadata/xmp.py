@@ -6,6 +6,7 @@ from xml.parsers import expat
 
 _MAX_BYTES = 2**20
 _MAX_VALUE = 200  # characters
+_MAX_NAMESPACE = 1_000  # characters: each name in it comes with all of them
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 # By the names as expat gives them, the namespace by its URI; the first says best when a picture was taken.
@@ -56,6 +57,7 @@ def read_xmp(packet: bytes) -> dict[str, str]:
     parser.EndElementHandler = end
     parser.CharacterDataHandler = characters
     parser.StartDoctypeDeclHandler = _refuse
+    parser.StartNamespaceDeclHandler = _refuse_long
     # as text, so that the packet names no encoding and a wrong byte costs itself
     text = packet[:_MAX_BYTES].decode("utf-8-sig", "replace").lstrip("\0\t\n\r ")
     with contextlib.suppress(expat.ExpatError, ValueError):
@@ -66,3 +68,8 @@ def read_xmp(packet: bytes) -> dict[str, str]:
 def _refuse(*_: object) -> NoReturn:
     """Stop at a document type, which XMP never has: without one no entity can be declared."""
     raise ValueError("a document type")
+
+
+def _refuse_long(_: str | None, namespace: str | None) -> None:
+    if len(namespace or "") > _MAX_NAMESPACE:
+        raise ValueError("a namespace that is no name")

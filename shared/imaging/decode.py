@@ -7,7 +7,7 @@ size depends on the image and the model alone, so the same bytes always give the
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ExifTags import Base as Tag
 
 from shared.errors import ItemError
 from shared.image_files.color_spaces import color_profile
@@ -23,6 +22,7 @@ from shared.image_files.decompression_bombs import bomb_of
 from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory, unreadable
 from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.image_files.png import only_pixels
+from shared.image_files.tiff import tile_size
 from shared.image_metadata.exif import Exif, read_exif
 from shared.imaging import colors_and_hash
 from shared.imaging.color_profiles import to_srgb
@@ -43,6 +43,9 @@ THUMBNAIL_SIDE = 256
 # Above this many source pixels per pixel of the crop, shrinking first costs no accuracy.
 _CROP_MARGIN = 2
 
+_MAX_SIDE = (
+    2**20
+)  # of a picture: each row costs time and memory of its own, and of a wide one cannot be held less
 _REDUCED = 2.5  # times the limit of pixels, of a JPEG that is decoded reduced: phones make 200 megapixels
 
 # As close to the picture as WebP at 78 would be, for a quarter more bytes in a quarter of the time, which was
@@ -169,11 +172,16 @@ def is_small_file(data: bytes, kind: Literal["thumbnail", "rendition"]) -> bool:
 def _decoded(
     data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
 ) -> Iterator[_Decoded]:
-    with decoding(estimate(data, preprocess, max_pixels), wait_s):
-        yield _load(data, preprocess)
+    size = estimate(data, preprocess, max_pixels)
+
+    def fits(other: bytes) -> bool:
+        return estimate(other, preprocess, max_pixels) - len(other) <= size - len(data)
+
+    with decoding(size, wait_s):
+        yield _load(data, preprocess, fits)
 
 
-def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
+def _load(data: bytes, preprocess: Preprocess, fits: Callable[[bytes], bool]) -> _Decoded:
     """Decode a file, or what of it is a sound picture. Raises ItemError: corrupt_image or too_many_pixels."""
     try:
         try:
@@ -181,17 +189,24 @@ def _load(data: bytes, preprocess: Preprocess) -> _Decoded:
         except (MemoryError, ItemError):
             raise
         except Exception as error:  # decoders of hostile bytes raise anything
-            return _mended(data, preprocess, error)
+            failure = error.with_traceback(None)  # which holds what was decoded
+        return _mended(data, preprocess, fits, failure)
     except MemoryError:
         raise too_big_for_memory() from None
 
 
-def _mended(data: bytes, preprocess: Preprocess, failure: Exception) -> _Decoded:
-    """Decode the picture without damage that is none of its pixels'."""
+def _mended(
+    data: bytes, preprocess: Preprocess, fits: Callable[[bytes], bool], failure: Exception
+) -> _Decoded:
+    """Decode the picture without damage that is none of its pixels'.
+
+    It has to fit into what was estimated: where a file has two headers, it may be of the other one's size.
+    """
     sound = [with_end(data)] if data.startswith(b"\xff\xd8") else only_pixels(data)
     for other in filter(None, sound):
         try:
-            return _loaded(other, preprocess)
+            if fits(other):
+                return _loaded(other, preprocess)
         except MemoryError:
             raise
         except Exception:  # noqa: S112
@@ -231,12 +246,12 @@ def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
 def _check_pixels(image: Image.Image, data: bytes, shrink: int, max_pixels: int) -> None:
     """Raise ItemError too_many_pixels. A JPEG's count as they are decoded, at a quarter or less of them."""
     limit = f"the limit of {max_pixels:,} (IMAGE_SEARCH_MAX_IMAGE_PIXELS)"
-    tags: Any = getattr(image, "tag_v2", {})
-    tile = (
-        tags.get(Tag.TileWidth, 0),
-        tags.get(Tag.TileLength, 0),
-    )  # a TIFF's tiles may be larger than its picture
+    tile = tile_size(data) if image.format == "TIFF" else (0, 0)
     for width, height in (image.size, tile):
+        if max(width, height) > _MAX_SIDE:
+            raise ItemError(
+                "too_many_pixels", f"{width} x {height}: a side has more than {_MAX_SIDE:,} pixels"
+            )
         if width * height <= max_pixels:
             continue
         if image.format in JPEGS and shrink > 1 and not keeps_coefficients(data):

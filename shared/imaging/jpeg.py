@@ -46,7 +46,7 @@ def with_end(data: bytes) -> bytes | None:
         pixels += bytes(min(zeros, _LAST_ZEROS))
     else:
         pixels = pixels.rstrip(b"\xff")  # of half a mark
-    return pixels + _END if data[len(pixels) :][:2] != _END and _is_whole(pixels) else None
+    return pixels + _END if not data.startswith(_END, len(pixels)) and _is_whole(pixels) else None
 
 
 def _is_whole(pixels: bytes) -> bool:

@@ -5,6 +5,7 @@ bytes are bounded, not images. Small images have a budget of their own and never
 """
 
 import ctypes
+import math
 import os
 import threading
 from collections import deque
@@ -17,6 +18,8 @@ from PIL.ExifTags import Base as Tag
 from shared.errors import Unavailable
 from shared.image_files.formats import JPEGS
 from shared.image_files.jpeg_scans import keeps_coefficients
+from shared.image_files.tiff import tile_size
+from shared.image_metadata.tiff_tags import Directory
 from shared.imaging.deep_color import is_cut, raw_mode
 
 SMALL_BYTES = 64 * 2**20
@@ -38,7 +41,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
         drafted = min(8, 2 ** (shrink.bit_length() - 1))
         pixels, shrink = pixels // drafted**2, shrink // drafted
     elif image.format == "TIFF":
-        pixels, held = _tiff(image)
+        pixels, held = _tiff(image, data)
     if is_cut(raw_mode(image)):
         held += _RGB_BYTES * pixels  # for the low bytes
     held += _BYTES_PER_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
@@ -46,14 +49,12 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
     return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
 
 
-def _tiff(image: Image.Image) -> tuple[int, int]:
+def _tiff(image: Image.Image, data: bytes) -> tuple[int, int]:
     """Return a TIFF's pixels, or those of a larger tile, and their bytes, which may all be in one strip."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    pixels = max(image.width * image.height, tags.get(Tag.TileWidth, 0) * tags.get(Tag.TileLength, 0))
-    bits = tags.get(Tag.BitsPerSample, (1,))
-    return pixels, pixels * tags.get(Tag.SamplesPerPixel, 1) * max(
-        bits if isinstance(bits, tuple) else (bits,)
-    ) // 8
+    first = Directory(data)
+    pixels = max(image.width * image.height, math.prod(tile_size(data)))
+    bits = max(first.numbers(Tag.BitsPerSample), default=1)
+    return pixels, pixels * first.number(Tag.SamplesPerPixel, 1) * bits // 8
 
 
 class Budget:

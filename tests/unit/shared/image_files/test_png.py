@@ -100,9 +100,9 @@ def test_what_says_how_it_looks_is_kept() -> None:
 def test_damage_elsewhere_changes_no_colours(name: bytes) -> None:
     bodies = CHUNKS | {b"gAMA": struct.pack(">I", 100_000), CHROMATICITIES[0]: CHROMATICITIES[1]}
     bodies |= {b"iCCP": b"P3\0\0" + zlib.compress(DISPLAY_P3), CODE_POINTS[0]: CODE_POINTS[1]}
-    coloured = png_with(PHOTO, b"gAMA", bodies[b"gAMA"]) if name == b"sRGB" else PHOTO
-    coloured = png_with(coloured, name, bodies[name])
-    assert_same(png_with(coloured, b"tEXt", b"a\0b", wrong=True), coloured)
+    coloured = png_with(PHOTO, (b"gAMA", bodies[b"gAMA"])) if name == b"sRGB" else PHOTO
+    coloured = png_with(coloured, (name, bodies[name]))
+    assert_same(png_with(coloured, (b"tEXt", b"a\0b"), wrong=True), coloured)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_damage_elsewhere_changes_no_colours(name: bytes) -> None:
     ids=["xmp", "APP1", "deflated", "plain"],
 )
 def test_damage_elsewhere_costs_no_time_of_taking(text: tuple[bytes, bytes]) -> None:
-    assert read(png_with(png_with(PHOTO, *text), b"tEXt", b"a\0b", wrong=True)).taken_at == 1_577_836_800
+    assert read(png_with(png_with(PHOTO, text), (b"tEXt", b"a\0b"), wrong=True)).taken_at == 1_577_836_800
 
 
 @pytest.mark.parametrize(("mode", "size"), [("L", (64, 64)), ("L", (128, 128)), ("RGBA", (2, 16_000))])
@@ -128,7 +128,7 @@ def test_damage_elsewhere_costs_no_row_of_a_drawing(mode: str, size: tuple[int, 
     image = Image.new(mode, size)
     image.paste(1 if mode == "L" else (9,) * 4, (0, 0, size[0] // 2, size[1] // 3))
     drawing = save(image, format="PNG")
-    assert_same(png_with(drawing, b"tEXt", b"a\0b", wrong=True), drawing)
+    assert_same(png_with(drawing, (b"tEXt", b"a\0b"), wrong=True), drawing)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 12, 16, 19])
@@ -182,12 +182,12 @@ def test_a_sound_one_pays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        wrong(b"teSt", b"") * 300_000,
-        wrong(b"tRNS", b"") * 300_000,
-        wrong(b"tEXt", b"x") + chunk(b"eXIf", b"") * 300_000,
-        wrong(b"tEXt", b"x") + chunk(b"IDAT", b"") * 300_000,
-        b"\0\0\0\xfftEXtab" * 300_000,
-        b"\xff\0\0\0teSt" + b"abcdIDAT" * 300_000,
+        wrong(b"teSt", b"") * 95_000,
+        wrong(b"tRNS", b"") * 95_000,
+        wrong(b"tEXt", b"x") + chunk(b"eXIf", b"") * 95_000,
+        wrong(b"tEXt", b"x") + chunk(b"IDAT", b"") * 95_000,
+        b"\0\0\0\xfftEXtab" * 95_000,
+        b"\xff\0\0\0teSt" + b"abcdIDAT" * 95_000,
     ],
     ids=["chunks", "transparency", "EXIF", "pixels", "lengths", "names"],
 )

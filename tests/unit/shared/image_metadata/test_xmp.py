@@ -84,6 +84,8 @@ def test_no_packet_fails_or_takes_long() -> None:
     hostile += [start + piece * (4_000_000 // len(piece)) for piece in pieces]
     hostile.append(start + b"<xmp:CreateDate>" + b"1<a/>" * 400_000)
     hostile.append(start[:-1] + b" " + b" ".join(b'a%d="1"' % n for n in range(200_000)))
+    namespace = b'<a xmlns:x="' + b"y" * 500_000 + b'">'  # of which expat makes a name's part each time
+    hostile += [start + namespace + b"<x:a/>" * 90_000, start + namespace + b"<b x:a='' x:b=''/>" * 30_000]
     started = time.perf_counter()
     for data in hostile:
         found = read_xmp(data)
