@@ -37,9 +37,12 @@ _HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b
 JPEGS = frozenset({"JPEG", "MPO"})
 
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
-# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
+# Grey that Pillow's table lacks, though it has what reading it takes: deep and unsigned, deep with zero for
+# white; signed of 8 bits, which it takes for unsigned.
 TiffImagePlugin.OPEN_INFO.update(
     {
+        (b"II", 1, (2,), 1, (8,), ()): ("I", "I;8S"),
+        (b"MM", 1, (2,), 1, (8,), ()): ("I", "I;8S"),
         (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
         (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
         (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),

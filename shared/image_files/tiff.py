@@ -196,8 +196,10 @@ def _is_whole(first: Directory) -> bool:
     """Return whether a directory makes sense and its pixels lie in the file."""
     strips, sizes = _strips(first)
     bits = first.numbers(BITS) or (1,)
+    read = first.entries.keys() & {BITS, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
     return (
-        first.number(WIDTH) > 0
+        all(first.numbers(tag, _MAX_VALUES) for tag in read)
+        and first.number(WIDTH) > 0
         and first.number(HEIGHT) > 0
         and 1 <= first.number(SAMPLES, 1) <= 1024
         and all(1 <= one <= 128 for one in bits)
