@@ -65,6 +65,8 @@ def open_image(data: bytes) -> Image.Image:
             with contextlib.suppress(Exception):
                 return Image.open(io.BytesIO(sound), formats=("PNG",))
         raise unreadable(data) from None
+    if image.format == "PNG" and image.mode == "P" and image.palette is None:  # Pillow would show black
+        raise damaged(data)
     return image
 
 

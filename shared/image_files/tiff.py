@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import islice
 from typing import Any
 
 from PIL.ExifTags import Base as Tag
@@ -61,13 +62,19 @@ _COLOURS = {
 _NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;32B": "I;32N", "I;16BS": "I;16NS"}
 # Pillow's words; where they change, a test of the kinds fails.
 _UNKNOWN_PIXELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")
+_NEEDED = frozenset(
+    {Tag.BitsPerSample, Tag.StripOffsets, Tag.StripByteCounts, Tag.TileOffsets, Tag.TileByteCounts}
+)
 _SAMPLE_FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
-# Deep grey that Pillow's table lacks, though it has what reading it takes: unsigned, or with zero for white.
-# The table is public and not documented, and there is no other way to add to it; where it changes, the tests
-# of deep grey fail. Its keys: byte order, colours, sample format, fill order, bits, extra samples.
+# Grey that Pillow's table lacks, though it has what reading it takes: deep and unsigned, deep with zero for
+# white; signed of 8 bits, which it takes for unsigned. The table is public and not documented, and there is
+# no other way to add to it; where it changes, the tests of deep grey fail. Its keys: byte order, colours,
+# sample format, fill order, bits, extra samples.
 OPEN_INFO.update(
     {
+        (b"II", 1, (2,), 1, (8,), ()): ("I", "I;8S"),
+        (b"MM", 1, (2,), 1, (8,), ()): ("I", "I;8S"),
         (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
         (b"MM", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
         (b"MM", 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
@@ -143,8 +150,10 @@ def _is_whole(first: Directory) -> bool:
     """Return whether a directory makes sense and its pixels lie in the file."""
     places = strips(first)
     bits = first.numbers(Tag.BitsPerSample) or (1,)
+    needed = (entry for entry in islice(first.table(), MAX_STRIPS) if entry.tag in _NEEDED)
     return (
-        first.number(Tag.ImageWidth) > 0
+        all(entry.place + entry.size <= len(first.data) for entry in needed)
+        and first.number(Tag.ImageWidth) > 0
         and first.number(Tag.ImageLength) > 0
         and 1 <= first.number(Tag.SamplesPerPixel, 1) <= 1024
         and all(1 <= one <= 128 for one in bits)

@@ -1,5 +1,7 @@
 """A file that ends too early says so, in every format."""
 
+import contextlib
+
 import pytest
 
 from shared.errors import ItemError
@@ -20,6 +22,17 @@ def test_half_a_file_is_cut_off(name: str, share: float) -> None:
     with pytest.raises(ItemError, match="the picture is cut off") as caught:
         read(data[: int(len(data) * share)])
     assert caught.value.code == "corrupt_image"
+
+
+@pytest.mark.parametrize("name", [name for name in SINGLE if name.startswith("tiff")])
+def test_a_tiff_without_the_last_of_its_numbers_is_of_no_other_kind(name: str) -> None:
+    """How many bits its samples have may be the last that it says."""
+    data = samples()[name]
+    for cut in range(1, 24):
+        with contextlib.suppress(ItemError):
+            read(data[:-cut])
+            continue
+        assert failure(data[:-cut]) == "corrupt_image"
 
 
 @pytest.mark.parametrize("name", ["png", "gif", "tiff, palette"])

@@ -164,6 +164,7 @@ def test_what_the_pixels_need_must_be_right(data: bytes) -> None:
     middle = data.index(b"IDAT") + 60
     assert failure(data[:middle] + bytes(9) + data[middle + 9 :]) == "corrupt_image"
     assert failure(png((8, 8, 8, 2), (b"tEXt", b"x"))) == "corrupt_image"
+    assert failure(png((1, 1, 8, 3), (b"IDAT", zlib.compress(bytes(2))))) == "corrupt_image"
 
 
 def test_an_animation_with_a_wrong_frame_is_its_first_picture() -> None:

@@ -79,6 +79,11 @@ def test_grey_of_any_other_range_is_spread_from_its_lowest_to_its_highest(
 
 
 @pytest.mark.parametrize("form", [{}, {"deflated": True}, {"big_endian": True, "deflated": True}], ids=str)
+def test_signed_grey_of_8_bits_is_no_noise(form: Any) -> None:
+    assert difference(shown(deep_tiff((SHARES * 255 - 128).astype("i1"), **form)), of_shares(SHARES)) < 2
+
+
+@pytest.mark.parametrize("form", [{}, {"deflated": True}, {"big_endian": True, "deflated": True}], ids=str)
 @pytest.mark.parametrize("most", [2**12 - 1, 2**20, 2**32 - 1])
 def test_unsigned_grey_of_32_bits_does_not_turn_negative(most: int, form: Any) -> None:
     assert difference(shown(deep_tiff((SHARES * most).astype(np.uint32), **form)), of_shares(SHARES)) < 1
