@@ -1,4 +1,4 @@
-"""Undoing what a Content-Encoding header says, as far as it is true: hosts name encodings that encode nothing."""
+"""Undoing what a Content-Encoding header says, where it is true: some name what encodes nothing."""
 
 import zlib
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ checked the same way.
 """
 
 import email.utils
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,19 +14,21 @@ from http import HTTPStatus
 from pathlib import Path
 
 import certifi
+import pycurl
 
 from shared.download.addresses import AddressPolicy
-from shared.download.connections import Answer, Connection, Connections, Deadline, Sink
+from shared.download.connections import Connections
 from shared.download.content_encoding import ContentDecoder
+from shared.download.deadline import Deadline
 from shared.download.host_limits import HostLimits
 from shared.download.own_services import FETCH_HEADER, OwnServices
 from shared.download.request_urls import RequestUrl, parse
 from shared.download.resolver import Resolver
+from shared.download.transfer import Answer, Request, Sink, transfer
 from shared.errors import ItemError
 from shared.version import VERSION
 
 USER_AGENT = f"image-search/{VERSION} (+bulk image ingestion)"
-WHOLE = 10  # times the silence that is borne: how long a download may take in all
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_DRAINED_BYTES = 16 * 1024
@@ -38,8 +41,8 @@ Hold = Callable[[int], None]
 class Downloader:
     """A client for URLs of strangers, safe to share between threads; make it after a fork, not before.
 
-    `timeout_s` is the silence that is borne of a host; a whole call, redirects and all, takes at most WHOLE
-    times as long. `allow_hosts` (AddressPolicy) may be reached although they are not public; raises
+    `timeout_s` is the silence that is borne of a host, `whole_s` bounds a whole call, redirects and all.
+    `allow_hosts` (AddressPolicy) may be reached although they are not public; raises
     ConfigError for a malformed one. What is at `own_urls` is never reached. A file whose X-Robots-Tag has one
     of `refused_robots_tags` is refused. `ca_bundle` is a PEM file of the certificates to trust.
     """
@@ -48,22 +51,24 @@ class Downloader:
         self,
         *,
         timeout_s: float,
+        whole_s: float,
         max_bytes: int,
         allow_hosts: Sequence[str],
         own_urls: Sequence[str] = (),
         refused_robots_tags: Sequence[str] = (),
-        user_agent: str = USER_AGENT,
+        user_agent: str | None = None,
         ca_bundle: Path | None = None,
     ) -> None:
         self._timeout_s = timeout_s
+        self._whole_s = whole_s
         self._max_bytes = max_bytes
         self._refused_robots_tags = {tag.lower() for tag in refused_robots_tags}
         self._policy = AddressPolicy(allow_hosts)
         self._resolver = Resolver()
         self._own = OwnServices(own_urls, self._look_up)
-        self._connections = Connections(self._check, str(ca_bundle or certifi.where()))
+        self._connections = Connections(str(ca_bundle or os.environ.get("SSL_CERT_FILE") or certifi.where()))
         self._headers = (
-            f"User-Agent: {user_agent}",
+            f"User-Agent: {user_agent or USER_AGENT}",
             f"{FETCH_HEADER}: 1",
             "Accept: image/*, */*;q=0.5",
             "Accept-Encoding: identity",
@@ -86,11 +91,11 @@ class Downloader:
         """
         deadline = self._deadline(whole_s)
         target = parse(url)
-        with self._connections.lent(target.host, target.port) as connection:
+        with self._connections.lent(target.host, target.port) as handle:
             for _ in range(MAX_REDIRECTS + 1):
                 content = _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
                 with self._turn(target, limits, deadline):
-                    location = self._get_once(connection, target, deadline, content)
+                    location = self._get_once(handle, target, deadline, content)
                 if location is None:
                     return content.whole()
                 target = target.joined(location)
@@ -105,20 +110,19 @@ class Downloader:
         deadline = self._deadline(timeout_s or self._timeout_s)
         target = parse(url)
         extra = [f"{name}: {value}" for name, value in headers.items()]
-        with self._connections.lent(target.host, target.port) as connection:
+        with self._connections.lent(target.host, target.port) as handle:
             drained = _Drained()
             addresses = self._permitted(target, deadline)
+            request = Request("POST", target, addresses, [*self._headers, *extra], body)
             with drained.enough():
-                connection.request(
-                    "POST", target, [*self._headers, *extra], deadline, addresses, drained.begin, body
-                )
+                transfer(handle, request, deadline, self._check, drained.begin)
             return drained.answer.status
 
     def close(self) -> None:
         self._connections.close()
 
     def _get_once(
-        self, connection: Connection, target: RequestUrl, deadline: Deadline, content: "_Content"
+        self, handle: pycurl.Curl, target: RequestUrl, deadline: Deadline, content: "_Content"
     ) -> bytes | None:
         """Ask once. Return where an answer redirects to; without that, the content has its content."""
         addresses = self._permitted(target, deadline)
@@ -127,8 +131,9 @@ class Downloader:
         def begin(answer: Answer) -> Sink:
             return content.begin(answer) if 200 <= answer.status < 300 else drained.begin(answer)
 
+        request = Request("GET", target, addresses, self._headers)
         with drained.enough():
-            connection.request("GET", target, self._headers, deadline, addresses, begin)
+            transfer(handle, request, deadline, self._check, begin)
         if drained.answer.status == 0:
             return None
         location = _location(drained.answer)
@@ -137,7 +142,7 @@ class Downloader:
         return location
 
     def _deadline(self, whole_s: float | None) -> Deadline:
-        return Deadline(self._timeout_s, self._timeout_s * WHOLE if whole_s is None else whole_s)
+        return Deadline(self._timeout_s, self._whole_s if whole_s is None else whole_s)
 
     @contextmanager
     def _turn(self, target: RequestUrl, limits: HostLimits | None, deadline: Deadline) -> Iterator[None]:

@@ -19,7 +19,7 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 class RequestUrl:
     """A URL that can be asked: `host` is ASCII, a name or an address without brackets.
 
-    `path` is what stands in the request, with the query, byte for byte; `netloc` is what the Host header says.
+    `path` is what stands in the request, query and all, byte for byte; `netloc` stands in the Host header.
     """
 
     url: httpx.URL
@@ -64,7 +64,7 @@ def parse(url: str) -> RequestUrl:
 
 
 def _decoded(location: bytes) -> str:
-    """Return a Location's text: UTF-8 in its host is kept, all other bytes above ASCII are percent-encoded."""
+    """Return a Location's text: UTF-8 in its host is kept, other bytes above ASCII are percent-encoded."""
     found = re.match(rb"(?i)((?:https?:)?//[^/?#]*)?(.*)", location, re.DOTALL)
     assert found is not None  # noqa: S101 - it matches anything
     rest = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], found[2])

@@ -137,7 +137,7 @@ def trap(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]
 
 @pytest.fixture(scope="module")
 def shared_downloader() -> Iterator[Downloader]:
-    made = Downloader(timeout_s=10, max_bytes=2**20, allow_hosts=[OPEN_HOST])
+    made = Downloader(timeout_s=10, whole_s=10, max_bytes=2**20, allow_hosts=[OPEN_HOST])
     yield made
     made.close()
 

@@ -89,9 +89,21 @@ def make() -> Iterator[Callable[..., Downloader]]:
     made: list[Downloader] = []
 
     def build(
-        timeout_s: float = 20, max_bytes: int = 2**20, allow_hosts: Sequence[str] = ("127.0.0.1",)
+        timeout_s: float = 20,
+        whole_s: float | None = None,
+        max_bytes: int = 2**20,
+        allow_hosts: Sequence[str] = ("127.0.0.1",),
+        **options: Any,
     ) -> Downloader:
-        made.append(Downloader(timeout_s=timeout_s, max_bytes=max_bytes, allow_hosts=allow_hosts))
+        made.append(
+            Downloader(
+                timeout_s=timeout_s,
+                whole_s=whole_s or 10 * timeout_s,
+                max_bytes=max_bytes,
+                allow_hosts=allow_hosts,
+                **options,
+            )
+        )
         return made[-1]
 
     yield build

@@ -34,7 +34,7 @@ def pictures() -> Iterator[ImageServer]:
 
 
 def make_downloader(**options: Any) -> Downloader:
-    return Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
+    return Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_each_request_takes_a_turn_and_says_what_came_of_it(
 )
 def test_allowed_hosts_are_free_of_limits(allowed: str, pictures: ImageServer) -> None:
     entry = allowed.replace("PORT", str(pictures.port))
-    downloader = Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=[entry])
+    downloader = Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=[entry])
     host = "localhost" if allowed.startswith("localhost") else "127.0.0.1"
     assert told(downloader, pictures.url("/status/503", host=host)) == []
 
@@ -112,7 +112,7 @@ def test_the_wait_for_a_turn_is_not_part_of_the_download_s_time(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pictures: ImageServer
 ) -> None:
     monkeypatch.setattr(AddressPolicy, "exempts", lambda *_: False)
-    hurried = Downloader(timeout_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
+    hurried = Downloader(timeout_s=0.5, whole_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
     limits = HostLimits(ledger.hosts, 1.0)
     assert all(hurried.get(pictures.url("/photo/1.jpg"), limits) for _ in range(2))
 

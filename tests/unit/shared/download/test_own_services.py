@@ -31,7 +31,7 @@ def refused(action: Callable[[], object]) -> bool:
 
 
 def make(*own_urls: str, allow_hosts: list[str] = ALL) -> Downloader:
-    return Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=allow_hosts, own_urls=own_urls)
+    return Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=allow_hosts, own_urls=own_urls)
 
 
 @pytest.fixture(scope="module")
