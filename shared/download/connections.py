@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pycurl
 
 KEEPALIVE_SECONDS = 5.0
-_MAX_IDLE = 512
+_MAX_IDLE = 128  # each holds the certificates to trust, a megabyte
 _CONNECTIONS_EACH = 4  # a redirect's hosts
 _BUFFER_BYTES = 128 * 1024
 

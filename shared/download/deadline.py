@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from shared.errors import ItemError
 
+_SETTING = "IMAGE_SEARCH_FETCH_TIMEOUT_S"
+
 
 class Deadline:
     """The end of a download: after `silence_s` in which nothing came, and `whole_s` from now in any case."""
@@ -16,16 +18,16 @@ class Deadline:
         self._end = time.monotonic() + whole_s
 
     def left(self) -> float:
-        """Return the seconds to the end, above zero. Raises ItemError `timeout` past it."""
+        """Return the seconds to the end, above zero. Raises a final ItemError `timeout` past it."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise ItemError("timeout", f"the download took more than {self._whole_s:g} s")
+            detail = f"the download took more than {self._whole_s:g} s ({_SETTING} is {self.silence_s:g})"
+            raise ItemError("timeout", detail, final=True)
         return left
 
     def silence(self) -> ItemError:
         """Return the error of a host from which nothing came for too long."""
-        detail = f"nothing came for {self.silence_s:g} s (IMAGE_SEARCH_FETCH_TIMEOUT_S)"
-        return ItemError("timeout", detail)
+        return ItemError("timeout", f"nothing came for {self.silence_s:g} s ({_SETTING})")
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ import pycurl
 
 from shared.download.addresses import AddressPolicy
 from shared.download.connections import Connections
-from shared.download.content_encoding import ContentDecoder
+from shared.download.content_encoding import encodings, undone
 from shared.download.deadline import Deadline
 from shared.download.host_limits import HostLimits
 from shared.download.own_services import FETCH_HEADER, OwnServices
@@ -32,6 +32,7 @@ USER_AGENT = f"image-search/{VERSION} (+bulk image ingestion)"
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_DRAINED_BYTES = 16 * 1024
+_MAX_DIGITS = 100  # int() has a limit of its own
 _MAX_RETRY_AFTER_SECONDS = 86400.0
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
@@ -113,7 +114,7 @@ class Downloader:
         with self._connections.lent(target.host, target.port) as handle:
             drained = _Drained()
             addresses = self._permitted(target, deadline)
-            request = Request("POST", target, addresses, [*self._headers, *extra], body)
+            request = Request(target, addresses, [*self._headers, *extra], body)
             with drained.enough():
                 transfer(handle, request, deadline, self._check, drained.begin)
             return drained.answer.status
@@ -131,7 +132,7 @@ class Downloader:
         def begin(answer: Answer) -> Sink:
             return content.begin(answer) if 200 <= answer.status < 300 else drained.begin(answer)
 
-        request = Request("GET", target, addresses, self._headers)
+        request = Request(target, addresses, self._headers)
         with drained.enough():
             transfer(handle, request, deadline, self._check, begin)
         if drained.answer.status == 0:
@@ -181,42 +182,39 @@ class Downloader:
 
 
 class _Content:
-    """The content of one answer as it comes, counted, and without its Content-Encoding."""
+    """The content of one answer as it comes, counted, and its Content-Encoding undone at the end."""
 
     def __init__(self, max_bytes: int, refused_robots_tags: set[str], deadline: Deadline, hold: Hold) -> None:
         self._max_bytes = max_bytes
         self._refused = refused_robots_tags
         self._deadline = deadline
         self._hold = hold
-        self._decoder: ContentDecoder | None = None
+        self._encodings: list[str] = []
         self._bytes = bytearray()
 
     def begin(self, answer: Answer) -> Sink:
         if refused := self._refused & _robots_tags(answer):
             raise ItemError("http_status", f"the server's X-Robots-Tag says {sorted(refused)[0]}")
-        length = answer.header(b"content-length")
-        if length.isdigit() and int(length) > self._max_bytes:
+        said = answer.header(b"content-length")
+        length = int(said) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else None
+        if length is not None and length > self._max_bytes:
             raise self._too_large()
-        self._decoder = ContentDecoder(answer.header(b"content-encoding"))
+        self._encodings = encodings(",".join(answer.all(b"content-encoding")))
         with self._deadline.paused():
-            known = length.isdigit() and not self._decoder.changes_length
-            self._hold(int(length) if known else self._max_bytes)
+            self._hold(self._max_bytes if length is None or self._encodings else length)
         return self._take
 
     def whole(self) -> bytes:
-        """Return it. Raises ItemError if it broke off or is empty."""
-        if self._decoder is not None:
-            self._decoder.end()
-        if not self._bytes:
+        """Return it. Raises ItemError if it is empty, or not what its Content-Encoding says."""
+        content = undone(bytes(self._bytes), self._encodings, self._max_bytes)
+        if not content:
             raise ItemError("not_an_image", "the answer is empty")
-        return bytes(self._bytes)
+        return content
 
     def _take(self, part: bytes) -> None:
-        assert self._decoder is not None  # noqa: S101 - made by begin
-        for step in self._decoder.decoded(part):
-            self._bytes += step
-            if len(self._bytes) > self._max_bytes:
-                raise self._too_large()
+        self._bytes += part
+        if len(self._bytes) > self._max_bytes:
+            raise self._too_large()
 
     def _too_large(self) -> ItemError:
         return ItemError("too_large", f"more than {self._max_bytes} bytes")

@@ -11,8 +11,10 @@ from shared.download.addresses import HOST_NAME, canonical_host
 from shared.download.own_services import DEFAULT_PORTS
 from shared.errors import ItemError
 
-_AUTHORITY = re.compile(r"(?i)(https?://)([^/?#\\@\[\]:]+)(?=[:/?#]|$)")
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_AUTHORITY = re.compile(r"(?i)((?:https?:)?//)([^/?#\\@\[\]:]+)(?=[:/?#]|$)")
+_LOCATION = re.compile(rb"(?is)((?:https?:)?//[^/?#]*)?(.*)")
+_MAX_NAME = 253
+_RAW = re.compile(rb"[\x00-\x1f\x7f-\xff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,12 @@ def parse(url: str) -> RequestUrl:
 
 
 def _decoded(location: bytes) -> str:
-    """Return a Location's text: UTF-8 in its host is kept, other bytes above ASCII are percent-encoded."""
-    found = re.match(rb"(?i)((?:https?:)?//[^/?#]*)?(.*)", location, re.DOTALL)
+    """Return a Location's text: UTF-8 in its host is kept, other odd bytes are percent-encoded."""
+    # As in browsers, there are no tabs, and no backslashes before the query.
+    path, question, query = location.replace(b"\t", b"").partition(b"?")
+    found = _LOCATION.fullmatch(path.replace(b"\\", b"/") + question + query)
     assert found is not None  # noqa: S101 - it matches anything
-    rest = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], found[2])
+    rest = _RAW.sub(lambda byte: b"%%%02X" % byte[0][0], found[2])
     return ((found[1] or b"") + rest).decode("utf-8")
 
 
@@ -85,10 +89,15 @@ def _idna(host: str) -> str:
     if host.isascii():
         return host
     mapped = unicodedata.normalize("NFC", idna.uts46_remap(host, std3_rules=False, transitional=False))
-    return ".".join(
+    if len(mapped) > _MAX_NAME:  # what follows takes its square
+        raise ValueError
+    name = ".".join(
         label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
-        for label in re.split("[.\u3002\uff0e\uff61]", mapped)
+        for label in mapped.split(".")
     )
+    if not HOST_NAME.fullmatch(name.removesuffix(".")):  # one sign may stand for several, such as a slash
+        raise ValueError
+    return name
 
 
 def _is_host(host: str) -> bool:

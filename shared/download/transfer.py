@@ -9,6 +9,7 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ _TRANSIENT = {
     pycurl.E_SEND_ERROR: "the answer broke off",
     pycurl.E_PARTIAL_FILE: "the answer broke off",
     pycurl.E_GOT_NOTHING: "the host closed the connection without an answer",
+    pycurl.E_WRITE_ERROR: "the download was interrupted",
+    pycurl.E_ABORTED_BY_CALLBACK: "the download was interrupted",
 }
 _OS_ERRORS = {
     errno.ECONNREFUSED: "the connection was refused",
@@ -39,16 +42,25 @@ _OS_ERRORS = {
     errno.EPIPE: "the connection was reset",
 }
 _FINAL = {
-    pycurl.E_PEER_FAILED_VERIFICATION: "the server's certificate is not trusted",
-    _TOO_LARGE: "the answer's headers are longer than 300 kB",
+    _TOO_LARGE: "the answer's headers are longer than 300 kB or more than 5000",
+    pycurl.E_SSL_CACERT_BADFILE: "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE)",
 }
+# By OpenSSL's X509_V_ codes; libcurl compares names itself, and leaves 0 or 1 then.
+_UNTRUSTED = {
+    **dict.fromkeys((0, 1, 62, 64), "it is for another name"),
+    9: "it is not valid yet",
+    10: "it has expired",
+}
+_UNKNOWN_AUTHORITY = "no authority that is trusted here has signed it (IMAGE_SEARCH_CA_BUNDLE names others)"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a host at one of `addresses`; `headers` are whole lines, Host is not among them."""
+    """A request to a host at one of `addresses`: a GET, or with a body a POST.
 
-    method: str
+    `headers` are whole lines; Host is not among them.
+    """
+
     url: RequestUrl
     addresses: Sequence[str]
     headers: Sequence[str]
@@ -62,9 +74,13 @@ class Answer:
     status: int = 0
     headers: Headers = field(default_factory=list)
 
+    def all(self, name: bytes) -> list[str]:
+        """Return the values of the headers of this name."""
+        return [value.decode("latin-1") for key, value in self.headers if key == name]
+
     def header(self, name: bytes) -> str:
         """Return the first header of this name, or an empty string."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+        return next(iter(self.all(name)), "")
 
 
 def transfer(
@@ -80,28 +96,30 @@ def transfer(
     what `begin` and the sink raise.
     """
     callbacks = _Callbacks(request.url, deadline, check, begin)
-    url = request.url
+    url, post = request.url, request.body is not None
     for option, value in (
-        (pycurl.URL, str(url.url)),  # which cookies go by
+        # With the host as it was checked: libcurl's own reading of a URL decides nothing.
+        (pycurl.URL, f"{url.scheme}://{_bracketed(url.host)}:{url.port}{url.path.decode('ascii')}"),
         (pycurl.REQUEST_TARGET, url.path),
-        (pycurl.CUSTOMREQUEST, request.method),
         (pycurl.HTTPHEADER, [f"Host: {url.netloc}", *request.headers, "Expect:"]),
         (pycurl.RESOLVE, _pinned(url, request.addresses)),
-        (pycurl.CONNECTTIMEOUT_MS, max(1, int(1000 * min(deadline.silence_s, deadline.left())))),
+        (pycurl.CONNECTTIMEOUT_MS, _milliseconds(min(deadline.silence_s, deadline.left()))),
+        # A GET's sink may wait, which is not the host's time, and libcurl's own clock would count it.
+        (pycurl.TIMEOUT_MS, _milliseconds(deadline.left()) if post else 0),
         (pycurl.OPENSOCKETFUNCTION, callbacks.open_socket),
         (pycurl.PREREQFUNCTION, callbacks.before_request),
         (pycurl.HEADERFUNCTION, callbacks.on_header),
         (pycurl.WRITEFUNCTION, callbacks.on_content),
         (pycurl.XFERINFOFUNCTION, callbacks.on_progress),
-        (pycurl.HTTPGET, 1) if request.body is None else (pycurl.POSTFIELDS, request.body),
+        (pycurl.POSTFIELDS, request.body) if post else (pycurl.HTTPGET, 1),
         # A POST is sent once, so not over a connection that the host may have closed meanwhile.
-        (pycurl.FRESH_CONNECT, request.body is not None),
+        (pycurl.FRESH_CONNECT, post),
     ):
         handle.setopt(option, value)
     try:
         handle.perform()
     except pycurl.error as error:
-        raise callbacks.failure or _fault(int(error.args[0]), handle, deadline) from None
+        raise callbacks.failure or _fault(int(error.args[0]), str(error), handle, deadline) from None
     callbacks.end()
 
 
@@ -117,40 +135,46 @@ class _Callbacks:
         self._check = check
         self._begin = begin
         self._answer = Answer()
+        self._in_head = False
         self._sink: Sink | None = None
+        self._lines = 0
         self._moved = (0, time.monotonic())
 
     def open_socket(self, _purpose: int, address: Any) -> socket.socket | int:
         family, kind, protocol, peer = address
         if self._guarded(self._check_peer, peer[0]):
-            return socket.socket(family, kind, protocol)
+            with suppress(OSError):  # a kind that this machine has not, say
+                return socket.socket(family, kind, protocol)
         return int(pycurl.SOCKET_BAD)
 
     def before_request(self, peer: str, _local: str, _peer_port: int, _local_port: int) -> int:
         permitted = self._guarded(self._check_peer, peer)
         return int(pycurl.PREREQFUNC_OK if permitted else pycurl.PREREQFUNC_ABORT)
 
-    def on_header(self, line: bytes) -> int | None:
+    def on_header(self, line: bytes) -> None:
+        self._lines += 1
         if self._sink is not None:  # a trailer
-            return None
-        if line.startswith(b"HTTP/"):
-            self._answer = Answer(status=_status(line))
+            return
+        if not self._in_head:
+            self._answer, self._in_head = Answer(status=_status(line)), True
+        elif not line.strip():
+            self._in_head = False
         elif line.startswith((b" ", b"\t")) and self._answer.headers:
             name, value = self._answer.headers[-1]
             self._answer.headers[-1] = (name, value + b" " + line.strip())
         else:
-            name, colon, value = line.partition(b":")
-            if colon:
-                self._answer.headers.append((name.strip().lower(), value.strip()))
-        return None
+            name, _, value = line.partition(b":")
+            self._answer.headers.append((name.strip().lower(), value.strip()))
 
     def on_content(self, part: bytes) -> int:
         return len(part) if self._guarded(self._take, part) else 0
 
     def on_progress(self, _total: int, down: int, _up_total: int, up: int) -> int:
-        return 0 if self._guarded(self._check_time, down + up) else 1
+        return 0 if self._guarded(self._check_time, down + up + self._lines) else 1
 
     def end(self) -> None:
+        if self._in_head or not self._answer.status:
+            raise ItemError("connect_error", _TRANSIENT[pycurl.E_PARTIAL_FILE])
         if self._sink is None:  # nothing followed the head
             self._sink = self._begin(self._answer)
 
@@ -190,7 +214,12 @@ def _pinned(url: RequestUrl, addresses: Sequence[str]) -> list[str]:
     if url.host in addresses:
         return []
     listed = ",".join(map(_bracketed, addresses))
-    return [f"-{url.host}:{url.port}", f"{url.host}:{url.port}:{listed}"]
+    # With a + it is forgotten after a minute, as a handle sees thousands of hosts.
+    return [f"-{url.host}:{url.port}", f"+{url.host}:{url.port}:{listed}"]
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(1000 * seconds))
 
 
 def _status(line: bytes) -> int:
@@ -198,10 +227,16 @@ def _status(line: bytes) -> int:
     return int(words[1][:3]) if len(words) > 1 and words[1][:3].isdigit() else 0
 
 
-def _fault(code: int, handle: pycurl.Curl, deadline: Deadline) -> ItemError:
+def _fault(code: int, said: str, handle: pycurl.Curl, deadline: Deadline) -> BaseException:
+    if code == pycurl.E_OUT_OF_MEMORY:
+        return MemoryError()
     if code == pycurl.E_OPERATION_TIMEDOUT:
+        deadline.left()
         return deadline.silence()
-    if code in _TRANSIENT:
+    if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        why = _UNTRUSTED.get(handle.getinfo(pycurl.SSL_VERIFYRESULT), _UNKNOWN_AUTHORITY)
+        return ItemError("connect_error", f"the server's certificate is not trusted: {why}", final=True)
+    if code in _TRANSIENT and "chunk" not in said:  # which is malformed, then
         detail = _OS_ERRORS.get(handle.getinfo(pycurl.OS_ERRNO), _TRANSIENT[code])
         return ItemError("connect_error", detail)
     return ItemError("connect_error", _FINAL.get(code, "the answer is not valid HTTP"), final=True)
