@@ -31,7 +31,7 @@ from shared.version import VERSION
 USER_AGENT = f"image-search/{VERSION} (+bulk image ingestion)"
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_DRAINED_BYTES = 16 * 1024
+_MAX_DRAINED_BYTES, _MAX_DRAINED_SECONDS = 16 * 1024, 1.0
 _MAX_DIGITS = 100  # int() has a limit of its own
 _MAX_RETRY_AFTER_SECONDS = 86400.0
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
@@ -229,9 +229,11 @@ class _Drained:
     def __init__(self) -> None:
         self.answer = Answer()
         self._left = _MAX_DRAINED_BYTES
+        self._end = 0.0
 
     def begin(self, answer: Answer) -> Sink:
         self.answer = answer
+        self._end = time.monotonic() + _MAX_DRAINED_SECONDS
         return self._take
 
     @contextmanager
@@ -245,7 +247,7 @@ class _Drained:
 
     def _take(self, part: bytes) -> None:
         self._left -= len(part)
-        if self._left < 0:
+        if self._left < 0 or time.monotonic() > self._end:
             raise _Enough
 
 

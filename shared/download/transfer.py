@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import pycurl
@@ -74,6 +75,11 @@ class Answer:
     status: int = 0
     headers: Headers = field(default_factory=list)
 
+    @property
+    def interim(self) -> bool:
+        """Tell whether another answer follows."""
+        return 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+
     def all(self, name: bytes) -> list[str]:
         """Return the values of the headers of this name."""
         return [value.decode("latin-1") for key, value in self.headers if key == name]
@@ -91,6 +97,8 @@ def transfer(
     begin: Callable[[Answer], Sink],
 ) -> None:
     """Make a request; the content of the answer goes into the sink that `begin` returns for its head.
+
+    The sink gets empty parts, too, once a second or more often.
 
     `check` raises ItemError for a host, a port and addresses that must not be reached. Raises ItemError, and
     what `begin` and the sink raise.
@@ -151,41 +159,40 @@ class _Callbacks:
         permitted = self._guarded(self._check_peer, peer)
         return int(pycurl.PREREQFUNC_OK if permitted else pycurl.PREREQFUNC_ABORT)
 
-    def on_header(self, line: bytes) -> None:
+    def on_header(self, line: bytes) -> int:
         self._lines += 1
         if self._sink is not None:  # a trailer
-            return
+            return len(line)
         if not self._in_head:
             self._answer, self._in_head = Answer(status=_status(line)), True
         elif not line.strip():
             self._in_head = False
+            if not self._answer.interim and not self._guarded(self._begin_content):
+                return -1
         elif line.startswith((b" ", b"\t")) and self._answer.headers:
             name, value = self._answer.headers[-1]
             self._answer.headers[-1] = (name, value + b" " + line.strip())
         else:
             name, _, value = line.partition(b":")
             self._answer.headers.append((name.strip().lower(), value.strip()))
+        return len(line)
 
     def on_content(self, part: bytes) -> int:
-        return len(part) if self._guarded(self._take, part) else 0
+        return len(part) if self._sink is not None and self._guarded(self._sink, part) else 0
 
     def on_progress(self, _total: int, down: int, _up_total: int, up: int) -> int:
         return 0 if self._guarded(self._check_time, down + up + self._lines) else 1
 
     def end(self) -> None:
-        if self._in_head or not self._answer.status:
+        if self._sink is None:
             raise ItemError("connect_error", _TRANSIENT[pycurl.E_PARTIAL_FILE])
-        if self._sink is None:  # nothing followed the head
-            self._sink = self._begin(self._answer)
+
+    def _begin_content(self) -> None:
+        self._sink = self._begin(self._answer)
+        self._moved = (0, time.monotonic())
 
     def _check_peer(self, address: str) -> None:
         self._check(self._url.host, self._url.port, [address])
-
-    def _take(self, part: bytes) -> None:
-        if self._sink is None:
-            self._sink = self._begin(self._answer)
-            self._moved = (0, time.monotonic())
-        self._sink(part)
 
     def _check_time(self, moved: int) -> None:
         before, at = self._moved
@@ -195,6 +202,8 @@ class _Callbacks:
         elif now - at > self._deadline.silence_s:
             raise self._deadline.silence()
         self._deadline.left()
+        if self._sink is not None:
+            self._sink(b"")
 
     def _guarded(self, step: Callable[..., None], *arguments: Any) -> bool:
         try:
@@ -236,6 +245,8 @@ def _fault(code: int, said: str, handle: pycurl.Curl, deadline: Deadline) -> Bas
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         why = _UNTRUSTED.get(handle.getinfo(pycurl.SSL_VERIFYRESULT), _UNKNOWN_AUTHORITY)
         return ItemError("connect_error", f"the server's certificate is not trusted: {why}", final=True)
+    if "response headers" in said:
+        code = _TOO_LARGE
     if code in _TRANSIENT and "chunk" not in said:  # which is malformed, then
         detail = _OS_ERRORS.get(handle.getinfo(pycurl.OS_ERRNO), _TRANSIENT[code])
         return ItemError("connect_error", detail)
