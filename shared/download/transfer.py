@@ -43,7 +43,7 @@ _OS_ERRORS = {
     errno.EPIPE: "the connection was reset",
 }
 _FINAL = {
-    _TOO_LARGE: "the answer's headers are longer than 300 kB or more than 5000",
+    _TOO_LARGE: "the answer's headers are too long: over 100 kB one, or 300 kB or 5000 all together",
     pycurl.E_SSL_CACERT_BADFILE: "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE)",
 }
 # By OpenSSL's X509_V_ codes; libcurl compares names itself, and leaves 0 or 1 then.
