@@ -46,12 +46,7 @@ _FINAL = {
     _TOO_LARGE: "the answer's headers are too long: over 100 kB one, or 300 kB or 5000 all together",
     pycurl.E_SSL_CACERT_BADFILE: "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE)",
 }
-# By OpenSSL's X509_V_ codes; libcurl compares names itself, and leaves 0 or 1 then.
-_UNTRUSTED = {
-    **dict.fromkeys((0, 1, 62, 64), "it is for another name"),
-    9: "it is not valid yet",
-    10: "it has expired",
-}
+_UNTRUSTED = {9: "it is not valid yet", 10: "it has expired"}  # by OpenSSL's X509_V_ codes
 _UNKNOWN_AUTHORITY = "no authority that is trusted here has signed it (IMAGE_SEARCH_CA_BUNDLE names others)"
 
 
@@ -244,6 +239,8 @@ def _fault(code: int, said: str, handle: pycurl.Curl, deadline: Deadline) -> Bas
         return deadline.silence()
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         why = _UNTRUSTED.get(handle.getinfo(pycurl.SSL_VERIFYRESULT), _UNKNOWN_AUTHORITY)
+        if "subject name" in said:  # libcurl compares it itself
+            why = "it is for another name"
         return ItemError("connect_error", f"the server's certificate is not trusted: {why}", final=True)
     if "response headers" in said:
         code = _TOO_LARGE

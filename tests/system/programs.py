@@ -11,10 +11,12 @@ from tests import system_packages
 
 PACKAGES = {
     "curl": "curl",
+    "ip": "iproute2",
     "jq": "jq",
     "nginx": "nginx",
     "openssl": "openssl",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }  # Debian's, by the program
 
 
