@@ -1,6 +1,7 @@
 """Every setting, read in one place. docs/settings.md says what each means; a guard test compares."""
 
 import os
+import re
 import ssl
 from contextlib import suppress
 from functools import cached_property
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(32, ge=1, le=4096)
     fetch_concurrency: int = Field(16, ge=1, le=256)
     fetch_timeout_s: float = Field(20.0, gt=0, le=600)
-    fetch_user_agent: str | None = Field(None, max_length=256, pattern=r"^[\x20-\x7e]+$")
+    fetch_user_agent: str | None = None
     ca_bundle: Path | None = None
     max_image_bytes: int = Field(50 * 2**20, ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)
@@ -86,6 +87,13 @@ class Settings(BaseSettings):
         raise ValueError(
             f"{value!r} is neither `off` nor a rate such as `1200/minute` or `9/second;500/hour`"
         )
+
+    @field_validator("fetch_user_agent")
+    @classmethod
+    def _check_user_agent(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~][ -~]{0,255}", value):
+            raise ValueError(f"{value!r} is not at most 256 printable ASCII characters")
+        return value
 
     @field_validator("ca_bundle")
     @classmethod

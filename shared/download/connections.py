@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import pycurl
 
+Handle = pycurl.Curl
+
 KEEPALIVE_SECONDS = 5.0
 _MAX_IDLE = 128  # each holds the certificates to trust, a megabyte
 _CONNECTIONS_EACH = 4  # a redirect's hosts
@@ -21,11 +23,11 @@ class Connections:
 
     def __init__(self, ca_bundle: str) -> None:
         self._ca_bundle = ca_bundle
-        self._idle: list[tuple[float, tuple[str, int], pycurl.Curl]] = []  # the longest idle first
+        self._idle: list[tuple[float, tuple[str, int], Handle]] = []  # the longest idle first
         self._lock = threading.Lock()
 
     @contextmanager
-    def lent(self, host: str, port: int) -> Iterator[pycurl.Curl]:
+    def lent(self, host: str, port: int) -> Iterator[Handle]:
         """Lend a handle without cookies, one that is connected to the host if there is one."""
         handle = self._take((host, port))
         handle.setopt(pycurl.COOKIELIST, "ALL")  # removes them
@@ -40,7 +42,7 @@ class Connections:
         for _, _, handle in idle:
             handle.close()
 
-    def _take(self, origin: tuple[str, int]) -> pycurl.Curl:
+    def _take(self, origin: tuple[str, int]) -> Handle:
         with self._lock:
             places = range(len(self._idle) - 1, -1, -1)
             place = next((place for place in places if self._idle[place][1] == origin), None)
@@ -59,10 +61,10 @@ class Connections:
             one.close()
 
     @staticmethod
-    def _is_stale(idle: tuple[float, tuple[str, int], pycurl.Curl]) -> bool:
+    def _is_stale(idle: tuple[float, tuple[str, int], Handle]) -> bool:
         return idle[0] < time.monotonic() - KEEPALIVE_SECONDS
 
-    def _made(self) -> pycurl.Curl:
+    def _made(self) -> Handle:
         handle = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),

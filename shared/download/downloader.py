@@ -14,10 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import certifi
-import pycurl
 
 from shared.download.addresses import AddressPolicy
-from shared.download.connections import Connections
+from shared.download.connections import Connections, Handle
 from shared.download.content_encoding import encodings, undone
 from shared.download.deadline import Deadline
 from shared.download.host_limits import HostLimits
@@ -123,7 +122,7 @@ class Downloader:
         self._connections.close()
 
     def _get_once(
-        self, handle: pycurl.Curl, target: RequestUrl, deadline: Deadline, content: "_Content"
+        self, handle: Handle, target: RequestUrl, deadline: Deadline, content: "_Content"
     ) -> bytes | None:
         """Ask once. Return where an answer redirects to; without that, the content has its content."""
         addresses = self._permitted(target, deadline)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from image_search.models.error_codes import worth_retrying
 from shared.download.addresses import AddressPolicy
 from shared.download.downloader import Downloader
 from shared.errors import ConfigError, ItemError, Unavailable
@@ -387,6 +388,7 @@ def test_a_trickle_ends_with_the_whole_and_is_not_asked_for_again(
     assert time.monotonic() - started < 5
     assert (error.code, error.transient) == ("timeout", False)
     assert error.detail == "the download took more than 1 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 5)"
+    assert not worth_retrying(error.code, error.detail)
 
 
 def test_what_comes_steadily_may_take_longer_than_any_silence(
@@ -547,6 +549,7 @@ def test_tls_and_host_keep_the_name_although_the_address_is_connected_to(
         error = _failure(lambda: make().get(url))
         assert "no authority that is trusted here has signed it (IMAGE_SEARCH_CA_BUNDLE" in error.detail
         assert (error.code, error.transient) == ("connect_error", False)
+        assert not worth_retrying(error.code, error.detail)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert make().get(url)[:2] == b"\xff\xd8"
         assert secure.hosts == {f"named.test:{secure.port}"}

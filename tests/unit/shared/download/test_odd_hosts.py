@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from image_search.models.error_codes import worth_retrying
 from shared.download.downloader import Downloader
 from shared.errors import ItemError
 from tests.raw_server import raw_server
@@ -126,6 +127,7 @@ def test_a_fault_of_an_answer_has_one_sentence_and_is_asked_for_again_only_if_th
     with raw_server(answer) as server, raw_server(OK + LENGTH + b"\r\n" + BODY) as sound:
         error = failure(lambda: downloader.get(server.url()))
         assert (error.code, error.detail, error.transient) == ("connect_error", detail, transient)
+        assert worth_retrying(error.code, error.detail) is transient
         assert len(server.heads) == 1
         assert downloader.get(sound.url()) == BODY
 
@@ -215,6 +217,7 @@ def test_a_content_that_cannot_be_unpacked_fails_once(
     with raw_server(OK + head + content) as server:
         error = failure(lambda: downloader.get(server.url()))
     assert (error.code, error.transient) == (code, False)
+    assert not worth_retrying(error.code, error.detail)
     assert time.monotonic() - started < 3
 
 
