@@ -337,3 +337,8 @@ class ItemError(ImageSearchError):
         if self.final:
             return False
         return self.code in RETRYABLE_ITEM_CODES or self.http_status in RETRYABLE_HTTP_STATUSES
+
+    @property
+    def blames_host(self) -> bool:
+        """Tell whether a host that brings it is in trouble: also where a second try would take as long."""
+        return self.transient or self.code == "timeout"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from shared.errors import ItemError
 
 _SETTING = "IMAGE_SEARCH_FETCH_TIMEOUT_S"
+_OTHER_CLOCK_S = 0.05
 
 
 class Deadline:
@@ -21,13 +22,20 @@ class Deadline:
         """Return the seconds to the end, above zero. Raises a final ItemError `timeout` past it."""
         left = self._end - time.monotonic()
         if left <= 0:
-            detail = f"the download took more than {self._whole_s:g} s ({_SETTING} is {self.silence_s:g})"
-            raise ItemError("timeout", detail, final=True)
+            raise self._over()
         return left
+
+    def passed(self) -> ItemError:
+        """Return the error of whichever end has come by another clock, which may be a little fast."""
+        return self._over() if self._end - time.monotonic() < _OTHER_CLOCK_S else self.silence()
 
     def silence(self) -> ItemError:
         """Return the error of a host from which nothing came for too long."""
         return ItemError("timeout", f"nothing came for {self.silence_s:g} s ({_SETTING})")
+
+    def _over(self) -> ItemError:
+        detail = f"the whole took more than {self._whole_s:g} s ({_SETTING} is {self.silence_s:g})"
+        return ItemError("timeout", detail, final=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

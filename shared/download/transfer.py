@@ -235,8 +235,7 @@ def _fault(code: int, said: str, handle: pycurl.Curl, deadline: Deadline) -> Bas
     if code == pycurl.E_OUT_OF_MEMORY:
         return MemoryError()
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        deadline.left()
-        return deadline.silence()
+        return deadline.passed()
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         why = _UNTRUSTED.get(handle.getinfo(pycurl.SSL_VERIFYRESULT), _UNKNOWN_AUTHORITY)
         if "subject name" in said:  # libcurl compares it itself

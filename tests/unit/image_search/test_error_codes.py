@@ -36,7 +36,7 @@ def test_a_status_is_worth_retrying_when_the_workers_try_it_again() -> None:
     ("code", "detail", "worth"),
     [
         ("timeout", "nothing came for 20 s (IMAGE_SEARCH_FETCH_TIMEOUT_S)", True),
-        ("timeout", "the download took more than 200 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 20)", False),
+        ("timeout", "the whole took more than 200 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 20)", False),
         ("connect_error", "the answer broke off", True),
         ("connect_error", "the answer is not valid HTTP", False),
         ("blocked_address", "the host's address is not a public one", False),

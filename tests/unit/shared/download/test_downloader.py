@@ -387,7 +387,7 @@ def test_a_trickle_ends_with_the_whole_and_is_not_asked_for_again(
     error = _failure(lambda: make(timeout_s=5, whole_s=1).get(server.url(path)))
     assert time.monotonic() - started < 5
     assert (error.code, error.transient) == ("timeout", False)
-    assert error.detail == "the download took more than 1 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 5)"
+    assert error.detail == "the whole took more than 1 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 5)"
     assert not worth_retrying(error.code, error.detail)
 
 

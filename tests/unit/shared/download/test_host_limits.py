@@ -34,7 +34,7 @@ def pictures() -> Iterator[ImageServer]:
 
 
 def make_downloader(**options: Any) -> Downloader:
-    return Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
+    return Downloader(timeout_s=5, whole_s=3, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
 
 
 @pytest.fixture
@@ -77,6 +77,8 @@ def told(downloader: Downloader, url: str) -> list[str]:
         ("/retry-after/7", ["turn", "failed 429 7.0"]),
         ("/retry-after/86400", ["turn", f"failed 429 {MAX_PAUSE_SECONDS}"]),
         ("/truncated.jpg", ["turn", "failed None 0.0"]),
+        ("/garbage", ["turn", "answered"]),
+        ("/slow?s=60", ["turn", "failed None 0.0"]),
         ("/redirect/2", ["turn", "answered"] * 3),
     ],
 )
