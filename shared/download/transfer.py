@@ -160,7 +160,7 @@ class _Callbacks:
             return len(line)
         if not self._in_head:
             self._answer, self._in_head = Answer(status=_status(line)), True
-        elif not line.strip():
+        elif line.startswith((b"\r", b"\n")):
             self._in_head = False
             if not self._answer.interim and not self._guarded(self._begin_content):
                 return -1
@@ -173,7 +173,7 @@ class _Callbacks:
         return len(line)
 
     def on_content(self, part: bytes) -> int:
-        return len(part) if self._sink is not None and self._guarded(self._sink, part) else 0
+        return len(part) if self._guarded(self._take, part) else 0
 
     def on_progress(self, _total: int, down: int, _up_total: int, up: int) -> int:
         return 0 if self._guarded(self._check_time, down + up + self._lines) else 1
@@ -185,6 +185,12 @@ class _Callbacks:
     def _begin_content(self) -> None:
         self._sink = self._begin(self._answer)
         self._moved = (0, time.monotonic())
+
+    def _take(self, part: bytes) -> None:
+        if self._sink is None:  # libcurl saw no interim answer in what looked like one
+            self._begin_content()
+        assert self._sink is not None  # noqa: S101 - it is begun
+        self._sink(part)
 
     def _check_peer(self, address: str) -> None:
         self._check(self._url.host, self._url.port, [address])

@@ -40,6 +40,8 @@ BORNE = {
     "blank before the colon": OK + LENGTH.replace(b":", b" :") + b"\r\n" + BODY,
     "folded": OK + b"X: y\r\n z\r\n" + LENGTH + b"\r\n" + BODY,
     "folded at first": OK + b" X: y\r\n" + LENGTH + b"\r\n" + BODY,
+    "a blank line of blanks": OK + LENGTH + b" \t \r\n\r\n" + BODY,
+    "an end that is none": OK + LENGTH + b"\rX\n" + BODY,
     "bare line feeds": (OK + LENGTH + b"\r\n").replace(b"\r\n", b"\n") + BODY,
     "Latin-1": OK + b"X-Photo: caf\xe9\r\n" + LENGTH + b"\r\n" + BODY,
     "length twice": OK + LENGTH * 2 + b"\r\n" + BODY,
