@@ -194,8 +194,7 @@ class _Content:
     def begin(self, answer: Answer) -> Sink:
         if refused := self._refused & _robots_tags(answer):
             raise ItemError("http_status", f"the server's X-Robots-Tag says {sorted(refused)[0]}")
-        said = answer.header(b"content-length")
-        length = int(said) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else None
+        length = _length(answer)
         if length is not None and length > self._max_bytes:
             raise self._too_large()
         self._encodings = encodings(",".join(answer.all(b"content-encoding")))
@@ -268,6 +267,12 @@ def _robots_tags(answer: Answer) -> set[str]:
             if agent in ("*", "image-search"):
                 found.add(before)
     return found
+
+
+def _length(answer: Answer) -> int | None:
+    """Return how much comes, if that is known: a Transfer-Encoding goes before a Content-Length."""
+    said = "" if answer.header(b"transfer-encoding") else answer.header(b"content-length")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else None
 
 
 def _location(answer: Answer) -> bytes | None:

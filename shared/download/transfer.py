@@ -221,7 +221,7 @@ def _bracketed(host: str) -> str:
 
 def _pinned(url: RequestUrl, addresses: Sequence[str]) -> list[str]:
     """Return libcurl's own spelling of a host's addresses, in the place of those of an earlier request."""
-    if url.host in addresses:
+    if ":" in url.host or url.host in addresses:  # an address itself
         return []
     listed = ",".join(map(_bracketed, addresses))
     # With a + it is forgotten after a minute, as a handle sees thousands of hosts.

@@ -303,6 +303,23 @@ def test_a_redirect_to_an_invalid_url_is_invalid(
     assert _failure(lambda: make().get(server.url(f"/redirect-to?url={quote(target)}"))).code == "invalid_url"
 
 
+@pytest.mark.parametrize(
+    "host", ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]", "[::ffff:127.0.0.1]", "127.1"]
+)
+def test_an_address_is_reached_in_every_notation(host: str, make: Callable[..., Downloader]) -> None:
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    if family is socket.AF_INET and host != "127.1":
+        pytest.skip("needs IPv6")
+    with socket.create_server(("", 0), family=family, dualstack_ipv6=family is socket.AF_INET6) as listening:
+        listening.settimeout(10)
+        with ThreadPoolExecutor(1) as threads:
+            url = f"http://{host}:{listening.getsockname()[1]}/"
+            content = threads.submit(make(allow_hosts=("127.0.0.1", "::1")).get, url)
+            with listening.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                assert content.result(10) == b"ok"
+
+
 def test_a_redirect_to_a_port_that_is_not_allowed_is_blocked(
     make: Callable[..., Downloader], server: ImageServer, listener: socket.socket
 ) -> None:

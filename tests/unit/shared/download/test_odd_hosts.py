@@ -140,6 +140,18 @@ def test_an_endless_head_ends_at_its_most_bytes(forever: bytes, downloader: Down
         assert failure(lambda: downloader.get(server.url())).detail == TOO_LONG
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", b"Content-Length: %b\r\n" % (b"9" * 5000)],
+)
+def test_who_downloads_is_not_told_a_length_that_does_not_hold(head: bytes, downloader: Downloader) -> None:
+    told: list[int] = []
+    content = CHUNK + b"0\r\n\r\n" if b"chunked" in head else BODY
+    with raw_server(OK + head + b"\r\n" + content) as server:
+        assert downloader.get(server.url(), hold=told.append) == BODY
+    assert told == [2**20]
+
+
 @pytest.mark.parametrize("status", ["302 Found", "404 Not Found"])
 def test_a_rest_that_trickles_or_hangs_holds_no_answer_up(status: str, downloader: Downloader) -> None:
     def answers(head: bytes) -> Iterator[bytes]:
