@@ -44,7 +44,9 @@ _OS_ERRORS = {
 }
 _FINAL = {
     _TOO_LARGE: "the answer's headers are too long: over 100 kB one, or 300 kB or 5000 all together",
-    pycurl.E_SSL_CACERT_BADFILE: "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE)",
+    pycurl.E_SSL_CACERT_BADFILE: (
+        "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE, or else SSL_CERT_FILE)"
+    ),
 }
 _UNTRUSTED = {9: "it is not valid yet", 10: "it has expired"}  # by OpenSSL's X509_V_ codes
 _UNKNOWN_AUTHORITY = "no authority that is trusted here has signed it (IMAGE_SEARCH_CA_BUNDLE names others)"
