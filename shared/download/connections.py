@@ -2,67 +2,82 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import pycurl
 
 Handle = pycurl.Curl
 
 KEEPALIVE_SECONDS = 5.0
-_MAX_IDLE = 128  # each holds the certificates to trust, a megabyte
-_CONNECTIONS_EACH = 4  # a redirect's hosts
+_CONNECTIONS_EACH = 4
+_SPARE = 32  # idle handles; with so many, another host gets one of them, which has the certificates loaded
+_MAX_IDLE = 128
 _BUFFER_BYTES = 128 * 1024
+
+
+Origin = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A handle, and what it may still be connected to."""
+
+    handle: Handle
+    origins: deque[Origin] = field(default_factory=lambda: deque(maxlen=_CONNECTIONS_EACH))
+    idle_since: float = 0.0
 
 
 class Connections:
     """Handles of libcurl with their open connections, lent to one download at a time.
 
-    `ca_bundle` is a PEM file of the certificates that are trusted.
+    `ca_bundle` is a PEM file of the certificates that are trusted. Each handle that made a TLS connection has
+    them in memory, about a megabyte.
     """
 
     def __init__(self, ca_bundle: str) -> None:
         self._ca_bundle = ca_bundle
-        self._idle: list[tuple[float, tuple[str, int], Handle]] = []  # the longest idle first
+        self._idle: list[_Kept] = []  # the longest idle first
         self._lock = threading.Lock()
 
     @contextmanager
     def lent(self, host: str, port: int) -> Iterator[Handle]:
         """Lend a handle without cookies, one that is connected to the host if there is one."""
-        handle = self._take((host, port))
-        handle.setopt(pycurl.COOKIELIST, "ALL")  # removes them
+        kept = self._take((host, port))
+        kept.handle.setopt(pycurl.COOKIELIST, "ALL")  # removes them
         try:
-            yield handle
+            yield kept.handle
         finally:
-            self._give_back((host, port), handle)
+            self._give_back(kept, (host, port))
 
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for _, _, handle in idle:
-            handle.close()
+        for one in idle:
+            one.handle.close()
 
-    def _take(self, origin: tuple[str, int]) -> Handle:
+    def _take(self, origin: Origin) -> _Kept:
         with self._lock:
             places = range(len(self._idle) - 1, -1, -1)
-            place = next((place for place in places if self._idle[place][1] == origin), None)
-            if place is None and self._idle and self._is_stale(self._idle[0]):
-                place = 0  # it has the certificates loaded
+            place = next((place for place in places if origin in self._idle[place].origins), None)
+            if place is None and len(self._idle) >= _SPARE:
+                place = 0
             if place is not None:
-                return self._idle.pop(place)[2]
-        return self._made()
+                return self._idle.pop(place)
+        return _Kept(self._made())
 
-    def _give_back(self, origin: tuple[str, int], handle: pycurl.Curl) -> None:
+    def _give_back(self, kept: _Kept, origin: Origin) -> None:
+        if origin not in kept.origins:
+            kept.origins.append(origin)
+        now = time.monotonic()
         with self._lock:
-            self._idle.append((time.monotonic(), origin, handle))
-            many = len(self._idle) > _MAX_IDLE
-            dropped = [self._idle.pop(0)[2]] if many or self._is_stale(self._idle[0]) else []
-        for one in dropped:
-            one.close()
-
-    @staticmethod
-    def _is_stale(idle: tuple[float, tuple[str, int], Handle]) -> bool:
-        return idle[0] < time.monotonic() - KEEPALIVE_SECONDS
+            self._idle.append(replace(kept, idle_since=now))
+            stale = len(self._idle) > _SPARE and self._idle[0].idle_since < now - KEEPALIVE_SECONDS
+            dropped = self._idle.pop(0) if stale or len(self._idle) > _MAX_IDLE else None
+        if dropped is not None:
+            dropped.handle.close()
 
     def _made(self) -> Handle:
         handle = pycurl.Curl()

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,40 @@ def test_many_hosts_leave_a_bounded_number_of_open_files(
     assert open_files() - before < 80, "the server's ends are not at their end yet"
 
 
-def test_stale_handles_are_closed_one_with_each_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_gets_the_handle_that_is_connected_to_it_else_a_spare_one_else_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "_SPARE", 3)
+    pool = Connections(certifi.where())
+    lent = together(pool, *"abc")
+    assert together(pool, *"cba") == lent[::-1]
+    (spare,) = together(pool, "d")
+    assert spare is lent[0], "the longest idle"
+    assert together(pool, "a") == together(pool, "d") == [spare], "it is still connected to both"
+    *known, new = together(pool, *"abcx")
+    assert known == lent
+    assert new not in lent
+    pool.close()
+
+
+def test_stale_handles_are_closed_but_for_the_spare_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
+    monkeypatch.setattr(connections, "_SPARE", 2)
     monkeypatch.setattr(connections.time, "monotonic", lambda: now[0])
     pool = Connections(certifi.where())
-    handles = [pool.lent(f"h{number}.test", 80) for number in range(4)]
-    lent = [one.__enter__() for one in handles]
-    for one in handles:
-        one.__exit__(None, None, None)
+    together(pool, *"abcd")
+    assert len(pool._idle) == 4
     now[0] += connections.KEEPALIVE_SECONDS + 1
-    with pool.lent("other.test", 80) as handle:
-        assert handle is lent[0], "one that has the certificates loaded"
-    assert [idle[2] for idle in pool._idle] == [*lent[2:], lent[0]]
-    with pool.lent("other.test", 80) as handle:
-        assert handle is lent[0]
+    for _ in range(5):
+        together(pool, "d")
+    assert len(pool._idle) == 2
     pool.close()
+
+
+def together(pool: Connections, *hosts: str) -> list[Any]:
+    """Have a handle for each host at the same time."""
+    with ExitStack() as lent:
+        return [lent.enter_context(pool.lent(host, 80)) for host in hosts]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError, SystemExit, ZeroDivisionError])
