@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.processes import cpu_seconds
 from benchmarks.results import wall_seconds
 from benchmarks.synthetic import image
-from shared.config import Settings
+from shared.config import WHOLE_DOWNLOAD, Settings
 from shared.download.downloader import Downloader
 from shared.embedding.encoder import Encoder
 from shared.imaging.decode import DecodedImage, Preprocess, decode
@@ -80,6 +80,7 @@ def bound(stages: Sequence[Stage]) -> float:
 def _download(urls: Sequence[str]) -> tuple[list[bytes], Stage]:
     downloader = Downloader(
         timeout_s=DEFAULTS["fetch_timeout_s"],
+        whole_s=WHOLE_DOWNLOAD * DEFAULTS["fetch_timeout_s"],
         max_bytes=DEFAULTS["max_image_bytes"],
         allow_hosts=["127.0.0.1"],
     )

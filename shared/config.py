@@ -1,6 +1,8 @@
 """Every setting, read in one place. docs/settings.md says what each means; a guard test compares."""
 
 import os
+import re
+import ssl
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from shared.urls.origins import check_origin
 PREFIX = "IMAGE_SEARCH_"
 CLIENT_VARIABLES = frozenset({"API_KEY"})
 NO_RATE_LIMIT = "off"
+WHOLE_DOWNLOAD = 10  # times FETCH_TIMEOUT_S
 
 
 class Settings(BaseSettings):
@@ -40,6 +43,8 @@ class Settings(BaseSettings):
     batch_size: int = Field(32, ge=1, le=4096)
     fetch_concurrency: int = Field(16, ge=1, le=256)
     fetch_timeout_s: float = Field(20.0, gt=0, le=600)
+    fetch_user_agent: str | None = None
+    ca_bundle: Path | None = None
     max_image_bytes: int = Field(50 * 2**20, ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
@@ -82,6 +87,28 @@ class Settings(BaseSettings):
         raise ValueError(
             f"{value!r} is neither `off` nor a rate such as `1200/minute` or `9/second;500/hour`"
         )
+
+    @field_validator("fetch_user_agent")
+    @classmethod
+    def _check_user_agent(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~][ -~]{0,255}", value):
+            raise ValueError(f"{value!r} is not at most 256 printable ASCII characters")
+        return value
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _check_ca_bundle(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                ssl.create_default_context(cafile=value)
+        except OSError:  # an SSLError is one, too
+            raise ValueError(f"{value} is no file of certificates in PEM") from None
+        return value
+
+    @property
+    def whole_download_s(self) -> float:
+        """Return the most seconds that one download may take, however steadily it comes."""
+        return WHOLE_DOWNLOAD * self.fetch_timeout_s
 
     @cached_property
     def celery_broker_url(self) -> str:

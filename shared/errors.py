@@ -305,20 +305,28 @@ class ItemError(ImageSearchError):
     """Why one picture failed.
 
     `code` is one of ITEM_CODES; `retry_after_s` is what a server's Retry-After asked for, in seconds;
-    `http_status` is the status of an `http_status` error.
+    `http_status` is the status of an `http_status` error. `final` says that trying again would bring the
+    same, whatever the code.
     """
 
     status = 422
     title = "Picture cannot be used"
 
     def __init__(
-        self, code: str, detail: str, *, http_status: int | None = None, retry_after_s: float | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        final: bool = False,
     ) -> None:
         super().__init__(detail)
         assert code in ITEM_CODES, code  # noqa: S101 - a programming error, pinned by the tests
         self.code = code
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+        self.final = final
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.code, self.detail), self.__dict__
@@ -331,4 +339,11 @@ class ItemError(ImageSearchError):
     @property
     def transient(self) -> bool:
         """Tell whether trying again later may succeed."""
+        if self.final:
+            return False
         return self.code in RETRYABLE_ITEM_CODES or self.http_status in RETRYABLE_HTTP_STATUSES
+
+    @property
+    def blames_host(self) -> bool:
+        """Tell whether a host that brings it is in trouble: also where a second try would take as long."""
+        return self.transient or self.code == "timeout"

@@ -42,10 +42,13 @@ def build_services(settings: Settings, listens_at: str | None = None) -> Service
         index=build_index(settings),
         downloader=Downloader(
             timeout_s=settings.fetch_timeout_s,
+            whole_s=settings.whole_download_s,
             max_bytes=settings.max_image_bytes,
             allow_hosts=settings.allow_hosts,
             own_urls=[url for url in own if url],
             refused_robots_tags=settings.refused_robots_tags,
+            user_agent=settings.fetch_user_agent,
+            ca_bundle=settings.ca_bundle,
         ),
         celery=celery,
         dispatcher=Dispatcher(celery, ledger),

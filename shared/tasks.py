@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 def make_celery(settings: Settings) -> Celery:
     app = Celery("image_search", broker=settings.celery_broker_url)
     rounds = math.ceil(settings.chunk_size / settings.fetch_concurrency)
-    downloads = math.ceil(rounds * settings.fetch_timeout_s)
+    downloads = math.ceil(rounds * settings.whole_download_s)
     visibility_timeout = VISIBILITY_TIMEOUT_SECONDS + downloads
     transport = {
         "visibility_timeout": visibility_timeout,

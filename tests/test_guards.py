@@ -44,7 +44,8 @@ TOUCHED_BY = {
     "torch": {"shared/embedding/towers.py"},
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download/downloader.py", "image_search/_http.py", "shared/index/connection.py"},
+    "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
+    "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
     "pyarrow": {
         "shared/storage/parquet.py",
         "shared/tables/arrow_cells.py",

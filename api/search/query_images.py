@@ -60,7 +60,7 @@ def read_all(
 
 def _bytes_of(source: Source, parts: Services, hold: Callable[[int], None]) -> bytes:
     if isinstance(source, str):
-        return parts.downloader.get(source, hold=hold)
+        return parts.downloader.get(source, whole_s=parts.settings.fetch_timeout_s, hold=hold)
     if isinstance(source, bytes):
         hold(len(source))
         return source

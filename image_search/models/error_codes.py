@@ -6,6 +6,11 @@ from dataclasses import dataclass
 RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 # The status leads, or follows what is said of a host that is not asked any more.
 _STATUS = re.compile(r"(?:^|with: )([0-9]{3})\b")
+# Of codes that are retried otherwise.
+_AGAIN_THE_SAME = re.compile(
+    "the server's certificate|the answer is not valid HTTP|the answer's headers|the content is damaged|"
+    "the whole took more|the file of certificates"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,14 @@ CAUSES: dict[str, ErrorCode] = {
         retried=True,
     ),
     "connect_error": ErrorCode(
-        "The server took no connection, its certificate was not accepted, or its answer broke off.",
-        "See whether the URL opens elsewhere; retry when its server is up.",
+        "The server took no connection, its certificate was not accepted, or its answer broke off or was "
+        "no valid HTTP.",
+        "See whether the URL opens elsewhere; retry when its server is up. Have the operator name an "
+        "authority of your own in IMAGE_SEARCH_CA_BUNDLE.",
         retried=True,
     ),
     "timeout": ErrorCode(
-        "The download took longer than IMAGE_SEARCH_FETCH_TIMEOUT_S allows.",
+        "The server sent nothing for IMAGE_SEARCH_FETCH_TIMEOUT_S, or the whole took ten times as long.",
         "Retry later; if it stays so, the operator can allow more time.",
         retried=True,
     ),
@@ -104,6 +111,8 @@ CAUSES: dict[str, ErrorCode] = {
 def worth_retrying(code: str, detail: str) -> bool:
     """Tell whether an item that failed so may succeed when it is tried again, with nothing changed."""
     known = CAUSES.get(code)
+    if _AGAIN_THE_SAME.match(detail):
+        return False
     if known is None or known.retried is not None:
         return bool(known and known.retried)
     status = _STATUS.search(detail)

@@ -36,7 +36,7 @@ class HostLimits:
 
         Raises LedgerUnavailable.
         """
-        if error is not None and error.transient:
+        if error is not None and error.blames_host:
             pause_s = min(error.retry_after_s or 0.0, MAX_PAUSE_SECONDS)
             self._hosts.failed(host, error, pause_s)
         elif turn.failures:

@@ -12,10 +12,12 @@ from tests import system_packages
 PACKAGES = {
     "curl": "curl",
     "exiftool": "libimage-exiftool-perl",
+    "ip": "iproute2",
     "jq": "jq",
     "nginx": "nginx",
     "openssl": "openssl",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }  # Debian's, by the program
 
 

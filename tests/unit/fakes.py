@@ -92,7 +92,7 @@ class FakeDownloader:
     def __init__(self) -> None:
         self.files: dict[str, bytes | ItemError] = {}
 
-    def get(self, url: str, *, hold: Callable[[int], None]) -> bytes:
+    def get(self, url: str, *, whole_s: float, hold: Callable[[int], None]) -> bytes:
         found = self.files.get(url) or ItemError("dns_error", "the host's name is not known")
         if isinstance(found, ItemError):
             raise found

@@ -95,7 +95,7 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
             result = CallResult.ANSWERED
     except ItemError as error:
         said = error.detail
-        if error.transient:
+        if error.blames_host:
             result = CallResult.FAILED
     except Exception:
         log.exception("callback_failed", job_id=job.job_id)

@@ -35,7 +35,10 @@ def test_a_status_is_worth_retrying_when_the_workers_try_it_again() -> None:
 @pytest.mark.parametrize(
     ("code", "detail", "worth"),
     [
-        ("timeout", "the download took too long", True),
+        ("timeout", "nothing came for 20 s (IMAGE_SEARCH_FETCH_TIMEOUT_S)", True),
+        ("timeout", "the whole took more than 200 s (IMAGE_SEARCH_FETCH_TIMEOUT_S is 20)", False),
+        ("connect_error", "the answer broke off", True),
+        ("connect_error", "the answer is not valid HTTP", False),
         ("blocked_address", "the host's address is not a public one", False),
         ("http_status", "599", True),
         ("http_status", "the server's X-Robots-Tag says noai", False),
@@ -54,6 +57,7 @@ def test_a_next_step_names_the_setting_that_mends_it() -> None:
         ("too_large", "MAX_IMAGE_BYTES"),
         ("too_many_pixels", "MAX_IMAGE_PIXELS"),
         ("timeout", "FETCH_TIMEOUT_S"),
+        ("connect_error", "CA_BUNDLE"),
     ):
         assert PREFIX + setting in known
         assert PREFIX + setting in CAUSES[code].cause + CAUSES[code].next_step

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import certifi
 import pytest
 
 from shared.config import load_settings
@@ -46,6 +47,13 @@ def test_an_unknown_variable_stops_the_start_and_is_named(
         ("DEVICE", "tpu"),
         ("KEEP", "all"),
         ("FETCH_TIMEOUT_S", "0"),
+        ("FETCH_USER_AGENT", "  "),
+        ("FETCH_USER_AGENT", "a\r\nX-Evil: b"),
+        ("FETCH_USER_AGENT", "caf\u00e9"),
+        ("FETCH_USER_AGENT", "a" * 257),
+        ("CA_BUNDLE", "nowhere.pem"),
+        ("CA_BUNDLE", "/"),
+        ("CA_BUNDLE", __file__),
         ("NSFW_MAX", "1.5"),
         ("TAG_MIN_SCORE", "nan"),
         ("RATE_LIMIT", "often"),
@@ -61,6 +69,15 @@ def test_a_malformed_variable_stops_the_start_and_is_named(
     with pytest.raises(ConfigError, match=f"IMAGE_SEARCH_{name}") as raised:
         load_settings()
     assert "\n" not in raised.value.detail
+
+
+def test_a_file_of_certificates_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ours.pem").write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setenv("IMAGE_SEARCH_CA_BUNDLE", "ours.pem")
+    assert load_settings().ca_bundle == Path("ours.pem")
+    (tmp_path / "ours.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(ConfigError, match=r"IMAGE_SEARCH_CA_BUNDLE: .*ours.pem is no file of certificates"):
+        load_settings()
 
 
 @pytest.mark.parametrize("value", ["off", "10/second", "10 per second;500/hour"])

@@ -34,7 +34,7 @@ def pictures() -> Iterator[ImageServer]:
 
 
 def make_downloader(**options: Any) -> Downloader:
-    return Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
+    return Downloader(timeout_s=5, whole_s=3, max_bytes=2**20, allow_hosts=["127.0.0.1"], **options)
 
 
 @pytest.fixture
@@ -77,6 +77,8 @@ def told(downloader: Downloader, url: str) -> list[str]:
         ("/retry-after/7", ["turn", "failed 429 7.0"]),
         ("/retry-after/86400", ["turn", f"failed 429 {MAX_PAUSE_SECONDS}"]),
         ("/truncated.jpg", ["turn", "failed None 0.0"]),
+        ("/garbage", ["turn", "answered"]),
+        ("/slow?s=60", ["turn", "failed None 0.0"]),
         ("/redirect/2", ["turn", "answered"] * 3),
     ],
 )
@@ -91,7 +93,7 @@ def test_each_request_takes_a_turn_and_says_what_came_of_it(
 )
 def test_allowed_hosts_are_free_of_limits(allowed: str, pictures: ImageServer) -> None:
     entry = allowed.replace("PORT", str(pictures.port))
-    downloader = Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=[entry])
+    downloader = Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=[entry])
     host = "localhost" if allowed.startswith("localhost") else "127.0.0.1"
     assert told(downloader, pictures.url("/status/503", host=host)) == []
 
@@ -112,7 +114,7 @@ def test_the_wait_for_a_turn_is_not_part_of_the_download_s_time(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pictures: ImageServer
 ) -> None:
     monkeypatch.setattr(AddressPolicy, "exempts", lambda *_: False)
-    hurried = Downloader(timeout_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
+    hurried = Downloader(timeout_s=0.5, whole_s=0.5, max_bytes=2**20, allow_hosts=["127.0.0.1"])
     limits = HostLimits(ledger.hosts, 1.0)
     assert all(hurried.get(pictures.url("/photo/1.jpg"), limits) for _ in range(2))
 

@@ -13,6 +13,7 @@ from shared.download.own_services import is_here
 from shared.errors import ItemError
 from shared.services import build_services
 from tests.image_server import ImageServer
+from tests.unit.shared.download.diversion import divert
 
 HERE = """
 127.0.0.1 127.1 127.0.0.2 2130706433 0x7f.1 0177.0.0.1 0.0.0.0 0 [::1] [::] [::ffff:127.0.0.1] [::ffff:7f00:1]
@@ -31,7 +32,7 @@ def refused(action: Callable[[], object]) -> bool:
 
 
 def make(*own_urls: str, allow_hosts: list[str] = ALL) -> Downloader:
-    return Downloader(timeout_s=5, max_bytes=2**20, allow_hosts=allow_hosts, own_urls=own_urls)
+    return Downloader(timeout_s=5, whole_s=5, max_bytes=2**20, allow_hosts=allow_hosts, own_urls=own_urls)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +83,9 @@ def test_the_peer_of_a_connection_is_looked_at_too(
     server: ImageServer, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names["routed.test"] = ["93.184.216.34"]
-    connect = socket.create_connection
-    monkeypatch.setattr(
-        socket,
-        "create_connection",
-        lambda _, *rest, **options: connect(("127.0.0.1", server.port), *rest, **options),
-    )
-    assert refused(lambda: make(server.url("")).get(f"http://routed.test:{server.port}/photo/1.jpg"))
+    divert(monkeypatch, server.port)
+    url = f"http://routed.test:{server.port}/photo/1.jpg"
+    assert refused(lambda: make(server.url("")).get(url))
     assert not server.hits
 
 
