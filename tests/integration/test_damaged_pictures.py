@@ -28,6 +28,7 @@ def test_what_has_all_of_its_rows_is_indexed(http: httpx.Client) -> None:
         "zeros.jpg": large[:-2] + bytes(64),
         "half-a-mark.jpg": large[:-1],
         "comment.png": png_with(png, (b"tEXt", b"a\0b"), wrong=True),
+        "drawing.png": png_with(save(Image.new("L", (64, 64)), "PNG"), (b"tEXt", b"a\0b"), wrong=True),
         "gamma.png": png_with(png, (b"gAMA", b"\0\0"), wrong=True),
         "no-end.png": png[:-12],
         "planes.jpg": samples()["jpeg, planes"],
