@@ -14,7 +14,7 @@ from shared.image_metadata.tiff_tags import Directory
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
 MAX_SEGMENTS = 20_000  # of a JPEG; a large colour profile makes some hundreds
 MAX_EXIF_SEGMENTS = 16  # of a JPEG, each of which Pillow adds to a copy of all before; cameras write one
-MAX_CHUNKS = 100_000  # of a PNG; encoders write one for eight kilobytes or more
+MAX_CHUNKS = 100_000  # of a PNG or WebP; encoders write one for eight kilobytes or more, or for a frame
 MAX_BLOCKS = 200_000  # of a GIF before its first frame, and bytes that belong to none
 MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
 MAX_STRIPS = 100_000  # or tiles, or tags, or numbers in one of them, of a TIFF
@@ -35,7 +35,7 @@ def bomb_of(data: bytes) -> str | None:
     """Return which limit a file is over, as `100,000 strips`; None for a sound one, and for other formats."""
     if data.startswith(b"\xff\xd8"):
         return _jpeg_bomb_of(data)
-    if data.startswith(b"\x89PNG"):
+    if data.startswith((b"\x89PNG", b"RIFF")):
         return f"{MAX_CHUNKS:,} chunks" if _has_many_chunks(data) else None
     if data.startswith(b"GIF8"):
         return f"{MAX_BLOCKS:,} blocks before its first frame" if _has_many_blocks(data) else None
@@ -79,9 +79,12 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _has_many_chunks(data: bytes) -> bool:
-    position = 8
+    """Return whether a PNG or WebP has too many chunks."""
+    is_webp = data.startswith(b"RIFF")
+    position = 16 if is_webp else 8  # of a length
     for _ in range(MAX_CHUNKS):
-        position += 12 + int.from_bytes(data[position : position + 4])
+        length = int.from_bytes(data[position : position + 4], "little" if is_webp else "big")
+        position += 8 + length + length % 2 if is_webp else 12 + length
         if position >= len(data):
             return False
     return True

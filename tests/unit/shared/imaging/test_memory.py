@@ -72,6 +72,16 @@ def test_decoding_takes_no_more_than_estimated(name: str) -> None:
     assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
 
 
+def test_a_damaged_png_takes_no_more_than_estimated_either() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (2_400, 2_400, 3), np.uint8)
+    data = save(Image.fromarray(pixels), "PNG", compress_level=0)[: -len(pixels)]
+    with DecoderProcess() as decoder:
+        decoder.read(samples()["png"])
+        ending = decoder.read(data)
+    assert ending.kind == "corrupt_image"
+    assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
+
+
 @pytest.mark.parametrize("profile", [None, scanner()], ids=["srgb", "profile"])
 def test_a_picture_that_cannot_be_made_smaller_counts_as_often_as_it_is_copied(profile: bytes | None) -> None:
     data = save(ramp("RGB", 450, 60_000), "PNG", exif=_turned(), icc_profile=profile)
