@@ -21,7 +21,7 @@ from shared.imaging.memory import Budget, decoding
 from tests.decoder_process import CLIP, ROOT, DecoderProcess
 from tests.hostile_files import grey_tiff
 from tests.icc_profiles import gray, press, scanner
-from tests.sample_files import deep_png, samples, save
+from tests.sample_files import deep_png, png, samples, save
 
 SIDE = 3_000
 PIXELS = SIDE * SIDE
@@ -73,8 +73,7 @@ def test_decoding_takes_no_more_than_estimated(name: str) -> None:
 
 
 def test_a_damaged_png_takes_no_more_than_estimated_either() -> None:
-    pixels = np.random.default_rng(5).integers(0, 256, (2_400, 2_400, 3), np.uint8)
-    data = save(Image.fromarray(pixels), "PNG", compress_level=0)[: -len(pixels)]
+    data = png((8, 8, 8, 2), (b"IDAT", bytes(40 * MIB)))
     with DecoderProcess() as decoder:
         decoder.read(samples()["png"])
         ending = decoder.read(data)
