@@ -71,6 +71,12 @@ def webp_canvas(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def webp_with(chunks: bytes) -> bytes:
+    """With more chunks behind its pixels."""
+    data = sample("webp, alpha")
+    return data[:4] + struct.pack("<I", len(data) + len(chunks) - 8) + data[8:] + chunks
+
+
 def with_size(data: bytes, box: bytes, width: int, height: int) -> bytes:
     """An AVIF or HEIC that claims another size than its pixels have."""
     place = data.index(box) + 8
@@ -185,6 +191,8 @@ BOMBS: dict[str, Hostile] = {
     "GIF, a long comment": (lambda: gif_with(b"!\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0"), PICTURE),
     "WebP, canvas": (lambda: webp_canvas(16_383, 16_383), TOO_MANY),
     "WebP, wide canvas": (lambda: webp_canvas(2**24, 100), CORRUPT),
+    "WebP, many chunks": (lambda: webp_with(b"JUNK\0\0\0\0" * 6 * MB), UNSUPPORTED),
+    "WebP, some chunks": (lambda: webp_with(b"JUNK\0\0\0\0" * 90_000), PICTURE),
     "WebP, ratio": (lambda: webp_canvas(SIDE, SIDE), PICTURE),
     "BMP, pixels": (lambda: bmp_with_size(60_000, 60_000), TOO_MANY),
     "BMP, sides": (lambda: bmp_with_size(2**31 - 1, -(2**31)), TOO_MANY),

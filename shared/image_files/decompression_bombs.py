@@ -14,11 +14,11 @@ from shared.image_metadata.tiff_tags import Directory
 MAX_SCANS = 64  # of a JPEG; encoders write about ten
 MAX_SEGMENTS = 20_000  # of a JPEG; a large colour profile makes some hundreds
 MAX_EXIF_SEGMENTS = 16  # of a JPEG, each of which Pillow adds to a copy of all before; cameras write one
-MAX_CHUNKS = 100_000  # of a PNG; encoders write one for eight kilobytes or more
+MAX_CHUNKS = 100_000  # of a PNG or WebP; encoders write one for eight kilobytes or more, or for a frame
 MAX_BLOCKS = 200_000  # of a GIF before its first frame, and bytes that belong to none
 MAX_JUNK_BYTES = 64 * 1024  # bytes between a JPEG's segments
 MAX_STRIPS = 100_000  # or tiles, or tags, or numbers in one of them, of a TIFF
-MAX_STRIP_BYTES = 2**28  # in all strips of a TIFF, which may be the same bytes over and over
+MAX_STRIP_BYTES = 2**28  # in all strips of a TIFF smaller than that, which may be the same bytes each
 MAX_RUN_PIXELS = 2**22  # of a BMP of runs, which Pillow unpacks in Python
 
 # Pillow makes an object of each number of these as it opens a file.
@@ -35,7 +35,7 @@ def bomb_of(data: bytes) -> str | None:
     """Return which limit a file is over, as `100,000 strips`; None for a sound one, and for other formats."""
     if data.startswith(b"\xff\xd8"):
         return _jpeg_bomb_of(data)
-    if data.startswith(b"\x89PNG"):
+    if data.startswith((b"\x89PNG", b"RIFF")):
         return f"{MAX_CHUNKS:,} chunks" if _has_many_chunks(data) else None
     if data.startswith(b"GIF8"):
         return f"{MAX_BLOCKS:,} blocks before its first frame" if _has_many_blocks(data) else None
@@ -76,9 +76,12 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _has_many_chunks(data: bytes) -> bool:
-    position = 8
+    """Return whether a PNG or WebP has too many chunks."""
+    is_webp = data.startswith(b"RIFF")
+    position = 16 if is_webp else 8  # of a length
     for _ in range(MAX_CHUNKS):
-        position += 12 + int.from_bytes(data[position : position + 4])
+        length = int.from_bytes(data[position : position + 4], "little" if is_webp else "big")
+        position += 8 + length + length % 2 if is_webp else 12 + length
         if position >= len(data):
             return False
     return True
@@ -105,7 +108,8 @@ def _has_many_blocks(data: bytes) -> bool:
 
 def _has_many_bytes(first: Directory) -> bool:
     sizes = (first.numbers(tag, MAX_STRIPS) for tag in (Tag.StripByteCounts, Tag.TileByteCounts))
-    return any(sum(min(size, len(first.data)) for size in one) > MAX_STRIP_BYTES for one in sizes)
+    most = max(MAX_STRIP_BYTES, len(first.data))
+    return any(sum(min(size, len(first.data)) for size in one) > most for one in sizes)
 
 
 def _has_many_values(first: Directory) -> bool:

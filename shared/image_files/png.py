@@ -50,8 +50,8 @@ def only_pixels(data: bytes) -> Iterator[bytes]:
         name = b"IDAT"
         head, checksum = struct.pack(">I4s", len(pixels), name), zlib.crc32(pixels, zlib.crc32(name))
         end = (head, pixels, struct.pack(">I", checksum), _chunk(b"IEND", b""))  # with one copy of them
-        yield b"".join((_START, *kept.values(), *end))
-        yield b"".join((_START, *(kept[name] for name in _CRITICAL if name in kept), *end))
+        for names in dict.fromkeys((tuple(kept), tuple(name for name in _CRITICAL if name in kept))):
+            yield b"".join((_START, *(kept[name] for name in names), *end))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:

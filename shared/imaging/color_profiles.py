@@ -85,6 +85,8 @@ def _made(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
+    except MemoryError:  # is no fault of the profile's, which would be remembered
+        raise
     except Exception:  # of hostile bytes
         return None
     if mode in ("CMYK", "LAB"):

@@ -46,6 +46,7 @@ _CROP_MARGIN = 2
 _MAX_SIDE = (
     2**20
 )  # of a picture: each row costs time and memory of its own, and of a wide one cannot be held less
+_END_BYTES = 2**10  # that a file which is mended may have more
 _REDUCED = 2.5  # times the limit of pixels, of a JPEG that is decoded reduced: phones make 200 megapixels
 
 # As close to the picture as WebP at 78 would be, for a quarter more bytes in a quarter of the time, which was
@@ -175,7 +176,7 @@ def _decoded(
     size = estimate(data, preprocess, max_pixels)
 
     def fits(other: bytes) -> bool:
-        return estimate(other, preprocess, max_pixels) - len(other) <= size - len(data)
+        return estimate(other, preprocess, max_pixels) <= size + _END_BYTES
 
     with decoding(size, wait_s):
         yield _load(data, preprocess, fits)

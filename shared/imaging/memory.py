@@ -44,9 +44,10 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
         pixels, held = _tiff(image, data)
     if is_cut(raw_mode(image)):
         held += _RGB_BYTES * pixels  # for the low bytes
+    files = 3 if image.format == "PNG" else 1  # a damaged one is put together anew, of parts that are copied
     held += _BYTES_PER_PIXEL.get(image.format or "", _RGB_BYTES) * pixels
     upright = 2 * _RGB_BYTES * pixels // shrink**2  # made, and turned
-    return len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
+    return files * len(data) + held + upright + min(_STRIP_BYTES, 2 * _RGB_BYTES * pixels)
 
 
 def _tiff(image: Image.Image, data: bytes) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from shared.imaging.memory import Budget, decoding
 from tests.decoder_process import CLIP, ROOT, DecoderProcess
 from tests.hostile_files import grey_tiff
 from tests.icc_profiles import gray, press, scanner
-from tests.sample_files import deep_png, samples, save
+from tests.sample_files import deep_png, png, samples, save
 
 SIDE = 3_000
 PIXELS = SIDE * SIDE
@@ -69,6 +69,15 @@ def test_decoding_takes_no_more_than_estimated(name: str) -> None:
         ending = decoder.read(data)
     assert ending.kind == "picture", ending
     # The child holds the file twice, as it comes from the pipe.
+    assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
+
+
+def test_a_damaged_png_takes_no_more_than_estimated_either() -> None:
+    data = png((8, 8, 8, 2), (b"IDAT", bytes(40 * MIB)))
+    with DecoderProcess() as decoder:
+        decoder.read(samples()["png"])
+        ending = decoder.read(data)
+    assert ending.kind == "corrupt_image"
     assert ending.peak_bytes < 1.1 * estimate(data, CLIP, PIXELS) + 2 * len(data) + 16 * MIB
 
 
