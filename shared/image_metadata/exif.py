@@ -28,6 +28,7 @@ _TIMES = (
     (ExifTags.Base.DateTime, ExifTags.Base.OffsetTime, ExifTags.Base.SubsecTime),
 )
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+_NOTHING = Directory(b"")
 _RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1", "Raw profile type xmp")
 
 
@@ -56,9 +57,11 @@ class Exif:
 def read_exif(image: Image.Image, data: bytes) -> Exif:
     """Read a loaded image's EXIF, else its XMP, without what is damaged; `data` is its file. Never raises."""
     transpose, taken_at, place, packet = None, None, None, b""
-    first = Directory(b"")
+    first = _NOTHING
     with contextlib.suppress(Exception):
         first, packet = _metadata(image, data)
+    if not first.entries and not packet:
+        return Exif()
     camera, gps = first.below(ExifTags.IFD.Exif), first.below(ExifTags.IFD.GPSInfo)
     with contextlib.suppress(Exception):
         if image.format != "TIFF":  # which Pillow turns itself
@@ -98,7 +101,7 @@ def _metadata(image: Image.Image, data: bytes) -> tuple[Directory, bytes]:
         profiles = _raw_profiles(image.info)
         candidates = (image.info.get("exif"), *filter(_is_exif, profiles))
         read = (exif_directory(one) for one in candidates if one)
-        first = next((one for one in read if one.entries), Directory(b""))
+        first = next((one for one in read if one.entries), _NOTHING)
         packet = image.info.get("xmp") or next((one for one in profiles if not _is_exif(one)), b"")
     return first, packet.removeprefix(_XMP_START) if isinstance(packet, bytes) else b""
 
@@ -121,9 +124,11 @@ def _taken_at(*directories: Directory) -> float | None:
     any_offset = _offset(*directories)
     for time_tag, offset_tag, fraction_tag in _TIMES:
         for one in directories:
+            if not (text := one.text(time_tag)):
+                continue
             offset = offset_s(one.text(offset_tag))
             taken_at = moment(
-                one.text(time_tag),
+                text,
                 fraction=one.text(fraction_tag),
                 offset=any_offset if offset is None else offset,
             )
