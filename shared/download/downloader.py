@@ -66,7 +66,8 @@ class Downloader:
         self._policy = AddressPolicy(allow_hosts)
         self._resolver = Resolver()
         self._own = OwnServices(own_urls, self._look_up)
-        self._connections = Connections(str(ca_bundle or os.environ.get("SSL_CERT_FILE") or certifi.where()))
+        named = ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        self._connections = Connections(str(named or certifi.where()))
         self._headers = (
             f"User-Agent: {user_agent or USER_AGENT}",
             f"{FETCH_HEADER}: 1",
