@@ -585,6 +585,18 @@ def test_tls_and_host_keep_the_name_although_the_address_is_connected_to(
     assert seen == ["named.test"] * (len(seen) - 1) + ["other.test"]
 
 
+@pytest.mark.parametrize("path", ["/hang", "/slow?s=60", "/slow-headers"])
+def test_a_download_that_is_called_off_ends_within_a_second_or_two(
+    path: str, make: Callable[..., Downloader], server: ImageServer
+) -> None:
+    called_off = threading.Event()
+    threading.Timer(0.5, called_off.set).start()
+    before = time.monotonic()
+    error = _failure(lambda: make(timeout_s=8).get(server.url(path), called_off=called_off))
+    assert time.monotonic() - before < 3
+    assert (error.code, error.transient, error.blames_host) == ("connect_error", False, False)
+
+
 @pytest.mark.parametrize(
     ("head", "whole"),
     [
