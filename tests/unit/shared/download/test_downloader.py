@@ -580,6 +580,7 @@ def test_tls_and_host_keep_the_name_although_the_address_is_connected_to(
         error = _failure(lambda: make(ca_bundle=ours).get(url))
         assert "IMAGE_SEARCH_CA_BUNDLE" in error.detail
         assert not error.transient
+        assert not worth_retrying(error.code, error.detail)
         error = _failure(lambda: make().get(url.replace("named", "other")))
         assert error.detail == "the server's certificate is not trusted: it is for another name"
     assert seen == ["named.test"] * (len(seen) - 1) + ["other.test"]
