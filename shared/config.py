@@ -98,12 +98,13 @@ class Settings(BaseSettings):
     @field_validator("ca_bundle")
     @classmethod
     def _check_ca_bundle(cls, value: Path | None) -> Path | None:
-        try:
-            if value is not None:
+        if value is None:
+            return None
+        with suppress(OSError):  # an SSLError is one, too
+            if value.is_file():  # a pipe can be read once, and by one process
                 ssl.create_default_context(cafile=value)
-        except OSError:  # an SSLError is one, too
-            raise ValueError(f"{value} is no file of certificates in PEM") from None
-        return value
+                return value
+        raise ValueError(f"{value} is no file of certificates in PEM")
 
     @property
     def whole_download_s(self) -> float:

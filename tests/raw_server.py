@@ -1,6 +1,7 @@
 """A server that answers with the very bytes it is given, for what no HTTP library sends."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,12 +10,16 @@ Answers = Callable[[bytes], Iterable[bytes]]
 
 
 class RawServer:
-    """`heads` are the requests so far, as they came; each connection is good for one."""
+    """`heads` are the requests so far, as they came; each connection is good for one.
 
-    def __init__(self, listener: socket.socket, answers: Answers) -> None:
+    With `tls` it is closed as old servers do, without a notice in TLS.
+    """
+
+    def __init__(self, listener: socket.socket, answers: Answers, tls: ssl.SSLContext | None) -> None:
         self.heads: list[bytes] = []
         self._listener = listener
         self._answers = answers
+        self._tls = tls
 
     def url(self, path: str = "/a.jpg", host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self._listener.getsockname()[1]}{path}"
@@ -25,8 +30,11 @@ class RawServer:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        return connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)
+
+    def _answer(self, accepted: socket.socket) -> None:
+        with suppress(OSError), self._secured(accepted) as connection:
             head = b""
             while b"\r\n\r\n" not in head:
                 if not (part := connection.recv(65536)):
@@ -42,10 +50,10 @@ class RawServer:
 
 
 @contextmanager
-def raw_server(answers: Answers | bytes) -> Iterator[RawServer]:
+def raw_server(answers: Answers | bytes, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
     """Serve from what a request's head is answered with, or always with the same."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        server = RawServer(listener, answers if callable(answers) else lambda _: [answers])
+        server = RawServer(listener, answers if callable(answers) else lambda _: [answers], tls)
         thread = threading.Thread(target=server.serve, daemon=True)
         thread.start()
         yield server

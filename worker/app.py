@@ -39,6 +39,7 @@ class Process:
     preprocess: Preprocess
     encoders: Encoders
     clock: EncoderClock
+    lost: threading.Event  # set when the present claim is no longer held
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
@@ -59,7 +60,10 @@ class Process:
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
-        with renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS), releasing(ledger, [claim]):
+        with (
+            renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS) as self.lost,
+            releasing(ledger, [claim]),
+        ):
             self._handle(claim)
         self.services.dispatcher.pump()
 

@@ -1,5 +1,6 @@
 """The pipeline of each kind of job: a new kind is one module in stages/ and one row here."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,12 +15,16 @@ from worker.stages.index import Store
 
 
 class Tools(Protocol):
-    """The parts of a worker process: `preprocess` in one that fetches, `encoders` in one that encodes."""
+    """The parts of a worker process: `preprocess` in one that fetches, `encoders` in one that encodes.
+
+    `lost` is set once the claim at hand is no longer held.
+    """
 
     services: Services
     preprocess: Preprocess
     encoders: Encoders
     clock: EncoderClock
+    lost: threading.Event
 
 
 Handler = Callable[[Tools, Claim], None]
@@ -44,7 +49,7 @@ def _encode(tools: Tools, claim: Claim) -> None:
 
 PIPELINES = {
     JobKind.INGEST: Pipeline(
-        fetch=lambda tools, claim: fetch.run(tools.services, tools.preprocess, claim),
+        fetch=lambda tools, claim: fetch.run(tools.services, tools.preprocess, claim, tools.lost),
         encode=_encode,
         index=index.store,
     ),

@@ -9,7 +9,7 @@ _STATUS = re.compile(r"(?:^|with: )([0-9]{3})\b")
 # Of codes that are retried otherwise.
 _AGAIN_THE_SAME = re.compile(
     "the server's certificate|the answer is not valid HTTP|the answer's headers|the content is damaged|"
-    "the whole took more|the file of certificates"
+    "the whole took more|the certificates to trust"
 )
 
 

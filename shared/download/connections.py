@@ -1,11 +1,13 @@
 """The handles of libcurl, with the connections that they keep open."""
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pycurl
 
@@ -33,12 +35,13 @@ class _Kept:
 class Connections:
     """Handles of libcurl with their open connections, lent to one download at a time.
 
-    `ca_bundle` is a PEM file of the certificates that are trusted. Each handle that made a TLS connection has
-    them in memory, about a megabyte.
+    `ca_bundle` is a PEM file of the certificates that are trusted, or a folder as OpenSSL has them. Each
+    handle that made a TLS connection has a file's in memory, about a megabyte.
     """
 
     def __init__(self, ca_bundle: str) -> None:
-        self._ca_bundle = ca_bundle
+        self._ca_option = pycurl.CAPATH if Path(ca_bundle).is_dir() else pycurl.CAINFO
+        self._ca_bundle = os.fsencode(ca_bundle)
         self._idle: list[_Kept] = []  # the longest idle first
         self._lock = threading.Lock()
 
@@ -81,6 +84,7 @@ class Connections:
 
     def _made(self) -> Handle:
         handle = pycurl.Curl()
+        handle.unsetopt(pycurl.CAINFO)  # which may have a default
         for option, value in (
             (pycurl.NOSIGNAL, 1),
             (pycurl.PROXY, ""),  # none of the environment's
@@ -89,7 +93,7 @@ class Connections:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.TRANSFER_ENCODING, 0),
             (pycurl.PATH_AS_IS, 1),
-            (pycurl.CAINFO, self._ca_bundle),
+            (self._ca_option, self._ca_bundle),
             (pycurl.MAXCONNECTS, _CONNECTIONS_EACH),
             (pycurl.MAXAGE_CONN, int(KEEPALIVE_SECONDS)),
             (pycurl.BUFFERSIZE, _BUFFER_BYTES),

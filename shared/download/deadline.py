@@ -1,5 +1,6 @@
 """How long a download may take."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +12,21 @@ _OTHER_CLOCK_S = 0.05
 
 
 class Deadline:
-    """The end of a download: after `silence_s` in which nothing came, and `whole_s` from now in any case."""
+    """The end of a download: after `silence_s` in which nothing came, and `whole_s` from now in any case.
 
-    def __init__(self, silence_s: float, whole_s: float) -> None:
+    Or within a second once `called_off` is set.
+    """
+
+    def __init__(self, silence_s: float, whole_s: float, called_off: threading.Event | None = None) -> None:
         self.silence_s = silence_s
         self._whole_s = whole_s
+        self._called_off = called_off
         self._end = time.monotonic() + whole_s
 
     def left(self) -> float:
-        """Return the seconds to the end, above zero. Raises a final ItemError `timeout` past it."""
+        """Return the seconds to the end, above zero. Raises a final ItemError past it: `timeout`."""
+        if self._called_off is not None and self._called_off.is_set():
+            raise ItemError("connect_error", "nobody needs the download any longer", final=True)
         left = self._end - time.monotonic()
         if left <= 0:
             raise self._over()

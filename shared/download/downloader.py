@@ -7,6 +7,7 @@ checked the same way.
 
 import email.utils
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ class Downloader:
         self._policy = AddressPolicy(allow_hosts)
         self._resolver = Resolver()
         self._own = OwnServices(own_urls, self._look_up)
-        self._connections = Connections(str(ca_bundle or os.environ.get("SSL_CERT_FILE") or certifi.where()))
+        named = ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        self._connections = Connections(str(named or certifi.where()))
         self._headers = (
             f"User-Agent: {user_agent or USER_AGENT}",
             f"{FETCH_HEADER}: 1",
@@ -81,15 +83,17 @@ class Downloader:
         *,
         whole_s: float | None = None,
         hold: Hold = lambda _: None,
+        called_off: threading.Event | None = None,
     ) -> bytes:
         """Return the content of `url`, never empty, within `limits` at each host that is not allowed by name.
 
         `hold` is called before the content is read, with the most bytes that it may have, and may wait: that
-        is not taken off the deadline, which is `whole_s` from now. Raises ItemError: invalid_url,
+        is not taken off the deadline, which is `whole_s` from now. Once `called_off` is set the download
+        ends with a connect_error. Raises ItemError: invalid_url,
         blocked_address, dns_error, connect_error, timeout, http_status, too_many_redirects, too_large or
         not_an_image; and what `limits` and `hold` raise.
         """
-        deadline = self._deadline(whole_s)
+        deadline = self._deadline(whole_s, called_off)
         target = parse(url)
         with self._connections.lent(target.host, target.port) as handle:
             for _ in range(MAX_REDIRECTS + 1):
@@ -141,8 +145,8 @@ class Downloader:
             raise _status_error(drained.answer)
         return location
 
-    def _deadline(self, whole_s: float | None) -> Deadline:
-        return Deadline(self._timeout_s, self._whole_s if whole_s is None else whole_s)
+    def _deadline(self, whole_s: float | None, called_off: threading.Event | None = None) -> Deadline:
+        return Deadline(self._timeout_s, self._whole_s if whole_s is None else whole_s, called_off)
 
     @contextmanager
     def _turn(self, target: RequestUrl, limits: HostLimits | None, deadline: Deadline) -> Iterator[None]:

@@ -45,10 +45,16 @@ _OS_ERRORS = {
 _FINAL = {
     _TOO_LARGE: "the answer's headers are too long: over 100 kB one, or 300 kB or 5000 all together",
     pycurl.E_SSL_CACERT_BADFILE: (
-        "the file of certificates to trust cannot be read (IMAGE_SEARCH_CA_BUNDLE, or else SSL_CERT_FILE)"
+        "the certificates to trust cannot be read "
+        "(IMAGE_SEARCH_CA_BUNDLE, or else SSL_CERT_FILE or SSL_CERT_DIR)"
     ),
 }
-_UNTRUSTED = {9: "it is not valid yet", 10: "it has expired"}  # by OpenSSL's X509_V_ codes
+_UNTRUSTED = {  # by OpenSSL's X509_V_ codes
+    9: "it is not valid yet",
+    10: "it has expired",
+    66: "its key is too short",
+    68: "it is signed by a weak hash",
+}
 _UNKNOWN_AUTHORITY = "no authority that is trusted here has signed it (IMAGE_SEARCH_CA_BUNDLE names others)"
 
 
@@ -124,8 +130,12 @@ def transfer(
     try:
         handle.perform()
     except pycurl.error as error:
-        raise callbacks.failure or _fault(int(error.args[0]), str(error), handle, deadline) from None
-    callbacks.end()
+        if not callbacks.ended_by_close(handle, str(error)):
+            raise callbacks.failure or _fault(int(error.args[0]), str(error), handle, deadline) from None
+    else:
+        callbacks.end()
+    finally:
+        callbacks.release()
 
 
 class _Callbacks:
@@ -183,6 +193,20 @@ class _Callbacks:
     def end(self) -> None:
         if self._sink is None:
             raise ItemError("connect_error", _TRANSIENT[pycurl.E_PARTIAL_FILE])
+
+    def ended_by_close(self, handle: pycurl.Curl, said: str) -> bool:
+        """Tell whether TLS was closed without notice, as old servers do, where the close ends the content."""
+        return (
+            "unexpected eof" in said
+            and self.failure is None
+            and self._sink is not None
+            and handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0
+            and "chunked" not in ",".join(self._answer.all(b"transfer-encoding")).lower()
+        )
+
+    def release(self) -> None:
+        """Let go of the content: an idle handle keeps its callbacks."""
+        del self._begin, self._sink, self.failure
 
     def _begin_content(self) -> None:
         self._sink = self._begin(self._answer)

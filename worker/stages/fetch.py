@@ -46,10 +46,16 @@ class Fetched:
 
 Attempt = Fetched | ItemError | HostBusy
 Reader = Callable[[bytes], DecodedImage]
+Download = Callable[[str], bytes]
 
 
-def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
-    """Fetch the pending items of a claimed chunk and advance it."""
+def run(
+    services: Services, preprocess: Preprocess, claim: Claim, lost: threading.Event | None = None
+) -> None:
+    """Fetch the pending items of a claimed chunk and advance it.
+
+    `lost` is set when the claim is no longer held, as when its job is cancelled: then nothing comes of it.
+    """
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
@@ -59,12 +65,14 @@ def run(services: Services, preprocess: Preprocess, claim: Claim) -> None:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
+    download = partial(services.downloader.get, limits=limits, called_off=lost)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
         attempts = pool.map(
-            lambda i: fetch_item(services, reader, limits, claim.collection, items[i]), indices
+            lambda i: fetch_item(services, reader, download, claim.collection, items[i]), indices
         )
         found = dict(zip(indices, attempts, strict=True))
-    _end(services, claim, items, found)
+    if lost is None or not lost.is_set():
+        _end(services, claim, items, found)
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
@@ -75,11 +83,11 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 
 
 def fetch_item(
-    services: Services, reader: Reader, limits: HostLimits, collection: str, item: Item
+    services: Services, reader: Reader, download: Download, collection: str, item: Item
 ) -> Attempt:
     """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
     try:
-        data = _bytes_of(services, limits, item)
+        data = _bytes_of(services, download, item)
         decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
@@ -95,12 +103,12 @@ def fetch_item(
     return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
 
 
-def _bytes_of(services: Services, limits: HostLimits, item: Item) -> bytes:
+def _bytes_of(services: Services, download: Download, item: Item) -> bytes:
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
     if item.upload is None:
-        return services.downloader.get(item.url or "", limits)
+        return download(item.url or "")
     try:
         return services.blobs.get(item.upload)
     except KeyError:

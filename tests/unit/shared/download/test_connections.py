@@ -1,9 +1,11 @@
 """Handles of libcurl: lent, kept, closed, and sound after whatever happened."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,18 @@ def test_threads_that_fail_and_threads_that_do_not_share_a_downloader(
         found = list(threads.map(ask, range(240)))
     assert found == found[:6] * 40
     assert found[1:3] + found[4:6] == ["connect_error", "http_status", "connect_error", "too_large"]
+
+
+def test_an_idle_handle_keeps_no_content(downloader: Downloader, server: ImageServer) -> None:
+    class Held:
+        def __call__(self, _: int) -> None:
+            """Take as much as comes."""
+
+    for path in ("/photo/1.jpg", "/truncated.jpg", "/huge", "/status/404"):
+        held = Held()
+        gone = weakref.ref(held)
+        with suppress(ItemError):
+            downloader.get(server.url(path), hold=held)
+        del held
+        gc.collect()
+        assert gone() is None

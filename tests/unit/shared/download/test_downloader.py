@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import certifi
 import pytest
 
 from image_search.models.error_codes import worth_retrying
@@ -19,6 +20,7 @@ from shared.download.addresses import AddressPolicy
 from shared.download.downloader import Downloader
 from shared.errors import ConfigError, ItemError, Unavailable
 from tests.image_server import ImageServer
+from tests.raw_server import raw_server
 
 REFUSED_ADDRESSES = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 168.63.129.16
@@ -578,9 +580,73 @@ def test_tls_and_host_keep_the_name_although_the_address_is_connected_to(
         error = _failure(lambda: make(ca_bundle=ours).get(url))
         assert "IMAGE_SEARCH_CA_BUNDLE" in error.detail
         assert not error.transient
+        assert not worth_retrying(error.code, error.detail)
         error = _failure(lambda: make().get(url.replace("named", "other")))
         assert error.detail == "the server's certificate is not trusted: it is for another name"
     assert seen == ["named.test"] * (len(seen) - 1) + ["other.test"]
+
+
+@pytest.mark.parametrize("path", ["/hang", "/slow?s=60", "/slow-headers"])
+def test_a_download_that_is_called_off_ends_within_a_second_or_two(
+    path: str, make: Callable[..., Downloader], server: ImageServer
+) -> None:
+    called_off = threading.Event()
+    threading.Timer(0.5, called_off.set).start()
+    before = time.monotonic()
+    error = _failure(lambda: make(timeout_s=8).get(server.url(path), called_off=called_off))
+    assert time.monotonic() - before < 3
+    assert (error.code, error.transient, error.blames_host) == ("connect_error", False, False)
+
+
+@pytest.mark.parametrize(
+    ("head", "whole"),
+    [
+        ("HTTP/1.0 200 OK\r\n", True),
+        ("HTTP/1.1 200 OK\r\n", True),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n", True),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n", True),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n", False),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n", False),
+    ],
+)
+def test_tls_that_closes_without_notice_ends_what_the_close_ends(
+    head: str, *, whole: bool, make: Callable[..., Downloader], names: dict[str, Any], tmp_path: Path
+) -> None:
+    certificate, key = _certificate(tmp_path, "named.test")
+    names["named.test"] = ["127.0.0.1"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    content = b"a\r\n12345678" + b"90\r\n" if "Chunked" in head else b"1234567890"
+    downloader = make(ca_bundle=certificate)
+    with raw_server(head.encode() + b"\r\n" + content, tls=context) as server:
+        url = server.url(host="named.test").replace("http", "https", 1)
+        if whole:
+            assert downloader.get(url) == content
+        else:
+            assert _failure(lambda: downloader.get(url)).detail == "the answer broke off"
+        assert len(server.heads) == 1
+
+
+def test_certificates_are_found_in_files_and_folders_of_any_name(
+    make: Callable[..., Downloader], names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = _certificate(tmp_path, "named.test")
+    names["named.test"] = ["127.0.0.1"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    folder = tmp_path / "zertifikate für häuser"
+    folder.mkdir()
+    (folder / "a.pem").write_bytes(certificate.read_bytes())
+    subprocess.run(["openssl", "rehash", str(folder)], check=True, capture_output=True, timeout=30)
+    with ImageServer() as secure:
+        secure.use_tls(context)
+        url = f"https://named.test:{secure.port}/photo/1.jpg"
+        assert make(ca_bundle=folder / "a.pem").get(url)[:2] == b"\xff\xd8"
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+        assert make().get(url)[:2] == b"\xff\xd8"
+        monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
+        assert "not trusted" in _failure(lambda: make().get(url)).detail
 
 
 def _certificate(folder: Path, name: str) -> tuple[Path, Path]:

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import threading
+import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from shared.download.host_limits import HostLimits
+from shared.download.downloader import Downloader
 from shared.errors import BlobsUnavailable, ItemError
 from shared.imaging.decode import DecodedImage
 from shared.imaging.isolation import run_isolated
@@ -20,6 +23,7 @@ from shared.storage.arrays import unpack
 from shared.storage.blobs import file_key
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
+from tests.raw_server import raw_server
 from tests.unit.crashing import crashing_decode, hang, identity
 from tests.unit.stages import StubServices, make_services, unavailable
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
@@ -137,11 +141,33 @@ def test_a_picture_that_failed_keeps_neither_its_file_nor_its_pixels(services: S
 
     kept: list[weakref.ref[Pixels]] = []
     services.downloader.pages["http://x/0"] = png(0)
-    limits = HostLimits(services.real.ledger.hosts, 1)
-    found = fetch.fetch_item(services.real, read, limits, "images", Item(source="x", url="http://x/0"))
+    item = Item(source="x", url="http://x/0")
+    found = fetch.fetch_item(services.real, read, services.downloader.get, "images", item)
     assert isinstance(found, ItemError)
     assert found.detail == "cut off"
     assert kept[0]() is None
+
+
+def test_a_chunk_that_is_no_longer_held_is_not_downloaded_to_its_end(services: StubServices) -> None:
+    lost = threading.Event()
+
+    def trickle(_: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        while True:
+            if len(server.heads) == 2:
+                lost.set()
+            yield b"x"
+            time.sleep(0.1)
+
+    services.downloader = Downloader(timeout_s=5, whole_s=50, max_bytes=1000, allow_hosts=["127.0.0.1"])  # type: ignore[assignment]
+    with raw_server(trickle) as server:
+        job_id = services.job([Item(source=str(i), url=server.url(f"/{i}")) for i in range(4)])
+        before = time.monotonic()
+        run(services.real, PREPROCESS, services.claim(), lost)
+        assert time.monotonic() - before < 4
+        assert len(server.heads) == 2, "those of two threads, and no more"
+    assert services.states(job_id) == [PENDING] * 4
+    assert not read_results(services.blobs, job_id, 4, 0, 4)
 
 
 def test_items_that_the_request_refused_or_lost_keep_their_reason(services: StubServices) -> None:
