@@ -157,7 +157,8 @@ def test_strips_make_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_encoders_write_is_not_costly() -> None:
-    assert not [name for name, data in samples().items() if bomb_of(data)]
+    for behind in (b"", bytes(3 * 2**20)):  # as cards leave it
+        assert not [name for name, data in samples().items() if bomb_of(data + behind)]
     assert not bomb_of(jpeg_of_scans(MAX_SCANS - 20))
     assert bomb_of(jpeg_of_scans(MAX_SCANS))
     assert not bomb_of(jpeg_with(b"\xff\xe5\0\2" * (MAX_SEGMENTS - 30)))
