@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -151,8 +152,8 @@ def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
             "unsupported_format", f"the file has more than {bomb}: it would take far too long to read"
         )
     image = open_image(data)
-    shrink = _shrink(image, preprocess)
-    _check_pixels(image, data, shrink, max_pixels)
+    shrink = _shrink(image, preprocess, max_pixels)
+    _check_pixels(image, data, max_pixels)
     return footprint(image, data, shrink)
 
 
@@ -179,25 +180,25 @@ def _decoded(
         return estimate(other, preprocess, max_pixels) <= size + _END_BYTES
 
     with decoding(size, wait_s):
-        yield _load(data, preprocess, fits)
+        yield _load(data, partial(_loaded, preprocess=preprocess, max_pixels=max_pixels), fits)
 
 
-def _load(data: bytes, preprocess: Preprocess, fits: Callable[[bytes], bool]) -> _Decoded:
+def _load(data: bytes, read: Callable[[bytes], _Decoded], fits: Callable[[bytes], bool]) -> _Decoded:
     """Decode a file, or what of it is a sound picture. Raises ItemError: corrupt_image or too_many_pixels."""
     try:
         try:
-            return _loaded(data, preprocess)
+            return read(data)
         except (MemoryError, ItemError):
             raise
         except Exception as error:  # decoders of hostile bytes raise anything
             failure = error.with_traceback(None)  # which holds what was decoded
-        return _mended(data, preprocess, fits, failure)
+        return _mended(data, read, fits, failure)
     except MemoryError:
         raise too_big_for_memory() from None
 
 
 def _mended(
-    data: bytes, preprocess: Preprocess, fits: Callable[[bytes], bool], failure: Exception
+    data: bytes, read: Callable[[bytes], _Decoded], fits: Callable[[bytes], bool], failure: Exception
 ) -> _Decoded:
     """Decode the picture without damage that is none of its pixels'.
 
@@ -207,7 +208,7 @@ def _mended(
     for other in filter(None, sound):
         try:
             if fits(other):
-                return _loaded(other, preprocess)
+                return read(other)
         except MemoryError:
             raise
         except Exception:  # noqa: S112
@@ -215,11 +216,11 @@ def _mended(
     raise unreadable(data, failure)
 
 
-def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
+def _loaded(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
     image = open_image(data)
     profile = image.info["icc_profile"] = color_profile(image, data)
     width, height = image.size
-    room, shrink = _room(width, height, preprocess), _shrink(image, preprocess)
+    room, shrink = _room(width, height, preprocess), _shrink(image, preprocess, max_pixels)
     scale: float
     if (small := between_drafts(data, image, room)) is not None:
         upright, scale = to_srgb(small, profile), 1 / BETWEEN_DRAFTS
@@ -244,7 +245,7 @@ def _loaded(data: bytes, preprocess: Preprocess) -> _Decoded:
     return _Decoded(upright, scale, width, height, name, exif)
 
 
-def _check_pixels(image: Image.Image, data: bytes, shrink: int, max_pixels: int) -> None:
+def _check_pixels(image: Image.Image, data: bytes, max_pixels: int) -> None:
     """Raise ItemError too_many_pixels. A JPEG's count as they are decoded, at a quarter or less of them."""
     limit = f"the limit of {max_pixels:,} (IMAGE_SEARCH_MAX_IMAGE_PIXELS)"
     tile = tile_size(data) if image.format == "TIFF" else (0, 0)
@@ -255,11 +256,11 @@ def _check_pixels(image: Image.Image, data: bytes, shrink: int, max_pixels: int)
             )
         if width * height <= max_pixels:
             continue
-        if image.format in JPEGS and shrink > 1 and not keeps_coefficients(data):
+        if image.format in JPEGS and not keeps_coefficients(data):
             if width * height <= _REDUCED * max_pixels:
                 continue
             limit = f"{_REDUCED} times {limit}, the most of a baseline JPEG"
-        elif image.format in JPEGS and shrink > 1:
+        elif image.format in JPEGS:
             limit += f"; a baseline JPEG may have {_REDUCED} times as many"
         raise ItemError("too_many_pixels", f"{width} x {height} pixels are more than {limit}")
 
@@ -271,8 +272,11 @@ def _room(width: int, height: int, preprocess: Preprocess) -> float:
     return min(max(width, height) / RENDITION_SIDE, room)
 
 
-def _shrink(image: Image.Image, preprocess: Preprocess) -> int:
-    return max(1, int(_room(*image.size, preprocess)))
+def _shrink(image: Image.Image, preprocess: Preprocess, max_pixels: int) -> int:
+    """Return by which whole number to divide the sides: two at least of a JPEG of more than `max_pixels`."""
+    width, height = image.size
+    least = 2 if image.format in JPEGS and width * height > max_pixels else 1
+    return max(least, int(_room(width, height, preprocess)))
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:

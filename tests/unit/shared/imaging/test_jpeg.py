@@ -155,10 +155,14 @@ def test_one_that_is_decoded_whole_may_not(options: dict[str, bool]) -> None:
     assert too_many(data, 5_999_999).endswith("; a baseline JPEG may have 2.5 times as many")
 
 
-def test_a_panorama_that_cannot_be_made_smaller_may_not() -> None:
-    data = save(Image.new("RGB", (6000, 400)), format="JPEG")
-    assert read(data, max_pixels=2_400_000).width == 6000
-    assert too_many(data, 2_399_999).endswith("the limit of 2,399,999 (IMAGE_SEARCH_MAX_IMAGE_PIXELS)")
+@pytest.mark.parametrize("size", [(1500, 1000), (6000, 400), (900, 900)])
+def test_one_that_would_not_be_made_smaller_is_halved(size: tuple[int, int]) -> None:
+    data = save(photo(*size), format="JPEG", quality=90)
+    whole, most = read(data), size[0] * size[1] * 2 // 5
+    halved = read(data, max_pixels=most)
+    assert (halved.width, halved.height) == size
+    assert difference(halved.pixels, whole.pixels) < 4
+    assert "2.5 times the limit" in too_many(data, most - 1)
 
 
 @pytest.mark.parametrize("name", sorted(set(SAVED) - {"jpeg"}))
