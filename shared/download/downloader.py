@@ -43,9 +43,9 @@ class Downloader:
     """A client for URLs of strangers, safe to share between threads; make it after a fork, not before.
 
     `timeout_s` is the silence that is borne of a host, `whole_s` bounds a whole call, redirects and all.
-    `allow_hosts` (AddressPolicy) may be reached although they are not public; raises
-    ConfigError for a malformed one. What is at `own_urls` is never reached. A file whose X-Robots-Tag has one
-    of `refused_robots_tags` is refused. `ca_bundle` is a PEM file of the certificates to trust.
+    `allow_hosts` (AddressPolicy) may be reached although they are not public; raises ConfigError for a
+    malformed one. What is at `own_urls` is never reached. A file whose X-Robots-Tag has one of
+    `refused_robots_tags` is refused. `ca_bundle` is a PEM file of the certificates to trust.
     """
 
     def __init__(
@@ -89,9 +89,10 @@ class Downloader:
 
         `hold` is called before the content is read, with the most bytes that it may have, and may wait: that
         is not taken off the deadline, which is `whole_s` from now. Once `called_off` is set the download
-        ends with a connect_error. Raises ItemError: invalid_url,
-        blocked_address, dns_error, connect_error, timeout, http_status, too_many_redirects, too_large or
-        not_an_image; and what `limits` and `hold` raise.
+        ends with a connect_error.
+
+        Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
+        too_many_redirects, too_large or not_an_image; and what `limits` and `hold` raise.
         """
         deadline = self._deadline(whole_s, called_off)
         target = parse(url)
@@ -257,11 +258,9 @@ class _Enough(Exception):
 def _robots_tags(answer: Answer) -> set[str]:
     """Return the directives of X-Robots-Tag that are for everybody or for us, in lower case."""
     found = set()
-    for name, value in answer.headers:
-        if name != b"x-robots-tag":
-            continue
+    for value in answer.all(b"x-robots-tag"):
         agent = "*"
-        for part in value.decode("latin-1").lower().split(","):
+        for part in value.lower().split(","):
             before, colon, rest = part.strip().partition(":")
             if colon and before not in _DIRECTIVES_WITH_VALUE:
                 agent, before = before, rest.strip()

@@ -1,5 +1,7 @@
 """Which archive a file is, by its first bytes: what is none of the pictures that are read may be one."""
 
+from collections.abc import Iterable
+
 _STARTS = {
     b"PK\x03\x04": "a zip archive",
     b"PK\x05\x06": "a zip archive",
@@ -44,4 +46,9 @@ def archive_name(head: bytes) -> str | None:
     for start, name in _STARTS.items():
         if head.startswith(start):
             return name
-    return next((name for start, mark, name in _MARKS if head.startswith(mark, start)), None)
+    return marked(head, _MARKS)
+
+
+def marked(data: bytes, marks: Iterable[tuple[int, bytes, str]]) -> str | None:
+    """Return what the first of the marks (where, how, what) that a file has says; None if it has none."""
+    return next((name for place, mark, name in marks if data.startswith(mark, place)), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from PIL.ExifTags import Base as Tag
 
+from shared.image_files.archives import marked
 from shared.image_metadata.tiff_tags import Directory
 
 # Where, what, and whose.
@@ -56,7 +57,7 @@ _COMPRESSIONS = frozenset({262, 65000, 34316, 32767, 32770, 32772, 34713, 65535}
 
 def camera_raw(data: bytes) -> str | None:
     """Return what a camera raw file is, as `a camera raw file (Nikon NEF)`; None for any other file."""
-    name = next((name for place, mark, name in _MARKS if data.startswith(mark, place)), None)
+    name = marked(data, _MARKS)
     if name is None and data[:2] in (b"II", b"MM"):
         name = _by_tags(data)
     return None if name is None else "a camera raw file" + (f" ({name})" if name else "")

@@ -78,14 +78,13 @@ def _bmp_pixels(data: bytes) -> int:
 def _has_many_chunks(data: bytes) -> bool:
     """Return whether a PNG or WebP has too many chunks, without what stands behind its end."""
     is_webp = data.startswith(b"RIFF")
-    position, end = (
-        (16, 8 + int.from_bytes(data[4:8], "little")) if is_webp else (8, len(data))
-    )  # of a length
+    position = 16 if is_webp else 8  # of a length
+    end = min(len(data), 8 + int.from_bytes(data[4:8], "little") if is_webp else len(data))
     for _ in range(MAX_CHUNKS):
         name = data[position + 4 : position + 8]
         length = int.from_bytes(data[position : position + 4], "little" if is_webp else "big")
         position += 8 + length + length % 2 if is_webp else 12 + length
-        if position >= min(end, len(data)) or name == b"IEND":
+        if position >= end or name == b"IEND":
             return False
     return True
 

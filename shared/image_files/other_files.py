@@ -7,7 +7,7 @@ import json
 import re
 import struct
 
-from shared.image_files.archives import archive_name
+from shared.image_files.archives import archive_name, marked
 
 # Pictures, but of formats that are refused: their decoders are rare, scriptable, vectorial or unmaintained.
 _PICTURES = (
@@ -29,7 +29,6 @@ _PICTURES = (
     (0, b"qoif", "QOI"),
     (0, b"SIMPLE  =", "FITS"),
     (0, b"v/1\x01", "OpenEXR"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance"),
     (0, b"#?RGBE", "Radiance"),
     (0, b"BPG\xfb", "BPG"),
@@ -123,12 +122,13 @@ _JSON_BYTES = 2**20
 
 def picture_format(data: bytes) -> str | None:
     """Return the name of a picture's format that is not read, as `JPEG 2000`; None for anything else."""
-    name = next((name for place, start, name in _PICTURES if data.startswith(start, place)), None)
     if data[4:8] == b"ftyp":
         return _HEIF_BRANDS.get(data[8:12])
     if _NETPBM.match(data):
         return "Netpbm"
-    return name or _os2(data) or _icon(data) or _film(data) or _pcx(data) or _tga(data) or _bare_bitmap(data)
+    if name := marked(data, _PICTURES):
+        return name
+    return _os2(data) or _icon(data) or _film(data) or _pcx(data) or _tga(data) or _bare_bitmap(data)
 
 
 def content_name(data: bytes) -> str | None:
@@ -140,10 +140,7 @@ def content_name(data: bytes) -> str | None:
         return _BRANDS.get(brand) or (_VIDEO if brand.startswith((b"3g", b"iso", b"mp4")) else None)
     if data.startswith(b"RIFF"):
         return next((name for kind, name in _RIFF.items() if data.startswith(kind, 8)), None)
-    for place, start, name in _CONTENTS:
-        if data.startswith(start, place):
-            return name
-    return archive_name(data) or _text(data)
+    return marked(data, _CONTENTS) or archive_name(data) or _text(data)
 
 
 def _text(data: bytes) -> str | None:

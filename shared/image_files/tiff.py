@@ -86,9 +86,8 @@ OPEN_INFO.update(
 )
 
 
-def tile_size(data: bytes) -> tuple[int, int]:
+def tile_size(first: Directory) -> tuple[int, int]:
     """Return the width and height of a TIFF's tiles, which may be larger than its picture, or zeros."""
-    first = Directory(data)
     return first.number(Tag.TileWidth), first.number(Tag.TileLength)
 
 

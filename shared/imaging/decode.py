@@ -25,6 +25,7 @@ from shared.image_files.jpeg_scans import keeps_coefficients
 from shared.image_files.png import only_pixels
 from shared.image_files.tiff import tile_size
 from shared.image_metadata.exif import Exif, read_exif
+from shared.image_metadata.tiff_tags import Directory
 from shared.imaging import colors_and_hash
 from shared.imaging.color_profiles import to_srgb
 from shared.imaging.deep_color import mend_samples, raw_mode
@@ -248,7 +249,7 @@ def _loaded(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
 def _check_pixels(image: Image.Image, data: bytes, max_pixels: int) -> None:
     """Raise ItemError too_many_pixels. A JPEG's count as they are decoded, at a quarter or less of them."""
     limit = f"the limit of {max_pixels:,} (IMAGE_SEARCH_MAX_IMAGE_PIXELS)"
-    tile = tile_size(data) if image.format == "TIFF" else (0, 0)
+    tile = tile_size(Directory(data)) if image.format == "TIFF" else (0, 0)
     for width, height in (image.size, tile):
         if max(width, height) > _MAX_SIDE:
             raise ItemError(

@@ -53,7 +53,7 @@ def footprint(image: Image.Image, data: bytes, shrink: int) -> int:
 def _tiff(image: Image.Image, data: bytes) -> tuple[int, int]:
     """Return a TIFF's pixels, or those of a larger tile, and their bytes, which may all be in one strip."""
     first = Directory(data)
-    pixels = max(image.width * image.height, math.prod(tile_size(data)))
+    pixels = max(image.width * image.height, math.prod(tile_size(first)))
     bits = max(first.numbers(Tag.BitsPerSample), default=1)
     return pixels, pixels * first.number(Tag.SamplesPerPixel, 1) * bits // 8
 

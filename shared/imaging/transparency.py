@@ -30,7 +30,7 @@ def without_alpha(image: Image.Image) -> Image.Image:
 
 
 def on_a_ground(image: Image.Image) -> Image.Image:
-    """Lay LA or RGBA on white, or on black where the drawing would vanish on white: L or RGB.
+    """Lay RGBA on white, or on black where the drawing would vanish on white: RGB.
 
     What counts is the contrast along all edges: a page with rounded corners has text and a photo has detail
     on either ground, and a shadow shows a white shape. A white icon has edges on black alone.
@@ -39,12 +39,12 @@ def on_a_ground(image: Image.Image) -> Image.Image:
     factors = max(1, image.width // _SIDE), max(1, image.height // _SIDE)
     alpha = np.asarray(image.getchannel("A").reduce(factors), np.int16)
     white = np.asarray(result.reduce(factors), np.int16)
-    black = white - (255 - alpha if white.ndim == 2 else 255 - alpha[..., None])
+    black = white - (255 - alpha[..., None])
     return _on(image, "black") if _contrast(black) > _FLIP * _contrast(white) else result
 
 
 def _on(image: Image.Image, ground: str) -> Image.Image:
-    below = Image.new("L" if image.mode == "LA" else "RGB", image.size, ground)
+    below = Image.new("RGB", image.size, ground)
     below.paste(image, mask=image)
     return below
 
