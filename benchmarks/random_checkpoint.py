@@ -1,95 +1,125 @@
-"""CLIP checkpoints with random weights, for tests and benchmarks where no trained model may be downloaded."""
+"""Checkpoints of every kind with random weights, where no trained model may be downloaded."""
 
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import random_tokenizers
 from shared.models import JsonObject
 
-_START = "<|startoftext|>"
-_END = "<|endoftext|>"
+Shape = Literal[
+    "ViT-B/32",
+    "ViT-L/14",
+    "SigLIP 2 B/32",
+    "SigLIP 2 B/16",
+    "SigLIP 2 SO400M/14",
+    "MetaCLIP 2 B/32",
+    "Chinese-CLIP B/16",
+    "AltCLIP",
+    "tiny",
+    "tiny metaclip_2",
+    "tiny siglip",
+    "tiny chinese_clip",
+    "tiny altclip",
+]
 
-Shape = Literal["ViT-B/32", "ViT-L/14", "tiny"]
-_SHAPES: dict[Shape, JsonObject] = {
-    "ViT-B/32": {
-        "projection_dim": 512,
-        "text_config": {"vocab_size": 49408},
-        "vision_config": {},
-    },
-    "ViT-L/14": {
-        "projection_dim": 768,
-        "text_config": {
-            "vocab_size": 49408,
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_attention_heads": 12,
-        },
-        "vision_config": {
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-        },
-    },
-    "tiny": {
-        "projection_dim": 32,
-        "text_config": {
-            "vocab_size": 514,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-        },
-        "vision_config": {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-        },
-    },
+_L_14 = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+_SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_TINY_VISION = {**_TINY, "image_size": 32, "patch_size": 8}
+
+
+def _shape(kind: str, text: JsonObject, vision: JsonObject, **config: Any) -> tuple[str, JsonObject]:
+    return kind, {**config, "text_config": text, "vision_config": vision}
+
+
+_SHAPES: dict[Shape, tuple[str, JsonObject]] = {
+    "ViT-B/32": _shape("clip", {"vocab_size": 49408}, {}, projection_dim=512),
+    "ViT-L/14": _shape(
+        "clip",
+        {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        _L_14,
+        projection_dim=768,
+    ),
+    "SigLIP 2 B/32": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 32}),
+    "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 16}),
+    "SigLIP 2 SO400M/14": _shape(
+        "siglip", {**_SO400M, "vocab_size": 256_000}, {**_SO400M, "image_size": 224, "patch_size": 14}
+    ),
+    "MetaCLIP 2 B/32": _shape("metaclip_2", {"vocab_size": 901_629}, {}, projection_dim=512),
+    "Chinese-CLIP B/16": _shape(
+        "chinese_clip", {"vocab_size": 21_128}, {"patch_size": 16}, projection_dim=512
+    ),
+    "AltCLIP": _shape("altclip", {"vocab_size": 250_002, "project_dim": 768}, _L_14, projection_dim=768),
+    "tiny": _shape("clip", {**_TINY, "vocab_size": 514}, _TINY_VISION, projection_dim=32),
+    "tiny metaclip_2": _shape("metaclip_2", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32),
+    "tiny siglip": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
+    "tiny chinese_clip": _shape(
+        "chinese_clip", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32
+    ),
+    "tiny altclip": _shape(
+        "altclip", {**_TINY, "vocab_size": 512, "project_dim": 32}, _TINY_VISION, projection_dim=32
+    ),
 }
 
 
-def make_random_checkpoint(folder: Path, *, seed: int = 0, shape: Shape = "ViT-B/32") -> None:
-    """Writes a standard `CLIPModel` and `CLIPProcessor` checkpoint into `folder`, which is created.
+def make_random_checkpoint(
+    folder: Path, *, seed: int = 0, shape: Shape = "ViT-B/32", spread: float = 1.0
+) -> None:
+    """Writes a standard checkpoint, model, tokenizer and image processor, into `folder`, which is created.
 
-    In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, `tiny`
-    (32 dimensions, 32 px) 0.3 MB, which load in milliseconds. The same seed gives the same weights. Speed and
-    plumbing are those of a trained model; what it finds means nothing. Its tokenizer has no merges: a token a
-    byte.
+    In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, the
+    tiny ones (32 dimensions, 32 px) 0.3 MB, which load in milliseconds. The same seed gives the same weights.
+    Speed and plumbing are those of a trained model; what it finds means nothing. A transformer's weights give
+    nearly the same vector for all texts: `spread` multiplies its matrices, so that vectors differ.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    # Only now: importing the image processor warns where there is no torchvision.
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
 
-    tokenizer = _byte_tokenizer()
-    sizes = _SHAPES[shape]
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = CLIPConfig(**{**sizes, "text_config": {**sizes["text_config"], **special}})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = CLIPModel(config)
-    side = config.vision_config.image_size
-    images = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    kind, sizes = _SHAPES[shape]
     folder.mkdir(parents=True, exist_ok=True)
+    tokenizer, images, processor = _processing(kind, folder)
+    special = {
+        name: number
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+        if (number := getattr(tokenizer, name)) is not None
+    }
+    config = AutoConfig.for_model(kind, **{**sizes, "text_config": {**sizes["text_config"], **special}})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config)
+        for matrix in (one for one in model.parameters() if one.ndim > 1):
+            matrix.mul_(spread)
     model.save_pretrained(folder)
-    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    side = config.vision_config.image_size
+    exact = {"height": side, "width": side}
+    size = {"size": exact} if kind == "siglip" else {"size": {"shortest_edge": side}, "crop_size": exact}
+    processor(images(**size), tokenizer).save_pretrained(folder)
 
 
-def _byte_tokenizer() -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel  # noqa: PLC0415
-    from transformers import CLIPTokenizer  # noqa: PLC0415
+def _processing(kind: str, folder: Path) -> tuple[Any, Any, Any]:
+    """The tokenizer of a kind, and the classes of its image processor and of its processor."""
+    # Only after transformers' logging is set: an image processor's import warns where there is no torchvision.
+    import transformers  # noqa: PLC0415
 
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), _START, _END]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
+    if kind == "siglip":
+        tokenizer = random_tokenizers.sentencepiece_tokenizer(64, folder)
+        return tokenizer, transformers.SiglipImageProcessor, transformers.SiglipProcessor
+    if kind == "chinese_clip":
+        tokenizer = random_tokenizers.bert_tokenizer(512)
+        return tokenizer, transformers.ChineseCLIPImageProcessor, transformers.ChineseCLIPProcessor
+    if kind == "clip":
+        tokenizer = random_tokenizers.clip_tokenizer(77)
+    else:
+        tokenizer = random_tokenizers.xlm_roberta_tokenizer(77 if kind == "metaclip_2" else 512)
+    processor = transformers.AltCLIPProcessor if kind == "altclip" else transformers.CLIPProcessor
+    return tokenizer, transformers.CLIPImageProcessor, processor

@@ -27,7 +27,8 @@ from deploy.findings import (
 from deploy.ports import http_status
 from image_search import ApiError
 from shared.config import PREFIX, Settings, load_settings
-from shared.embedding.checkpoints import AUTO, resolve_auto
+from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoints import AUTO
 from shared.errors import ConfigError, ImageSearchError
 from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging

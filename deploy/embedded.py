@@ -185,7 +185,8 @@ def _chroma() -> str:
 
 def _decide_model(settings: Settings) -> str:
     """Return the model that every child shall load, looked up (or downloaded) once, here."""
-    from shared.embedding.checkpoints import AUTO, resolve_auto, resolve_model  # noqa: PLC0415
+    from shared.embedding.automatic import resolve_auto  # noqa: PLC0415
+    from shared.embedding.checkpoints import AUTO, resolve_model  # noqa: PLC0415
     from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
 
     name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model

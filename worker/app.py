@@ -13,7 +13,8 @@ from celery import Celery, signals
 
 from shared.config import Settings
 from shared.embedding import tagging
-from shared.embedding.checkpoints import resolve_auto, resolve_model
+from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoints import resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing

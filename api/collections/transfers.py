@@ -27,7 +27,8 @@ from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.jobs.requests import JobHeaders, JobPath
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
-from shared.embedding.checkpoints import dimension, fingerprint, resolve_model
+from shared.embedding.checkpoint_files import dimension, fingerprint
+from shared.embedding.checkpoints import resolve_model
 from shared.errors import (
     CollectionNotFound,
     Conflict,

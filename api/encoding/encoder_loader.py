@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.embedding.checkpoints import resolve_auto
+from shared.embedding.automatic import resolve_auto
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services

@@ -1,4 +1,4 @@
-"""Encoding images and texts to CLIP vectors of length 1, in batches, from any thread."""
+"""Encoding images and texts to vectors of length 1, in batches, from any thread."""
 
 import contextlib
 import gc
@@ -44,12 +44,13 @@ def _collector_off() -> Iterator[None]:
 
 
 class Encoder:
-    """One CLIP checkpoint on one device, safe to share between threads.
+    """One checkpoint on one device, safe to share between threads.
 
     `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
     one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in tokens, both end marks
     included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
-    temperature, 100 in the published CLIP models.
+    temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is added then, and a
+    sigmoid takes the softmax's place.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Encoder:
         self.preprocess = towers.preprocess
         self.dimension = towers.dimension
         self.logit_scale = towers.logit_scale
+        self.logit_bias = towers.logit_bias
         self.device = towers.device
         self.device_name = device_name(towers.device)
         self.precision = precision
@@ -95,9 +97,9 @@ class Encoder:
             with _collector_off():
                 device = choose_device(device)
                 precision = choose_precision(precision, device)
-                clip, tokenizer = read_checkpoint(folder)
+                read, tokenizer = read_checkpoint(folder)
             at_once = one_core_per_call() if one_core_each and device == "cpu" else 1
-            towers = Towers(clip, tokenizer, folder, device=device, precision=precision, at_once=at_once)
+            towers = Towers(read, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(
                 towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
             )
@@ -124,8 +126,8 @@ class Encoder:
         The vectors have length 1 and lie in the space of `encode_texts`. The method is MaskCLIP's (C. Zhou,
         C. C. Loy, B. Dai, Extract Free Dense Labels from CLIP, ECCV 2022): the last layer's attention is left
         out, so that a patch keeps its own value projection, which goes through the output projection, the
-        last normalisation and the visual projection as the image's own vector does. Raises as `encode_images`
-        does.
+        last normalisation and the visual projection as the image's own vector does. Of a SigLIP, the last
+        attention is its pooling head's, which then sees one patch at a time. Raises as `encode_images` does.
         """
         self._check_crops(crops)
         shape = (*self.towers.patches, self.dimension)

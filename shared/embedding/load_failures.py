@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.embedding.checkpoints import REMEDY, files_of
+from shared.embedding.checkpoint_files import REMEDY
+from shared.embedding.checkpoints import files_of
 from shared.embedding.towers import is_out_of_memory
 from shared.errors import ConfigError, ImageSearchError, ModelUnavailable, Unavailable
 

@@ -1,4 +1,4 @@
-"""The two towers of a CLIP on one device: from pixels and texts to features, not yet normalised.
+"""The two towers of a dual encoder on one device: from pixels and texts to features, not yet normalised.
 
 The only module that touches torch and transformers; it imports them late, for they take seconds.
 """
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedding import openvino_int8
-from shared.embedding.checkpoints import fingerprint
+from shared.embedding.checkpoint_files import fingerprint
+from shared.embedding.kinds import KINDS
 from shared.errors import ConfigError
 from shared.imaging.preprocess import Preprocess
 
@@ -36,10 +37,11 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class Towers:
-    """A CLIPModel, taken over in fp32 on the CPU, with its tokenizer, in `precision` on `device`.
+    """A model of one of the KINDS, taken over in fp32 on the CPU, with its tokenizer.
 
-    The two towers run in `precision`, their projections in fp32. With int8, only `image_features` is in int8,
-    by OpenVINO; texts and patches are in what `auto` means for the device. Features are not normalised.
+    On `device`, the two towers run in `precision`, their projections, where there are any, in fp32. With
+    int8, only `image_features` is in int8, by OpenVINO; texts and patches are in what `auto` means for the
+    device. Features are not normalised.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Towers:
         """Take the model read from `folder` over; up to `at_once` calls may compute at a time."""
         import torch  # noqa: PLC0415
 
+        self.kind = KINDS[model.config.model_type]
         self.fingerprint = fingerprint(folder)
         self.preprocess = Preprocess.from_checkpoint(folder)
         side = model.config.vision_config.image_size
@@ -55,12 +58,13 @@ class Towers:
             raise ValueError(
                 f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
             )
-        self.dimension: int = model.config.projection_dim
+        self.dimension = self.kind.dimension(model.config.to_dict())
         self.patches = (side // model.config.vision_config.patch_size,) * 2
         self.logit_scale = float(model.logit_scale.detach().exp())
+        self.logit_bias = float(model.logit_bias.detach()) if self.kind.score == "sigmoid" else None
         self.device = device
         self._cuda = device.startswith("cuda")
-        self.max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+        self.max_tokens = self.kind.max_tokens(model.config.text_config, tokenizer)
         in_torch = choose_precision("auto", device) if precision == "int8" else precision
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
         std = torch.tensor(self.preprocess.std, device=device)
@@ -70,13 +74,17 @@ class Towers:
         self.int8 = self._make_int8(at_once) if precision == "int8" else None
         self.model.vision_model.to(self._dtype)
         self.model.text_model.to(self._dtype)
+        for projection in ("visual_projection", "text_projection"):
+            if hasattr(model, projection):
+                getattr(model, projection).register_forward_pre_hook(_in_fp32)
+        self._lowers = self.kind.lowered and tokenizer.init_kwargs.get("do_lower_case") is not False
         self._tokenizer = tokenizer
         self._tokenizer_lock = threading.Lock()  # its truncation is shared state
 
     def is_truncated(self, text: str) -> bool:
         """Return whether `text_features` leaves out the end of `text`."""
         with self._tokenizer_lock:
-            tokens = self._tokenizer(_encodable(text), truncation=True, max_length=self.max_tokens + 1)
+            tokens = self._tokenizer(self._readable(text), truncation=True, max_length=self.max_tokens + 1)
         return bool(len(tokens["input_ids"]) > self.max_tokens)
 
     def start(self, features: Features, rows: slice) -> Rows | None:
@@ -115,34 +123,31 @@ class Towers:
         return self._torch_image_features(crops)
 
     def _torch_image_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
-        pooled = self.model.vision_model(pixel_values=self._pixels(crops)).pooler_output
-        features: torch.Tensor = self.model.visual_projection(pooled.float())
+        features: torch.Tensor = self.model.get_image_features(self._pixels(crops)).pooler_output
         return features
 
     def patch_features(self, crops: NDArray[np.uint8]) -> torch.Tensor:
-        tower = self.model.vision_model
-        states = tower(pixel_values=self._pixels(crops), output_hidden_states=True).hidden_states
-        last = tower.encoder.layers[-1]
-        values = last.self_attn.v_proj(last.layer_norm1(states[-2]))
-        patches = tower.post_layernorm(last.self_attn.out_proj(values)[:, 1:])  # without the class token
-        features: torch.Tensor = self.model.visual_projection(patches.float())
-        return features.reshape(len(crops), *self.patches, self.dimension)
+        features: torch.Tensor = self.kind.patches(self.model, self._pixels(crops))
+        return features.float().reshape(len(crops), *self.patches, self.dimension)
 
     def text_features(self, texts: Sequence[str]) -> torch.Tensor:
         with self._tokenizer_lock:
             tokens = self._tokenizer(
-                [_encodable(text) for text in texts],
-                padding=True,
+                [self._readable(text) for text in texts],
+                padding="max_length" if self.kind.padded else "longest",
                 truncation=True,
                 max_length=self.max_tokens,
+                return_attention_mask=not self.kind.padded,
+                return_token_type_ids=False,
                 return_tensors="pt",
             )
-        tokens = tokens.to(self.device)
-        pooled = self.model.text_model(
-            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        ).pooler_output
-        features: torch.Tensor = self.model.text_projection(pooled.float())
+        features: torch.Tensor = self.model.get_text_features(**tokens.to(self.device)).pooler_output
         return features
+
+    def _readable(self, text: str) -> str:
+        """Case a text as the model's were; replace lone surrogates, which have no UTF-8 and so no tokens."""
+        whole = text.encode("utf-8", "replace").decode("utf-8")
+        return whole.lower() if self._lowers else whole
 
     def _pixels(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         import torch  # noqa: PLC0415
@@ -162,10 +167,10 @@ class Towers:
         class ImageFeatures(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+                self.model = model
 
             def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-                features: torch.Tensor = self.visual_projection(self.vision_model(pixels).pooler_output)
+                features: torch.Tensor = self.model.get_image_features(pixels).pooler_output
                 return features
 
         return openvino_int8.int8_features(
@@ -183,15 +188,15 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def read_checkpoint(folder: Path) -> tuple[Any, Any]:
-    """Read the CLIPModel (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only."""
+    """Read the model (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only."""
     import torch  # noqa: PLC0415
-    from transformers import AutoTokenizer, CLIPModel  # noqa: PLC0415
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
-    model, report = CLIPModel.from_pretrained(
+    model, report = AutoModel.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **local
     )
     if missing := sorted(report["missing_keys"]):
@@ -260,6 +265,5 @@ def device_name(device: str) -> str:
     return f"{threads} CPU thread{'' if threads == 1 else 's'}"
 
 
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which JSON can carry but have no UTF-8 and so no tokens."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _in_fp32(_projection: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (inputs[0].float(),)

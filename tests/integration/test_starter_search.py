@@ -8,7 +8,7 @@ import pytest
 
 from deploy.ports import free_port
 from examples.demo.pictures import Pictures, serving
-from shared.embedding.checkpoints import STARTER
+from shared.embedding.checkpoint_files import STARTER
 from tests.stack import Stack, finished
 
 GROUPS = {"food", "animals", "transport"}

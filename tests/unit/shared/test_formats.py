@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from api.http.auth import KeyRing
 from shared import api_keys
 from shared.config import Settings
-from shared.embedding import checkpoints
+from shared.embedding import automatic
 from shared.errors import NewerFormat
 from shared.index import index as index_module
 from shared.ledger import upgrade
@@ -178,13 +178,13 @@ def test_a_reindex_of_an_older_ledger_still_ends_with_its_switch() -> None:
 
 
 def test_the_recorded_model(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_decide", lambda: "m")
+    monkeypatch.setattr(automatic, "_decide", lambda: "m")
     blobs.put(MODEL_KEY, b'{"model": "old"}')
-    assert checkpoints.resolve_auto(blobs) == "old"
+    assert automatic.resolve_auto(blobs) == "old"
     blobs.delete(MODEL_KEY)
-    with newer(checkpoints):
-        assert checkpoints.resolve_auto(blobs) == "m"
-    refused(lambda: checkpoints.resolve_auto(blobs), "The recorded model")
+    with newer(automatic):
+        assert automatic.resolve_auto(blobs) == "m"
+    refused(lambda: automatic.resolve_auto(blobs), "The recorded model")
 
 
 def test_an_api_key_of_a_newer_version_opens_nothing_and_still_counts(blobs: Blobs) -> None:

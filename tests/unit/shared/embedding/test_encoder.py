@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from shared.embedding import encoder as encoder_module
-from shared.embedding.checkpoints import STARTER
+from shared.embedding.checkpoint_files import STARTER
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
 from tests.stack import ROOT

@@ -1,0 +1,91 @@
+"""A model hub on this machine, and its cache."""
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", url, raising=False)
+
+
+def cache_as(hub_cache: Path, model: str, folder: Path) -> Path:
+    repo = hub_cache / f"models--{model.replace('/', '--')}"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+    return Path(shutil.copytree(folder, repo / "snapshots" / COMMIT))
+
+
+@contextmanager
+def served_hub(
+    monkeypatch: pytest.MonkeyPatch, model: str, files: dict[str, bytes], kind: str = "clip"
+) -> Iterator[list[str]]:
+    """A hub on loopback that holds `model` alone; yields the names of the files that were downloaded."""
+    downloads: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = self.path.split("?")[0]
+            if path in (f"/api/models/{model}", f"/api/models/{model}/revision/main"):
+                siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+                self.reply({"id": model, "sha": COMMIT, "siblings": siblings, "config": {"model_type": kind}})
+            elif path == f"/api/models/{model}/tree/{COMMIT}":
+                self.reply(
+                    [
+                        {
+                            "type": "file",
+                            "path": name,
+                            "size": len(data),
+                            "oid": hashlib.sha1(data).hexdigest(),
+                        }
+                        for name, data in files.items()
+                    ]
+                )
+            elif path.startswith(f"/{model}/resolve/{COMMIT}/"):
+                name = path.rsplit("/", 1)[1]
+                if self.command == "GET":
+                    downloads.append(name)
+                self.reply(files[name])
+            else:
+                self.reply({"error": "Repository not found"}, status=404)
+
+        def reply(self, body: object, status: int = 200) -> None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", "application/json")
+            self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            if status == 404:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    use_hub(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield downloads
+    finally:
+        server.shutdown()
+        server.server_close()
