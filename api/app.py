@@ -10,7 +10,8 @@ from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
 from api.encoding.calibration import Backgrounds
-from api.encoding.encoder_loader import EncoderLoader, LoadEncoder, load_encoder
+from api.encoding.encoder_loader import LoadEncoder, load_encoder
+from api.encoding.loaded_models import LoadedModels
 from api.http import (
     answer_size,
     auth,
@@ -52,10 +53,14 @@ def create_app(
     services = services or build_services(settings, listens_at)
     app = openapi.make_app(__name__, VERSION)
     backgrounds = Backgrounds()
-    loader = EncoderLoader(lambda: backgrounds.prepared(load(services)))
+    models = LoadedModels(
+        lambda: backgrounds.prepared(load(services, None)),
+        lambda model: backgrounds.prepared(load(services, model)),
+        most=services.settings.models_loaded,
+    )
     keys = KeyRing(services.blobs)
-    probe = Probe(services, loader)
-    context.install(app, Context(services, loader, keys, Metrics(services.ledger.gauges), probe, backgrounds))
+    probe = Probe(services, models)
+    context.install(app, Context(services, models, keys, Metrics(services.ledger.gauges), probe, backgrounds))
 
     concurrency.install(app, threads)
     problems.install(app)
@@ -82,7 +87,7 @@ def create_app(
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
 
-    loader.start()
+    models.start()
     return app
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from flask import Flask, current_app
 
 from api.encoding.calibration import Backgrounds
-from api.encoding.encoder_loader import EncoderLoader
+from api.encoding.loaded_models import LoadedModels
 from api.encoding.text_cache import EncodedText, TextCache
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.readiness import Probe
+from image_search.models import LoadedModel
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound
 from shared.index.collection import Collection
@@ -25,7 +26,7 @@ class Context:
     """One app's parts; `probe` remembers what readiness found last."""
 
     services: Services
-    loader: EncoderLoader
+    models: LoadedModels
     keys: KeyRing
     metrics: Metrics
     probe: Probe
@@ -47,14 +48,21 @@ def services() -> Services:
     return context().services
 
 
-def encoder() -> Encoder:
-    """Return the loaded encoder. Raises ModelNotReady while it loads, Unavailable when it cannot."""
-    return context().loader.get()
+def main_model() -> LoadedModel:
+    """Return what a new collection is bound to. Raises as LoadedModels.main does."""
+    return context().models.identity()
 
 
-def encoded_text(text: str) -> EncodedText:
-    """Return a text encoded by the loaded encoder. Raises as `encoder` and Encoder.encode_texts do."""
-    return context().texts.get(encoder(), text)
+def encoder_of(collection: Collection | None) -> Encoder:
+    """Return a collection's encoder, of None the deployment's. Raises as LoadedModels.of does."""
+    if collection is None:
+        return context().models.main()
+    return context().models.of(collection.pointer.model, collection.pointer.fingerprint)
+
+
+def encoded_text(encoder: Encoder, text: str) -> EncodedText:
+    """Return a text encoded now or before. Raises as Encoder.encode_texts does."""
+    return context().texts.get(encoder, text)
 
 
 def open_collection(name: str) -> Collection | None:

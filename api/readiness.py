@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
-from api.encoding.encoder_loader import EncoderLoader
+from api.encoding.loaded_models import LoadedModels
 from image_search import models
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError
@@ -22,9 +22,9 @@ PROOF_TTL_SECONDS = 10.0  # how long one encode proves that the encoder works
 class Probe:
     """The dependencies' states, asked for at once within CHECK_TIMEOUT_SECONDS and kept for CACHE_SECONDS."""
 
-    def __init__(self, services: Services, loader: EncoderLoader) -> None:
+    def __init__(self, services: Services, loaded: LoadedModels) -> None:
         self._services = services
-        self._loader = loader
+        self._models = loaded
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(max_workers=5, thread_name_prefix="probe")
         self._asked: dict[str, Future[Any]] = {}
@@ -45,7 +45,7 @@ class Probe:
             "redis": parts.ledger.ping,
             "chroma": parts.index.ping,
             "blobs": lambda: parts.blobs.exists(MODEL_KEY),
-            "model": lambda: self._prove_encode(self._loader.get()),
+            "model": lambda: self._prove_encode(self._models.any()),
             "workers": parts.ledger.workers.seen,
         }
         for name, check in checks.items():

@@ -115,4 +115,4 @@ def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
             return None
     gc.collect()
     gc.freeze()  # else the first full collection in each process copies the heap's pages
-    return lambda _: encoder
+    return lambda services, model: encoder if model is None else load_encoder(services, model)

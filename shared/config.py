@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     url: str | None = None
     blob_url: str = "file://./data/blobs"
     model: str = "auto"
+    models_loaded: int = Field(2, ge=1, le=64)
+    models_folder: Path | None = None
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     chunk_size: int = Field(64, ge=1, le=1024)

@@ -16,7 +16,6 @@ from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
 from shared.embedding.checkpoints import resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
-from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
 from shared.ledger.workers import WORKER_SEEN_SECONDS
@@ -25,7 +24,7 @@ from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
 from worker.celery_request import AcknowledgedRequest
-from worker.encoders import EncoderClock, Encoders
+from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, store_of
 from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
 from worker.stages import index
@@ -37,7 +36,7 @@ log = structlog.get_logger(__name__)
 class Process:
     """The clients of one pool process, made after the fork, which neither they nor CUDA survive."""
 
-    preprocess: Preprocess
+    models: CollectionModels
     encoders: Encoders
     clock: EncoderClock
     lost: threading.Event  # set when the present claim is no longer held
@@ -45,12 +44,10 @@ class Process:
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
         if Stage.FETCH in stages:
-            self.preprocess = Preprocess.from_checkpoint(resolve_model(model))
+            self.models = CollectionModels(self.services.index, model)
         if Stage.ENCODE in stages:
             self.encoders = Encoders(settings, model)
             self.clock = EncoderClock()
-            main = self.encoders.main
-            self.services.index.warn_of_foreign(main.name, main.fingerprint)
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handle one message. A chunk that cannot be finished now is released, never lost."""

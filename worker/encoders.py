@@ -1,47 +1,112 @@
-"""The models that one encode process has loaded, and the times that its encoder computes and idles."""
+"""The models of one worker process: which a collection asks for, those that are loaded, and how they are used."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import structlog
 
 from shared.config import Settings
 from shared.embedding import tagging
-from shared.errors import LedgerUnavailable, ModelUnavailable
-from shared.ledger.ledger import FINAL, Ledger
-from shared.models import Claim
+from shared.embedding.checkpoints import resolve_model
+from shared.embedding.slots import Slots
+from shared.errors import (
+    CollectionNotFound,
+    IndexUnavailable,
+    LedgerUnavailable,
+    ModelNotReady,
+    ModelUnavailable,
+)
+from shared.imaging.preprocess import Preprocess
+from shared.index.index import Index
+from shared.ledger.ledger import Ledger
+from shared.models import Claim, JsonObject
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundModel:
+    """The model that a collection is bound to; of one that is to be made, `fingerprint` is empty."""
+
+    name: str
+    fingerprint: str = ""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return how its pictures are prepared. Raises ModelUnavailable."""
+        return preprocess_of(self.name)
+
+    @property
+    def header(self) -> JsonObject:
+        """Return what says in a file of crops for which model they are."""
+        return {"model": self.name, "fingerprint": self.fingerprint}
+
+
+@lru_cache(maxsize=16)
+def preprocess_of(model: str) -> Preprocess:
+    return Preprocess.from_checkpoint(resolve_model(model))
+
+
+class CollectionModels:
+    """Which model each collection is bound to; `main` is the deployment's, for new collections."""
+
+    def __init__(self, index: Index, main: str) -> None:
+        self._index = index
+        self._main = BoundModel(main)
+        self._known: dict[str, BoundModel] = {}
+
+    def of(self, collection: str) -> BoundModel:
+        """Return the collection's model, while Chroma is away what it was. Raises IndexUnavailable."""
+        try:
+            pointer = self._index.collection(collection).pointer
+            self._known[collection] = BoundModel(pointer.model, pointer.fingerprint)
+        except CollectionNotFound:
+            self._known.pop(collection, None)
+            return self._main
+        except IndexUnavailable:
+            if collection not in self._known:
+                raise
+        return self._known[collection]
 
 
 class Encoders:
-    """The deployment's model, and at most one other: that of the latest reindex, until it has finished."""
+    """At most MODELS_LOADED encoders: the deployment's, and others when chunks of their collections come.
+
+    Where more models have work than places, they take turns.
+    """
 
     def __init__(self, settings: Settings, model: str) -> None:
         self._settings = settings
-        self.main = _load_encoder(settings, model)
-        self._other: Any = None
+        self._main = model
+        self._slots = Slots[Any](settings.models_loaded)
+        self._slots.put(model, _load_encoder(settings, model))
 
-    def of(self, claim: Claim) -> Any:
-        """Return the encoder that a claim's job asks for.
+    def of(self, header: JsonObject) -> Any:
+        """Return the encoder that a file of crops was made for.
 
-        Raises ModelUnavailable, also when its weights are not those that the job was made for.
+        Raises ModelUnavailable, also when its weights are not those that the collection is bound to, and
+        ModelNotReady when others have their turn.
         """
-        encoder = self._named(claim.options.get("model", self.main.name))
-        if claim.payload == FINAL:
-            self._other = None
-        if encoder.fingerprint != claim.options.get("fingerprint", encoder.fingerprint):
+        name, fingerprint = header.get("model") or self._main, header.get("fingerprint")
+        encoder = self._slots.get(name)
+        if encoder is None:
+            if not self._slots.make_room(name):
+                raise ModelNotReady(
+                    f"{name} waits for its turn: MODELS_LOADED is {self._settings.models_loaded}."
+                )
+            encoder = _load_encoder(self._settings, name)
+            self._slots.put(name, encoder)
+        if fingerprint and encoder.fingerprint != fingerprint:
+            self._slots.drop(name)  # its files may be put right
             raise ModelUnavailable(
-                f"This worker has other weights under the name {encoder.name} than the API when the job "
-                "was made: give both the same, and start it again."
+                f"This worker has other weights under the name {encoder.name} than the collection is bound to: "
+                "put those back in their place, or encode the collection again with `image-search reindex`."
             )
         return encoder
-
-    def _named(self, name: str) -> Any:
-        if name == self.main.name:
-            return self.main
-        if self._other is None or self._other.name != name:
-            self._other = None  # its memory goes before the next one's is taken
-            self._other = _load_encoder(self._settings, name)
-        return self._other
 
 
 def _load_encoder(settings: Settings, model: str) -> Any:

@@ -5,23 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.imaging.preprocess import Preprocess
 from shared.ledger.ledger import FINAL
 from shared.models import Claim, JobKind, Stage
 from shared.services import Services
-from worker.encoders import EncoderClock, Encoders
+from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.stages import encode, export, fetch, import_, index, reindex
 from worker.stages.index import Store
 
 
 class Tools(Protocol):
-    """The parts of a worker process: `preprocess` in one that fetches, `encoders` in one that encodes.
+    """The parts of a worker process: `models` in one that fetches, `encoders` in one that encodes.
 
     `lost` is set once the claim at hand is no longer held.
     """
 
     services: Services
-    preprocess: Preprocess
+    models: CollectionModels
     encoders: Encoders
     clock: EncoderClock
     lost: threading.Event
@@ -44,12 +43,14 @@ class Pipeline:
 
 
 def _encode(tools: Tools, claim: Claim) -> None:
-    encode.run(tools.services, tools.encoders.of(claim), claim, tools.clock)
+    encode.run(tools.services, tools.encoders, claim, tools.clock)
 
 
 PIPELINES = {
     JobKind.INGEST: Pipeline(
-        fetch=lambda tools, claim: fetch.run(tools.services, tools.preprocess, claim, tools.lost),
+        fetch=lambda tools, claim: fetch.run(
+            tools.services, tools.models.of(claim.collection), claim, tools.lost
+        ),
         encode=_encode,
         index=index.store,
     ),
@@ -61,7 +62,7 @@ PIPELINES = {
         fetch=lambda tools, claim: reindex.begin(tools.services, claim),
         encode=_encode,
         index=reindex.store,
-        final=lambda tools, claim: reindex.finish(tools.services, tools.encoders.of(claim), claim),
+        final=lambda tools, claim: reindex.finish(tools.services, tools.encoders.of(claim.options), claim),
     ),
 }
 

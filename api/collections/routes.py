@@ -4,7 +4,7 @@ from flask import Response, jsonify, make_response, url_for
 
 from api.collections.answers import collection_answer
 from api.collections.requests import CollectionPath, CollectionRequest
-from api.context import encoder, services
+from api.context import main_model, services
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint, string_headers
 from api.images.edits import remove_collection
@@ -30,7 +30,7 @@ def list_collections() -> Response:
 @requires("ingest")
 def create_collection(body: CollectionRequest) -> Response:
     """Create an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
-    model = encoder()
+    model = main_model()
     collection = services().index.create(
         body.name, model=model.name, fingerprint=model.fingerprint, dimension=model.dimension
     )

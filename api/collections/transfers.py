@@ -17,7 +17,7 @@ from api.collections.requests import (
     ImportRequest,
     ReindexRequest,
 )
-from api.context import encoder, services
+from api.context import main_model, services
 from api.http.auth import requires
 from api.http.openapi import bytes_answer, component, make_blueprint, string_headers
 from api.http.problems import parse
@@ -247,7 +247,7 @@ def _import(
         uploaded=uploaded,
         chunk_size=CHUNK_ROWS,
         kind=JobKind.IMPORT,
-        job_options={"model": encoder().name, "fingerprint": encoder().fingerprint},
+        job_options={"model": main_model().name, "fingerprint": main_model().fingerprint},
     )
     return parts.ledger.get(owner)
 
@@ -261,7 +261,7 @@ def _opened(file: IO[bytes]) -> Source:
 
 def _check_model(parts: Services, collection: str, header: Header) -> None:
     """Raise ModelMismatch unless this server's model wrote the file and may write the collection."""
-    ours = encoder()
+    ours = main_model()
     if header.fingerprint != ours.fingerprint or header.dimension != ours.dimension:
         other = f"other weights named {ours.name}" if header.model == ours.name else ours.name
         raise ModelMismatch(

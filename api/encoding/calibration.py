@@ -156,12 +156,12 @@ class Backgrounds:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Sample] = OrderedDict()
-        self._words: tuple[str, Vector] | None = None  # of the model with this fingerprint
+        self._words: dict[str, Vector] = {}  # common words, by the fingerprint of their model
         self._lock = threading.Lock()
 
     def prepared(self, encoder: Encoder) -> Encoder:
         """Encode the common words now, so that no search waits for it; return the encoder."""
-        self._words = (encoder.fingerprint, encoder.encode_texts(read_vocabulary(None)[::_EVERY_WORD]))
+        self._words[encoder.fingerprint] = encoder.encode_texts(read_vocabulary(None)[::_EVERY_WORD])
         return encoder
 
     def calibrate(
@@ -179,10 +179,10 @@ class Backgrounds:
 
     def _background_of_words(self, sample: _Sample, encoder: Encoder) -> Background:
         if encoder.fingerprint not in sample.of_words:
-            if self._words is None or self._words[0] != encoder.fingerprint:
+            if encoder.fingerprint not in self._words:
                 self.prepared(encoder)
-            assert self._words is not None  # noqa: S101 - prepared
-            sample.of_words[encoder.fingerprint] = Background.of_words(sample.vectors @ self._words[1].T)
+            scores = sample.vectors @ self._words[encoder.fingerprint].T
+            sample.of_words[encoder.fingerprint] = Background.of_words(scores)
         return sample.of_words[encoder.fingerprint]
 
     def scale(self, texts: Vector, pictures: Vector, collection: Collection) -> float:

@@ -14,7 +14,7 @@ _RETRY_SECONDS = 30.0
 
 log = structlog.get_logger()
 
-LoadEncoder = Callable[[Services], Encoder]
+LoadEncoder = Callable[[Services, str | None], Encoder]
 
 
 class EncoderLoader:
@@ -26,8 +26,8 @@ class EncoderLoader:
     def __init__(self, load: Callable[[], Encoder], *, retry_s: float = _RETRY_SECONDS) -> None:
         self._load = load
         self._retry_s = retry_s
-        self._encoder: Encoder | None = None
-        self._failure: str | None = None
+        self.encoder: Encoder | None = None
+        self.failure: str | None = None
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -38,11 +38,11 @@ class EncoderLoader:
 
     def get(self) -> Encoder:
         """Return the encoder. Raises ModelNotReady while it loads, Unavailable when that failed."""
-        if self._encoder is not None:
-            return self._encoder
-        if self._failure is None:
+        if self.encoder is not None:
+            return self.encoder
+        if self.failure is None:
             raise ModelNotReady("The model is still being loaded.")
-        error = Unavailable(self._failure)
+        error = Unavailable(self.failure)
         error.code = ModelUnavailable.code
         raise error
 
@@ -52,31 +52,30 @@ class EncoderLoader:
                 encoder = self._load()
                 encoder.warm()
             except ImageSearchError as error:
-                if error.detail != self._failure:
+                if error.detail != self.failure:
                     log.error("the model cannot be loaded", detail=error.detail)  # noqa: TRY400
-                self._failure = error.detail
+                self.failure = error.detail
             except Exception:
-                self._failure = "The model cannot be loaded; the server's log says why."
+                self.failure = "The model cannot be loaded; the server's log says why."
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)
             else:
-                self._encoder, self._failure = encoder, None
+                self.encoder, self.failure = encoder, None
                 return
             self._stopped.wait(self._retry_s)
 
 
-def load_encoder(services: Services) -> Encoder:
-    """Load the encoder that the settings ask for; `auto` is looked up, or decided, in the blob store.
+def load_encoder(services: Services, model: str | None = None) -> Encoder:
+    """Load a model; None is the one that the settings ask for.
 
-    The log says which collections it cannot read, and which model they need.
+    `auto` is looked up, or decided, in the blob store.
     """
     settings = services.settings
-    model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
-    encoder = Encoder.load(
+    if model is None:
+        model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
+    return Encoder.load(
         model,
         device=settings.device,
         precision=settings.precision,
         batch_size=settings.batch_size,
         one_core_each=True,
     )
-    services.index.warn_of_foreign(encoder.name, encoder.fingerprint)
-    return encoder

@@ -12,7 +12,7 @@ from typing import TypeVar
 from flask import Response, jsonify
 
 from api.collections.answers import collection_answer
-from api.context import context, encoder, services
+from api.context import context, main_model, services
 from api.http.auth import requires
 from api.http.openapi import make_blueprint
 from api.http.request_models import QueryModel
@@ -55,7 +55,7 @@ def get_system(query: SystemQuery) -> Response:
 
     answer = models.System(
         readiness=readiness,
-        model=told("model", readiness.model, _model),
+        model=told("model", readiness.model, main_model),
         collections=told(
             "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
         ),
@@ -65,10 +65,6 @@ def get_system(query: SystemQuery) -> Response:
         missing=missing,
     )
     return jsonify(answer.model_dump())
-
-
-def _model() -> models.LoadedModel:
-    return models.LoadedModel.model_validate(encoder(), from_attributes=True)
 
 
 def _jobs(ledger: Ledger) -> models.JobsState:

@@ -6,13 +6,14 @@ import numpy as np
 from flask import Response
 from numpy.typing import NDArray
 
-from api.context import context, encoded_text, encoder, open_collection, services
+from api.context import context, encoded_text, encoder_of, open_collection, services
 from api.encoding.calibration import strength
 from api.http.auth import requires
 from api.http.openapi import bytes_answer, make_blueprint
 from api.search.query import Term, refuse_blank
 from api.search.query_images import read_all
 from api.search.requests import ExplainQuery
+from shared.embedding.encoder import Encoder
 from shared.embedding.heatmap import Heat, heat, overlay
 from shared.errors import ImageNotFound, ItemError, PixelsNotKept
 from shared.imaging.decode import open_stored
@@ -54,20 +55,21 @@ def explain(query: ExplainQuery) -> Response:
         collection.get(query.image_id)
     except ImageNotFound as error:
         raise error.at("/image_id") from None
-    model = encoder()
-    collection.check_model(model.name, model.fingerprint)
+    model = encoder_of(collection)
     data = _kept(services().blobs, query.collection, query.image_id)
     (image,) = read_all([data], open_stored, model.preprocess)
     if isinstance(image, ItemError):
         raise image
-    text = encoded_text(query.text).vector
+    text = encoded_text(model, query.text).vector
     found = heat(image, model, text)
-    return Response(overlay(image, found.places), 200, _spot(found, text, collection), mimetype="image/png")
+    return Response(
+        overlay(image, found.places), 200, _spot(found, text, collection, model), mimetype="image/png"
+    )
 
 
-def _spot(found: Heat, text: NDArray[np.float32], collection: Collection) -> dict[str, str]:
+def _spot(found: Heat, text: NDArray[np.float32], collection: Collection, model: Encoder) -> dict[str, str]:
     """Say whether the map has a clear spot: a window that would be a good match, were it a picture."""
-    calibration = context().backgrounds.calibrate(text, collection, encoder())
+    calibration = context().backgrounds.calibrate(text, collection, model)
     if calibration is None:
         return {"Heat-Spot": "unclear"} if found.is_even else {}
     confidence = replace(calibration, count=found.windows).confidence(found.best)

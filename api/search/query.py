@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from api.context import context, encoded_text, encoder
+from api.context import context, encoded_text, encoder_of
 from api.search.query_images import read_all
 from api.search.requests import MAX_PICTURES, MIXED_NEGATIVE, SearchRequest, Subject, WeightedSubject
 from shared.embedding.encoder import Encoder
@@ -136,9 +136,11 @@ class Query:
     """A query: terms, unit `vectors` (n, dimension), `scales` and `factors` (n,); their unit `vector`.
 
     A term's factor is what it has in the unit vector: weight * scale / |sum of weight * scale * vector|.
+    `encoder` is what encoded the terms; None where all are pictures of the collection.
     """
 
     terms: Sequence[Term]
+    encoder: Encoder | None
     vectors: Vector
     scales: Vector
     factors: Vector
@@ -146,8 +148,8 @@ class Query:
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
-        """Make a query of terms. Raises InvalidRequest when they cancel out, and as `unit_vectors` does."""
-        vectors = unit_vectors(terms, collection)
+        """Make a query of terms. Raises InvalidRequest when they cancel out, and as `encoded` does."""
+        vectors, encoder = encoded(terms, collection)
         scales = _scales(terms, vectors, collection)
         # Only their ratios count, and single precision has no numbers for the smallest weights.
         largest = max(abs(term.weight) for term in terms)
@@ -156,7 +158,7 @@ class Query:
         norm = float(np.linalg.norm(total))
         if norm <= _CANCELLED * float(np.abs(weights).sum()):
             raise _cancelled(terms)
-        return cls(terms, vectors, scales, weights / norm, (total / norm).astype(np.float32))
+        return cls(terms, encoder, vectors, scales, weights / norm, (total / norm).astype(np.float32))
 
     def shares(self, image: Vector) -> list[Share]:
         """Return the terms' shares, which sum up to an image's score; its vector may have any length."""
@@ -188,8 +190,8 @@ def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
     )
 
 
-def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector:
-    """Return the terms' vectors (n, dimension) of length 1.
+def encoded(terms: Sequence[Term], collection: Collection | None) -> tuple[Vector, Encoder | None]:
+    """Return the terms' vectors (n, dimension) of length 1, and the encoder where any was needed.
 
     Raises ImageNotFound, and InvalidRequest with the item error's code for an image that cannot be had.
     """
@@ -205,23 +207,22 @@ def unit_vectors(terms: Sequence[Term], collection: Collection | None) -> Vector
                 missing.errors = [{"pointer": at, "message": message}]
                 raise missing
             vectors[place] = stored[term.image_id]
+    encoder = None
     if len(vectors) < len(terms):
-        model = encoder()
-        if collection is not None:
-            collection.check_model(model.name, model.fingerprint)
-        vectors |= {
-            place: encoded_text(term.text).vector for place, term in enumerate(terms) if term.text is not None
-        }
-        vectors |= _encode_images(model, terms)
-    return np.stack([vectors[place] for place in range(len(terms))])
+        encoder = encoder_of(collection)
+        for place, term in enumerate(terms):
+            if term.text is not None:
+                vectors[place] = encoded_text(encoder, term.text).vector
+        vectors |= _encode_images(encoder, terms)
+    return np.stack([vectors[place] for place in range(len(terms))]), encoder
 
 
-def cut_off(terms: Sequence[Term]) -> list[str]:
+def cut_off(query: Query) -> list[str]:
     """Return a sentence for each text that is longer than the model reads."""
     return [
         f"{_pointer(term)}: the end of this text was left out, since it is longer than the model reads."
-        for term in terms
-        if term.text is not None and encoded_text(term.text).truncated
+        for term in query.terms
+        if term.text is not None and query.encoder and encoded_text(query.encoder, term.text).truncated
     ]
 
 

@@ -10,7 +10,7 @@ from flask import Response, jsonify, request
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.context import context, encoder, metrics, open_collection
+from api.context import context, main_model, metrics, open_collection
 from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
@@ -18,7 +18,7 @@ from api.http.problems import load_json, parse
 from api.search.answers import hit_answer
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
-from api.search.query import Query, Term, cut_off, refuse_blank, terms_of, unit_vectors
+from api.search.query import Query, Term, cut_off, encoded, refuse_blank, terms_of
 from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
 from api.search.unknown_names import warnings_of
 from image_search import models
@@ -81,7 +81,7 @@ def compare(body: CompareRequest) -> Response:
     """Return the cosine similarity of any two of text, image_id and image_url."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
     refuse_blank(terms)
-    first, second = unit_vectors(terms, open_collection(body.collection))
+    (first, second), _ = encoded(terms, open_collection(body.collection))
     score = min(1.0, max(-1.0, float(first @ second)))
     return _json(models.Comparison(score=score))
 
@@ -126,10 +126,10 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
         models.SearchResult(
             results=found.results,
             took_ms=models.Took(encode=_ms(encode_s), index=_ms(index_s), total=_ms(total_s)),
-            model=collection.pointer.model if collection else encoder().name,
+            model=collection.pointer.model if collection else main_model().name,
             facets=found.facets,
             facet_scope=found.facet_scope,
-            warnings=[*cut_off(terms), *found.warnings] or None,
+            warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
 
@@ -177,7 +177,7 @@ def _calibration(
     if asked.min_confidence is None and "confidence" not in asked.include:
         return None
     only_texts = all(term.text is not None for term in query.terms)
-    words_of = encoder() if only_texts else None
+    words_of = query.encoder if only_texts else None
     calibration = context().backgrounds.calibrate(query.vector, collection, words_of)
     if calibration is None and asked.min_confidence is not None:
         warnings.append(

@@ -194,9 +194,9 @@ def image_id(number: int) -> str:
 
 def make_api(folder: Path, services: Services | None = None, encoder: StubEncoder | None = None) -> Api:
     services, encoder = services or make_services(folder), encoder or StubEncoder()
-    app = create_app(services.settings, services, load=lambda _: cast(Encoder, encoder))
+    app = create_app(services.settings, services, load=lambda *_: cast(Encoder, encoder))
     api = Api(app, services, encoder)
-    wait_until(lambda: api.context.loader._encoder is not None)
+    wait_until(lambda: api.context.models.fingerprints() != [])
     return api
 
 

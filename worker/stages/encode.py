@@ -14,7 +14,7 @@ from shared.models import Claim, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import unpack
-from worker.encoders import EncoderClock
+from worker.encoders import EncoderClock, Encoders
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
@@ -25,9 +25,10 @@ Vectors = NDArray[np.float32]
 Failures = list[tuple[vector_log.Addition, ItemError]]
 
 
-def run(services: Services, encoder: Encoder, claim: Claim, clock: EncoderClock) -> None:
-    """Encode a claimed chunk and advance it; a crop that cannot be encoded fails alone."""
+def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderClock) -> None:
+    """Encode a claimed chunk and advance it; a crop that cannot be encoded fails alone. Raises as `encoders`."""
     header, records, pixels = unpack(services.blobs.get(claim.payload))
+    encoder: Encoder = encoders.of(header)
     additions = [vector_log.Addition.from_record(record) for record in records]
     if pixels.shape[1:3] != encoder.preprocess.crop_shape:
         detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
-from shared.imaging.decode import DecodedImage, Preprocess, decode
+from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
 from shared.models import Claim, Image, Item, ItemState, Stage
 from shared.services import Services
@@ -23,6 +23,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
+from worker.encoders import BoundModel
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.transition import Outcome, end_chunk
 
@@ -49,10 +50,8 @@ Reader = Callable[[bytes], DecodedImage]
 Download = Callable[[str], bytes]
 
 
-def run(
-    services: Services, preprocess: Preprocess, claim: Claim, lost: threading.Event | None = None
-) -> None:
-    """Fetch the pending items of a claimed chunk and advance it.
+def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Event | None = None) -> None:
+    """Fetch the pending items of a claimed chunk for a model and advance it.
 
     `lost` is set when the claim is no longer held, as when its job is cancelled: then nothing comes of it.
     """
@@ -60,7 +59,7 @@ def run(
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
     most, keep = services.settings.max_image_pixels, services.settings.keep
-    reader: Reader = partial(decode, preprocess=preprocess, max_pixels=most, keep=keep)
+    reader: Reader = partial(decode, preprocess=model.preprocess, max_pixels=most, keep=keep)
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
@@ -72,7 +71,7 @@ def run(
         )
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
-        _end(services, claim, items, found)
+        _end(services, claim, model, items, found)
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
@@ -143,7 +142,9 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
-def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[int, Attempt]) -> None:
+def _end(
+    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
+) -> None:
     tries = claim.chunk.attempt + 1 - claim.postponed
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
     errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
@@ -159,7 +160,7 @@ def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[i
         claim,
         outcomes,
         next_stage=Stage.ENCODE if fetched else None,
-        payload=_write_scratch(services, claim, items, fetched) if fetched else "",
+        payload=_write_scratch(services, claim, model, items, fetched) if fetched else "",
         retry_delay_s=max(delays, default=None),
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
@@ -167,7 +168,7 @@ def _end(services: Services, claim: Claim, items: dict[int, Item], found: dict[i
 
 
 def _write_scratch(
-    services: Services, claim: Claim, items: dict[int, Item], fetched: dict[int, Fetched]
+    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], fetched: dict[int, Fetched]
 ) -> str:
     chunk = claim.chunk
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
@@ -184,7 +185,7 @@ def _write_scratch(
         for i, outcome in fetched.items()
     ]
     pixels = np.stack([outcome.pixels for outcome in fetched.values()])
-    services.blobs.put(key, pack({"version": claim.version + min(fetched)}, records, pixels))
+    services.blobs.put(key, pack({"version": claim.version + min(fetched), **model.header}, records, pixels))
     return key
 
 

@@ -47,7 +47,8 @@ class Arrival:
     segment: vector_log.Segment
 
 
-Stored = ItemState | NearDuplicate | str  # a string says why the index refused the item
+# A string says why the index refused the item; PENDING that it is to be fetched again.
+Stored = ItemState | NearDuplicate | str
 Result = tuple[vector_log.Addition, Stored]
 # Writes arrivals of one model into one collection, calling the last argument before each write to Chroma.
 Store = Callable[[Services, str, list[Arrival], Callable[[], None]], Sequence[Stored]]
@@ -160,7 +161,9 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
             name, model=segment.model, fingerprint=segment.fingerprint, dimension=dimension
         )
     except ModelMismatch as mismatch:
-        return [mismatch.detail] * len(arrivals)
+        # Switched to another model while these were on their way; what a file brought has no pixels.
+        of_pixels = [arrival.claim.kind is JobKind.INGEST for arrival in arrivals]
+        return [ItemState.PENDING if again else mismatch.detail for again in of_pixels]
     images = [arrival.addition.image for arrival in arrivals]
     ids = list(dict.fromkeys(image.id for image in images))
     batch = WriteBatch(
@@ -212,8 +215,12 @@ def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list
 def _end(services: Services, claim: Claim, results: list[Result]) -> None:
     # Under one name, so that a redelivery that comes to another end says so in its place.
     write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
-    moved = end_chunk(services, claim, [_outcome(addition, stored) for addition, stored in results])
-    left_out = {a.index for a, stored in results if not isinstance(stored, ItemState)}
+    outcomes = [_outcome(addition, stored) for addition, stored in results]
+    again = any(stored is ItemState.PENDING for _, stored in results)
+    moved = end_chunk(services, claim, outcomes, retry_delay_s=0.0 if again else None)
+    left_out = {
+        a.index for a, stored in results if stored is ItemState.PENDING or not isinstance(stored, ItemState)
+    }
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:
         vector_log.drop(services.blobs, claim.payload, left_out)

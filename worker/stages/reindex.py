@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.embedding.checkpoints import resolve_model
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
@@ -36,6 +34,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import FILE_KINDS, file_key, log_prefix, scratch_prefix
 from shared.storage.manifest import read_items
+from worker.encoders import BoundModel
 from worker.stages.encode import encode_halving
 from worker.stages.index import Arrival, Stored
 from worker.stages.transition import Outcome, end_chunk
@@ -83,7 +82,8 @@ def begin(services: Services, claim: Claim) -> None:
         return
     # Nothing is left to be done for what is there already, or was deleted since the job was made.
     todo = {i: image_id for i, image_id in sources.items() if image_id in images and image_id not in there}
-    preprocess = _preprocess(claim.options["model"])
+    model = BoundModel(claim.options["model"], claim.options["fingerprint"])
+    preprocess = model.preprocess
     with ThreadPoolExecutor(4, "reindex") as pool:
         found = pool.map(lambda i: crop_of(services, claim.collection, i, preprocess), todo.values())
         cropped = dict(zip(todo, found, strict=True))
@@ -93,7 +93,7 @@ def begin(services: Services, claim: Claim) -> None:
     if crops:
         payload = f"{scratch_prefix(claim.chunk.job_id)}{claim.chunk.ref.replace(':', '.')}.{claim.token}.npz"
         records = [_addition(claim, i, *images[todo[i]]).record() for i in crops]
-        header = {"version": claim.version + claim.first_item}
+        header = {"version": claim.version + claim.first_item, **model.header}
         services.blobs.put(payload, pack(header, records, np.stack(list(crops.values()))))
     outcomes = [Outcome(i, sources[i], error=error) for i, error in failed.items()]
     for i in (one for one in sources if one not in failed):
@@ -105,11 +105,6 @@ def begin(services: Services, claim: Claim) -> None:
 
 def _addition(claim: Claim, index: int, owner: str, image: Image) -> vector_log.Addition:
     return vector_log.Addition(index, claim.chunk.attempt + 1, owner, image, claim.version + index)
-
-
-@lru_cache(maxsize=1)
-def _preprocess(model: str) -> Preprocess:
-    return Preprocess.from_checkpoint(resolve_model(model))
 
 
 def crop_of(services: Services, collection: str, image_id: str, preprocess: Preprocess) -> Pixels | ItemError:

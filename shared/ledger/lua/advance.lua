@@ -18,7 +18,7 @@ for _, move in ipairs(a.transitions) do
     redis.call('SETRANGE', states, at, to)
     count(id, from, -1)
     count(id, to, 1)
-    if to ~= FETCHED then redis.call('HINCRBY', P..'totals', to, 1) end
+    if not is_open(to) then redis.call('HINCRBY', P..'totals', to, 1) end
     if to == FAILED then failed[at] = true end
   end
 end

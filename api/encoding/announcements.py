@@ -1,0 +1,35 @@
+"""Following announcements: loading what collections will switch to, and saying when it is loaded."""
+
+import os
+import socket
+import threading
+
+from api.encoding.loaded_models import LoadedModels
+from shared.errors import Unavailable
+from shared.ledger.models import ModelLedger
+
+PERIOD_SECONDS = 1.0
+
+
+class Announcements:
+    """A daemon thread that tells the ledger, as long as it runs, which models this process has loaded."""
+
+    def __init__(self, ledger: ModelLedger, models: LoadedModels) -> None:
+        self._ledger, self._models = ledger, models
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="announcements", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        api_id = f"{socket.gethostname()}-{os.getpid()}"
+        while not self._stopped.wait(PERIOD_SECONDS):
+            try:
+                announced = self._ledger.announced()
+                failed = self._models.announce(announced)
+                self._ledger.heartbeat(api_id, self._models.fingerprints(), failed)
+            except Unavailable:  # search works without the ledger
+                continue

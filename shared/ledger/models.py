@@ -1,0 +1,63 @@
+"""The ledger's view of models: what the API's processes have loaded, and what collections will switch to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
+
+API_SEEN_SECONDS = 10.0
+ANNOUNCED_SECONDS = 60.0  # for which an announcement holds that nobody repeats
+
+
+@dataclass(frozen=True, slots=True)
+class ApiInfo:
+    """An API process's latest heartbeat: fingerprints of loaded models, and of those that failed, with why."""
+
+    id: str
+    loaded: list[str]
+    failed: dict[str, str]
+    seen_at: float
+
+
+class ModelLedger:
+    """Announcements of the models that collections are about to switch to, and who is ready for them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def announce(self, collection: str, model: str, fingerprint: str) -> float:
+        """Announce that a collection will switch to a model; return since how many seconds it is announced."""
+        key, now = f"{PREFIX}announced", self._redis.now()
+        earlier = json.loads(self._redis.call("hget", key, collection) or "{}")
+        goes_on = earlier.get("fingerprint") == fingerprint and earlier["seen_at"] >= now - ANNOUNCED_SECONDS
+        since = earlier["since"] if goes_on else now
+        row = {"model": model, "fingerprint": fingerprint, "since": since, "seen_at": now}
+        self._redis.call("hset", key, collection, json.dumps(row))
+        return float(now - since)
+
+    def withdraw(self, collection: str) -> None:
+        self._redis.call("hdel", f"{PREFIX}announced", collection)
+
+    def announced(self) -> dict[str, str]:
+        """Return the names of the models that are announced, by their fingerprints."""
+        oldest = self._redis.now() - ANNOUNCED_SECONDS
+        rows = map(json.loads, self._redis.call("hgetall", f"{PREFIX}announced").values())
+        return {row["fingerprint"]: row["model"] for row in rows if row["seen_at"] >= oldest}
+
+    def heartbeat(self, api_id: str, loaded: Sequence[str], failed: Mapping[str, str]) -> None:
+        row = {"loaded": list(loaded), "failed": dict(failed), "seen_at": self._redis.now()}
+        self._redis.call("hset", f"{PREFIX}apis", api_id, json.dumps(row))
+
+    def forget(self, api_id: str) -> None:
+        self._redis.call("hdel", f"{PREFIX}apis", api_id)
+
+    def apis(self) -> list[ApiInfo]:
+        """Return the API processes that sent a heartbeat within API_SEEN_SECONDS."""
+        rows = self._redis.call("hgetall", f"{PREFIX}apis")
+        apis = [ApiInfo(id=api_id, **json.loads(row)) for api_id, row in rows.items()]
+        oldest = self._redis.now() - API_SEEN_SECONDS
+        if gone := [api.id for api in apis if api.seen_at < oldest - 600]:
+            self._redis.call("hdel", f"{PREFIX}apis", *gone)
+        return [api for api in apis if api.seen_at >= oldest]
