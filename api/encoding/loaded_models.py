@@ -38,7 +38,7 @@ class LoadedModels:
                 loader.stop()
 
     def main(self) -> Encoder:
-        """Return the deployment's encoder. Raises ModelNotReady while it loads, Unavailable when it cannot."""
+        """Return the deployment's encoder. Raises ModelNotReady while it loads, else Unavailable."""
         return self._get(_MAIN, self._load_main)
 
     def any(self) -> Encoder:

@@ -26,6 +26,7 @@ from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
 from shared.ledger.job_fields import read_job
+from shared.ledger.models import ModelLedger
 from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
 from shared.ledger.workers import WorkerLedger
@@ -71,7 +72,7 @@ _UNNAMED = Label()
 
 
 class Ledger:
-    """The jobs and their chunks; `callbacks`, `hosts`, `workers` and `writer` are the ledger's other parts.
+    """The jobs and their chunks; `callbacks`, `hosts`, `models`, `workers` and `writer` are the ledger's other parts.
 
     All methods raise LedgerUnavailable when Redis does not answer, JobNotFound for an unknown job, and
     NewerFormat when a newer version wrote what is in Redis.
@@ -93,6 +94,7 @@ class Ledger:
         self._redis = Connection(url, client)
         self.callbacks = CallbackLedger(self._redis)
         self.hosts = HostLedger(self._redis)
+        self.models = ModelLedger(self._redis)
         self.workers = WorkerLedger(self._redis)
         self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)
 

@@ -13,7 +13,7 @@ ANNOUNCED_SECONDS = 60.0  # for which an announcement holds that nobody repeats
 
 @dataclass(frozen=True, slots=True)
 class ApiInfo:
-    """An API process's latest heartbeat: fingerprints of loaded models, and of those that failed, with why."""
+    """An API process's latest heartbeat: the fingerprints of what it has loaded, and of what failed, with why."""
 
     id: str
     loaded: list[str]

@@ -29,6 +29,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
     discarded        zset    <coll>/<image id> by the time at which its files were put aside
+    apis             hash    API process -> JSON of its latest heartbeat: the models that it has loaded
+    announced        hash    collection -> JSON of the model that it is about to switch to
     workers          hash    worker id -> JSON of its latest heartbeat
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it

@@ -42,6 +42,8 @@ from worker.stages.transition import Outcome, end_chunk
 FEW = 256  # pictures that may be left for when the writer waits
 PASSES_SECONDS = 300.0  # of one delivery, well inside a task's time limit
 PAGE = 1_000
+LOADING_SECONDS = 900.0  # for which a switch waits for an API process that still loads the model
+SEARCHES_SECONDS = 5.0  # that have begun in the old collection may take
 GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
 
@@ -167,6 +169,9 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
         return None
+    waited = _wait_for_apis(target, until)
+    if waited is None or waited:
+        return waited
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
@@ -193,13 +198,35 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
 
 def _switched(services: Services, name: str, encoder: Encoder, *, missing: int) -> dict[str, object]:
     """Delete the old collection and its log after the swap: the new model's log has everything."""
+    services.ledger.models.withdraw(name)
+    time.sleep(SEARCHES_SECONDS)
     services.index.unstage(name)
     for fingerprint in services.blobs.folders(log_prefix(name)):
         if fingerprint != encoder.fingerprint:
             services.blobs.delete_prefix(f"{log_prefix(name)}{fingerprint}/")
     left_out = f" Pictures left out: {missing:,}." if missing else ""
-    detail = f"Switched to {encoder.name}: set IMAGE_SEARCH_MODEL to it and restart all.{left_out}"
+    detail = f"Switched to {encoder.name}.{left_out}"
     return {"switched": True, "detail": detail}
+
+
+def _wait_for_apis(target: Target, until: float) -> dict[str, object] | None:
+    """Announce the model until every API process has loaded it, for LOADING_SECONDS at most.
+
+    Returns nothing then; the job's result when one cannot load it; None when this delivery's time is over.
+    """
+    models, encoder = target.services.ledger.models, target.encoder
+    while models.announce(target.name, encoder.name, encoder.fingerprint) < LOADING_SECONDS:
+        apis = models.apis()
+        if reasons := [api.failed[encoder.fingerprint] for api in apis if encoder.fingerprint in api.failed]:
+            models.withdraw(target.name)
+            return {"switched": False, "detail": f"Not switched: an API process cannot load it. {reasons[0]}"}
+        if all(encoder.fingerprint in api.loaded for api in apis):
+            return {}
+        if time.monotonic() > until:
+            return None
+        time.sleep(1.0)
+    log.warning("switching_before_all_have_loaded", collection=target.name, model=encoder.name)
+    return {}
 
 
 def _fresh(target: Target) -> set[str]:
