@@ -108,7 +108,7 @@ def make_random_checkpoint(
 
 def _processing(kind: str, folder: Path) -> tuple[Any, Any, Any]:
     """The tokenizer of a kind, and the classes of its image processor and of its processor."""
-    # Only after transformers' logging is set: an image processor's import warns where there is no torchvision.
+    # Only after transformers' logging is set: image processors' imports warn where there is no torchvision.
     import transformers  # noqa: PLC0415
 
     if kind == "siglip":

@@ -1,4 +1,4 @@
-"""The models of one worker process: which a collection asks for, those that are loaded, and how they are used."""
+"""The models of one worker process: which a collection asks for, what is loaded, and how busy that is."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -103,8 +103,8 @@ class Encoders:
         if fingerprint and encoder.fingerprint != fingerprint:
             self._slots.drop(name)  # its files may be put right
             raise ModelUnavailable(
-                f"This worker has other weights under the name {encoder.name} than the collection is bound to: "
-                "put those back in their place, or encode the collection again with `image-search reindex`."
+                f"This worker has other weights under the name {encoder.name} than the collection is bound "
+                "to: put those back in their place, or encode the collection again with `image-search reindex`."
             )
         return encoder
 

@@ -1,6 +1,6 @@
 """What goes into the routes of collections and their transfers."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -8,6 +8,7 @@ from typing_extensions import TypeAliasType
 from api.http.request_models import BodyModel, CallbackUrl, CollectionName, QueryModel
 from shared.storage.parquet import FILE_COLUMNS, FileColumn
 
+ModelName = Annotated[str, Field(min_length=1, max_length=1024)]
 ExportedFile = TypeAliasType("ExportedFile", FileColumn)
 
 
@@ -18,9 +19,14 @@ def _example(example: dict[str, Any]) -> ConfigDict:
 class CollectionRequest(BodyModel):
     """A collection to create."""
 
-    model_config = _example({"name": "cats"})
+    model_config = _example({"name": "cats", "model": "google/siglip2-base-patch32-256"})
 
     name: CollectionName
+    model: ModelName | None = Field(
+        None,
+        description="what encodes its pictures, if not the server's default model: a Hugging Face id, "
+        "`starter`, or a folder below the server's MODELS_FOLDER. Needs `admin`",
+    )
 
 
 class CollectionPath(BaseModel):

@@ -3,9 +3,10 @@
 from flask import Response, jsonify, make_response, url_for
 
 from api.collections.answers import collection_answer
+from api.collections.named_models import named_model
 from api.collections.requests import CollectionPath, CollectionRequest
 from api.context import main_model, services
-from api.http.auth import requires
+from api.http.auth import authorize, requires
 from api.http.openapi import component, make_blueprint, string_headers
 from api.images.edits import remove_collection
 from image_search import models
@@ -29,10 +30,15 @@ def list_collections() -> Response:
 @blueprint.post("/v1/collections", summary="Create a collection", responses={201: _CREATED})
 @requires("ingest")
 def create_collection(body: CollectionRequest) -> Response:
-    """Create an empty collection, bound to the loaded model. Ingesting into a new name does the same."""
-    model = main_model()
+    """Create an empty collection, bound to the server's default model, or to `model` (with `admin`).
+
+    Ingesting into a new name makes one of the default model, too.
+    """
+    if body.model is not None:
+        authorize("admin")
+    bound = named_model(services().settings, body.model) if body.model is not None else main_model()
     collection = services().index.create(
-        body.name, model=model.name, fingerprint=model.fingerprint, dimension=model.dimension
+        body.name, model=bound.name, fingerprint=bound.fingerprint, dimension=bound.dimension
     )
     response = make_response(jsonify(collection_answer(collection.info).model_dump()), 201)
     response.headers["Location"] = url_for("collections.get_collection", name=body.name)

@@ -156,6 +156,11 @@ def require_scopes(app: Flask) -> None:
     app.before_request(check)
 
 
+def authorize(scope: Scope) -> None:
+    """Raise Forbidden unless the caller has a scope that only some requests to a view need."""
+    _authorize(scope)
+
+
 def _authorize(scope: str) -> None:
     if is_open():
         _only_this_machine()

@@ -72,7 +72,9 @@ _UNNAMED = Label()
 
 
 class Ledger:
-    """The jobs and their chunks; `callbacks`, `hosts`, `models`, `workers` and `writer` are the ledger's other parts.
+    """The jobs and their chunks.
+
+    Its other parts are `callbacks`, `hosts`, `models`, `workers` and `writer`.
 
     All methods raise LedgerUnavailable when Redis does not answer, JobNotFound for an unknown job, and
     NewerFormat when a newer version wrote what is in Redis.

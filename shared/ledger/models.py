@@ -13,7 +13,7 @@ ANNOUNCED_SECONDS = 60.0  # for which an announcement holds that nobody repeats
 
 @dataclass(frozen=True, slots=True)
 class ApiInfo:
-    """An API process's latest heartbeat: the fingerprints of what it has loaded, and of what failed, with why."""
+    """An API process's latest heartbeat: the fingerprints that it has loaded, and why others failed."""
 
     id: str
     loaded: list[str]
@@ -28,7 +28,7 @@ class ModelLedger:
         self._redis = connection
 
     def announce(self, collection: str, model: str, fingerprint: str) -> float:
-        """Announce that a collection will switch to a model; return since how many seconds it is announced."""
+        """Announce that a collection will switch to a model; return for how many seconds it has been."""
         key, now = f"{PREFIX}announced", self._redis.now()
         earlier = json.loads(self._redis.call("hget", key, collection) or "{}")
         goes_on = earlier.get("fingerprint") == fingerprint and earlier["seen_at"] >= now - ANNOUNCED_SECONDS
