@@ -9,7 +9,6 @@ from api import context
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
-from api.encoding.announcements import Announcements
 from api.encoding.calibration import Backgrounds
 from api.encoding.encoder_loader import LoadEncoder, load_encoder
 from api.encoding.loaded_models import LoadedModels
@@ -89,7 +88,6 @@ def create_app(
     app.register_blueprint(page.blueprint)
 
     models.start()
-    Announcements(services.ledger.models, models).start()
     return app
 
 

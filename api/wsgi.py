@@ -3,6 +3,8 @@
 from flask import Flask
 
 from api.app import create_app
+from api.context import context, services
+from api.encoding.announcements import Announcements
 from api.encoding.encoder_loader import LoadEncoder
 from api.encoding.encoder_loader import load_encoder as load_own
 from shared.config import Settings, load_settings
@@ -24,4 +26,7 @@ def make_app(
     settings = settings or load_settings()
     configure_logging(settings)
     limit_heap_arenas()
-    return create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)
+    app = create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)
+    with app.app_context():
+        Announcements(services().ledger.models, context().models).start()
+    return app

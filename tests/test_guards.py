@@ -73,7 +73,7 @@ ROOMS: dict[str, set[str]] = {
     "api.readiness": {"encoding"},
     "api.search": {"context", "encoding", "http"},
     "api.web": {"context", "http", "jobs", "search"},
-    "api.wsgi": {"app", "encoding"},
+    "api.wsgi": {"app", "context", "encoding"},
     "image_search._answers": {"errors"},
     "image_search._bodies": {"errors"},
     "image_search._client": {"_core", "_http", "_job_operations", "_operations", "_runners", "models"},

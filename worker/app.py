@@ -18,7 +18,7 @@ from shared.embedding.checkpoints import resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
-from shared.ledger.workers import WORKER_SEEN_SECONDS
+from shared.ledger.processes import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services

@@ -104,7 +104,7 @@ class Encoders:
             self._slots.drop(name)  # its files may be put right
             raise ModelUnavailable(
                 f"This worker has other weights under the name {encoder.name} than the collection is bound "
-                "to: put those back in their place, or encode the collection again with `image-search reindex`."
+                "to: put those back in their place, or encode it again with `image-search reindex`."
             )
         return encoder
 

@@ -6,7 +6,7 @@ import threading
 
 from api.encoding.loaded_models import LoadedModels
 from shared.errors import Unavailable
-from shared.ledger.models import ModelLedger
+from shared.ledger.processes import ModelLedger
 
 PERIOD_SECONDS = 1.0
 

@@ -9,7 +9,7 @@ from image_search.models.search import STRENGTHS
 from shared.config import Settings
 from shared.imaging.decode import RENDITION_SIDE
 from shared.index.near_duplicates import COSINE, HAMMING
-from shared.ledger.workers import WORKER_SEEN_SECONDS
+from shared.ledger.processes import WORKER_SEEN_SECONDS
 from shared.models import (
     COLLECTION_NAME,
     COLORS,

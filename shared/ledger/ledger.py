@@ -26,10 +26,9 @@ from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
 from shared.ledger.job_fields import read_job
-from shared.ledger.models import ModelLedger
+from shared.ledger.processes import ModelLedger, WorkerLedger
 from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
-from shared.ledger.workers import WorkerLedger
 from shared.ledger.writer import WriterLedger
 from shared.models import (
     ITEM_STATES,

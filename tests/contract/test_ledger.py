@@ -14,7 +14,7 @@ from shared.errors import (
     NothingToRetry,
 )
 from shared.ledger import ledger as ledger_module
-from shared.ledger import workers, writer
+from shared.ledger import writer
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import (
     MAX_NOTES,
@@ -522,7 +522,7 @@ def test_workers_are_seen_while_their_heartbeat_is_fresh(
 ) -> None:
     ledger.workers.heartbeat("w", "host", ["fetch", "encode"], 2)
     assert [(w.id, w.queues, w.slots) for w in ledger.workers.seen()] == [("w", ["fetch", "encode"], 2)]
-    monkeypatch.setattr(workers, "WORKER_SEEN_SECONDS", -1.0)
+    monkeypatch.setattr(processes, "WORKER_SEEN_SECONDS", -1.0)
     assert ledger.workers.seen() == []
 
 

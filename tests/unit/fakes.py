@@ -21,7 +21,7 @@ from api.context import Context
 from api.web.problem_codes import MEANINGS
 from shared.config import Settings
 from shared.embedding.encoder import Encoder
-from shared.errors import ITEM_CODES, IndexUnavailable, ItemError, LedgerUnavailable
+from shared.errors import ITEM_CODES, IndexUnavailable, ItemError, LedgerUnavailable, ModelUnavailable
 from shared.imaging.preprocess import Preprocess
 from shared.index.connection import in_process_server
 from shared.index.index import Index
@@ -192,9 +192,19 @@ def image_id(number: int) -> str:
     return f"{number:064x}"
 
 
-def make_api(folder: Path, services: Services | None = None, encoder: StubEncoder | None = None) -> Api:
+def make_api(
+    folder: Path, services: Services | None = None, encoder: StubEncoder | None = None, *others: StubEncoder
+) -> Api:
+    """Its default model is `encoder`; it can load `others` beside."""
     services, encoder = services or make_services(folder), encoder or StubEncoder()
-    app = create_app(services.settings, services, load=lambda *_: cast(Encoder, encoder))
+
+    def load(_: Services, model: str | None) -> Encoder:
+        found = next((one for one in (encoder, *others) if model in (None, one.name)), None)
+        if found is None:
+            raise ModelUnavailable(f"The model {model} is not here.")
+        return cast(Encoder, found)
+
+    app = create_app(services.settings, services, load=load)
     api = Api(app, services, encoder)
     wait_until(lambda: api.context.models.fingerprints() != [])
     return api

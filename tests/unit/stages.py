@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
+from shared.imaging.preprocess import Preprocess
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
@@ -19,6 +20,7 @@ from shared.storage.blobs import Blobs
 from shared.storage.manifest import ManifestWriter, write_results
 from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
+from worker.encoders import BoundModel
 from worker.pipelines import store_of
 from worker.stages import index
 
@@ -45,6 +47,18 @@ class StubDownloader:
         if isinstance(answer, Exception):
             raise answer
         return cast(int, answer)
+
+
+class StubModel(BoundModel):
+    """A collection's model whose pictures are prepared as the tests say."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__("stub/model", FINGERPRINT)
+        self.__dict__["prepared"] = preprocess
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return cast(Preprocess, self.__dict__["prepared"])
 
 
 @dataclass

@@ -26,7 +26,10 @@ Failures = list[tuple[vector_log.Addition, ItemError]]
 
 
 def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderClock) -> None:
-    """Encode a claimed chunk and advance it; a crop that cannot be encoded fails alone. Raises as `encoders`."""
+    """Encode a claimed chunk and advance it; a crop that cannot be encoded fails alone.
+
+    Raises as Encoders.of does.
+    """
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     encoder: Encoder = encoders.of(header)
     additions = [vector_log.Addition.from_record(record) for record in records]

@@ -119,14 +119,14 @@ def test_a_dependency_that_hangs_is_not_waited_for(
 
 def loading(services: Services, load: Any) -> Any:
     app = create_app(services.settings, services, load=load)
-    return app.test_client(), app.extensions["image_search"].loader
+    return app.test_client(), app.extensions["image_search"].models
 
 
 def test_search_is_not_ready_while_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
     released = threading.Event()
 
-    def load(_: Services) -> Any:
+    def load(*_: object) -> Any:
         assert released.wait(30)
         return StubEncoder()
 
@@ -154,11 +154,11 @@ def test_a_model_that_cannot_be_loaded_says_why(
 ) -> None:
     monkeypatch.setattr(readiness, "CACHE_SECONDS", 0.0)
 
-    def load(_: Services) -> Encoder:
+    def load(*_: object) -> Encoder:
         raise error
 
     http, loader = loading(make_services(tmp_path), load)
-    wait_until(lambda: loader._failure is not None)
+    wait_until(lambda: body(http.get("/readyz"))["model"]["detail"] == detail)
     assert body(http.get("/readyz"))["model"] == {"ok": False, "detail": detail}
     document = assert_problem(http.post("/v1/search", json={"text": "x"}), 503, "model_unavailable")
     assert document["detail"] == detail
@@ -176,7 +176,7 @@ def test_loading_is_tried_again(tmp_path: Path) -> None:
 
     loader = EncoderLoader(load, retry_s=0.0)
     loader.start()
-    wait_until(lambda: not outcomes and loader._encoder is not None)
+    wait_until(lambda: not outcomes and loader.encoder is not None)
     assert loader.get().name == "stub/model"
 
 
@@ -209,7 +209,7 @@ def test_a_broken_checkpoint_is_read_once_and_served_soon_after_its_repair(
             loader.get()
         assert caught.value.code == "model_unavailable"
         shutil.copy(tiny / "tokenizer.json", config)
-        wait_until(lambda: loader._encoder is not None)
+        wait_until(lambda: loader.encoder is not None)
         assert len(reads) == 2
     finally:
         loader.stop()

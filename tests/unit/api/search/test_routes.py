@@ -490,12 +490,19 @@ def test_without_the_index_search_can_be_tried_again(tmp_path: Path, shared: Api
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_another_model_is_refused_where_it_would_encode(tmp_path: Path, shared: Api) -> None:
-    other = make_api(tmp_path, shared.services, StubEncoder("other/model", "6" * 16))
-    document = assert_problem(search(other, text="axis 0"), 409, "model_mismatch")
-    assert "stub/model" in document["detail"]
-    assert "reindex" in document["detail"]
-    assert ids(search(other, image_id=image_id(0), limit=1)) == [0]
+def test_a_query_is_encoded_by_its_collection_s_model(tmp_path: Path, shared: Api) -> None:
+    other = make_api(tmp_path, shared.services, StubEncoder("other/model", "6" * 16), StubEncoder())
+    assert ids(search(other, image_id=image_id(0), limit=1)) == [0], "which needs no model"
+    assert_problem(search(other, text="axis 0"), 503, "model_not_ready")
+    wait_until(lambda: search(other, text="axis 0").status_code == 200)
+    assert search(other, text="axis 0").json == search(shared, text="axis 0").json | {"took_ms": ANY}
+
+
+def test_other_weights_under_a_collection_s_model_s_name_are_refused(tmp_path: Path, shared: Api) -> None:
+    same_name = StubEncoder(fingerprint="7" * 16)
+    other = make_api(tmp_path, shared.services, StubEncoder("other/model", "6" * 16), same_name)
+    wait_until(lambda: search(other, text="axis 0").status_code != 503)
+    assert "reindex" in assert_problem(search(other, text="axis 0"), 409, "model_mismatch")["detail"]
 
 
 # Comparing

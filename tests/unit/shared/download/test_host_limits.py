@@ -17,7 +17,7 @@ from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
 from tests.image_server import ImageServer
 from tests.redis_server import fake_ledger
-from tests.unit.stages import StubServices, make_services, unavailable
+from tests.unit.stages import StubModel, StubServices, make_services, unavailable
 from tests.unit.worker.stages.test_fetch import PREPROCESS, png
 from worker.stages.fetch import run
 
@@ -167,7 +167,7 @@ def test_busy_hosts_postpone_a_picture_without_using_up_its_tries(services: Stub
     services.downloader.pages = {"http://x/0": png(0), "http://x/1": HostBusy("x", 0.01)}
     claim = services.claim()
     for _ in range(6):
-        run(services.real, PREPROCESS, claim)
+        run(services.real, StubModel(PREPROCESS), claim)
         assert services.states(job_id) == [ItemState.FETCHED, ItemState.PENDING]
         time.sleep(0.02)
         (chunk,) = [chunk for stage, chunk in services.ledger.sweep() if stage is Stage.FETCH]
@@ -175,6 +175,6 @@ def test_busy_hosts_postpone_a_picture_without_using_up_its_tries(services: Stub
         assert claimed is not None
         claim = claimed
     services.downloader.pages["http://x/1"] = unavailable()
-    run(services.real, PREPROCESS, claim)
+    run(services.real, StubModel(PREPROCESS), claim)
     assert services.states(job_id)[1] is ItemState.PENDING, "its first real failure is not its last"
     assert services.ledger.get(job_id).status is JobStatus.RUNNING

@@ -37,7 +37,7 @@ from tests.hostile_files import (
 )
 from tests.mutations import mutated
 from tests.sample_files import png, samples, save
-from tests.unit.stages import make_services
+from tests.unit.stages import StubModel, make_services
 from tests.unit.worker.stages.test_fetch import PREPROCESS
 from worker.stages.fetch import run
 
@@ -182,7 +182,7 @@ def test_a_name_says_nothing_about_a_file(tmp_path: Path) -> None:
     names = {"http://x/photo.png": "jpeg", "http://x/page.html": "webp", "http://x/tool.exe": "avif"}
     services.downloader.pages = {url: samples()[name] for url, name in names.items()}
     job_id = services.job([Item(source=url, url=url) for url in names])
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     assert services.states(job_id) == [ItemState.FETCHED] * 3
     (key,) = services.blobs.list("scratch/")
     additions = [Addition.from_record(record) for record in unpack(services.blobs.get(key))[1]]

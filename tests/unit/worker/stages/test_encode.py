@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from shared.storage.arrays import pack
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
-from worker.encoders import EncoderClock
+from worker.encoders import EncoderClock, Encoders
 from worker.stages import encode as encode_stage
 from worker.stages.encode import run
 
@@ -50,6 +51,7 @@ class StubEncoder:
 
 
 ENCODER = cast(Encoder, StubEncoder())
+ENCODERS = cast(Encoders, SimpleNamespace(of=lambda _: ENCODER))
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_vectors_are_in_the_log_before_the_writer_is_woken(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(0, 2)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     (segment,) = segments(services)
     assert (segment.version, segment.fingerprint, segment.model) == (7, FINGERPRINT, "stub")
     np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[0, 2]])
@@ -97,7 +99,7 @@ def test_vectors_are_in_the_log_before_the_writer_is_woken(
 def test_what_is_encoded_has_its_tags_and_nsfw_in_the_log(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
-    run(services.real, ENCODER, encode_claim(0, 255, 2), EncoderClock())
+    run(services.real, ENCODERS, encode_claim(0, 255, 2), EncoderClock())
     (segment,) = segments(services)
     assert [addition.image.id for addition in segment.additions] == ["id0", "id2"]
     assert [addition.image.tags for addition in segment.additions] == [["cat"], []]
@@ -108,7 +110,7 @@ def test_a_crop_without_a_finite_embedding_fails_alone(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(1, 255, 3)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     (segment,) = segments(services)
     assert [addition.index for addition in segment.additions] == [0, 2]
     np.testing.assert_array_equal(segment.vectors, np.eye(DIMENSION)[[1, 3]])
@@ -120,7 +122,7 @@ def test_a_chunk_of_nothing_sound_ends_without_vectors(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(255, 255)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     assert services.states(claim.chunk.job_id) == [FAILED, FAILED]
 
 
@@ -128,7 +130,7 @@ def test_crops_of_another_model_s_size_fail_with_what_to_do(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:
     claim = encode_claim(0, side=3)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     (error,) = services.ledger.get(claim.chunk.job_id).errors
     assert "IMAGE_SEARCH_MODEL" in error.detail
     assert services.blobs.list("scratch/") == []
@@ -141,10 +143,10 @@ def test_the_work_of_a_lost_lease_is_thrown_away(
     services.ledger.release([claim], -1.0, count_delivery=True)
     services.ledger.sweep()
     other: Any = services.claim(Stage.ENCODE)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     assert segments(services) == []
     assert services.blobs.exists(other.payload), "the other worker still needs it"
-    run(services.real, ENCODER, other, EncoderClock())
+    run(services.real, ENCODERS, other, EncoderClock())
     assert len(segments(services)) == 1
 
 
@@ -165,7 +167,7 @@ def test_a_chunk_that_keeps_losing_its_worker_is_halved_in_throwaway_processes(
     monkeypatch.setattr(StubEncoder, "precision", "fp32", raising=False)
     monkeypatch.setattr(StubEncoder, "batch_size", 8, raising=False)
     claim = replace(encode_claim(0, 1, 2, 3), deliveries=3)
-    run(services.real, ENCODER, claim, EncoderClock())
+    run(services.real, ENCODERS, claim, EncoderClock())
     assert batches == [4, 2, 2, 1, 1]
     job = services.ledger.get(claim.chunk.job_id)
     assert job.counts[FETCHED] == 3
@@ -185,8 +187,8 @@ def test_the_metrics_say_how_long_the_encoder_computed_and_how_long_it_stood_whi
 ) -> None:
     moments = iter([100.0, 110.0, 114.0, 115.0, 117.0])
     clock = EncoderClock(lambda: next(moments))
-    run(services.real, ENCODER, replace(encode_claim(0), arrived=104.0), clock)  # waits until 110
-    run(services.real, ENCODER, replace(encode_claim(1), arrived=108.0), clock)  # waits since 114, until 115
+    run(services.real, ENCODERS, replace(encode_claim(0), arrived=104.0), clock)  # waits until 110
+    run(services.real, ENCODERS, replace(encode_claim(1), arrived=108.0), clock)  # waits since 114, until 115
     gauges = services.ledger.gauges()
     assert gauges["encoder_stalled_seconds"] == pytest.approx(6 + 1)
     assert gauges["encoder_busy_seconds"] == pytest.approx(4 + 2)

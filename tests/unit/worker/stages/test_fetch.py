@@ -25,7 +25,7 @@ from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.raw_server import raw_server
 from tests.unit.crashing import crashing_decode, hang, identity
-from tests.unit.stages import StubServices, make_services, unavailable
+from tests.unit.stages import StubModel, StubServices, make_services, unavailable
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
 from worker.stages import fetch
 from worker.stages.fetch import run
@@ -63,7 +63,7 @@ def redelivered(services: StubServices, deliveries: int) -> Any:
 def test_fetched_pictures_go_to_encode_in_one_blob(services: StubServices) -> None:
     job_id = services.job(3)
     claim = services.claim()
-    run(services.real, PREPROCESS, claim)
+    run(services.real, StubModel(PREPROCESS), claim)
     assert services.states(job_id) == [FETCHED] * 3
     assert services.dispatcher.sent == [(Stage.ENCODE, claim.chunk)]
     (key,) = services.blobs.list("scratch/")
@@ -82,7 +82,7 @@ def test_what_the_pixels_and_the_request_say_goes_along(services: StubServices) 
     services.downloader.pages = {"http://x/0": png(255), "http://x/1": png(0)}
     items = [Item(source=f"http://x/{i}", url=f"http://x/{i}", skip_near=i == 1) for i in range(2)]
     services.job(items)
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     (key,) = services.blobs.list("scratch/")
     additions = [Addition.from_record(record) for record in unpack(services.blobs.get(key))[1]]
     assert [a.skip_near for a in additions] == [False, True]
@@ -98,12 +98,12 @@ def test_a_picture_has_its_item_s_key_and_a_version_that_a_retry_does_not_change
     items = [Item(source=f"s{n}", url=f"http://x/{n}", key=f"sku-{n}") for n in range(2)]
     services.job(items)
     first = services.claim()
-    run(services.real, PREPROCESS, first)
+    run(services.real, StubModel(PREPROCESS), first)
     services.downloader.pages["http://x/1"] = png(1)
     ((stage, chunk),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
     again = services.ledger.claim(chunk, stage)
     assert again is not None
-    run(services.real, PREPROCESS, again)
+    run(services.real, StubModel(PREPROCESS), again)
     found = [
         Addition.from_record(record)
         for key in services.blobs.list("scratch/")
@@ -122,7 +122,7 @@ def test_each_bad_item_fails_alone_with_its_code(services: StubServices) -> None
         "http://x/3": ZeroDivisionError(),
     }
     job_id = services.job(4)
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     assert services.states(job_id) == [FAILED, FAILED, FETCHED, FAILED]
     codes = [error.code for error in services.ledger.get(job_id).errors]
     assert codes == ["http_status", "not_an_image", "internal"]
@@ -163,7 +163,7 @@ def test_a_chunk_that_is_no_longer_held_is_not_downloaded_to_its_end(services: S
     with raw_server(trickle) as server:
         job_id = services.job([Item(source=str(i), url=server.url(f"/{i}")) for i in range(4)])
         before = time.monotonic()
-        run(services.real, PREPROCESS, services.claim(), lost)
+        run(services.real, StubModel(PREPROCESS), services.claim(), lost)
         assert time.monotonic() - before < 4
         assert len(server.heads) == 2, "those of two threads, and no more"
     assert services.states(job_id) == [PENDING] * 4
@@ -176,7 +176,7 @@ def test_items_that_the_request_refused_or_lost_keep_their_reason(services: Stub
         Item(source="b", upload="jobs/none/uploads/000000000"),
     ]
     job_id = services.job(items)
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     errors = services.ledger.get(job_id).errors
     assert [(error.code, error.detail.split(";")[0]) for error in errors] == [
         ("invalid_url", "no host"),
@@ -190,14 +190,14 @@ def test_transient_failures_alone_are_fetched_again_and_fail_after_the_last_atte
     monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
     services.downloader.pages["http://x/1"] = unavailable()
     job_id = services.job(2)
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     assert services.states(job_id) == [FETCHED, PENDING]
     for attempt in range(1, fetch.MAX_ATTEMPTS):
         ((stage, chunk),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
         assert chunk.attempt == attempt
         claim = services.ledger.claim(chunk, stage)
         assert claim is not None
-        run(services.real, PREPROCESS, claim)
+        run(services.real, StubModel(PREPROCESS), claim)
     assert services.states(job_id) == [FETCHED, FAILED]
     assert read_results(services.blobs, job_id, 4, 0, 2)[1].attempts == fetch.MAX_ATTEMPTS
 
@@ -226,7 +226,7 @@ def test_a_cancelled_job_leaves_no_scratch(services: StubServices) -> None:
     job_id = services.job(2)
     claim = services.claim()
     services.ledger.cancel(job_id)
-    run(services.real, PREPROCESS, claim)
+    run(services.real, StubModel(PREPROCESS), claim)
     assert services.blobs.list("scratch/") == []
     assert services.dispatcher.sent == []
 
@@ -241,7 +241,7 @@ def test_a_lost_blob_store_is_not_the_pictures_fault(
     claim = services.claim()
     monkeypatch.setattr(services.blobs, "put", full)
     with pytest.raises(BlobsUnavailable):
-        run(services.real, PREPROCESS, claim)
+        run(services.real, StubModel(PREPROCESS), claim)
     assert services.states(job_id) == [PENDING, PENDING]
 
 
@@ -251,7 +251,7 @@ def test_pictures_that_kill_their_process_fail_alone_once_the_chunk_is_suspiciou
     monkeypatch.setattr(fetch, "decode", crashing_decode)
     services.downloader.pages |= {"http://x/1": b"exit", "http://x/2": b"segv", "http://x/3": b"corrupt"}
     job_id = services.job(4)
-    run(services.real, PREPROCESS, redelivered(services, SUSPICIOUS_DELIVERIES))
+    run(services.real, StubModel(PREPROCESS), redelivered(services, SUSPICIOUS_DELIVERIES))
     assert services.states(job_id) == [FETCHED, FAILED, FAILED, FAILED]
     codes = [error.code for error in services.ledger.get(job_id).errors]
     assert codes == ["internal", "internal", "corrupt_image"]
@@ -292,12 +292,12 @@ def test_a_chunk_that_is_given_up_fails_only_what_its_own_attempt_holds(
     monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
     services.downloader.pages["http://x/1"] = unavailable()
     job_id = services.job(2)
-    run(services.real, PREPROCESS, services.claim())
+    run(services.real, StubModel(PREPROCESS), services.claim())
     services.downloader.pages["http://x/1"] = png(1)
     ((_, again),) = [due for due in services.ledger.sweep() if due[0] is Stage.FETCH]
     claim = services.ledger.claim(again, Stage.FETCH)
     assert claim is not None
-    run(services.real, PREPROCESS, claim)
+    run(services.real, StubModel(PREPROCESS), claim)
     first, second = services.ledger.claim_ready(Stage.ENCODE, 100)
     assert (first.chunk.attempt, second.chunk.attempt) == (0, 1)
     fail_chunk(services.real, first, exhausted(first))
@@ -316,13 +316,13 @@ def test_a_job_says_what_it_waits_for_and_then_whether_a_retry_is_worth_it(
     job_id = services.job(3)
     claim: Any = services.claim()
     for attempt in range(2, fetch.MAX_ATTEMPTS + 1):
-        run(services, PREPROCESS, claim)
+        run(services, StubModel(PREPROCESS), claim)
         waits = services.ledger.get(job_id).retrying
         assert waits is not None
         assert (waits.items, waits.attempt, waits.attempts) == (1, attempt, fetch.MAX_ATTEMPTS)
         ((_, chunk),) = [one for one in services.ledger.sweep() if one[0] is Stage.FETCH]
         claim = services.ledger.claim(chunk, Stage.FETCH)
-    run(services, PREPROCESS, claim)
+    run(services, StubModel(PREPROCESS), claim)
     job = services.ledger.get(job_id)
     assert job.retrying is None
     assert [(one.code, one.count, one.worth_retrying) for one in job.failures] == [("http_status", 2, 1)]

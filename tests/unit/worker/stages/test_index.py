@@ -86,11 +86,15 @@ def test_an_index_that_answers_every_write_with_a_failure_is_down_and_nothing_fa
     assert services.states(job_id) == [INDEXED] * 5
 
 
-def test_another_model_s_vectors_fail_with_the_sentence_that_says_reindex(services: StubServices) -> None:
-    job_id = services.to_index(["a"], fingerprint="6" * 16)
+def test_what_the_former_model_encoded_is_fetched_again_after_a_switch(services: StubServices) -> None:
+    job_id = services.to_index(["a", "b"], fingerprint="6" * 16)
     drain(services.real)
-    assert services.states(job_id) == [FAILED]
-    assert "reindex" in services.ledger.get(job_id).errors[0].detail
+    assert services.states(job_id) == [PENDING] * 2
+    assert not services.blobs.list(log_prefix("images"))
+    ((stage, chunk),) = services.ledger.sweep()
+    assert (stage, chunk.attempt) == (Stage.FETCH, 1)
+    job = services.ledger.get(job_id)
+    assert (job.counts[PENDING], job.counts[FETCHED], job.errors) == (2, 0, [])
 
 
 def test_chunks_wait_while_the_index_is_down_however_long(

@@ -26,7 +26,7 @@ from shared.index.collection import Collection
 from shared.index.connection import calls
 from shared.index.provenance import KeyRecord
 from shared.ledger.ledger import FINAL
-from shared.models import Chunk, Claim, JobKind, Stage
+from shared.models import Claim, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import FILE_KINDS, file_key, log_prefix
@@ -61,7 +61,8 @@ PATH = "/v1/collections/images/reindex"
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
-    monkeypatch.setattr(reindex, "_preprocess", lambda _: PREPROCESS)
+    monkeypatch.setattr(encoders_module, "preprocess_of", lambda _: PREPROCESS)
+    monkeypatch.setattr(reindex, "SEARCHES_SECONDS", 0.0)
     monkeypatch.setattr(api_moves, "resolve_model", Path)
     monkeypatch.setattr(api_moves, "fingerprint", lambda folder: OLD if str(folder) == "stub/model" else NEW)
     monkeypatch.setattr(api_moves, "dimension", lambda _: 8)
@@ -142,7 +143,7 @@ def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: A
     job = job_of(api)
     assert (job["kind"], job["status"], job["counts"]["indexed"]) == ("reindex", "succeeded", 6)
     assert job["result"]["switched"] is True
-    assert "set IMAGE_SEARCH_MODEL" in job["result"]["detail"]
+    assert "Switched to big/model." in job["result"]["detail"]
     made = images(api)
     assert (made.pointer.fingerprint, made.pointer.model) == (NEW, "big/model")
     assert [(made.get(image_id(n)), made.owners([image_id(n)])) for n in range(6)] == known
@@ -272,13 +273,13 @@ def test_keys_stay_with_the_collection(api: Api) -> None:
     assert holder.image.id == image_id(1)
 
 
-def test_a_server_of_the_old_model_says_what_to_do_after_the_switch(api: Api) -> None:
+def test_a_server_that_cannot_load_the_new_model_says_so_after_the_switch(api: Api) -> None:
     fill(api)
     assert api.http.get("/v1/search?text=axis 1").status_code == 200
     job_of(api, lambda: api.http.get("/v1/search?text=axis 1").status_code == 200 or pytest.fail("no search"))
     api.services.index._cache.clear()
-    document = assert_problem(api.http.get("/v1/search?text=axis 1"), 409, "model_mismatch")
-    assert "IMAGE_SEARCH_MODEL to big/model" in document["detail"]
+    wait_until(lambda: "big/model is not here" in api.http.get("/v1/search?text=axis 1").text)
+    assert_problem(api.http.get("/v1/search?text=axis 1"), 503, "model_unavailable")
 
 
 def test_what_arrives_changes_and_goes_before_the_switch_is_carried_over(api: Api) -> None:
@@ -515,29 +516,6 @@ def test_the_new_models_log_has_what_was_encoded(api: Api) -> None:
     segments = [vector_log.read_segment(api.services.blobs, key) for key in keys]
     assert {(one.model, one.fingerprint) for one in segments} == {("big/model", NEW)}
     assert all(np.allclose(one.vectors[0], vector_of(n), atol=1e-6) for n, one in enumerate(segments))
-
-
-def test_a_worker_holds_one_other_model_until_the_job_is_finished(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[str] = []
-
-    def load(_: object, model: str) -> StubEncoder:
-        loaded.append(model)
-        return StubEncoder(model)
-
-    monkeypatch.setattr(encoders_module, "_load_encoder", load)
-    encoders = encoders_module.Encoders(api.services.settings, "stub/model")
-    chunk = Chunk("job", 0, 0)
-    plain = Claim(chunk, Stage.ENCODE, "t", 1, "key", "images", 0, 4, 0)
-    other = replace(plain, kind=JobKind.REINDEX, options={"model": "a"})
-    assert encoders.of(plain) is encoders.main
-    assert encoders.of(other) is encoders.of(other)
-    assert encoders.of(replace(other, options={"model": "stub/model"})) is encoders.main
-    encoders.of(replace(other, options={"model": "b"}))
-    encoders.of(replace(other, options={"model": "b"}, payload=FINAL))
-    assert encoders._other is None
-    assert loaded == ["stub/model", "a", "b"]
 
 
 def test_the_command_says_whether_it_was_switched(monkeypatch: pytest.MonkeyPatch) -> None:
