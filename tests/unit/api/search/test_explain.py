@@ -262,4 +262,4 @@ def test_the_empty_default_collection_has_no_picture(tmp_path: Path) -> None:
 def test_another_model_explains_nothing(api: Api, tmp_path: Path) -> None:
     keep(api, "rendition", halves(), "WEBP")
     other = make_api(tmp_path, api.services, StubEncoder("other/model", "6" * 16))
-    assert_problem(explain(other), 503)
+    assert_problem(explain(other), 503, "model_not_ready")

@@ -25,6 +25,7 @@ from tests.unit.fakes import (
     make_services,
     picture,
     unit,
+    wait_until,
     with_services,
 )
 
@@ -495,7 +496,7 @@ def test_a_query_is_encoded_by_its_collection_s_model(tmp_path: Path, shared: Ap
     assert ids(search(other, image_id=image_id(0), limit=1)) == [0], "which needs no model"
     assert_problem(search(other, text="axis 0"), 503, "model_not_ready")
     wait_until(lambda: search(other, text="axis 0").status_code == 200)
-    assert search(other, text="axis 0").json == search(shared, text="axis 0").json | {"took_ms": ANY}
+    assert ids(search(other, text="axis 0")) == ids(search(shared, text="axis 0"))
 
 
 def test_other_weights_under_a_collection_s_model_s_name_are_refused(tmp_path: Path, shared: Api) -> None:

@@ -89,12 +89,13 @@ def test_an_index_that_answers_every_write_with_a_failure_is_down_and_nothing_fa
 def test_what_the_former_model_encoded_is_fetched_again_after_a_switch(services: StubServices) -> None:
     job_id = services.to_index(["a", "b"], fingerprint="6" * 16)
     drain(services.real)
-    assert services.states(job_id) == [PENDING] * 2
-    assert not services.blobs.list(log_prefix("images"))
+    assert services.states(job_id) == [ItemState.PENDING] * 2
+    (key,) = services.blobs.list(log_prefix("images"))
+    assert not read_segment(services.blobs, key).additions, "a rebuild brings none of them"
     ((stage, chunk),) = services.ledger.sweep()
     assert (stage, chunk.attempt) == (Stage.FETCH, 1)
     job = services.ledger.get(job_id)
-    assert (job.counts[PENDING], job.counts[FETCHED], job.errors) == (2, 0, [])
+    assert (job.counts[ItemState.PENDING], job.counts[ItemState.FETCHED], job.errors) == (2, 0, [])
 
 
 def test_chunks_wait_while_the_index_is_down_however_long(

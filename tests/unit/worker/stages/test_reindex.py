@@ -42,6 +42,7 @@ from tests.unit.fakes import (
     make_api,
     make_services,
     picture,
+    wait_until,
 )
 from tests.unit.stages import StubDispatcher, drain
 from worker import app as worker_app
