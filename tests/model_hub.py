@@ -31,9 +31,17 @@ def cache_as(hub_cache: Path, model: str, folder: Path) -> Path:
 
 @contextmanager
 def served_hub(
-    monkeypatch: pytest.MonkeyPatch, model: str, files: dict[str, bytes], kind: str = "clip"
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    files: dict[str, bytes],
+    kind: str = "clip",
+    *,
+    otherwise: int = 404,
 ) -> Iterator[list[str]]:
-    """A hub on loopback that holds `model` alone; yields the names of the files that were downloaded."""
+    """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
+
+    Yields the names of the files that were downloaded.
+    """
     downloads: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -63,7 +71,7 @@ def served_hub(
                     downloads.append(name)
                 self.reply(files[name])
             else:
-                self.reply({"error": "Repository not found"}, status=404)
+                self.reply({"error": "Repository not found"}, status=otherwise)
 
         def reply(self, body: object, status: int = 200) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoints import AUTO
 from shared.embedding.encoder import Encoder
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
@@ -65,12 +66,14 @@ class EncoderLoader:
 
 
 def load_encoder(services: Services) -> Encoder:
-    """Load the encoder that the settings ask for; `auto` is looked up, or decided, in the blob store.
+    """Load the encoder that the settings ask for; what `auto` means is looked up, or decided, here.
 
     The log says which collections it cannot read, and which model they need.
     """
     settings = services.settings
-    model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
+    model = settings.model
+    if model == AUTO:
+        model = resolve_auto(services.blobs, services.index.collections)
     encoder = Encoder.load(
         model,
         device=settings.device,

@@ -38,7 +38,7 @@ def resolve_model(model: str) -> Path:
         return _checked(folder, model)
     if folder.is_dir() or model.startswith((".", "/", "~")):
         raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {REMEDY}.")
-    return _checked(_cached(model) or download(model), model)
+    return _checked(cached(model) or download(model), model)
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:
@@ -60,6 +60,7 @@ def _checked(folder: Path, model: str) -> Path:
     return folder
 
 
-def _cached(model: str) -> Path | None:
+def cached(model: str) -> Path | None:
+    """Return the folder of a Hugging Face id in the hub's cache; None where it is not there, or not whole."""
     folder = cache_folder(model)
     return None if folder is None or fault(folder) is not None else folder

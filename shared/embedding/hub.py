@@ -13,7 +13,7 @@ import structlog
 
 from shared.embedding.checkpoint_files import REMEDY, SMALL_FILES, WEIGHTS
 from shared.embedding.kinds import KINDS
-from shared.errors import ModelUnavailable
+from shared.errors import RETRYABLE_HTTP_STATUSES, ModelUnavailable
 
 _HUB_TIMEOUT_SECONDS = 3.0  # of one request
 _HUB_DEADLINE_SECONDS = 10.0  # of the whole first contact, name look-up and retries included
@@ -27,7 +27,7 @@ def cache_folder(model: str) -> Path | None:
 
     try:
         config = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # no hub id: the download says so
+    except (ValueError, OSError):  # no hub id, or a cache that cannot be read: the download says so
         return None
     return Path(config).parent if isinstance(config, str) else None
 
@@ -96,4 +96,7 @@ def _hub_refusal(error: Exception) -> str | None:
         return "the hub has no such model, or it is private and HF_TOKEN is not set"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of a mirror or proxy, say
+    if isinstance(error, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
+        return f"the model hub answers {status}"
     return None
