@@ -49,6 +49,7 @@ class EncoderLoader:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            wait_s = self._retry_s
             try:
                 encoder = self._load()
                 encoder.warm()
@@ -56,13 +57,15 @@ class EncoderLoader:
                 if error.detail != self._failure:
                     log.error("the model cannot be loaded", detail=error.detail)  # noqa: TRY400
                 self._failure = error.detail
+                if isinstance(error, Unavailable):  # of what `auto` asks at a start
+                    wait_s = min(wait_s, error.retry_after_s)
             except Exception:
                 self._failure = "The model cannot be loaded; the server's log says why."
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)
             else:
                 self._encoder, self._failure = encoder, None
                 return
-            self._stopped.wait(self._retry_s)
+            self._stopped.wait(wait_s)
 
 
 def load_encoder(services: Services) -> Encoder:

@@ -22,7 +22,7 @@ MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
 _EXAMPLE: dict[str, Any] = {
     "readiness": READINESS_EXAMPLE,
     "model": {
-        "name": "openai/clip-vit-base-patch32",
+        "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         "fingerprint": "4364cabad1957896",
         "dimension": 512,
         "device": "cpu",
