@@ -11,7 +11,11 @@ import pytest
 
 from deploy import doctor, findings
 from image_search import Client
+from shared.config import Settings
+from shared.embedding.checkpoint_files import fingerprint
+from shared.storage.blobs import MODEL_KEY, Blobs
 from tests.unit.client_server import Server, problem
+from tests.unit.fakes import INDEX_DOWN, index_in
 
 OK = {"ok": True, "detail": None}
 READY = {
@@ -142,3 +146,21 @@ def test_where_nothing_runs_nothing_is_written(
     _, found = examine()
     assert found["redis"][1] == "asked directly"
     assert found["blobs"][0] == found["model"][0] == "note"
+
+
+@pytest.mark.parametrize("known", ["nothing", "collections", "record"])
+def test_says_what_auto_is_without_deciding_it(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    index = index_in(tmp_path / "chroma")
+    monkeypatch.setattr("shared.index.index.build_index", lambda _: index)
+    settings = Settings(_env_file=None, model="auto", device="cpu", blob_url=(tmp_path / "blobs").as_uri())
+    blobs = Blobs(settings.blob_url)
+    if known == "collections":
+        index.create("images", model=str(tiny), fingerprint=fingerprint(tiny), dimension=16)
+    elif known == "record":
+        monkeypatch.setattr("shared.index.index.build_index", lambda _: INDEX_DOWN)
+        blobs.put(MODEL_KEY, json.dumps({"model": str(tiny)}).encode())
+    told = doctor._model(settings)
+    assert told.startswith("auto: the first start decides" if known == "nothing" else str(tiny))
+    assert blobs.exists(MODEL_KEY) == (known == "record")
