@@ -55,7 +55,9 @@ class StubEncoder:
 
     dimension = DIMENSION
     preprocess = PREPROCESS
-    logit_scale = 1.0
+    logit_scale = 100.0
+    logit_bias: float | None = None
+    knows_english = True
     device = "cpu"
     device_name = "a stub"
     precision = "fp32"

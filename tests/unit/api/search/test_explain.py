@@ -42,6 +42,7 @@ class ColourEncoder:
     """Two patches by two a crop of 4 pixels; the first axes are red, green and blue."""
 
     preprocess: Preprocess = PREPROCESS
+    logit_scale: float = 100.0
 
     def encode_patches(self, crops: NDArray[np.uint8]) -> Vector:
         return self._unit(crops.reshape(len(crops), 2, 2, 2, 2, 3).mean(axis=(2, 4)))
