@@ -88,7 +88,7 @@ def test_an_even_map_is_one_colour() -> None:
 
 
 def test_a_map_is_even_by_what_its_model_makes_of_a_cosine() -> None:
-    """A SigLIP's published cosines of 2 cats and of 2 dogs to a picture of cats are only 0.08 apart."""
+    """A SigLIP's published logits of 2 cats and of 2 dogs on a picture of cats are cosines 0.08 apart."""
     image = halves()
     siglip = ColourEncoder(logit_scale=117.33, modality=24.0)
     narrow = found_by(siglip, image, 0)

@@ -128,7 +128,7 @@ def sigmoid(logit: float) -> float:
 
 
 def test_a_tag_of_a_siglip_has_the_sigmoid_of_its_own_logit(tmp_path: Path) -> None:
-    """0.319 and 0.1038, as published of two cats; it has no rival, and its threshold is the user's."""
+    """0.319 is what is published of two cats; it has no rival, and its threshold is the user's."""
     probability = sigmoid(117.33 * 0.1038 - 12.93)
     assert probability == pytest.approx(0.319, abs=0.002)
     chosen = vocabulary(tmp_path, "cat")
