@@ -8,6 +8,7 @@ import structlog
 from shared.embedding.automatic import resolve_auto
 from shared.embedding.checkpoints import AUTO
 from shared.embedding.encoder import Encoder
+from shared.embedding.tagging import caveat_of
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
 
@@ -85,4 +86,6 @@ def load_encoder(services: Services) -> Encoder:
         one_core_each=True,
     )
     services.index.warn_of_foreign(encoder.name, encoder.fingerprint)
+    if caveat := caveat_of(encoder, settings):
+        log.warning(caveat)
     return encoder

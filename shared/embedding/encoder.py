@@ -64,6 +64,7 @@ class Encoder:
         self.dimension = towers.dimension
         self.logit_scale = towers.logit_scale
         self.logit_bias = towers.logit_bias
+        self.knows_english = towers.kind.knows_english
         self.device = towers.device
         self.device_name = device_name(towers.device)
         self.precision = precision

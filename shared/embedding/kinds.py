@@ -22,7 +22,8 @@ class Kind:
     begin after the padding's number with `positions_after_padding`. With `padded`, each text is as long as
     the longest, and its padding is read like any token. Texts are lower-cased with `lowered`, unless the
     tokenizer's `do_lower_case` is false. `score` says how cosines become probabilities: by a softmax over
-    texts, or by a sigmoid for each. `patches` computes the features of patches, (n * patches, dimension).
+    texts, or by a sigmoid for each. Without `knows_english`, our own texts (of tags, nsfw, confidence) are
+    noise to it. `patches` computes the features of patches, (n * patches, dimension).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Kind:
     padded: bool = False
     lowered: bool = False
     score: Literal["softmax", "sigmoid"] = "softmax"
+    knows_english: bool = True
 
     def max_tokens(self, text_config: Any, tokenizer: Any) -> int:
         """Return the length of the longest text in tokens, end marks included."""
@@ -105,6 +107,7 @@ KINDS: dict[str, Kind] = {
         (("tokenizer.json",), ("vocab.txt",)),
         _projection,
         _patches_by_projection,
+        knows_english=False,
     ),
     "altclip": Kind(
         "AltCLIP",
