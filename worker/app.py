@@ -4,9 +4,10 @@ import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 from celery import Celery, signals
@@ -15,7 +16,14 @@ from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
 from shared.embedding.checkpoints import resolve_model
-from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
+from shared.errors import (
+    ConfigError,
+    ImageSearchError,
+    ItemError,
+    LedgerUnavailable,
+    ModelUnavailable,
+    Unavailable,
+)
 from shared.imaging.preprocess import Preprocess
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
@@ -34,29 +42,69 @@ from worker.stages.transition import fail_chunk
 log = structlog.get_logger(__name__)
 
 
-class Process:
-    """The clients of one pool process, made after the fork, which neither they nor CUDA survive."""
+_RETRY_SECONDS = 30.0
+T = TypeVar("T")
 
-    preprocess: Preprocess
-    encoders: Encoders
-    clock: EncoderClock
+
+class _Later(Generic[T]):
+    """What only some jobs need: made when first asked for, and tried again half a minute after a failure."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: T | None = None
+        self._reason, self._until = "", 0.0
+
+    def get(self) -> T:
+        """Return it. Raises Unavailable, so that what needs it waits while other jobs go on."""
+        if self._made is None:
+            if time.monotonic() < self._until:
+                raise Unavailable(self._reason)
+            try:
+                self._made = self._make()
+            except ImageSearchError as error:
+                log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
+                self._reason, self._until = error.detail, time.monotonic() + _RETRY_SECONDS
+                raise Unavailable(error.detail) from error
+        return self._made
+
+
+class Process:
+    """The clients of one pool process, made after the fork, which neither they nor CUDA survive.
+
+    One whose model cannot be had works on what needs none, exports for instance.
+    """
+
     lost: threading.Event  # set when the present claim is no longer held
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
-        if Stage.FETCH in stages:
-            self.preprocess = Preprocess.from_checkpoint(resolve_model(model))
+        self._preprocess = _Later(lambda: Preprocess.from_checkpoint(resolve_model(model)))
+        self._encoders = _Later(lambda: self._load(settings, model))
         if Stage.ENCODE in stages:
-            self.encoders = Encoders(settings, model)
-            self.clock = EncoderClock()
-            main = self.encoders.main
-            self.services.index.warn_of_foreign(main.name, main.fingerprint)
+            with suppress(Unavailable):
+                self._encoders.get()
+        self.clock = EncoderClock()
+
+    def _load(self, settings: Settings, model: str) -> Encoders:
+        encoders = Encoders(settings, model)
+        self.services.index.warn_of_foreign(encoders.main.name, encoders.main.fingerprint)
+        return encoders
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self._preprocess.get()
+
+    @property
+    def encoders(self) -> Encoders:
+        return self._encoders.get()
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handle one message. A chunk that cannot be finished now is released, never lost."""
         if stage is Stage.INDEX:
             index.drain(self.services, store_of)
             return
+        if stage is Stage.ENCODE:
+            self._encoders.get()
         ledger = self.services.ledger
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
@@ -85,10 +133,16 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     """Make the Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
     app = make_celery(settings)
     made: list[Process] = []
-    # Decided once, by the parent: a model that cannot be had stops the start with one line.
+    # Decided once, by the parent: a model that cannot be had stops the start with one line, unless there is
+    # work without it.
     model = resolve_auto(build_services(settings).blobs) if settings.model == "auto" else settings.model
     if set(stages) & {Stage.FETCH, Stage.ENCODE}:
-        resolve_model(model)
+        try:
+            resolve_model(model)
+        except ModelUnavailable as error:
+            if Stage.FETCH not in stages:
+                raise
+            log.error("only_exports_and_imports", reason=error.detail)  # noqa: TRY400 - the sentence says it
     if Stage.ENCODE in stages:
         tagging.read_vocabulary(settings.tag_vocabulary)
 

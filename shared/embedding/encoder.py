@@ -12,7 +12,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.embedding.checkpoints import resolve_model
-from shared.embedding.load_failures import caching_failures
+from shared.embedding.load_failures import caching_failures, check_memory
 from shared.embedding.towers import (
     Towers,
     choose_device,
@@ -94,6 +94,7 @@ class Encoder:
         asked = (model, device, precision)
         with caching_failures(*asked):
             folder = resolve_model(model)
+            check_memory(model, folder)
             with _collector_off():
                 device = choose_device(device)
                 precision = choose_precision(precision, device)
