@@ -121,8 +121,11 @@ def unfit(folder: Path, names: Collection[str]) -> str | None:
         return reason
     if config is None:
         return f"it has no config.json; {REMEDY}"
-    for file in CODE_FILES:
-        if file in names and names_code(_json(folder / file)):
+    for file in sorted(CODE_FILES & set(names)):
+        document = _json(folder / file)
+        if not isinstance(document, dict):
+            return f"its {file} cannot be read; get it again"
+        if names_code(document):
             return needs_code(file)
     reason = _without_parts(names, KINDS[config["model_type"]]) or _misshapen(folder)
     return reason and f"{reason}; {REMEDY}"

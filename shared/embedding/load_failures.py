@@ -2,6 +2,7 @@
 
 import errno
 import math
+import pickle
 import re
 import time
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 from shared.embedding.checkpoint_files import REMEDY, amount, config_of, tensors, weight_files
 from shared.embedding.checkpoints import files_of
 from shared.embedding.towers import is_out_of_memory
-from shared.errors import ConfigError, ImageSearchError, ModelUnavailable, Unavailable
+from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
 
 REFUSAL_TTL_SECONDS = 600.0
 # The error numbers of a file that is missing or not this user's: they last until the files change.
 _LASTING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 
+_MOST_OF_A_REASON = 300  # characters
 _SMALLER = "take a smaller model, such as openai/clip-vit-base-patch32"
 
 _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}
@@ -102,6 +104,11 @@ def _group_limits(root: Path) -> Iterator[int]:
 def _refusal(model: str, error: Exception) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
+    if isinstance(error, ItemError):
+        return ModelUnavailable(
+            f"The model {model} cannot be used: its vectors are not finite, even of a plain picture and a "
+            f"short text; set IMAGE_SEARCH_PRECISION to fp32, or {REMEDY}."
+        )
     if isinstance(error, ImageSearchError):
         return ModelUnavailable(error.detail, passing=isinstance(error, Unavailable))
     if is_out_of_memory(error):
@@ -111,8 +118,22 @@ def _refusal(model: str, error: Exception) -> ConfigError:
             f"tried again, but free some, or {_SMALLER}.",
             passing=True,
         )
-    reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    reason = _reason(error)
     # A GPU that others use up says "CUDA error", too.
     passing = "CUDA error" in reason or (isinstance(error, OSError) and error.errno not in _LASTING)
     remedy = "it is tried again" if passing else f"repair its files, or {REMEDY}"
     return ModelUnavailable(f"The model {model} cannot be loaded: {reason}; {remedy}.", passing=passing)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own advice is to run what the file holds
+        return (
+            "its pytorch_model.bin is damaged, or holds more than the plain tensors that are read of a pickle"
+        )
+    first, _, rest = str(error).strip().partition("\n")
+    if first.endswith(":"):
+        first += " " + rest.strip().partition("\n")[0]
+    reason = first[:_MOST_OF_A_REASON].rstrip(".") or type(error).__name__
+    if isinstance(error, (OSError, ValueError, RuntimeError)):
+        return reason
+    return f"what its files say makes no sense ({type(error).__name__}: {reason})"

@@ -13,7 +13,7 @@ from shared.embedding.kinds import KINDS
 from shared.models import JsonObject
 
 # Files in which a checkpoint can name code of its own.
-CODE_FILES = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+CODE_FILES = {"config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"}
 
 _CLIP = "take a CLIP, such as openai/clip-vit-base-patch32"
 _SIGLIP_2 = "take a SigLIP 2 of fixed resolution, such as google/siglip2-base-patch16-256"
@@ -138,9 +138,9 @@ def without_weights(names: Iterable[str]) -> str | None:
 
 def names_code(document: Any) -> bool:
     """Return whether a configuration names code of its own to be run."""
-    if isinstance(document, dict):
-        return bool(document.get("auto_map")) or any(names_code(part) for part in document.values())
-    return False
+    return isinstance(document, dict) and (
+        bool(document.get("auto_map")) or any(names_code(part) for part in document.values())
+    )
 
 
 def needs_code(file: str) -> str:

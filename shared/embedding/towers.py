@@ -55,8 +55,10 @@ class Towers:
         self.preprocess = Preprocess.from_checkpoint(folder)
         side = model.config.vision_config.image_size
         if self.preprocess.crop_shape != (side, side):
+            height, width = self.preprocess.crop_shape
             raise ValueError(
-                f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
+                f"it takes pictures of {side} x {side} pixels (image_size in config.json), but its "
+                f"preprocessor_config.json or processor_config.json makes them {height} x {width}"
             )
         self.dimension = self.kind.dimension(model.config.to_dict())
         self.patches = (side // model.config.vision_config.patch_size,) * 2

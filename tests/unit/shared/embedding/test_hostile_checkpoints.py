@@ -42,7 +42,8 @@ def load(folder: Path) -> Encoder:
 
 
 def vector(encoder: Encoder) -> np.ndarray[Any, Any]:
-    return encoder.encode_texts(["a photo"])[0]
+    found: np.ndarray[Any, Any] = encoder.encode_texts(["a photo"])[0]
+    return found
 
 
 def refused(folder: Path, made: Path, match: str) -> None:
