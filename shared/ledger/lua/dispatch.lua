@@ -33,7 +33,7 @@ while #refs < tonumber(ARGV[4]) and held < open do
   held = busy and held + 1 or 0
   local ref = not busy and next_chunk(id)
   if ref then
-    redis.call('RPUSH', P..'open', id)
+    redis.call(full and 'LPUSH' or 'RPUSH', P..'open', id)
     queue_chunk(ref, 'fetch', '', tonumber(ARGV[5]))
     refs[#refs + 1] = ref
   elseif busy then
