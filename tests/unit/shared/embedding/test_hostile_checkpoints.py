@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from shared.embedding import encoder as encoder_module
 from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.encoder import Encoder
 from shared.errors import ModelUnavailable
+from tests.checkpoints import tiny_checkpoint
 from tests.unit.shared.embedding.configurations import change_json
 
 
@@ -59,6 +61,39 @@ def in_torchs_format(evil: Evil, path: Path, torch: Any) -> None:
 
 def as_a_bare_pickle(evil: Evil, path: Path, _torch: Any) -> None:
     path.write_bytes(pickle.dumps({"logit_scale": evil}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_that_are_overwritten_under_a_loaded_model_change_nothing(
+    copy: Path, tmp_path: Path, precision: str
+) -> None:
+    tiny_checkpoint(tmp_path / "other", seed=1)
+    encoder = Encoder.load(str(copy), device="cpu", precision=precision)
+    before = vector(encoder)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.write((tmp_path / "other" / "model.safetensors").read_bytes())
+    np.testing.assert_array_equal(vector(encoder), before)
+    (copy / "model.safetensors").write_bytes(b"")  # of pages of a file, the next look would kill the process
+    np.testing.assert_array_equal(vector(encoder), before)
+
+
+def test_weights_that_change_while_they_are_read_are_read_again(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoint(tmp_path / "other", seed=1)
+    real: Any = encoder_module.read_checkpoint
+
+    def read(folder: Path) -> Any:
+        found = real(folder)
+        shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+        return found
+
+    with monkeypatch.context() as during:
+        during.setattr(encoder_module, "read_checkpoint", read)
+        with pytest.raises(ModelUnavailable, match="changed while it was loaded") as caught:
+            load(copy)
+    assert caught.value.passing
+    assert load(copy).fingerprint == fingerprint(tmp_path / "other")
 
 
 @pytest.mark.parametrize("write", [in_torchs_format, as_a_bare_pickle])
