@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Collection
 from contextlib import suppress
@@ -48,7 +49,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _head(folder: Path) -> JsonObject:
-    config = config_of(folder)
+    config = _config(folder)
     kind = KINDS[config["model_type"]]
     vision: JsonObject = kind.vision | (config.get("vision_config") or {})
     head = {
@@ -64,7 +65,7 @@ def _head(folder: Path) -> JsonObject:
 
 def dimension(folder: Path) -> int:
     """Return how many numbers a vector of the checkpoint has."""
-    config = config_of(folder)
+    config = _config(folder)
     return KINDS[config["model_type"]].dimension(config)
 
 
@@ -114,7 +115,7 @@ def unfit(folder: Path, names: Collection[str]) -> str | None:
     config = None
     if "config.json" in names:
         try:
-            config = config_of(folder)
+            config = _config(folder)
         except (OSError, ValueError, RecursionError):
             return f"its config.json cannot be read; {REMEDY}"
     if reason := unusable(config, names) or (without_weights(names) if config is None else None):
@@ -187,7 +188,7 @@ def _shards(index: Path, suffix: str) -> list[str]:
     return sorted(shards)
 
 
-def tensors(weights: Path) -> JsonObject:
+def _tensors(weights: Path) -> JsonObject:
     """Return what the head of a safetensors file says of each tensor. Raises OSError, ValueError."""
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -198,6 +199,19 @@ def tensors(weights: Path) -> JsonObject:
     return {name: tensor for name, tensor in head.items() if name != "__metadata__"}
 
 
+def fp32_bytes(folder: Path) -> int:
+    """Estimate the weights' bytes in fp32; those of pickles by the length and the dtype in config.json."""
+    total = 0
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            total += sum(4 * math.prod(one["shape"]) for one in _tensors(path).values())
+        else:
+            config = _config(folder)
+            is_half = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
+            total += path.stat().st_size * (2 if is_half else 1)
+    return total
+
+
 def amount(size: int) -> str:
     """Return a number of bytes for people: 1.7 GB, 43 MB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{-(-size // 10**6)} MB"
@@ -206,14 +220,13 @@ def amount(size: int) -> str:
 def _whole(path: Path) -> bool:
     """Return whether a safetensors file is as long as its head says: one whose copy broke off is not."""
     try:
-        tensors(path)
+        _tensors(path)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return False
     return True
 
 
-def config_of(folder: Path) -> JsonObject:
-    """Read config.json. Raises OSError, ValueError."""
+def _config(folder: Path) -> JsonObject:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise ValueError("config.json is not an object")  # noqa: TRY004 - malformed data, not a wrong call

@@ -1,7 +1,6 @@
 """A cache of checkpoints that failed to load, so that none is loaded again and again in vain."""
 
 import errno
-import math
 import pickle
 import re
 import time
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shared.embedding.checkpoint_files import REMEDY, amount, config_of, tensors, weight_files
+from shared.embedding.checkpoint_files import REMEDY, amount, fp32_bytes
 from shared.embedding.checkpoints import files_of
 from shared.embedding.towers import is_out_of_memory
 from shared.errors import ConfigError, ImageSearchError, ItemError, ModelUnavailable, Unavailable
@@ -50,25 +49,12 @@ def check_memory(model: str, folder: Path) -> None:
 
     They are read in fp32, whatever they are computed in. What is free just now is not asked: it changes.
     """
-    needed, most = _fp32_bytes(folder), most_memory()
+    needed, most = fp32_bytes(folder), most_memory()
     if most is not None and needed > most:
         raise ModelUnavailable(
             f"The model {model} cannot be loaded: its weights take {amount(needed)} of memory, and this "
             f"machine or container has {amount(most)}; {_SMALLER}."
         )
-
-
-def _fp32_bytes(folder: Path) -> int:
-    """Estimate the weights' bytes in fp32; those of pickles by the length and the dtype in config.json."""
-    total = 0
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            total += sum(4 * math.prod(one["shape"]) for one in tensors(path).values())
-        else:
-            config = config_of(folder)
-            is_half = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
-            total += path.stat().st_size * (2 if is_half else 1)
-    return total
 
 
 def most_memory(root: Path = Path("/")) -> int | None:
