@@ -34,13 +34,15 @@ def served_hub(
     monkeypatch: pytest.MonkeyPatch,
     model: str,
     files: dict[str, bytes],
-    kind: str = "clip",
+    kind: str | None = "clip",
+    sizes: dict[str, int] | None = None,
     *,
     otherwise: int = 404,
 ) -> Iterator[list[str]]:
     """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
 
-    Yields the names of the files that were downloaded.
+    Yields the names of the files that were downloaded. It says `kind` of the model, and of files the `sizes`,
+    whatever they have.
     """
     downloads: list[str] = []
 
@@ -51,8 +53,12 @@ def served_hub(
         def do_GET(self) -> None:
             path = self.path.split("?")[0]
             if path in (f"/api/models/{model}", f"/api/models/{model}/revision/main"):
-                siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-                self.reply({"id": model, "sha": COMMIT, "siblings": siblings, "config": {"model_type": kind}})
+                siblings = [
+                    {"rfilename": name, "size": (sizes or {}).get(name, len(data))}
+                    for name, data in files.items()
+                ]
+                about = {"config": {"model_type": kind}} if kind else {}
+                self.reply({"id": model, "sha": COMMIT, "siblings": siblings} | about)
             elif path == f"/api/models/{model}/tree/{COMMIT}":
                 self.reply(
                     [
@@ -66,7 +72,7 @@ def served_hub(
                     ]
                 )
             elif path.startswith(f"/{model}/resolve/{COMMIT}/"):
-                name = path.rsplit("/", 1)[1]
+                name = path.partition(f"/resolve/{COMMIT}/")[2]
                 if self.command == "GET":
                     downloads.append(name)
                 self.reply(files[name])

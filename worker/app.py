@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 from celery import Celery, signals
@@ -22,6 +22,7 @@ from shared.errors import (
     IndexUnavailable,
     ItemError,
     LedgerUnavailable,
+    ModelUnavailable,
     Unavailable,
 )
 from shared.imaging.preprocess import Preprocess
@@ -42,31 +43,69 @@ from worker.stages.transition import fail_chunk
 log = structlog.get_logger(__name__)
 
 _DECISION_RETRY_SECONDS = 5.0
+_RETRY_SECONDS = 30.0
+T = TypeVar("T")
+
+
+class _Later(Generic[T]):
+    """What only some jobs need: made when first asked for, and tried again half a minute after a failure."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: T | None = None
+        self._reason, self._until = "", 0.0
+
+    def get(self) -> T:
+        """Return it. Raises Unavailable, so that what needs it waits while other jobs go on."""
+        if self._made is None:
+            if time.monotonic() < self._until:
+                raise Unavailable(self._reason)
+            try:
+                self._made = self._make()
+            except ImageSearchError as error:
+                log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
+                self._reason, self._until = error.detail, time.monotonic() + _RETRY_SECONDS
+                raise Unavailable(error.detail) from error
+        return self._made
 
 
 class Process:
-    """The clients of one pool process, made after the fork, which neither they nor CUDA survive."""
+    """The clients of one pool process, made after the fork, which neither they nor CUDA survive.
 
-    preprocess: Preprocess
-    encoders: Encoders
-    clock: EncoderClock
+    One whose model cannot be had works on what needs none, exports for instance.
+    """
+
     lost: threading.Event  # set when the present claim is no longer held
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
-        if Stage.FETCH in stages:
-            self.preprocess = Preprocess.from_checkpoint(resolve_model(model))
+        self._preprocess = _Later(lambda: Preprocess.from_checkpoint(resolve_model(model)))
+        self._encoders = _Later(lambda: self._load(settings, model))
         if Stage.ENCODE in stages:
-            self.encoders = Encoders(settings, model)
-            self.clock = EncoderClock()
-            main = self.encoders.main
-            self.services.index.warn_of_foreign(main.name, main.fingerprint)
+            with suppress(Unavailable):
+                self._encoders.get()
+        self.clock = EncoderClock()
+
+    def _load(self, settings: Settings, model: str) -> Encoders:
+        encoders = Encoders(settings, model)
+        self.services.index.warn_of_foreign(encoders.main.name, encoders.main.fingerprint)
+        return encoders
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self._preprocess.get()
+
+    @property
+    def encoders(self) -> Encoders:
+        return self._encoders.get()
 
     def deliver(self, stage: Stage, ref: str) -> None:
         """Handle one message. A chunk that cannot be finished now is released, never lost."""
         if stage is Stage.INDEX:
             index.drain(self.services, store_of)
             return
+        if stage is Stage.ENCODE:
+            self._encoders.get()
         ledger = self.services.ledger
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
@@ -97,9 +136,15 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     made: list[Process] = []
     model = settings.model
     if set(stages) & {Stage.FETCH, Stage.ENCODE}:
-        # Decided once, by the parent: a model that cannot be had stops the start with one line.
+        # Decided once, by the parent: a model that cannot be had stops the start with one line, unless there
+        # is work without it.
         model = _decided(settings) if model == AUTO else model
-        resolve_model(model)
+        try:
+            resolve_model(model)
+        except ModelUnavailable as error:
+            if Stage.FETCH not in stages:
+                raise
+            log.error("only_exports_and_imports", reason=error.detail)  # noqa: TRY400 - the sentence says it
     if Stage.ENCODE in stages:
         tagging.read_vocabulary(settings.tag_vocabulary)
 

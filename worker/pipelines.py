@@ -15,16 +15,20 @@ from worker.stages.index import Store
 
 
 class Tools(Protocol):
-    """The parts of a worker process: `preprocess` in one that fetches, `encoders` in one that encodes.
+    """The parts of a worker process; `preprocess` and `encoders` raise Unavailable without a model.
 
     `lost` is set once the claim at hand is no longer held.
     """
 
     services: Services
-    preprocess: Preprocess
-    encoders: Encoders
     clock: EncoderClock
     lost: threading.Event
+
+    @property
+    def preprocess(self) -> Preprocess: ...
+
+    @property
+    def encoders(self) -> Encoders: ...
 
 
 Handler = Callable[[Tools, Claim], None]

@@ -11,8 +11,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.embedding.checkpoints import resolve_model
-from shared.embedding.load_failures import caching_failures
+from shared.embedding.checkpoints import files_of, resolve_model
+from shared.embedding.load_failures import caching_failures, check_memory
 from shared.embedding.towers import (
     Towers,
     choose_device,
@@ -21,7 +21,7 @@ from shared.embedding.towers import (
     one_core_per_call,
     read_checkpoint,
 )
-from shared.errors import ItemError, Unavailable
+from shared.errors import ItemError, ModelUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from shared.embedding.towers import Features, Rows
@@ -95,6 +95,8 @@ class Encoder:
         asked = (model, device, precision)
         with caching_failures(*asked):
             folder = resolve_model(model)
+            check_memory(model, folder)
+            files = files_of(model)
             with _collector_off():
                 device = choose_device(device)
                 precision = choose_precision(precision, device)
@@ -105,6 +107,11 @@ class Encoder:
                 towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
             )
             encoder._asked = asked
+            if files_of(model) != files:
+                raise ModelUnavailable(
+                    f"The files of the model {model} changed while it was loaded; it is tried again.",
+                    passing=True,
+                )
         log.info(
             "model loaded", model=model, fingerprint=encoder.fingerprint, device=device, precision=precision
         )

@@ -55,8 +55,10 @@ class Towers:
         self.preprocess = Preprocess.from_checkpoint(folder)
         side = model.config.vision_config.image_size
         if self.preprocess.crop_shape != (side, side):
+            height, width = self.preprocess.crop_shape
             raise ValueError(
-                f"its pictures are prepared as {self.preprocess.crop_shape}, but it takes {side} pixels"
+                f"it takes pictures of {side} x {side} pixels (image_size in config.json), but its "
+                f"preprocessor_config.json or processor_config.json makes them {height} x {width}"
             )
         self.dimension = self.kind.dimension(model.config.to_dict())
         self.patches = (side // model.config.vision_config.patch_size,) * 2
@@ -74,6 +76,11 @@ class Towers:
         self.int8 = self._make_int8(at_once) if precision == "int8" else None
         self.model.vision_model.to(self._dtype)
         self.model.text_model.to(self._dtype)
+        for tensor in (*model.parameters(), *model.buffers()):
+            if (
+                device == "cpu"
+            ):  # still the file's own pages, where it is in this precision: it may be overwritten
+                tensor.data = tensor.data.clone()
         for projection in ("visual_projection", "text_projection"):
             if hasattr(model, projection):
                 getattr(model, projection).register_forward_pre_hook(_in_fp32)

@@ -125,6 +125,20 @@ def test_a_spoilt_file_in_the_cache_is_made_anew(tiny: Path, empty_home: Path) -
         assert path.stat().st_size > 100
 
 
+def test_a_disk_too_full_to_keep_the_model_is_a_warning(
+    tiny: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_model: object, _path: Path) -> None:
+        raise RuntimeError("Can't write bin file\nNo space left on device")
+
+    monkeypatch.setattr("openvino.save_model", fail)
+    with structlog.testing.capture_logs() as entries:
+        assert load(tiny).encode_images(drawings(3, 32)).shape == (3, 32)
+    events = [entry["event"] for entry in entries]
+    assert events.count("the int8 model is not kept") == events.count("int8 model made") == 1
+    assert not list((empty_home / ".cache/image-search/int8").rglob("model.xml"))
+
+
 def test_where_nothing_can_be_kept_the_model_is_made_at_each_start(tiny: Path, empty_home: Path) -> None:
     (empty_home / ".cache").write_text("a file, no folder")
     with structlog.testing.capture_logs() as entries:
