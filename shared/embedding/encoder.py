@@ -48,9 +48,9 @@ class Encoder:
 
     `name` is what MODEL said, `kind` a key of KINDS, `device` a torch device ("cuda:0"), `device_name` its
     maker's name, `precision` one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in
-    tokens, both end marks included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
-    temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is added then, and a
-    sigmoid takes the softmax's place.
+    tokens, both end marks included. `logit_scale` is what the checkpoint multiplies cosines by before a
+    softmax: its inverse temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is
+    added then, and a sigmoid takes the softmax's place.
     """
 
     def __init__(

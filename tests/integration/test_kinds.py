@@ -186,7 +186,7 @@ def test_queries_in_any_script_go_through_towers_of_two_kinds_from_one_to_the_ot
         assert picture["tags"]
         assert 0 <= picture["nsfw"] <= 1
     assert_the_road_is_right(stack, http, files, Reference(folder / "model", **EXACT))
-    assert command(stack, "verify", "--data-dir", str(stack.data_dir))["wrong"] == 0
+    assert command(stack, "verify", "--data-dir", str(stack.data_dir))["wrong"] == []
 
     export = finished(http, http.post("/v1/collections/images/export", json={}))
     table = http.get(f"/v1/jobs/{export['job_id']}/export").content
