@@ -62,7 +62,11 @@ _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "tiny": _shape("clip", {**_TINY, "vocab_size": 514}, _TINY_VISION, projection_dim=32),
     "tiny metaclip_2": _shape("metaclip_2", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32),
     "tiny siglip": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
-    "tiny siglip 2": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
+    "tiny siglip 2": _shape(
+        "siglip",
+        {**_TINY, "vocab_size": 512, "hidden_size": 48},
+        {**_TINY, "hidden_size": 48, "image_size": 48, "patch_size": 16},
+    ),
     "tiny chinese_clip": _shape(
         "chinese_clip", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32
     ),
@@ -78,9 +82,10 @@ def make_random_checkpoint(
     """Writes a standard checkpoint, model, tokenizer and image processor, into `folder`, which is created.
 
     In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, the
-    tiny ones (32 dimensions, 32 px) 0.3 MB, which load in milliseconds. The same seed gives the same weights.
-    Speed and plumbing are those of a trained model; what it finds means nothing. A transformer's weights give
-    nearly the same vector for all texts: `spread` multiplies its matrices, so that vectors differ.
+    tiny ones (32 dimensions, 32 px; of SigLIP 2 48 and 48) 0.3 MB, which load in milliseconds. The same seed
+    gives the same weights. Speed and plumbing are those of a trained model; what it finds means nothing. A
+    transformer's weights give nearly the same vector for all texts: `spread` multiplies its matrices, so that
+    vectors differ.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
     from transformers.utils import logging  # noqa: PLC0415

@@ -23,8 +23,10 @@ _EXAMPLE: dict[str, Any] = {
     "readiness": READINESS_EXAMPLE,
     "model": {
         "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "kind": "clip",
         "fingerprint": "4364cabad1957896",
         "dimension": 512,
+        "max_tokens": 77,
         "device": "cpu",
         "device_name": "cpu",
         "precision": "bf16",
@@ -55,8 +57,10 @@ class LoadedModel(BaseModel):
     """The model that encodes pictures and queries."""
 
     name: str
+    kind: str = Field(description="its config.json's `model_type`, such as `clip` or `siglip`")
     fingerprint: str = Field(description="of its weights")
     dimension: int
+    max_tokens: int = Field(description="that it reads of a text, end marks included")
     device: str = Field(description="of this API process, which encodes the queries")
     device_name: str
     precision: str = Field(description="of its weights and activations, such as `bf16`")

@@ -46,11 +46,11 @@ def _collector_off() -> Iterator[None]:
 class Encoder:
     """One checkpoint on one device, safe to share between threads.
 
-    `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
-    one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in tokens, both end marks
-    included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
-    temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is added then, and a
-    sigmoid takes the softmax's place.
+    `name` is what MODEL said, `kind` a key of KINDS, `device` a torch device ("cuda:0"), `device_name` its
+    maker's name, `precision` one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in
+    tokens, both end marks included. `logit_scale` is what the checkpoint multiplies cosines by before a
+    softmax: its inverse temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is
+    added then, and a sigmoid takes the softmax's place.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Encoder:
         self.towers = towers
         self.name = name
         self.folder = folder
+        self.kind = str(towers.model.config.model_type)
         self.fingerprint = towers.fingerprint
         self.preprocess = towers.preprocess
         self.dimension = towers.dimension

@@ -61,6 +61,8 @@ class StubEncoder:
     knows_english = True
     device = "cpu"
     device_name = "a stub"
+    kind = "clip"
+    max_tokens = 77
     precision = "fp32"
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:

@@ -26,8 +26,8 @@ READY = {
 SYSTEM = {
     "readiness": READY,
     "model": {
-        "name": "m/one", "fingerprint": "1" * 16, "dimension": 512, "device": "cpu", "device_name": "a CPU",
-        "precision": "bf16",
+        "name": "m/one", "kind": "siglip", "fingerprint": "1" * 16, "dimension": 512, "max_tokens": 64,
+        "device": "cpu", "device_name": "a CPU", "precision": "bf16",
     },
     "collections": [],
     "jobs": None,
@@ -73,7 +73,7 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert {state for state, _ in found.values()} == {"ok"}
     assert found["workers"][1] == "fetch 2, encode 1, index 1"
     assert found["chroma"][1] == "0 collections, 0 pictures"
-    assert found["model"][1] == "m/one (512 dimensions) on a CPU, bf16"
+    assert found["model"][1] == "m/one (siglip, 512 dimensions, texts of up to 64 tokens) on a CPU, bf16"
 
 
 @pytest.mark.parametrize(

@@ -168,9 +168,11 @@ function workerTable(workers) {
 function modelFacts(model) {
   return facts([
     ["Name", model.name],
+    ["Kind", model.kind],
     ["Device", `${model.device} (${model.device_name})`],
     ["Precision", model.precision],
     ["Dimension", number(model.dimension)],
+    ["Longest text", `${number(model.max_tokens)} tokens`],
     ["Fingerprint", h("code", {}, model.fingerprint)],
   ]);
 }
