@@ -14,6 +14,7 @@ from celery import Celery, signals
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoint_files import preprocessing
 from shared.embedding.checkpoints import resolve_model
 from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
 from shared.imaging.preprocess import Preprocess
@@ -45,7 +46,7 @@ class Process:
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
         if Stage.FETCH in stages:
-            self.preprocess = Preprocess.from_checkpoint(resolve_model(model))
+            self.preprocess = preprocessing(resolve_model(model))
         if Stage.ENCODE in stages:
             self.encoders = Encoders(settings, model)
             self.clock = EncoderClock()
