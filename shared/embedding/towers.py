@@ -224,8 +224,8 @@ def _check_tokenizer(kind: Kind, text_config: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer that is not the text tower's, which would fail at some text or find anything."""
     if len(tokenizer) > text_config.vocab_size:
         raise ValueError(
-            f"its tokenizer has {len(tokenizer):,} tokens and its text tower only {text_config.vocab_size:,}: "
-            "it is another model's tokenizer"
+            f"its tokenizer has {len(tokenizer):,} tokens, and its text tower only "
+            f"{text_config.vocab_size:,}: it is another model's tokenizer"
         )
     if tokenizer.pad_token_id is None:
         raise ValueError("its tokenizer names no padding token (pad_token in tokenizer_config.json)")
