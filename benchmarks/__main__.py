@@ -23,6 +23,7 @@ from benchmarks import (
     graphs,
     index_writes,
     ingest,
+    kinds,
     large_pictures,
     load,
     memory,
@@ -45,6 +46,7 @@ from benchmarks.results import Curve, NotHere, Result, show
 PARITY_SAMPLE = 100
 DECODE_SAMPLE = 6
 ENCODE_SAMPLE = 64
+KINDS_SAMPLE = 8
 PEERS_SAMPLE = 200
 
 
@@ -117,6 +119,7 @@ FAST: dict[str, Part] = {
 }
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
+    "kinds": lambda bench: kinds.measure(bench.work / "kinds", bench.first_photos(KINDS_SAMPLE)),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
     "peers": Bench.peers,

@@ -84,8 +84,8 @@ def make_random_checkpoint(
     In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, the
     tiny ones (32 dimensions, 32 px; of SigLIP 2 48 and 48) 0.3 MB, which load in milliseconds. The same seed
     gives the same weights. Speed and plumbing are those of a trained model; what it finds means nothing. A
-    transformer's weights give nearly the same vector for all texts: `spread` multiplies its matrices, so that
-    vectors differ.
+    transformer's weights give nearly the same vector for all texts: `spread` multiplies its matrices, but for
+    those of positions, so that vectors differ.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
     from transformers.utils import logging  # noqa: PLC0415
@@ -106,8 +106,9 @@ def make_random_checkpoint(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = AutoModel.from_config(config)
-        for matrix in (one for one in model.parameters() if one.ndim > 1):
-            matrix.mul_(spread)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "position" not in name and "token_type" not in name:
+                parameter.mul_(spread)
     model.save_pretrained(folder)
     side = config.vision_config.image_size
     exact = {"height": side, "width": side}

@@ -15,6 +15,7 @@ from celery import Celery, signals
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoint_files import preprocessing
 from shared.embedding.checkpoints import AUTO, resolve_model
 from shared.errors import (
     ConfigError,
@@ -79,7 +80,7 @@ class Process:
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
-        self._preprocess = _Later(lambda: Preprocess.from_checkpoint(resolve_model(model)))
+        self._preprocess = _Later(lambda: preprocessing(resolve_model(model)))
         self._encoders = _Later(lambda: self._load(settings, model))
         if Stage.ENCODE in stages:
             with suppress(Unavailable):

@@ -54,13 +54,18 @@ def _head(folder: Path) -> JsonObject:
     vision: JsonObject = kind.vision | (config.get("vision_config") or {})
     head = {
         "dimension": kind.dimension(config),
-        "preprocess": Preprocess.from_checkpoint(folder).to_json(),
+        "preprocess": preprocessing(folder).to_json(),
         "hidden_act": vision["hidden_act"],
         "heads": vision["num_attention_heads"],
         "layer_norm_eps": vision["layer_norm_eps"],
     }
     # Of "clip" it says nothing, since collections are bound to fingerprints without it.
     return head if config["model_type"] == "clip" else head | {"model_type": config["model_type"]}
+
+
+def preprocessing(folder: Path) -> Preprocess:
+    """Read how the checkpoint prepares pictures. Raises as Preprocess.from_checkpoint does."""
+    return Preprocess.from_checkpoint(folder, KINDS[_config(folder)["model_type"]].processor)
 
 
 def dimension(folder: Path) -> int:

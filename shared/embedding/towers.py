@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedding import openvino_int8
-from shared.embedding.checkpoint_files import fingerprint
-from shared.embedding.kinds import KINDS
+from shared.embedding.checkpoint_files import fingerprint, preprocessing
+from shared.embedding.kinds import KINDS, Kind
 from shared.errors import ConfigError
-from shared.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +51,7 @@ class Towers:
 
         self.kind = KINDS[model.config.model_type]
         self.fingerprint = fingerprint(folder)
-        self.preprocess = Preprocess.from_checkpoint(folder)
+        self.preprocess = preprocessing(folder)
         side = model.config.vision_config.image_size
         if self.preprocess.crop_shape != (side, side):
             height, width = self.preprocess.crop_shape
@@ -67,6 +66,7 @@ class Towers:
         self.device = device
         self._cuda = device.startswith("cuda")
         self.max_tokens = self.kind.max_tokens(model.config.text_config, tokenizer)
+        _check_tokenizer(self.kind, model.config.text_config, tokenizer)
         in_torch = choose_precision("auto", device) if precision == "int8" else precision
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
         std = torch.tensor(self.preprocess.std, device=device)
@@ -204,11 +204,44 @@ def read_checkpoint(folder: Path) -> tuple[Any, Any]:
     logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
     model, report = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **local
+        folder,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are reported, and refused here
+        **local,
     )
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"its weights lack {missing[0]} and {len(missing) - 1} more")
+    _check_weights(report)
     return model, AutoTokenizer.from_pretrained(folder, **local)
+
+
+def _check_weights(report: dict[str, Any]) -> None:
+    """Refuse weights that are not those of config.json, by the report of transformers on loading them."""
+    for key, said in (
+        ("mismatched_keys", "its weights are not of the shapes that its config.json says: {}"),
+        ("missing_keys", "its weights lack {}"),
+        ("unexpected_keys", "its weights hold what its config.json says nothing of: {}"),
+    ):
+        if names := sorted(name if isinstance(name, str) else name[0] for name in report[key]):
+            more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+            raise ValueError(said.format(names[0] + more))
+
+
+def _check_tokenizer(kind: Kind, text_config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer that is not the text tower's, which would fail at some text or find anything."""
+    if len(tokenizer) > text_config.vocab_size:
+        raise ValueError(
+            f"its tokenizer has {len(tokenizer):,} tokens, and its text tower only "
+            f"{text_config.vocab_size:,}: it is another model's tokenizer"
+        )
+    if tokenizer.pad_token_id is None:
+        raise ValueError("its tokenizer names no padding token (pad_token in tokenizer_config.json)")
+    tokens = tokenizer(["a", "a red car on a street"], padding=True)["input_ids"]
+    if not all(kind.pools(text_config, tokenizer, each) for each in tokens):
+        raise ValueError(
+            "its tokenizer does not give the token from which the text tower takes a text's vector: it is "
+            "another model's tokenizer"
+        )
 
 
 @cache

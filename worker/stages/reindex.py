@@ -23,6 +23,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.embedding.checkpoint_files import preprocessing
 from shared.embedding.checkpoints import resolve_model
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
@@ -109,7 +110,7 @@ def _addition(claim: Claim, index: int, owner: str, image: Image) -> vector_log.
 
 @lru_cache(maxsize=1)
 def _preprocess(model: str) -> Preprocess:
-    return Preprocess.from_checkpoint(resolve_model(model))
+    return preprocessing(resolve_model(model))
 
 
 def crop_of(services: Services, collection: str, image_id: str, preprocess: Preprocess) -> Pixels | ItemError:
