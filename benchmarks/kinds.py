@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.parity import centred_cosines
 from benchmarks.random_checkpoint import Shape, make_random_checkpoint
-from benchmarks.results import Result
+from benchmarks.results import Result, show
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError
 
@@ -54,7 +54,9 @@ def measure(work: Path, photos: list[Path]) -> list[Result]:
     for shape in SHAPES:
         folder = work / "checkpoint"
         make_random_checkpoint(folder, shape=shape)
-        results += _of_shape(shape, folder, images)
+        found = _of_shape(shape, folder, images)
+        show(found)  # each takes minutes, and a later one may break
+        results += found
         shutil.rmtree(folder)
     return results
 

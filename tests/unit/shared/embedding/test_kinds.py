@@ -1,6 +1,7 @@
 """Vectors of each kind of model are those of transformers' own processor and model class, in fp32."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from benchmarks.random_checkpoint import Shape
+from shared.embedding.encoder import Encoder
 from shared.imaging.decode import decode
+from tests.checkpoints import tiny_checkpoint
 from tests.unit.shared.embedding.configurations import change_json
 from tests.unit.shared.embedding.reference_models import DIFFERENT, SAME, SHAPES, TEXTS, Model, least
 
@@ -127,3 +131,40 @@ def test_a_wrong_crop_would_be_seen(model: Model, pictures: list[Image.Image]) -
     if model.encoder.preprocess.crop_size is not None:
         wrong = {"size": square, "do_center_crop": False}
     assert least(model.ours(pictures), model.images(pictures, **wrong)) < SAME
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_half_precision_stays_close_and_keeps_the_score_rule(
+    shape: Shape, precision: str, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    tiny_checkpoint(tmp_path / "model", shape=shape)
+    exact, half = (
+        Encoder.load(str(tmp_path / "model"), device="cpu", precision=each) for each in ("fp32", precision)
+    )
+    half.warm()
+    assert (half.logit_scale, half.logit_bias) == (exact.logit_scale, exact.logit_bias)
+    assert (half.logit_bias is None) == ("siglip" not in shape)
+    crops = np.stack([half.preprocess.crop(image, 1, image.width, image.height) for image in pictures])
+    assert least(half.encode_images(crops), exact.encode_images(crops)) > 0.99
+    assert least(half.encode_texts(TEXTS), exact.encode_texts(TEXTS)) > 0.99
+    assert half.encode_patches(crops[:1]).shape == (1, 4, 4, half.dimension)
+
+
+def test_threads_and_halved_batches_give_the_same_vectors(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = TEXTS + ODD_TEXTS
+    expected = model.encoder.encode_texts(texts)
+    with ThreadPoolExecutor(4) as pool:
+        for vectors in pool.map(lambda _: model.encoder.encode_texts(texts), range(8)):
+            assert least(vectors, expected) >= SAME
+    whole = model.encoder.towers.text_features
+
+    def without_memory(some: list[str]) -> Any:
+        if len(some) > 5:
+            raise MemoryError
+        return whole(some)
+
+    monkeypatch.setattr(model.encoder.towers, "text_features", without_memory)
+    assert least(model.encoder.encode_texts(texts), expected) >= SAME
