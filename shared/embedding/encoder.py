@@ -12,7 +12,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.embedding.checkpoints import files_of, resolve_model
-from shared.embedding.load_failures import caching_failures, check_memory
+from shared.embedding.load_failures import caching_failures, check_memory, most_memory
 from shared.embedding.towers import (
     Towers,
     choose_device,
@@ -101,7 +101,7 @@ class Encoder:
             with _collector_off():
                 device = choose_device(device)
                 precision = choose_precision(precision, device)
-                read, tokenizer = read_checkpoint(folder)
+                read, tokenizer = read_checkpoint(folder, most_memory())
             at_once = one_core_per_call() if one_core_each and device == "cpu" else 1
             towers = Towers(read, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedding import openvino_int8
-from shared.embedding.checkpoint_files import fingerprint, preprocessing
+from shared.embedding.checkpoint_files import amount, fingerprint, preprocessing
 from shared.embedding.kinds import KINDS, Kind
 from shared.errors import ConfigError
 
@@ -194,15 +194,23 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def read_checkpoint(folder: Path) -> tuple[Any, Any]:
-    """Read the model (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only."""
+def read_checkpoint(folder: Path, most_bytes: int | None = None) -> tuple[Any, Any]:
+    """Read the model (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only.
+
+    Raises ValueError for a model of more than `most_bytes`, and for parts that do not fit together.
+    """
     import torch  # noqa: PLC0415
-    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
+    with torch.device("meta"):  # its sizes alone: what is not in the weights would be made
+        sizes = AutoModel.from_config(AutoConfig.from_pretrained(folder, **local), dtype=torch.float32)
+    needed = sum(one.nbytes for one in sizes.parameters())
+    if most_bytes is not None and needed > most_bytes:
+        raise ValueError(f"its config.json asks for {amount(needed)} of memory")
     model, report = AutoModel.from_pretrained(
         folder,
         dtype=torch.float32,

@@ -126,8 +126,9 @@ def test_wrong_numbers_would_be_seen(model: Model, pictures: list[Image.Image], 
 def test_a_wrong_crop_would_be_seen(model: Model, pictures: list[Image.Image]) -> None:
     shifted = [image.crop((image.width // 4, 0, image.width, image.height)) for image in pictures[1:3]]
     assert least(model.ours(shifted), model.images(pictures[1:3])) < SAME
-    square = {"height": 32, "width": 32}
-    wrong = {"size": {"shortest_edge": 32}, "do_center_crop": True, "crop_size": square}
+    side, _ = model.encoder.preprocess.crop_shape
+    square = {"height": side, "width": side}
+    wrong = {"size": {"shortest_edge": side}, "do_center_crop": True, "crop_size": square}
     if model.encoder.preprocess.crop_size is not None:
         wrong = {"size": square, "do_center_crop": False}
     assert least(model.ours(pictures), model.images(pictures, **wrong)) < SAME

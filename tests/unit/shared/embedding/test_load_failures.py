@@ -25,11 +25,11 @@ Reads = list[Path]
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """The folders that were read so far."""
     found: Reads = []
-    real: Callable[[Path], Any] = encoder_module.read_checkpoint
+    real: Any = encoder_module.read_checkpoint
 
-    def read(folder: Path) -> Any:
+    def read(folder: Path, *most: object) -> Any:
         found.append(folder)
-        return real(folder)
+        return real(folder, *most)
 
     monkeypatch.setattr(encoder_module, "read_checkpoint", read)
     return found
@@ -98,7 +98,7 @@ def test_a_refusal_is_of_one_checkpoint_on_one_device_in_one_precision(
 def test_a_passing_trouble_is_no_refusal_for_good(
     tiny: Path, trouble: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path) -> Any:
+    def fail(*_: object) -> Any:
         raise trouble
 
     with monkeypatch.context() as during:
@@ -150,7 +150,7 @@ def test_a_pickle_that_is_refused_is_told_so_and_not_how_to_run_it(copy: Path, t
 def test_out_of_memory_says_whose_memory_and_what_to_do(
     tiny: Path, trouble: Exception, whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path) -> Any:
+    def fail(*_: object) -> Any:
         raise trouble
 
     monkeypatch.setattr(encoder_module, "read_checkpoint", fail)
