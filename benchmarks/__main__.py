@@ -26,6 +26,7 @@ from benchmarks import (
     large_pictures,
     load,
     memory,
+    models,
     parity,
     peers,
     poison,
@@ -117,6 +118,7 @@ FAST: dict[str, Part] = {
 }
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
+    "models": lambda bench: models.measure(bench.work / "models"),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
     "peers": Bench.peers,

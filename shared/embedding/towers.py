@@ -93,7 +93,7 @@ class Towers:
 
         try:
             with torch.inference_mode():
-                unit = torch.nn.functional.normalize(features(rows), dim=-1).float()
+                unit = torch.nn.functional.normalize(features(rows).float(), dim=-1)
                 vectors = unit.to("cpu", non_blocking=self._cuda)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
