@@ -11,6 +11,7 @@ Shape = Literal[
     "ViT-L/14",
     "laion ViT-B/32",
     "laion ViT-L/14",
+    "SigLIP B/16",
     "SigLIP 2 B/32",
     "SigLIP 2 B/16",
     "SigLIP 2 SO400M/14",
@@ -20,6 +21,7 @@ Shape = Literal[
     "tiny",
     "tiny metaclip_2",
     "tiny siglip",
+    "tiny siglip 2",
     "tiny chinese_clip",
     "tiny altclip",
 ]
@@ -52,6 +54,7 @@ _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "ViT-L/14": _shape("clip", _L_14_TEXT, _L_14, projection_dim=768),
     "laion ViT-B/32": _shape("clip", {"vocab_size": 49408, **_GELU}, _GELU, projection_dim=512),
     "laion ViT-L/14": _shape("clip", {**_L_14_TEXT, **_GELU}, {**_L_14, **_GELU}, projection_dim=768),
+    "SigLIP B/16": _shape("siglip", {}, {}),
     "SigLIP 2 B/32": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 32}),
     "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 224, "patch_size": 16}),
     "SigLIP 2 SO400M/14": _shape(
@@ -65,6 +68,7 @@ _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "tiny": _shape("clip", {**_TINY, "vocab_size": 514}, _TINY_VISION, projection_dim=32),
     "tiny metaclip_2": _shape("metaclip_2", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32),
     "tiny siglip": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
+    "tiny siglip 2": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
     "tiny chinese_clip": _shape(
         "chinese_clip", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32
     ),
@@ -93,7 +97,7 @@ def make_random_checkpoint(
 
     kind, sizes = _SHAPES[shape]
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer, images, processor = _processing(kind, folder)
+    tokenizer, images, processor = _processing(kind, folder, gemma="siglip 2" in shape.lower())
     special = {
         name: number
         for name in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -112,13 +116,17 @@ def make_random_checkpoint(
     processor(images(**size), tokenizer).save_pretrained(folder)
 
 
-def _processing(kind: str, folder: Path) -> tuple[Any, Any, Any]:
+def _processing(kind: str, folder: Path, *, gemma: bool) -> tuple[Any, Any, Any]:
     """The tokenizer of a kind, and the classes of its image processor and of its processor."""
-    # Only after transformers' logging is set: an image processor's import warns where there is no torchvision.
+    # Only after transformers' logging is set: importing an image processor warns of a missing torchvision.
     import transformers  # noqa: PLC0415
 
     if kind == "siglip":
-        tokenizer = random_tokenizers.sentencepiece_tokenizer(64, folder)
+        tokenizer = (
+            random_tokenizers.gemma_tokenizer()
+            if gemma
+            else random_tokenizers.sentencepiece_tokenizer(64, folder)
+        )
         return tokenizer, transformers.SiglipImageProcessor, transformers.SiglipProcessor
     if kind == "chinese_clip":
         tokenizer = random_tokenizers.bert_tokenizer(512)

@@ -60,6 +60,29 @@ def sentencepiece_tokenizer(max_length: int, folder: Path) -> Any:
     return SiglipTokenizer(str(path), model_max_length=max_length, model_input_names=["input_ids"])
 
 
+def gemma_tokenizer() -> Any:
+    """SigLIP 2's: byte pairs that fall back to bytes, in the order of Gemma's, of no longest text."""
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers  # noqa: PLC0415
+    from tokenizers.models import BPE  # noqa: PLC0415
+    from tokenizers.trainers import BpeTrainer  # noqa: PLC0415
+    from transformers import GemmaTokenizer  # noqa: PLC0415
+
+    marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    trainer = BpeTrainer(vocab_size=512, special_tokens=marks, show_progress=False)
+    tokenizer.train_from_iterator([sentence.lower() for sentence in _SENTENCES], trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    return GemmaTokenizer(
+        vocab=trained["vocab"],
+        merges=[tuple(pair) for pair in trained["merges"]],
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+    )
+
+
 def xlm_roberta_tokenizer(max_length: int) -> Any:
     """MetaCLIP 2's and AltCLIP's: a unigram model."""
     from tokenizers import Tokenizer  # noqa: PLC0415

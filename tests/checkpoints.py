@@ -1,10 +1,10 @@
-"""The tiny random checkpoint, made once in a test run: its maker imports torch, which takes seconds."""
+"""Tiny random checkpoints, each made once in a test run: its maker imports torch, which takes seconds."""
 
 import fcntl
 import shutil
 from pathlib import Path
 
-from benchmarks.random_checkpoint import make_random_checkpoint
+from benchmarks.random_checkpoint import Shape, make_random_checkpoint
 
 _SEEDS = (0, 1)
 _kept: list[Path] = []  # the folder that all processes of the run know; none where no tests run
@@ -14,14 +14,15 @@ def keep_in(folder: Path) -> None:
     _kept[:] = [folder]
 
 
-def tiny_checkpoint(folder: Path, *, seed: int = 0) -> None:
-    """Writes a checkpoint like any other call's with this seed into `folder`, which is created."""
+def tiny_checkpoint(folder: Path, *, seed: int = 0, shape: Shape = "tiny", spread: float = 1.0) -> None:
+    """Writes a checkpoint like any other call's with these arguments into `folder`, which is created."""
     if not _kept:
-        make_random_checkpoint(folder, seed=seed, shape="tiny")
+        make_random_checkpoint(folder, seed=seed, shape=shape, spread=spread)
         return
     with (_kept[0] / "checkpoints.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for each in _SEEDS:
-            if not (_kept[0] / f"tiny-{each}").exists():
-                make_random_checkpoint(_kept[0] / f"tiny-{each}", seed=each, shape="tiny")
-    shutil.copytree(_kept[0] / f"tiny-{seed}", folder)
+            kept = _kept[0] / f"{shape}-{spread}-{each}"
+            if not kept.exists():
+                make_random_checkpoint(kept, seed=each, shape=shape, spread=spread)
+    shutil.copytree(_kept[0] / f"{shape}-{spread}-{seed}", folder)
