@@ -15,9 +15,7 @@ from shared.imaging.decode import decode
 MAX_PIXELS = 100_000_000
 
 
-def measure(
-    checkpoint: Path, photos: list[Path], *, centred: bool, precision: str = "auto"
-) -> list[Result]:
+def measure(checkpoint: Path, photos: list[Path], *, centred: bool, precision: str = "auto") -> list[Result]:
     """Cosine similarity of the product's embeddings to CLIPProcessor and fp32 CLIPModel on the same files.
 
     `centred`: see `centred_cosines`.
