@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import figures, gpu, on_paper, records, report
+from benchmarks import figures, gpu, models, on_paper, records, report
 from benchmarks.plots import draw
 from benchmarks.records import Machine, Recording
 from benchmarks.results import Curve, NotHere, Result
+from tests.checkpoints import tiny_checkpoint
 
 CURVE = Curve("A title", "x", "y", {"a": [(1.0, 2.0), (10.0, 3.0)], "b": [(1.0, 4.0)]}, log="x")
 RUN = Recording(
@@ -204,3 +205,21 @@ def test_the_gpu_part_measures_a_model_of_every_kind(tmp_path: Path, monkeypatch
     assert {f"{shape}: encode, share of a bare compiled loop" for shape in shapes} <= goals
     assert {"tiny: encode in bf16", "tiny siglip: encode in bf16"} <= goals
     assert all(result.value > 0 for result in results if result.unit == "pictures/s")
+
+
+def test_the_choice_of_models_is_filled_from_what_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "ROUND_SECONDS", 0.001)
+    monkeypatch.setattr(models, "MODELS", models.MODELS[:2])
+    for name, shape in (("default", "tiny"), ("other", "tiny siglip")):
+        tiny_checkpoint(tmp_path / name, shape=shape)
+    measured = [
+        *models._measure(models.MODELS[0].name, tmp_path / "other", tmp_path / "default"),
+        *models._measure(models.MODELS[1].name, tmp_path / "default", tmp_path / "default"),
+    ]
+    text = report.pages({"models": replace(RUN, part="models", results=measured)})[report.MODELS]
+    rows = [line for line in text.splitlines() if line.startswith(("| `starter`", "| `laion/"))]
+    assert [row.count("32 (128 bytes)") for row in rows] == [1, 1]
+    assert "**1.00**" in rows[1]
+    assert "in fp32" in text
