@@ -184,13 +184,8 @@ def test_the_gpu_part_measures_a_model_of_every_kind(tmp_path: Path, monkeypatch
     torch = pytest.importorskip("torch")
     sizes = {"BATCHES": (2, 4), "OTHERS_BATCH": 2, "CROPS": 8, "ROUNDS": 1, "PRODUCTS": 1}
     others = ("tiny metaclip_2", "tiny chinese_clip", "tiny altclip")
-    stand_in = {
-        "GPU": "cpu",
-        "GOALS": {"tiny": 1e9, "tiny siglip": 1e9},
-        "OTHERS": others,
-        "COMPILES": True,
-        **sizes,
-    }
+    goal_shapes = {"tiny": 1e9, "tiny siglip": 1e9}
+    stand_in = {"GPU": "cpu", "GOALS": goal_shapes, "OTHERS": others, "COMPILES": True, **sizes}
     for name, value in stand_in.items():
         monkeypatch.setattr(gpu, name, value)
     for name in ("_need_cuda", "_copies", "_processes"):
@@ -201,7 +196,7 @@ def test_the_gpu_part_measures_a_model_of_every_kind(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
     results = [result for result in gpu.measure(tmp_path) if isinstance(result, Result)]
     goals = {result.name for result in results if result.goal is not None}
-    shapes = (*stand_in["GOALS"], *others)
+    shapes = (*goal_shapes, *others)
     assert {f"{shape}: encode, share of a bare compiled loop" for shape in shapes} <= goals
     assert {"tiny: encode in bf16", "tiny siglip: encode in bf16"} <= goals
     assert all(result.value > 0 for result in results if result.unit == "pictures/s")
@@ -212,8 +207,8 @@ def test_the_choice_of_models_is_filled_from_what_is_measured(
 ) -> None:
     monkeypatch.setattr(models, "ROUND_SECONDS", 0.001)
     monkeypatch.setattr(models, "MODELS", models.MODELS[:2])
-    for name, shape in (("default", "tiny"), ("other", "tiny siglip")):
-        tiny_checkpoint(tmp_path / name, shape=shape)
+    tiny_checkpoint(tmp_path / "default")
+    tiny_checkpoint(tmp_path / "other", shape="tiny siglip")
     measured = [
         *models._measure(models.MODELS[0].name, tmp_path / "other", tmp_path / "default"),
         *models._measure(models.MODELS[1].name, tmp_path / "default", tmp_path / "default"),
