@@ -27,6 +27,7 @@ from benchmarks import (
     large_pictures,
     load,
     memory,
+    models,
     parity,
     peers,
     poison,
@@ -120,6 +121,7 @@ FAST: dict[str, Part] = {
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
     "kinds": lambda bench: kinds.measure(bench.work / "kinds", bench.first_photos(KINDS_SAMPLE)),
+    "models": lambda bench: models.measure(bench.work / "models"),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
     "peers": Bench.peers,

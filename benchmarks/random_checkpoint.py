@@ -9,6 +9,8 @@ from shared.models import JsonObject
 Shape = Literal[
     "ViT-B/32",
     "ViT-L/14",
+    "laion ViT-B/32",
+    "laion ViT-L/14",
     "SigLIP B/16",
     "SigLIP 2 B/32",
     "SigLIP 2 B/16",
@@ -31,6 +33,13 @@ _L_14 = {
     "num_attention_heads": 16,
     "patch_size": 14,
 }
+_L_14_TEXT = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+}
+_GELU = {"hidden_act": "gelu"}  # laion's; openai's is quick_gelu
 _SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 _TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TINY_VISION = {**_TINY, "image_size": 32, "patch_size": 8}
@@ -42,15 +51,12 @@ def _shape(kind: str, text: JsonObject, vision: JsonObject, **config: Any) -> tu
 
 _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "ViT-B/32": _shape("clip", {"vocab_size": 49408}, {}, projection_dim=512),
-    "ViT-L/14": _shape(
-        "clip",
-        {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-        _L_14,
-        projection_dim=768,
-    ),
+    "ViT-L/14": _shape("clip", _L_14_TEXT, _L_14, projection_dim=768),
+    "laion ViT-B/32": _shape("clip", {"vocab_size": 49408, **_GELU}, _GELU, projection_dim=512),
+    "laion ViT-L/14": _shape("clip", {**_L_14_TEXT, **_GELU}, {**_L_14, **_GELU}, projection_dim=768),
     "SigLIP B/16": _shape("siglip", {}, {}),
     "SigLIP 2 B/32": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 32}),
-    "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 16}),
+    "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 224, "patch_size": 16}),
     "SigLIP 2 SO400M/14": _shape(
         "siglip", {**_SO400M, "vocab_size": 256_000}, {**_SO400M, "image_size": 224, "patch_size": 14}
     ),

@@ -69,9 +69,11 @@ class Towers:
         _check_tokenizer(self.kind, model.config.text_config, tokenizer)
         in_torch = choose_precision("auto", device) if precision == "int8" else precision
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
-        std = torch.tensor(self.preprocess.std, device=device)
-        self._scale = self.preprocess.rescale / std
-        self._shift = torch.tensor(self.preprocess.mean, device=device) / std
+        mean, std = (
+            torch.tensor(each, device=device)[:, None, None]
+            for each in (self.preprocess.mean, self.preprocess.std)
+        )
+        self._scale, self._shift = self.preprocess.rescale / std, mean / std
         self.model = model.eval().to(device)
         self.int8 = self._make_int8(at_once) if precision == "int8" else None
         self.model.vision_model.to(self._dtype)
@@ -162,8 +164,9 @@ class Towers:
         # From pinned memory the GPU copies by itself; from any other the host copies once more, and waits.
         staged = torch.empty(crops.shape, dtype=torch.uint8, pin_memory=self._cuda)
         np.copyto(staged.numpy(), crops)
-        pixels = staged.to(self.device, non_blocking=self._cuda).float().mul_(self._scale).sub_(self._shift)
-        return pixels.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+        # Channels first while they are bytes: it takes a third of the time.
+        pixels = staged.to(self.device, non_blocking=self._cuda).permute(0, 3, 1, 2).contiguous()
+        return pixels.float().mul_(self._scale).sub_(self._shift).to(self._dtype)
 
     def _make_int8(self, at_once: int) -> openvino_int8.Features:
         """Make the int8 image tower; call it while the model is still in fp32."""

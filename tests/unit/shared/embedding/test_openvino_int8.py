@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
+from benchmarks.parity import centred_cosines
+from benchmarks.random_checkpoint import Shape
 from shared.embedding import openvino_int8
 from shared.embedding.checkpoints import resolve_model
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, Unavailable
+from tests.checkpoints import tiny_checkpoint
 
 TEXTS = ["a red car", "a cat on a roof", "", "two people who look at a map of the town"]
 
@@ -71,6 +74,21 @@ def test_the_starter_in_int8_is_close_to_fp32_for_pictures_and_texts() -> None:
         exact.encode_patches(crops).reshape(-1, exact.dimension),
     )
     assert patches > 0.98
+
+
+@pytest.mark.parametrize(
+    "shape", ["tiny metaclip_2", "tiny siglip", "tiny siglip 2", "tiny chinese_clip", "tiny altclip"]
+)
+def test_pictures_of_every_kind_are_close_to_fp32(shape: Shape, tmp_path: Path) -> None:
+    """Also without what all vectors have in common, which makes those of random weights alike."""
+    tiny_checkpoint(tmp_path / "model", shape=shape)
+    quick, exact = load(tmp_path / "model"), load(tmp_path / "model", "fp32")
+    crops = drawings(64, 32)
+    found, wanted = quick.encode_images(crops), exact.encode_images(crops)
+    assert not np.array_equal(found, wanted)
+    assert least_cosine(found, wanted) > 0.995
+    assert centred_cosines(found, wanted).min() > 0.98
+    assert least_cosine(quick.encode_texts(TEXTS), exact.encode_texts(TEXTS)) > 0.995
 
 
 def test_the_pictures_really_go_through_int8(tiny: Path) -> None:
