@@ -48,10 +48,10 @@ class Tiny:
 SHAPES: dict[Shape, Tiny] = {
     "tiny": Tiny(3, 77),
     "tiny metaclip_2": Tiny(16, 77, seed=1),
-    "tiny siglip": Tiny(16, 64, padding="max_length", lowered=True),
+    "tiny siglip": Tiny(16, 64, seed=1, padding="max_length", lowered=True),
     "tiny siglip 2": Tiny(32, 64, padding="max_length", lowered=True),
     "tiny chinese_clip": Tiny(18, 512, seed=1),
-    "tiny altclip": Tiny(32, 512, seed=1),
+    "tiny altclip": Tiny(20, 512, seed=1),
 }
 
 

@@ -83,7 +83,7 @@ def test_pictures_of_every_kind_are_close_to_fp32(shape: Shape, tmp_path: Path) 
     """Also without what all vectors have in common, which makes those of random weights alike."""
     tiny_checkpoint(tmp_path / "model", shape=shape)
     quick, exact = load(tmp_path / "model"), load(tmp_path / "model", "fp32")
-    crops = drawings(64, 32)
+    crops = drawings(64, exact.preprocess.crop_shape[0])
     found, wanted = quick.encode_images(crops), exact.encode_images(crops)
     assert not np.array_equal(found, wanted)
     assert least_cosine(found, wanted) > 0.995
