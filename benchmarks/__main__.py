@@ -23,9 +23,11 @@ from benchmarks import (
     graphs,
     index_writes,
     ingest,
+    kinds,
     large_pictures,
     load,
     memory,
+    models,
     parity,
     peers,
     poison,
@@ -45,6 +47,7 @@ from benchmarks.results import Curve, NotHere, Result, show
 PARITY_SAMPLE = 100
 DECODE_SAMPLE = 6
 ENCODE_SAMPLE = 64
+KINDS_SAMPLE = 8
 PEERS_SAMPLE = 200
 
 
@@ -117,6 +120,8 @@ FAST: dict[str, Part] = {
 }
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
+    "kinds": lambda bench: kinds.measure(bench.work / "kinds", bench.first_photos(KINDS_SAMPLE)),
+    "models": lambda bench: models.measure(bench.work / "models"),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
     "encode-split": lambda bench: encode_split.measure(bench.checkpoint, bench.work / "encode-split"),
     "peers": Bench.peers,

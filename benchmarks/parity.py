@@ -15,12 +15,12 @@ from shared.imaging.decode import decode
 MAX_PIXELS = 100_000_000
 
 
-def measure(checkpoint: Path, photos: list[Path], *, centred: bool) -> list[Result]:
+def measure(checkpoint: Path, photos: list[Path], *, centred: bool, precision: str = "auto") -> list[Result]:
     """Cosine similarity of the product's embeddings to CLIPProcessor and fp32 CLIPModel on the same files.
 
     `centred`: see `centred_cosines`.
     """
-    baseline, encoder = Baseline(checkpoint), Encoder.load(str(checkpoint))
+    baseline, encoder = Baseline(checkpoint), Encoder.load(str(checkpoint), precision=precision)
     files = [photo.read_bytes() for photo in photos]
     reference = np.stack([baseline.embed(Image.open(io.BytesIO(data))) for data in files])
     crops = [

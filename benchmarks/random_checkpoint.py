@@ -9,6 +9,8 @@ from shared.models import JsonObject
 Shape = Literal[
     "ViT-B/32",
     "ViT-L/14",
+    "laion ViT-B/32",
+    "laion ViT-L/14",
     "SigLIP B/16",
     "SigLIP 2 B/32",
     "SigLIP 2 B/16",
@@ -31,6 +33,13 @@ _L_14 = {
     "num_attention_heads": 16,
     "patch_size": 14,
 }
+_L_14_TEXT = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+}
+_GELU = {"hidden_act": "gelu"}  # laion's; openai's is quick_gelu
 _SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 _TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TINY_VISION = {**_TINY, "image_size": 32, "patch_size": 8}
@@ -42,15 +51,12 @@ def _shape(kind: str, text: JsonObject, vision: JsonObject, **config: Any) -> tu
 
 _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "ViT-B/32": _shape("clip", {"vocab_size": 49408}, {}, projection_dim=512),
-    "ViT-L/14": _shape(
-        "clip",
-        {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-        _L_14,
-        projection_dim=768,
-    ),
+    "ViT-L/14": _shape("clip", _L_14_TEXT, _L_14, projection_dim=768),
+    "laion ViT-B/32": _shape("clip", {"vocab_size": 49408, **_GELU}, _GELU, projection_dim=512),
+    "laion ViT-L/14": _shape("clip", {**_L_14_TEXT, **_GELU}, {**_L_14, **_GELU}, projection_dim=768),
     "SigLIP B/16": _shape("siglip", {}, {}),
     "SigLIP 2 B/32": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 32}),
-    "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 256, "patch_size": 16}),
+    "SigLIP 2 B/16": _shape("siglip", {"vocab_size": 256_000}, {"image_size": 224, "patch_size": 16}),
     "SigLIP 2 SO400M/14": _shape(
         "siglip", {**_SO400M, "vocab_size": 256_000}, {**_SO400M, "image_size": 224, "patch_size": 14}
     ),
@@ -62,7 +68,11 @@ _SHAPES: dict[Shape, tuple[str, JsonObject]] = {
     "tiny": _shape("clip", {**_TINY, "vocab_size": 514}, _TINY_VISION, projection_dim=32),
     "tiny metaclip_2": _shape("metaclip_2", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32),
     "tiny siglip": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
-    "tiny siglip 2": _shape("siglip", {**_TINY, "vocab_size": 512}, _TINY_VISION),
+    "tiny siglip 2": _shape(
+        "siglip",
+        {**_TINY, "vocab_size": 512, "hidden_size": 48},
+        {**_TINY, "hidden_size": 48, "image_size": 48, "patch_size": 16},
+    ),
     "tiny chinese_clip": _shape(
         "chinese_clip", {**_TINY, "vocab_size": 512}, _TINY_VISION, projection_dim=32
     ),
@@ -78,9 +88,10 @@ def make_random_checkpoint(
     """Writes a standard checkpoint, model, tokenizer and image processor, into `folder`, which is created.
 
     In fp32 ViT-B/32 (512 dimensions, 224 px) takes 605 MB, ViT-L/14 (768 dimensions, 224 px) 1.7 GB, the
-    tiny ones (32 dimensions, 32 px) 0.3 MB, which load in milliseconds. The same seed gives the same weights.
-    Speed and plumbing are those of a trained model; what it finds means nothing. A transformer's weights give
-    nearly the same vector for all texts: `spread` multiplies its matrices, so that vectors differ.
+    tiny ones (32 dimensions, 32 px; of SigLIP 2 48 and 48) 0.3 MB, which load in milliseconds. The same seed
+    gives the same weights. Speed and plumbing are those of a trained model; what it finds means nothing. A
+    transformer's weights give nearly the same vector for all texts: `spread` multiplies its matrices, but for
+    those of positions, so that vectors differ.
     """
     import torch  # noqa: PLC0415 - seconds to import, and only this function needs it
     from transformers.utils import logging  # noqa: PLC0415
@@ -101,8 +112,9 @@ def make_random_checkpoint(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = AutoModel.from_config(config)
-        for matrix in (one for one in model.parameters() if one.ndim > 1):
-            matrix.mul_(spread)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "position" not in name and "token_type" not in name:
+                parameter.mul_(spread)
     model.save_pretrained(folder)
     side = config.vision_config.image_size
     exact = {"height": side, "width": side}

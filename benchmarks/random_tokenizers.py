@@ -37,10 +37,9 @@ def clip_tokenizer(max_length: int) -> Any:
     )
 
 
-def sentencepiece_tokenizer(max_length: int, folder: Path) -> Any:
-    """SigLIP's: a sentencepiece unigram model of lower-cased text, written to `folder`."""
+def _unigrams() -> bytes:
+    """A sentencepiece model of lower-cased text, the same each time."""
     import sentencepiece  # noqa: PLC0415
-    from transformers import SiglipTokenizer  # noqa: PLC0415
 
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -53,10 +52,18 @@ def sentencepiece_tokenizer(max_length: int, folder: Path) -> Any:
         eos_id=1,
         unk_id=2,
         bos_id=-1,
+        num_threads=1,
         minloglevel=2,
     )
+    return trained.getvalue()
+
+
+def sentencepiece_tokenizer(max_length: int, folder: Path) -> Any:
+    """SigLIP's: a sentencepiece unigram model of lower-cased text, written to `folder`."""
+    from transformers import SiglipTokenizer  # noqa: PLC0415
+
     path = folder / "spiece.model"
-    path.write_bytes(trained.getvalue())
+    path.write_bytes(_unigrams())
     return SiglipTokenizer(str(path), model_max_length=max_length, model_input_names=["input_ids"])
 
 
@@ -85,19 +92,18 @@ def gemma_tokenizer() -> Any:
 
 def xlm_roberta_tokenizer(max_length: int) -> Any:
     """MetaCLIP 2's and AltCLIP's: a unigram model."""
-    from tokenizers import Tokenizer  # noqa: PLC0415
-    from tokenizers.models import Unigram  # noqa: PLC0415
-    from tokenizers.pre_tokenizers import Metaspace  # noqa: PLC0415
-    from tokenizers.trainers import UnigramTrainer  # noqa: PLC0415
+    import sentencepiece  # noqa: PLC0415
     from transformers import XLMRobertaTokenizer  # noqa: PLC0415
 
-    marks = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(Unigram())
-    tokenizer.pre_tokenizer = Metaspace()
-    trainer = UnigramTrainer(vocab_size=400, special_tokens=marks, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(_SENTENCES, trainer)
-    vocab = [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
-    return XLMRobertaTokenizer(vocab=[*vocab, ("<mask>", 0.0)], model_max_length=max_length)
+    # The trainer of `tokenizers` gives another one each time.
+    trained = sentencepiece.SentencePieceProcessor(model_proto=_unigrams())
+    pieces = [
+        (trained.id_to_piece(i), trained.get_score(i))
+        for i in range(len(trained))
+        if not trained.is_control(i) and not trained.is_unknown(i)
+    ]
+    marks = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return XLMRobertaTokenizer(vocab=[*marks, *pieces, ("<mask>", 0.0)], model_max_length=max_length)
 
 
 def bert_tokenizer(max_length: int) -> Any:

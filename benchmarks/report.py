@@ -1,4 +1,4 @@
-"""`make performance`: docs/performance.md, the pages behind it and the plots, from what `--record` kept."""
+"""`make performance`: docs/performance.md, the pages behind it, docs/models.md and the plots, of records."""
 
 import re
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks import figures, on_paper, records
+from benchmarks import figures, models, on_paper, records
 from benchmarks.records import Recording
 from benchmarks.results import Curve, goals_first
 
 TEMPLATES = Path(__file__).parent / "pages"
 DOCS = Path(__file__).parent.parent / "docs"
 OVERVIEW, FOLDER = DOCS / "performance.md", DOCS / "performance"
+MODELS = DOCS / "models.md"
 
 
 def pages(recordings: dict[str, Recording]) -> dict[Path, str]:
@@ -27,16 +28,16 @@ def pages(recordings: dict[str, Recording]) -> dict[Path, str]:
     environment.filters["fixed"] = lambda value, digits: f"{value:,.{digits}f}"
     environment.filters["plot"] = plot_name
     environment.filters["goals_first"] = goals_first
-    places: dict[str, str] = {}  # of each part that a page shows
+    places: dict[str, str] = {}  # of each part that a page shows, from the overview
 
     def fill(name: str, folder: str, **more: object) -> str:
         def part(part_name: str) -> str:
-            places[part_name] = name
+            places[part_name] = f"{FOLDER.name}/{name}.md"
             run = recordings.get(part_name)
             return environment.get_template("part.j2").render(name=part_name, run=run, folder=folder)
 
         text = environment.get_template(f"{name}.md.j2").render(
-            recordings=recordings, paper=on_paper, part=part, curve=curve, **more
+            recordings=recordings, paper=on_paper, part=part, curve=curve, value=value, **more
         )
         return re.sub("\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -45,16 +46,20 @@ def pages(recordings: dict[str, Recording]) -> dict[Path, str]:
         (found,) = (one for one in recordings[part_name].curves if one.title.startswith(title))
         return found.lines[line]
 
+    def value(part_name: str, name: str) -> float:
+        return figures.value(recordings[part_name], name)
+
     names = sorted(path.name.removesuffix(".md.j2") for path in TEMPLATES.glob("*.md.j2"))
-    names.remove(OVERVIEW.stem)
+    for page in (OVERVIEW, MODELS):
+        names.remove(page.stem)
     filled = {FOLDER / f"{name}.md": fill(name, "") for name in names}
     more = {
         "figures": figures.headline(recordings),
-        "value": lambda part, name: figures.value(recordings[part], name),
         "places": dict(places),
         "unplaced": [name for name in recordings if name not in places],
     }
-    return {OVERVIEW: fill(OVERVIEW.stem, f"{FOLDER.name}/", **more), **filled}
+    choice = fill(MODELS.stem, f"{FOLDER.name}/", models=models.MODELS, text_tokens=models.TEXT_TOKENS)
+    return {OVERVIEW: fill(OVERVIEW.stem, f"{FOLDER.name}/", **more), MODELS: choice, **filled}
 
 
 def plots(recordings: dict[str, Recording]) -> Iterator[tuple[Path, Curve]]:

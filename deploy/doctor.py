@@ -27,13 +27,13 @@ from deploy.findings import (
 from deploy.ports import http_status
 from image_search import ApiError
 from shared.config import PREFIX, Settings, load_settings
-from shared.embedding.automatic import resolve_auto
+from shared.embedding.automatic import known_model
 from shared.embedding.checkpoints import AUTO
-from shared.errors import ConfigError, ImageSearchError
+from shared.errors import ConfigError, ImageSearchError, IndexUnavailable
 from shared.ledger.ledger import Ledger
 from shared.logs import configure_logging
 from shared.models import Stage
-from shared.storage.blobs import MODEL_KEY, Blobs, probe_key
+from shared.storage.blobs import Blobs, probe_key
 
 MODEL_DEADLINE_SECONDS = 180.0  # imports torch and reads the weights
 
@@ -150,13 +150,16 @@ def _api(url: str) -> str:
 
 def _model(settings: Settings) -> str:
     from shared.embedding.encoder import Encoder  # noqa: PLC0415
+    from shared.index.index import build_index  # noqa: PLC0415
 
     name = settings.model
     if name == AUTO:
-        blobs = Blobs(settings.blob_url)
-        if not blobs.exists(MODEL_KEY):
+        known = None
+        with contextlib.suppress(IndexUnavailable):
+            known = known_model(Blobs(settings.blob_url), build_index(settings).collections)
+        if known is None:
             return Note("auto: the first start decides which")
-        name = resolve_auto(blobs)
+        name = known
     encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)
     encoder.warm()
     return described(encoder)

@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -21,7 +21,7 @@ from shared.config import PREFIX, Settings
 from shared.download.addresses import AddressPolicy
 from shared.errors import ConfigError
 from shared.logs import configure_logging
-from shared.models import Stage
+from shared.models import CollectionInfo, Stage
 
 MAX_SOCKET_PATH_BYTES = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux
 OWN_SETTINGS = (
@@ -55,10 +55,13 @@ def up(
         own = settings.model_copy(update={"blob_url": folder.blob_url})
         _check_bind(host, own)
         AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
-        model = _decide_model(own)
+        # Before anything is started, unless only the collections say which it is.
+        decided = not _is_of_collections(own, folder)
+        model = _decide_model(own, list) if decided else own.model
         _check_vocabulary(own)
         click.echo(f"data folder {folder.root}")
-        click.echo(f"model {model}")
+        if decided:
+            click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:
             chroma_port = folder.remembered_port("chroma")
             url = f"http://{in_url(reachable_host(host))}:{port}"
@@ -82,6 +85,11 @@ def up(
             try:
                 _start_services(supervisor, folder, redis_socket, chroma_port)
                 _check_ledger(variables["REDIS_URL"])
+                if not decided:
+                    with supervisor.interruptible():
+                        variables["MODEL"] = _decide_model(own, _collections(variables))
+                    supervisor.env = _environment(folder, variables)
+                    click.echo(f"model {variables['MODEL']}")
                 for child in role_children(host, port, fetch_workers, encode_workers):
                     supervisor.start(child)
                 supervisor.wait_until(_search_works(f"{url}/readyz"), "the API", API_START_SECONDS)
@@ -183,15 +191,34 @@ def _chroma() -> str:
     return found
 
 
-def _decide_model(settings: Settings) -> str:
+def _is_of_collections(settings: Settings, folder: Folder) -> bool:
+    """Return whether `auto` has to ask Chroma: nothing is recorded, and there may be collections."""
+    from shared.embedding.automatic import recorded_model  # noqa: PLC0415
+    from shared.embedding.checkpoints import AUTO  # noqa: PLC0415
+    from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
+
+    has_file = (folder.root / "chroma" / "chroma.sqlite3").exists()
+    return settings.model == AUTO and has_file and recorded_model(Blobs(settings.blob_url)) is None
+
+
+def _decide_model(settings: Settings, collections: Callable[[], Sequence[CollectionInfo]]) -> str:
     """Return the model that every child shall load, looked up (or downloaded) once, here."""
     from shared.embedding.automatic import resolve_auto  # noqa: PLC0415
     from shared.embedding.checkpoints import AUTO, resolve_model  # noqa: PLC0415
-    from shared.storage.blobs import Blobs  # noqa: PLC0415 - seconds of imports that --help must not pay
+    from shared.storage.blobs import Blobs  # noqa: PLC0415
 
-    name = resolve_auto(Blobs(settings.blob_url)) if settings.model == AUTO else settings.model
+    name = settings.model
+    if name == AUTO:
+        name = resolve_auto(Blobs(settings.blob_url), collections)
     resolve_model(name)
     return name
+
+
+def _collections(variables: dict[str, str]) -> Callable[[], Sequence[CollectionInfo]]:
+    from shared.index.index import Index  # noqa: PLC0415 - chromadb
+
+    url, tenant, database = (variables[f"CHROMA_{name}"] for name in ("URL", "TENANT", "DATABASE"))
+    return Index(url, tenant=tenant, database=database, timeout_s=SERVICE_START_SECONDS).collections
 
 
 def _check_vocabulary(settings: Settings) -> None:

@@ -147,4 +147,5 @@ def staffed(counts: Mapping[str, int]) -> str:
 
 
 def described(model: Any) -> str:
-    return f"{model.name} ({model.dimension} dimensions) on {model.device_name}, {model.precision}"
+    facts = f"{model.kind}, {model.dimension} dimensions, texts of up to {model.max_tokens} tokens"
+    return f"{model.name} ({facts}) on {model.device_name}, {model.precision}"

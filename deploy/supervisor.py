@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +63,10 @@ class Supervisor:
         self.children: list[Child] = []
         self._run_file = run_file
         self._logs = logs
-        self._env = dict(env)
+        self.env = dict(env)  # of the children that are started from now on
         self._say = say
         self._signals = 0
+        self._interrupts = False
         self._guard: subprocess.Popen[bytes] | None = None
 
     def open(self, keep_fds: Sequence[int] = ()) -> None:
@@ -85,6 +86,19 @@ class Supervisor:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._signals += 1
+        if self._interrupts:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt on a signal that comes in the block, which supervises nothing."""
+        self._interrupts = True
+        try:
+            if self.stopping:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupts = False
 
     @property
     def stopping(self) -> bool:
@@ -159,7 +173,7 @@ class Supervisor:
         with self._log(child).open("ab") as log:
             child.process = subprocess.Popen(
                 child.argv,
-                env=self._env,
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     keep: Literal["rendition", "original", "none"] = "rendition"
     callback_secret: SecretStr | None = None
     tag_vocabulary: Path | None = None
-    tag_min_score: float = Field(0.15, ge=0, le=1)
+    tag_min_score: float | None = Field(None, ge=0, le=1)
     nsfw_max: float | None = Field(None, ge=0, le=1)
     rate_limit: str = "1200/minute"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -34,7 +34,6 @@ TOGETHER = {
     "tests/integration/test_poison.py": "poisoned_stack",
     # Those that import torch, for seconds.
     "tests/unit/api/operations/test_health.py": "torch",
-    "tests/unit/api/search/test_explain.py": "torch",
     "tests/unit/shared/embedding/": "torch",
     "tests/unit/worker/stages/test_encode.py": "torch",
     "tests/unit/worker/test_app.py": "torch",

@@ -31,9 +31,19 @@ def cache_as(hub_cache: Path, model: str, folder: Path) -> Path:
 
 @contextmanager
 def served_hub(
-    monkeypatch: pytest.MonkeyPatch, model: str, files: dict[str, bytes], kind: str = "clip"
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    files: dict[str, bytes],
+    kind: str | None = "clip",
+    sizes: dict[str, int] | None = None,
+    *,
+    otherwise: int = 404,
 ) -> Iterator[list[str]]:
-    """A hub on loopback that holds `model` alone; yields the names of the files that were downloaded."""
+    """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
+
+    Yields the names of the files that were downloaded. It says `kind` of the model, and of files the `sizes`,
+    whatever they have.
+    """
     downloads: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -43,8 +53,12 @@ def served_hub(
         def do_GET(self) -> None:
             path = self.path.split("?")[0]
             if path in (f"/api/models/{model}", f"/api/models/{model}/revision/main"):
-                siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-                self.reply({"id": model, "sha": COMMIT, "siblings": siblings, "config": {"model_type": kind}})
+                siblings = [
+                    {"rfilename": name, "size": (sizes or {}).get(name, len(data))}
+                    for name, data in files.items()
+                ]
+                about = {"config": {"model_type": kind}} if kind else {}
+                self.reply({"id": model, "sha": COMMIT, "siblings": siblings} | about)
             elif path == f"/api/models/{model}/tree/{COMMIT}":
                 self.reply(
                     [
@@ -58,12 +72,12 @@ def served_hub(
                     ]
                 )
             elif path.startswith(f"/{model}/resolve/{COMMIT}/"):
-                name = path.rsplit("/", 1)[1]
+                name = path.partition(f"/resolve/{COMMIT}/")[2]
                 if self.command == "GET":
                     downloads.append(name)
                 self.reply(files[name])
             else:
-                self.reply({"error": "Repository not found"}, status=404)
+                self.reply({"error": "Repository not found"}, status=otherwise)
 
         def reply(self, body: object, status: int = 200) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()

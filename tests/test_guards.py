@@ -446,7 +446,7 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 def test_the_performance_pages_are_made_of_the_recorded_runs() -> None:
     """`make performance` after `--record`, and commit both."""
     recordings = records.load_all()
-    written = [report.OVERVIEW, *report.FOLDER.glob("*.md")]
+    written = [report.OVERVIEW, report.MODELS, *report.FOLDER.glob("*.md")]
     assert {path: path.read_text(encoding="utf-8") for path in written} == report.pages(recordings)
     drawn = {path: path.read_text(encoding="utf-8") for path in report.FOLDER.glob("*.svg")}
     expected = dict(report.plots(recordings))

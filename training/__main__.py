@@ -63,14 +63,15 @@ def export(folder: Path, out: Path) -> None:
 @main.command("eval")
 @click.argument("model", default="starter")
 @click.option("--card", type=click.Path(path_type=Path), help="model card whose table to write anew")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or int8")
 @click.pass_obj
-def evaluate(folder: Path, model: str, card: Path | None) -> None:
+def evaluate(folder: Path, model: str, card: Path | None, precision: str) -> None:
     """Measure MODEL (`starter`, a folder or a hub id) through the product's encoder and index."""
     from benchmarks.results import show
     from training.evaluation import evaluate as run_evaluation
     from training.evaluation import to_markdown
 
-    results = run_evaluation(model, folder)
+    results = run_evaluation(model, folder, precision)
     show(results)
     if card:
         before, _, rest = card.read_text().partition(TABLE_START)

@@ -193,9 +193,9 @@ def encode_rate(encoder: Encoder) -> Result:
                   len(crops) / min(seconds), "pictures/s", goal=300)  # fmt: skip
 
 
-def evaluate(model: str, folder: Path) -> list[Result]:
+def evaluate(model: str, folder: Path, precision: str = "auto") -> list[Result]:
     """Every figure of the model card; prints the first five pictures of the plain queries."""
-    encoder = Encoder.load(model, batch_size=64)
+    encoder = Encoder.load(model, precision=precision, batch_size=64)
     encoder.warm()
     held = held_out(Raw(folder / "raw"))
     sets = {name: candidates(name, items, encoder, folder / "evaluation") for name, items in held.items()}
@@ -209,7 +209,8 @@ def evaluate(model: str, folder: Path) -> list[Result]:
         results += index_recall(index, encoder, every, encoder.encode_texts(names))
         plain_queries(sets["openmoji"], sets["openclipart"], encoder, index)
     photos = write_photos(folder / "evaluation" / "photos", 60)
-    return [*results, *parity.measure(encoder.folder, photos, centred=False), encode_rate(encoder)]
+    close = parity.measure(encoder.folder, photos, centred=False, precision=precision)
+    return [*results, *close, encode_rate(encoder)]
 
 
 def text_results(sets: dict[str, Candidates], index: Index, encoder: Encoder) -> list[Result]:

@@ -4,6 +4,7 @@ import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,8 +15,16 @@ from celery import Celery, signals
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
-from shared.embedding.checkpoints import resolve_model
-from shared.errors import ConfigError, ImageSearchError, ItemError, LedgerUnavailable, Unavailable
+from shared.embedding.checkpoints import AUTO, resolve_model
+from shared.errors import (
+    ConfigError,
+    ImageSearchError,
+    IndexUnavailable,
+    ItemError,
+    LedgerUnavailable,
+    ModelUnavailable,
+    Unavailable,
+)
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
 from shared.ledger.processes import WORKER_SEEN_SECONDS
@@ -32,9 +41,14 @@ from worker.stages.transition import fail_chunk
 
 log = structlog.get_logger(__name__)
 
+_DECISION_RETRY_SECONDS = 5.0
+
 
 class Process:
-    """The clients of one pool process, made after the fork, which neither they nor CUDA survive."""
+    """The clients of one pool process, made after the fork, which neither they nor CUDA survive.
+
+    One whose model cannot be had works on what needs none, exports for instance.
+    """
 
     models: CollectionModels
     encoders: Encoders
@@ -43,8 +57,7 @@ class Process:
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
         self.services = build_services(settings)
-        if Stage.FETCH in stages:
-            self.models = CollectionModels(self.services.index, model)
+        self.models = CollectionModels(self.services.index, model)
         if Stage.ENCODE in stages:
             self.encoders = Encoders(settings, model)
             self.clock = EncoderClock()
@@ -82,10 +95,17 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     """Make the Celery application with the tasks of `stages`; each pool process makes its own `Process`."""
     app = make_celery(settings)
     made: list[Process] = []
-    # Decided once, by the parent: a model that cannot be had stops the start with one line.
-    model = resolve_auto(build_services(settings).blobs) if settings.model == "auto" else settings.model
+    model = settings.model
     if set(stages) & {Stage.FETCH, Stage.ENCODE}:
-        resolve_model(model)
+        # Decided once, by the parent: a model that cannot be had stops the start with one line, unless there
+        # is work without it.
+        model = _decided(settings) if model == AUTO else model
+        try:
+            resolve_model(model)
+        except ModelUnavailable as error:
+            if Stage.FETCH not in stages:
+                raise
+            log.error("only_exports_and_imports", reason=error.detail)  # noqa: TRY400 - the sentence says it
     if Stage.ENCODE in stages:
         tagging.read_vocabulary(settings.tag_vocabulary)
 
@@ -108,6 +128,17 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
     for stage in stages:
         app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest, shared=False)
     return app
+
+
+def _decided(settings: Settings) -> str:
+    """Return what `auto` means, once Chroma, which may start later, says what its collections need."""
+    services = build_services(settings)
+    while True:
+        try:
+            return resolve_auto(services.blobs, services.index.collections)
+        except IndexUnavailable as error:
+            log.warning("model_not_decided", reason=error.detail, retry_s=_DECISION_RETRY_SECONDS)
+        time.sleep(_DECISION_RETRY_SECONDS)
 
 
 def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
@@ -135,6 +166,7 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
     """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
+    configure_logging(settings)
     app = make_worker(settings, [Stage(queue) for queue in queues])
     with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
         build_services(settings).ledger.ping()

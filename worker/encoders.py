@@ -11,10 +11,12 @@ import structlog
 
 from shared.config import Settings
 from shared.embedding import tagging
+from shared.embedding.checkpoint_files import preprocessing
 from shared.embedding.checkpoints import resolve_model
 from shared.embedding.slots import Slots
 from shared.errors import (
     CollectionNotFound,
+    ImageSearchError,
     IndexUnavailable,
     LedgerUnavailable,
     ModelNotReady,
@@ -48,7 +50,7 @@ class BoundModel:
 
 @lru_cache(maxsize=16)
 def preprocess_of(model: str) -> Preprocess:
-    return Preprocess.from_checkpoint(resolve_model(model))
+    return preprocessing(resolve_model(model))
 
 
 class CollectionModels:
@@ -83,7 +85,10 @@ class Encoders:
         self._settings = settings
         self._main = model
         self._slots = Slots[Any](settings.models_loaded)
-        self._slots.put(model, _load_encoder(settings, model))
+        try:
+            self._slots.put(model, _load_encoder(settings, model))
+        except ImageSearchError as error:  # chunks that need it try again
+            log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
 
     def of(self, header: JsonObject) -> Any:
         """Return the encoder that a file of crops was made for.

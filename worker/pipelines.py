@@ -1,10 +1,12 @@
 """The pipeline of each kind of job: a new kind is one module in stages/ and one row here."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.errors import ModelUnavailable, Unavailable
 from shared.ledger.ledger import FINAL
 from shared.models import Claim, JobKind, Stage
 from shared.services import Services
@@ -42,16 +44,33 @@ class Pipeline:
     final: Handler | None = None
 
 
+@contextmanager
+def _waiting_for_its_model() -> Iterator[None]:
+    """Let an ingest wait for its collection's model as long as that cannot be had."""
+    try:
+        yield
+    except ModelUnavailable as error:
+        raise Unavailable(error.detail) from error
+
+
+def _fetch(tools: Tools, claim: Claim) -> None:
+    with _waiting_for_its_model():
+        fetch.run(tools.services, tools.models.of(claim.collection), claim, tools.lost)
+
+
+def _encode_ingest(tools: Tools, claim: Claim) -> None:
+    with _waiting_for_its_model():
+        _encode(tools, claim)
+
+
 def _encode(tools: Tools, claim: Claim) -> None:
     encode.run(tools.services, tools.encoders, claim, tools.clock)
 
 
 PIPELINES = {
     JobKind.INGEST: Pipeline(
-        fetch=lambda tools, claim: fetch.run(
-            tools.services, tools.models.of(claim.collection), claim, tools.lost
-        ),
-        encode=_encode,
+        fetch=_fetch,
+        encode=_encode_ingest,
         index=index.store,
     ),
     JobKind.EXPORT: Pipeline(fetch=lambda tools, claim: export.run(tools.services, claim)),

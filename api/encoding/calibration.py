@@ -1,6 +1,6 @@
 """Calibration: how sure it is that a picture fits, from how unrelated pictures and words score.
 
-Cosines of CLIP mean little by themselves: what is high for one query, collection or model is low for another.
+Cosines mean little by themselves: what is high for one query, collection or model is low for another.
 So each query is scored against a sample of the collection (one matrix product). Unrelated pictures are taken
 to score as a normal distribution around the sample's median m, with SPREAD times the deviation s of what lies
 below m: what fits lies above and is no part of it. Of z = (score - m) / (SPREAD * s), the normal cumulative
@@ -14,8 +14,8 @@ Extreme Values, 2001, chapter 3), none of which can be above 1. Where nothing fi
 confidence is spread about evenly over [0, 1].
 
 Where much of a collection fits ("a face" among faces), m and s are those of what fits. So a query of texts
-has a second background, the sample's scores to common words, and the higher z counts. docs/search.md has what
-was measured and where this fails.
+has a second background, the sample's scores to common words, and the higher z counts; not of a model that
+knows no English, to which the words are noise. docs/search.md has what was measured and where this fails.
 """
 
 import math
@@ -161,7 +161,8 @@ class Backgrounds:
 
     def prepared(self, encoder: Encoder) -> Encoder:
         """Encode the common words now, so that no search waits for it; return the encoder."""
-        self._words[encoder.fingerprint] = encoder.encode_texts(read_vocabulary(None)[::_EVERY_WORD])
+        if encoder.knows_english:
+            self._words[encoder.fingerprint] = encoder.encode_texts(read_vocabulary(None)[::_EVERY_WORD])
         return encoder
 
     def calibrate(
@@ -169,13 +170,14 @@ class Backgrounds:
     ) -> Calibration | None:
         """Calibrate a query; None with fewer than MIN_IMAGES. Raises as Collection's methods do.
 
-        A query of nothing but texts is compared with the common words of its encoder, too.
+        A query of nothing but texts is compared with the common words of its encoder, too, if that knows any.
         """
         kept = self._sample(collection)
         if min(kept.count, len(kept.vectors)) < MIN_IMAGES:
             return None
-        others = () if words_of is None else (self._background_of_words(kept, words_of),)
-        return Calibration.of(query, kept.vectors, kept.count, *others)
+        if words_of is None or not words_of.knows_english:
+            return Calibration.of(query, kept.vectors, kept.count)
+        return Calibration.of(query, kept.vectors, kept.count, self._background_of_words(kept, words_of))
 
     def _background_of_words(self, sample: _Sample, encoder: Encoder) -> Background:
         if encoder.fingerprint not in sample.of_words:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import structlog
 
 from shared.embedding.automatic import resolve_auto
+from shared.embedding.checkpoints import AUTO
 from shared.embedding.encoder import Encoder
+from shared.embedding.tagging import caveat_of
 from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
 
@@ -48,6 +50,7 @@ class EncoderLoader:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            wait_s = self._retry_s
             try:
                 encoder = self._load()
                 encoder.warm()
@@ -55,27 +58,35 @@ class EncoderLoader:
                 if error.detail != self.failure:
                     log.error("the model cannot be loaded", detail=error.detail)  # noqa: TRY400
                 self.failure = error.detail
+                if isinstance(error, Unavailable):  # of what `auto` asks at a start
+                    wait_s = min(wait_s, error.retry_after_s)
             except Exception:
                 self.failure = "The model cannot be loaded; the server's log says why."
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)
             else:
                 self.encoder, self.failure = encoder, None
                 return
-            self._stopped.wait(self._retry_s)
+            self._stopped.wait(wait_s)
 
 
 def load_encoder(services: Services, model: str | None = None) -> Encoder:
     """Load a model; None is the one that the settings ask for.
 
+    What `auto` means is looked up, or decided, here.
+
     `auto` is looked up, or decided, in the blob store.
     """
     settings = services.settings
-    if model is None:
-        model = resolve_auto(services.blobs) if settings.model == "auto" else settings.model
-    return Encoder.load(
+    model = model or settings.model
+    if model == AUTO:
+        model = resolve_auto(services.blobs, services.index.collections)
+    encoder = Encoder.load(
         model,
         device=settings.device,
         precision=settings.precision,
         batch_size=settings.batch_size,
         one_core_each=True,
     )
+    if caveat := caveat_of(encoder, settings):
+        log.warning(caveat)
+    return encoder

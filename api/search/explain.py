@@ -42,7 +42,8 @@ def explain(query: ExplainQuery) -> Response:
     """Draw a heat map over the picture: light where it answers to the text most, dark where least.
 
     Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
-    from CLIP, ECCV 2022) in windows that slide over the whole picture. The colours run from the least to the
+    from CLIP, ECCV 2022; of a SigLIP by its pooling head) in windows that slide over the whole picture. The
+    colours run from the least to the
     most of this one map: they say where, not how much, so a text that fits nothing has a map, too; the header
     `Heat-Spot` says whether it has a clear spot. Needs the pixels that `KEEP` keeps at ingest; without them
     it is `409 pixels_not_kept`.

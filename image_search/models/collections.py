@@ -13,7 +13,7 @@ DEFAULT_COLLECTION = "images"
 COLLECTION_EXAMPLE: dict[str, Any] = {
     "name": DEFAULT_COLLECTION,
     "count": 60000,
-    "model": "openai/clip-vit-base-patch32",
+    "model": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
     "dimension": 512,
     "created_at": "2026-11-24T13:20:53.120Z",
 }

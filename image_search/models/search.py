@@ -38,7 +38,7 @@ SEARCH_ANSWER: dict[str, Any] = {
     "facets": {"shop": [{"value": "north", "count": 61}, {"value": "south", "count": 12}]},
     "facet_scope": {"pictures": 80, "complete": True, "bound": FACET_BOUND, "cut_off": []},
     "took_ms": {"encode": 0.02, "index": 4.1, "total": 4.6},
-    "model": "openai/clip-vit-base-patch32",
+    "model": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
 }
 
 

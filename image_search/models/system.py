@@ -22,9 +22,11 @@ MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
 _EXAMPLE: dict[str, Any] = {
     "readiness": READINESS_EXAMPLE,
     "model": {
-        "name": "openai/clip-vit-base-patch32",
+        "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "kind": "clip",
         "fingerprint": "4364cabad1957896",
         "dimension": 512,
+        "max_tokens": 77,
         "device": "cpu",
         "device_name": "cpu",
         "precision": "bf16",
@@ -55,8 +57,10 @@ class LoadedModel(BaseModel):
     """The model that encodes pictures and queries."""
 
     name: str
+    kind: str = Field(description="its config.json's `model_type`, such as `clip` or `siglip`")
     fingerprint: str = Field(description="of its weights")
     dimension: int
+    max_tokens: int = Field(description="that it reads of a text, end marks included")
     device: str = Field(description="of this API process, which encodes the queries")
     device_name: str
     precision: str = Field(description="of its weights and activations, such as `bf16`")

@@ -33,21 +33,33 @@ def resolve_model(model: str) -> Path:
                 "or Hugging Face id."
             )
         return _checked(_STARTER_FOLDER, model)
+    try:
+        return _found(model)
+    except (OSError, RuntimeError) as error:  # a name too long, a folder of somebody else's, ~nobody
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelUnavailable(
+            f"The model {model:.100} cannot be looked for: {reason.rstrip('.')}; {REMEDY}."
+        ) from None
+
+
+def _found(model: str) -> Path:
     folder = Path(model).expanduser()
-    if (folder / "config.json").is_file():
+    if folder.is_file():
+        raise ModelUnavailable(f"The model {model} cannot be used: it is a file; name the folder it is in.")
+    if folder.is_dir():
         return _checked(folder, model)
-    if folder.is_dir() or model.startswith((".", "/", "~")):
+    if model.startswith((".", "/", "~")):
         raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {REMEDY}.")
-    return _checked(_cached(model) or download(model), model)
+    return _checked(cached(model) or download(model), model)
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:
     """List name, size and time of each file of a checkpoint that is here, to tell whether one changed."""
-    folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
-    if not folder.is_dir() and (cached := cache_folder(model)):
-        folder = cached
     found = []
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
+        folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
+        if not folder.is_dir() and (cached := cache_folder(model)):
+            folder = cached
         for path in sorted(folder.iterdir()):
             state = path.stat()
             found.append((path.name, state.st_size, state.st_ctime_ns))
@@ -56,10 +68,11 @@ def files_of(model: str) -> list[tuple[str, int, int]]:
 
 def _checked(folder: Path, model: str) -> Path:
     if reason := fault(folder):
-        raise ModelUnavailable(f"The model {model} cannot be used: {reason}; {REMEDY}.")
+        raise ModelUnavailable(f"The model {model} cannot be used: {reason}.")
     return folder
 
 
-def _cached(model: str) -> Path | None:
+def cached(model: str) -> Path | None:
+    """Return the folder of a Hugging Face id in the hub's cache; None where it is not there, or not whole."""
     folder = cache_folder(model)
     return None if folder is None or fault(folder) is not None else folder

@@ -11,8 +11,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.embedding.checkpoints import resolve_model
-from shared.embedding.load_failures import caching_failures
+from shared.embedding.checkpoints import files_of, resolve_model
+from shared.embedding.load_failures import caching_failures, check_memory, most_memory
 from shared.embedding.towers import (
     Towers,
     choose_device,
@@ -21,7 +21,7 @@ from shared.embedding.towers import (
     one_core_per_call,
     read_checkpoint,
 )
-from shared.errors import ItemError, Unavailable
+from shared.errors import ItemError, ModelUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from shared.embedding.towers import Features, Rows
@@ -46,11 +46,11 @@ def _collector_off() -> Iterator[None]:
 class Encoder:
     """One checkpoint on one device, safe to share between threads.
 
-    `name` is what MODEL said, `device` a torch device ("cuda:0"), `device_name` its maker's name, `precision`
-    one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in tokens, both end marks
-    included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
-    temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is added then, and a
-    sigmoid takes the softmax's place.
+    `name` is what MODEL said, `kind` a key of KINDS, `device` a torch device ("cuda:0"), `device_name` its
+    maker's name, `precision` one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in
+    tokens, both end marks included. `logit_scale` is what the checkpoint multiplies cosines by before a
+    softmax: its inverse temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is
+    added then, and a sigmoid takes the softmax's place.
     """
 
     def __init__(
@@ -59,11 +59,13 @@ class Encoder:
         self.towers = towers
         self.name = name
         self.folder = folder
+        self.kind = str(towers.model.config.model_type)
         self.fingerprint = towers.fingerprint
         self.preprocess = towers.preprocess
         self.dimension = towers.dimension
         self.logit_scale = towers.logit_scale
         self.logit_bias = towers.logit_bias
+        self.knows_english = towers.kind.knows_english
         self.device = towers.device
         self.device_name = device_name(towers.device)
         self.precision = precision
@@ -94,16 +96,23 @@ class Encoder:
         asked = (model, device, precision)
         with caching_failures(*asked):
             folder = resolve_model(model)
+            check_memory(model, folder)
+            files = files_of(model)
             with _collector_off():
                 device = choose_device(device)
                 precision = choose_precision(precision, device)
-                read, tokenizer = read_checkpoint(folder)
+                read, tokenizer = read_checkpoint(folder, most_memory())
             at_once = one_core_per_call() if one_core_each and device == "cpu" else 1
             towers = Towers(read, tokenizer, folder, device=device, precision=precision, at_once=at_once)
             encoder = cls(
                 towers, name=model, folder=folder, precision=precision, batch_size=batch_size, at_once=at_once
             )
             encoder._asked = asked
+            if files_of(model) != files:
+                raise ModelUnavailable(
+                    f"The files of the model {model} changed while it was loaded; it is tried again.",
+                    passing=True,
+                )
         log.info(
             "model loaded", model=model, fingerprint=encoder.fingerprint, device=device, precision=precision
         )

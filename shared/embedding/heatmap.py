@@ -6,7 +6,8 @@ cover it, the nearest to their middle counting most, of
 
     cos(patch, text) + cos(window, text)
 
-with the vectors of Encoder.encode_patches (which names the source of the method, MaskCLIP) and encode_images.
+with the vectors of Encoder.encode_patches (which names the source of the method, MaskCLIP) and encode_images:
+so in a space of its own for each kind of model, which encode_patches alone knows.
 Of the ways tried on two drawings side by side with a small CLIP, this was the best at telling them apart:
 patches of the whole image squeezed into one crop 67 % right, gradient-weighted attention (H. Chefer, S. Gur,
 L. Wolf, Generic Attention-model Explainability, ICCV 2021) 72 %, patches in windows 90 %, and this 93 %.
@@ -33,24 +34,23 @@ _COLOURS = np.array(
     [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32
 )
 _OPACITY = 0.6
-_EVEN = 0.05  # the largest difference in a map of one colour; of drawings and texts even the least was 0.18
+# The largest difference in a map of one colour, times the logit scale: models spread their cosines as their
+# scale makes up for. Of the starter that is 0.05; of its drawings and texts even the least was 0.18.
+_EVEN = 0.05 * 36.16
 
 
 @dataclass(frozen=True, slots=True)
 class Heat:
     """Where an image answers to a text: sums of two cosines, float32 (height, width), so within [-2, 2].
 
-    `best` is the cosine of the best of all `windows`.
+    `best` is the cosine of the best of all `windows`; `is_even`: no place is hotter than another, whatever is
+    hot.
     """
 
     places: Values
     best: float
     windows: int
-
-    @property
-    def is_even(self) -> bool:
-        """Whether no place is hotter than another, whatever is hot."""
-        return float(self.places.max() - self.places.min()) < _EVEN
+    is_even: bool
 
 
 def heat(image: Image.Image, encoder: Encoder, text: Values) -> Heat:
@@ -72,7 +72,9 @@ def heat(image: Image.Image, encoder: Encoder, text: Values) -> Heat:
         place = np.s_[top : top + side, left : left + side]
         total[place] += weight * (_resized(scores, side, side) + score)
         weights[place] += weight
-    return Heat(_resized(total / weights, image.width, image.height), float(whole.max()), len(corners))
+    places = _resized(total / weights, image.width, image.height)
+    is_even = float(places.max() - places.min()) * encoder.logit_scale < _EVEN
+    return Heat(places, float(whole.max()), len(corners), is_even)
 
 
 def overlay(image: Image.Image, heat: Values) -> bytes:

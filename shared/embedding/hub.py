@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import fnmatch
+import errno
+import glob
+import re
+import shutil
 import sys
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from shared.embedding.checkpoint_files import REMEDY, SMALL_FILES, WEIGHTS
-from shared.embedding.kinds import KINDS
-from shared.errors import ModelUnavailable
+from shared.embedding.checkpoint_files import REMEDY, SMALL_FILES, amount, unfit, weight_names
+from shared.embedding.other_kinds import unusable, without_weights
+from shared.errors import RETRYABLE_HTTP_STATUSES, ModelUnavailable
 
 _HUB_TIMEOUT_SECONDS = 3.0  # of one request
 _HUB_DEADLINE_SECONDS = 10.0  # of the whole first contact, name look-up and retries included
+_UNREACHABLE = "it is not in the cache, or not whole, and cannot be downloaded from the model hub ({})"
+_HOME = "set HF_HOME to a folder on a disk with room"
+_ROOM = f"free some, or {_HOME}"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_IN_WORDS = re.compile(
+    r"no space left|os error 28|disk quota exceeded", re.IGNORECASE
+)  # hf_xet's errors
 
 log = structlog.get_logger()
 
@@ -27,7 +39,7 @@ def cache_folder(model: str) -> Path | None:
 
     try:
         config = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # no hub id: the download says so
+    except (ValueError, OSError):  # no hub id, or a cache that cannot be read: the download says so
         return None
     return Path(config).parent if isinstance(config, str) else None
 
@@ -39,33 +51,61 @@ def download(model: str) -> Path:
     except ModelUnavailable:
         raise
     except Exception as error:  # the hub's client raises its own, its HTTP library's and the file system's
-        reason = _hub_refusal(error)
-        told = reason or (
-            f"it is not in the cache and cannot be downloaded from the model hub ({type(error).__name__})"
-        )
-        raise ModelUnavailable(
-            f"The model {model} cannot be had: {told}; {REMEDY}.", passing=reason is None
-        ) from error
+        reason = _cache_refusal(error)
+        passing = reason is not None and _is_full(error)
+        if reason is None:
+            refusal = _hub_refusal(error)
+            passing = refusal is None
+            reason = f"{refusal or _UNREACHABLE.format(type(error).__name__)}; {REMEDY}"
+        raise ModelUnavailable(f"The model {model} cannot be had: {reason}.", passing=passing) from error
 
 
 def _download(model: str) -> Path:
+    info = _ask_hub(model)
+    sizes: dict[str, int] = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    names = {name.partition("/")[0] for name in sizes}
+    if info.config is not None or "config.json" not in names:
+        _refuse(model, unusable(info.config, names) or (None if info.config else without_weights(names)))
+    small = [name for name in sizes if any(fnmatchcase(name, one) for one in SMALL_FILES) and "/" not in name]
+    folder = _fetch(model, small)
+    _refuse(model, unfit(folder, names))
+    weights = weight_names(folder, names)
+    if not weights:
+        _refuse(model, without_weights(names) or f"it has no weights (model.safetensors); {REMEDY}")
+    wanted = sum(sizes.get(name, 0) for name in weights if not (folder / name).is_file())
+    free = shutil.disk_usage(_existing(_cache())).free
+    if wanted > free:
+        raise ModelUnavailable(
+            f"The model {model} cannot be had: it takes {amount(wanted)} more, and the cache {_cache()} has "
+            f"{amount(free)} free; {_ROOM}.",
+            passing=True,
+        )
+    log.info("downloading model", model=model, megabytes=round(wanted / 1e6))
+    return _fetch(model, weights)
+
+
+def _fetch(model: str, names: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
-    info = _ask_hub(model)
-    kind = (info.config or {}).get("model_type", "clip")
-    if kind not in KINDS:
-        raise ModelUnavailable(
-            f"The model {model} is of type {kind!r}, and the types taken are {', '.join(KINDS)}; {REMEDY}."
-        )
-    sizes: dict[str, int] = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    weights = next((pattern for pattern in WEIGHTS if fnmatch.filter(sizes, pattern)), WEIGHTS[0])
-    patterns = [*SMALL_FILES, weights]
-    wanted = {name for pattern in patterns for name in fnmatch.filter(sizes, pattern)}
-    log.info("downloading model", model=model, megabytes=round(sum(sizes[name] for name in wanted) / 1e6))
     if not sys.stderr.isatty():
         disable_progress_bars()
-    return Path(snapshot_download(model, allow_patterns=patterns))
+    return Path(snapshot_download(model, allow_patterns=[glob.escape(name) for name in names]))
+
+
+def _refuse(model: str, reason: str | None) -> None:
+    if reason:
+        raise ModelUnavailable(f"The model {model} cannot be used: {reason}.")
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _existing(folder: Path) -> Path:
+    return next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
 
 
 def _ask_hub(model: str) -> Any:
@@ -84,6 +124,31 @@ def _ask_hub(model: str) -> Any:
     return answer.result(timeout=_HUB_DEADLINE_SECONDS)
 
 
+def _is_full(error: BaseException) -> bool:
+    return any(
+        getattr(one, "errno", None) in _FULL or _FULL_IN_WORDS.search(str(one)) for one in _chain(error)
+    )
+
+
+def _cache_refusal(error: BaseException) -> str | None:
+    """Return why the cache does not take the model; None where it is not the cache."""
+    if _is_full(error):
+        free = shutil.disk_usage(_existing(_cache())).free
+        return f"the disk of the cache {_cache()} is full ({amount(free)} free), or your quota is; {_ROOM}"
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.filename and one.strerror:
+            return f"the cache {_cache()} cannot be written ({one.strerror}); make it writable, or {_HOME}"
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
 def _hub_refusal(error: Exception) -> str | None:
     """Return why the hub never gives the model; None where it may, later."""
     from huggingface_hub import errors  # noqa: PLC0415
@@ -96,4 +161,7 @@ def _hub_refusal(error: Exception) -> str | None:
         return "the hub has no such model, or it is private and HF_TOKEN is not set"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of a mirror or proxy, say
+    if isinstance(error, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
+        return f"the model hub answers {status}"
     return None

@@ -6,7 +6,7 @@ Imports neither torch nor transformers. What all have in common, the features by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,32 +15,45 @@ from shared.models import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a `model_type` stands for.
+    """What a `model_type` stands for; whoever adds one says all that does not hold for it as for "clip".
 
-    `vision` is what transformers takes where a vision_config says nothing; `dimension` the length of a vector
-    by config.json. `tokenizers` are the sets of files that a tokenizer can be read from. Positions of texts
-    begin after the padding's number with `positions_after_padding`. With `padded`, each text is as long as
-    the longest, and its padding is read like any token. Texts are lower-cased with `lowered`, unless the
-    tokenizer's `do_lower_case` is false. `score` says how cosines become probabilities: by a softmax over
-    texts, or by a sigmoid for each. `patches` computes the features of patches, (n * patches, dimension).
+    transformers must have its model class, with `vision_model`, `text_model` and `logit_scale`, and its
+    features be what its `get_image_features` and `get_text_features` answer as `pooler_output`. For tests and
+    benchmarks it needs a shape in benchmarks/random_checkpoint.py, too.
     """
 
+    # How its makers call it.
     name: str
+    # What transformers takes where a vision_config says nothing; the fingerprint has it.
     vision: JsonObject
+    # The sets of files that a tokenizer can be read from.
     tokenizers: tuple[tuple[str, ...], ...]
+    # The length of a vector, by config.json.
     dimension: Callable[[JsonObject], int]
+    # Computes the features of patches from the model and pixels, (n * patches, dimension).
     patches: Callable[[Any, Any], Any]
+    # Whether its text tower finds the token whose state it takes: of the text_config, the tokenizer and the
+    # tokens of a text.
+    pools: Callable[[Any, Any, Sequence[int]], bool]
+    # The image processor of a checkpoint that names none.
+    processor: str = "CLIPImageProcessor"
+    # Whether positions of texts begin after the padding token's number.
     positions_after_padding: bool = False
+    # Whether each text is as long as the longest, and its padding is read like any token.
     padded: bool = False
+    # Whether texts are lower-cased, unless the tokenizer's `do_lower_case` is false.
     lowered: bool = False
+    # How cosines become probabilities: by a softmax over texts, or by a sigmoid for each.
     score: Literal["softmax", "sigmoid"] = "softmax"
+    # Without it, our own texts (of tags, nsfw, confidence) are noise to it.
+    knows_english: bool = True
 
     def max_tokens(self, text_config: Any, tokenizer: Any) -> int:
         """Return the length of the longest text in tokens, end marks included."""
         positions: int = text_config.max_position_embeddings
         if self.positions_after_padding:
             positions -= text_config.pad_token_id + 1
-        return int(min(tokenizer.model_max_length, positions))
+        return positions if self.padded else int(min(tokenizer.model_max_length, positions))
 
 
 def _projection(config: JsonObject) -> int:
@@ -71,6 +84,25 @@ def _patches_by_pooling_head(model: Any, pixels: Any) -> Any:
     return model.vision_model.head(states.flatten(0, 1)[:, None])
 
 
+def _pools_at_first(_text_config: Any, tokenizer: Any, tokens: Sequence[int]) -> bool:
+    return bool(tokens[0] == tokenizer.cls_token_id)
+
+
+def _pools_at_last(_text_config: Any, _tokenizer: Any, _tokens: Sequence[int]) -> bool:
+    return True  # every text has a last token
+
+
+def _pools_at_end(text_config: Any, _tokenizer: Any, tokens: Sequence[int]) -> bool:
+    return text_config.eos_token_id in tokens
+
+
+def _pools_at_end_or_greatest(text_config: Any, tokenizer: Any, tokens: Sequence[int]) -> bool:
+    """As `_pools_at_end`, but where an older configuration says 2, at the token of the greatest number."""
+    if text_config.eos_token_id == 2:
+        return bool(max(tokens) == tokenizer.eos_token_id)
+    return _pools_at_end(text_config, tokenizer, tokens)
+
+
 _CLIP_VISION: JsonObject = {
     "hidden_act": "quick_gelu",
     "num_attention_heads": 12,
@@ -81,20 +113,34 @@ _SIGLIP_VISION: JsonObject = {
     "num_attention_heads": 12,
     "layer_norm_eps": 1e-6,
 }
-_BYTE_PAIRS = ("vocab.json", "merges.txt")
-_XLM_ROBERTA = (("tokenizer.json",), ("sentencepiece.bpe.model",))
+# A tokenizer.json says neither which token pads nor how long a text may be.
+_FAST = ("tokenizer.json", "tokenizer_config.json")
 
 KINDS: dict[str, Kind] = {
     "clip": Kind(
-        "CLIP", _CLIP_VISION, (("tokenizer.json",), _BYTE_PAIRS), _projection, _patches_by_projection
+        "CLIP",
+        _CLIP_VISION,
+        (("tokenizer.json",), ("vocab.json", "merges.txt")),
+        _projection,
+        _patches_by_projection,
+        _pools_at_end_or_greatest,
     ),
-    "metaclip_2": Kind("MetaCLIP 2", _CLIP_VISION, _XLM_ROBERTA, _projection, _patches_by_projection),
+    "metaclip_2": Kind(
+        "MetaCLIP 2",
+        _CLIP_VISION,
+        (("tokenizer.json",), ("sentencepiece.bpe.model",)),
+        _projection,
+        _patches_by_projection,
+        _pools_at_end,
+    ),
     "siglip": Kind(
         "SigLIP or SigLIP 2",
         _SIGLIP_VISION,
-        (("tokenizer.json",), ("spiece.model",), ("tokenizer.model",)),
+        (_FAST, ("spiece.model",), ("tokenizer.model", "tokenizer_config.json")),
         _width_of_vision,
         _patches_by_pooling_head,
+        _pools_at_last,
+        processor="SiglipImageProcessor",
         padded=True,
         lowered=True,
         score="sigmoid",
@@ -105,13 +151,16 @@ KINDS: dict[str, Kind] = {
         (("tokenizer.json",), ("vocab.txt",)),
         _projection,
         _patches_by_projection,
+        _pools_at_first,
+        knows_english=False,
     ),
     "altclip": Kind(
         "AltCLIP",
         _CLIP_VISION,
-        _XLM_ROBERTA,
+        (_FAST, ("sentencepiece.bpe.model", "tokenizer_config.json")),
         _projection_of_altclip,
         _patches_by_projection,
+        _pools_at_first,
         positions_after_padding=True,
     ),
 }

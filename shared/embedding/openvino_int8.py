@@ -96,7 +96,7 @@ def _cached(core: Any, fingerprint: str, make: Callable[[], Any]) -> Any:
         with lock:
             return _read(core, folder) or _stored(folder, make())
     except OSError as error:
-        log.warning("the int8 model is not kept", folder=str(root), reason=str(error))
+        _not_kept(root, error)
         return make()
 
 
@@ -109,11 +109,18 @@ def _read(core: Any, folder: Path) -> Any:
 
 
 def _stored(folder: Path, model: Any) -> Any:
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        made = Path(scratch) / "made"
-        _imported("openvino").save_model(model, made / "model.xml")
-        made.rename(folder)  # both of the model's files at once
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch) / "made"
+            _imported("openvino").save_model(model, made / "model.xml")
+            made.rename(folder)  # both of the model's files at once
+    except (OSError, RuntimeError) as error:  # OpenVINO's, of a full disk
+        _not_kept(folder.parent, error)
     return model
+
+
+def _not_kept(root: Path, error: Exception) -> None:
+    log.warning("the int8 model is not kept", folder=str(root), reason=str(error).partition("\n")[0])
 
 
 def _quantized(module: Any, preprocess: Preprocess) -> Any:

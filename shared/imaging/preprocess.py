@@ -14,14 +14,32 @@ from PIL import Image
 from shared.errors import ModelUnavailable
 from shared.models import JsonObject
 
-# What CLIP's own image processor takes where its configuration says nothing.
-_CLIP_DEFAULTS: JsonObject = {
-    "size": {"shortest_edge": 224},
-    "crop_size": {"height": 224, "width": 224},
-    "resample": Image.Resampling.BICUBIC,
+# What image processors take where a configuration says nothing: all, and those whose names contain the key.
+_DEFAULTS: JsonObject = {
+    "do_resize": True,
+    "default_to_square": True,
+    "do_center_crop": False,
+    "do_rescale": True,
     "rescale_factor": 1 / 255,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_normalize": True,
+}
+_DEFAULTS_OF: dict[str, JsonObject] = {
+    "CLIP": {
+        "size": {"shortest_edge": 224},
+        "default_to_square": False,
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    },
+    "SiglipImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "default_to_square": False,
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    },
 }
 
 
@@ -41,11 +59,14 @@ class Preprocess:
     rescale: float
 
     @classmethod
-    def from_checkpoint(cls, folder: Path) -> Self:
-        """Read a checkpoint's preprocessing. Raises ModelUnavailable if it is missing or not supported."""
-        config = _CLIP_DEFAULTS | _processor_config(folder)
+    def from_checkpoint(cls, folder: Path, processor: str = "CLIPImageProcessor") -> Self:
+        """Read a checkpoint's preprocessing; `processor` is meant where it names no image processor.
+
+        Raises ModelUnavailable if it is missing or not supported.
+        """
+        config = _processor_config(folder)
         try:
-            return cls._from_config(config)
+            return cls._from_config(_complete(config, processor))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelUnavailable(
                 f"The image preprocessing of the checkpoint in {folder} is not supported: {error}"
@@ -53,16 +74,16 @@ class Preprocess:
 
     @classmethod
     def _from_config(cls, config: JsonObject) -> Self:
-        if not config.get("do_resize", True) or config.get("do_pad"):
+        if not config["do_resize"] or config.get("do_pad"):
             raise ValueError("it does not resize every picture to one shape")
-        crop = _shape(config["crop_size"]) if config.get("do_center_crop", _is_clip(config)) else None
+        crop = _shape(config["crop_size"]) if config["do_center_crop"] else None
         preprocess = cls(
-            size=_size(config["size"], square=not _is_clip(config)),
+            size=_size(config["size"], square=config["default_to_square"]),
             crop_size=crop,
             resample=int(Image.Resampling(config["resample"])),
-            mean=_rgb(config["image_mean"]) if config.get("do_normalize", True) else (0.0, 0.0, 0.0),
-            std=_rgb(config["image_std"]) if config.get("do_normalize", True) else (1.0, 1.0, 1.0),
-            rescale=float(config["rescale_factor"]) if config.get("do_rescale", True) else 1.0,
+            mean=_rgb(config["image_mean"]) if config["do_normalize"] else (0.0, 0.0, 0.0),
+            std=_rgb(config["image_std"]) if config["do_normalize"] else (1.0, 1.0, 1.0),
+            rescale=float(config["rescale_factor"]) if config["do_rescale"] else 1.0,
         )
         smallest = preprocess.size if isinstance(preprocess.size, tuple) else (preprocess.size,) * 2
         if crop is None and isinstance(preprocess.size, int):
@@ -139,9 +160,18 @@ def _read_json(path: Path) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def _is_clip(config: JsonObject) -> bool:
-    kind = config.get("image_processor_type") or config.get("feature_extractor_type") or "CLIP"
-    return "CLIP" in str(kind)
+def _complete(config: JsonObject, processor: str) -> JsonObject:
+    """Add what the image processor takes where its configuration says nothing, or null."""
+    named = config.get("image_processor_type") or config.get("feature_extractor_type") or processor
+    own = next((defaults for name, defaults in _DEFAULTS_OF.items() if name in str(named)), {})
+    stated = {name: value for name, value in config.items() if value is not None}
+    complete = _DEFAULTS | own | stated
+    needed = ["size", "resample"]
+    needed += ["image_mean", "image_std"] if complete["do_normalize"] else []
+    needed += ["crop_size"] if complete["do_center_crop"] else []
+    if missing := [name for name in needed if name not in complete]:
+        raise ValueError(f"{named} is not known here, and it does not say {', '.join(missing)}")
+    return complete
 
 
 def _size(value: Any, *, square: bool) -> int | tuple[int, int]:
@@ -157,7 +187,8 @@ def _shape(value: Any) -> tuple[int, int]:
         if set(value) != {"height", "width"}:
             raise ValueError(f"its size is {value}")
         return _side(value["height"]), _side(value["width"])
-    return _side(value), _side(value)
+    height, width = value if isinstance(value, list) else (value, value)
+    return _side(height), _side(width)
 
 
 def _side(value: Any) -> int:
@@ -168,5 +199,5 @@ def _side(value: Any) -> int:
 
 
 def _rgb(value: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(part) for part in value)
+    red, green, blue = map(float, value if isinstance(value, list) else [value] * 3)
     return red, green, blue

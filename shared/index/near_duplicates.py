@@ -1,7 +1,7 @@
 """Near-duplicates: images whose vectors and perceptual hashes are both close.
 
-Neither is enough alone: CLIP puts two photos of one dog close together, and flat or symmetrical images share
-hashes. The hash is compared first, since 60,000 of them are half a megabyte.
+Neither is enough alone: a model puts two photos of one dog close together, and flat or symmetrical images
+share hashes. The hash is compared first, since 60,000 of them are half a megabyte.
 """
 
 from collections.abc import Callable

@@ -110,6 +110,28 @@ class Blobs:
         with self.open_write(key) as file:
             file.write(data)
 
+    def put_new(self, key: str, data: bytes) -> None:
+        """Write `data` unless there is something under `key`: of several writers at once the first wins.
+
+        A folder does it by a hard link, an object store by a conditional write. Where there is neither, the
+        last of those that write in the same moment wins.
+        """
+        path = self._path(key)
+        proposal = f"{key}.{secrets.token_hex(4)}.tmp"
+        try:
+            if self._local:
+                self.put(proposal, data)
+                os.link(self._path(proposal), path)
+            else:
+                self._fs.pipe_file(path, data, mode="create")
+        except OSError:
+            self._fs.invalidate_cache()
+            if not self.exists(key):
+                self.put(key, data)
+        finally:
+            if self._local:
+                self.delete(proposal)
+
     @contextmanager
     def open_write(self, key: str) -> Iterator[IO[bytes]]:
         """Open a binary file that appears under `key` when the block ends, and not at all if it raises."""

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Page, Request, expect
 
 from examples.demo.pictures import Pictures
@@ -71,6 +72,54 @@ def test_typing_searches_after_a_pause_and_is_one_step_of_the_history(page: Page
     page.go_forward()
     expect(box(page)).to_have_value("bicycle")
     expect(cells(page).first.locator(".name")).to_have_text("bicycle.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "without", "direction"),
+    [
+        ("夜の濡れた道にある赤い車", "猫", "ltr"),
+        ("قطة سوداء تنام, cat", "سيارة", "rtl"),
+        ("गीली सड़क पर लाल कार", "बिल्ली", "ltr"),
+        ("μια ομπρέλα cafe\u0301 👩🏽\u200d🚀", "\u200fقطة", "ltr"),
+    ],
+)
+def test_any_script_is_asked_as_it_was_typed_and_reads_in_its_direction(
+    page: Page, new_page: NewPage, words: str, without: str, direction: str
+) -> None:
+    page.goto("/")
+    with page.expect_request(is_search) as sent:
+        box(page).fill(f"{words} -{without}")
+        box(page).press("Enter")
+    assert asked(sent.value)["text"] == words
+    assert [term["text"] for term in asked(sent.value)["negative"]] == [without]
+    expect(box(page)).to_have_css("direction", direction)
+    expect(chips(page).first.locator(".ellipsis")).to_have_css("direction", direction)
+    link = new_page()
+    with link.expect_request(is_search) as again:
+        link.goto(page.url)
+    assert asked(again.value)["text"] == words
+    expect(box(link)).to_have_value(f"{words} -{without}")
+
+
+def test_what_an_input_method_composes_is_asked_once_it_is_done(page: Page) -> None:
+    page.goto("/")
+    expect(cells(page).first).to_be_visible()
+    keyboard = page.context.new_cdp_session(page)
+    box(page).focus()
+    texts: list[str] = []
+
+    def note(request: Request) -> None:
+        if is_search(request):
+            texts.append(asked(request)["text"])
+
+    page.on("request", note)
+    for composed in ("n", "ね", "ねk", "ねこ"):
+        keyboard.send("Input.imeSetComposition", {"text": composed, "selectionStart": 2, "selectionEnd": 2})
+        page.wait_for_timeout(400)  # longer than the pause after which it searches
+        expect(box(page)).to_have_value(composed)
+    keyboard.send("Input.insertText", {"text": "猫"})
+    expect(page).to_have_url(re.compile("q=%E7%8C%AB$"))
+    assert texts == ["猫"]
 
 
 def test_a_leading_minus_takes_away(page: Page) -> None:

@@ -14,7 +14,7 @@ from shared.errors import (
     NothingToRetry,
 )
 from shared.ledger import ledger as ledger_module
-from shared.ledger import writer
+from shared.ledger import processes, writer
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import (
     MAX_NOTES,
@@ -146,6 +146,21 @@ def test_fetch_waits_while_encode_is_a_window_behind(ledger: Ledger) -> None:
                 claim, transitions=[(claim.first_item, FETCHED)], next_stage=Stage.ENCODE, payload="x"
             )
     assert ledger.dispatch() == []
+
+
+@pytest.mark.parametrize("stage", [Stage.FETCH, Stage.ENCODE])
+def test_an_export_passes_by_what_waits_for_a_model(ledger: Ledger, stage: Stage) -> None:
+    for _ in range(20):
+        make_job(ledger, total=1000, chunk_size=1)
+    while chunks := ledger.dispatch():
+        for chunk in chunks if stage is Stage.ENCODE else []:
+            claim = ledger.claim(chunk, Stage.FETCH)
+            assert claim
+            ledger.advance(claim, transitions=[(claim.first_item, FETCHED)], next_stage=stage, payload="x")
+    export = make_job(ledger, total=1000, chunk_size=1, kind=JobKind.EXPORT)
+    found = [chunk.job_id for _ in range(3) for chunk in ledger.dispatch()]  # each time among a few jobs
+    assert set(found) == {export}
+    assert len(found) in (4, 8)  # a window of its own
 
 
 def test_a_chunk_is_claimed_by_one_worker_at_a_time(ledger: Ledger) -> None:

@@ -124,7 +124,7 @@ def test_doctor_in_another_folder_asks_the_server_and_leaves_the_folder_alone(
     assert stack.url in told["settings"]
     assert told["workers"] == "fetch 1, encode 1, index 1"
     assert "collections" in told["chroma"]
-    assert "dimensions) on" in told["model"]
+    assert "(clip, 32 dimensions, texts of up to 77 tokens) on" in told["model"]
     assert f"workers ok {told['workers']}" in " ".join(doctor().split())  # without a model's weights to read
     assert list((tmp_path / "here").iterdir()) == []
 

@@ -35,6 +35,7 @@ Vector = NDArray[np.float32]
 
 DIMENSION = 8
 MAX_TEXT_CHARS = 40
+RED, BLUE = (250, 10, 10), (10, 10, 250)
 PREPROCESS = Preprocess((4, 4), None, PillowImage.Resampling.BICUBIC, (0.0,) * 3, (1.0,) * 3, 1.0)
 
 
@@ -55,9 +56,13 @@ class StubEncoder:
 
     dimension = DIMENSION
     preprocess = PREPROCESS
-    logit_scale = 1.0
+    logit_scale = 100.0
+    logit_bias: float | None = None
+    knows_english = True
     device = "cpu"
     device_name = "a stub"
+    kind = "clip"
+    max_tokens = 77
     precision = "fp32"
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
@@ -186,6 +191,13 @@ class Api:
         opened = self.services.index.ensure(collection, **model, dimension=DIMENSION)
         opened.upsert([image], vector[None], ["job:0"])
         return image.id
+
+
+def halves(width: int = 96, height: int = 48) -> PillowImage.Image:
+    """Red on the left, blue on the right."""
+    image = PillowImage.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image
 
 
 def image_id(number: int) -> str:

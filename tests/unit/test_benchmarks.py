@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import figures, on_paper, records, report
+from benchmarks import figures, gpu, models, on_paper, records, report
 from benchmarks.plots import draw
 from benchmarks.records import Machine, Recording
 from benchmarks.results import Curve, NotHere, Result
+from tests.checkpoints import tiny_checkpoint
 
 CURVE = Curve("A title", "x", "y", {"a": [(1.0, 2.0), (10.0, 3.0)], "b": [(1.0, 4.0)]}, log="x")
 RUN = Recording(
@@ -176,3 +177,44 @@ def test_a_regression_fails_the_run_if_it_is_compared(
     ended = CliRunner().invoke(command.main, options)
     assert ("REGRESSED from 2" in ended.output) is bool(exit_code)
     assert ended.exit_code == exit_code
+
+
+def test_the_gpu_part_measures_a_model_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, with what only CUDA has left out: it shows that the part runs, not how fast."""
+    torch = pytest.importorskip("torch")
+    sizes = {"BATCHES": (2, 4), "OTHERS_BATCH": 2, "CROPS": 8, "ROUNDS": 1, "PRODUCTS": 1}
+    others = ("tiny metaclip_2", "tiny chinese_clip", "tiny altclip")
+    goal_shapes = {"tiny": 1e9, "tiny siglip": 1e9}
+    stand_in = {"GPU": "cpu", "GOALS": goal_shapes, "OTHERS": others, "COMPILES": True, **sizes}
+    for name, value in stand_in.items():
+        monkeypatch.setattr(gpu, name, value)
+    for name in ("_need_cuda", "_copies", "_processes"):
+        monkeypatch.setattr(gpu, name, lambda *_: [])
+    for name in ("reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    results = [result for result in gpu.measure(tmp_path) if isinstance(result, Result)]
+    goals = {result.name for result in results if result.goal is not None}
+    shapes = (*goal_shapes, *others)
+    assert {f"{shape}: encode, share of a bare compiled loop" for shape in shapes} <= goals
+    assert {"tiny: encode in bf16", "tiny siglip: encode in bf16"} <= goals
+    assert all(result.value > 0 for result in results if result.unit == "pictures/s")
+
+
+def test_the_choice_of_models_is_filled_from_what_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "ROUND_SECONDS", 0.001)
+    monkeypatch.setattr(models, "MODELS", models.MODELS[:2])
+    tiny_checkpoint(tmp_path / "default")
+    tiny_checkpoint(tmp_path / "other", shape="tiny siglip")
+    measured = [
+        *models._measure(models.MODELS[0].name, tmp_path / "other", tmp_path / "default"),
+        *models._measure(models.MODELS[1].name, tmp_path / "default", tmp_path / "default"),
+    ]
+    text = report.pages({"models": replace(RUN, part="models", results=measured)})[report.MODELS]
+    rows = [line for line in text.splitlines() if line.startswith(("| `starter`", "| `laion/"))]
+    assert [row.count("32 (128 bytes)") for row in rows] == [1, 1]
+    assert "**1.00**" in rows[1]
+    assert "in fp32" in text

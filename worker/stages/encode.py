@@ -1,4 +1,4 @@
-"""The encode stage: one chunk's crops through CLIP, into the vector log."""
+"""The encode stage: one chunk's crops through the image tower, into the vector log."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -18,18 +18,22 @@ local function next_chunk(id)
 end
 
 local refs = {}
-if redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
-  or redis.call('ZCARD', P..'stage:index') >= tonumber(ARGV[3]) then return refs end
+if redis.call('ZCARD', P..'stage:index') >= tonumber(ARGV[3]) then return refs end
+local encode_full = redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
 local held, open = 0, redis.call('LLEN', P..'open')
-while #refs < tonumber(ARGV[4]) and held < open and redis.call('ZCARD', P..'stage:fetch') < tonumber(ARGV[1]) do
+while #refs < tonumber(ARGV[4]) and held < open do
+  -- Exports pass by what waits for a model that cannot be had; looked for among a few jobs, others the next time.
+  local waiting = redis.call('ZCARD', P..'stage:fetch')
+  local full = encode_full or waiting >= tonumber(ARGV[1])
+  if full and (held >= 8 or waiting >= tonumber(ARGV[1]) + 4) then break end
   local id = redis.call('LPOP', P..'open')
   if not id then break end
   -- A job that waits for busy hosts sends no more chunks to wait there too.
-  local busy = job_number(id, 'held') > now()
+  local busy = job_number(id, 'held') > now() or (full and job_field(id, 'kind') ~= 'export')
   held = busy and held + 1 or 0
   local ref = not busy and next_chunk(id)
   if ref then
-    redis.call('RPUSH', P..'open', id)
+    redis.call(full and 'LPUSH' or 'RPUSH', P..'open', id)
     queue_chunk(ref, 'fetch', '', tonumber(ARGV[5]))
     refs[#refs + 1] = ref
   elseif busy then

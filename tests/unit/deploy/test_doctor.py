@@ -11,7 +11,11 @@ import pytest
 
 from deploy import doctor, findings
 from image_search import Client
+from shared.config import Settings
+from shared.embedding.checkpoint_files import fingerprint
+from shared.storage.blobs import MODEL_KEY, Blobs
 from tests.unit.client_server import Server, problem
+from tests.unit.fakes import INDEX_DOWN, index_in
 
 OK = {"ok": True, "detail": None}
 READY = {
@@ -22,8 +26,8 @@ READY = {
 SYSTEM = {
     "readiness": READY,
     "model": {
-        "name": "m/one", "fingerprint": "1" * 16, "dimension": 512, "device": "cpu", "device_name": "a CPU",
-        "precision": "bf16",
+        "name": "m/one", "kind": "siglip", "fingerprint": "1" * 16, "dimension": 512, "max_tokens": 64,
+        "device": "cpu", "device_name": "a CPU", "precision": "bf16",
     },
     "collections": [],
     "jobs": None,
@@ -69,7 +73,7 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert {state for state, _ in found.values()} == {"ok"}
     assert found["workers"][1] == "fetch 2, encode 1, index 1"
     assert found["chroma"][1] == "0 collections, 0 pictures"
-    assert found["model"][1] == "m/one (512 dimensions) on a CPU, bf16"
+    assert found["model"][1] == "m/one (siglip, 512 dimensions, texts of up to 64 tokens) on a CPU, bf16"
 
 
 @pytest.mark.parametrize(
@@ -142,3 +146,21 @@ def test_where_nothing_runs_nothing_is_written(
     _, found = examine()
     assert found["redis"][1] == "asked directly"
     assert found["blobs"][0] == found["model"][0] == "note"
+
+
+@pytest.mark.parametrize("known", ["nothing", "collections", "record"])
+def test_says_what_auto_is_without_deciding_it(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    index = index_in(tmp_path / "chroma")
+    monkeypatch.setattr("shared.index.index.build_index", lambda _: index)
+    settings = Settings(_env_file=None, model="auto", device="cpu", blob_url=(tmp_path / "blobs").as_uri())
+    blobs = Blobs(settings.blob_url)
+    if known == "collections":
+        index.create("images", model=str(tiny), fingerprint=fingerprint(tiny), dimension=16)
+    elif known == "record":
+        monkeypatch.setattr("shared.index.index.build_index", lambda _: INDEX_DOWN)
+        blobs.put(MODEL_KEY, json.dumps({"model": str(tiny)}).encode())
+    told = doctor._model(settings)
+    assert told.startswith("auto: the first start decides" if known == "nothing" else str(tiny))
+    assert blobs.exists(MODEL_KEY) == (known == "record")

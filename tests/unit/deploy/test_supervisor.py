@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,3 +198,13 @@ def test_a_log_that_cannot_be_put_aside_is_emptied(
     log.with_suffix(".log.1").mkdir()  # as good as a full disk
     supervisor.tick()
     assert log.stat().st_size == 0
+
+
+def test_what_supervises_nothing_is_interrupted_by_a_signal(supervisor: Supervisor) -> None:
+    with pytest.raises(KeyboardInterrupt), supervisor.interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    with pytest.raises(KeyboardInterrupt), supervisor.interruptible():
+        pytest.fail("the signal came before")
+    os.kill(os.getpid(), signal.SIGTERM)  # waited for, as ever
+    assert supervisor.stopping

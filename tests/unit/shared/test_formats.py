@@ -178,13 +178,13 @@ def test_a_reindex_of_an_older_ledger_still_ends_with_its_switch() -> None:
 
 
 def test_the_recorded_model(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automatic, "_decide", lambda: "m")
+    monkeypatch.setattr(automatic, "_of_hub", lambda: "m")
     blobs.put(MODEL_KEY, b'{"model": "old"}')
-    assert automatic.resolve_auto(blobs) == "old"
+    assert automatic.resolve_auto(blobs, list) == "old"
     blobs.delete(MODEL_KEY)
     with newer(automatic):
-        assert automatic.resolve_auto(blobs) == "m"
-    refused(lambda: automatic.resolve_auto(blobs), "The recorded model")
+        assert automatic.resolve_auto(blobs, list) == "m"
+    refused(lambda: automatic.resolve_auto(blobs, list), "The recorded model")
 
 
 def test_an_api_key_of_a_newer_version_opens_nothing_and_still_counts(blobs: Blobs) -> None:

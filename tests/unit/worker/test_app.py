@@ -1,14 +1,22 @@
 """The Celery side of a worker, in this process."""
 
 import gc
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import signals
+from structlog.testing import capture_logs
 
 from shared.config import Settings
-from shared.errors import ConfigError
-from shared.models import Stage
+from shared.embedding.checkpoint_files import fingerprint
+from shared.embedding.checkpoints import AUTO
+from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable, Unavailable
+from shared.models import CollectionInfo, Stage
+from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES, make_celery
 from worker import app as worker_app
 
@@ -42,6 +50,35 @@ def test_a_process_that_could_not_start_tries_again_with_the_next_message(
     assert len(started) == 3
 
 
+def test_without_its_model_a_fetch_worker_starts_and_an_encode_worker_does_not(tmp_path: Path) -> None:
+    settings = Settings(model=str(tmp_path / "gone"))
+    worker_app.make_worker(settings, [Stage.FETCH])
+    worker_app.make_worker(settings, [Stage.FETCH, Stage.ENCODE])
+    with pytest.raises(ModelUnavailable, match="gone"):
+        worker_app.make_worker(settings, [Stage.ENCODE])
+
+
+def test_what_cannot_be_made_is_tried_again_after_a_while_and_waited_for_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[int] = []
+
+    def make() -> str:
+        tries.append(1)
+        if len(tries) < 2:
+            raise ModelUnavailable("The model is gone.")
+        return "made"
+
+    later = worker_app._Later(make)
+    for _ in range(5):
+        with pytest.raises(Unavailable, match="gone"):
+            later.get()
+    assert len(tries) == 1
+    monkeypatch.setattr(later, "_until", 0.0)
+    assert [later.get(), later.get()] == ["made", "made"]
+    assert len(tries) == 2
+
+
 def test_what_the_pool_inherits_is_left_to_no_collection_that_would_copy_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -70,3 +107,26 @@ def test_a_chunk_of_slow_downloads_is_not_killed_and_its_message_waits_longer_st
     for options in (conf.broker_transport_options, conf.result_backend_transport_options):
         assert options["visibility_timeout"] > conf.task_time_limit
     assert conf.visibility_timeout > conf.task_time_limit
+
+
+def services_of(blobs: Blobs, *collections: list[CollectionInfo] | IndexUnavailable) -> Any:
+    """Whose Chroma answers so, one after the other."""
+    return SimpleNamespace(blobs=blobs, index=Mock(collections=Mock(side_effect=collections)))
+
+
+def test_only_who_reads_the_model_decides_which_it_is(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After waiting for Chroma. An index worker has neither hub nor cache, and would take the starter."""
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    bound = CollectionInfo("images", 1, str(tiny), fingerprint(tiny), dimension=16, created_at=0.0)
+    services = services_of(blobs, IndexUnavailable("Chroma cannot be reached."), [bound])
+    monkeypatch.setattr(worker_app, "build_services", lambda _: services)
+    waited: list[float] = []
+    monkeypatch.setattr(worker_app.time, "sleep", waited.append)
+    worker_app.make_worker(Settings(model=AUTO), [Stage.INDEX])
+    assert not blobs.exists(MODEL_KEY)
+    with capture_logs() as logged:
+        worker_app.make_worker(Settings(model=AUTO), [Stage.FETCH])
+    assert json.loads(blobs.get(MODEL_KEY))["model"] == str(tiny)
+    assert (len(waited), logged[0]["reason"]) == (1, "Chroma cannot be reached.")

@@ -43,7 +43,7 @@ function chip(text, kind, remove, { image, title } = {}) {
     },
     kind && h("span", { class: "muted" }, kind),
     image,
-    text && h("span", { class: "ellipsis" }, text),
+    text && h("span", { class: "ellipsis", dir: "auto" }, text),
     icon("close"),
   );
 }

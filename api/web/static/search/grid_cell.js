@@ -55,6 +55,6 @@ function actionButton(name, iconName, label, title, isActive) {
 function scoreInWords({ score, strength, confidence }) {
   const match = strength
     ? `A ${strength} match: the confidence that it fits is ${confidence.toFixed(2)}.`
-    : "For words, 0.25 is a good match already; between pictures it is higher.";
+    : "For words even a good match is far below 1, how far depends on the model; between pictures it is higher.";
   return `Cosine similarity to the query: ${score.toFixed(4)}, of at most 1. ${match}`;
 }

@@ -27,7 +27,7 @@ function shareRow({ pointer, cosine, share }, state) {
   return h(
     "div",
     { title, class: share < 0 ? "negative" : "" },
-    h("dt", {}, text),
+    h("dt", { dir: "auto" }, text),
     h("meter", { min: 0, max: 1, value: Math.abs(share), "aria-hidden": "true" }),
     h("dd", { class: "numbers" }, `${share < 0 ? "−" : "+"}${Math.abs(share).toFixed(2)}`),
   );

@@ -196,6 +196,7 @@ export function show(container, params, signal) {
 function listenToTyping({ input }, state, { change, signal }) {
   let timer = null;
   let isEditing = false;
+  let isComposing = false; // by an input method, whose text is not yet what is meant
 
   function search(q) {
     change({ q }, { replace: isEditing });
@@ -207,18 +208,19 @@ function listenToTyping({ input }, state, { change, signal }) {
     timer = null;
   }
 
-  input.addEventListener(
-    "input",
-    () => {
-      stop();
-      timer = setTimeout(() => {
-        timer = null;
-        const q = input.value.trim();
-        if (q !== state.asked.q && !/^https?:/i.test(q)) search(q);
-      }, TYPING_MS);
-    },
-    { signal },
-  );
+  function onInput(event) {
+    stop();
+    isComposing = Boolean(event.isComposing);
+    if (isComposing) return;
+    timer = setTimeout(() => {
+      timer = null;
+      const q = input.value.trim();
+      if (q !== state.asked.q && !/^https?:/i.test(q)) search(q);
+    }, TYPING_MS);
+  }
+
+  input.addEventListener("input", onInput, { signal });
+  input.addEventListener("compositionend", onInput, { signal });
 
   /** Searches now; `takeURL` says whether it takes the words for an address of an image. */
   function submit(takeURL) {
@@ -230,7 +232,7 @@ function listenToTyping({ input }, state, { change, signal }) {
     if (PHONE.matches) input.blur();
   }
 
-  return { isUnderWay: () => timer !== null, stop, submit };
+  return { isUnderWay: () => timer !== null || isComposing, stop, submit };
 }
 
 /** The panel stands beside the results; on phones it is a sheet over them. */
@@ -254,7 +256,7 @@ function listenToFilterPanel({ filterButton, filterPanel: panel }, onOpen, signa
 
 function listenToKeys({ input, focusResults }, state, signal) {
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "ArrowDown" || !state.results?.items.length) return;
+    if (event.key !== "ArrowDown" || event.isComposing || !state.results?.items.length) return;
     event.preventDefault();
     focusResults();
   });

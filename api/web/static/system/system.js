@@ -17,7 +17,7 @@ const NEEDS = ["readiness", "jobs", "collections", "model", "errors", "versions"
 const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
-  ["model", "Model", "CLIP", "Nothing can be searched. If it is not just loading, IMAGE_SEARCH_MODEL names the model."],
+  ["model", "Model", "Encoder", "Nothing can be searched. If it is not just loading, IMAGE_SEARCH_MODEL names the model."],
   ["redis", "Jobs", "Redis", "Search works; no job is taken, and those that run wait. Start Redis, or set IMAGE_SEARCH_REDIS_URL."],
   ["blobs", "Files", "Blob store", "Search works, without thumbnails; no job is taken. Look at IMAGE_SEARCH_BLOB_URL."],
 ];
@@ -168,9 +168,11 @@ function workerTable(workers) {
 function modelFacts(model) {
   return facts([
     ["Name", model.name],
+    ["Kind", model.kind],
     ["Device", `${model.device} (${model.device_name})`],
     ["Precision", model.precision],
     ["Dimension", number(model.dimension)],
+    ["Longest text", `${number(model.max_tokens)} tokens`],
     ["Fingerprint", h("code", {}, model.fingerprint)],
   ]);
 }

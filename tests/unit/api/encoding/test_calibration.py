@@ -1,16 +1,29 @@
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from api.encoding import calibration as calibration_module
 from api.encoding.calibration import MIN_IMAGES, SPREAD, Background, Backgrounds, Calibration, picture_scale
+from shared.embedding.encoder import Encoder
 from shared.index.collection import Collection
 from shared.models import Image
-from tests.unit.fakes import DIMENSION, Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
+from tests.unit.fakes import (
+    DIMENSION,
+    Api,
+    StubEncoder,
+    Vector,
+    assert_problem,
+    axis,
+    image_id,
+    index_in,
+    make_api,
+    unit,
+)
 
 PICTURES = 60
 
@@ -98,6 +111,32 @@ def test_equal_vectors_give_no_division_by_zero() -> None:
     assert calibration.confidence(0.0) == 0.0
 
 
+@pytest.mark.parametrize("apart", [3e-4, 1e-5, 1e-6, 1e-7])
+def test_vectors_that_differ_by_hardly_more_than_rounding_are_nothing_sure(apart: float) -> None:
+    """As those of a random tower are."""
+    pictures = _unit(cloud(1, 768) + apart * cloud(1_000, 768, seed=1)).astype(np.float32)
+    query = cloud(1, 768, seed=2)[0]
+    calibration = Calibration.of(query, pictures[:400], len(pictures))
+    assert all(0 <= calibration.confidence(score) < 0.9 for score in (pictures @ query).tolist())
+    assert picture_scale(query[None], pictures[:1], pictures[:400]) == 0.6
+
+
+# Of a CLIP and of SigLIPs: the mean and the deviation of what does not fit.
+@pytest.mark.parametrize(("mean", "deviation"), [(0.18, 0.02), (0.0, 0.02), (-0.05, 0.01), (0.05, 0.03)])
+def test_confidence_is_the_same_wherever_a_model_has_its_cosines(mean: float, deviation: float) -> None:
+    pictures, query = world(mean, deviation, 2_000)
+    scores = pictures @ query
+    assert (scores.mean(), scores.std()) == (
+        pytest.approx(mean, abs=deviation / 4),
+        pytest.approx(deviation, rel=0.1),
+    )
+    calibration = Calibration.of(query, pictures[:400], len(pictures))
+    z = [(calibration.score(wanted) - mean) / deviation for wanted in (0.1, 0.9, 0.99)]
+    assert z == pytest.approx([3.5, 4.8, 5.4], abs=0.5)
+    assert calibration.confidence(float(scores.max())) < 0.9
+    assert calibration.confidence(mean + 7 * deviation) > 0.99
+
+
 def test_what_fits_is_no_background_even_where_it_is_a_third_of_all() -> None:
     rng = np.random.default_rng(0)
     unrelated, fitting = rng.normal(0.1, 0.05, 400), rng.normal(0.4, 0.03, 200)
@@ -150,6 +189,21 @@ def test_a_weight_of_one_spreads_the_scores_as_far_for_a_picture_as_for_a_text()
     assert scale == pytest.approx(math.sqrt(of_texts / of_pictures), rel=1e-4)
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(0.18, 0.02), (0.0, 0.02), (-0.05, 0.01)])
+def test_narrow_scores_of_texts_scale_pictures_down_to_them(mean: float, deviation: float) -> None:
+    """Of pictures that have 0.6 in common and differ by 0.1, and of a text that hardly moves."""
+    pictures, text = world(mean, deviation, 400)
+    scale = picture_scale(text[None], pictures[:1], pictures)
+    assert scale == pytest.approx(
+        float((pictures @ text).std() / (pictures[1:] @ pictures[0]).std()), rel=0.02
+    )
+    mixed = text + scale * pictures[0]
+    of_text, of_picture = pictures[1:] @ text, scale * (pictures[1:] @ pictures[0])
+    moved = pictures[1:] @ (mixed / np.linalg.norm(mixed))
+    by_text, by_picture = (np.corrcoef(moved, part)[0, 1] for part in (of_text, of_picture))
+    assert by_text == pytest.approx(by_picture, abs=0.1)
+
+
 def test_copies_of_the_picture_do_not_count_in_its_scale() -> None:
     pictures, texts = cloud(40, 16), cloud(1, 16, seed=1)
     with_copies = np.concatenate([pictures, np.repeat(pictures[:1], 20, axis=0)])
@@ -162,6 +216,18 @@ def test_copies_of_the_picture_do_not_count_in_its_scale() -> None:
 @pytest.mark.parametrize("sample", [cloud(0, 8), cloud(9, 8), np.repeat(cloud(1, 8, seed=9), 40, axis=0)])
 def test_a_typical_scale_is_taken_where_it_cannot_be_measured(sample: Vector) -> None:
     assert picture_scale(cloud(1, 8, seed=1), cloud(1, 8, seed=2), sample) == 0.6
+
+
+def world(mean: float, deviation: float, count: int) -> tuple[Vector, Vector]:
+    """Pictures of a few dimensions around what they have in common, and a text of these cosines to them."""
+    rng = np.random.default_rng(3)
+    pictures = np.zeros((count, 64))
+    pictures[:, 0], pictures[:, 1:31] = math.sqrt(0.6), math.sqrt(0.4 / 30) * rng.normal(size=(count, 30))
+    pictures = _unit(pictures)
+    text = np.zeros(64)
+    text[0], text[1] = mean / pictures[:, 0].mean(), deviation / pictures[:, 1].std()
+    text[63] = math.sqrt(1 - float(text @ text))
+    return pictures.astype(np.float32), text.astype(np.float32)
 
 
 def _unit(rows: Vector) -> Vector:
@@ -211,6 +277,25 @@ def test_processes_that_began_at_different_times_scale_alike(
         end = count
         scale = early.scale(text, picture, collection)
     assert Backgrounds().scale(text, picture, collection) == scale
+
+
+@pytest.mark.parametrize("knows_english", [True, False])
+def test_only_a_model_that_knows_english_is_asked_the_common_words(
+    collection: Collection, knows_english: bool
+) -> None:
+    class Words(StubEncoder):
+        def encode_texts(self, texts: Sequence[str]) -> Vector:
+            assert knows_english
+            return cloud(len(texts), 64)
+
+    encoder = cast(Encoder, Words())
+    encoder.knows_english = knows_english
+    fill(collection, cloud(40, 64, seed=4))
+    calibration = Backgrounds().calibrate(
+        cloud(1, 64, seed=5)[0], collection, Backgrounds().prepared(encoder)
+    )
+    assert calibration is not None
+    assert len(calibration.backgrounds) == 1 + knows_english
 
 
 def test_a_small_collection_is_sampled_whole_and_a_large_one_evenly(collection: Collection) -> None:

@@ -188,9 +188,9 @@ def test_a_broken_checkpoint_is_read_once_and_served_soon_after_its_repair(
     reads: list[Path] = []
     real = encoder_module.read_checkpoint
 
-    def read(folder: Path) -> Any:
+    def read(folder: Path, *most: object) -> Any:
         reads.append(folder)
-        return real(folder)
+        return real(folder, *most)
 
     monkeypatch.setattr(encoder_module, "read_checkpoint", read)
     services = make_services(tmp_path, model=str(copy), device="cpu")

@@ -40,8 +40,10 @@ def test_all_is_told_while_all_is_up(api: Api) -> None:
     assert found["readiness"]["ready"] is True
     assert found["model"] == {
         "name": api.encoder.name,
+        "kind": "clip",
         "fingerprint": api.encoder.fingerprint,
         "dimension": api.encoder.dimension,
+        "max_tokens": 77,
         "device": "cpu",
         "device_name": "a stub",
         "precision": "fp32",

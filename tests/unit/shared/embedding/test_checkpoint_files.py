@@ -1,12 +1,21 @@
+import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.random_checkpoint import make_random_checkpoint
-from shared.embedding.checkpoint_files import fingerprint
+from shared.embedding.checkpoint_files import fingerprint, weight_files
 from shared.embedding.checkpoints import resolve_model
 from shared.errors import ModelUnavailable
 from tests.unit.shared.embedding.configurations import change_json
+
+
+def write_index(folder: Path, weight_map: dict[str, str], name: str = "model.safetensors") -> None:
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / f"{name}.index.json").write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,10 @@ def test_an_incomplete_checkpoint_says_what_it_lacks(copy: Path, lost: str, name
 
 def test_a_missing_shard_makes_a_checkpoint_incomplete(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
+    with pytest.raises(ModelUnavailable, match=r"no model\.safetensors\.index\.json"):
+        resolve_model(str(copy))
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    write_index(copy, shards)
     with pytest.raises(ModelUnavailable, match="only 1 of its 2 weight files"):
         resolve_model(str(copy))
 
@@ -59,6 +72,13 @@ def test_weights_whose_copy_broke_off_are_refused_before_anything_is_loaded(copy
 @pytest.mark.parametrize(
     ("file", "keys", "value"),
     [
+        ("config.json", ["model_type"], ["clip"]),
+        ("config.json", ["model_type"], 5),
+        ("config.json", ["projection_dim"], float("nan")),
+        ("config.json", ["projection_dim"], float("inf")),
+        ("config.json", ["projection_dim"], -3),
+        ("config.json", ["vision_config"], ["x"]),
+        ("processor_config.json", ["image_processor", "crop_size"], float("inf")),
         ("config.json", ["projection_dim"], "wide"),
         ("config.json", ["vision_config"], "none"),
         ("processor_config.json", ["image_processor", "resample"], "cubic"),
@@ -98,3 +118,86 @@ def test_another_seed_is_another_model(tiny: Path, tmp_path: Path) -> None:
         make_random_checkpoint(tmp_path / str(seed), seed=seed, shape="tiny")
     assert fingerprint(tmp_path / "0") == fingerprint(tiny)
     assert fingerprint(tmp_path / "1") != fingerprint(tiny)
+
+
+@pytest.mark.parametrize(
+    "config", ["[]", "null", "5", '"clip"', "[" * 100_000, "\xff", '{"model_type": NaN}']
+)
+def test_a_configuration_that_is_no_object_is_one_sentence(copy: Path, config: str) -> None:
+    (copy / "config.json").write_bytes(config.encode("latin-1"))
+    with pytest.raises(ModelUnavailable, match=r"cannot be used: [^\n]*\.$"):
+        resolve_model(str(copy))
+
+
+def split(folder: Path, torch: Any) -> None:
+    """Saves the weights as two shards."""
+    from transformers import AutoModel  # noqa: PLC0415
+
+    AutoModel.from_pretrained(folder).save_pretrained(folder / "shards", max_shard_size="100KB")
+    (folder / "model.safetensors").unlink()
+    for path in (folder / "shards").glob("model*"):
+        path.rename(folder / path.name)
+    shutil.rmtree(folder / "shards")
+
+
+def test_what_is_fingerprinted_is_what_is_loaded(copy: Path, tiny: Path, torch: Any) -> None:
+    from shared.embedding.towers import read_checkpoint  # noqa: PLC0415
+
+    def loaded() -> Any:
+        return read_checkpoint(copy)[0].visual_projection.weight.detach().numpy().tobytes()
+
+    whole = loaded()
+    split(copy, torch)
+    shards = weight_files(copy)
+    assert len(shards) > 1
+    assert resolve_model(str(copy)) == copy
+    assert loaded() == whole
+    sharded = fingerprint(copy)
+    # Shards that the index does not name, variants and pickles are neither loaded nor counted.
+    (copy / "model-00009-of-00009.safetensors").write_bytes(b"another save's")
+    (copy / "model.fp16.safetensors").write_bytes(b"a variant")
+    os.mkfifo(copy / "pytorch_model.bin")  # whose reader would wait for ever
+    assert (fingerprint(copy), loaded()) == (sharded, whole)
+    # One file goes before shards.
+    shutil.copy(tiny / "model.safetensors", copy)
+    assert fingerprint(copy) == fingerprint(tiny)
+    for shard in shards:
+        shard.write_bytes(b"spoilt")
+    assert loaded() == whole
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../outside.safetensors",
+        "/tmp/outside.safetensors",
+        "sub/model.safetensors",
+        "sub\\model.safetensors",
+        "pytorch_model.bin",
+        "",
+        "a\nb.safetensors",
+    ],
+)
+def test_an_index_that_names_files_elsewhere_is_refused(copy: Path, shard: str) -> None:
+    (copy / "model.safetensors").rename(copy.parent / "outside.safetensors")
+    write_index(copy, {"logit_scale": shard})
+    with pytest.raises(ModelUnavailable, match=r"which is no \.safetensors file beside it"):
+        resolve_model(str(copy))
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{", "{}", '{"weight_map": {}, "metadata": {}}', '{"weight_map": {"a": "b"}}']
+)
+def test_an_index_that_cannot_be_read_is_refused(copy: Path, index: str) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelUnavailable, match=r"index\.json cannot be read; get it again"):
+        resolve_model(str(copy))
+
+
+def test_a_weight_file_under_another_name_is_refused(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "other.safetensors")
+    shutil.copy(copy / "other.safetensors", copy / "model.safetensors")
+    change_json(copy / "config.json", "transformers_weights", value="other.safetensors")
+    with pytest.raises(ModelUnavailable, match="transformers_weights"):
+        resolve_model(str(copy))

@@ -17,6 +17,7 @@ from shared.embedding import encoder as encoder_module
 from shared.embedding.checkpoint_files import STARTER
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
+from tests.checkpoints import tiny_checkpoint
 from tests.stack import ROOT
 
 Crops = NDArray[np.uint8]
@@ -93,6 +94,13 @@ def test_bf16_stays_close_to_fp32(tiny: Path, encoder: Encoder, crops: Crops) ->
     assert half.precision == "bf16"
     assert (half.encode_images(crops) * encoder.encode_images(crops)).sum(axis=1).min() > 0.999
     assert (half.encode_texts(TEXTS) * encoder.encode_texts(TEXTS)).sum(axis=1).min() > 0.999
+
+
+def test_vectors_without_a_projection_have_length_1_in_bf16_too(tmp_path: Path, crops: Crops) -> None:
+    tiny_checkpoint(tmp_path / "model", shape="tiny siglip")
+    half = load(tmp_path / "model", precision="bf16")
+    for vectors in (half.encode_images(crops), half.encode_texts(TEXTS)):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_read_only_crops_are_encoded_and_left_alone(encoder: Encoder, crops: Crops) -> None:
@@ -266,7 +274,7 @@ def test_the_garbage_collector_rests_while_a_checkpoint_is_read_and_only_then(
 ) -> None:
     on: list[bool] = []
 
-    def fail(_: Path) -> None:
+    def fail(*_: object) -> None:
         on.append(gc.isenabled())
         raise ValueError("spoilt")
 
@@ -343,7 +351,7 @@ def test_a_spoilt_file_is_one_sentence_that_names_the_model(copy: Path, name: st
 def test_preprocessing_for_another_picture_size_is_refused_at_the_start(copy: Path) -> None:
     config = copy / "processor_config.json"
     config.write_text(config.read_text().replace("32", "24"))
-    with pytest.raises(ModelUnavailable, match="prepared as"):
+    with pytest.raises(ModelUnavailable, match=r"32 x 32 pixels .* makes them 24 x 24"):
         load(copy)
 
 

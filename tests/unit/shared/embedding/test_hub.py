@@ -1,5 +1,10 @@
+import errno
+import json
+import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,6 +13,7 @@ from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.checkpoints import resolve_model
 from shared.errors import ModelUnavailable
 from tests.model_hub import cache_as, served_hub, use_hub
+from tests.unit.shared.embedding.configurations import change_json
 
 
 @pytest.mark.parametrize("name", ["./no-such-folder", "/no/such/folder", "~/no-such-folder"])
@@ -80,6 +86,151 @@ def test_a_hub_model_of_another_kind_is_not_downloaded(tiny: Path, monkeypatch: 
     ):
         resolve_model("someone/bert")
     assert downloads == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refused(model: str, match: str) -> ModelUnavailable:
+    with pytest.raises(ModelUnavailable, match=match) as caught:
+        resolve_model(model)
+    assert "\n" not in caught.value.detail
+    return caught.value
+
+
+def test_a_download_takes_sentencepiece_models_and_nothing_from_folders(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+    wanted = {name: name.encode() for name in names}
+    others = dict.fromkeys(
+        (
+            "onnx/model.onnx",
+            "onnx/config.json",
+            "open_clip_pytorch_model.bin",
+            "open_clip_model.safetensors",
+            "flax_model.msgpack",
+            "model.fp16.safetensors",
+            "training_args.bin",
+            "1_Pooling/config.json",
+        ),
+        b"not needed",
+    )
+    files = contents(tiny) | wanted
+    with served_hub(monkeypatch, "someone/clip", files | others) as downloads:
+        resolve_model("someone/clip")
+    assert set(downloads) == set(files)
+
+
+def test_shards_are_those_that_the_index_names(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = contents(tiny)
+    files["model-00001-of-00001.safetensors"] = files.pop("model.safetensors")
+    files["model-00001-of-00009.safetensors"] = b"another save's"
+    index = {"metadata": {}, "weight_map": {"logit_scale": "model-00001-of-00001.safetensors"}}
+    files["model.safetensors.index.json"] = json.dumps(index).encode()
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        resolve_model("someone/clip")
+    assert set(files) - set(downloads) == {"model-00001-of-00009.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "match"),
+    [
+        (
+            {"config.json": b'{"model_type": "siglip2"}', "model.safetensors": b""},
+            "siglip2",
+            "NaFlex.*google/",
+        ),
+        ({"open_clip_config.json": b"{}", "open_clip_model.safetensors": b""}, None, "open_clip.*laion/"),
+        ({"config.json": b"{}", "open_clip_model.safetensors": b""}, None, "open_clip.*laion/"),
+        ({"modules.json": b"[]", "0_CLIPModel/config.json": b"{}"}, None, "sentence-transformers.*openai/"),
+        ({"model.gguf": b""}, None, "GGUF"),
+        ({"config.json": b'{"model_type": "clip"}', "adapter_config.json": b"{}"}, "clip", "adapter"),
+        ({"README.md": b""}, None, "no config.json"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_before_weights_are_downloaded(
+    files: dict[str, bytes], kind: str | None, match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served_hub(monkeypatch, "someone/other", files, kind) as downloads:
+        assert not refused("someone/other", match).passing
+    assert not [name for name in downloads if not name.endswith(".json")]
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_its_own_is_refused_before_weights_are_downloaded(
+    copy: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_json(copy / file, "auto_map", value={"AutoModel": "evil.Evil", "AutoTokenizer": ["a.B", "a.C"]})
+    files = contents(copy) | {"evil.py": b"raise SystemExit"}
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        refused("someone/clip", f"{file} has an auto_map")
+    assert not {"model.safetensors", "evil.py"} & set(downloads)
+
+
+def test_weights_of_another_framework_are_refused_before_they_are_downloaded(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(tiny)
+    files["flax_model.msgpack"] = files.pop("model.safetensors")
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        refused("someone/clip", "Flax")
+    assert "flax_model.msgpack" not in downloads
+
+
+def test_a_disk_too_full_is_found_before_the_weights_are_downloaded(
+    tiny: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=400_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    sizes = {"model.safetensors": 1_700_000_000}
+    with served_hub(monkeypatch, "someone/clip", contents(tiny), sizes=sizes) as downloads:
+        error = refused(
+            "someone/clip", f"takes 1.7 GB more, and the cache {hub_cache} has 400 MB free; free some"
+        )
+        assert "HF_HOME" in error.detail
+        assert error.passing
+        assert "model.safetensors" not in downloads
+        usage.free = 1_700_000_000
+        assert resolve_model("someone/clip")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "match", "passing"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "is full", True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "or your quota is", True),
+        (
+            RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"),
+            "is full",
+            True,
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/cache/x"),
+            "cannot be written .*HF_HOME",
+            False,
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "/cache/x"), "cannot be written .*HF_HOME", False),
+    ],
+)
+def test_a_download_that_the_cache_does_not_take_is_one_sentence_and_is_taken_up_again(
+    tiny: Path, trouble: Exception, match: str, passing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Any = hub._fetch
+
+    def fail(model: str, names: list[str]) -> Path:
+        if "model.safetensors" in names:
+            raise trouble
+        return Path(real(model, names))
+
+    with served_hub(monkeypatch, "someone/clip", contents(tiny)) as downloads:
+        with monkeypatch.context() as during:
+            during.setattr(hub, "_fetch", fail)
+            assert refused("someone/clip", match).passing is passing
+        first = list(downloads)
+        assert fingerprint(resolve_model("someone/clip")) == fingerprint(tiny)
+        assert downloads[len(first) :] == ["model.safetensors"]
 
 
 def test_a_model_the_hub_does_not_have_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:

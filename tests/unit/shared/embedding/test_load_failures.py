@@ -1,8 +1,10 @@
 """A checkpoint that was refused for good is not read again until something has changed."""
 
 import errno
+import json
+import math
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,11 @@ Reads = list[Path]
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """The folders that were read so far."""
     found: Reads = []
-    real: Callable[[Path], Any] = encoder_module.read_checkpoint
+    real: Any = encoder_module.read_checkpoint
 
-    def read(folder: Path) -> Any:
+    def read(folder: Path, *most: object) -> Any:
         found.append(folder)
-        return real(folder)
+        return real(folder, *most)
 
     monkeypatch.setattr(encoder_module, "read_checkpoint", read)
     return found
@@ -95,7 +97,7 @@ def test_a_refusal_is_of_one_checkpoint_on_one_device_in_one_precision(
 def test_a_passing_trouble_is_no_refusal_for_good(
     tiny: Path, trouble: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path) -> Any:
+    def fail(*_: object) -> Any:
         raise trouble
 
     with monkeypatch.context() as during:
@@ -128,3 +130,104 @@ def test_a_checkpoint_that_loads_but_does_not_encode_is_refused_as_well(
     else:
         assert refused(copy).detail == caught.value.detail
     assert len(reads) == 1 + passing
+
+
+def test_a_pickle_that_is_refused_is_told_so_and_not_how_to_run_it(copy: Path, torch: Any) -> None:
+    (copy / "model.safetensors").unlink()
+    torch.save({"logit_scale": Path("/")}, copy / "pytorch_model.bin")
+    assert "more than the plain tensors" in refused(copy).detail
+
+
+@pytest.mark.parametrize(
+    ("trouble", "whose"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has\nmore lines"), "the GPU"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "this machine"),
+        (MemoryError(), "this machine"),
+    ],
+)
+def test_out_of_memory_says_whose_memory_and_what_to_do(
+    tiny: Path, trouble: Exception, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Any:
+        raise trouble
+
+    monkeypatch.setattr(encoder_module, "read_checkpoint", fail)
+    error = refused(tiny)
+    assert f"the memory that {whose} has free does not suffice" in error.detail
+    assert "smaller model" in error.detail
+    assert "\n" not in error.detail
+
+
+def sparse(folder: Path, shape: list[int], dtype: str, width: int) -> None:
+    """Replaces the weights by one huge tensor of zeros, which takes no room on the disk."""
+    size = math.prod(shape) * width
+    head = json.dumps({"w": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        file.truncate(8 + len(head) + size)
+
+
+def test_a_model_that_cannot_fit_into_memory_is_refused_before_it_is_read(copy: Path, reads: Reads) -> None:
+    sparse(copy, [2**20, 2**20], "F8_E4M3", 1)
+    detail = refused(copy).detail
+    assert re.search(
+        r"weights take 4398\.0 GB of memory, and this machine or container has [\d.]+ [GM]B;", detail
+    )
+    assert "smaller model" in detail
+    assert reads == []
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("float32", 1), ("float16", 2)])
+def test_the_memory_of_pickled_weights_is_told_by_their_length_and_dtype(
+    copy: Path, dtype: str, factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "model.safetensors").unlink()
+    with (copy / "pytorch_model.bin").open("wb") as file:
+        file.truncate(3 * 10**9)
+    config = json.loads((copy / "config.json").read_text())
+    config.pop("dtype", None)
+    (copy / "config.json").write_text(json.dumps(config | {"torch_dtype": dtype}))
+    monkeypatch.setattr(load_failures, "most_memory", lambda: 3 * 10**9 * factor - 1)
+    assert f"take {3 * factor}.0 GB" in refused(copy).detail
+
+
+def machine(root: Path, groups: dict[str, str], cgroup: str) -> Path:
+    for name, text in {
+        "proc/meminfo": "MemTotal: 1000 kB\nSwapTotal: 24 kB\n",
+        "proc/self/cgroup": cgroup,
+        **groups,
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "cgroup", "most"),
+    [
+        ({}, "", 1024 * 1024),
+        ({"sys/fs/cgroup/memory.max": "max\n"}, "0::/\n", 1024 * 1024),
+        ({"sys/fs/cgroup/memory.max": "4096\n"}, "0::/\n", 4096 + 24 * 1024),
+        (
+            {"sys/fs/cgroup/a/memory.max": "4096", "sys/fs/cgroup/a/b/memory.max": "max"},
+            "0::/a/b\n",
+            4096 + 24 * 1024,
+        ),
+        ({"sys/fs/cgroup/memory.max": "4096"}, "0::/../../out/of/sight\n", 4096 + 24 * 1024),
+        (
+            {"sys/fs/cgroup/memory/memory.limit_in_bytes": "8192"},
+            "4:memory:/docker/x\n3:cpu:/\n",
+            8192 + 24 * 1024,
+        ),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, "4:memory:/\n", 1024 * 1024),
+    ],
+)
+def test_the_most_memory_is_the_machines_or_the_least_that_a_control_group_leaves(
+    tmp_path: Path, groups: dict[str, str], cgroup: str, most: int
+) -> None:
+    assert load_failures.most_memory(machine(tmp_path, groups, cgroup)) == most
+
+
+def test_where_nothing_says_how_much_memory_there_is_nothing_is_refused(tmp_path: Path) -> None:
+    assert load_failures.most_memory(tmp_path) is None

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
+from benchmarks.parity import centred_cosines
+from benchmarks.random_checkpoint import Shape
 from shared.embedding import openvino_int8
 from shared.embedding.checkpoints import resolve_model
 from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, Unavailable
+from tests.checkpoints import tiny_checkpoint
 
 TEXTS = ["a red car", "a cat on a roof", "", "two people who look at a map of the town"]
 
@@ -73,6 +76,21 @@ def test_the_starter_in_int8_is_close_to_fp32_for_pictures_and_texts() -> None:
     assert patches > 0.98
 
 
+@pytest.mark.parametrize(
+    "shape", ["tiny metaclip_2", "tiny siglip", "tiny siglip 2", "tiny chinese_clip", "tiny altclip"]
+)
+def test_pictures_of_every_kind_are_close_to_fp32(shape: Shape, tmp_path: Path) -> None:
+    """Also without what all vectors have in common, which makes those of random weights alike."""
+    tiny_checkpoint(tmp_path / "model", shape=shape)
+    quick, exact = load(tmp_path / "model"), load(tmp_path / "model", "fp32")
+    crops = drawings(64, exact.preprocess.crop_shape[0])
+    found, wanted = quick.encode_images(crops), exact.encode_images(crops)
+    assert not np.array_equal(found, wanted)
+    assert least_cosine(found, wanted) > 0.995
+    assert centred_cosines(found, wanted).min() > 0.98
+    assert least_cosine(quick.encode_texts(TEXTS), exact.encode_texts(TEXTS)) > 0.995
+
+
 def test_the_pictures_really_go_through_int8(tiny: Path) -> None:
     crops = drawings(8, 32)
     assert not np.array_equal(load(tiny).encode_images(crops), load(tiny, "fp32").encode_images(crops))
@@ -123,6 +141,20 @@ def test_a_spoilt_file_in_the_cache_is_made_anew(tiny: Path, empty_home: Path) -
         path.write_bytes(path.read_bytes()[:100])
         np.testing.assert_array_equal(load(tiny).encode_images(drawings(3, 32)), vectors)
         assert path.stat().st_size > 100
+
+
+def test_a_disk_too_full_to_keep_the_model_is_a_warning(
+    tiny: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_model: object, _path: Path) -> None:
+        raise RuntimeError("Can't write bin file\nNo space left on device")
+
+    monkeypatch.setattr("openvino.save_model", fail)
+    with structlog.testing.capture_logs() as entries:
+        assert load(tiny).encode_images(drawings(3, 32)).shape == (3, 32)
+    events = [entry["event"] for entry in entries]
+    assert events.count("the int8 model is not kept") == events.count("int8 model made") == 1
+    assert not list((empty_home / ".cache/image-search/int8").rglob("model.xml"))
 
 
 def test_where_nothing_can_be_kept_the_model_is_made_at_each_start(tiny: Path, empty_home: Path) -> None:

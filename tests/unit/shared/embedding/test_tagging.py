@@ -1,4 +1,4 @@
-"""Tags and the nsfw score by CLIP's own softmax, on texts whose vectors are plain to see."""
+"""Tags and the nsfw score by the model's own rule, on texts whose vectors are plain to see."""
 
 import gc
 from collections.abc import Sequence
@@ -12,14 +12,24 @@ from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.embedding.encoder import Encoder
-from shared.embedding.tagging import EXPLICIT, MAX_TAGS, describe, prepare, read_vocabulary
+from shared.embedding.tagging import (
+    EXPLICIT,
+    MAX_TAGS,
+    TEMPLATES,
+    caveat_of,
+    describe,
+    prepare,
+    read_vocabulary,
+)
 from shared.errors import ConfigError
 from shared.models import Image
 from shared.storage import vector_log
+from tests.checkpoints import tiny_checkpoint
 from tests.unit.stages import image
 
 Vectors = NDArray[np.float32]
 AXES = {"cat": 0, "dog": 1, "house": 2, "sheep": 3, "horse": 3, "cow": 3, "goat": 3, "pig": 3, "naked": 4}
+TEMPLATES_OF_CAT = [template.format("cat") for template in TEMPLATES]
 DIMENSION = 6  # the last axis is of all other texts
 
 
@@ -29,13 +39,17 @@ def axis(number: int) -> Vectors:
 
 
 class StubEncoder:
-    def __init__(self, logit_scale: float = 20.0) -> None:
+    def __init__(
+        self, logit_scale: float = 20.0, *, logit_bias: float | None = None, knows_english: bool = True
+    ) -> None:
         self.logit_scale = logit_scale
+        self.logit_bias = logit_bias
+        self.knows_english = knows_english
         self.calls = 0
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         self.calls += 1
-        return np.stack([self._vector(text) for text in texts])
+        return np.array([self._vector(text) for text in texts], np.float32).reshape(-1, DIMENSION)
 
     def _vector(self, text: str) -> Vectors:
         if text in EXPLICIT:
@@ -95,6 +109,150 @@ def test_nsfw_is_the_probability_of_the_explicit_prompts() -> None:
     assert explicit.nsfw == pytest.approx(1.0, abs=1e-3)
     assert harmless.nsfw == pytest.approx(0.0, abs=1e-3)
     assert neither.nsfw == pytest.approx(6 / 16, abs=1e-3)
+
+
+# A model with a bias: the sigmoid of each text by itself
+
+
+def siglip(logit_scale: float = 117.33, logit_bias: float = -12.93) -> StubEncoder:
+    return StubEncoder(logit_scale, logit_bias=logit_bias)
+
+
+def at(number: int, cosine: float) -> Vectors:
+    """What of a picture's unit vector counts: its cosine to one axis, where that to all others is 0."""
+    return np.float32(cosine) * axis(number)
+
+
+def sigmoid(logit: float) -> float:
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def test_a_tag_of_a_siglip_has_the_sigmoid_of_its_own_logit(tmp_path: Path) -> None:
+    """0.319 is what is published of two cats; it has no rival, and its threshold is the user's."""
+    probability = sigmoid(117.33 * 0.1038 - 12.93)
+    assert probability == pytest.approx(0.319, abs=0.002)
+    chosen = vocabulary(tmp_path, "cat")
+    for least, tags in ((probability - 0.001, ["cat"]), (probability + 0.001, [])):
+        assert described(siglip(), settings(chosen, tag_min_score=least), at(0, 0.1038))[0].tags == tags
+
+
+def test_what_fits_a_little_gets_its_tags_unless_a_threshold_of_a_softmax_is_set() -> None:
+    likely, unlikely = at(0, 0.0803), at(0, 0.0221)  # probabilities of 0.029 and 0.00003
+    assert [one.tags for one in described(siglip(), settings(), likely, unlikely)] == [["cat"], []]
+    assert described(siglip(), settings(tag_min_score=0.15), likely)[0].tags == []
+    assert described(StubEncoder(20.0), settings(tag_min_score=None), likely)[0].tags == []
+
+
+def test_two_things_in_a_picture_do_not_share_a_probability() -> None:
+    both = at(0, 0.11) + at(2, 0.11)
+    assert sorted(described(siglip(), settings(tag_min_score=0.49), both)[0].tags) == ["cat", "house"]
+
+
+def test_a_tag_s_logit_is_the_mean_of_its_templates_logits(tmp_path: Path) -> None:
+    """Were the mean lengthened to a unit vector, texts that differ would be likelier than each of them is."""
+
+    class Differing(StubEncoder):
+        def _vector(self, text: str) -> Vectors:
+            if text in TEMPLATES_OF_CAT:
+                return axis(TEMPLATES_OF_CAT.index(text))
+            return axis(DIMENSION - 1)
+
+    picture = np.array([0.2, 0.1, 0.06, 0, 0, 0], np.float32)
+    expected = sigmoid(117.33 * (0.2 + 0.1 + 0.06) / 3 - 12.93)
+    chosen = vocabulary(tmp_path, "cat")
+    encoder = Differing(117.33, logit_bias=-12.93)
+    assert described(encoder, settings(chosen, tag_min_score=expected - 1e-3), picture)[0].tags == ["cat"]
+    assert described(encoder, settings(chosen, tag_min_score=expected + 1e-3), picture)[0].tags == []
+
+
+def test_nsfw_of_a_siglip_is_the_likeliest_explicit_text_whatever_else_fits() -> None:
+    picture = at(4, 0.1)
+    expected = sigmoid(117.33 * 0.1 - 12.93)
+    harmless_too = picture + np.float32(0.3) * axis(DIMENSION - 1)
+    for found in described(siglip(), settings(), picture, harmless_too):
+        assert found.nsfw == pytest.approx(expected, abs=1e-4)
+    assert described(siglip(), settings(), axis(5))[0].nsfw == pytest.approx(sigmoid(-12.93), abs=1e-4)
+
+
+@pytest.mark.parametrize("bias", [-1e6, -1000.0, 0.0, 1000.0, 1e6])
+def test_a_bias_of_any_size_gives_probabilities(bias: float) -> None:
+    (found,) = described(siglip(logit_bias=bias), settings(tag_min_score=0.0), axis(0))
+    assert found.nsfw == (0.0 if bias < 0 else pytest.approx(0.5) if bias == 0 else 1.0)
+    assert len(found.tags) == MAX_TAGS
+
+
+def test_a_random_siglip_s_own_scale_and_bias_are_used(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "siglip", shape="tiny siglip")
+    encoder = Encoder.load(str(tmp_path / "siglip"), device="cpu", precision="fp32")
+    model = encoder.towers.model
+    vectors = encoder.encode_images(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    found = describe(encoder, settings(tag_min_score=0.0), [image(str(n)) for n in range(3)], vectors)
+    cosines = vectors @ encoder.encode_texts(list(EXPLICIT)).T
+    logits = cosines.max(axis=1) * float(model.logit_scale.detach().exp()) + float(model.logit_bias.detach())
+    assert [one.nsfw for one in found] == pytest.approx([sigmoid(one) for one in logits], abs=1e-4)
+
+
+# A model that knows no English
+
+
+def test_a_model_without_english_gives_no_nsfw_and_no_built_in_tags(tmp_path: Path) -> None:
+    encoder = StubEncoder(knows_english=False)
+    (found,) = described(encoder, settings(tag_min_score=0.0), axis(0))
+    assert (found.tags, found.nsfw) == ([], None)
+    record = vector_log.Addition(0, 1, "j:0", found, 1).record()
+    assert vector_log.Addition.from_record(record).image == found
+
+
+def test_a_model_without_english_is_asked_the_user_s_own_words_as_they_are(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Chinese(StubEncoder):
+        def _vector(self, text: str) -> Vectors:
+            asked.append(text)
+            return axis(["猫", "狗"].index(text))
+
+    chosen = settings(vocabulary(tmp_path, "猫", "狗"))
+    cat, dog = described(Chinese(knows_english=False), chosen, axis(0), axis(1))
+    assert (cat.tags, dog.tags, asked) == (["猫"], ["狗"], ["猫", "狗"])
+    assert (cat.nsfw, dog.nsfw) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias", "english"),
+    [
+        ("tiny", False, True),
+        ("tiny metaclip_2", False, True),
+        ("tiny siglip", True, True),
+        ("tiny altclip", False, True),
+        ("tiny chinese_clip", False, False),
+    ],
+)
+def test_each_kind_has_its_rule(tmp_path: Path, shape: Any, bias: bool, english: bool) -> None:
+    tiny_checkpoint(tmp_path / "model", shape=shape)
+    encoder = Encoder.load(str(tmp_path / "model"), device="cpu", precision="fp32")
+    assert (encoder.logit_bias is not None, encoder.knows_english) == (bias, english)
+    vectors = encoder.encode_texts(["a photo of a cat", "猫"])
+    chosen = settings(vocabulary(tmp_path, "cat", "猫"), tag_min_score=0.0)
+    for one in describe(encoder, chosen, [image("a"), image("b")], vectors):
+        assert set(one.tags) == {"cat", "猫"}
+        assert (one.nsfw is not None) == english
+
+
+@pytest.mark.parametrize(
+    ("encoder", "nsfw_max", "says"),
+    [
+        (StubEncoder(), 0.5, None),
+        (StubEncoder(knows_english=False), None, "knows no English"),
+        (siglip(), None, None),
+        (siglip(), 0.02, None),
+        (siglip(), 0.5, "NSFW_MAX is 0.5"),
+    ],
+)
+def test_settings_that_do_not_suit_the_model_are_told(
+    encoder: StubEncoder, nsfw_max: float | None, says: str | None
+) -> None:
+    found = caveat_of(encoder, settings(nsfw_max=nsfw_max))
+    assert found is None if says is None else says in (found or "")
 
 
 def test_the_texts_are_encoded_once_a_process() -> None:

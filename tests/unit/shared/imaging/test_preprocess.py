@@ -101,7 +101,7 @@ def test_a_processor_without_crop_is_read(tmp_path: Path) -> None:
         {"crop_size": {"width": 3}},
         {"resample": 99},
         {"image_mean": [0.5]},
-        {"image_std": None},
+        {"image_std": "grey"},
     ],
 )
 def test_preprocessing_that_is_not_supported_is_refused(change: dict[str, Any], tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,30 @@ def test_an_overwritten_blob_is_read_anew(blobs: Blobs) -> None:
     blobs.put("k", b"old")
     blobs.put("k", b"newer")
     assert blobs.get("k") == b"newer"
+
+
+def test_the_first_of_several_new_blobs_stays(blobs: Blobs) -> None:
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(lambda number: blobs.put_new("folder/k", str(number).encode()), range(8)))
+    first = blobs.get("folder/k")
+    blobs.put_new("folder/k", b"later")
+    assert blobs.get("folder/k") == first
+    assert first in [str(number).encode() for number in range(8)]
+    assert blobs.list("folder/") == ["folder/k"]
+
+
+def test_a_folder_without_hard_links_takes_a_new_blob_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    blobs = Blobs(f"file://{tmp_path}")
+    blobs.put_new("k", b"first")
+    blobs.put_new("k", b"second")
+    assert blobs.get("k") == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
 
 def test_an_unfinished_write_leaves_what_was_there(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class StubEncoder:
     name, fingerprint, dimension = "stub", FINGERPRINT, DIMENSION
     preprocess = StubPreprocess()
     logit_scale = 100.0
+    logit_bias: float | None = None
+    knows_english = True
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """`cat` is like a crop of 0; everything else is like nothing in particular."""

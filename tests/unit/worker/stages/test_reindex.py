@@ -199,7 +199,7 @@ def a_process(api: Api, of: Callable[[Claim], Any]) -> worker_app.Process:
     """An encode process whose encoders are what `of` says."""
     process = worker_app.Process.__new__(worker_app.Process)
     process.services, process.clock = api.services, EncoderClock()
-    process.encoders = cast(Any, SimpleNamespace(of=of))
+    process._encoders = worker_app._Later(lambda: cast(Any, SimpleNamespace(of=of)))
     return process
 
 

@@ -1,0 +1,92 @@
+"""A collection whose model can no longer be loaded: what needs no model goes on, and what does waits."""
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from tests.stack import Stack, eventually, finished
+
+PICTURES = 6
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("gone"), CHUNK_SIZE="1") as running:
+        yield running
+
+
+def pictures(seeds: range) -> list[tuple[str, tuple[str, bytes]]]:
+    found = []
+    for seed in seeds:
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "PNG")
+        found.append(("files", (f"{seed}.png", buffer.getvalue())))
+    return found
+
+
+def answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/v1/collections").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def restart(stack: Stack, http: httpx.Client) -> None:
+    for role in ("api", "fetch", "encode"):
+        for pid in stack.processes(role):
+            os.kill(pid, signal.SIGKILL)
+    eventually(lambda: answers(http), 60)
+
+
+def test_a_collection_whose_model_is_gone_is_listed_changed_exported_and_deleted(
+    stack: Stack, tmp_path: Path
+) -> None:
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        job = finished(http, http.post("/v1/jobs", files=pictures(range(PICTURES))))
+        assert job["status"] == "succeeded"
+        model = Path(stack.env["IMAGE_SEARCH_MODEL"])
+        model.rename(tmp_path / "elsewhere")
+        restart(stack, http)
+        eventually(lambda: http.get("/v1/search", params={"text": "x"}).json()["code"] == "model_unavailable")
+
+        # Far more chunks than may be fetched at once: they wait for the model, and keep nobody waiting.
+        stuck = http.post("/v1/jobs", files=pictures(range(100, 120)), data={"collection": "later"})
+        assert stuck.status_code == 202
+
+        assert [one["count"] for one in http.get("/v1/collections").json()["collections"]] == [PICTURES]
+        assert http.get("/v1/collections/images").json()["model"] == str(model)
+        listed = [one["id"] for one in http.get("/v1/images").json()["images"]]
+        assert len(listed) == PICTURES
+        first, *_, last = listed
+        assert http.get(f"/v1/images/{first}").json()["id"] == first
+        for path in ("thumbnail", "rendition", "similar", "embedding"):
+            assert http.get(f"/v1/images/{first}/{path}").status_code == 200, path
+        found = http.post("/v1/search", json={"image_id": first})
+        assert found.json()["results"][0]["id"] == first
+        assert http.get("/v1/duplicates").status_code == 200
+        changed = http.patch(f"/v1/images/{first}", json={"metadata": {"shop": "north"}})
+        assert changed.json()["metadata"] == {"shop": "north"}
+        assert http.delete(f"/v1/images/{last}").status_code == 204
+        assert http.get("/v1/system").json()["missing"].keys() == {"model"}
+
+        export = finished(http, http.post("/v1/collections/images/export", json={"include": ["thumbnail"]}))
+        assert (export["status"], export["counts"]["indexed"]) == ("succeeded", PICTURES - 1)
+        data = http.get(f"/v1/jobs/{export['job_id']}/export").content
+        assert set(parquet.read_table(io.BytesIO(data))["id"].to_pylist()) == set(listed) - {last}
+
+        assert http.delete("/v1/collections/images").status_code == 204
+        assert http.get("/v1/collections/images").status_code == 404
+        assert http.get(stuck.headers["Location"]).json()["counts"]["failed"] == 0
+
+        (tmp_path / "elsewhere").rename(model)
+        assert finished(http, stuck, 150)["status"] == "succeeded"
+        assert http.get("/v1/collections/later").json()["count"] == 20
