@@ -19,17 +19,27 @@ _MEANINGS = {
     "missing": "in the log, not in Chroma",
     "extra": "in Chroma, not in the log",
     "wrong": "in both, with another vector",
+    "unreachable": "in both, and found by no search",
 }
 
 
-def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
+def verify(
+    data_dir: Path | None,
+    collection: str,
+    as_json: bool = False,
+    *,
+    sample: int | None = None,
+    repair: bool = False,
+) -> bool:
     """Print how a collection differs from its log; return whether it does not."""
-    faults = recovery.verify(_services(data_dir), collection)
+    faults = recovery.verify(_services(data_dir), collection, sample=sample, repair=repair)
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
         return not faults
     _show(collection, faults)
-    if faults:
+    if faults.unreachable and not repair:
+        print(f"Have searches find the unreachable: image-search verify --repair --collection {collection}")
+    if faults.missing or faults.extra or faults.wrong:
         print(f"Make it anew from the log: image-search rebuild --collection {collection}")
     return not faults
 
