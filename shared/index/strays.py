@@ -3,8 +3,9 @@
 A new point is linked from its nearest, each of which keeps the 48 links that it likes best. Where many
 vectors are nearly equal, or quite, all of these may be full, and then no walk through the graph comes by,
 whatever is asked for; to write the vector again, or denser graphs, help little (docs/search.md). So `lost`
-asks for pictures by their own vectors, those that it misses are marked in their records (`MARK`), and
-`Reaching` scores them one by one beside what HNSW finds.
+asks for pictures by their own vectors: the writer for what it has just written and is `doubtful`, `verify`
+for all, since a later point may take the last link to an earlier one. Those that it misses are marked in
+their records (`MARK`), and `Reaching` scores them one by one beside what HNSW finds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ MOST = 20_000  # strays of a collection: 40 MB at 512 numbers each, in every pro
 # How many each query asks for, and how many queries one call has. The last is as deep as searches look.
 _PROBES = ((10, 200), (1_024, 16), (16_384, 1))
 _EQUAL = 1e-6  # what float32 makes of the distance of equal vectors
+_FEW = 50  # take less time to ask for than to write
+_CROWD, _CROWD_COSINE = 24, 0.99  # as many as a new point gets links (max_neighbors)
 
 Vector = NDArray[np.float32]
 
@@ -90,6 +93,25 @@ def reaching(store: Store) -> Reaching:
         if len(page["ids"]) < PAGE:
             break
     return Reaching(store, ids, np.concatenate(rows) if rows else None)
+
+
+def doubtful(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    """Return those of the unit vectors, new in Chroma, that HNSW may well have lost.
+
+    Of a few these are all; of many, those that a crowd of nearly equal ones came with.
+    """
+    if len(vectors) <= _FEW:
+        return dict(vectors)
+    ids, rows = list(vectors), np.stack(list(vectors.values()))
+    crowded = [
+        place
+        for start in range(0, len(rows), PAGE)
+        for place in start
+        + np.flatnonzero(
+            np.count_nonzero(rows[start : start + PAGE] @ rows.T >= _CROWD_COSINE, axis=1) > _CROWD
+        )
+    ]
+    return {ids[place]: vectors[ids[place]] for place in crowded}
 
 
 def lost(store: Store, vectors: Mapping[str, Vector]) -> list[str]:

@@ -14,6 +14,7 @@ from deploy import maintenance
 from deploy.cli import main
 from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
 from shared.index import index as index_module
+from shared.index.collection import Collection
 from shared.models import Image
 from shared.services import Services
 from shared.storage import vector_log
@@ -251,6 +252,99 @@ def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.
     assert services.ledger.writer.release("another", force=True)
     rebuild.rebuild(services, "images")
     assert services.ledger.writer.acquire("free again")
+
+
+@pytest.fixture
+def crowded(services: Services) -> Services:
+    """1,600 pictures, of which 200 each have the same vector, written past the writer: HNSW loses some."""
+    log(services, 1, range(1_600))
+    stored(services, [image(image_id(n), f"1/{n}") for n in range(1_600)])
+    return services
+
+
+def all_found(services: Services) -> bool:
+    collection = services.index.collection("images")
+    return all(
+        len(collection.search(axis(n), limit=200, min_score=0.99)) == 200 for n in range(DIMENSION)
+    ) and not collection.lost(collection.vectors(list(collection.ids())))
+
+
+def test_verify_names_what_no_search_finds_and_repairs_it(crowded: Services) -> None:
+    collection = crowded.index.collection("images")
+    faults = rebuild.verify(crowded, "images")
+    assert faults
+    assert set(faults.unreachable) == set(collection.lost(collection.vectors(list(collection.ids()))))
+    assert (faults.missing, faults.extra, faults.wrong) == ([], [], [])
+    assert rebuild.verify(crowded, "images").unreachable == faults.unreachable, "it only looks"
+    assert not rebuild.verify(crowded, "images", repair=True)
+    assert not rebuild.verify(crowded, "images")
+    assert all_found(crowded)
+    assert crowded.ledger.writer.acquire("free again")
+
+
+def test_a_sample_is_spread_and_none_asks_for_none(
+    crowded: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Collection, "lost", lambda _, vectors: asked.extend(vectors) or [])
+    assert not rebuild.verify(crowded, "images", sample=0)
+    assert asked == []
+    rebuild.verify(crowded, "images", sample=100)
+    assert [int(one, 16) for one in asked] == list(range(0, 1_600, 16))
+    asked.clear()
+    rebuild.verify(crowded, "images", sample=10_000)
+    assert len(asked) == 1_600
+
+
+def test_a_rebuilt_collection_has_no_unreachable_picture_when_it_is_switched_to(crowded: Services) -> None:
+    rebuild.rebuild(crowded, "images")
+    assert not rebuild.verify(crowded, "images")
+    assert all_found(crowded)
+
+
+def test_a_repair_that_died_is_gone_on_with(crowded: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = rebuild.verify(crowded, "images").unreachable
+    assert len(lost) > 1
+    real = Collection.mark_strays
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "mark_strays", lambda c, ids: (real(c, ids[:1]), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            rebuild.verify(crowded, "images", repair=True)
+    assert rebuild.verify(crowded, "images").unreachable == lost[1:]
+    assert not rebuild.verify(crowded, "images", repair=True)
+
+
+def test_a_repair_waits_for_the_writer(crowded: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.ledger.writer_lease.ACQUIRE_TIMEOUT_SECONDS", 0.0)
+    assert crowded.ledger.writer.acquire("another")
+    assert rebuild.verify(crowded, "images").unreachable, "to look takes no lease"
+    with pytest.raises(IndexUnavailable, match="being written"):
+        rebuild.verify(crowded, "images", repair=True)
+
+
+def test_a_picture_deleted_meanwhile_is_not_unreachable(services: Services) -> None:
+    log(services, 1, [1, 2])
+    stored(services, [image(image_id(n)) for n in (1, 2)])
+    collection = services.index.collection("images")
+    vectors = collection.vectors(ids(1, 2))
+    collection.delete(ids(2))
+    assert collection.lost(vectors) == []
+
+
+def test_verify_prints_the_unreachable_and_how_to_repair_them(
+    crowded: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_services", lambda _: crowded)
+    found = CliRunner().invoke(main, ["verify"])
+    assert found.exit_code == 3
+    assert "found by no search" in found.output
+    assert "image-search verify --repair --collection images" in found.output
+    assert "rebuild" not in found.output
+    told = json.loads(CliRunner().invoke(main, ["verify", "--json"]).stdout)
+    assert len(told["unreachable"]) > 1
+    assert CliRunner().invoke(main, ["verify", "--sample", "0"]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify", "--repair"]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify"]).exit_code == 0
 
 
 def test_the_commands_print_a_table_and_tell_by_their_exit_status(
