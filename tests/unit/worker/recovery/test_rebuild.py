@@ -254,19 +254,29 @@ def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.
     assert services.ledger.writer.acquire("free again")
 
 
+COUNT = 600
+
+
 @pytest.fixture
 def crowded(services: Services) -> Services:
-    """1,600 pictures, of which 200 each have the same vector, written past the writer: HNSW loses some."""
-    log(services, 1, range(1_600))
-    stored(services, [image(image_id(n), f"1/{n}") for n in range(1_600)])
+    """Shots of one product, nearly equal, written past the writer: HNSW loses some."""
+    random = np.random.default_rng(3)
+    rows = random.normal(size=64) + 0.0005 * random.normal(size=(COUNT, 64))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    images = [image(image_id(n), f"1/{n}") for n in range(COUNT)]
+    additions = [Addition(n, 1, f"job:{n}", one, 1) for n, one in enumerate(images)]
+    vector_log.write_segment(
+        services.blobs, "images", "x", Segment(1, "stub/model", FINGERPRINT, additions, vectors)
+    )
+    collection = services.index.ensure("images", model="stub/model", fingerprint=FINGERPRINT, dimension=64)
+    collection.upsert(images, vectors, [f"job:{n}" for n in range(COUNT)])
     return services
 
 
 def all_found(services: Services) -> bool:
     collection = services.index.collection("images")
-    return all(
-        len(collection.search(axis(n), limit=200, min_score=0.99)) == 200 for n in range(DIMENSION)
-    ) and not collection.lost(collection.vectors(list(collection.ids())))
+    vectors = collection.vectors(list(collection.ids()))
+    return len(vectors) == COUNT and not collection.lost(vectors)
 
 
 def test_verify_names_what_no_search_finds_and_repairs_it(crowded: Services) -> None:
@@ -290,10 +300,10 @@ def test_a_sample_is_spread_and_none_asks_for_none(
     assert not rebuild.verify(crowded, "images", sample=0)
     assert asked == []
     rebuild.verify(crowded, "images", sample=100)
-    assert [int(one, 16) for one in asked] == list(range(0, 1_600, 16))
+    assert sorted(int(one, 16) for one in asked) == list(range(0, COUNT, 6))
     asked.clear()
     rebuild.verify(crowded, "images", sample=10_000)
-    assert len(asked) == 1_600
+    assert len(asked) == COUNT
 
 
 def test_a_rebuilt_collection_has_no_unreachable_picture_when_it_is_switched_to(crowded: Services) -> None:
