@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from deploy.doctor import deployment
@@ -32,7 +33,16 @@ def verify(
     repair: bool = False,
 ) -> bool:
     """Print how a collection differs from its log; return whether it does not."""
-    faults = recovery.verify(_services(data_dir), collection, sample=sample, repair=repair)
+    services = _services(data_dir)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("pictures", total=None)
+        faults = recovery.verify(
+            services,
+            collection,
+            sample=sample,
+            repair=repair,
+            told=lambda done, of: progress.update(task, completed=done, total=of),
+        )
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
         return not faults

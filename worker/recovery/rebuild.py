@@ -122,10 +122,18 @@ class _Empty:
         return {}
 
 
-def compare(blobs: Blobs, log: Log, collection: Collection, *, asking: int = 0) -> Faults:
+def compare(
+    blobs: Blobs,
+    log: Log,
+    collection: Collection,
+    *,
+    asking: int = 0,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Faults:
     """Compare Chroma with the log. Images that are still being indexed count as missing.
 
-    About `asking` of the images are asked for by their own vectors: these tell who is unreachable.
+    About `asking` of the images are asked for by their own vectors: these tell who is unreachable. `told`
+    is called with how many images are done, of how many.
     """
     present = set(collection.ids())
     wrong: list[str] = []
@@ -138,7 +146,8 @@ def compare(blobs: Blobs, log: Log, collection: Collection, *, asking: int = 0) 
         if every:
             asked = list(stored)[-seen % every :: every]
             unreachable += collection.lost({i: stored[i] for i in asked})
-            seen += len(stored)
+        seen += len(stored)
+        told(seen, len(present))
     return Faults(
         total=len(log.images),
         missing=[i for i in log.images if i not in present],
@@ -194,7 +203,14 @@ def _batched(
         yield batch
 
 
-def verify(services: Services, collection: str, *, sample: int | None = None, repair: bool = False) -> Faults:
+def verify(
+    services: Services,
+    collection: str,
+    *,
+    sample: int | None = None,
+    repair: bool = False,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Faults:
     """Compare a collection with its log, and ask for its images, or a `sample`, by their own vectors.
 
     With `repair` those that no search finds are marked, which takes the writer's lease for that moment, and
@@ -202,7 +218,8 @@ def verify(services: Services, collection: str, *, sample: int | None = None, re
     """
     opened = services.index.collection(collection)
     log = read_log(services.blobs, collection, opened.pointer.fingerprint)
-    faults = compare(services.blobs, log, opened, asking=len(log.images) if sample is None else sample)
+    asking = len(log.images) if sample is None else sample
+    faults = compare(services.blobs, log, opened, asking=asking, told=told)
     if not repair or not faults.unreachable:
         return faults
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:

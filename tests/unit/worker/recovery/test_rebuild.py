@@ -299,7 +299,9 @@ def test_a_sample_is_spread_and_none_asks_for_none(
     monkeypatch.setattr(Collection, "lost", lambda _, vectors: asked.extend(vectors) or [])
     assert not rebuild.verify(crowded, "images", sample=0)
     assert asked == []
-    rebuild.verify(crowded, "images", sample=100)
+    told: list[tuple[int, int]] = []
+    rebuild.verify(crowded, "images", sample=100, told=lambda *done: told.append(done))
+    assert told[-1] == (COUNT, COUNT)
     assert sorted(int(one, 16) for one in asked) == list(range(0, COUNT, 6))
     asked.clear()
     rebuild.verify(crowded, "images", sample=10_000)
