@@ -63,7 +63,7 @@ class Opener(Protocol):
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
     def size(self, chroma: ChromaCollection) -> int: ...
-    def reaching(self, chroma: ChromaCollection) -> strays.Reaching: ...
+    def reaching(self, chroma: ChromaCollection, at_once: int = ...) -> strays.Reaching: ...
     def forget_strays(self, chroma: ChromaCollection) -> None: ...
 
 
@@ -176,8 +176,11 @@ class Collection:
         missed: list[str] = []
         for start in range(0, len(vectors), _PROBED):
             page = dict(list(vectors.items())[start : start + _PROBED])
-            probe = partial(strays.lost, vectors=page)
-            missed += self._run(self._reaching(probe), _PROBE_TIMEOUT_SECONDS)
+
+            def probe(chroma: ChromaCollection, page: dict[str, NDArray[np.float32]] = page) -> list[str]:
+                return strays.lost(self._index.reaching(chroma, strays.MOST), page)
+
+            missed += self._run(probe, _PROBE_TIMEOUT_SECONDS)
         there = self.vectors(missed)
         return [one for one in missed if one in there]
 

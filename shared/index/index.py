@@ -39,7 +39,7 @@ from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import calls, http_server
 from shared.index.records import BATCH, Pointer, new_pointer, pointer_of
 from shared.index.search import EF_SEARCH
-from shared.index.strays import Reaching, reaching
+from shared.index.strays import AT_ONCE, Reaching, reaching
 from shared.models import COLLECTION_NAME, CollectionInfo
 
 log = structlog.get_logger(__name__)
@@ -276,17 +276,21 @@ class Index:
             self._sizes[chroma.name] = time.monotonic(), size
         return size
 
-    def reaching(self, chroma: ChromaCollection) -> Reaching:
-        """Return the collection with its strays as they were at most STRAYS_TTL_SECONDS ago."""
+    def reaching(self, chroma: ChromaCollection, at_once: int = AT_ONCE) -> Reaching:
+        """Return the collection with its strays as they were at most STRAYS_TTL_SECONDS ago.
+
+        Until all are read, which takes several calls, or one of many `at_once`, it lacks some.
+        """
         read_at, found = self._reaching.get(chroma.id, (-STRAYS_TTL_SECONDS, None))
-        if found is None or time.monotonic() - read_at >= STRAYS_TTL_SECONDS:
-            found = reaching(chroma)
+        if found is None or not found.complete or time.monotonic() - read_at >= STRAYS_TTL_SECONDS:
+            found = reaching(chroma, found, at_once)
             self._reaching[chroma.id] = time.monotonic(), found
         return found
 
     def forget_strays(self, chroma: ChromaCollection) -> None:
         """Have `reaching` read the strays anew."""
-        self._reaching.pop(chroma.id, None)
+        if chroma.id in self._reaching:
+            self._reaching[chroma.id] = -STRAYS_TTL_SECONDS, self._reaching[chroma.id][1]
 
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.index.records import MARK
-from shared.index.search import PAGE, Store, nearest, rows_of
+from shared.index.search import PAGE, Store, nearest, vectors
 
-MOST = 20_000  # strays of a collection: 40 MB at 512 numbers each, in every process that searches
+MOST = 20_000  # strays of a collection: 80 MB at 512 numbers each, in every process that searches
+AT_ONCE = 2_000  # are read while a search waits: some 0.2 s
 # How many each query asks for, and how many queries one call has. The last is as deep as searches look.
 _PROBES = ((10, 200), (1_024, 16), (16_384, 1))
 _EQUAL = 1e-6  # what float32 makes of the distance of equal vectors
@@ -30,9 +31,11 @@ Vector = NDArray[np.float32]
 class Reaching:
     """A Chroma collection whose queries find strays, too."""
 
-    def __init__(self, store: Store, ids: Sequence[str] = (), rows: Vector | None = None) -> None:
-        self._store, self._ids = store, np.array(ids)
-        if rows is not None and len(ids):
+    def __init__(self, store: Store, strays: Mapping[str, Vector], *, complete: bool = True) -> None:
+        self._store, self.strays, self.complete = store, strays, complete
+        self._ids = np.array(list(strays))
+        if strays:
+            rows = np.stack(list(strays.values()))
             self._rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +46,7 @@ class Reaching:
 
     def query(self, *, query_embeddings: Sequence[Vector], n_results: int, **kwargs: Any) -> Any:
         answer = self._store.query(query_embeddings=query_embeddings, n_results=n_results, **kwargs)
-        if len(self._ids):
+        if self.strays:
             for row, vector in enumerate(query_embeddings):
                 self._join(answer, row, vector, n_results, **kwargs)
         return answer
@@ -81,28 +84,31 @@ class Reaching:
         return found
 
 
-def reaching(store: Store) -> Reaching:
-    """Return the collection with MOST of the strays that are marked there."""
-    ids: list[str] = []
-    rows: list[Vector] = []
-    while len(ids) < MOST:
-        page = store.get(where={MARK: 1}, limit=PAGE, offset=len(ids), include=["embeddings"])
-        if page["ids"]:
-            ids += page["ids"]
-            rows.append(rows_of(page["embeddings"]))
-        if len(page["ids"]) < PAGE:
-            break
-    return Reaching(store, ids, np.concatenate(rows) if rows else None)
+def reaching(store: Store, before: Reaching | None, at_once: int) -> Reaching:
+    """Return the collection with the strays that are marked there; `before` saves reading them again.
+
+    Of what is new, `at_once` are read, so that no search waits for long; then the result is not `complete`.
+    """
+    ids: list[str] = store.get(where={MARK: 1}, limit=MOST, include=[])["ids"]
+    rows = dict(before.strays) if before else {}
+    new = [one for one in ids if one not in rows]
+    read = {
+        one: row
+        for page, found in vectors(store, new[:at_once])
+        for one, row in zip(page, found, strict=True)
+    }
+    whole = rows | read
+    return Reaching(store, {one: whole[one] for one in ids if one in whole}, complete=len(new) <= at_once)
 
 
-def doubtful(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+def doubtful(written: Mapping[str, Vector]) -> dict[str, Vector]:
     """Return those of the unit vectors, new in Chroma, that HNSW may well have lost.
 
     Of a few these are all; of many, those that a crowd of nearly equal ones came with.
     """
-    if len(vectors) <= _FEW:
-        return dict(vectors)
-    ids, rows = list(vectors), np.stack(list(vectors.values()))
+    if len(written) <= _FEW:
+        return dict(written)
+    ids, rows = list(written), np.stack(list(written.values()))
     crowded = [
         place
         for start in range(0, len(rows), PAGE)
@@ -111,20 +117,20 @@ def doubtful(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
             np.count_nonzero(rows[start : start + PAGE] @ rows.T >= _CROWD_COSINE, axis=1) > _CROWD
         )
     ]
-    return {ids[place]: vectors[ids[place]] for place in crowded}
+    return {ids[place]: written[ids[place]] for place in crowded}
 
 
-def lost(store: Store, vectors: Mapping[str, Vector]) -> list[str]:
-    """Return those of the ids that no search by their own of `vectors` finds.
+def lost(store: Store, asked: Mapping[str, Vector]) -> list[str]:
+    """Return those of the ids that no search by their own vectors, `asked`, finds.
 
     A picture with more equals than a search looks at counts as found.
     """
-    unsure, settled = list(vectors), list[str]()
+    unsure, settled = list(asked), list[str]()
     for count, queries in _PROBES:
-        asking, unsure = _by_vector(vectors, unsure), []
+        asking, unsure = _by_vector(asked, unsure), []
         for start in range(0, len(asking), queries):
             batch = asking[start : start + queries]
-            found = nearest(store, np.stack([vectors[ids[0]] for ids in batch]), count)
+            found = nearest(store, np.stack([asked[ids[0]] for ids in batch]), count)
             for ids, answer in zip(batch, found, strict=True):
                 there = {one for one, _ in answer}
                 equals = len(answer) == count and answer[-1][1] > 1.0 - _EQUAL
@@ -133,9 +139,9 @@ def lost(store: Store, vectors: Mapping[str, Vector]) -> list[str]:
     return settled
 
 
-def _by_vector(vectors: Mapping[str, Vector], ids: Sequence[str]) -> list[list[str]]:
+def _by_vector(asked: Mapping[str, Vector], ids: Sequence[str]) -> list[list[str]]:
     """Return the ids in groups of equal vectors: one answer tells of all of them."""
     groups: dict[bytes, list[str]] = {}
     for one in ids:
-        groups.setdefault(vectors[one].tobytes(), []).append(one)
+        groups.setdefault(asked[one].tobytes(), []).append(one)
     return list(groups.values())

@@ -171,7 +171,7 @@ def test_marks_of_other_processes_are_seen_in_time(
     fill(index.create("images", **MODEL), vectors)
     looked: list[int] = []
     real = index_module.reaching
-    monkeypatch.setattr(index_module, "reaching", lambda chroma: looked.append(1) or real(chroma))
+    monkeypatch.setattr(index_module, "reaching", lambda *asked: looked.append(1) or real(*asked))
     for _ in range(3):
         reader.collection("images").search(vectors[image_id(0)], limit=1)
     assert len(looked) == 1
