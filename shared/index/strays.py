@@ -2,10 +2,10 @@
 
 A new point is linked from its nearest, each of which keeps the 48 links that it likes best. Where many
 vectors are nearly equal, or quite, all of these may be full, and then no walk through the graph comes by,
-whatever is asked for; to write the vector again, or denser graphs, help little (docs/search.md). So `lost`
-asks for pictures by their own vectors: the writer for what it has just written and is `doubtful`, `verify`
-for all, since a later point may take the last link to an earlier one. Those that it misses are marked in
-their records (`MARK`), and `Reaching` scores them one by one beside what HNSW finds.
+whatever is asked for. To write the vector again helps little, a denser graph not everywhere (docs/search.md).
+So `lost` asks for pictures by their own vectors: the writer for what it has just written and is `doubtful`,
+`verify` for all, since a later point may take the last link to an earlier one. Those that it misses are
+marked in their records (`MARK`), and `Reaching` scores them one by one beside what HNSW finds.
 """
 
 from collections.abc import Mapping, Sequence
