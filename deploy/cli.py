@@ -178,15 +178,24 @@ def doctor(data_dir: Path | None, this_worker: bool, as_json: bool) -> None:
 @main.command()
 @data_dir_option
 @click.option("--collection", "-c", default=DEFAULT_COLLECTION, show_default=True)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Search for only N pictures, evenly chosen, rather than for every one.",
+)
+@click.option("--repair", is_flag=True, help="Mark what no search finds, so that searches do.")
 @json_option
-def verify(data_dir: Path | None, collection: str, as_json: bool) -> None:
-    """Compare a collection in Chroma with its vector log.
+def verify(data_dir: Path | None, collection: str, sample: int | None, repair: bool, as_json: bool) -> None:
+    """Compare a collection in Chroma with its vector log, and search for its pictures.
 
-    The exit status is 0 if they are alike, 3 if not. Pictures of jobs that are running may count as missing.
+    Each is searched for by its own vector: of very many nearly equal pictures, Chroma's graph loses some,
+    which count as unreachable. The exit status is 0 if all is well, 3 if not. Pictures of jobs that are
+    running may count as missing.
     """
     from deploy.maintenance import verify
 
-    if not verify(data_dir, collection, as_json):
+    if not verify(data_dir, collection, as_json, sample=sample, repair=repair):
         raise click.exceptions.Exit(3)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from deploy.doctor import deployment
@@ -19,17 +20,36 @@ _MEANINGS = {
     "missing": "in the log, not in Chroma",
     "extra": "in Chroma, not in the log",
     "wrong": "in both, with another vector",
+    "unreachable": "in both, and found by no search",
 }
 
 
-def verify(data_dir: Path | None, collection: str, as_json: bool = False) -> bool:
+def verify(
+    data_dir: Path | None,
+    collection: str,
+    as_json: bool = False,
+    *,
+    sample: int | None = None,
+    repair: bool = False,
+) -> bool:
     """Print how a collection differs from its log; return whether it does not."""
-    faults = recovery.verify(_services(data_dir), collection)
+    services = _services(data_dir)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("pictures", total=None)
+        faults = recovery.verify(
+            services,
+            collection,
+            sample=sample,
+            repair=repair,
+            told=lambda done, of: progress.update(task, completed=done, total=of),
+        )
     if as_json:
         print(json.dumps({"collection": collection, **asdict(faults)}))
         return not faults
     _show(collection, faults)
-    if faults:
+    if faults.unreachable and not repair:
+        print(f"Have searches find the unreachable: image-search verify --repair --collection {collection}")
+    if faults.missing or faults.extra or faults.wrong:
         print(f"Make it anew from the log: image-search rebuild --collection {collection}")
     return not faults
 

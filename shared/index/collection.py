@@ -16,12 +16,13 @@ from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
 from shared.errors import ImageNotFound
-from shared.index import pages, provenance, search, survey
+from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
 from shared.index.filters import Where
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.index.records import (
     BATCH,
+    MARK,
     PLACES,
     Pointer,
     in_calls,
@@ -40,6 +41,8 @@ T = TypeVar("T")
 WRITE_TIMEOUT_SECONDS = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 _PAGE = 5_000  # ids in one call
 _OVERLAP = 1_000
+_PROBED = 200  # pictures that are asked for under one deadline, of
+_PROBE_TIMEOUT_SECONDS = 120.0  # where thousands are equal, an answer is long
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Opener(Protocol):
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
     def size(self, chroma: ChromaCollection) -> int: ...
+    def reaching(self, chroma: ChromaCollection, at_once: int = ...) -> strays.Reaching: ...
+    def forget_strays(self, chroma: ChromaCollection) -> None: ...
 
 
 class Collection:
@@ -130,7 +135,7 @@ class Collection:
 
     def nearest(self, vectors: NDArray[np.float32], count: int) -> list[list[tuple[str, float]]]:
         """Return for each of `vectors` (n, dimension) up to `count` (id, score), best first."""
-        return self._run(lambda chroma: search.nearest(chroma, vectors, count))
+        return self._run(self._reaching(partial(search.nearest, vectors=vectors, count=count)))
 
     def search(
         self,
@@ -155,7 +160,7 @@ class Collection:
 
         def run(chroma: ChromaCollection) -> list[Hit]:
             size = self._index.size(chroma) if of_text else 0
-            return which(chroma, candidates=search.candidates_for(size))
+            return which(self._index.reaching(chroma), candidates=search.candidates_for(size))
 
         return self._run(run)
 
@@ -164,7 +169,28 @@ class Collection:
     ) -> tuple[list[Image], bool]:
         """Return those of the `most` nearest that match, in no order, and whether no other image does."""
         which = partial(search.matching, where=where, min_score=min_score, most=most)
-        return self._run(lambda chroma: which(chroma, vector))
+        return self._run(self._reaching(partial(which, vector=vector)))
+
+    def lost(self, vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        """Return those ids, present, that no search by their own of `vectors` finds."""
+        missed: list[str] = []
+        for start in range(0, len(vectors), _PROBED):
+            page = dict(list(vectors.items())[start : start + _PROBED])
+
+            def probe(chroma: ChromaCollection, page: dict[str, NDArray[np.float32]] = page) -> list[str]:
+                return strays.lost(self._index.reaching(chroma, strays.MOST), page)
+
+            missed += self._run(probe, _PROBE_TIMEOUT_SECONDS)
+        there = self.vectors(missed)
+        return [one for one in missed if one in there]
+
+    def mark_strays(self, ids: Sequence[str]) -> None:
+        """Have searches score those of `ids` that are present one by one, as HNSW does not reach them."""
+        for start in range(0, len(ids), BATCH):
+            page = list(ids[start : start + BATCH])
+            marks: list[JsonObject] = [{MARK: 1}] * len(page)
+            self._run(methodcaller("update", page, metadatas=marks), WRITE_TIMEOUT_SECONDS)
+        self._run(self._index.forget_strays)
 
     def sample(self, count: int, of: int | None = None) -> NDArray[np.float32]:
         """Return vectors (n, dimension) of about `count` images spread over the first `of`, or over all."""
@@ -206,8 +232,9 @@ class Collection:
             self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
-        """Return what Chroma holds for those ids that are present, only to be compared."""
-        return {one["id"]: dict(one) for one in self._run(partial(read_records, ids=list(ids)))}
+        """Return what Chroma holds for those ids that are present, only to be compared or copied."""
+        found = self._run(partial(read_records, ids=list(ids)))
+        return {one["id"]: {name: one[name] for name in one if name != MARK} for one in found}
 
     def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
         """Write the records of those ids that are present to `target`, with other `vectors` by id.
@@ -289,6 +316,9 @@ class Collection:
                 return operation(self._follow(opened))
             except NotFoundError:  # the cached pointer was stale
                 return operation(self._follow(index.reopen(name)))
+
+    def _reaching(self, operation: Callable[[strays.Reaching], T]) -> Callable[[ChromaCollection], T]:
+        return lambda chroma: operation(self._index.reaching(chroma))
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         def run(_: ChromaCollection) -> T:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from operator import methodcaller
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import structlog
@@ -38,6 +39,7 @@ from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import calls, http_server
 from shared.index.records import BATCH, Pointer, new_pointer, pointer_of
 from shared.index.search import EF_SEARCH
+from shared.index.strays import AT_ONCE, Reaching, reaching
 from shared.models import COLLECTION_NAME, CollectionInfo
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,7 @@ REGISTRY = "image-search-registry"
 FORMAT = 1  # of the registry and of the pictures' and keys' records
 POINTER_TTL_SECONDS = 2.0
 SIZE_TTL_SECONDS = 600.0  # Chroma counts 10,000 a millisecond
+STRAYS_TTL_SECONDS = 60.0
 _STAGED = "~"  # in no collection's name: what comes behind it is the model of one that is being made
 # sync_threshold: vectors written before Chroma stores its graph; measured, above 2,000 writers crawl.
 HNSW = CreateCollectionConfiguration(
@@ -83,6 +86,7 @@ class Index:
         self._registry_collection: ChromaCollection | None = None
         self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
+        self._reaching: dict[UUID, tuple[float, Reaching]] = {}  # by Chroma's id, and when it was read
 
     def ping(self) -> None:
         with calls(self.timeout_s):
@@ -271,6 +275,22 @@ class Index:
             size = chroma.count()
             self._sizes[chroma.name] = time.monotonic(), size
         return size
+
+    def reaching(self, chroma: ChromaCollection, at_once: int = AT_ONCE) -> Reaching:
+        """Return the collection with its strays as they were at most STRAYS_TTL_SECONDS ago.
+
+        Until all are read, which takes several calls, or one of many `at_once`, it lacks some.
+        """
+        read_at, found = self._reaching.get(chroma.id, (-STRAYS_TTL_SECONDS, None))
+        if found is None or not found.complete or time.monotonic() - read_at >= STRAYS_TTL_SECONDS:
+            found = reaching(chroma, found, at_once)
+            self._reaching[chroma.id] = time.monotonic(), found
+        return found
+
+    def forget_strays(self, chroma: ChromaCollection) -> None:
+        """Have `reaching` read the strays anew."""
+        if chroma.id in self._reaching:
+            self._reaching[chroma.id] = -STRAYS_TTL_SECONDS, self._reaching[chroma.id][1]
 
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))

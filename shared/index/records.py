@@ -3,10 +3,11 @@
 An image's built-in fields and metadata keep the names under which users filter; they never collide
 (RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
 (provenance.py, JSON; left out where a version after the owner says the same), `_job` or, of several, `_jobs`,
-`_phash`, `_place`, the start of the id as a number, by which pages of a list are cut, and `_extra`, a JSON
-object of the values that Chroma cannot hold or would change: empty lists, broken Unicode, numbers of more
-than 15 digits, and texts that are not in NFC. The numbers also lie nearly right under their names, for
-ranges, and the texts in NFC, in which filters compare. An image's keys are the list `key`.
+`_phash`, `_place`, the start of the id as a number, by which pages of a list are cut, `_stray`, the mark of
+strays.py, and `_extra`, a JSON object of the values that Chroma cannot hold or would change: empty lists,
+broken Unicode, numbers of more than 15 digits, and texts that are not in NFC. The numbers also lie nearly
+right under their names, for ranges, and the texts in NFC, in which filters compare. An image's keys are the
+list `key`.
 
 Anybody may have written a record: `from_record` and `stored_image` take any.
 """
@@ -38,6 +39,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,20}")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
+MARK = "_stray"  # 1: HNSW cannot reach it (strays.py)
 _MAX_STORABLE = 1e308
 # Chroma takes up to 5,461 records and 40 MB per call; metadata take it more time than vectors do.
 BATCH = 2_000
@@ -173,8 +175,11 @@ def stored_image(record: Record) -> StoredImage:
 
 
 def removals(before: Record, after: Record) -> dict[str, None]:
-    """Return what to add to `after`: Chroma's upsert merges records, and None is how it forgets a name."""
-    return dict.fromkeys(before.keys() - after.keys())
+    """Return what to add to `after`: Chroma's upsert merges records, and None is how it forgets a name.
+
+    A mark stays: it says something of the vector's place in Chroma.
+    """
+    return dict.fromkeys(before.keys() - after.keys() - {MARK})
 
 
 def records_of(ids: Sequence[str], metadatas: Sequence[Record | None] | None) -> list[Record]:

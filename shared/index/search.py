@@ -135,10 +135,10 @@ def sample(store: Store, count: int, of: int | None = None) -> Vector:
     else:
         places = [(total * page // _SAMPLE_PAGES, several) for page in range(_SAMPLE_PAGES)]
     pages = [store.get(limit=limit, offset=at, include=["embeddings"])["embeddings"] for at, limit in places]
-    return np.concatenate([_rows(page) for page in pages if len(page)] or [_NONE])
+    return np.concatenate([rows_of(page) for page in pages if len(page)] or [_NONE])
 
 
-def _rows(embeddings: Any) -> Vector:
+def rows_of(embeddings: Any) -> Vector:
     """Return vectors as Chroma has them, 0 for what is no number: of some that are too long it keeps none."""
     rows = np.asarray(embeddings, dtype=np.float32)
     return np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
@@ -150,7 +150,7 @@ def vectors(store: Store, ids: list[str]) -> Iterator[tuple[list[str], Vector]]:
     for start in range(0, len(ids), PAGE):
         answer = store.get(ids=ids[start : start + PAGE], include=["embeddings"])
         if answer["ids"]:
-            yield answer["ids"], _rows(answer["embeddings"])
+            yield answer["ids"], rows_of(answer["embeddings"])
 
 
 def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, float]]]:

@@ -1,6 +1,6 @@
 """What the stages work with, in this process: the real ledger's scripts and blobs, stubs of the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -131,6 +131,9 @@ class StubCollection:
         self.queries += len(vectors)
         scores = [{i: float(self.vectors[i] @ vector) for i in self.images} for vector in vectors]
         return [sorted(one.items(), key=lambda pair: -pair[1])[:count] for one in scores]
+
+    def lost(self, vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        return []
 
     def delete(self, ids: Sequence[str]) -> None:
         for image_id in ids:

@@ -4,7 +4,7 @@ shared/storage/vector_log.py describes the records; the writer's own `WriteBatch
 rebuilt has the keys, sources and metadata that the writer gave it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -59,9 +59,10 @@ class Faults:
     missing: list[str]
     extra: list[str]
     wrong: list[str]
+    unreachable: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.extra or self.wrong)
+        return bool(self.missing or self.extra or self.wrong or self.unreachable)
 
 
 def fingerprint_of(services: Services, collection: str) -> str:
@@ -121,18 +122,38 @@ class _Empty:
         return {}
 
 
-def compare(blobs: Blobs, log: Log, collection: Collection) -> Faults:
-    """Compare Chroma with the log. Images that are still being indexed count as missing."""
+def compare(
+    blobs: Blobs,
+    log: Log,
+    collection: Collection,
+    *,
+    asking: int = 0,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Faults:
+    """Compare Chroma with the log. Images that are still being indexed count as missing.
+
+    About `asking` of the images are asked for by their own vectors: these tell who is unreachable. `told`
+    is called with how many images are done, of how many.
+    """
     present = set(collection.ids())
     wrong: list[str] = []
-    for rows in _vectors(blobs, log, log.images.keys() & present):
+    unreachable: list[str] = []
+    every = max(1, -(-len(log.images) // asking)) if asking else 0
+    seen = 0
+    for rows in _batched(_vectors(blobs, log, log.images.keys() & present)):
         stored = collection.vectors(list(rows))
         wrong += [i for i, vector in rows.items() if i not in stored or not _same(vector, stored[i])]
+        if every:
+            asked = list(stored)[-seen % every :: every]
+            unreachable += collection.lost({i: stored[i] for i in asked})
+        seen += len(stored)
+        told(seen, len(present))
     return Faults(
         total=len(log.images),
         missing=[i for i in log.images if i not in present],
         extra=sorted(present - log.images.keys()),
         wrong=wrong,
+        unreachable=unreachable,
     )
 
 
@@ -140,7 +161,7 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
     return bool(a @ b >= SAME_VECTOR * np.linalg.norm(a) * np.linalg.norm(b))
 
 
-def _vectors(blobs: Blobs, log: Log, ids: set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
+def _vectors(blobs: Blobs, log: Log, ids: Set[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield the log's vectors of `ids`, a segment at a time."""
     wanted = sorted((log.images[i] for i in ids), key=attrgetter("key", "row"))
     for key, group in groupby(wanted, key=attrgetter("key")):
@@ -182,17 +203,41 @@ def _batched(
         yield batch
 
 
-def verify(services: Services, collection: str) -> Faults:
-    """Compare a collection with its log. Raises CollectionNotFound."""
+def verify(
+    services: Services,
+    collection: str,
+    *,
+    sample: int | None = None,
+    repair: bool = False,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Faults:
+    """Compare a collection with its log, and ask for its images, or a `sample`, by their own vectors.
+
+    With `repair` those that no search finds are marked, which takes the writer's lease for that moment, and
+    only who is still not found counts. Raises CollectionNotFound.
+    """
     opened = services.index.collection(collection)
     log = read_log(services.blobs, collection, opened.pointer.fingerprint)
-    return compare(services.blobs, log, opened)
+    asking = len(log.images) if sample is None else sample
+    faults = compare(services.blobs, log, opened, asking=asking, told=told)
+    if not repair or not faults.unreachable:
+        return faults
+    with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
+        _mark(opened, faults.unreachable, check)
+    return replace(faults, unreachable=opened.lost(opened.vectors(faults.unreachable)))
+
+
+def _mark(collection: Collection, unreachable: Sequence[str], check: Callable[[], None]) -> None:
+    for start in range(0, len(unreachable), BATCH):
+        check()
+        collection.mark_strays(unreachable[start : start + BATCH])
 
 
 def rebuild(services: Services, collection: str) -> Faults:
     """Make a collection anew from its log, in a shadow collection, and swap; return what was wrong before.
 
-    Searches go on meanwhile; the index writer waits. Raises CollectionNotFound.
+    In the new one, what HNSW does not reach is marked before the swap. Searches go on meanwhile; the index
+    writer waits. Raises CollectionNotFound.
     """
     fingerprint = fingerprint_of(services, collection)
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
@@ -203,6 +248,8 @@ def rebuild(services: Services, collection: str) -> Faults:
             collection, model=log.model, fingerprint=fingerprint, dimension=log.dimension
         )
         _repair(services.blobs, log, staged, compare(services.blobs, log, staged), check)
+        for rows in _batched(_vectors(services.blobs, log, log.images.keys())):
+            _mark(staged, staged.lost(rows), check)
         check()
         services.index.switch(collection, staged, new_keys=True)
         _catch_up(services, collection, fingerprint, log, check)

@@ -14,6 +14,7 @@ from deploy import maintenance
 from deploy.cli import main
 from shared.errors import CollectionNotFound, ConfigError, IndexUnavailable
 from shared.index import index as index_module
+from shared.index.collection import Collection
 from shared.models import Image
 from shared.services import Services
 from shared.storage import vector_log
@@ -251,6 +252,111 @@ def test_a_rebuild_waits_for_the_writer(services: Services, monkeypatch: pytest.
     assert services.ledger.writer.release("another", force=True)
     rebuild.rebuild(services, "images")
     assert services.ledger.writer.acquire("free again")
+
+
+COUNT = 600
+
+
+@pytest.fixture
+def crowded(services: Services) -> Services:
+    """Shots of one product, nearly equal, written past the writer: HNSW loses some."""
+    random = np.random.default_rng(3)
+    rows = random.normal(size=64) + 0.0005 * random.normal(size=(COUNT, 64))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    images = [image(image_id(n), f"1/{n}") for n in range(COUNT)]
+    additions = [Addition(n, 1, f"job:{n}", one, 1) for n, one in enumerate(images)]
+    vector_log.write_segment(
+        services.blobs, "images", "x", Segment(1, "stub/model", FINGERPRINT, additions, vectors)
+    )
+    collection = services.index.ensure("images", model="stub/model", fingerprint=FINGERPRINT, dimension=64)
+    collection.upsert(images, vectors, [f"job:{n}" for n in range(COUNT)])
+    return services
+
+
+def all_found(services: Services) -> bool:
+    collection = services.index.collection("images")
+    vectors = collection.vectors(list(collection.ids()))
+    return len(vectors) == COUNT and not collection.lost(vectors)
+
+
+def test_verify_names_what_no_search_finds_and_repairs_it(crowded: Services) -> None:
+    collection = crowded.index.collection("images")
+    faults = rebuild.verify(crowded, "images")
+    assert faults
+    assert set(faults.unreachable) == set(collection.lost(collection.vectors(list(collection.ids()))))
+    assert (faults.missing, faults.extra, faults.wrong) == ([], [], [])
+    assert rebuild.verify(crowded, "images").unreachable == faults.unreachable, "it only looks"
+    assert not rebuild.verify(crowded, "images", repair=True)
+    assert not rebuild.verify(crowded, "images")
+    assert all_found(crowded)
+    assert crowded.ledger.writer.acquire("free again")
+
+
+def test_a_sample_is_spread_and_none_asks_for_none(
+    crowded: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Collection, "lost", lambda _, vectors: asked.extend(vectors) or [])
+    assert not rebuild.verify(crowded, "images", sample=0)
+    assert asked == []
+    told: list[tuple[int, int]] = []
+    rebuild.verify(crowded, "images", sample=100, told=lambda *done: told.append(done))
+    assert told[-1] == (COUNT, COUNT)
+    assert sorted(int(one, 16) for one in asked) == list(range(0, COUNT, 6))
+    asked.clear()
+    rebuild.verify(crowded, "images", sample=10_000)
+    assert len(asked) == COUNT
+
+
+def test_a_rebuilt_collection_has_no_unreachable_picture_when_it_is_switched_to(crowded: Services) -> None:
+    rebuild.rebuild(crowded, "images")
+    assert not rebuild.verify(crowded, "images")
+    assert all_found(crowded)
+
+
+def test_a_repair_that_died_is_gone_on_with(crowded: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = rebuild.verify(crowded, "images").unreachable
+    assert len(lost) > 1
+    real = Collection.mark_strays
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "mark_strays", lambda c, ids: (real(c, ids[:1]), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            rebuild.verify(crowded, "images", repair=True)
+    assert rebuild.verify(crowded, "images").unreachable == lost[1:]
+    assert not rebuild.verify(crowded, "images", repair=True)
+
+
+def test_a_repair_waits_for_the_writer(crowded: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.ledger.writer_lease.ACQUIRE_TIMEOUT_SECONDS", 0.0)
+    assert crowded.ledger.writer.acquire("another")
+    assert rebuild.verify(crowded, "images").unreachable, "to look takes no lease"
+    with pytest.raises(IndexUnavailable, match="being written"):
+        rebuild.verify(crowded, "images", repair=True)
+
+
+def test_a_picture_deleted_meanwhile_is_not_unreachable(services: Services) -> None:
+    log(services, 1, [1, 2])
+    stored(services, [image(image_id(n)) for n in (1, 2)])
+    collection = services.index.collection("images")
+    vectors = collection.vectors(ids(1, 2))
+    collection.delete(ids(2))
+    assert collection.lost(vectors) == []
+
+
+def test_verify_prints_the_unreachable_and_how_to_repair_them(
+    crowded: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_services", lambda _: crowded)
+    found = CliRunner().invoke(main, ["verify"])
+    assert found.exit_code == 3
+    assert "found by no search" in found.output
+    assert "image-search verify --repair --collection images" in found.output
+    assert "rebuild" not in found.output
+    told = json.loads(CliRunner().invoke(main, ["verify", "--json"]).stdout)
+    assert len(told["unreachable"]) > 1
+    assert CliRunner().invoke(main, ["verify", "--sample", "0"]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify", "--repair"]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify"]).exit_code == 0
 
 
 def test_the_commands_print_a_table_and_tell_by_their_exit_status(
