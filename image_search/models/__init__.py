@@ -17,7 +17,16 @@ from image_search.models.search import (
     SimilarResult,
     Took,
 )
-from image_search.models.system import JobsState, LastError, LoadedModel, Queue, System, Worker
+from image_search.models.system import (
+    JobsState,
+    LastError,
+    LoadedModel,
+    ModelList,
+    ModelState,
+    Queue,
+    System,
+    Worker,
+)
 from image_search.models.tables import TableColumn, TablePreview, TableRow
 
 __all__ = [
@@ -50,6 +59,8 @@ __all__ = [
     "Metadata",
     "MetadataName",
     "MetadataValue",
+    "ModelList",
+    "ModelState",
     "Note",
     "Problem",
     "Queue",

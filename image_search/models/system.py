@@ -66,6 +66,54 @@ class LoadedModel(BaseModel):
     precision: str = Field(description="of its weights and activations, such as `bf16`")
 
 
+LoadState = TypeAliasType(
+    "LoadState",
+    Annotated[str, Field(json_schema_extra={"enum": ["loaded", "loading", "downloading", "absent"]})],
+)
+_MODELS_EXAMPLE: dict[str, Any] = {
+    "models": [
+        {
+            "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+            "kind": "clip",
+            "dimension": 512,
+            "languages": "English",
+            "state": "loaded",
+            "progress": None,
+            "detail": None,
+        },
+        {
+            "name": "google/siglip2-base-patch32-256",
+            "kind": None,
+            "dimension": None,
+            "languages": None,
+            "state": "downloading",
+            "progress": 0.42,
+            "detail": None,
+        },
+    ]
+}
+
+
+class ModelState(BaseModel):
+    """A model that collections are of or can be made with, and whether this process has it."""
+
+    name: str
+    kind: str | None = Field(description="its config.json's `model_type`; null until it is downloaded")
+    dimension: int | None = Field(description="of its vectors; null until it is downloaded")
+    languages: str | None = Field(description="that it reads, such as `English`; null where not known")
+    state: LoadState
+    progress: float | None = Field(description="of its download, 0 to 1; null while there is none")
+    detail: str | None = Field(description="why it cannot be had; null if it can")
+
+
+class ModelList(BaseModel):
+    """Models, the default one first, then by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_MODELS_EXAMPLE]})
+
+    models: list[ModelState]
+
+
 class Queue(BaseModel):
     """Chunks of a job's items at one stage."""
 
