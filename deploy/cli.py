@@ -187,7 +187,7 @@ def doctor(data_dir: Path | None, this_worker: bool, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Mark what no search finds, so that searches do.")
 @json_option
 def verify(data_dir: Path | None, collection: str, sample: int | None, repair: bool, as_json: bool) -> None:
-    """Compare a collection in Chroma with its vector log, and search for its pictures.
+    """Compare a collection with its log; search for its pictures.
 
     Each is searched for by its own vector: of very many nearly equal pictures, Chroma's graph loses some,
     which count as unreachable. The exit status is 0 if all is well, 3 if not. Pictures of jobs that are

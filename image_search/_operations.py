@@ -26,7 +26,7 @@ from image_search.models.duplicates import DuplicatePage
 from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
 from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
-from image_search.models.system import System
+from image_search.models.system import ModelList, ModelState, System
 
 if TYPE_CHECKING:
     import httpx
@@ -359,16 +359,24 @@ class ImageOperations(Core):
         return self._ask(CollectionMetadata, Request("GET", collection_path(name, "metadata")))
 
     @operation
-    def create_collection(self, name: str) -> Flow[Collection]:
-        """Create an empty collection; ingesting into one that does not exist does so, too."""
-        request = Request("POST", "/v1/collections", json={"name": name}, repeatable=False)
-        return self._ask(Collection, request)
+    def create_collection(self, name: str, model: str | None = None) -> Flow[Collection]:
+        """Create an empty collection, of the server's default model or of `model`, which needs `admin`.
+
+        Ingesting into one that does not exist creates one of the default model, too.
+        """
+        body = given({"name": name, "model": model})
+        return self._ask(Collection, Request("POST", "/v1/collections", json=body, repeatable=False))
 
     @operation
     def delete_collection(self, name: str) -> Flow[None]:
         """Delete a collection and all its images."""
         path, timeout = collection_path(name), DELETE_TIMEOUT_SECONDS
         yield from self._send(Request("DELETE", path, timeout=timeout, media=None))
+
+    @operation
+    def models(self) -> Flow[list[ModelState]]:
+        """Return the models that collections are of or can be of, and whether the server has them loaded."""
+        return (yield from self._ask(ModelList, Request("GET", "/v1/models"))).models
 
     @operation
     def ready(self, *, ingest: bool = False) -> Flow[Readiness]:

@@ -102,8 +102,9 @@ def other_site() -> Iterator[ImageServer]:
 def starter_stack(tmp_path_factory: pytest.TempPathFactory, other_site: ImageServer) -> Iterator[Stack]:
     """On the model that the package carries, for modules that keep to their own collections."""
     # A cancelled job's downloads go on until they time out, and the one fetch worker does nothing else.
+    folder = tmp_path_factory.mktemp("starter")
     settings = {"MODEL": "starter", "FETCH_TIMEOUT_S": "10", "ALLOW_ORIGINS": other_site.url("")}
-    with Stack(tmp_path_factory.mktemp("starter"), **settings) as running:
+    with Stack(folder, MODELS_FOLDER=str(folder / "models"), **settings) as running:
         yield running
 
 

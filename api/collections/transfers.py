@@ -95,7 +95,7 @@ _SWITCHED = {
     "finished_at": "2026-11-24T13:51:00.000Z",
     "result": {
         "switched": True,
-        "detail": "Switched to openai/clip-vit-large-patch14: set IMAGE_SEARCH_MODEL to it and restart all.",
+        "detail": "Switched to openai/clip-vit-large-patch14.",
     },
 }
 _FILE = bytes_answer(
@@ -181,9 +181,9 @@ def _finished_export(parts: Services, job_id: str) -> Job:
 def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeaders) -> Response:
     """Start a job that brings the rows of a Parquet file into a collection, made if it does not exist.
 
-    The file is the body, or the export job on this server that JSON names. It must be of the model that this
-    server runs and that the collection is bound to, else `409 model_mismatch`; of the columns that an export
-    has, else `422`. A row whose vector, metadata or another value breaks the rules is a failed item with its
+    The file is the body, or the export job on this server that JSON names. It must be of the collection's
+    model, for a new one the server's default, else `409 model_mismatch`; of the columns that an export has,
+    else `422`. A row whose vector, metadata or another value breaks the rules is a failed item with its
     reason; a picture that is there already is `duplicate`.
     """
     parts = services()
@@ -226,11 +226,12 @@ def _import(
 ) -> Job:
     """Check the files and start the job; `content` tells this request from another."""
     counts: list[tuple[str, int]] = []
+    bound = _binding(parts, options.collection)
     for key in keys:
         with parts.blobs.open_read(key) as file:
             source = _opened(file)
         if not counts:
-            _check_model(parts, options.collection, source.header)
+            _check_model(options.collection, source.header, bound)
         counts.append((key, sum(source.group_rows)))
     total = sum(count for _, count in counts)
     if not total:
@@ -245,7 +246,7 @@ def _import(
         uploaded=uploaded,
         chunk_size=CHUNK_ROWS,
         kind=JobKind.IMPORT,
-        job_options={"model": main_model().name, "fingerprint": main_model().fingerprint},
+        job_options={"model": bound.model, "fingerprint": bound.fingerprint},
     )
     return parts.ledger.get(owner)
 
@@ -257,18 +258,25 @@ def _opened(file: IO[bytes]) -> Source:
         raise InvalidRequest(newer.detail) from None
 
 
-def _check_model(parts: Services, collection: str, header: Header) -> None:
-    """Raise ModelMismatch unless this server's model wrote the file and may write the collection."""
-    ours = main_model()
-    if header.fingerprint != ours.fingerprint or header.dimension != ours.dimension:
-        other = f"other weights named {ours.name}" if header.model == ours.name else ours.name
-        raise ModelMismatch(
-            f"The file was written with the model {header.model:.200}, this server runs {other}: set "
-            f"IMAGE_SEARCH_MODEL to {header.model:.200}, or run `image-search reindex` where the file comes "
-            "from and export it again."
-        )
+def _binding(parts: Services, collection: str) -> Header:
+    """Return the model that the collection is of, or would be made with."""
     with suppress(CollectionNotFound):
-        parts.index.collection(collection).check_model(ours.name, ours.fingerprint)
+        pointer = parts.index.collection(collection).pointer
+        return Header(collection, pointer.model, pointer.fingerprint, pointer.dimension)
+    main = main_model()
+    return Header(collection, main.name, main.fingerprint, main.dimension)
+
+
+def _check_model(collection: str, header: Header, bound: Header) -> None:
+    """Raise ModelMismatch unless the collection's model wrote the file."""
+    if (header.fingerprint, header.dimension) == (bound.fingerprint, bound.dimension):
+        return
+    other = f"other weights named {bound.model}" if header.model == bound.model else bound.model
+    raise ModelMismatch(
+        f"The file was written with the model {header.model:.200}, the collection {collection!r} is of {other}: "
+        f"import it into one of its model (`image-search collections create NAME --model "
+        f"{header.model:.200}`), or run `image-search reindex` where the file comes from and export it again."
+    )
 
 
 @blueprint.post(
@@ -283,9 +291,9 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
     Searches and ingests go on with the old model until the switch, which is one write; what arrives or
     changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
-    the collection is then switched only with `allow_missing`; `result` says whether it was. After the switch
-    a server that runs the old model answers `409 model_mismatch` for this collection: restart every role with
-    IMAGE_SEARCH_MODEL set to the new one. 409 if the collection is of that model already.
+    the collection is then switched only with `allow_missing`; `result` says whether it was. Every server loads
+    the new model beside the old one before the switch, so that no search is lost and nothing is restarted.
+    409 if the collection is of that model already.
     """
     parts = services()
     given = parse(ReindexRequest, request.get_json())

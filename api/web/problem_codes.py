@@ -75,8 +75,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "nothing_to_retry": ("The job has no failed items.", "Nothing is to be done."),
     "collection_exists": ("A collection has this name already.", "Use that one, or choose another name."),
     "model_mismatch": (
-        "The collection was written by another model than the one in use; their vectors do not compare.",
-        "Have the operator start with the model that the detail names, or reindex the collection.",
+        "What is to be searched or added to was written by another model; their vectors do not compare.",
+        "Do what the detail says: bring the weights back that wrote it, or reindex the collection.",
     ),
     "pixels_not_kept": (
         "This needs a picture's pixels, and none are kept.",
@@ -154,9 +154,13 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "What was asked for, search or new jobs, does not work now; the answer says what of it is not ok.",
         "Try again; the operator sees in the system view what is down.",
     ),
-    "model_not_ready": ("The model is being loaded.", "Try again in some seconds."),
+    "model_not_ready": (
+        "The collection's model is being loaded or downloaded, or waits for its turn among more models than "
+        "IMAGE_SEARCH_MODELS_LOADED. Collections of other models are not concerned.",
+        "Wait as many seconds as Retry-After says; `GET /v1/models` says how far a download is.",
+    ),
     "model_unavailable": (
-        "The model cannot be loaded.",
+        "The collection's model cannot be loaded. Collections of other models are not concerned.",
         "Have the operator do what the detail says; it is tried again by itself.",
     ),
     "newer_format": (

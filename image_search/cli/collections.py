@@ -1,15 +1,17 @@
 """`image-search collections`, and what moves them: export, import, reindex."""
 
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from image_search import Client
+from image_search import ApiError, Client, Collection
 from image_search.cli.common import (
     client_command,
     collection_option,
     complete_collections,
+    complete_models,
     console_for,
     counted,
     day_and_time,
@@ -19,8 +21,10 @@ from image_search.cli.common import (
 )
 from image_search.cli.jobs import follow, print_jobs
 from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
+from image_search.models.system import ModelList, ModelState
 
 _FREQUENT = 5  # values in one row
+_POLL_SECONDS = 5.0
 
 
 @click.group()
@@ -44,14 +48,41 @@ def list_(client: Client, *, as_json: bool) -> None:
 
 @collections.command()
 @click.argument("name")
+@click.option(
+    "--model",
+    metavar="M",
+    shell_complete=complete_models,
+    help="Hugging Face id, a folder below the server's MODELS_FOLDER, or `starter`; needs the scope admin.  "
+    "[default: the server's]",
+)
 @client_command
-def create(client: Client, *, name: str, as_json: bool) -> None:
-    """Create an empty collection. Ingesting into a new name does the same."""
-    made = client.create_collection(name)
+def create(client: Client, *, name: str, model: str | None, as_json: bool) -> None:
+    """Create an empty collection.
+
+    Ingesting into a new name creates one of the default model, too. A model that the server does not have
+    yet is downloaded first.
+    """
+    made = _created(client, name, model, as_json=as_json)
     if as_json:
         print_json(made)
     else:
         click.echo(f"{made.name}: {made.model}")
+
+
+def _created(client: Client, name: str, model: str | None, *, as_json: bool) -> Collection:
+    """Create it, once its model is there."""
+    console, told = console_for(as_json), ""
+    while True:
+        try:
+            return client.create_collection(name, model)
+        except ApiError as error:
+            if model is None or error.code != "model_not_ready":
+                raise
+            state = next((one for one in client.models() if one.name == model), None)
+            text = f"{model}: {_state(state) if state else error.detail}"
+            if text != told:
+                console.print(told := text)
+            time.sleep(error.retry_after or _POLL_SECONDS)
 
 
 @collections.command()
@@ -136,14 +167,21 @@ def import_(client: Client, *, source: Path, collection: str | None, as_json: bo
 
 
 @click.command()
-@click.option("--model", required=True, metavar="M", help="Hugging Face id, folder, or `starter`.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="M",
+    shell_complete=complete_models,
+    help="Hugging Face id, folder, or `starter`.",
+)
 @collection_option(DEFAULT_COLLECTION)
 @click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")
 @client_command
 def reindex(client: Client, *, model: str, collection: str, allow_missing: bool, as_json: bool) -> None:
     """Encode a collection again with another model.
 
-    Searches go on, and are switched to the new vectors at the end.
+    Searches go on, and are switched to the new vectors at the end, once every server has loaded the new
+    model; nothing is restarted. The way back is the same.
     The exit status is 0 after the switch, 3 if some pictures failed or there was none.
     """
     console = console_for(as_json)
@@ -153,4 +191,26 @@ def reindex(client: Client, *, model: str, collection: str, allow_missing: bool,
     print_jobs(client, [job], console, as_json=as_json, followed=True)
 
 
-client_commands: list[click.Command] = [collections, export_, import_, reindex]
+@click.command()
+@client_command
+def models(client: Client, *, as_json: bool) -> None:
+    """List the models of collections, and what is loaded."""
+    found = client.models()
+    if as_json:
+        print_json(ModelList(models=found))
+        return
+    table = table_of("name", "kind", "vector", "languages", "state")
+    for one in found:
+        table.add_row(one.name, one.kind, f"{one.dimension or ''}", one.languages, _state(one))
+    console = console_for()
+    console.print(table)
+    for one in found:
+        if one.detail:
+            console.print(f"{one.name}: {one.detail}")
+
+
+def _state(model: ModelState) -> str:
+    return model.state if model.progress is None else f"{model.state}, {model.progress:.0%}"
+
+
+client_commands: list[click.Command] = [collections, models, export_, import_, reindex]

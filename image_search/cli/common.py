@@ -21,7 +21,9 @@ from image_search.models.jobs import Note
 from image_search.models.search import FacetCount
 
 _OF_NAMES = re.compile(r"^/(filters|facets): ")
-NUMBERS = frozenset({"pictures", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"})
+NUMBERS = frozenset(
+    {"pictures", "vector", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"}
+)
 WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
 STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
 _COUNTED = {"columns": "column", "values": "value", "text": "value", "rows": "row", "files": "file"}
@@ -77,6 +79,15 @@ def complete_jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -
         CompletionItem(job.job_id, help=f"{job.status}, {job.collection}, {job.created_at}")
         for job in found
         if job.job_id.startswith(typed)
+    ]
+
+
+def complete_models(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    found = _asked(ctx, lambda client: client.models())
+    return [
+        CompletionItem(one.name, help=f"{one.languages or one.kind or ''}, {one.state}".lstrip(", "))
+        for one in found
+        if one.name.startswith(typed)
     ]
 
 

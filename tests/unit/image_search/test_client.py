@@ -204,6 +204,20 @@ def test_readiness_tells_what_is_missing(server: Server, client: Client) -> None
 # Errors
 
 
+def test_a_collection_can_be_of_another_model(server: Server, client: Client) -> None:
+    cats = {"name": "cats", "count": 0, "model": "m/two", "dimension": 4, "created_at": "2026"}
+    two = {"name": "m/two", "state": "downloading", "progress": 0.5}
+    two |= dict.fromkeys(("kind", "dimension", "languages", "detail"))
+    server.routes["POST /v1/collections"] = (201, cats)
+    server.routes["GET /v1/models"] = {"models": [two]}
+    assert client.create_collection("cats", model="m/two").model == "m/two"
+    assert client.models()[0].progress == 0.5
+    assert awaited(server, lambda other: other.create_collection("cats", "m/two")).model == "m/two"
+    assert awaited(server, lambda other: other.models())[0].state == "downloading"
+    sent = [json.loads(request.content) for request in server.requests if request.method == "POST"]
+    assert sent == [{"name": "cats", "model": "m/two"}] * 2
+
+
 def test_a_refusal_carries_what_the_server_said(server: Server, client: Client) -> None:
     faults = [{"pointer": "/1/url", "message": "required"}]
     server.routes["POST /v1/jobs"] = problem(422, "invalid_request", "Some lines are bad.", errors=faults)

@@ -12,7 +12,9 @@ const MAX_TRIES = 4;
 /**
  * The answer's JSON; null when it has none. A plain object as `body` is sent as JSON; FormData, a Blob or a
  * string as it is. `needs`: the members without which the answer is not this server's. `isOptional`: a key without
- * the scope for it is no reason to ask for another. Throws ApiError, and what `signal` was aborted with.
+ * the scope for it is no reason to ask for another. `onModel`: where it is given, a model that the server has yet to
+ * load or download is waited for, and this is called with the refusal each time. Throws ApiError, and what `signal` was
+ * aborted with.
  */
 export async function api(path, { needs, ...options } = {}) {
   const answer = await request(path, options);
@@ -25,7 +27,7 @@ export async function blob(path, options) {
 }
 
 /** The raw answer, once it is a success; asks for a key where one is needed and waits where a GET is asked to. */
-export async function request(path, { method = "GET", body, headers = {}, signal, isOptional = false } = {}) {
+export async function request(path, { method = "GET", body, headers = {}, signal, isOptional = false, onModel = null } = {}) {
   const isPlain = body !== null && typeof body === "object" && Object.getPrototypeOf(body) === Object.prototype;
   const startedAt = performance.now();
   for (let tries = 1; ; tries++) {
@@ -43,8 +45,10 @@ export async function request(path, { method = "GET", body, headers = {}, signal
       const mayAsk = !isOptional || error.status !== 403;
       if (mayAsk && (await hasOtherKey(error, key, startedAt))) continue;
       const { status, retryAfterS } = error;
-      const waits = method === "GET" && [429, 503].includes(status) && retryAfterS > 0 && retryAfterS <= LONGEST_WAIT_SECONDS;
-      if (!waits || tries === MAX_TRIES) throw error;
+      const isPassing = [429, 503].includes(status) && retryAfterS > 0 && retryAfterS <= LONGEST_WAIT_SECONDS;
+      const isOfModel = isPassing && error.code === "model_not_ready" && onModel; // nothing was done yet
+      if (!isOfModel && (!isPassing || method !== "GET" || tries >= MAX_TRIES)) throw error;
+      if (isOfModel) onModel(error);
       await pause(retryAfterS * 1000, signal);
     }
   }

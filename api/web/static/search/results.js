@@ -11,7 +11,8 @@ const MAX_REMEMBERED = 12;
 const remembered = new Map();
 
 /**
- * The results of a state: `{items, done, tookMs, warnings, more(signal)}`. `more` appends the next page.
+ * The results of a state: `{items, done, tookMs, warnings, more(signal, onModel)}`. `more` appends the next page;
+ * `onModel` is as for `api`.
  * `mayRepeat`: whether what was found when it was last asked for will do.
  */
 export function resultsOf(state, { mayRepeat }) {
@@ -21,7 +22,7 @@ export function resultsOf(state, { mayRepeat }) {
   const results = known ?? { items: [], offset: 0, done: false, tookMs: null, warnings: [], cutOff: false };
   remembered.set(key, results);
   if (remembered.size > MAX_REMEMBERED) remembered.delete(remembered.keys().next().value);
-  results.more = (signal) => (hasTerms(state) ? searchMore : listMore)(state, results, signal);
+  results.more = (signal, onModel) => (hasTerms(state) ? searchMore : listMore)(state, results, { signal, onModel });
   return results;
 }
 
@@ -30,11 +31,11 @@ export function forgetResults() {
   remembered.clear();
 }
 
-async function searchMore(state, results, signal) {
+async function searchMore(state, results, waiting) {
   const { offset } = results;
   const limit = offset ? PAGE : FIRST_PAGE;
   const page = { offset, limit, include: ["tags", "confidence"] };
-  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), signal, needs: ["results", "took_ms"] });
+  const answer = await api("/v1/search", { method: "POST", body: searchBody(state, page), ...waiting, needs: ["results", "took_ms"] });
   append(results, answer.results);
   if (!offset) results.warnings = answer.warnings ?? [];
   results.offset += answer.results.length;
@@ -43,11 +44,11 @@ async function searchMore(state, results, signal) {
   results.done = answer.results.length < limit || results.cutOff;
 }
 
-async function listMore(state, results, signal) {
+async function listMore(state, results, waiting) {
   const params = { limit: results.items.length ? PAGE : FIRST_PAGE };
   if (results.cursor) params.cursor = results.cursor;
   if (Object.keys(state.filters).length) params.filters = JSON.stringify(state.filters);
-  const answer = await api(collectionPath("/v1/images", state, params), { signal, needs: ["images", "next_cursor"] });
+  const answer = await api(collectionPath("/v1/images", state, params), { ...waiting, needs: ["images", "next_cursor"] });
   append(results, answer.images);
   results.warnings.push(...(answer.warnings ?? [])); // only the first page has any
   results.cursor = answer.next_cursor;

@@ -79,7 +79,8 @@ export function show(container, params, signal) {
     }
     try {
       view.setBusy(!state.results.items.length && !state.results.done);
-      await state.loadFirst();
+      let waiting = null;
+      await state.loadFirst((error) => (waiting ??= view.paintWaiting(error)));
       view.paintResults();
       await loadDownTo(scroll, running);
       scrollTo(0, scroll ?? 0);

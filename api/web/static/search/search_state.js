@@ -82,9 +82,9 @@ export class SearchState {
     this.#running.abort();
   }
 
-  /** Loads the first page of results, unless they are known. */
-  async loadFirst() {
-    if (!this.results.items.length && !this.results.done) await this.results.more(this.signal);
+  /** Loads the first page of results, unless they are known; `onModel` is as for `api`. */
+  async loadFirst(onModel) {
+    if (!this.results.items.length && !this.results.done) await this.results.more(this.signal, onModel);
   }
 
   /** Loads one more page; false while one is on its way and when there is none. */

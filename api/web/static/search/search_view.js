@@ -10,6 +10,7 @@ import { createFilters } from "../filters/filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
 import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";
+import { modelOnItsWay } from "./waiting.js";
 
 const MAX_EXAMPLES = 8;
 const OF_FILTERS = "/filters: ";
@@ -128,6 +129,13 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     showNone(fault(error, retry));
   }
 
+  /** The collection's model is on its way; gives what says so. */
+  function paintWaiting(error) {
+    const element = modelOnItsWay(error, state.asked.collection, state.signal);
+    showNone(element);
+    return element;
+  }
+
   function showNone(why) {
     setBusy(false);
     grid.set([]);
@@ -216,6 +224,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     paintResults,
     paintError,
     paintLost,
+    paintWaiting,
     paintEnd,
     paintStatus,
     paintSelection,

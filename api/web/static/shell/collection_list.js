@@ -38,12 +38,13 @@ export async function showCollections(popover, button) {
   }
 }
 
-function row({ name, count }) {
+function row({ name, count, model }) {
   const link = h(
     "a",
     { href: collectionAddress(name), "aria-current": name === collectionOf() && "true" },
     h("span", { class: "ellipsis" }, name),
     h("span", { class: "muted numbers" }, number(count)),
+    h("bdi", { class: "muted small ellipsis", title: model }, model),
   );
   return h("li", {}, link);
 }

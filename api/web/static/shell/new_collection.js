@@ -1,10 +1,11 @@
 /** The dialog that makes a collection. */
 
 import { h } from "../lib/dom.js";
+import { loadModels, stateText } from "../lib/models.js";
 import { api } from "../lib/requests.js";
 import { inputPattern, limits } from "../lib/server.js";
 
-/** Asks for a name and makes the collection; gives its name, or null where none is wanted after all. */
+/** Asks for a name and a model and makes the collection; gives its name, or null where none is wanted after all. */
 export function newCollection(proposed = "") {
   return new Promise((resolve) => {
     const { pattern, rule } = limits.collection_name;
@@ -21,6 +22,21 @@ export function newCollection(proposed = "") {
       "aria-describedby": "new-collection-rule",
       onchange: () => (name.value = name.value.trim()),
     });
+    const model = h("input", {
+      class: "field",
+      id: "new-collection-model",
+      list: "new-collection-models",
+      maxlength: "1024",
+      placeholder: "The server's default",
+      autocomplete: "off",
+      autocapitalize: "off",
+      spellcheck: "false",
+      "aria-describedby": "new-collection-model-rule",
+      onchange: () => (model.value = model.value.trim()),
+    });
+    const known = h("datalist", { id: "new-collection-models" });
+    const progress = h("p", { class: "muted small", role: "status" });
+    const leaving = new AbortController();
     const fault = h("p", { class: "fault", role: "alert" });
     const submit = h("button", { class: "button primary" }, "Create");
     const cancel = h("button", { class: "button", type: "button", onclick: () => dialog.close() }, "Cancel");
@@ -30,15 +46,31 @@ export function newCollection(proposed = "") {
       event.preventDefault();
       submit.disabled = true;
       fault.replaceChildren();
+      const body = { name: name.value, ...(model.value && { model: model.value }) };
       try {
-        made = (await api("/v1/collections", { method: "POST", body: { name: name.value }, needs: ["name"] })).name;
+        made = (await api("/v1/collections", { method: "POST", body, needs: ["name"], signal: leaving.signal, onModel: sayProgress })).name;
         dialog.close();
       } catch (error) {
+        if (leaving.signal.aborted) return;
         fault.replaceChildren(error.message);
         if (error.code === "collection_exists") fault.append(" ", goThere(name.value));
       } finally {
         submit.disabled = false;
+        progress.replaceChildren();
       }
+    }
+
+    async function proposeModels() {
+      const models = await loadModels(leaving.signal).catch(() => []); // any can be typed
+      known.append(...models.map((one) => h("option", { value: one.name }, [one.languages, stateText(one)].filter(Boolean).join(", "))));
+      if (models.length) model.placeholder = `The server's default: ${models[0].name}`;
+    }
+
+    /** The server downloads the model first, and is asked again until it has it. */
+    async function sayProgress(error) {
+      const models = await loadModels(leaving.signal).catch(() => []);
+      const found = models.find((one) => one.name === model.value);
+      if (submit.disabled) progress.replaceChildren(found ? `The model is ${stateText(found)}.` : error.message);
     }
 
     function goThere(existing) {
@@ -55,6 +87,7 @@ export function newCollection(proposed = "") {
         class: "dialog",
         "aria-labelledby": "new-collection-title",
         onclose: () => {
+          leaving.abort();
           dialog.remove();
           resolve(made);
         },
@@ -66,11 +99,21 @@ export function newCollection(proposed = "") {
         h("label", { for: "new-collection" }, "Name"),
         name,
         h("p", { class: "muted small", id: "new-collection-rule" }, `${rule}.`),
+        h("label", { for: "new-collection-model" }, "Model"),
+        model,
+        known,
+        h(
+          "p",
+          { class: "muted small", id: "new-collection-model-rule" },
+          "What encodes its pictures. Another than the default one needs a key with the scope “admin”: a Hugging Face id, “starter”, or a folder below the server's IMAGE_SEARCH_MODELS_FOLDER.",
+        ),
+        progress,
         fault,
         h("div", { class: "row end" }, cancel, submit),
       ),
     );
     document.body.append(dialog);
     dialog.showModal();
+    proposeModels();
   });
 }

@@ -4,6 +4,7 @@ import { collectionOf, withCollection } from "../lib/collection.js";
 import { confirmDialog, notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
+import { stateText } from "../lib/models.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
 import { jobPath } from "../jobs/job_card.js";
@@ -13,7 +14,7 @@ import { navigate } from "../shell/router.js";
 import { table } from "./table.js";
 
 /** Their table; `refresh()` has the view ask the server again. */
-export function collectionTable({ collections, model, open }, refresh) {
+export function collectionTable({ collections, models, open }, refresh) {
   const create = async () => {
     const name = await newCollection();
     if (name === null) return;
@@ -25,7 +26,7 @@ export function collectionTable({ collections, model, open }, refresh) {
   const rows = collections.map((one) => [
     h("a", { href: withCollection("/", one.name) }, one.name),
     number(one.count),
-    [h("bdi", {}, one.model), model && one.model !== model && h("span", { class: "warn small" }, ` not the loaded one: it cannot be searched`)],
+    [h("bdi", {}, one.model), stateOf(models.find(({ name }) => name === one.model))],
     h(
       "div",
       { class: "row" },
@@ -34,6 +35,12 @@ export function collectionTable({ collections, model, open }, refresh) {
     ),
   ]);
   return [table(["Name", "Pictures", "Model", "Actions"], rows), h("div", {}, make)];
+}
+
+/** How far a model is that is not loaded; one that is loaded once it is asked for needs no word. */
+function stateOf(model) {
+  if (!model || model.state === "loaded" || (model.state === "absent" && !model.detail)) return null;
+  return h("span", { class: model.detail ? "warn small" : "muted small" }, ` ${model.detail ?? stateText(model)}`);
 }
 
 /** `id` is for the focus, which stays where it is when the table is made anew. */

@@ -5,6 +5,7 @@ import { withCollection } from "../lib/collection.js";
 import { h, icon } from "../lib/dom.js";
 import { poll } from "../lib/timing.js";
 import { number, plural, timeExact } from "../lib/format.js";
+import { loadModels, stateText } from "../lib/models.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
 import { jobPath } from "../jobs/job_card.js";
@@ -17,7 +18,7 @@ const NEEDS = ["readiness", "jobs", "collections", "model", "errors", "versions"
 const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
-  ["model", "Model", "Encoder", "Nothing can be searched. If it is not just loading, IMAGE_SEARCH_MODEL names the model."],
+  ["model", "Model", "Encoder", "Collections of the default model cannot be searched by words. If it is not just loading, IMAGE_SEARCH_MODEL names it."],
   ["redis", "Jobs", "Redis", "Search works; no job is taken, and those that run wait. Start Redis, or set IMAGE_SEARCH_REDIS_URL."],
   ["blobs", "Files", "Blob store", "Search works, without thumbnails; no job is taken. Look at IMAGE_SEARCH_BLOB_URL."],
 ];
@@ -46,6 +47,10 @@ export function show(container, _params, signal) {
   async function refresh() {
     try {
       const found = await api("/v1/system", { signal, needs: NEEDS });
+      found.models = await loadModels(signal).catch((error) => {
+        found.missing.models = error.message;
+        return [];
+      });
       say(verdictOf(found.readiness));
       for (const [name, section] of Object.entries(sections)) section.show(found);
       if (!isShown) document.getElementById(location.hash.slice(1))?.scrollIntoView();
@@ -103,8 +108,9 @@ function whyMissing({ readiness, missing }, name) {
 const PARTS = {
   dependencies: ["Dependencies", ({ readiness }) => readiness, dependencies],
   queues: ["Queues and workers", ({ jobs }) => jobs, queues],
-  collections: ["Collections", ({ collections, model, jobs }) => ({ collections, model: model?.name, open: jobs?.open }), collectionTable],
-  model: ["Model", ({ model }) => model, modelFacts],
+  collections: ["Collections", ({ collections, models, jobs }) => ({ collections, models, open: jobs?.open }), collectionTable],
+  models: ["Models", ({ models }) => models, modelTable],
+  model: ["Default model", ({ model }) => model, modelFacts],
   errors: ["Last errors", ({ errors }) => errors, errorTable],
   versions: ["Versions", ({ versions }) => versions, (versions) => facts(Object.entries(versions))],
 };
@@ -163,6 +169,17 @@ function workerTable(workers) {
       workers.map(({ id, host, queues: served, slots }) => [id, host, served.join(", "), number(slots)]),
     ),
   );
+}
+
+function modelTable(models) {
+  const rows = models.map((one) => [
+    h("bdi", {}, one.name),
+    one.kind ?? "–",
+    one.dimension === null ? "–" : number(one.dimension),
+    one.languages ?? "–",
+    [stateText(one), one.detail && h("span", { class: "warn small" }, ` ${one.detail}`)],
+  ]);
+  return table(["Name", "Kind", "Vector", "Languages", "State"], rows);
 }
 
 function modelFacts(model) {

@@ -265,13 +265,21 @@ def test_a_file_of_another_model_is_refused_with_what_to_do(api: Api, header: di
     response = import_(api, parquet_of([Row(image(image_id(1)), vector)], header))
     document = assert_problem(response, 409, "model_mismatch")
     assert "other/model" in document["detail"]
-    assert "IMAGE_SEARCH_MODEL" in document["detail"]
+    assert "collections create NAME --model other/model" in document["detail"]
     assert api.services.blobs.folders("jobs/") == []
 
 
 def test_a_collection_of_another_model_takes_no_import(api: Api) -> None:
     api.services.index.create("copy", model="old/model", fingerprint="1" * 16, dimension=DIMENSION)
     assert_problem(import_(api, parquet_of([sound_row()])), 409, "model_mismatch")
+
+
+def test_a_collection_of_another_model_takes_what_that_wrote(api: Api) -> None:
+    api.services.index.create("copy", model="other/model", fingerprint="1" * 16, dimension=DIMENSION)
+    header = replace(HEADER, model="other/model", fingerprint="1" * 16)
+    job = job_of(api, import_(api, parquet_of([sound_row()], header)))
+    assert (job["status"], job["counts"]["indexed"]) == ("succeeded", 1)
+    assert api.services.index.collection("copy").count() == 1
 
 
 def test_bad_rows_are_failed_items_with_their_reasons(api: Api) -> None:

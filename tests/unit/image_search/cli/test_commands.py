@@ -242,6 +242,58 @@ def test_collections_are_listed_created_and_deleted(run: Callable[..., Result], 
     assert server.requests[-1].method == "DELETE"
 
 
+MODELS = [
+    {"name": "m/one", "kind": "clip", "dimension": 512, "languages": "English", "state": "loaded",
+     "progress": None, "detail": None},
+    {"name": "m/two", "kind": None, "dimension": None, "languages": None, "state": "downloading",
+     "progress": 0.42, "detail": None},
+    {"name": "m/gone", "kind": None, "dimension": None, "languages": None, "state": "absent",
+     "progress": None, "detail": "The hub does not know it.\x1b"},
+]  # fmt: skip
+
+
+def test_models_are_listed_with_what_is_known_of_them(run: Callable[..., Result], server: Server) -> None:
+    server.routes["GET /v1/models"] = {"models": MODELS}
+    told = run("models").output
+    assert re.search(r"m/one +clip +512 +English +loaded *\n", told)
+    assert re.search(r"m/two +downloading, 42%\n", told)
+    assert "m/gone: The hub does not know it." in told
+    assert "\x1b" not in told
+    assert json.loads(run("models", "--json").output) == {"models": MODELS}
+
+
+def test_a_collection_of_a_model_is_created_once_that_is_downloaded(
+    run: Callable[..., Result], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("image_search.cli.collections.time.sleep", waited.append)
+    cats = {"name": "cats", "count": 0, "model": "m/two", "dimension": 4, "created_at": "2026"}
+    status, busy = problem(503, "model_not_ready", "The model is being downloaded.")
+    not_yet = httpx.Response(status, json=busy, headers={"Retry-After": "7"})
+    server.routes["POST /v1/collections"] = [not_yet, not_yet, (201, cats)]
+    server.routes["GET /v1/models"] = {"models": MODELS}
+    made = run("collections", "create", "cats", "--model", "m/two", "--json")
+    assert json.loads(made.stdout) == cats
+    assert made.stderr == "m/two: downloading, 42%\n"  # once
+    assert waited == [7.0, 7.0]
+    assert json.loads(server.requests[0].content) == {"name": "cats", "model": "m/two"}
+    refused = "This needs the scope `admin`."
+    server.routes["POST /v1/collections"] = problem(403, "forbidden", refused)
+    told = run("collections", "create", "cats", "--model", "m/two")
+    assert (told.exit_code, refused in told.output) == (1, True)
+
+
+def test_models_are_completed(server: Server) -> None:
+    server.routes["GET /v1/models"] = {"models": MODELS}
+    ctx = click.Context(click.Command("create"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
+        found = common.complete_models(ctx, click.Option(["--model"]), "m/")
+    assert [(one.value, one.help) for one in found] == [
+        ("m/one", "English, loaded"), ("m/two", "downloading"), ("m/gone", "absent"),
+    ]  # fmt: skip
+
+
 FAULT = {"pointer": "/limit", "message": "m"}
 PROBLEM = problem(422, "invalid_request", "/limit: is one \x9b", errors=[FAULT])
 
