@@ -58,27 +58,6 @@ def test_without_its_model_a_fetch_worker_starts_and_an_encode_worker_does_not(t
         worker_app.make_worker(settings, [Stage.ENCODE])
 
 
-def test_what_cannot_be_made_is_tried_again_after_a_while_and_waited_for_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tries: list[int] = []
-
-    def make() -> str:
-        tries.append(1)
-        if len(tries) < 2:
-            raise ModelUnavailable("The model is gone.")
-        return "made"
-
-    later = worker_app._Later(make)
-    for _ in range(5):
-        with pytest.raises(Unavailable, match="gone"):
-            later.get()
-    assert len(tries) == 1
-    monkeypatch.setattr(later, "_until", 0.0)
-    assert [later.get(), later.get()] == ["made", "made"]
-    assert len(tries) == 2
-
-
 def test_what_the_pool_inherits_is_left_to_no_collection_that_would_copy_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
