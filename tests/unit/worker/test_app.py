@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from shared.config import Settings
 from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.checkpoints import AUTO
-from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable, Unavailable
+from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable
 from shared.models import CollectionInfo, Stage
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES, make_celery

@@ -4,7 +4,6 @@ import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
