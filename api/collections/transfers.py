@@ -292,8 +292,8 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     Searches and ingests go on with the old model until the switch, which is one write; what arrives or
     changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
     the collection is then switched only with `allow_missing`; `result` says whether it was. Every server
-    loads the new model beside the old one before the switch, so that no search is lost and nothing is restarted.
-    409 if the collection is of that model already.
+    loads the new model beside the old one before the switch, so that no search is lost and nothing is
+    restarted. 409 if the collection is of that model already.
     """
     parts = services()
     given = parse(ReindexRequest, request.get_json())

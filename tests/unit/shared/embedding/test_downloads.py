@@ -79,8 +79,7 @@ def test_a_download_that_failed_is_tried_again_after_a_while(
 
     with monkeypatch.context() as away:
         away.setattr(downloads, "resolve_model", failing)
-        with pytest.raises(ModelNotReady):
-            downloads.at_hand(MODEL)
+        downloads.begin(MODEL)
         wait_until(lambda: not downloads.running())
         for _ in range(3):
             with pytest.raises(ModelUnavailable, match="away") as caught:
