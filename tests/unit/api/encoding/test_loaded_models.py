@@ -55,14 +55,8 @@ def loads() -> Loads:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    real = slots.Slots
-    monkeypatch.setattr(loaded_models, "Slots", {EncoderLoaderType: lambda most: real(most, clock)})
-    return clock
-
-
-EncoderLoaderType = loaded_models.EncoderLoader
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -73,6 +67,7 @@ def make(loads: Loads, clock: Clock) -> Iterator[Callable[..., LoadedModels]]:
         models = LoadedModels(
             lambda: loads(A[0]), loads, most=most, main_name=lambda: main, at_hand=loads.at_hand
         )
+        models._slots._clock = clock
         made.append(models)
         models.start()
         if started:
@@ -173,36 +168,22 @@ def test_what_gave_its_place_up_is_freed_without_a_collection_of_cycles(make: An
         gc.enable()
 
 
-def test_a_model_that_fails_takes_no_place_and_is_tried_again_after_a_while(
-    make: Any, loads: Loads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_fails_takes_no_place_and_is_tried_again_after_a_while(make: Any, loads: Loads) -> None:
     models = make()
-    ready(models, B)
     loads.failing[C[0]] = ModelUnavailable("c/c cannot be had.")
-    with pytest.raises(ModelNotReady, match="take turns"):
-        models.of(*C)
-    assert loads.count[C[0]] == 0
-
-    models = make()
-    monkeypatch.setattr(loaded_models, "RETRY_SECONDS", 0.2)
-    with pytest.raises(Unavailable) as caught:
-        ready(models, C)
-    for _ in range(20):
-        with pytest.raises(Unavailable, match="c/c cannot be had"):
-            models.of(*C)
-    assert caught.value.code == "model_unavailable"
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="c/c cannot be had") as caught:
+            ready(models, C)
+        assert caught.value.code == "model_unavailable"
     assert loads.count[C[0]] == 1
     assert [one.failure for one in models.states()] == [None, "c/c cannot be had."]
     assert ready(models, B), "the place is free"
     del loads.failing[C[0]]
-
-    def loaded() -> bool:
-        try:
-            return models.of(*C) is not None
-        except Unavailable:
-            return False
-
-    wait_until(lambda: (loads.count[C[0]] == 1 and not loaded()) or loads.count[C[0]] == 1)
+    models.announce({C[1]: C[0]})
+    assert loads.count[C[0]] == 1
+    models._failed[C[0]] = models._failed[C[0]][0], 0.0
+    assert ready(models, C).fingerprint == C[1]
+    assert [one.failure for one in models.states()] == [None, None, None]
 
 
 def test_one_that_is_being_downloaded_takes_no_place(make: Any, loads: Loads) -> None:
@@ -228,12 +209,12 @@ def test_other_weights_of_a_name_are_said_and_not_loaded_again_until_they_change
         with pytest.raises(ModelMismatch, match="other weights named b/b"):
             ready(models, former)
     assert loads.count[B[0]] == 1
+    with pytest.raises(ModelMismatch):
+        models.of(A[0], "f" * 16)
     assert models.of(*B)
     loads.fingerprints[B[0]] = former[1]
     monkeypatch.setattr(loaded_models, "files_of", lambda _: [("model.safetensors", 1, 1)])
     assert ready(models, former).fingerprint == former[1]
-    with pytest.raises(ModelMismatch):
-        models.of(A[0], "f" * 15 + "a")
 
 
 def test_while_the_default_model_loads_others_go_on(make: Any, loads: Loads) -> None:
