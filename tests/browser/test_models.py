@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.header import choose, collection, menu
 from tests.browser.looks import assert_accessible, assert_fits, shot
-from tests.browser.search_page import cells, search
+from tests.browser.search_page import box, cells
 from tests.browser.test_collections import fill, names
 from tests.checkpoints import tiny_checkpoint
 from tests.stack import Stack
@@ -77,6 +77,7 @@ def test_a_collection_is_made_of_another_model_and_shown_with_it(
     page: Page, http: httpx.Client, faults: Faults, other: str
 ) -> None:
     faults.expect("status of 503")
+    http.delete("/v1/collections/of-another")
     page.goto("/")
     dialog = new_collection(page, "of-another", f" {other} ")
     expect(dialog.get_by_label("Model")).to_have_attribute("placeholder", "The server's default: starter")
@@ -93,7 +94,8 @@ def test_a_collection_is_made_of_another_model_and_shown_with_it(
     shot(page, "collections-menu-models-light")
     assert_accessible(page)
     choose(page, "of-another")
-    search(page, "a photo")  # by itself, once the model is loaded
+    box(page).fill("a photo")
+    box(page).press("Enter")  # by itself, once the model is loaded
     expect(cells(page)).to_have_count(2)
     page.goto("/system#collections")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="of-another", exact=True))
@@ -157,6 +159,7 @@ def test_a_new_collection_waits_for_its_model(
 ) -> None:
     faults.expect("status of 503")
     page = new_page(**LOOKS[look])
+    http.delete(f"/v1/collections/waits-{look}")
     model = NotReady(page, other, "/v1/collections")
     page.goto("/")
     dialog = new_collection(page, f"waits-{look}", other)
