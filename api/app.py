@@ -1,6 +1,7 @@
 """The application: `create_app` puts it together."""
 
 import time
+from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
@@ -10,7 +11,7 @@ from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
 from api.encoding.calibration import Backgrounds
-from api.encoding.encoder_loader import LoadEncoder, load_encoder
+from api.encoding.encoder_loader import LoadEncoder, load_encoder, main_name
 from api.encoding.loaded_models import LoadedModels
 from api.http import (
     answer_size,
@@ -28,12 +29,14 @@ from api.images import duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
+from api.operations import models as loaded
 from api.readiness import Probe
 from api.search import explain, metadata
 from api.search import routes as search
 from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
+from shared.embedding.serving.downloads import at_hand
 from shared.services import Services, build_services
 from shared.version import VERSION
 
@@ -43,12 +46,14 @@ def create_app(
     services: Services | None = None,
     *,
     load: LoadEncoder = load_encoder,
+    at_hand: Callable[[str], object] = at_hand,
     threads: int | None = None,
     listens_at: str | None = None,
 ) -> OpenAPI:
     """Make the API on `services`, or on those that the settings name. The model loads in the background.
 
-    `threads`: how many requests the server answers at once; `listens_at`: its URL.
+    `threads`: how many requests the server answers at once; `listens_at`: its URL; `at_hand` raises until
+    the model of a collection can be loaded.
     """
     services = services or build_services(settings, listens_at)
     app = openapi.make_app(__name__, VERSION)
@@ -57,6 +62,8 @@ def create_app(
         lambda: backgrounds.prepared(load(services, None)),
         lambda model: backgrounds.prepared(load(services, model)),
         most=services.settings.models_loaded,
+        main_name=lambda: main_name(services),
+        at_hand=at_hand,
     )
     keys = KeyRing(services.blobs)
     probe = Probe(services, models)
@@ -84,6 +91,7 @@ def create_app(
     app.register_api(transfers.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
+    app.register_api(loaded.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
 

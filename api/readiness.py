@@ -61,8 +61,8 @@ class Probe:
         ready = states["chroma"].ok and states["model"].ok
         return models.Readiness(ready=ready, workers=models.Workers(**slots), **states)
 
-    def _prove_encode(self, model: Encoder) -> None:
-        if time.monotonic() - self._proven_at > PROOF_TTL_SECONDS:
+    def _prove_encode(self, model: Encoder | None) -> None:
+        if model is not None and time.monotonic() - self._proven_at > PROOF_TTL_SECONDS:
             model.encode_texts(["a photo"])
             self._proven_at = time.monotonic()
 

@@ -98,6 +98,8 @@ def server_checks(url: str) -> list[Check]:
         "api": lambda: Note(f"{url} answers{refused}") if refused else f"{url} answers",
         "model": said(ready.model, system and system.model, described),
     }
+    if system and system.models:
+        checks["models"] = lambda: ", ".join(map(_in_process, system.models))
     return [(subject, check, DEADLINE_SECONDS) for subject, check in checks.items()]
 
 
@@ -144,6 +146,11 @@ def staffed(counts: Mapping[str, int]) -> str:
             f"no worker for {', '.join(idle)}: start `image-search worker --queues {','.join(idle)}`"
         )
     return ", ".join(f"{stage} {counts[stage]}" for stage in Stage)
+
+
+def _in_process(model: Any) -> str:
+    progress = "" if model.progress is None else f" ({model.progress:.0%})"
+    return f"{model.name} {model.state}{progress}" + (f": {model.detail}" if model.detail else "")
 
 
 def described(model: Any) -> str:

@@ -12,8 +12,9 @@ import structlog
 from shared.config import Settings
 from shared.embedding import tagging
 from shared.embedding.checkpoint_files import preprocessing
-from shared.embedding.checkpoints import resolve_model
-from shared.embedding.slots import Slots
+from shared.embedding.checkpoints import files_of
+from shared.embedding.serving.downloads import at_hand
+from shared.embedding.serving.slots import Slots
 from shared.errors import (
     CollectionNotFound,
     ImageSearchError,
@@ -39,7 +40,7 @@ class BoundModel:
 
     @property
     def preprocess(self) -> Preprocess:
-        """Return how its pictures are prepared. Raises ModelUnavailable."""
+        """Return how its pictures are prepared. Raises as at_hand does."""
         return preprocess_of(self.name)
 
     @property
@@ -50,7 +51,7 @@ class BoundModel:
 
 @lru_cache(maxsize=16)
 def preprocess_of(model: str) -> Preprocess:
-    return preprocessing(resolve_model(model))
+    return preprocessing(at_hand(model))
 
 
 class CollectionModels:
@@ -94,11 +95,12 @@ class Encoders:
         """Return the encoder that a file of crops was made for.
 
         Raises ModelUnavailable, also when its weights are not those that the collection is bound to, and
-        ModelNotReady when others have their turn.
+        ModelNotReady while it is being downloaded or others have their turn.
         """
         name, fingerprint = header.get("model") or self._main, header.get("fingerprint")
         encoder = self._slots.get(name)
         if encoder is None:
+            at_hand(name)
             if not self._slots.make_room(name):
                 raise ModelNotReady(
                     f"{name} waits for its turn: MODELS_LOADED is {self._settings.models_loaded}."
@@ -106,7 +108,8 @@ class Encoders:
             encoder = _load_encoder(self._settings, name)
             self._slots.put(name, encoder)
         if fingerprint and encoder.fingerprint != fingerprint:
-            self._slots.drop(name)  # its files may be put right
+            if files_of(name) != encoder.files:  # they may have been put right
+                self._slots.drop(name)
             raise ModelUnavailable(
                 f"This worker has other weights under the name {encoder.name} than the collection is bound "
                 "to: put those back in their place, or encode it again with `image-search reindex`."

@@ -3,7 +3,7 @@
 from flask import Response, jsonify, make_response, url_for
 
 from api.collections.answers import collection_answer
-from api.collections.named_models import named_model
+from api.collections.named_models import NamedModel, named_model
 from api.collections.requests import CollectionPath, CollectionRequest
 from api.context import main_model, services
 from api.http.auth import authorize, requires
@@ -40,6 +40,8 @@ def create_collection(body: CollectionRequest) -> Response:
     collection = services().index.create(
         body.name, model=bound.name, fingerprint=bound.fingerprint, dimension=bound.dimension
     )
+    if isinstance(bound, NamedModel):
+        bound.fetch()
     response = make_response(jsonify(collection_answer(collection.info).model_dump()), 201)
     response.headers["Location"] = url_for("collections.get_collection", name=body.name)
     return response

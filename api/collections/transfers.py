@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from flask import Response, request, url_for
 
+from api.collections.named_models import named_model
 from api.collections.requests import (
     CollectionPath,
     ExportRequest,
@@ -27,15 +28,12 @@ from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.jobs.requests import JobHeaders, JobPath
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
-from shared.embedding.checkpoint_files import dimension, fingerprint
-from shared.embedding.checkpoints import resolve_model
 from shared.errors import (
     CollectionNotFound,
     Conflict,
     InvalidRequest,
     JobRunning,
     ModelMismatch,
-    ModelUnavailable,
     NewerFormat,
     NotFound,
     UnsupportedMediaType,
@@ -304,19 +302,16 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     if repeated := _repeated(parts, options, digest):
         return _accepted(repeated)
     collection = parts.index.collection(path.name)
-    try:
-        folder = resolve_model(given.model)
-    except (ModelUnavailable, ValueError) as error:
-        detail = error.detail if isinstance(error, ModelUnavailable) else "`auto` is no model; name one."
-        raise InvalidRequest(detail, [{"pointer": "/model", "message": detail}]) from None
-    bound = fingerprint(folder)
-    if bound == collection.pointer.fingerprint:
+    bound = named_model(parts.settings, given.model)
+    if bound.fingerprint == collection.pointer.fingerprint:
         raise Conflict(f"The collection {path.name!r} is of the model {given.model} already.")
     if not collection.count():
         raise InvalidRequest(f"The collection {path.name!r} is empty: delete it and create it anew.")
-    _make_room(parts, path.name, bound)
-    parts.index.stage(path.name, model=given.model, fingerprint=bound, dimension=dimension(folder))
-    job_options = {"model": given.model, "fingerprint": bound, "allow_missing": given.allow_missing}
+    _make_room(parts, path.name, bound.fingerprint)
+    names = {"model": bound.name, "fingerprint": bound.fingerprint}
+    parts.index.stage(path.name, **names, dimension=bound.dimension)
+    bound.fetch()
+    job_options = {**names, "allow_missing": given.allow_missing}
     job: Any = {"kind": JobKind.REINDEX, "job_options": job_options, "final_stage": Stage.ENCODE}
     return _started(parts, options, digest, collection, **job)
 

@@ -2,17 +2,18 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
-from shared.embedding.automatic import resolve_auto
+from shared.embedding.automatic import recorded_model, resolve_auto
 from shared.embedding.checkpoints import AUTO
 from shared.embedding.encoder import Encoder
 from shared.embedding.tagging import caveat_of
-from shared.errors import ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
+from shared.errors import ConfigError, ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
 from shared.services import Services
 
-_RETRY_SECONDS = 30.0
+RETRY_SECONDS = 30.0
 
 log = structlog.get_logger()
 
@@ -20,13 +21,21 @@ LoadEncoder = Callable[[Services, str | None], Encoder]
 
 
 class EncoderLoader:
-    """A daemon thread that loads and warms the encoder, again and again until it succeeds.
+    """A daemon thread that loads and warms an encoder, with `again` until it succeeds; `tell` ends each try.
 
     What Encoder.load has refused for good it refuses again at once: that costs nothing and is not logged.
     """
 
-    def __init__(self, load: Callable[[], Encoder], *, retry_s: float = _RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Encoder],
+        *,
+        tell: Callable[[], object] = lambda: None,
+        again: bool = True,
+        retry_s: float = RETRY_SECONDS,
+    ) -> None:
         self._load = load
+        self._tell, self._again = tell, again
         self._retry_s = retry_s
         self.encoder: Encoder | None = None
         self.failure: str | None = None
@@ -36,17 +45,18 @@ class EncoderLoader:
         threading.Thread(target=self._run, name="encoder-loader", daemon=True).start()
 
     def stop(self) -> None:
+        """Load no more, and let go of the encoder."""
         self._stopped.set()
+        self.encoder = None
 
     def get(self) -> Encoder:
         """Return the encoder. Raises ModelNotReady while it loads, Unavailable when that failed."""
-        if self.encoder is not None:
-            return self.encoder
-        if self.failure is None:
+        encoder, failure = self.encoder, self.failure
+        if encoder is not None:
+            return encoder
+        if failure is None:
             raise ModelNotReady("The model is still being loaded.")
-        error = Unavailable(self.failure)
-        error.code = ModelUnavailable.code
-        raise error
+        raise unavailable(failure)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -64,18 +74,31 @@ class EncoderLoader:
                 self.failure = "The model cannot be loaded; the server's log says why."
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)
             else:
-                self.encoder, self.failure = encoder, None
+                self.encoder, self.failure = None if self._stopped.is_set() else encoder, None
+            self._tell()
+            if self.failure is None or not self._again:
                 return
             self._stopped.wait(wait_s)
 
 
+def unavailable(detail: str) -> Unavailable:
+    """Return the error of a model that cannot be had now."""
+    error = Unavailable(detail)
+    error.code = ModelUnavailable.code
+    return error
+
+
+def main_name(services: Services) -> str | None:
+    """Return the name of the deployment's model; None while that is not decided, or cannot be read."""
+    if services.settings.model != AUTO:
+        return services.settings.model
+    with suppress(ConfigError, Unavailable):
+        return recorded_model(services.blobs)
+    return None
+
+
 def load_encoder(services: Services, model: str | None = None) -> Encoder:
-    """Load a model; None is the one that the settings ask for.
-
-    What `auto` means is looked up, or decided, here.
-
-    `auto` is looked up, or decided, in the blob store.
-    """
+    """Load a model; None is the one that the settings ask for. `auto` is looked up, or decided, here."""
     settings = services.settings
     model = model or settings.model
     if model == AUTO:

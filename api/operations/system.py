@@ -16,6 +16,7 @@ from api.context import context, main_model, services
 from api.http.auth import requires
 from api.http.openapi import make_blueprint
 from api.http.request_models import QueryModel
+from api.operations.models import model_states
 from image_search import models
 from image_search.models.system import MAX_ERRORS, MAX_ERRORS_PER_JOB, NEWEST_JOBS
 from shared.errors import ImageSearchError
@@ -56,6 +57,7 @@ def get_system(query: SystemQuery) -> Response:
     answer = models.System(
         readiness=readiness,
         model=told("model", readiness.model, main_model),
+        models=[one for one in model_states() if one.state != "absent"],
         collections=told(
             "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
         ),

@@ -19,6 +19,29 @@ MAX_ERRORS = 20
 MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
 
 
+_MODELS_EXAMPLE: dict[str, Any] = {
+    "models": [
+        {
+            "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+            "kind": "clip",
+            "dimension": 512,
+            "languages": "English",
+            "state": "loaded",
+            "progress": None,
+            "detail": None,
+        },
+        {
+            "name": "google/siglip2-base-patch32-256",
+            "kind": None,
+            "dimension": None,
+            "languages": None,
+            "state": "downloading",
+            "progress": 0.42,
+            "detail": None,
+        },
+    ]
+}
+
 _EXAMPLE: dict[str, Any] = {
     "readiness": READINESS_EXAMPLE,
     "model": {
@@ -31,6 +54,7 @@ _EXAMPLE: dict[str, Any] = {
         "device_name": "cpu",
         "precision": "bf16",
     },
+    "models": [_MODELS_EXAMPLE["models"][0]],
     "collections": [COLLECTION_EXAMPLE],
     "jobs": {
         "open": 1,
@@ -70,28 +94,6 @@ LoadState = TypeAliasType(
     "LoadState",
     Annotated[str, Field(json_schema_extra={"enum": ["loaded", "loading", "downloading", "absent"]})],
 )
-_MODELS_EXAMPLE: dict[str, Any] = {
-    "models": [
-        {
-            "name": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-            "kind": "clip",
-            "dimension": 512,
-            "languages": "English",
-            "state": "loaded",
-            "progress": None,
-            "detail": None,
-        },
-        {
-            "name": "google/siglip2-base-patch32-256",
-            "kind": None,
-            "dimension": None,
-            "languages": None,
-            "state": "downloading",
-            "progress": 0.42,
-            "detail": None,
-        },
-    ]
-}
 
 
 class ModelState(BaseModel):
@@ -153,7 +155,8 @@ class System(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     readiness: Readiness
-    model: LoadedModel | None
+    model: LoadedModel | None = Field(description="the default one")
+    models: list[ModelState] = Field([], description="that are loaded, or being loaded or downloaded")
     collections: list[Collection] | None
     jobs: JobsState | None
     errors: list[LastError] | None = Field(

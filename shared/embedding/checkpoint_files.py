@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,23 @@ def fingerprint(folder: Path) -> str:
     bytes of the weight files in name order. Moving the folder keeps it; saving the same weights in another
     format changes it.
     """
+    return fingerprint_by(folder, map(_sha256, weight_files(folder)))
+
+
+def fingerprint_by(folder: Path, digests: Iterable[bytes]) -> str:
+    """Return the fingerprint of a checkpoint by the SHA-256 of each weight file, in name order.
+
+    The folder need hold the small files alone.
+    """
     digest = hashlib.sha256(json.dumps(_head(folder), sort_keys=True).encode())
-    for path in weight_files(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for of_file in digests:
+        digest.update(of_file)
     return digest.hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _head(folder: Path) -> JsonObject:
@@ -72,6 +84,11 @@ def dimension(folder: Path) -> int:
     """Return how many numbers a vector of the checkpoint has."""
     config = _config(folder)
     return KINDS[config["model_type"]].dimension(config)
+
+
+def model_type(folder: Path) -> str:
+    """Return the checkpoint's `model_type`, a key of KINDS."""
+    return str(_config(folder)["model_type"])
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -24,6 +24,11 @@ def resolve_model(model: str) -> Path:
     id, taken from the hub's cache or else downloaded (progress bar on a terminal). Without a network this
     fails within seconds. Raises ModelUnavailable with what to do.
     """
+    return folder_here(model) or _checked(download(model), model)
+
+
+def folder_here(model: str) -> Path | None:
+    """Return `resolve_model`'s folder; None of a Hugging Face id that is yet to be downloaded."""
     if model == AUTO:
         raise ValueError("`auto` is decided by resolve_auto, once a deployment")
     if model == STARTER:
@@ -42,7 +47,7 @@ def resolve_model(model: str) -> Path:
         ) from None
 
 
-def _found(model: str) -> Path:
+def _found(model: str) -> Path | None:
     folder = Path(model).expanduser()
     if folder.is_file():
         raise ModelUnavailable(f"The model {model} cannot be used: it is a file; name the folder it is in.")
@@ -50,7 +55,7 @@ def _found(model: str) -> Path:
         return _checked(folder, model)
     if model.startswith((".", "/", "~")):
         raise ModelUnavailable(f"There is no checkpoint (config.json) in the folder {model}; {REMEDY}.")
-    return _checked(cached(model) or download(model), model)
+    return cached(model)
 
 
 def files_of(model: str) -> list[tuple[str, int, int]]:

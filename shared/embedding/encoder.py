@@ -71,6 +71,7 @@ class Encoder:
         self.precision = precision
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
+        self.files = files_of(name)  # as they were when they were read
         self._asked = (name, self.device, precision)
         self._turns = threading.BoundedSemaphore(at_once)
         self._image_lock = threading.Lock() if towers.int8 else self._turns

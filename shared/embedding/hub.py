@@ -8,8 +8,10 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,85 @@ def cache_folder(model: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A weight file on the hub: its digest where the hub says it, and `blob`, its name in the cache."""
+
+    name: str
+    size: int
+    blob: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A checkpoint on the hub whose small files are here, in `folder`; its weights need not be."""
+
+    model: str
+    folder: Path
+    weights: Sequence[WeightFile]
+
+    @property
+    def digests(self) -> list[bytes] | None:
+        """Return the SHA-256 of each weight file, in name order; None where the hub does not say them."""
+        named = sorted((one.name, one.sha256) for one in self.weights if one.sha256)
+        return [bytes.fromhex(digest) for _, digest in named] if len(named) == len(self.weights) else None
+
+    @property
+    def missing(self) -> list[WeightFile]:
+        return [one for one in self.weights if not (self.folder / one.name).is_file()]
+
+    @property
+    def progress(self) -> float:
+        """Return the share of the weights' bytes that are here, unfinished files' too."""
+        blobs = self.folder.parents[1] / "blobs"
+        missing = self.missing
+        here = sum(one.size for one in self.weights if one not in missing)
+        here += sum(min(one.size, _newest_size(blobs, f"{one.blob}*")) for one in missing)
+        return here / max(1, sum(one.size for one in self.weights))
+
+
+_running: dict[str, Remote] = {}  # downloads of weights by this process
+
+
+def downloading() -> list[str]:
+    """List the Hugging Face ids whose weights this process downloads."""
+    return list(_running)
+
+
+def progress(model: str) -> float | None:
+    """Return how far this process's download of a Hugging Face id is; None while there is none."""
+    remote = _running.get(model)
+    return remote.progress if remote else None
+
+
+def look(model: str) -> Remote:
+    """Look at a checkpoint on the hub, download its small files, and refuse what cannot be used or kept.
+
+    Raises ModelUnavailable.
+    """
+    with _explaining(model):
+        return _look(model)
+
+
 def download(model: str) -> Path:
     """Download what is needed of a Hugging Face id; return its folder. Raises ModelUnavailable."""
+    with _explaining(model):
+        remote = _look(model)
+        megabytes = round(sum(one.size for one in remote.missing) / 1e6)
+        log.info("downloading model", model=model, megabytes=megabytes)
+        _running[model] = remote
+        try:
+            _fetch_weights(remote)
+        finally:
+            _running.pop(model, None)
+        return remote.folder
+
+
+@contextmanager
+def _explaining(model: str) -> Iterator[None]:
     try:
-        return _download(model)
+        yield
     except ModelUnavailable:
         raise
     except Exception as error:  # the hub's client raises its own, its HTTP library's and the file system's
@@ -60,19 +137,21 @@ def download(model: str) -> Path:
         raise ModelUnavailable(f"The model {model} cannot be had: {reason}.", passing=passing) from error
 
 
-def _download(model: str) -> Path:
+def _look(model: str) -> Remote:
     info = _ask_hub(model)
-    sizes: dict[str, int] = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    names = {name.partition("/")[0] for name in sizes}
+    files = {file.rfilename: file for file in info.siblings or []}
+    names = {name.partition("/")[0] for name in files}
     if info.config is not None or "config.json" not in names:
         _refuse(model, unusable(info.config, names) or (None if info.config else without_weights(names)))
-    small = [name for name in sizes if any(fnmatchcase(name, one) for one in SMALL_FILES) and "/" not in name]
-    folder = _fetch(model, small)
+    small = [name for name in files if any(fnmatchcase(name, one) for one in SMALL_FILES) and "/" not in name]
+    folder = _fetch_small(model, small)
     _refuse(model, unfit(folder, names))
-    weights = weight_names(folder, names)
-    if not weights:
+    chosen = weight_names(folder, names)
+    if not chosen:
         _refuse(model, without_weights(names) or f"it has no weights (model.safetensors); {REMEDY}")
-    wanted = sum(sizes.get(name, 0) for name in weights if not (folder / name).is_file())
+    weights = [_weight_file(name, files.get(name)) for name in chosen]
+    remote = Remote(model, folder, weights)
+    wanted = sum(one.size for one in remote.missing)
     free = shutil.disk_usage(_existing(_cache())).free
     if wanted > free:
         raise ModelUnavailable(
@@ -80,17 +159,48 @@ def _download(model: str) -> Path:
             f"{amount(free)} free; {_ROOM}.",
             passing=True,
         )
-    log.info("downloading model", model=model, megabytes=round(wanted / 1e6))
-    return _fetch(model, weights)
+    return remote
 
 
-def _fetch(model: str, names: Iterable[str]) -> Path:
+def _weight_file(name: str, file: Any) -> WeightFile:
+    lfs = getattr(file, "lfs", None)
+    sha256 = lfs.sha256 if lfs and re.fullmatch("[0-9a-f]{64}", lfs.sha256) else None
+    blob = sha256 or getattr(file, "blob_id", None) or name
+    return WeightFile(name, getattr(file, "size", None) or 0, blob, sha256)
+
+
+def _newest_size(folder: Path, pattern: str) -> int:
+    """Return the length of the newest file, since an earlier download may have left unfinished ones."""
+    with suppress(OSError):
+        states = [path.stat() for path in folder.glob(pattern)]
+        return max(states, key=lambda state: state.st_mtime_ns).st_size if states else 0
+    return 0
+
+
+def _fetch_small(model: str, names: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    _quiet()
+    return Path(snapshot_download(model, allow_patterns=[glob.escape(name) for name in names]))
+
+
+def _fetch_weights(remote: Remote) -> None:
+    """Download the weights of the small files' commit: what the hub has by now may be another's.
+
+    One by one and without a thread pool, whose threads would hold up the end of this process.
+    """
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+
+    _quiet()
+    for one in remote.weights:
+        hf_hub_download(remote.model, one.name, revision=remote.folder.name)
+
+
+def _quiet() -> None:
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-    return Path(snapshot_download(model, allow_patterns=[glob.escape(name) for name in names]))
 
 
 def _refuse(model: str, reason: str | None) -> None:

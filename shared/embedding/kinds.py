@@ -164,3 +164,17 @@ KINDS: dict[str, Kind] = {
         positions_after_padding=True,
     ),
 }
+
+# What published checkpoints read, by their ids, for people who choose one.
+LANGUAGES = {
+    "starter": "English, of drawings",
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "English",
+    "openai/clip-vit-base-patch32": "English",
+    "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": "English",
+    "google/siglip2-base-patch32-256": "many",
+    "google/siglip2-base-patch16-224": "many",
+    "google/siglip2-so400m-patch14-224": "many",
+    "facebook/metaclip-2-worldwide-b32": "329, by its authors",
+    "OFA-Sys/chinese-clip-vit-base-patch16": "Chinese",
+    "BAAI/AltCLIP": "Chinese, English",
+}

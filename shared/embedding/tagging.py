@@ -178,7 +178,7 @@ class _Tagger:
         return [self.tags[place] for place in order if probabilities[place] >= self.min_score]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=64)  # as many as MODELS_LOADED may be: one takes a second to make
 def _tagger(living: "ref[TextEncoder]", vocabulary: Path | None, min_score: float | None) -> _Tagger:
     encoder = living()  # by a weak reference, so that the cache keeps no finished reindex's encoder alive
     assert encoder is not None  # noqa: S101 - the caller holds it

@@ -31,8 +31,6 @@ from shared.errors import (
     CollectionNotFound,
     IndexUnavailable,
     InvalidRequest,
-    ModelMismatch,
-    Unavailable,
 )
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
@@ -133,28 +131,13 @@ class Index:
         pointer.check_model(model, fingerprint)
         return Collection(self, pointer)
 
-    def warn_of_foreign(self, model: str, fingerprint: str) -> None:
-        """Log, at a start, which collections this model cannot read, and what to do."""
-        try:
-            for fault in self.foreign(model, fingerprint):
-                log.warning("collection_of_another_model", detail=fault)
-        except Unavailable as error:  # each request says it, too
-            log.warning("collections_not_looked_at", detail=error.detail)
-
-    def foreign(self, model: str, fingerprint: str) -> list[str]:
-        """Return a sentence about each collection that another model wrote and this one cannot read."""
+    def pointers(self) -> list[Pointer]:
+        """List what each collection is bound to, by name."""
         with calls(self.timeout_s):
-            pointers = self._registry(lambda registry: registry.get(include=["metadatas"]))
-        faults = []
-        for name, record in zip(pointers["ids"], pointers["metadatas"], strict=True):
-            pointer = pointer_of(name, record)
-            if _STAGED in name or pointer is None:
-                continue
-            try:
-                pointer.check_model(model, fingerprint)
-            except ModelMismatch as mismatch:
-                faults.append(mismatch.detail)
-        return faults
+            found = self._registry(lambda registry: registry.get(include=["metadatas"]))
+        pairs = sorted(zip(found["ids"], found["metadatas"], strict=True), key=lambda pair: pair[0])
+        pointers = (pointer_of(name, record) for name, record in pairs if _STAGED not in name)
+        return [pointer for pointer in pointers if pointer is not None]
 
     def stage(self, name: str, *, model: str, fingerprint: str, dimension: int) -> Collection:
         """Return the model's shadow collection beside `name`, made if need be; hidden until `switch`."""

@@ -64,6 +64,7 @@ class StubEncoder:
     kind = "clip"
     max_tokens = 77
     precision = "fp32"
+    files: Sequence[tuple[str, int, int]] = []
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name
@@ -216,7 +217,7 @@ def make_api(
             raise ModelUnavailable(f"The model {model} is not here.")
         return cast(Encoder, found)
 
-    app = create_app(services.settings, services, load=load)
+    app = create_app(services.settings, services, load=load, at_hand=lambda _: None)
     api = Api(app, services, encoder)
     wait_until(lambda: api.context.models.fingerprints() != [])
     return api

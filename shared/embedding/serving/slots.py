@@ -1,7 +1,7 @@
 """Places for the models that one process has loaded, which more models than places take turns in."""
 
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Kept(Generic[T]):
+    """A value; `since` and `used_at` are infinite while it is held, and minus that once anybody may go in."""
+
     value: T
     since: float
     used_at: float
@@ -25,7 +27,7 @@ class Slots(Generic[T]):
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept[T]] = OrderedDict()  # the least recently used first
+        self._kept: dict[str, _Kept[T]] = {}
         self.extra: Set[str] = frozenset()
 
     def get(self, name: str) -> T | None:
@@ -33,8 +35,8 @@ class Slots(Generic[T]):
         kept = self._kept.get(name)
         if kept is None:
             return None
-        kept.used_at = self._clock()
-        self._kept.move_to_end(name)
+        if math.isfinite(kept.used_at):
+            kept.used_at = self._clock()
         return kept.value
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
@@ -43,26 +45,37 @@ class Slots(Generic[T]):
 
     def make_room(self, name: str, drop: Callable[[T], None] = lambda _: None) -> bool:
         """Give places up, to `drop`, until there is one for `name`; False while all are in use."""
-        while len(self._kept.keys() - self.extra) >= self._most and name not in self.extra:
+        return name in self.extra or self._shrink(self._most - 1, drop)
+
+    def trim(self, drop: Callable[[T], None] = lambda _: None) -> None:
+        """Give up, to `drop`, those not in use that are too many since `extra` holds them no more."""
+        self._shrink(self._most, drop)
+
+    def _shrink(self, most: int, drop: Callable[[T], None]) -> bool:
+        while len(counted := self._kept.keys() - self.extra) > most:
             now = self._clock()
-            victim = next(
-                (
-                    one
-                    for one, kept in self._kept.items()
-                    if one not in self.extra
-                    and (now - kept.used_at >= IDLE_SECONDS or now - kept.since >= TURN_SECONDS)
-                ),
-                None,
-            )
-            if victim is None:
+            free = [one for one in counted if self._may_go(self._kept[one], now)]
+            if not free:
                 return False
-            drop(self._kept.pop(victim).value)
+            drop(self._kept.pop(min(free, key=lambda one: self._kept[one].used_at)).value)
         return True
 
+    @staticmethod
+    def _may_go(kept: _Kept[T], now: float) -> bool:
+        return now - kept.used_at >= IDLE_SECONDS or now - kept.since >= TURN_SECONDS
+
     def put(self, name: str, value: T) -> None:
-        """Keep a value, for which `make_room` has made room."""
+        """Keep a value, for which `make_room` has made room; its turn begins."""
         now = self._clock()
         self._kept[name] = _Kept(value, now, now)
+
+    def hold(self, name: str) -> None:
+        """Keep a value, however long it is not used, until `put` or `offer`."""
+        self._kept[name].since = self._kept[name].used_at = math.inf
+
+    def offer(self, name: str) -> None:
+        """Let the next who asks have the place, also while this is used."""
+        self._kept[name].since = self._kept[name].used_at = -math.inf
 
     def drop(self, name: str) -> None:
         self._kept.pop(name, None)
