@@ -273,8 +273,8 @@ def _check_model(collection: str, header: Header, bound: Header) -> None:
         return
     other = f"other weights named {bound.model}" if header.model == bound.model else bound.model
     raise ModelMismatch(
-        f"The file was written with the model {header.model:.200}, the collection {collection!r} is of {other}: "
-        f"import it into one of its model (`image-search collections create NAME --model "
+        f"The file was written with the model {header.model:.200}, the collection {collection!r} is of "
+        f"{other}: import it into one of its model (`image-search collections create NAME --model "
         f"{header.model:.200}`), or run `image-search reindex` where the file comes from and export it again."
     )
 
@@ -291,9 +291,9 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
 
     Searches and ingests go on with the old model until the switch, which is one write; what arrives or
     changes meanwhile is carried over. A picture of which nothing was kept (KEEP=none) is a failed item, and
-    the collection is then switched only with `allow_missing`; `result` says whether it was. Every server loads
-    the new model beside the old one before the switch, so that no search is lost and nothing is restarted.
-    409 if the collection is of that model already.
+    the collection is then switched only with `allow_missing`; `result` says whether it was. Every server
+    loads the new model beside the old one before the switch, so that no search is lost and nothing is
+    restarted. 409 if the collection is of that model already.
     """
     parts = services()
     given = parse(ReindexRequest, request.get_json())
