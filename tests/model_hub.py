@@ -5,9 +5,10 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,10 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", url, raising=False)
+
+
+def _are_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))
 
 
 def cache_as(hub_cache: Path, model: str, folder: Path) -> Path:
@@ -38,11 +43,14 @@ def served_hub(
     sizes: dict[str, int] | None = None,
     *,
     otherwise: int = 404,
+    digests: bool = True,
+    gate: threading.Event | None = None,
 ) -> Iterator[list[str]]:
     """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
 
     Yields the names of the files that were downloaded. It says `kind` of the model, and of files the `sizes`,
-    whatever they have.
+    whatever they have. Weights are in LFS, with their SHA-256, unless not `digests`; only half of each comes
+    before the `gate` is open.
     """
     downloads: list[str] = []
 
@@ -54,7 +62,7 @@ def served_hub(
             path = self.path.split("?")[0]
             if path in (f"/api/models/{model}", f"/api/models/{model}/revision/main"):
                 siblings = [
-                    {"rfilename": name, "size": (sizes or {}).get(name, len(data))}
+                    {"rfilename": name, "size": (sizes or {}).get(name, len(data)), **self.lfs(name, data)}
                     for name, data in files.items()
                 ]
                 about = {"config": {"model_type": kind}} if kind else {}
@@ -75,22 +83,37 @@ def served_hub(
                 name = path.partition(f"/resolve/{COMMIT}/")[2]
                 if self.command == "GET":
                     downloads.append(name)
-                self.reply(files[name])
+                held = gate if self.command == "GET" and _are_weights(name) else None
+                self.reply(files[name], etag=self.lfs(name, files[name])["blobId"], gate=held)
             else:
                 self.reply({"error": "Repository not found"}, status=otherwise)
 
-        def reply(self, body: object, status: int = 200) -> None:
+        def lfs(self, name: str, data: bytes) -> dict[str, Any]:
+            if not (digests and _are_weights(name)):
+                return {"blobId": hashlib.sha1(data).hexdigest()}
+            sha256 = hashlib.sha256(data).hexdigest()
+            return {"blobId": sha256, "lfs": {"sha256": sha256, "size": len(data), "pointerSize": 134}}
+
+        def reply(
+            self, body: object, status: int = 200, etag: str = "", gate: threading.Event | None = None
+        ) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Content-Type", "application/json")
-            self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+            self.send_header("ETag", f'"{etag or hashlib.sha1(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             if status == 404:
                 self.send_header("X-Error-Code", "RepoNotFound")
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(data)
+                half = len(data) // 2 if gate else 0
+                self.wfile.write(data[:half])
+                if gate:
+                    self.wfile.flush()
+                    gate.wait(30)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(data[half:])
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -69,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
     "api.http": set(),
     "api.images": {"context", "http", "search"},
     "api.jobs": {"archives", "context", "http"},
-    "api.operations": {"collections", "context", "http"},
+    "api.operations": {"collections", "context", "encoding", "http"},
     "api.readiness": {"encoding"},
     "api.search": {"context", "encoding", "http"},
     "api.web": {"context", "http", "jobs", "search"},

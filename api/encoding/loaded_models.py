@@ -59,6 +59,11 @@ class LoadedModels:
         with self._lock:
             self._start(_MAIN)
 
+    def stop(self) -> None:
+        with self._lock:
+            for _, loader in self._slots:
+                loader.stop()
+
     def main(self) -> Encoder:
         """Return the deployment's encoder. Raises ModelNotReady while it loads, else Unavailable."""
         return self._get(_MAIN)

@@ -1,1 +1,1 @@
-"""Health, metrics and the system's state. Imports `collections`, `context` and `http`."""
+"""Health, metrics and the system's state. Imports `collections`, `context`, `encoding`, `http`."""

@@ -10,6 +10,7 @@ from api.context import context, services
 from api.encoding.loaded_models import ModelInProcess
 from api.http.auth import requires
 from api.http.openapi import make_blueprint
+from api.http.request_models import QueryModel
 from image_search import models
 from shared.embedding.checkpoint_files import STARTER, dimension, model_type
 from shared.embedding.checkpoints import folder_here
@@ -21,9 +22,13 @@ from shared.errors import ImageSearchError, ModelUnavailable
 blueprint = make_blueprint("models", __name__, tag="operations")
 
 
+class ModelsQuery(QueryModel):
+    """The query of `GET /v1/models`, which has no parameters."""
+
+
 @blueprint.get("/v1/models", summary="List models", responses={200: models.ModelList})
 @requires("search")
-def list_models() -> Response:
+def list_models(query: ModelsQuery) -> Response:
     """Return the default model, those of collections or of announced switches, and those of this server.
 
     These are `starter` and the folders below MODELS_FOLDER; any Hugging Face id can be named besides. `state`

@@ -204,13 +204,12 @@ def test_a_collection_of_another_model_is_refused_with_what_to_do(index: Index, 
         assert part in raised.value.detail
 
 
-def test_a_start_learns_which_collections_its_model_cannot_read(index: Index) -> None:
-    assert index.foreign(**OTHER_MODEL) == []
-    assert index.collections() == []
+def test_says_what_its_collections_are_bound_to(index: Index) -> None:
+    assert index.pointers() == []
     index.create("mine", **MODEL, dimension=8)
     index.create("images", **OTHER_MODEL, dimension=8)
-    (fault,) = index.foreign(**MODEL)
-    assert "'images' was written by the model m/two" in fault
+    index.stage("mine", **OTHER_MODEL, dimension=8)
+    assert [(one.name, one.model) for one in index.pointers()] == [("images", "m/two"), ("mine", "m/one")]
 
 
 def test_ids_come_in_pages_in_the_order_in_which_they_were_written(
@@ -419,7 +418,7 @@ def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hid
     made = fill(staged, unit_rows(5))
     assert index.stage("images", **MODEL, dimension=8).physical == staged.physical
     assert [info.name for info in index.collections()] == ["images"]
-    assert len(index.foreign(**OTHER_MODEL)) == 1
+    assert [one.name for one in index.pointers()] == ["images"]
     with pytest.raises(CollectionNotFound):
         index.collection(staged.pointer.name)
     assert held.count() == 2
@@ -648,7 +647,7 @@ def every_call(index: Index) -> list[Callable[[], object]]:
         index.ping,
         index.collections,
         lambda: index.collection("images"),
-        lambda: index.foreign(**MODEL),
+        index.pointers,
         lambda: index.create("images", **MODEL, dimension=8),
         lambda: index.ensure("images", **MODEL, dimension=8),
         lambda: index.delete("images"),

@@ -123,6 +123,7 @@ def asked_of(job: str) -> dict[str, list[Asked]]:
         "GET /v1/jobs/<job_id>/export": [Asked(f"/v1/jobs/{job}/export", 404, 409)],
         "POST /v1/jobs/<job_id>/retry": [Asked(f"/v1/jobs/{job}/retry", 202, model=models.Job)],
         "DELETE /v1/jobs/<job_id>": [Asked(f"/v1/jobs/{job}", model=models.Job)],
+        "GET /v1/models": [Asked("/v1/models", model=models.ModelList)],
         "GET /v1/system": [Asked("/v1/system", model=models.System)],
         "PATCH /v1/images/<image_id>": [
             Asked(f"/v1/images/{one}", model=models.Image, json={"metadata": change}) for one in ODD_IDS

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from shared.config import Settings
 from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.checkpoints import AUTO
-from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable, Unavailable
+from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable
 from shared.models import CollectionInfo, Stage
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES, make_celery
@@ -56,27 +56,6 @@ def test_without_its_model_a_fetch_worker_starts_and_an_encode_worker_does_not(t
     worker_app.make_worker(settings, [Stage.FETCH, Stage.ENCODE])
     with pytest.raises(ModelUnavailable, match="gone"):
         worker_app.make_worker(settings, [Stage.ENCODE])
-
-
-def test_what_cannot_be_made_is_tried_again_after_a_while_and_waited_for_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tries: list[int] = []
-
-    def make() -> str:
-        tries.append(1)
-        if len(tries) < 2:
-            raise ModelUnavailable("The model is gone.")
-        return "made"
-
-    later = worker_app._Later(make)
-    for _ in range(5):
-        with pytest.raises(Unavailable, match="gone"):
-            later.get()
-    assert len(tries) == 1
-    monkeypatch.setattr(later, "_until", 0.0)
-    assert [later.get(), later.get()] == ["made", "made"]
-    assert len(tries) == 2
 
 
 def test_what_the_pool_inherits_is_left_to_no_collection_that_would_copy_it(

@@ -60,7 +60,7 @@ OPERATIONS = """
     find_similar find_duplicates
     list_collections create_collection get_collection delete_collection get_collection_metadata
     export_collection download_export import_collection reindex_collection
-    get_health get_readiness get_metrics get_system
+    get_health get_readiness get_metrics get_system list_models
 """
 TAGS = ["jobs", "search", "images", "collections", "transfers", "operations"]
 # Operation: the media types of an answer that is not JSON, and its headers.

@@ -137,7 +137,7 @@ def test_a_disk_too_full_for_a_download_keeps_nobody_from_starting(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     with served_hub(monkeypatch, BETTER, files):
         assert resolve_auto(blobs, nothing) == STARTER

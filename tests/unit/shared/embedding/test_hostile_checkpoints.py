@@ -159,7 +159,8 @@ def test_an_attention_from_the_hub_is_not_fetched(
     copy: Path, tiny: Path, key: str, part: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **_: asked.append(a))
+    for fetch in ("snapshot_download", "hf_hub_download"):
+        monkeypatch.setattr(f"huggingface_hub.{fetch}", lambda *a, **_: asked.append(a))
     change_json(copy / "config.json", *part, key, value="someone/evil-attention")
     try:
         np.testing.assert_array_equal(vector(load(copy)), vector(load(tiny)))
