@@ -59,7 +59,9 @@ class ReindexRequest(BodyModel):
     model_config = _example({"model": "openai/clip-vit-large-patch14", "allow_missing": False})
 
     model: str = Field(
-        min_length=1, max_length=1024, description="Hugging Face id, folder on every machine, or `starter`"
+        min_length=1,
+        max_length=1024,
+        description="Hugging Face id, `starter`, or a folder below the server's MODELS_FOLDER",
     )
     allow_missing: bool = Field(False, description="leave out pictures that cannot be encoded again")
     callback_url: CallbackUrl = None

@@ -1,12 +1,11 @@
 """`image-search collections`, and what moves them: export, import, reindex."""
 
 import sys
-import time
 from pathlib import Path
 
 import click
 
-from image_search import ApiError, Client, Collection
+from image_search import Client
 from image_search.cli.common import (
     client_command,
     collection_option,
@@ -24,7 +23,6 @@ from image_search.models.collections import DEFAULT_COLLECTION, CollectionList
 from image_search.models.system import ModelList, ModelState
 
 _FREQUENT = 5  # values in one row
-_POLL_SECONDS = 5.0
 
 
 @click.group()
@@ -60,29 +58,13 @@ def create(client: Client, *, name: str, model: str | None, as_json: bool) -> No
     """Create an empty collection.
 
     Ingesting into a new name creates one of the default model, too. A model that the server does not have
-    yet is downloaded first.
+    yet is downloaded in the background: `image-search models` says how far.
     """
-    made = _created(client, name, model, as_json=as_json)
+    made = client.create_collection(name, model)
     if as_json:
         print_json(made)
     else:
         click.echo(f"{made.name}: {made.model}")
-
-
-def _created(client: Client, name: str, model: str | None, *, as_json: bool) -> Collection:
-    """Create it, once its model is there."""
-    console, told = console_for(as_json), ""
-    while True:
-        try:
-            return client.create_collection(name, model)
-        except ApiError as error:
-            if model is None or error.code != "model_not_ready":
-                raise
-            state = next((one for one in client.models() if one.name == model), None)
-            text = f"{model}: {_state(state) if state else error.detail}"
-            if text != told:
-                console.print(told := text)
-            time.sleep(error.retry_after or _POLL_SECONDS)
 
 
 @collections.command()
@@ -172,7 +154,7 @@ def import_(client: Client, *, source: Path, collection: str | None, as_json: bo
     required=True,
     metavar="M",
     shell_complete=complete_models,
-    help="Hugging Face id, folder, or `starter`.",
+    help="Hugging Face id, `starter`, or a folder below the server's MODELS_FOLDER.",
 )
 @collection_option(DEFAULT_COLLECTION)
 @click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.header import choose, collection, menu
 from tests.browser.looks import assert_accessible, assert_fits, shot
-from tests.browser.search_page import cells, search
-from tests.browser.test_collections import fill, names
+from tests.browser.search_page import box, cells
+from tests.browser.test_collections import fill
 from tests.checkpoints import tiny_checkpoint
 from tests.stack import Stack
 
@@ -38,17 +38,17 @@ def other(stack: Stack) -> str:
 
 
 class NotReady:
-    """Refuses what needs the model of a new collection or a search, and says that it is being downloaded."""
+    """Refuses to search, and says that the model is being downloaded."""
 
-    def __init__(self, page: Page, model: str, path: str) -> None:
+    def __init__(self, page: Page, model: str) -> None:
         self.is_there = False
         self.refused = 0
         self._model = model
-        page.route(f"**{path}", self._answer)
+        page.route("**/v1/search", self._answer)
         page.route("**/v1/models", self._list)
 
     def _answer(self, route: Route) -> None:
-        if self.is_there or route.request.method != "POST":
+        if self.is_there:
             route.continue_()
             return
         self.refused += 1
@@ -77,6 +77,7 @@ def test_a_collection_is_made_of_another_model_and_shown_with_it(
     page: Page, http: httpx.Client, faults: Faults, other: str
 ) -> None:
     faults.expect("status of 503")
+    http.delete("/v1/collections/of-another")
     page.goto("/")
     dialog = new_collection(page, "of-another", f" {other} ")
     expect(dialog.get_by_label("Model")).to_have_attribute("placeholder", "The server's default: starter")
@@ -93,7 +94,8 @@ def test_a_collection_is_made_of_another_model_and_shown_with_it(
     shot(page, "collections-menu-models-light")
     assert_accessible(page)
     choose(page, "of-another")
-    search(page, "a photo")  # by itself, once the model is loaded
+    box(page).fill("a photo")
+    box(page).press("Enter")  # by itself, once the model is loaded
     expect(cells(page)).to_have_count(2)
     page.goto("/system#collections")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="of-another", exact=True))
@@ -103,6 +105,7 @@ def test_a_collection_is_made_of_another_model_and_shown_with_it(
     expect(models.get_by_role("row").filter(has_text=other)).to_contain_text("loaded")
     shot(page, "system-models-light")
     assert_accessible(page)
+    http.delete("/v1/collections/of-another")
 
 
 def test_what_the_server_says_of_a_model_that_cannot_be_taken_is_shown(page: Page, faults: Faults) -> None:
@@ -120,7 +123,7 @@ def test_what_the_server_says_of_a_model_that_cannot_be_taken_is_shown(page: Pag
 def test_a_search_is_shown_once_its_model_is_there(look: str, new_page: NewPage, faults: Faults) -> None:
     faults.expect("status of 503")
     page = new_page(**LOOKS[look])
-    model = NotReady(page, "starter", "/v1/search")
+    model = NotReady(page, "starter")
     page.goto("/?q=boat")
     notice = page.get_by_role("status").filter(has_text="The model is not ready yet")
     expect(notice).to_contain_text("The model is still being downloaded.")
@@ -140,7 +143,7 @@ def test_a_search_is_shown_once_its_model_is_there(look: str, new_page: NewPage,
 
 def test_who_goes_elsewhere_is_not_held_up_by_a_model(page: Page, faults: Faults) -> None:
     faults.expect("status of 503")
-    model = NotReady(page, "starter", "/v1/search")
+    model = NotReady(page, "starter")
     page.goto("/?q=boat")
     expect(page.get_by_text("The model is not ready yet")).to_be_visible()
     page.get_by_role("navigation").get_by_role("link", name="Jobs").click()
@@ -152,34 +155,31 @@ def test_who_goes_elsewhere_is_not_held_up_by_a_model(page: Page, faults: Faults
 
 
 @pytest.mark.parametrize("look", ["dark", "phone"])
-def test_a_new_collection_waits_for_its_model(
-    look: str, new_page: NewPage, http: httpx.Client, faults: Faults, other: str
+def test_a_new_collection_says_how_far_its_model_is(
+    look: str, new_page: NewPage, http: httpx.Client, other: str
 ) -> None:
-    faults.expect("status of 503")
+    name = f"waits-{look}"
+    http.delete(f"/v1/collections/{name}")
     page = new_page(**LOOKS[look])
-    model = NotReady(page, other, "/v1/collections")
+    NotReady(page, other)
     page.goto("/")
-    dialog = new_collection(page, f"waits-{look}", other)
-    dialog.get_by_role("button", name="Create").click()
-    expect(dialog.get_by_text("The model is being downloaded, 42 %.")).to_be_visible()
+    dialog = new_collection(page, name, other)
     shot(page, f"collection-of-a-model-{look}")
     assert_accessible(page)
     assert_fits(page)
-    dialog.get_by_role("button", name="Cancel").click()
-    expect(dialog).to_have_count(0)
-    page.wait_for_timeout(1500)
-    assert f"waits-{look}" not in names(http)
-    dialog = new_collection(page, f"waits-{look}", other)
     dialog.get_by_role("button", name="Create").click()
-    expect(dialog.get_by_text("The model is being downloaded, 42 %.")).to_be_visible()
-    model.is_there = True
-    expect(collection(page)).to_have_accessible_name(f"Collection: waits-{look}")
+    expect(page.get_by_role("heading", name=f"No pictures in “{name}” yet")).to_be_visible()
+    expect(page.get_by_role("main").get_by_text(f"{other}: being downloaded, 42 %")).to_be_visible()
+    shot(page, f"collection-empty-model-{look}")
+    assert_accessible(page)
+    assert_fits(page)
     page.goto("/system#collections")
-    row = page.get_by_role("row").filter(has_text=f"waits-{look}")
+    row = page.get_by_role("row").filter(has_text=name)
     expect(row).to_contain_text("being downloaded, 42 %")
     shot(page, f"system-models-{look}")
     assert_accessible(page)
     assert_fits(page)
+    http.delete(f"/v1/collections/{name}")
 
 
 def test_another_model_needs_a_key_for_it(

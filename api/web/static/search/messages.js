@@ -9,6 +9,7 @@ import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
 import { addressOf } from "./query.js";
+import { modelState } from "./waiting.js";
 
 const MOST_NAMED = 8;
 const SHOWN_OF_ID = 16;
@@ -30,6 +31,7 @@ export function noPictures(collection, signal) {
   const add = h("a", { class: "button primary", href: withCollection("/ingest", collection) }, icon("plus"), "Add pictures");
   const text = "Add a folder, pictures or their addresses: a minute later they can be searched.";
   const element = notice(`No pictures in “${collection}” yet`, text, [add]);
+  element.append(modelState(collection, signal));
   showFull(element, collection, signal);
   return element;
 }

@@ -35,7 +35,6 @@ export function newCollection(proposed = "") {
       onchange: () => (model.value = model.value.trim()),
     });
     const known = h("datalist", { id: "new-collection-models" });
-    const progress = h("p", { class: "muted small", role: "status" });
     const leaving = new AbortController();
     const fault = h("p", { class: "fault", role: "alert" });
     const submit = h("button", { class: "button primary" }, "Create");
@@ -48,15 +47,13 @@ export function newCollection(proposed = "") {
       fault.replaceChildren();
       const body = { name: name.value, ...(model.value && { model: model.value }) };
       try {
-        made = (await api("/v1/collections", { method: "POST", body, needs: ["name"], signal: leaving.signal, onModel: sayProgress })).name;
+        made = (await api("/v1/collections", { method: "POST", body, needs: ["name"] })).name;
         dialog.close();
       } catch (error) {
-        if (leaving.signal.aborted) return;
         fault.replaceChildren(error.message);
         if (error.code === "collection_exists") fault.append(" ", goThere(name.value));
       } finally {
         submit.disabled = false;
-        progress.replaceChildren();
       }
     }
 
@@ -64,13 +61,6 @@ export function newCollection(proposed = "") {
       const models = await loadModels(leaving.signal).catch(() => []); // any can be typed
       known.append(...models.map((one) => h("option", { value: one.name }, [one.languages, stateText(one)].filter(Boolean).join(", "))));
       if (models.length) model.placeholder = `The server's default: ${models[0].name}`;
-    }
-
-    /** The server downloads the model first, and is asked again until it has it. */
-    async function sayProgress(error) {
-      const models = await loadModels(leaving.signal).catch(() => []);
-      const found = models.find((one) => one.name === model.value);
-      if (submit.disabled) progress.replaceChildren(found ? `The model is ${stateText(found)}.` : error.message);
     }
 
     function goThere(existing) {
@@ -105,9 +95,8 @@ export function newCollection(proposed = "") {
         h(
           "p",
           { class: "muted small", id: "new-collection-model-rule" },
-          "What encodes its pictures. Another than the default one needs a key with the scope “admin”: a Hugging Face id, “starter”, or a folder below the server's IMAGE_SEARCH_MODELS_FOLDER.",
+          "What encodes its pictures. Another than the default one needs a key with the scope “admin”: a Hugging Face id, “starter”, or a folder below the server’s IMAGE_SEARCH_MODELS_FOLDER. What the server does not have is downloaded.",
         ),
-        progress,
         fault,
         h("div", { class: "row end" }, cancel, submit),
       ),

@@ -4,7 +4,7 @@ import { collectionOf, withCollection } from "../lib/collection.js";
 import { confirmDialog, notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { number, plural } from "../lib/format.js";
-import { stateText } from "../lib/models.js";
+import { hindrance } from "../lib/models.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
 import { jobPath } from "../jobs/job_card.js";
@@ -26,7 +26,7 @@ export function collectionTable({ collections, models, open }, refresh) {
   const rows = collections.map((one) => [
     h("a", { href: withCollection("/", one.name) }, one.name),
     number(one.count),
-    [h("bdi", {}, one.model), stateOf(models.find(({ name }) => name === one.model))],
+    [h("bdi", {}, one.model), hindranceOf(models.find(({ name }) => name === one.model))],
     h(
       "div",
       { class: "row" },
@@ -37,10 +37,9 @@ export function collectionTable({ collections, models, open }, refresh) {
   return [table(["Name", "Pictures", "Model", "Actions"], rows), h("div", {}, make)];
 }
 
-/** How far a model is that is not loaded; one that is loaded once it is asked for needs no word. */
-function stateOf(model) {
-  if (!model || model.state === "loaded" || (model.state === "absent" && !model.detail)) return null;
-  return h("span", { class: model.detail ? "warn small" : "muted small" }, ` ${model.detail ?? stateText(model)}`);
+function hindranceOf(model) {
+  const text = hindrance(model);
+  return text && h("span", { class: model.detail ? "warn small" : "muted small" }, ` ${text}`);
 }
 
 /** `id` is for the focus, which stays where it is when the table is made anew. */
