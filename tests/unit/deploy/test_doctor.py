@@ -76,6 +76,17 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert found["model"][1] == "m/one (siglip, 512 dimensions, texts of up to 64 tokens) on a CPU, bf16"
 
 
+def test_a_server_s_models_are_listed_with_what_each_waits_for(examine: Examine, server: Server) -> None:
+    state = {"kind": None, "dimension": None, "languages": None, "progress": None, "detail": None}
+    several = [
+        state | {"name": "m/one", "state": "loaded"},
+        state | {"name": "m/two", "state": "downloading", "progress": 0.421},
+    ]
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"models": several}}
+    _, found = examine()
+    assert found["models"] == ("ok", "m/one loaded, m/two downloading (42%)")
+
+
 @pytest.mark.parametrize(
     ("counts", "told"), [([1], "1 collection, 1 picture"), ([1, 2], "2 collections, 3 pictures")]
 )

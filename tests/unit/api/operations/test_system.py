@@ -48,6 +48,8 @@ def test_all_is_told_while_all_is_up(api: Api) -> None:
         "device_name": "a stub",
         "precision": "fp32",
     }
+    (model,) = found["models"]
+    assert (model["name"], model["state"], model["dimension"]) == (api.encoder.name, "loaded", 8)
     (collection,) = found["collections"]
     assert (collection["name"], collection["count"]) == ("images", 1)
     (worker,) = found["jobs"]["workers"]
