@@ -2,8 +2,8 @@
 
 import contextlib
 import gc
-import threading
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -11,9 +11,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.batching import Batching
 from shared.embedding.checkpoints import resolve_model
 from shared.embedding.load_failures import caching_failures
 from shared.embedding.towers import (
+    TEXTS_AT_ONCE,
     Towers,
     choose_device,
     choose_precision,
@@ -24,6 +26,8 @@ from shared.embedding.towers import (
 from shared.errors import ItemError, Unavailable
 
 if TYPE_CHECKING:
+    import torch
+
     from shared.embedding.towers import Features, Rows
 
 _NORM_TOLERANCE = 1e-3
@@ -70,8 +74,9 @@ class Encoder:
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
         self._asked = (name, self.device, precision)
-        self._turns = threading.BoundedSemaphore(at_once)
-        self._image_lock = threading.Lock() if towers.int8 else self._turns
+        self._turns = Batching(at_once)
+        self._image_turns = Batching(1) if towers.int8 else self._turns
+        self._most_texts, self._most_images = TEXTS_AT_ONCE, batch_size
 
     @classmethod
     def load(
@@ -116,9 +121,7 @@ class Encoder:
         cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when even
         one image finds no memory.
         """
-        self._check_crops(crops)
-        with self._image_lock:
-            return self._in_batches(len(crops), lambda rows: self.towers.image_features(crops[rows]))
+        return self._of_crops(crops, self.towers.image_features, (self.dimension,))
 
     def encode_patches(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode crops, as in `encode_images`, to one vector per patch: (n, rows, columns, dimension).
@@ -129,43 +132,72 @@ class Encoder:
         last normalisation and the visual projection as the image's own vector does. Of a SigLIP, the last
         attention is its pooling head's, which then sees one patch at a time. Raises as `encode_images` does.
         """
-        self._check_crops(crops)
-        shape = (*self.towers.patches, self.dimension)
-        with self._image_lock:
-            return self._in_batches(len(crops), lambda rows: self.towers.patch_features(crops[rows]), shape)
+        return self._of_crops(crops, self.towers.patch_features, (*self.towers.patches, self.dimension))
 
-    def _check_crops(self, crops: NDArray[np.uint8]) -> None:
+    def _of_crops(
+        self,
+        crops: NDArray[np.uint8],
+        features: "Callable[[NDArray[np.uint8]], torch.Tensor]",
+        shape: tuple[int, ...],
+    ) -> NDArray[np.float32]:
         expected = (*self.preprocess.crop_shape, 3)
         if crops.dtype != np.uint8 or crops.shape[1:] != expected:
             raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
+
+        def compute(calls: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+            rows = calls[0] if len(calls) == 1 else np.concatenate(calls)
+            return self._in_batches(len(rows), lambda some: features(rows[some]), shape, self.batch_size)
+
+        return self._image_turns.run(shape, crops, compute, self._most_images)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
 
         Raises as `encode_images` does.
         """
-        with self._turns:
-            return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        tokens = self.towers.tokens(texts)
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, each in enumerate(tokens):
+            places[self.towers.padded_length(each)].append(place)
+        for length, some in places.items():
+            rows = [tokens[place] for place in some]
+            vectors[some] = self._turns.run(length, rows, self._of_tokens, self._most_texts)
+        return vectors
+
+    def _of_tokens(self, calls: Sequence[list[list[int]]]) -> NDArray[np.float32]:
+        rows = [row for call in calls for row in call]
+        shape, most = (self.dimension,), self._most_texts
+        return self._in_batches(len(rows), lambda some: self.towers.text_features(rows[some]), shape, most)
 
     def truncated(self, text: str) -> bool:
         """Return whether `encode_texts` leaves out the end of `text`."""
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Run both towers once: it proves that they work and takes their first call's cost.
+        """Run both towers: it proves that they work and takes their first call's cost.
 
-        Raises ModelUnavailable, also at the next `load`, where they do not.
+        Where a vector depends on what it is computed with, even by a bit, calls are from then on computed
+        alone: pages of one query would be of several. Raises ModelUnavailable, also at the next `load`, where
+        the towers do not work.
         """
+        crops = np.random.default_rng(0).integers(0, 256, (2, *self.preprocess.crop_shape, 3), np.uint8)
+        texts = [f"a photo of {number}" for number in "1234"]
         with caching_failures(*self._asked):
-            self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
-            self.encode_texts(["a photo"])
+            if not np.array_equal(self.encode_images(crops)[:1], self.encode_images(crops[:1])):
+                self._most_images = 1
+            if not np.array_equal(self.encode_texts(texts)[:1], self.encode_texts(texts[:1])):
+                self._most_texts = 1
+        alone = {"images": self._most_images == 1, "texts": self._most_texts == 1}
+        if any(alone.values()):
+            log.info("vectors here depend on the batch: calls are computed alone", model=self.name, **alone)
 
     def _in_batches(
-        self, count: int, features: "Features", shape: tuple[int, ...] | None = None
+        self, count: int, features: "Features", shape: tuple[int, ...], size: int
     ) -> NDArray[np.float32]:
-        """Encode `count` rows in batches; `features` makes `shape` per row, (dimension,) where None."""
-        vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
-        start, size = 0, self.batch_size
+        """Encode `count` rows in batches of `size`; `features` makes `shape` per row."""
+        vectors = np.empty((count, *shape), np.float32)
+        start = 0
         started: list[tuple[slice, Rows]] = []
         while start < count:
             rows = slice(start, min(start + size, count))
