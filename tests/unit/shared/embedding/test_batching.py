@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,19 @@ def held(computing: Computing, pool: ThreadPoolExecutor) -> Future[Any]:
     return first
 
 
+def _grown(computing: Computing, before: int) -> bool:
+    return len(computing.batching._waiting) > before  # no other way to see who waits
+
+
 def queued(
     computing: Computing, pool: ThreadPoolExecutor, calls: Sequence[Callable[[], Any]]
 ) -> list[Future[Any]]:
     """Calls that wait, in this order."""
     found = []
     for call in calls:
-        before = len(computing.batching._waiting)  # no other way to see who waits
+        before = len(computing.batching._waiting)
         found.append(pool.submit(call))
-        eventually(lambda before=before: len(computing.batching._waiting) > before)
+        eventually(partial(_grown, computing, before))
     return found
 
 
@@ -73,7 +78,7 @@ def test_calls_that_wait_are_computed_together_in_the_order_in_which_they_came(
 ) -> None:
     computing = Computing()
     first = held(computing, pool)
-    rest = queued(computing, pool, [lambda n=n: computing.run(n, n + 100) for n in range(1, 5)])
+    rest = queued(computing, pool, [partial(computing.run, n, n + 100) for n in range(1, 5)])
     computing.free.set()
     assert first.result(30) == [0.5]
     assert [one.result(30) for one in rest] == [[n + 0.5, n + 100.5] for n in range(1, 5)]
@@ -85,12 +90,8 @@ def test_only_calls_of_a_kind_are_computed_together_and_none_is_overtaken_for_ev
 ) -> None:
     computing = Computing()
     held(computing, pool)
-    kinds = "abbab"
-    rest = queued(
-        computing,
-        pool,
-        [lambda n=n, kind=kind: computing.run(n, kind=kind) for n, kind in enumerate(kinds, 1)],
-    )
+    kinds = enumerate("abbab", 1)
+    rest = queued(computing, pool, [partial(computing.run, n, kind=kind) for n, kind in kinds])
     computing.free.set()
     assert [one.result(30) for one in rest] == [[n + 0.5] for n in range(1, 6)]
     assert computing.together == [[[0]], [[1], [4]], [[2], [3], [5]]]
@@ -100,7 +101,7 @@ def test_a_batch_has_a_bound_but_a_large_call_is_whole(pool: ThreadPoolExecutor)
     computing = Computing(most=3)
     held(computing, pool)
     asked = [(1,), (2, 3), (4,), (5, 6, 7, 8), (9,)]
-    rest = queued(computing, pool, [lambda rows=rows: computing.run(*rows) for rows in asked])
+    rest = queued(computing, pool, [partial(computing.run, *rows) for rows in asked])
     computing.free.set()
     assert [one.result(30) for one in rest] == [[n + 0.5 for n in rows] for rows in asked]
     assert computing.together == [[[0]], [[1], [2, 3]], [[4], [9]], [[5, 6, 7, 8]]]
@@ -109,7 +110,7 @@ def test_a_batch_has_a_bound_but_a_large_call_is_whole(pool: ThreadPoolExecutor)
 def test_a_failure_hits_only_whom_it_concerns(pool: ThreadPoolExecutor) -> None:
     computing = Computing()
     held(computing, pool)
-    rest = queued(computing, pool, [lambda n=n: computing.run(n) for n in (1, -2, 3, -4)])
+    rest = queued(computing, pool, [partial(computing.run, n) for n in (1, -2, 3, -4)])
     computing.free.set()
     assert [rest[0].result(30), rest[2].result(30)] == [[1.5], [3.5]]
     for place, row in ((1, -2), (3, -4)):
@@ -135,7 +136,7 @@ def test_whoever_is_interrupted_while_it_computes_leaves_nobody_waiting(pool: Th
     rest = queued(
         computing,
         pool,
-        [interrupted, *(lambda n=n: computing.run(n) for n in (2, 3))],  # type: ignore[misc]
+        [interrupted, *(partial(computing.run, n) for n in (2, 3))],
     )
     computing.free.set()
     with pytest.raises(Interrupted):
@@ -179,7 +180,7 @@ def test_as_many_are_computed_at_once_as_are_let(pool: ThreadPoolExecutor) -> No
     computing = Computing(at_once=2)
     both = [pool.submit(computing.run, n) for n in (1, 2)]
     eventually(lambda: len(computing.together) == 2)
-    rest = queued(computing, pool, [lambda n=n: computing.run(n) for n in (3, 4)])
+    rest = queued(computing, pool, [partial(computing.run, n) for n in (3, 4)])
     assert len(computing.together) == 2
     computing.free.set()
     assert [one.result(30) for one in (*both, *rest)] == [[1.5], [2.5], [3.5], [4.5]]
