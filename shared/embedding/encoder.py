@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import math
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -56,7 +58,7 @@ class Encoder:
     one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in tokens, both end marks
     included. `logit_scale` is what the checkpoint multiplies cosines by before a softmax: its inverse
     temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is added then, and a
-    sigmoid takes the softmax's place.
+    sigmoid takes the softmax's place. `worked_at` is when it last gave vectors, by time.monotonic().
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Encoder:
         self.precision = precision
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
+        self.worked_at = -math.inf
         self._asked = (name, self.device, precision)
         self._turns = Batching(at_once)
         self._image_turns = Batching(1) if towers.int8 else self._turns
@@ -217,6 +220,7 @@ class Encoder:
         norms = np.linalg.norm(vectors, axis=-1)
         if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
             raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
+        self.worked_at = time.monotonic()
         return vectors
 
     def _halved(self, size: int) -> int:

@@ -59,6 +59,7 @@ class StubEncoder:
     device = "cpu"
     device_name = "a stub"
     precision = "fp32"
+    worked_at = float("-inf")
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name
