@@ -64,6 +64,7 @@ class StubEncoder:
     kind = "clip"
     max_tokens = 77
     precision = "fp32"
+    worked_at = float("-inf")
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name
