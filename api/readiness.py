@@ -62,7 +62,8 @@ class Probe:
         return models.Readiness(ready=ready, workers=models.Workers(**slots), **states)
 
     def _prove_encode(self, model: Encoder | None) -> None:
-        if model is not None and time.monotonic() - self._proven_at > PROOF_TTL_SECONDS:
+        # One that others keep busy proves itself: a text of ours would wait behind theirs.
+        if model and time.monotonic() - max(self._proven_at, model.worked_at) > PROOF_TTL_SECONDS:
             model.encode_texts(["a photo"])
             self._proven_at = time.monotonic()
 

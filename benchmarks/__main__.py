@@ -128,6 +128,7 @@ LONG: dict[str, Part] = {
     "load": lambda bench: load.measure(bench.work / "load", bench.seconds),
     "large-pictures": lambda bench: large_pictures.measure(bench.work / "large-pictures"),
     "searching": lambda bench: search_load.measure(bench.checkpoint, bench.work / "searching"),
+    "crowd": lambda bench: search_load.crowd(bench.checkpoint, bench.work / "crowd"),
     "search-ingest": lambda bench: search_ingest.measure(
         bench.checkpoint, bench.first_photos(ENCODE_SAMPLE), bench.work / "search-ingest"
     ),

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
@@ -31,7 +32,10 @@ POLL, SEARCH, STREAM = "poll", "search", "event stream"
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """How many of each kind, and the job that they watch; searchers put two of `words` words into a text."""
+    """How many of each kind, and the job that they watch.
+
+    Searchers put two of `words` words into a text, or ask for what is like one of the first `ids` pictures.
+    """
 
     job_id: str = ""
     pollers: int = 0
@@ -39,6 +43,7 @@ class Users:
     searchers: int = 0
     pause_s: float = 1.0
     words: int | None = None
+    ids: int = 0
 
 
 @dataclass(slots=True)
@@ -109,14 +114,20 @@ class _Crowd:
 
     async def _search(self, http: httpx.AsyncClient) -> None:
         while time.perf_counter() < self._until:
-            one, other = random.sample(self._words[: self._users.words], 2)
-            await self._ask(SEARCH, http, "/v1/search", text=f"a {one} beside a {other}")
+            if self._users.ids:
+                picture = f"{random.randrange(self._users.ids):064x}"
+                await self._ask(SEARCH, http, "/v1/search", "POST", json={"image_id": picture})
+            else:
+                one, other = random.sample(self._words[: self._users.words], 2)
+                await self._ask(SEARCH, http, "/v1/search", params={"text": f"a {one} beside a {other}"})
             await asyncio.sleep(self._users.pause_s)
 
-    async def _ask(self, kind: str, http: httpx.AsyncClient, path: str, **query: str) -> None:
+    async def _ask(
+        self, kind: str, http: httpx.AsyncClient, path: str, method: str = "GET", **request: Any
+    ) -> None:
         started = time.perf_counter()
         try:
-            status = (await http.get(path, params=query)).status_code
+            status = (await http.request(method, path, **request)).status_code
         except httpx.TransportError:
             status = NO_ANSWER
         self._tally.answers[kind, status] += 1

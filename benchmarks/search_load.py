@@ -1,22 +1,28 @@
 """How many searches per second the API answers by its threads and processes, and a process's memory.
 
 CLIENTS ask at once, each again as soon as it has its answer; on few cores they take a share of these.
+`crowd` compares many clients with one, and both with Chroma's own client, which is given the vectors.
 """
 
+import multiprocessing
 import os
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
+import chromadb
 import numpy as np
+from chromadb.config import Settings
 
 from benchmarks.load_generator import SEARCH, Tally, Users, simulate
 from benchmarks.processes import anonymous_mib
 from benchmarks.results import Curve, Result
-from benchmarks.synthetic import fill
+from benchmarks.synthetic import fill, texts
 from shared.embedding.encoder import Encoder
 from shared.index.index import Index
 from tests.api_server import api_server, children
@@ -26,8 +32,11 @@ PROCESSES, THREADS = (1, 2, 4), (4, 8, 16)
 CLIENTS = 16
 WARM_SECONDS, SECONDS = 3.0, 8.0
 PICTURES = 10_000
+LIMIT = 20  # what a search answers by default
 # New ones are encoded; of five words there are twenty texts, whose vectors the API has kept.
 KINDS: dict[str, int | None] = {"new texts": None, "repeated texts": 5}
+CROWD, BARE_CROWD = 16, (1, 8, 32)
+ROUNDS, ROUND_SECONDS = 5, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,92 @@ def _measure(work: Path, processes: int, threads: int, settings: dict[str, str])
         if failed := {answer: count for answer, count in tally.answers.items() if answer != (SEARCH, 200)}:
             raise RuntimeError(f"not every search was answered: {failed}")
     return _Measured(processes, threads, mib, tallies)
+
+
+def crowd(checkpoint: Path, work: Path) -> list[Result]:
+    """Medians of rounds, in each of which every number of clients asks in each way in turn."""
+    work.mkdir(parents=True)
+    passive = patch.dict(os.environ, {"OMP_WAIT_POLICY": "PASSIVE"})
+    with passive, ChromaServer(work / "chroma") as chroma:
+        encoder = Encoder.load(str(checkpoint))
+        collection = fill(Index(chroma.url, timeout_s=60), encoder, PICTURES)
+        settings = {"CHROMA_URL": chroma.url, "MODEL": str(checkpoint), "REDIS_URL": "redis://127.0.0.1:9/0"}
+        with api_server(work, path="/readyz", **settings) as (url, _):
+            rounds = [_round(url, chroma.port, collection.physical, encoder.dimension) for _ in range(ROUNDS)]
+
+    def ratio(name: str, of: str, to: str, goal: float, *, most: bool = False) -> Result:
+        ratios = [one[of] / one[to] for one in rounds]
+        spread = (min(ratios), max(ratios))
+        return Result(name, float(np.median(ratios)), goal=goal, most=most, spread=spread)
+
+    crowd, one = f"new texts, {CROWD} clients", "new texts, 1 client"
+    return [
+        ratio(f"searches per second, {crowd}, times 1 client", crowd, one, 2.5),
+        ratio(f"{crowd}: p99, times p50", f"{crowd}: p99", f"{crowd}: p50", 3.0, most=True),
+        *(
+            ratio(
+                f"searches per second, {name}, times bare Chroma",
+                name,
+                f"bare Chroma, {_clients(count)}",
+                goal,
+            )
+            for count, goal in zip(BARE_CROWD, (0.8, 1.0, 1.0), strict=True)
+            for name in (f"repeated texts, {_clients(count)}", f"ids, {_clients(count)}")
+        ),
+        *(Result(f"  {name}", float(np.median([one[name] for one in rounds]))) for name in rounds[0]),
+    ]
+
+
+def _round(url: str, port: int, physical: str, dimension: int) -> dict[str, float]:
+    """Searches per second by who asks, and of new texts the times in milliseconds."""
+    found = {}
+    for count in (1, CROWD):
+        tally = _asked(url, Users(searchers=count, pause_s=0))
+        found[name := f"new texts, {_clients(count)}"] = len(tally.times[SEARCH]) / ROUND_SECONDS
+        found |= {f"{name}: p{percent}": tally.percentile(SEARCH, percent) for percent in (50, 99)}
+    for count in BARE_CROWD:
+        for kind, users in (
+            ("repeated texts", Users(searchers=count, pause_s=0, words=5)),
+            ("ids", Users(searchers=count, pause_s=0, ids=20)),
+        ):
+            tally = _asked(url, users)
+            found[f"{kind}, {_clients(count)}"] = len(tally.times[SEARCH]) / ROUND_SECONDS
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            rate = pool.submit(_bare, port, physical, dimension, count).result()
+        found[f"bare Chroma, {_clients(count)}"] = rate
+    return found
+
+
+def _asked(url: str, users: Users) -> Tally:
+    tally = simulate(url, users, ROUND_SECONDS)
+    if failed := {answer: count for answer, count in tally.answers.items() if answer != (SEARCH, 200)}:
+        raise RuntimeError(f"not every search was answered: {failed}")
+    return tally
+
+
+def _bare(port: int, physical: str, dimension: int, clients: int) -> float:
+    """Queries per second, with what an answer shows, of threads that share Chroma's client."""
+    settings = Settings(anonymized_telemetry=False)
+    collection = chromadb.HttpClient("127.0.0.1", port, settings=settings).get_collection(
+        physical, embedding_function=None
+    )
+    vectors = texts(np.random.default_rng(0), 20, dimension)
+
+    def ask(number: int) -> int:
+        asked = 0
+        while time.perf_counter() < until:
+            vector = vectors[(number + asked) % len(vectors)]
+            collection.query([vector], n_results=LIMIT, include=["metadatas", "distances"])
+            asked += 1
+        return asked
+
+    until = time.perf_counter() + ROUND_SECONDS
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(ask, range(clients))) / ROUND_SECONDS
+
+
+def _clients(count: int) -> str:
+    return f"{count} client{'s' if count > 1 else ''}"
 
 
 def _memory(measured: list[_Measured]) -> list[Result]:

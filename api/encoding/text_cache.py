@@ -63,7 +63,6 @@ class TextCache:
 
 
 def _encode(model: Encoder, text: str) -> EncodedText:
-    # Alone: rounding depends on a batch's padding, and pages of one query must be of one vector.
     vector = model.encode_texts([text])[0]
     vector.setflags(write=False)
     return EncodedText(vector, model.truncated(text))

@@ -205,6 +205,10 @@ def _hits(
     if asked_for is None:
         return search(limit=asked.limit, offset=asked.offset)
     # Rounding could put a picture of the same vector before the one that was asked for.
+    if not asked.offset:  # what finds others nearly always brings its own record, too
+        hits = search(limit=asked.limit + 1)
+        if own := [Hit(hit.image, 1.0) for hit in hits if hit.image.id == asked_for]:
+            return (own + [hit for hit in hits if hit.image.id != asked_for])[: asked.limit]
     image = collection.get(asked_for)
     fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
     own = [Hit(image, 1.0)] if fits else []

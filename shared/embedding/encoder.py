@@ -2,10 +2,13 @@
 
 import contextlib
 import gc
-import threading
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import structlog
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from shared.embedding.checkpoints import files_of, resolve_model
 from shared.embedding.load_failures import caching_failures, check_memory, most_memory
 from shared.embedding.towers import (
+    TEXTS_AT_ONCE,
     Towers,
     choose_device,
     choose_precision,
@@ -24,9 +28,13 @@ from shared.embedding.towers import (
 from shared.errors import ItemError, ModelUnavailable, Unavailable
 
 if TYPE_CHECKING:
+    import torch
+
     from shared.embedding.towers import Features, Rows
 
 _NORM_TOLERANCE = 1e-3
+
+Calls = TypeVar("Calls", bound=Sized)
 
 log = structlog.get_logger()
 
@@ -50,7 +58,8 @@ class Encoder:
     maker's name, `precision` one of fp32, bf16, fp16, int8 (see Towers), `max_tokens` the longest text in
     tokens, both end marks included. `logit_scale` is what the checkpoint multiplies cosines by before a
     softmax: its inverse temperature, 100 in the published CLIP models. Where `logit_bias` is not None, it is
-    added then, and a sigmoid takes the softmax's place.
+    added then, and a sigmoid takes the softmax's place. `worked_at` is when it last gave vectors, by
+    time.monotonic().
     """
 
     def __init__(
@@ -72,9 +81,11 @@ class Encoder:
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
         self.files = files_of(name)  # as they were when they were read
+        self.worked_at = -math.inf
         self._asked = (name, self.device, precision)
-        self._turns = threading.BoundedSemaphore(at_once)
-        self._image_lock = threading.Lock() if towers.int8 else self._turns
+        self._turns = Batching(at_once)
+        self._image_turns = Batching(1) if towers.int8 else self._turns
+        self._most_texts, self._most_images = TEXTS_AT_ONCE, batch_size
 
     @classmethod
     def load(
@@ -126,9 +137,7 @@ class Encoder:
         cause in a low precision: encode the crops one at a time to learn which. Raises Unavailable when even
         one image finds no memory.
         """
-        self._check_crops(crops)
-        with self._image_lock:
-            return self._in_batches(len(crops), lambda rows: self.towers.image_features(crops[rows]))
+        return self._of_crops(crops, self.towers.image_features, (self.dimension,))
 
     def encode_patches(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode crops, as in `encode_images`, to one vector per patch: (n, rows, columns, dimension).
@@ -139,43 +148,72 @@ class Encoder:
         last normalisation and the visual projection as the image's own vector does. Of a SigLIP, the last
         attention is its pooling head's, which then sees one patch at a time. Raises as `encode_images` does.
         """
-        self._check_crops(crops)
-        shape = (*self.towers.patches, self.dimension)
-        with self._image_lock:
-            return self._in_batches(len(crops), lambda rows: self.towers.patch_features(crops[rows]), shape)
+        return self._of_crops(crops, self.towers.patch_features, (*self.towers.patches, self.dimension))
 
-    def _check_crops(self, crops: NDArray[np.uint8]) -> None:
+    def _of_crops(
+        self,
+        crops: NDArray[np.uint8],
+        features: "Callable[[NDArray[np.uint8]], torch.Tensor]",
+        shape: tuple[int, ...],
+    ) -> NDArray[np.float32]:
         expected = (*self.preprocess.crop_shape, 3)
         if crops.dtype != np.uint8 or crops.shape[1:] != expected:
             raise ValueError(f"crops are {crops.dtype} {crops.shape}, not uint8 (n, {expected})")
+
+        def compute(calls: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+            rows = calls[0] if len(calls) == 1 else np.concatenate(calls)
+            return self._in_batches(len(rows), lambda some: features(rows[some]), shape, self.batch_size)
+
+        return self._image_turns.run(shape, crops, compute, self._most_images)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts to vectors (n, dimension) of length 1; what exceeds `max_tokens` is cut off.
 
         Raises as `encode_images` does.
         """
-        with self._turns:
-            return self._in_batches(len(texts), lambda rows: self.towers.text_features(texts[rows]))
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        tokens = self.towers.tokens(texts)
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, each in enumerate(tokens):
+            places[self.towers.padded_length(each)].append(place)
+        for length, some in places.items():
+            rows = [tokens[place] for place in some]
+            vectors[some] = self._turns.run(length, rows, self._of_tokens, self._most_texts)
+        return vectors
+
+    def _of_tokens(self, calls: Sequence[list[list[int]]]) -> NDArray[np.float32]:
+        rows = [row for call in calls for row in call]
+        shape, most = (self.dimension,), self._most_texts
+        return self._in_batches(len(rows), lambda some: self.towers.text_features(rows[some]), shape, most)
 
     def truncated(self, text: str) -> bool:
         """Return whether `encode_texts` leaves out the end of `text`."""
         return self.towers.is_truncated(text)
 
     def warm(self) -> None:
-        """Run both towers once: it proves that they work and takes their first call's cost.
+        """Run both towers: it proves that they work and takes their first call's cost.
 
-        Raises ModelUnavailable, also at the next `load`, where they do not.
+        Where a vector depends on what it is computed with, even by a bit, calls are from then on computed
+        alone: pages of one query would be of several. Raises ModelUnavailable, also at the next `load`, where
+        the towers do not work.
         """
+        crops = np.random.default_rng(0).integers(0, 256, (2, *self.preprocess.crop_shape, 3), np.uint8)
+        texts = [f"a photo of {number}" for number in "1234"]
         with caching_failures(*self._asked):
-            self.encode_images(np.zeros((1, *self.preprocess.crop_shape, 3), np.uint8))
-            self.encode_texts(["a photo"])
+            if not np.array_equal(self.encode_images(crops)[:1], self.encode_images(crops[:1])):
+                self._most_images = 1
+            if not np.array_equal(self.encode_texts(texts)[:1], self.encode_texts(texts[:1])):
+                self._most_texts = 1
+        alone = {"images": self._most_images == 1, "texts": self._most_texts == 1}
+        if any(alone.values()):
+            log.info("vectors here depend on the batch: calls are computed alone", model=self.name, **alone)
 
     def _in_batches(
-        self, count: int, features: "Features", shape: tuple[int, ...] | None = None
+        self, count: int, features: "Features", shape: tuple[int, ...], size: int
     ) -> NDArray[np.float32]:
-        """Encode `count` rows in batches; `features` makes `shape` per row, (dimension,) where None."""
-        vectors = np.empty((count, *(shape or (self.dimension,))), np.float32)
-        start, size = 0, self.batch_size
+        """Encode `count` rows in batches of `size`; `features` makes `shape` per row."""
+        vectors = np.empty((count, *shape), np.float32)
+        start = 0
         started: list[tuple[slice, Rows]] = []
         while start < count:
             rows = slice(start, min(start + size, count))
@@ -193,6 +231,7 @@ class Encoder:
         norms = np.linalg.norm(vectors, axis=-1)
         if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
             raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
+        self.worked_at = time.monotonic()
         return vectors
 
     def _halved(self, size: int) -> int:
@@ -202,3 +241,116 @@ class Encoder:
         self.towers.free_cache()
         log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
         return size // 2
+
+
+class _Call:
+    """One call: what it asks for, and what came of it."""
+
+    def __init__(self, kind: Hashable, rows: Any) -> None:
+        self.kind = kind
+        self.rows = rows
+        self.woken = Event()
+        self.vectors: NDArray[np.float32] | None = None
+        self.error: Exception | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.vectors is not None or self.error is not None
+
+
+class Batching:
+    """At most `at_once` computations, each by a thread that asked for it; nobody waits for company.
+
+    A call that finds a place free is computed at once, alone. The others queue, and whose turn comes takes
+    those of its kind along that wait then, in the order in which they came: the first of the queue always
+    goes next, so none is overtaken for ever. No thread of its own, no timer.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._lock = Lock()
+        self._free = at_once
+        self._waiting = deque[_Call]()
+
+    def run(
+        self,
+        kind: Hashable,
+        rows: Calls,
+        compute: Callable[[Sequence[Calls]], NDArray[np.float32]],
+        most: int,
+    ) -> NDArray[np.float32]:
+        """Return what `compute` makes of these rows, one vector each, in a batch of up to `most` rows.
+
+        `compute` gets the rows of one or more calls, which must mean the same by it where they are of one
+        kind. Where it fails for several, it is called for each, so that an error hits whom it concerns.
+        """
+        call = _Call(kind, rows)
+        with self._lock:
+            is_free = self._free > 0
+            if is_free:
+                self._free -= 1
+            else:
+                self._waiting.append(call)
+        if not is_free:
+            self._wait(call)
+        if not call.answered:
+            batch = self._batch(call, most)
+            try:
+                _compute(batch, compute)
+            finally:
+                self._pass_on([one for one in batch[1:] if not one.answered])
+                for one in batch:
+                    if one.answered:
+                        one.woken.set()
+        if call.error is not None:
+            raise call.error
+        assert call.vectors is not None  # noqa: S101
+        return call.vectors
+
+    def _wait(self, call: _Call) -> None:
+        """Wait for the answer, or for the turn."""
+        try:
+            call.woken.wait()
+        except BaseException:  # a signal's, in the main thread
+            with self._lock:
+                had_turn = call.woken.is_set() and not call.answered
+                if call in self._waiting:
+                    self._waiting.remove(call)
+            if had_turn:
+                self._pass_on([])
+            raise
+
+    def _batch(self, first: _Call, most: int) -> list[_Call]:
+        """Take what is computed together with `first` out of the queue."""
+        batch, count = [first], len(first.rows)
+        with self._lock:
+            for call in list(self._waiting):
+                if call.kind == first.kind and count + len(call.rows) <= most:
+                    self._waiting.remove(call)
+                    batch.append(call)
+                    count += len(call.rows)
+        return batch
+
+    def _pass_on(self, left: Sequence[_Call]) -> None:
+        """Give the turn to the next, before that to those that an interrupted computation has `left`."""
+        with self._lock:
+            self._waiting.extendleft(reversed(left))
+            if self._waiting:
+                self._waiting.popleft().woken.set()
+            else:
+                self._free += 1
+
+
+def _compute(batch: Sequence[_Call], compute: Callable[[Sequence[Any]], NDArray[np.float32]]) -> None:
+    try:
+        vectors = compute([call.rows for call in batch])
+    except Exception as error:
+        if len(batch) == 1:
+            batch[0].error = error
+            return
+        for call in batch:
+            _compute([call], compute)
+        return
+    start = 0
+    for call in batch:
+        call.vectors = vectors[start : start + len(call.rows)]
+        start += len(call.rows)

@@ -34,13 +34,18 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 
+TEXTS_AT_ONCE = 16  # a text among so many costs what its multiplications cost: more gain little
+# Padding costs a lone text time, and texts of as many tokens are computed together. Products of fewer rows
+# are summed in another order.
+_LEAST_TOKENS, _TOKENS_STEP = 8, 4
+
 
 class Towers:
     """A model of one of the KINDS, taken over in fp32 on the CPU, with its tokenizer.
 
-    On `device`, the two towers run in `precision`, their projections, where there are any, in fp32. With
-    int8, only `image_features` is in int8, by OpenVINO; texts and patches are in what `auto` means for the
-    device. Features are not normalised.
+    On `device`, the two towers run in `precision`, their projections, where there are any, in fp64, which MPS
+    lacks. With int8, only `image_features` is in int8, by OpenVINO; texts and patches are in what `auto`
+    means for the device. Features are not normalised.
     """
 
     def __init__(
@@ -78,14 +83,15 @@ class Towers:
         self.int8 = self._make_int8(at_once) if precision == "int8" else None
         self.model.vision_model.to(self._dtype)
         self.model.text_model.to(self._dtype)
-        for tensor in (*model.parameters(), *model.buffers()):
-            if (
-                device == "cpu"
-            ):  # still the file's own pages, where it is in this precision: it may be overwritten
+        if device == "cpu":
+            # Still the file's own pages, where it is in this precision: it may be overwritten.
+            for tensor in (*model.parameters(), *model.buffers()):
                 tensor.data = tensor.data.clone()
-        for projection in ("visual_projection", "text_projection"):
-            if hasattr(model, projection):
-                getattr(model, projection).register_forward_pre_hook(_in_fp32)
+        # What takes one row per text: in a low precision it would round by how many there are.
+        self._exact = torch.float32 if device == "mps" else torch.float64
+        heads = ("visual_projection", "text_projection", "text_model.head")
+        for head in [module for name, module in self.model.named_modules() if name in heads]:
+            head.to(self._exact).register_forward_pre_hook(_in_own_precision)
         self._lowers = self.kind.lowered and tokenizer.init_kwargs.get("do_lower_case") is not False
         self._tokenizer = tokenizer
         self._tokenizer_lock = threading.Lock()  # its truncation is shared state
@@ -102,8 +108,8 @@ class Towers:
 
         try:
             with torch.inference_mode():
-                unit = torch.nn.functional.normalize(features(rows).float(), dim=-1)
-                vectors = unit.to("cpu", non_blocking=self._cuda)
+                unit = torch.nn.functional.normalize(features(rows).to(self._exact), dim=-1)
+                vectors = unit.float().to("cpu", non_blocking=self._cuda)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 return None
@@ -139,19 +145,37 @@ class Towers:
         features: torch.Tensor = self.kind.patches(self.model, self._pixels(crops))
         return features.float().reshape(len(crops), *self.patches, self.dimension)
 
-    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text, up to `max_tokens`."""
+        if not texts:
+            return []
         with self._tokenizer_lock:
-            tokens = self._tokenizer(
-                [self._readable(text) for text in texts],
-                padding="max_length" if self.kind.padded else "longest",
-                truncation=True,
-                max_length=self.max_tokens,
+            found: list[list[int]] = self._tokenizer(
+                [self._readable(text) for text in texts], truncation=True, max_length=self.max_tokens
+            )["input_ids"]
+        return found
+
+    def padded_length(self, tokens: Sequence[int]) -> int:
+        """Return the length to which a text is padded: its own alone decides, so its rounding is its own."""
+        if self.kind.padded:
+            return self.max_tokens
+        return min(max(_LEAST_TOKENS, -(-len(tokens) // _TOKENS_STEP) * _TOKENS_STEP), self.max_tokens)
+
+    def text_features(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Compute up to TEXTS_AT_ONCE texts, given as tokens, of one `padded_length`."""
+        rows = list(texts)
+        if self.device != "cpu":  # whose libraries choose another way to sum for each number of rows
+            rows += rows[-1:] * (TEXTS_AT_ONCE - len(rows))
+        with self._tokenizer_lock:
+            padded = self._tokenizer.pad(
+                {"input_ids": rows},
+                padding="max_length",
+                max_length=self.padded_length(rows[0]),
                 return_attention_mask=not self.kind.padded,
-                return_token_type_ids=False,
                 return_tensors="pt",
             )
-        features: torch.Tensor = self.model.get_text_features(**tokens.to(self.device)).pooler_output
-        return features
+        features: torch.Tensor = self.model.get_text_features(**padded.to(self.device)).pooler_output
+        return features[: len(texts)]
 
     def _readable(self, text: str) -> str:
         """Case a text as the model's were; replace lone surrogates, which have no UTF-8 and so no tokens."""
@@ -316,5 +340,5 @@ def device_name(device: str) -> str:
     return f"{threads} CPU thread{'' if threads == 1 else 's'}"
 
 
-def _in_fp32(_projection: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    return (inputs[0].float(),)
+def _in_own_precision(head: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (inputs[0].to(head.weight.dtype),)

@@ -91,7 +91,7 @@ def search(
     needed = offset + limit + (exclude is not None)
     nearest = _Nearest(store, vector, candidates)
     filtered = None if where is None else _Filtered(store, nearest, where, floor)
-    plain = _Plain(store, nearest, with_records=needed < _FETCHES[0])
+    plain = _Plain(store, nearest, needed)
     steps = plain.steps() if filtered is None else filtered.steps()
     ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
     page = sorted(ranking[offset : offset + limit], key=_order)
@@ -205,15 +205,20 @@ class _Nearest:
 
 
 class _Plain:
-    """One unfiltered search; `with_records`: its first step, likely the only one, fetches records, too."""
+    """One unfiltered search for the first `needed`.
 
-    def __init__(self, store: Store, nearest: _Nearest, *, with_records: bool) -> None:
+    Where the first step, likely the only one, suffices for them, it fetches records, too, and no more than
+    show that nothing ties with the last: HNSW looks at more candidates, so fewer are the first of more.
+    """
+
+    def __init__(self, store: Store, nearest: _Nearest, needed: int) -> None:
         self._store, self._nearest = store, nearest
-        self._with_records = with_records
+        self._with_records = needed < _FETCHES[0]
+        self._first = min(needed + 1, _FETCHES[0])
         self._records: dict[str, Record] = {}
 
     def steps(self) -> Iterator[_Step]:
-        for fetch in _FETCHES:
+        for fetch in (self._first, *_FETCHES[1:]):
             found = self._query(fetch)
             if len(found) == fetch:
                 yield _Step(found) if fetch == _FETCHES[-1] else _cut_off(found, found, fetch)

@@ -65,6 +65,7 @@ class StubEncoder:
     max_tokens = 77
     precision = "fp32"
     files: Sequence[tuple[str, int, int]] = []
+    worked_at = float("-inf")
 
     def __init__(self, name: str = "stub/model", fingerprint: str = "5" * 16) -> None:
         self.name = name

@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,12 @@ def test_ready_means_that_an_encode_succeeded(api: Api, monkeypatch: pytest.Monk
     response = api.http.get("/readyz")
     assert response.status_code == 503
     assert body(response)["model"] == {"ok": False, "detail": "The device is gone."}
+
+
+def test_an_encoder_that_a_crowd_keeps_busy_proves_itself(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.encoder, "encode_texts", lambda _: pytest.fail("one text more, behind theirs"))
+    monkeypatch.setattr(api.encoder, "worked_at", time.monotonic() - 5)
+    assert api.http.get("/readyz").status_code == 200
 
 
 def test_readiness_is_asked_for_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 from api.search.requests import MIXED_NEGATIVE
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
+from shared.index.collection import Collection
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,
@@ -184,6 +185,13 @@ def test_a_query_by_id_returns_that_picture_first(shared: Api) -> None:
     assert ids(response)[0] == 3
     assert results(response)[0]["score"] == 1.0
     assert ids(search(shared, positive=[{"image_id": image_id(3), "weight": 2}], limit=1)) == [3]
+
+
+def test_a_query_by_id_reads_no_record_that_the_page_brings(
+    shared: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collection, "get", lambda *_: pytest.fail("the record was read once more"))
+    assert ids(search(shared, image_id=image_id(3)))[0] == 3
 
 
 def test_a_query_by_id_comes_before_pictures_of_the_same_vector(api: Api) -> None:

@@ -218,9 +218,9 @@ def test_a_text_is_looked_for_among_more_candidates_in_a_large_collection(
     monkeypatch.setattr(index_search, "_answer", watched)
     monkeypatch.setattr(index_search, "_IMAGES_PER_CANDIDATE", COUNT // 1_000)
     few = [hit.image.id for hit in distinct.search(query(8), limit=20)]
-    assert asked == [32], "a picture's vector: one call with the records"
+    assert asked == [21], "a picture's vector: one call with the records"
     found = [hit.image.id for hit in distinct.search(query(8), limit=20, of_text=True)]
-    assert asked == [32, 1_000]
+    assert asked == [21, 1_000]
     assert len(found) == len(set(found) | set(few)) == 20
     for where in (None, parse_where({"half": 1})):
         options = {"of_text": True, "where": where}
