@@ -45,12 +45,17 @@ class BoundModel:
 
     @property
     def header(self) -> JsonObject:
-        """Return what says in a file of crops for which model they are."""
-        return {"model": self.name, "fingerprint": self.fingerprint}
+        """Return what says in a file of crops for which model they are, and how they were prepared."""
+        prepared = self.preprocess.to_json()
+        return {"model": self.name, "fingerprint": self.fingerprint, "preprocess": prepared}
 
 
-@lru_cache(maxsize=16)
 def preprocess_of(model: str) -> Preprocess:
+    return _preprocess(model, tuple(files_of(model)))
+
+
+@lru_cache(maxsize=64)
+def _preprocess(model: str, _: tuple[tuple[str, int, int], ...]) -> Preprocess:
     return preprocessing(at_hand(model))
 
 

@@ -10,6 +10,7 @@ from shared.embedding import tagging
 from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.isolation import run_isolated
+from shared.imaging.preprocess import Preprocess
 from shared.models import Claim, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -33,8 +34,11 @@ def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderCloc
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     encoder: Encoder = encoders.of(header)
     additions = [vector_log.Addition.from_record(record) for record in records]
-    if pixels.shape[1:3] != encoder.preprocess.crop_shape:
-        detail = "The fetch and encode workers run different models; give them the same IMAGE_SEARCH_MODEL."
+    prepared = header.get("preprocess")
+    if pixels.shape[1:3] != encoder.preprocess.crop_shape or (
+        prepared is not None and Preprocess.from_json(prepared) != encoder.preprocess
+    ):
+        detail = f"The fetch and encode workers have different files of {encoder.name}; give them the same."
         _end(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
         return
     with clock.busy(services.ledger, claim):

@@ -1,6 +1,7 @@
 """The models of a worker process: whose turn it is, other weights, and models that are yet to come."""
 
 import gc
+import json
 import shutil
 import threading
 import weakref
@@ -21,9 +22,11 @@ from shared.errors import (
     ModelNotReady,
     ModelUnavailable,
 )
+from shared.imaging.preprocess import Preprocess
 from tests.checkpoints import tiny_checkpoint
 from tests.model_hub import served_hub
 from tests.unit.fakes import StubEncoder, wait_until
+from tests.unit.shared.embedding.configurations import change_json
 from worker import encoders
 from worker.encoders import BoundModel, CollectionModels, Encoders
 
@@ -60,10 +63,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     downloads._failed.clear()
-    encoders.preprocess_of.cache_clear()
     yield tmp_path / "hub"
     wait_until(lambda: not downloads.running())
-    encoders.preprocess_of.cache_clear()
 
 
 def made(clock: Clock, most: int, main: str = "a") -> Encoders:
@@ -166,6 +167,15 @@ def test_while_a_model_is_downloaded_chunks_of_others_go_on(
         assert downloaded.count("model.safetensors") == 1
     assert of(model).name == MODEL
     assert BoundModel(MODEL).preprocess == preprocessing(tiny)
+
+
+def test_crops_say_how_they_were_prepared_by_the_files_that_are_there(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "model")
+    bound = BoundModel(str(tmp_path / "model"), "f" * 16)
+    before = bound.header
+    assert Preprocess.from_json(json.loads(json.dumps(before["preprocess"]))) == bound.preprocess
+    change_json(tmp_path / "model" / "preprocessor_config.json", "resample", value=0)
+    assert bound.header["preprocess"] == before["preprocess"] | {"resample": 0}
 
 
 def test_a_collection_s_model_is_what_it_was_while_chroma_is_away() -> None:

@@ -1,5 +1,6 @@
 """The encode stage, on a stub encoder."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
+from tests.unit.fakes import PREPROCESS
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker.encoders import EncoderClock, Encoders
 from worker.stages import encode as encode_stage
@@ -65,7 +67,7 @@ def services(tmp_path: Path) -> StubServices:
 def encode_claim(services: StubServices) -> Callable[..., Claim]:
     """Fetches crops of these shades and claims the chunk for encode."""
 
-    def make(*shades: int, side: int = 2) -> Claim:
+    def make(*shades: int, side: int = 2, **header: object) -> Claim:
         job_id = services.job(len(shades))
         claim = services.claim()
         pixels = np.stack([np.full((side, side, 3), shade, np.uint8) for shade in shades])
@@ -73,7 +75,7 @@ def encode_claim(services: StubServices) -> Callable[..., Claim]:
             Addition(i, 1, f"{job_id}:{i}", image(f"id{i}"), 7 + i).record() for i in range(len(shades))
         ]
         key = f"scratch/{job_id}/0.npz"
-        services.blobs.put(key, pack({"version": 7}, records, pixels))
+        services.blobs.put(key, pack({"version": 7, **header}, records, pixels))
         transitions = [(i, FETCHED) for i in range(len(shades))]
         services.ledger.advance(claim, transitions=transitions, next_stage=Stage.ENCODE, payload=key)
         return services.claim(Stage.ENCODE)
@@ -134,8 +136,22 @@ def test_crops_of_another_model_s_size_fail_with_what_to_do(
     claim = encode_claim(0, side=3)
     run(services.real, ENCODERS, claim, EncoderClock())
     (error,) = services.ledger.get(claim.chunk.job_id).errors
-    assert "IMAGE_SEARCH_MODEL" in error.detail
+    assert "different files of stub" in error.detail
     assert services.blobs.list("scratch/") == []
+
+
+def test_crops_of_the_right_size_that_were_prepared_otherwise_fail_too(
+    services: StubServices, encode_claim: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a fetch worker with another commit of the model spoils what the fingerprint vouches for."""
+    monkeypatch.setattr(StubEncoder, "preprocess", replace(PREPROCESS, crop_size=(2, 2)))
+    for resample, errors in ((PREPROCESS.resample, []), (0, ["different files of stub"])):
+        prepared = json.loads(json.dumps(replace(PREPROCESS, crop_size=(2, 2), resample=resample).to_json()))
+        claim = encode_claim(0, preprocess=prepared)
+        run(services.real, ENCODERS, claim, EncoderClock())
+        told = [one.detail for one in services.ledger.get(claim.chunk.job_id).errors]
+        assert [part for part in errors if part in told[0]] == errors
+        assert len(told) == len(errors)
 
 
 def test_the_work_of_a_lost_lease_is_thrown_away(
