@@ -18,6 +18,7 @@ from deploy.findings import (
     Note,
     contents,
     described,
+    models_of,
     run,
     server_checks,
     server_url,
@@ -145,6 +146,8 @@ def _api(url: str) -> str:
         return Note(f"does not answer at {url}: start `image-search api`, or set {PREFIX}URL to where it is")
     if status != 200:
         raise ConfigError(f"{url}/readyz answers {status}: its body says what is missing")
+    with contextlib.suppress(ApiError):
+        return f"{url} is ready, with {models_of(url)}"
     return f"{url} is ready"
 
 

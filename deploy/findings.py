@@ -99,7 +99,7 @@ def server_checks(url: str) -> list[Check]:
         "model": said(ready.model, system and system.model, described),
     }
     if system and system.models:
-        checks["models"] = lambda: ", ".join(map(_in_process, system.models))
+        checks["models"] = lambda: _listed(system.models)
     return [(subject, check, DEADLINE_SECONDS) for subject, check in checks.items()]
 
 
@@ -148,9 +148,20 @@ def staffed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{stage} {counts[stage]}" for stage in Stage)
 
 
-def _in_process(model: Any) -> str:
-    progress = "" if model.progress is None else f" ({model.progress:.0%})"
-    return f"{model.name} {model.state}{progress}" + (f": {model.detail}" if model.detail else "")
+def models_of(url: str) -> str:
+    """Return what models a server has, and what they wait for. Raises ApiError where it does not say."""
+    with Client(
+        url, os.environ.get("IMAGE_SEARCH_API_KEY"), timeout=DEADLINE_SECONDS / 2, retries=0
+    ) as client:
+        return _listed(client.system().models)
+
+
+def _listed(models: Sequence[Any]) -> str:
+    def line(model: Any) -> str:
+        progress = "" if model.progress is None else f" ({model.progress:.0%})"
+        return f"{model.name} {model.state}{progress}" + (f": {model.detail}" if model.detail else "")
+
+    return ", ".join(map(line, models)) or "no model"
 
 
 def described(model: Any) -> str:

@@ -21,8 +21,9 @@ LoadEncoder = Callable[[Services, str | None], Encoder]
 
 
 class EncoderLoader:
-    """A daemon thread that loads and warms an encoder, with `again` until it succeeds; `tell` ends each try.
+    """A daemon thread that loads and warms an encoder, with `again` until it succeeds.
 
+    `tell` is called after each try, when `encoder` or `failure` says how it ended.
     What Encoder.load has refused for good it refuses again at once: that costs nothing and is not logged.
     """
 

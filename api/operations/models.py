@@ -53,7 +53,7 @@ def model_states(others: Mapping[str, int | None] | None = None) -> list[models.
     """
     in_process = context().models.states()
     default = in_process[0].name
-    known = {one.name: one for one in in_process if one.name is not None}
+    known = {one.name: one for one in reversed(in_process) if one.name is not None}
     dimensions = dict(others or {})
     names = {*known, *downloads.running(), *dimensions}
     ordered = sorted(names, key=lambda name: (name != default, name))

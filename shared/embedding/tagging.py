@@ -22,11 +22,10 @@ has published ones. So MIN_SCORE depends on the rule.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
-from weakref import ref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import structlog
@@ -87,13 +86,13 @@ def describe(
     Every image that is encoded, for the first time or again, comes through here. Raises ConfigError for the
     vocabulary, and what `encode_texts` does; only the first call of a process encodes any text.
     """
-    found = _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score).of(vectors)
+    found = _tagger(encoder, settings.tag_vocabulary, settings.tag_min_score).of(vectors)
     return [replace(image, tags=tags, nsfw=nsfw) for image, (tags, nsfw) in zip(images, found, strict=True)]
 
 
 def prepare(encoder: TextEncoder, settings: Settings) -> None:
     """Encode the tags' texts now, so that no image waits for it; log what they cannot say of this model."""
-    _tagger(ref(encoder), settings.tag_vocabulary, settings.tag_min_score)
+    _tagger(encoder, settings.tag_vocabulary, settings.tag_min_score)
     if caveat := caveat_of(encoder, settings):
         log.warning(caveat)
 
@@ -178,10 +177,20 @@ class _Tagger:
         return [self.tags[place] for place in order if probabilities[place] >= self.min_score]
 
 
-@lru_cache(maxsize=64)  # as many as MODELS_LOADED may be: one takes a second to make
-def _tagger(living: "ref[TextEncoder]", vocabulary: Path | None, min_score: float | None) -> _Tagger:
-    encoder = living()  # by a weak reference, so that the cache keeps no finished reindex's encoder alive
-    assert encoder is not None  # noqa: S101 - the caller holds it
+# Of every encoder that is loaded, and kept no longer: one takes a second to make.
+_taggers: WeakKeyDictionary[TextEncoder, dict[tuple[Path | None, float | None], _Tagger]] = (
+    WeakKeyDictionary()
+)
+
+
+def _tagger(encoder: TextEncoder, vocabulary: Path | None, min_score: float | None) -> _Tagger:
+    made = _taggers.setdefault(encoder, {})
+    if (vocabulary, min_score) not in made:
+        made[vocabulary, min_score] = _make(encoder, vocabulary, min_score)
+    return made[vocabulary, min_score]
+
+
+def _make(encoder: TextEncoder, vocabulary: Path | None, min_score: float | None) -> _Tagger:
     english, bias = encoder.knows_english, encoder.logit_bias
     tags = read_vocabulary(vocabulary) if english or vocabulary else ()
     words = list(dict.fromkeys((*tags, *read_vocabulary(None)))) if english else tags
