@@ -31,15 +31,22 @@ class NamedModel:
             downloads.begin(self.name)
 
 
-def named_model(settings: Settings, name: str) -> NamedModel:
+def named_model(settings: Settings, name: str, *, anywhere: bool = False) -> NamedModel:
     """Return the model that a request names: a Hugging Face id, `starter`, or a folder below MODELS_FOLDER.
+
+    With `anywhere` it may be any folder.
 
     Of an id that is not here it takes the small files, and the digests of the weights by the hub's word: what
     is downloaded must have the same fingerprint to be used. Raises InvalidRequest for another folder, and for
     a model that cannot be had.
     """
+    if name == AUTO:
+        detail = "`auto` is no model: name one" + (
+            "." if anywhere else ", or leave `model` out for the default one."
+        )
+        raise InvalidRequest(detail).at("/model")
     try:
-        name = _checked(settings, name)
+        name = name if anywhere else _checked(settings, name)
         if folder := folder_here(name):
             return NamedModel(name, fingerprint(folder), dimension(folder))
         remote = look(name)
@@ -75,8 +82,6 @@ def _folders(folder: Path, allowed: Path) -> list[Path]:
 
 def _checked(settings: Settings, name: str) -> str:
     """Return a name that other processes understand, too. Raises ModelUnavailable where it is not allowed."""
-    if name == AUTO:
-        raise ModelUnavailable("`auto` is no model: name one, or leave `model` out for the default one.")
     if name in (STARTER, settings.model):
         return name
     try:

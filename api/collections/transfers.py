@@ -302,7 +302,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     if repeated := _repeated(parts, options, digest):
         return _accepted(repeated)
     collection = parts.index.collection(path.name)
-    bound = named_model(parts.settings, given.model)
+    bound = named_model(parts.settings, given.model, anywhere=True)
     if bound.fingerprint == collection.pointer.fingerprint:
         raise Conflict(f"The collection {path.name!r} is of the model {given.model} already.")
     if not collection.count():

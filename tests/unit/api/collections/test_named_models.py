@@ -131,12 +131,6 @@ def test_a_reindex_takes_a_model_of_the_hub_before_its_weights_are_here(
         wait_until(lambda: not downloads.running())
 
 
-def test_a_reindex_takes_no_folder_elsewhere_either(api: Api, tiny: Path) -> None:
-    api.add(1, axis(0))
-    response = api.http.post("/v1/collections/images/reindex", json={"model": str(tiny)})
-    assert_problem(response, 422, "invalid_request", "/model")
-
-
 def test_what_the_hub_does_not_vouch_for_is_to_be_downloaded_first(
     api: Api, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
