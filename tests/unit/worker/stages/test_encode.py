@@ -145,7 +145,8 @@ def test_crops_of_the_right_size_that_were_prepared_otherwise_fail_too(
 ) -> None:
     """Else a fetch worker with another commit of the model spoils what the fingerprint vouches for."""
     monkeypatch.setattr(StubEncoder, "preprocess", replace(PREPROCESS, crop_size=(2, 2)))
-    for resample, errors in ((PREPROCESS.resample, []), (0, ["different files of stub"])):
+    cases: list[tuple[int, list[str]]] = [(PREPROCESS.resample, []), (0, ["different files of stub"])]
+    for resample, errors in cases:
         prepared = json.loads(json.dumps(replace(PREPROCESS, crop_size=(2, 2), resample=resample).to_json()))
         claim = encode_claim(0, preprocess=prepared)
         run(services.real, ENCODERS, claim, EncoderClock())
