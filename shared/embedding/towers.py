@@ -78,10 +78,9 @@ class Towers:
         self.int8 = self._make_int8(at_once) if precision == "int8" else None
         self.model.vision_model.to(self._dtype)
         self.model.text_model.to(self._dtype)
-        for tensor in (*model.parameters(), *model.buffers()):
-            if (
-                device == "cpu"
-            ):  # still the file's own pages, where it is in this precision: it may be overwritten
+        if device == "cpu":
+            # Still the file's own pages, where it is in this precision: it may be overwritten.
+            for tensor in (*model.parameters(), *model.buffers()):
                 tensor.data = tensor.data.clone()
         for projection in ("visual_projection", "text_projection"):
             if hasattr(model, projection):
