@@ -99,7 +99,9 @@ def _check_weights(model: str, bound: str, collections: list[str]) -> None:
         found = fingerprint(resolve_model(model))
     except ModelUnavailable as error:
         raise ModelUnavailable(
-            f"`auto` needs the model {model}, which {wrote}. {error.detail}", passing=error.passing
+            f"`auto` needs the model {model}, which {wrote}. {error.detail} With another one its pictures "
+            "can be listed, exported and deleted, and are searched after `image-search reindex`.",
+            passing=error.passing,
         ) from error
     if found != bound:
         raise ModelUnavailable(

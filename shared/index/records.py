@@ -77,8 +77,8 @@ class Pointer:
         other = "other weights of it" if model == self.model else model
         raise ModelMismatch(
             f"The collection {self.name!r} was written by the model {self.model}, and {other} cannot read "
-            f"its vectors: run `image-search reindex --model {model}` to encode it again, or set "
-            f"IMAGE_SEARCH_MODEL to {self.model}."
+            f"its vectors: run `image-search reindex --collection {self.name} --model {model}` to encode it "
+            f"again, or set IMAGE_SEARCH_MODEL to {self.model}."
         )
 
 

@@ -236,6 +236,7 @@ def test_a_model_of_the_collections_that_cannot_be_had_is_named_and_nothing_reco
     with pytest.raises(ModelUnavailable, match=f"needs the model {model}, which wrote .* 'shoes'") as caught:
         resolve_auto(blobs, lambda: collections)
     assert "IMAGE_SEARCH_MODEL" in caught.value.detail
+    assert "With another one its pictures can be listed" in caught.value.detail
     assert caught.value.passing == (model == "someone/clip")
     assert record(blobs) is None
 
