@@ -5,6 +5,7 @@ The only module that touches torch and transformers; it imports them late, for t
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -63,9 +64,13 @@ class Towers:
         self.patches = (side // model.config.vision_config.patch_size,) * 2
         self.logit_scale = float(model.logit_scale.detach().exp())
         self.logit_bias = float(model.logit_bias.detach()) if self.kind.score == "sigmoid" else None
+        if not (math.isfinite(self.logit_scale) and math.isfinite(self.logit_bias or 0)):
+            raise ValueError("its logit_scale or logit_bias makes no finite scores")
         self.device = device
         self._cuda = device.startswith("cuda")
         self.max_tokens = self.kind.max_tokens(model.config.text_config, tokenizer)
+        if not self.kind.padded:  # before a text, padding would move it to other positions in each batch
+            tokenizer.padding_side = "right"
         _check_tokenizer(self.kind, model.config.text_config, tokenizer)
         in_torch = choose_precision("auto", device) if precision == "int8" else precision
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
