@@ -61,7 +61,7 @@ def recorded_model(blobs: Blobs) -> str | None:
         check_format(record.get(FIELD), FORMAT, "The recorded model")
         model = record["model"]
         if not isinstance(model, str) or model.strip() in ("", AUTO):
-            raise ValueError(model)  # noqa: TRY301, TRY004 - malformed data, not a wrong call
+            raise ValueError(model)  # noqa: TRY301 - malformed data, not a wrong call
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(
             f"The recorded model ({MODEL_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "

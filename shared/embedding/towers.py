@@ -35,6 +35,8 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 
+_MOST_LAYERS = 1_000  # published towers have 48 at most; a million would take hours to make, of no sizes even
+
 
 class Towers:
     """A model of one of the KINDS, taken over in fp32 on the CPU, with its tokenizer.
@@ -214,8 +216,12 @@ def read_checkpoint(folder: Path, most_bytes: int | None = None) -> tuple[Any, A
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(folder, **local)
+    layers = max(config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers)
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"its config.json asks for {layers:,} layers")
     with torch.device("meta"):  # its sizes alone: what is not in the weights would be made
-        sizes = AutoModel.from_config(AutoConfig.from_pretrained(folder, **local), dtype=torch.float32)
+        sizes = AutoModel.from_config(config, dtype=torch.float32)
     needed = sum(one.nbytes for one in sizes.parameters())
     if most_bytes is not None and needed > most_bytes:
         raise ValueError(f"its config.json asks for {amount(needed)} of memory")
