@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,12 @@ def _forget_damaged(model: str, commit: str, sizes: dict[str, int]) -> None:
     folder = cache_folder(model)
     if folder is None or folder.name != commit:
         return
-    for name, size in sizes.items():
-        path = folder / name
-        if size and path.is_file() and path.stat().st_size != size:
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)  # the link to it
+    for path in folder.iterdir():  # not what the hub lists, which may lie elsewhere
+        size = sizes.get(path.name)
+        with suppress(FileNotFoundError):  # another process has just done it
+            if size and path.is_file() and path.stat().st_size != size:
+                path.resolve().unlink()
+                path.unlink()  # the link to it
 
 
 def _check_room(model: str, names: Iterable[str], sizes: dict[str, int]) -> int:

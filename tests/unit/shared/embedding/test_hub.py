@@ -248,6 +248,23 @@ def test_a_page_that_came_instead_of_a_file_is_replaced_the_next_time(
     assert file in downloads
 
 
+def test_names_of_the_hub_s_that_lead_elsewhere_touch_nothing_there(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim.json"
+    victim.write_text("mine")
+    files = contents(tiny)
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        folder = resolve_model("someone/clip")
+        (folder / "model.safetensors").unlink()
+        names = (f"../../../../{victim.name}", str(victim), f"a/../../../../../{victim.name}", "..", ".")
+        files |= dict.fromkeys(names, b"{}")
+        downloads.clear()
+        assert resolve_model("someone/clip") == folder
+    assert downloads == []  # the client has it still, under its hash
+    assert victim.read_text() == "mine"
+
+
 def test_a_cached_file_that_is_cut_short_is_downloaded_again(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
