@@ -37,12 +37,13 @@ def served_hub(
     kind: str | None = "clip",
     sizes: dict[str, int] | None = None,
     *,
+    statuses: dict[str, int] | None = None,
     otherwise: int = 404,
 ) -> Iterator[list[str]]:
     """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
 
     Yields the names of the files that were downloaded. It says `kind` of the model, and of files the `sizes`,
-    whatever they have.
+    whatever they have; a file is answered as `statuses` say.
     """
     downloads: list[str] = []
 
@@ -75,11 +76,12 @@ def served_hub(
                 name = path.partition(f"/resolve/{COMMIT}/")[2]
                 if self.command == "GET":
                     downloads.append(name)
-                self.reply(files[name])
+                status = (statuses or {}).get(name, 200)
+                self.reply(files[name] if status == 200 else {"error": "no"}, status, "EntryNotFound")
             else:
                 self.reply({"error": "Repository not found"}, status=otherwise)
 
-        def reply(self, body: object, status: int = 200) -> None:
+        def reply(self, body: object, status: int = 200, absent: str = "RepoNotFound") -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -87,7 +89,7 @@ def served_hub(
             self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("X-Error-Code", absent)
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(data)

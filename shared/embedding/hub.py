@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from shared.errors import RETRYABLE_HTTP_STATUSES, ModelUnavailable
 _HUB_TIMEOUT_SECONDS = 3.0  # of one request
 _HUB_DEADLINE_SECONDS = 10.0  # of the whole first contact, name look-up and retries included
 _UNREACHABLE = "it is not in the cache, or not whole, and cannot be downloaded from the model hub ({})"
+_MOST_OF_SMALL = 256 * 2**20  # bytes; the largest tokenizer of a published checkpoint has a quarter
 _HOME = "set HF_HOME to a folder on a disk with room"
 _ROOM = f"free some, or {_HOME}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -67,12 +69,41 @@ def _download(model: str) -> Path:
     if info.config is not None or "config.json" not in names:
         _refuse(model, unusable(info.config, names) or (None if info.config else without_weights(names)))
     small = [name for name in sizes if any(fnmatchcase(name, one) for one in SMALL_FILES) and "/" not in name]
+    for name in small:
+        if sizes[name] > _MOST_OF_SMALL:
+            _refuse(model, f"its {name} has {amount(sizes[name])}, which no checkpoint's has; {REMEDY}")
+    _forget_damaged(model, info.sha, sizes)
+    _check_room(model, small, sizes)
     folder = _fetch(model, small)
     _refuse(model, unfit(folder, names))
     weights = weight_names(folder, names)
     if not weights:
         _refuse(model, without_weights(names) or f"it has no weights (model.safetensors); {REMEDY}")
-    wanted = sum(sizes.get(name, 0) for name in weights if not (folder / name).is_file())
+    wanted = _check_room(model, weights, sizes)
+    log.info("downloading model", model=model, megabytes=round(wanted / 1e6))
+    return _fetch(model, weights)
+
+
+def _forget_damaged(model: str, commit: str, sizes: dict[str, int]) -> None:
+    """Delete what is cached of this commit in another size than the hub says: the client would keep it.
+
+    A page that somebody on the way answered instead of the file, say.
+    """
+    folder = cache_folder(model)
+    if folder is None or folder.name != commit:
+        return
+    for path in folder.iterdir():  # not what the hub lists, which may lie elsewhere
+        size = sizes.get(path.name)
+        with suppress(FileNotFoundError):  # another process has just done it
+            if size and path.is_file() and path.stat().st_size != size:
+                path.resolve().unlink()
+                path.unlink()  # the link to it
+
+
+def _check_room(model: str, names: Iterable[str], sizes: dict[str, int]) -> int:
+    """Return how many bytes of the files are not cached. Raises ModelUnavailable for a disk too full."""
+    folder = cache_folder(model)
+    wanted = sum(sizes.get(name, 0) for name in names if not (folder and (folder / name).is_file()))
     free = shutil.disk_usage(_existing(_cache())).free
     if wanted > free:
         raise ModelUnavailable(
@@ -80,8 +111,7 @@ def _download(model: str) -> Path:
             f"{amount(free)} free; {_ROOM}.",
             passing=True,
         )
-    log.info("downloading model", model=model, megabytes=round(wanted / 1e6))
-    return _fetch(model, weights)
+    return wanted
 
 
 def _fetch(model: str, names: Iterable[str]) -> Path:
@@ -161,7 +191,8 @@ def _hub_refusal(error: Exception) -> str | None:
         return "the hub has no such model, or it is private and HF_TOKEN is not set"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
-    status = getattr(getattr(error, "response", None), "status_code", None)  # of a mirror or proxy, say
-    if isinstance(error, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
-        return f"the model hub answers {status}"
+    for one in _chain(error):  # of one file's answer the client makes a file that is not in the cache
+        status = getattr(getattr(one, "response", None), "status_code", None)  # of a mirror or proxy, say
+        if isinstance(one, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
+            return f"the model hub answers {status}"
     return None

@@ -160,7 +160,13 @@ def test_the_recorded_model_is_kept_and_chroma_not_asked(
     assert blobs.get(MODEL_KEY) == json.dumps({"model": recorded}).encode()
 
 
-@pytest.mark.parametrize("spoilt", [b"{", b"[]", b"{}"])
+SPOILT = [{"model": value, "format": 1} for value in (None, "", " ", "auto", 5, {"a": 1}, ["starter"])]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"{", b"[]", b"{}", b"\xff", b"", b"[" * 100_000, *(json.dumps(one).encode() for one in SPOILT)],
+)
 def test_a_spoilt_record_is_an_error_not_a_new_decision(blobs: Blobs, spoilt: bytes) -> None:
     blobs.put(MODEL_KEY, spoilt)
     with pytest.raises(ConfigError, match=MODEL_KEY):
@@ -224,6 +230,14 @@ def test_weights_that_moved_are_found_by_the_name_that_still_has_them(
     gone = str(tmp_path / "before")
     collections = [bound("a", gone, fingerprint(tiny), 9), bound("b", str(tiny), fingerprint(tiny))]
     assert resolve_auto(blobs, lambda: collections) == str(tiny)
+
+
+@pytest.mark.usefixtures("starter")
+@pytest.mark.parametrize("model", ["auto", "", "a\0b", "\ud800", "x" * 10_000, "\x1b[31m"])
+def test_a_name_of_a_collections_model_that_is_none_is_one_failure(blobs: Blobs, model: str) -> None:
+    with pytest.raises(ModelUnavailable, match=r"which wrote the collection 'shoes'"):
+        resolve_auto(blobs, lambda: [bound("shoes", model, "f" * 16, 5)])
+    assert record(blobs) is None
 
 
 @pytest.mark.usefixtures("starter")
