@@ -37,6 +37,9 @@ _OUT_OF_MEMORY = re.compile(
 
 _MOST_LAYERS = 1_000  # published towers have 48 at most; a million would take hours to make, of no sizes even
 
+# BERT's pooling layer, which towers that take the first token's state have no use for, and some still store.
+_UNUSED = re.compile(r"text_model\.(roberta\.)?pooler\.")
+
 
 class Towers:
     """A model of one of the KINDS, taken over in fp32 on the CPU, with its tokenizer.
@@ -243,7 +246,8 @@ def _check_weights(report: dict[str, Any]) -> None:
         ("missing_keys", "its weights lack {}"),
         ("unexpected_keys", "its weights hold what its config.json says nothing of: {}"),
     ):
-        if names := sorted(name if isinstance(name, str) else name[0] for name in report[key]):
+        named = (name if isinstance(name, str) else name[0] for name in report[key])
+        if names := sorted(name for name in named if not _UNUSED.match(name)):
             more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
             raise ValueError(said.format(names[0] + more))
 

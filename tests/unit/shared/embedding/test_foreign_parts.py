@@ -115,13 +115,16 @@ def test_more_layers_than_the_configuration_says_are_refused(copy: Path) -> None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_position_numbers_of_old_checkpoints_are_no_surplus(shape: Shape, tmp_path: Path) -> None:
+def test_position_numbers_and_poolers_that_checkpoints_still_hold_are_no_surplus(
+    shape: Shape, tmp_path: Path
+) -> None:
     tiny_checkpoint(tmp_path / "model", shape=shape)
 
     def add(weights: Weights) -> None:
         weights["vision_model.embeddings.position_ids"] = np.arange(17)[None]
         text = "text_model.roberta" if shape == "tiny altclip" else "text_model"
         weights[f"{text}.embeddings.position_ids"] = np.arange(77)[None]
+        weights[f"{text}.pooler.dense.weight"] = np.zeros((32, 32), np.float32)
 
     change_weights(tmp_path / "model", add)
     load(tmp_path / "model")
