@@ -153,19 +153,23 @@ def _api(url: str) -> str:
 
 def _model(settings: Settings) -> str:
     from shared.embedding.encoder import Encoder  # noqa: PLC0415
+    from shared.embedding.tagging import caveat_of  # noqa: PLC0415
     from shared.index.index import build_index  # noqa: PLC0415
 
-    name = settings.model
+    name, index = settings.model, build_index(settings)
     if name == AUTO:
         known = None
         with contextlib.suppress(IndexUnavailable):
-            known = known_model(Blobs(settings.blob_url), build_index(settings).collections)
+            known = known_model(Blobs(settings.blob_url), index.collections)
         if known is None:
             return Note("auto: the first start decides which")
         name = known
     encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)
     encoder.warm()
-    return described(encoder)
+    caveats = [caveat] if (caveat := caveat_of(encoder, settings)) else []
+    with contextlib.suppress(IndexUnavailable):  # the check of Chroma says so
+        caveats += index.foreign(encoder.name, encoder.fingerprint)
+    return Note(" ".join((f"{described(encoder)}.", *caveats))) if caveats else described(encoder)
 
 
 def _shown(url: str) -> str:

@@ -42,6 +42,7 @@ def served_hub(
     kind: str | None = "clip",
     sizes: dict[str, int] | None = None,
     *,
+    statuses: dict[str, int] | None = None,
     otherwise: int = 404,
     digests: bool = True,
     gate: threading.Event | None = None,
@@ -49,8 +50,8 @@ def served_hub(
     """A hub on loopback that holds `model` alone, and answers `otherwise` to all else.
 
     Yields the names of the files that were downloaded. It says `kind` of the model, and of files the `sizes`,
-    whatever they have. Weights are in LFS, with their SHA-256, unless not `digests`; only half of each comes
-    before the `gate` is open, and then a byte a second.
+    whatever they have; a file is answered as `statuses` say. Weights are in LFS, with their SHA-256, unless
+    not `digests`; only half of each comes before the `gate` is open, and then a byte a second.
     """
     downloads: list[str] = []
 
@@ -83,8 +84,11 @@ def served_hub(
                 name = path.partition(f"/resolve/{COMMIT}/")[2]
                 if self.command == "GET":
                     downloads.append(name)
+                status = (statuses or {}).get(name, 200)
                 held = gate if self.command == "GET" and _are_weights(name) else None
-                self.reply(files[name], etag=self.lfs(name, files[name])["blobId"], gate=held)
+                body = files[name] if status == 200 else {"error": "no"}
+                etag = self.lfs(name, files[name])["blobId"] if status == 200 else ""
+                self.reply(body, status, "EntryNotFound", etag=etag, gate=held)
             else:
                 self.reply({"error": "Repository not found"}, status=otherwise)
 
@@ -95,7 +99,13 @@ def served_hub(
             return {"blobId": sha256, "lfs": {"sha256": sha256, "size": len(data), "pointerSize": 134}}
 
         def reply(
-            self, body: object, status: int = 200, etag: str = "", gate: threading.Event | None = None
+            self,
+            body: object,
+            status: int = 200,
+            absent: str = "RepoNotFound",
+            *,
+            etag: str = "",
+            gate: threading.Event | None = None,
         ) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
@@ -104,7 +114,7 @@ def served_hub(
             self.send_header("ETag", f'"{etag or hashlib.sha1(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("X-Error-Code", absent)
             self.end_headers()
             if self.command == "GET":
                 sent = len(data) // 2 if gate else 0

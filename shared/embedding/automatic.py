@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from shared.embedding.checkpoint_files import STARTER, fingerprint
-from shared.embedding.checkpoints import cached, resolve_model
+from shared.embedding.checkpoints import AUTO, cached, resolve_model
 from shared.errors import ConfigError, ModelUnavailable
 from shared.formats import FIELD, check_format
 from shared.models import CollectionInfo
@@ -59,12 +59,15 @@ def recorded_model(blobs: Blobs) -> str | None:
     try:
         record = json.loads(data)
         check_format(record.get(FIELD), FORMAT, "The recorded model")
-        return str(record["model"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        model = record["model"]
+        if not isinstance(model, str) or model.strip() in ("", AUTO):
+            raise ValueError(model)  # noqa: TRY301 - malformed data, not a wrong call
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(
             f"The recorded model ({MODEL_KEY} in the blob store) cannot be read; set IMAGE_SEARCH_MODEL to "
             "the model that wrote the collections."
         ) from None
+    return model
 
 
 def _of_collections(collections: Sequence[CollectionInfo]) -> str | None:
@@ -99,7 +102,13 @@ def _check_weights(model: str, bound: str, collections: list[str]) -> None:
         found = fingerprint(resolve_model(model))
     except ModelUnavailable as error:
         raise ModelUnavailable(
-            f"`auto` needs the model {model}, which {wrote}. {error.detail}", passing=error.passing
+            f"`auto` needs the model {model}, which {wrote}. {error.detail} With another one its pictures "
+            "can be listed, exported and deleted, and are searched after `image-search reindex`.",
+            passing=error.passing,
+        ) from error
+    except (OSError, ValueError) as error:  # pickled weights of somebody else's; a name that is none
+        raise ModelUnavailable(
+            f"`auto` needs the model {model}, which {wrote}, and it cannot be read: {error}"
         ) from error
     if found != bound:
         raise ModelUnavailable(

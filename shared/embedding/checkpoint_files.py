@@ -111,9 +111,12 @@ def weight_names(folder: Path, names: Collection[str]) -> list[str]:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names of the files and folders at the top of a folder; none where it cannot be listed."""
+    """Return the names of the files and folders at the top of a folder; none where it cannot be listed.
+
+    Of what else has a name, such as a pipe, a reader would wait for ever.
+    """
     with suppress(OSError):
-        return {entry.name for entry in folder.iterdir() if entry.exists()}
+        return {entry.name for entry in folder.iterdir() if entry.is_file() or entry.is_dir()}
     return set()
 
 

@@ -61,7 +61,7 @@ def _found(model: str) -> Path | None:
 def files_of(model: str) -> list[tuple[str, int, int]]:
     """List name, size and time of each file of a checkpoint that is here, to tell whether one changed."""
     found = []
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, ValueError):  # ValueError: a name that no file system takes
         folder = _STARTER_FOLDER if model == STARTER else Path(model).expanduser()
         if not folder.is_dir() and (cached := cache_folder(model)):
             folder = cached

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from shared.errors import RETRYABLE_HTTP_STATUSES, ModelUnavailable
 _HUB_TIMEOUT_SECONDS = 3.0  # of one request
 _HUB_DEADLINE_SECONDS = 10.0  # of the whole first contact, name look-up and retries included
 _UNREACHABLE = "it is not in the cache, or not whole, and cannot be downloaded from the model hub ({})"
+_MOST_OF_SMALL = 256 * 2**20  # bytes; the largest tokenizer of a published checkpoint has a quarter
 _HOME = "set HF_HOME to a folder on a disk with room"
 _ROOM = f"free some, or {_HOME}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -143,15 +144,42 @@ def _look(model: str) -> Remote:
     names = {name.partition("/")[0] for name in files}
     if info.config is not None or "config.json" not in names:
         _refuse(model, unusable(info.config, names) or (None if info.config else without_weights(names)))
+    sizes: dict[str, int] = {name: file.size or 0 for name, file in files.items()}
     small = [name for name in files if any(fnmatchcase(name, one) for one in SMALL_FILES) and "/" not in name]
+    for name in small:
+        if sizes[name] > _MOST_OF_SMALL:
+            _refuse(model, f"its {name} has {amount(sizes[name])}, which no checkpoint's has; {REMEDY}")
+    _forget_damaged(model, info.sha, sizes)
+    _check_room(model, small, sizes)
     folder = _fetch_small(model, small)
     _refuse(model, unfit(folder, names))
     chosen = weight_names(folder, names)
     if not chosen:
         _refuse(model, without_weights(names) or f"it has no weights (model.safetensors); {REMEDY}")
-    weights = [_weight_file(name, files.get(name)) for name in chosen]
-    remote = Remote(model, folder, weights)
-    wanted = sum(one.size for one in remote.missing)
+    _check_room(model, chosen, sizes)
+    return Remote(model, folder, [_weight_file(name, files.get(name)) for name in chosen])
+
+
+def _forget_damaged(model: str, commit: str, sizes: dict[str, int]) -> None:
+    """Delete what is cached of this commit in another size than the hub says: the client would keep it.
+
+    A page that somebody on the way answered instead of the file, say.
+    """
+    folder = cache_folder(model)
+    if folder is None or folder.name != commit:
+        return
+    for path in folder.iterdir():  # not what the hub lists, which may lie elsewhere
+        size = sizes.get(path.name)
+        with suppress(FileNotFoundError):  # another process has just done it
+            if size and path.is_file() and path.stat().st_size != size:
+                path.resolve().unlink()
+                path.unlink()  # the link to it
+
+
+def _check_room(model: str, names: Iterable[str], sizes: dict[str, int]) -> None:
+    """Raise ModelUnavailable where the disk has no room for what is not cached of the files."""
+    folder = cache_folder(model)
+    wanted = sum(sizes.get(name, 0) for name in names if not (folder and (folder / name).is_file()))
     free = shutil.disk_usage(_existing(_cache())).free
     if wanted > free:
         raise ModelUnavailable(
@@ -159,7 +187,6 @@ def _look(model: str) -> Remote:
             f"{amount(free)} free; {_ROOM}.",
             passing=True,
         )
-    return remote
 
 
 def _weight_file(name: str, file: Any) -> WeightFile:
@@ -271,7 +298,8 @@ def _hub_refusal(error: Exception) -> str | None:
         return "the hub has no such model, or it is private and HF_TOKEN is not set"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE forbids a download"
-    status = getattr(getattr(error, "response", None), "status_code", None)  # of a mirror or proxy, say
-    if isinstance(error, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
-        return f"the model hub answers {status}"
+    for one in _chain(error):  # of one file's answer the client makes a file that is not in the cache
+        status = getattr(getattr(one, "response", None), "status_code", None)  # of a mirror or proxy, say
+        if isinstance(one, errors.HfHubHTTPError) and status and status not in RETRYABLE_HTTP_STATUSES:
+            return f"the model hub answers {status}"
     return None

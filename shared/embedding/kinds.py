@@ -84,8 +84,10 @@ def _patches_by_pooling_head(model: Any, pixels: Any) -> Any:
     return model.vision_model.head(states.flatten(0, 1)[:, None])
 
 
-def _pools_at_first(_text_config: Any, tokenizer: Any, tokens: Sequence[int]) -> bool:
-    return bool(tokens[0] == tokenizer.cls_token_id)
+def _pools_at_first(text_config: Any, tokenizer: Any, tokens: Sequence[int]) -> bool:
+    """Not every tokenizer that puts the mark says that it is one."""
+    named = tokenizer.cls_token_id
+    return bool(tokens[0] == (text_config.bos_token_id if named is None else named))
 
 
 def _pools_at_last(_text_config: Any, _tokenizer: Any, _tokens: Sequence[int]) -> bool:

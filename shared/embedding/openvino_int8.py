@@ -1,4 +1,4 @@
-"""The image tower of a CLIP in int8, for CPUs. The only module that touches OpenVINO and NNCF.
+"""The image tower of a model in int8, for CPUs. The only module that touches OpenVINO and NNCF.
 
 At ViT-B/32, on two cores with AMX, it is 2.2 times as fast as torch in bf16. The recipe was chosen by the
 least cosine to fp32 over 900 drawings, with the starter, which has 0.99 with it. Variants and their least

@@ -137,10 +137,15 @@ def without_weights(names: Iterable[str]) -> str | None:
 
 
 def names_code(document: Any) -> bool:
-    """Return whether a configuration names code of its own to be run."""
-    return isinstance(document, dict) and (
-        bool(document.get("auto_map")) or any(names_code(part) for part in document.values())
-    )
+    """Return whether a configuration, however deep, names code of its own to be run."""
+    parts = [document]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if part.get("auto_map"):
+                return True
+            parts += part.values()
+    return False
 
 
 def needs_code(file: str) -> str:

@@ -5,6 +5,7 @@ The only module that touches torch and transformers; it imports them late, for t
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -38,6 +39,10 @@ TEXTS_AT_ONCE = 16  # a text among so many costs what its multiplications cost: 
 # Padding costs a lone text time, and texts of as many tokens are computed together. Products of fewer rows
 # are summed in another order.
 _LEAST_TOKENS, _TOKENS_STEP = 8, 4
+_MOST_LAYERS = 1_000  # published towers have 48 at most; a million would take hours to make, of no sizes even
+
+# BERT's pooling layer, which towers that take the first token's state have no use for, and some still store.
+_UNUSED = re.compile(r"text_model\.(roberta\.)?pooler\.")
 
 
 class Towers:
@@ -68,9 +73,13 @@ class Towers:
         self.patches = (side // model.config.vision_config.patch_size,) * 2
         self.logit_scale = float(model.logit_scale.detach().exp())
         self.logit_bias = float(model.logit_bias.detach()) if self.kind.score == "sigmoid" else None
+        if not (math.isfinite(self.logit_scale) and math.isfinite(self.logit_bias or 0)):
+            raise ValueError("its logit_scale or logit_bias makes no finite scores")
         self.device = device
         self._cuda = device.startswith("cuda")
         self.max_tokens = self.kind.max_tokens(model.config.text_config, tokenizer)
+        if not self.kind.padded:  # before a text, padding would move it to other positions in each batch
+            tokenizer.padding_side = "right"
         _check_tokenizer(self.kind, model.config.text_config, tokenizer)
         in_torch = choose_precision("auto", device) if precision == "int8" else precision
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[in_torch]
@@ -233,8 +242,12 @@ def read_checkpoint(folder: Path, most_bytes: int | None = None) -> tuple[Any, A
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(folder, **local)
+    layers = max(config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers)
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"its config.json asks for {layers:,} layers")
     with torch.device("meta"):  # its sizes alone: what is not in the weights would be made
-        sizes = AutoModel.from_config(AutoConfig.from_pretrained(folder, **local), dtype=torch.float32)
+        sizes = AutoModel.from_config(config, dtype=torch.float32)
     needed = sum(one.nbytes for one in sizes.parameters())
     if most_bytes is not None and needed > most_bytes:
         raise ValueError(f"its config.json asks for {amount(needed)} of memory")
@@ -257,7 +270,8 @@ def _check_weights(report: dict[str, Any]) -> None:
         ("missing_keys", "its weights lack {}"),
         ("unexpected_keys", "its weights hold what its config.json says nothing of: {}"),
     ):
-        if names := sorted(name if isinstance(name, str) else name[0] for name in report[key]):
+        named = (name if isinstance(name, str) else name[0] for name in report[key])
+        if names := sorted(name for name in named if not _UNUSED.match(name)):
             more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
             raise ValueError(said.format(names[0] + more))
 

@@ -79,7 +79,8 @@ class Pointer:
         other = "other weights of it" if model == self.model else model
         raise ModelMismatch(
             f"The collection {self.name!r} was written by the model {self.model}, and {other} cannot read "
-            f"its vectors: run `image-search reindex --model {model}` to encode it again."
+            f"its vectors: run `image-search reindex --collection {self.name} --model {model}` to encode it "
+            "again."
         )
 
 

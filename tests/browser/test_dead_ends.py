@@ -93,6 +93,22 @@ def test_a_collection_that_another_browser_deleted_is_said_to_be_gone(
     expect(cells(page).first.locator(".name")).to_have_text("rowboat.png")
 
 
+def test_a_collection_of_which_all_is_hidden_is_not_said_to_be_empty(page: Page) -> None:
+    """As with NSFW_MAX, which this stack does not have."""
+
+    def hide(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"results": []})
+
+    page.route("**/v1/search*", hide)
+    page.goto("/?q=boat")
+    expect(page.get_by_role("heading", name="No picture in “images” is shown")).to_be_visible()
+    expect(page.locator(".nothing")).to_contain_text(
+        re.compile(r"It has \d+ pictures: .*IMAGE_SEARCH_NSFW_MAX")
+    )
+    assert_accessible(page)
+
+
 def test_a_link_to_another_collections_picture_says_where_it_is(
     page: Page, http: httpx.Client, faults: Faults
 ) -> None:

@@ -51,6 +51,13 @@ def test_a_link_opens_the_picture_and_closing_shows_the_results(page: Page, http
     expect(cells(page).first.locator(".name")).to_have_text("rowboat.png")
 
 
+def test_a_small_score_of_what_is_explicit_is_not_rounded_to_nothing(page: Page, http: httpx.Client) -> None:
+    (image,) = http.get("/v1/images", params={"filters": '{"name": "rowboat"}'}).json()["images"]
+    page.route(f"**/v1/images/{image['id']}*", lambda route: route.fulfill(json=image | {"nsfw": 0.0087}))
+    page.goto(f"/?q=boat&image={image['id']}")
+    expect(detail(page)).to_contain_text("Explicit0.0087")
+
+
 def test_an_unknown_picture_says_so(page: Page, faults: object) -> None:
     faults.expect("status of 404")  # type: ignore[attr-defined]
     page.goto(f"/?image={'0' * 64}")

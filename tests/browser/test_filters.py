@@ -134,6 +134,18 @@ def test_the_two_ends_of_a_range_are_one_condition(page: Page, goods: str) -> No
     expect(cells(page)).to_have_count(3)
 
 
+def test_the_bound_of_what_is_explicit_reaches_the_small_scores_of_a_siglip(page: Page, goods: str) -> None:
+    page.goto(f"/?collection={goods}&f=" + '{"nsfw":{"lte":0.25}}')
+    bound = filters(page).get_by_role("slider", name="Explicit (nsfw), at most")
+    expect(bound).to_have_attribute("aria-valuetext", "at most 0.25")
+    for told in ("0.1", "0.05", "0.02", "0.01"):
+        bound.press("ArrowLeft")
+        expect(bound).to_have_attribute("aria-valuetext", f"at most {told}")
+        expect(page).to_have_url(re.compile(rf"%22lte%22%3A{told}%7D"))
+    bound.press("End")
+    expect(page).to_have_url(re.compile(r"^[^%]*$"))
+
+
 def test_an_unknown_name_is_said_once_beside_the_filters(page: Page, goods: str) -> None:
     notes = page.locator(".query-notes p")
     for query in ("", "&q=animal"):

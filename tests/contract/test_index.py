@@ -200,7 +200,7 @@ def test_a_collection_of_another_model_is_refused_with_what_to_do(index: Index, 
     other = new_index()
     with pytest.raises(ModelMismatch) as raised:
         other.ensure("images", **OTHER_MODEL, dimension=8)
-    for part in ("m/one", "m/two", "image-search reindex --model"):
+    for part in ("m/one", "reindex --collection images --model m/two"):
         assert part in raised.value.detail
 
 

@@ -190,23 +190,31 @@ export function nearPlace(set) {
   };
 }
 
+// A SigLIP's probabilities are small also of what fits, so the low bounds are as far apart as the high ones.
+const NSFW_BOUNDS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
+
 export function maximumNsfw(set) {
+  let exact = 1; // what the address says may lie between two bounds
   const shown = h("output", { class: "muted small numbers" });
-  const name = () => (Number(range.value) === 1 ? "any" : `at most ${range.value}`);
+  const name = () => (exact === 1 ? "any" : `at most ${exact}`);
   const range = h("input", {
     type: "range",
     min: 0,
-    max: 1,
-    step: 0.05,
+    max: NSFW_BOUNDS.length - 1,
     "aria-label": "Explicit (nsfw), at most",
-    oninput: () => shown.replaceChildren(name()),
-    onchange: () => set("nsfw", Number(range.value) === 1 ? undefined : { lte: Number(range.value) }),
+    oninput: () => choose(NSFW_BOUNDS[range.value]),
+    onchange: () => set("nsfw", exact === 1 ? undefined : { lte: exact }),
   });
+  function choose(bound) {
+    exact = bound;
+    range.setAttribute("aria-valuetext", name());
+    shown.replaceChildren(name());
+  }
   return {
     element: group("Explicit", h("div", { class: "row" }, range, shown)),
     sync({ filters }) {
-      range.value = filters.nsfw?.lte ?? 1;
-      shown.replaceChildren(name());
+      choose(filters.nsfw?.lte ?? 1);
+      range.value = NSFW_BOUNDS.findLastIndex((bound) => bound <= exact);
     },
   };
 }

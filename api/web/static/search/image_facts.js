@@ -71,7 +71,7 @@ function fileFacts(image) {
     image.taken_at && ["Taken", date(image.taken_at)],
     image.created_at && ["Added", date(image.created_at)],
     image.keys.length && [image.keys.length > 1 ? "Keys" : "Key", image.keys.join(", ")],
-    image.nsfw !== null && ["Explicit", image.nsfw.toFixed(2)],
+    image.nsfw !== null && ["Explicit", String(Number(image.nsfw.toPrecision(2)))],
     ["Id", h("span", { class: "copied" }, h("code", { title: image.id }, image.id.slice(0, 16), "…"), copyButton(image.id, "id"))],
   ].filter(Boolean);
 }

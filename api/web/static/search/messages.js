@@ -3,7 +3,7 @@
 import { collectionAddress, isCollectionName, withCollection } from "../lib/collection.js";
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
-import { number } from "../lib/format.js";
+import { number, plural } from "../lib/format.js";
 import { byHand, notice } from "../lib/notice.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
@@ -26,14 +26,24 @@ export function noGoodMatch(words, showNearest, clear) {
   return notice("No good match", text, actions);
 }
 
-/** The collection is empty: those that are not are named. */
+/** The collection is empty, or all that it has is hidden: those that have pictures are named. */
 export function noPictures(collection, signal) {
   const add = h("a", { class: "button primary", href: withCollection("/ingest", collection) }, icon("plus"), "Add pictures");
   const text = "Add a folder, pictures or their addresses: a minute later they can be searched.";
   const element = notice(`No pictures in “${collection}” yet`, text, [add]);
   element.append(modelState(collection, signal));
+  sayHidden(element, collection, signal);
   showFull(element, collection, signal);
   return element;
+}
+
+/** Says in `element` what it is, where the collection does have pictures. */
+async function sayHidden(element, collection, signal) {
+  const count = (await fullCollections(signal)).find(({ name }) => name === collection)?.count;
+  if (!count) return;
+  element.querySelector("h2").textContent = `No picture in “${collection}” is shown`;
+  element.querySelector("p").textContent =
+    `It has ${plural(count, "picture")}: what the server takes for explicit, by its limit IMAGE_SEARCH_NSFW_MAX, is shown only where the filter Explicit asks for it.`;
 }
 
 /** A picture of the query was on somebody's device: `choose` asks for it again, `without` takes it away. */
@@ -96,11 +106,15 @@ async function showFull(element, present, signal) {
   if (links.length) element.append(h("div", { class: "row" }, h("span", { class: "muted" }, "There are pictures in"), ...links));
 }
 
-/** The collections that have pictures, the `present` one left out, the fullest first; none where they cannot be had. */
 async function otherCollections(present, signal) {
+  return (await fullCollections(signal)).filter(({ name }) => name !== present);
+}
+
+/** The collections that have pictures, the fullest first; none where they cannot be had. */
+async function fullCollections(signal) {
   try {
     const { collections } = await api("/v1/collections", { signal, isOptional: true, needs: ["collections"] });
-    return collections.filter(({ name, count }) => count && name !== present).sort((a, b) => b.count - a.count);
+    return collections.filter(({ count }) => count).sort((a, b) => b.count - a.count);
   } catch {
     return [];
   }

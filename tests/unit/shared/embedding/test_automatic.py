@@ -160,7 +160,13 @@ def test_the_recorded_model_is_kept_and_chroma_not_asked(
     assert blobs.get(MODEL_KEY) == json.dumps({"model": recorded}).encode()
 
 
-@pytest.mark.parametrize("spoilt", [b"{", b"[]", b"{}"])
+SPOILT = [{"model": value, "format": 1} for value in (None, "", " ", "auto", 5, {"a": 1}, ["starter"])]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"{", b"[]", b"{}", b"\xff", b"", b"[" * 100_000, *(json.dumps(one).encode() for one in SPOILT)],
+)
 def test_a_spoilt_record_is_an_error_not_a_new_decision(blobs: Blobs, spoilt: bytes) -> None:
     blobs.put(MODEL_KEY, spoilt)
     with pytest.raises(ConfigError, match=MODEL_KEY):
@@ -227,6 +233,14 @@ def test_weights_that_moved_are_found_by_the_name_that_still_has_them(
 
 
 @pytest.mark.usefixtures("starter")
+@pytest.mark.parametrize("model", ["auto", "", "a\0b", "\ud800", "x" * 10_000, "\x1b[31m"])
+def test_a_name_of_a_collections_model_that_is_none_is_one_failure(blobs: Blobs, model: str) -> None:
+    with pytest.raises(ModelUnavailable, match=r"which wrote the collection 'shoes'"):
+        resolve_auto(blobs, lambda: [bound("shoes", model, "f" * 16, 5)])
+    assert record(blobs) is None
+
+
+@pytest.mark.usefixtures("starter")
 @pytest.mark.parametrize("model", ["/models/gone", "someone/clip"])
 def test_a_model_of_the_collections_that_cannot_be_had_is_named_and_nothing_recorded(
     hub_cache: Path, tiny: Path, blobs: Blobs, model: str
@@ -236,6 +250,7 @@ def test_a_model_of_the_collections_that_cannot_be_had_is_named_and_nothing_reco
     with pytest.raises(ModelUnavailable, match=f"needs the model {model}, which wrote .* 'shoes'") as caught:
         resolve_auto(blobs, lambda: collections)
     assert "IMAGE_SEARCH_MODEL" in caught.value.detail
+    assert "With another one its pictures can be listed" in caught.value.detail
     assert caught.value.passing == (model == "someone/clip")
     assert record(blobs) is None
 

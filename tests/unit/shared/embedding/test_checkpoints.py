@@ -7,6 +7,7 @@ import pytest
 from shared.embedding import checkpoints
 from shared.embedding.checkpoint_files import STARTER
 from shared.embedding.checkpoints import resolve_model
+from shared.embedding.encoder import Encoder
 from shared.errors import ModelUnavailable
 
 
@@ -36,3 +37,11 @@ def test_the_starter_is_the_folder_in_the_package(tiny: Path, monkeypatch: pytes
 def test_a_build_without_the_starter_says_so() -> None:
     with pytest.raises(ModelUnavailable, match="carries no `starter` model"):
         resolve_model(STARTER)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 10_000, "~nobody-at-all", "a\nb", ".."])
+def test_a_name_that_no_file_system_takes_is_one_failure_like_any(name: str) -> None:
+    """As a collection's that somebody wrote into Chroma may be."""
+    with pytest.raises(ModelUnavailable) as caught:
+        Encoder.load(name)
+    assert len(caught.value.detail) < 600

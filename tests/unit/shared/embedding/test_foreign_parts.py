@@ -64,12 +64,6 @@ def test_a_tokenizer_that_cannot_pad_is_refused(tmp_path: Path) -> None:
     assert "names no padding token" in refusal(tmp_path / "model")
 
 
-def test_padding_before_a_text_that_is_read_from_its_first_token_is_refused(tmp_path: Path) -> None:
-    tiny_checkpoint(tmp_path / "model", shape="tiny chinese_clip")
-    change_json(tmp_path / "model/tokenizer_config.json", "padding_side", value="left")
-    assert "does not give the token" in refusal(tmp_path / "model")
-
-
 def test_an_end_token_that_no_text_has_is_refused(copy: Path) -> None:
     change_json(copy / "config.json", "text_config", "eos_token_id", value=7)
     assert "does not give the token" in refusal(copy)
@@ -104,19 +98,33 @@ def test_missing_surplus_and_misshapen_weights_are_named_and_counted(shape: Shap
         assert said in refusal(folder)
 
 
+@pytest.mark.parametrize("shape", ["tiny", "tiny siglip"])
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 200.0])
+def test_a_scale_that_makes_no_finite_scores_is_refused(shape: Shape, scale: float, tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "model", shape=shape)
+    change_weights(
+        tmp_path / "model",
+        lambda weights: weights.update(logit_scale=np.full_like(weights["logit_scale"], scale)),
+    )
+    assert "logit_scale or logit_bias makes no finite scores" in refusal(tmp_path / "model")
+
+
 def test_more_layers_than_the_configuration_says_are_refused(copy: Path) -> None:
     change_json(copy / "config.json", "vision_config", "num_hidden_layers", value=1)
     assert "says nothing of: vision_model.encoder.layers.1." in refusal(copy)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_position_numbers_of_old_checkpoints_are_no_surplus(shape: Shape, tmp_path: Path) -> None:
+def test_position_numbers_and_poolers_that_checkpoints_still_hold_are_no_surplus(
+    shape: Shape, tmp_path: Path
+) -> None:
     tiny_checkpoint(tmp_path / "model", shape=shape)
 
     def add(weights: Weights) -> None:
         weights["vision_model.embeddings.position_ids"] = np.arange(17)[None]
         text = "text_model.roberta" if shape == "tiny altclip" else "text_model"
         weights[f"{text}.embeddings.position_ids"] = np.arange(77)[None]
+        weights[f"{text}.pooler.dense.weight"] = np.zeros((32, 32), np.float32)
 
     change_weights(tmp_path / "model", add)
     load(tmp_path / "model")

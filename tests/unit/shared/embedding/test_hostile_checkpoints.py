@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from shared.embedding import encoder as encoder_module
-from shared.embedding.checkpoint_files import fingerprint
+from shared.embedding.checkpoint_files import fault, fingerprint
 from shared.embedding.encoder import Encoder
 from shared.errors import ModelUnavailable
 from tests.checkpoints import tiny_checkpoint
@@ -192,6 +193,9 @@ def test_an_adapter_that_points_elsewhere_is_not_followed(copy: Path, tmp_path: 
         (["vision_config", "layer_norm_eps"], float("inf")),
         (["text_config", "max_position_embeddings"], None),
         (["text_config", "vocab_size"], 10**12),
+        (["text_config", "num_hidden_layers"], 10**7),
+        (["vision_config", "num_hidden_layers"], 10**7),
+        (["vision_config", "num_hidden_layers"], "many"),
         (["text_config"], []),
         (["vision_config"], None),
         (["dtype"], "float7"),
@@ -210,6 +214,32 @@ def test_sizes_that_make_no_sense_are_one_sentence(
         assert not error.passing
         assert "\n" not in error.detail
         assert len(error.detail) < 600
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_a_pipe_among_the_files_is_not_waited_for(copy: Path, file: str) -> None:
+    (copy / file).unlink(missing_ok=True)
+    os.mkfifo(copy / file)
+    found: list[object] = []
+    reader = threading.Thread(target=lambda: found.append(fault(copy)), daemon=True)
+    reader.start()
+    reader.join(timeout=10)
+    assert len(found) == 1
+    assert (found[0] is None) == (file != "config.json")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "processor_config.json"])
+def test_a_deep_file_is_looked_through_for_code(copy: Path, file: str) -> None:
+    document = json.loads((copy / file).read_text())
+    node = document
+    for _ in range(500):
+        node["a"] = {}
+        node = node["a"]
+    (copy / file).write_text(json.dumps(document))
+    assert fault(copy) is None
+    node["auto_map"] = {"AutoModel": "evil.Evil"}
+    (copy / file).write_text(json.dumps(document))
+    assert "auto_map" in str(fault(copy))
 
 
 @pytest.mark.parametrize(

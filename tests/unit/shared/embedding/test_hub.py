@@ -228,6 +228,74 @@ def test_a_download_that_the_cache_does_not_take_is_one_sentence_and_is_taken_up
         assert downloads[len(first) :] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "model.safetensors"])
+def test_a_page_that_came_instead_of_a_file_is_replaced_the_next_time(
+    tiny: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(tiny)
+    sound = dict(files)
+    files[file] = b"<html>log in</html>"
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        refused("someone/clip", file)
+        files.update(sound)
+        downloads.clear()
+        assert fingerprint(resolve_model("someone/clip")) == fingerprint(tiny)
+    assert file in downloads
+
+
+def test_names_of_the_hub_s_that_lead_elsewhere_touch_nothing_there(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim.json"
+    victim.write_text("mine")
+    files = contents(tiny)
+    with served_hub(monkeypatch, "someone/clip", files) as downloads:
+        folder = resolve_model("someone/clip")
+        (folder / "model.safetensors").unlink()
+        names = (f"../../../../{victim.name}", str(victim), f"a/../../../../../{victim.name}", "..", ".")
+        files |= dict.fromkeys(names, b"{}")
+        downloads.clear()
+        assert resolve_model("someone/clip") == folder
+    assert downloads == []  # the client has it still, under its hash
+    assert victim.read_text() == "mine"
+
+
+def test_a_cached_file_that_is_cut_short_is_downloaded_again(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served_hub(monkeypatch, "someone/clip", contents(tiny)) as downloads:
+        weights = (resolve_model("someone/clip") / "model.safetensors").resolve()
+        weights.write_bytes(weights.read_bytes()[:1000])
+        downloads.clear()
+        assert fingerprint(resolve_model("someone/clip")) == fingerprint(tiny)
+    assert downloads == ["model.safetensors"]
+
+
+def test_what_no_small_file_has_is_not_downloaded(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"tokenizer.json": 500_000_000}
+    with served_hub(monkeypatch, "someone/clip", contents(tiny), sizes=sizes) as downloads:
+        refused("someone/clip", "tokenizer.json has 500 MB, which no checkpoint's has")
+    assert not downloads
+
+
+def test_a_disk_too_full_for_the_small_files_is_found_before_they_are_downloaded(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with served_hub(monkeypatch, "someone/clip", contents(tiny)) as downloads:
+        assert refused("someone/clip", "more, and the cache .* has 1 MB free").passing
+    assert not downloads
+
+
+@pytest.mark.parametrize("status", [403, 404, 451])
+def test_a_refusal_of_one_file_is_told_by_its_status(
+    tiny: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = {"model.safetensors": status}
+    with served_hub(monkeypatch, "someone/clip", contents(tiny), statuses=statuses):
+        assert not refused("someone/clip", f"the model hub answers {status}").passing
+
+
 def test_a_model_the_hub_does_not_have_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         served_hub(monkeypatch, "someone/clip", {}),

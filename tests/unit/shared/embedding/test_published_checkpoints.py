@@ -189,6 +189,26 @@ def test_tokenizers_are_read_as_transformers_reads_them(name: str, tmp_path: Pat
     assert least(model.encoder.encode_texts(TEXTS), model.texts(TEXTS)) >= SAME
 
 
+@pytest.mark.parametrize("shape", ["tiny", "tiny metaclip_2", "tiny chinese_clip", "tiny altclip"])
+def test_padding_that_is_said_to_come_first_moves_no_text(shape: Shape, tmp_path: Path) -> None:
+    model = Model(shape, tmp_path / "model", told(padding_side="left"))
+    assert least(model.encoder.encode_texts(TEXTS), model.texts(TEXTS)) >= SAME
+
+
+def without_class_token(folder: Path) -> None:
+    """As a tokenizer of `tokenizers` is saved whose maker names none."""
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    kept = {name: config[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(kept | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
+
+
+def test_a_first_token_need_not_be_named(tmp_path: Path) -> None:
+    model = Model("tiny altclip", tmp_path / "model", without_class_token)
+    assert least(model.encoder.encode_texts(TEXTS), model.texts(TEXTS)) >= SAME
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_text_is_cut_where_the_kind_reads_no_further(shape: Shape, tmp_path: Path) -> None:
     model = Model(shape, tmp_path / "model")
