@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any
 
 from flask import Flask
 
 from shared.errors import ModelMismatch
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+View = Callable[..., Any]
 
 
 def repeat_readers(app: Flask) -> None:
@@ -22,9 +21,9 @@ def repeat_readers(app: Flask) -> None:
             app.view_functions[endpoint] = _twice(view)
 
 
-def _twice(view: Callable[Given, Answer]) -> Callable[Given, Answer]:
+def _twice(view: View) -> View:
     @wraps(view)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+    def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return view(*args, **kwargs)
         except ModelMismatch:
