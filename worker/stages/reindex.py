@@ -152,7 +152,7 @@ def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> Non
                 else _finish(Target(services, name, load(), old, new), claim)
             )
     except _NotNow as wait:  # others are encoded meanwhile
-        services.ledger.release([claim], wait.delay_s, count_delivery=False)
+        services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True)
         return
     except (CollectionNotFound, ModelMismatch):
         result = {"switched": False, "detail": GONE}
