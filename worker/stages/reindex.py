@@ -145,12 +145,10 @@ def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> Non
             result = _switched(services, name, model, missing=0)
         else:
             new = services.index.staged(name, model.fingerprint)
-            fault = _api_fault(services, claim, model)
-            result = (
-                {"switched": False, "detail": fault}
-                if fault
-                else _finish(Target(services, name, load(), old, new), claim)
-            )
+            _wait_for_apis(services, claim, model)
+            result = _finish(Target(services, name, load(), old, new), claim, model)
+    except _NotLoaded as fault:
+        result = {"switched": False, "detail": str(fault)}
     except _NotNow as wait:  # others are encoded meanwhile
         services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True)
         return
@@ -168,8 +166,12 @@ class _NotNow(Exception):
         self.delay_s = delay_s
 
 
-def _finish(target: Target, claim: Claim) -> dict[str, object]:
-    """Return the job's result. Raises _NotNow when this delivery's time is over."""
+class _NotLoaded(Exception):
+    """An API process cannot load the model; the message is the job's."""
+
+
+def _finish(target: Target, claim: Claim, model: BoundModel) -> dict[str, object]:
+    """Return the job's result. Raises as `_wait_for_apis`, and _NotNow when this delivery's time is over."""
     services, name = target.services, target.name
     until = time.monotonic() + PASSES_SECONDS
     left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
@@ -183,6 +185,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object]:
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
         raise _NotNow(0.0)
+    _wait_for_apis(services, claim, model)  # one may have come meanwhile
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
@@ -204,9 +207,7 @@ def _finish(target: Target, claim: Claim) -> dict[str, object]:
         _carry_log(after, whole=True)
     for image_id in missing:
         services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
-    return _switched(
-        services, name, BoundModel(target.encoder.name, target.encoder.fingerprint), missing=len(missing)
-    )
+    return _switched(services, name, model, missing=len(missing))
 
 
 def _switched(services: Services, name: str, model: BoundModel, *, missing: int) -> dict[str, object]:
@@ -225,22 +226,20 @@ def _switched(services: Services, name: str, model: BoundModel, *, missing: int)
     return {"switched": True, "detail": detail}
 
 
-def _api_fault(services: Services, claim: Claim, model: BoundModel) -> str | None:
-    """Announce the model to the API processes; return why one of them cannot load it, if so.
+def _wait_for_apis(services: Services, claim: Claim, model: BoundModel) -> None:
+    """Announce the model, until the job ends, to the API processes, and return once all have loaded it.
 
-    Raises _NotNow while one has not loaded it, until it was announced for LOADING_SECONDS. The announcement
-    ends with the job.
+    Raises _NotNow while one has not, until it was announced for LOADING_SECONDS, and _NotLoaded.
     """
     models, fingerprint = services.ledger.models, model.fingerprint
     announced_s = models.announce(claim.chunk.job_id, model.name, fingerprint)
     apis = models.apis()
     if reasons := [api.failed[fingerprint] for api in apis if fingerprint in api.failed]:
-        return f"Not switched: an API process cannot load {model.name}. {reasons[0]}"
+        raise _NotLoaded(f"Not switched: an API process cannot load {model.name}. {reasons[0]}")
     if not all(fingerprint in api.loaded for api in apis):
         if announced_s < LOADING_SECONDS:
             raise _NotNow(ASKING_SECONDS)
         log.warning("switching_before_all_have_loaded", collection=claim.collection, model=model.name)
-    return None
 
 
 def _fresh(target: Target) -> set[str]:
