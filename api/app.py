@@ -22,6 +22,7 @@ from api.http import (
     problems,
     rate_limits,
     security_headers,
+    switches,
 )
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
@@ -94,6 +95,7 @@ def create_app(
     app.register_api(loaded.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
+    switches.repeat_readers(app)
 
     models.start()
     return app

@@ -36,6 +36,7 @@ from benchmarks import (
     search_costs,
     search_ingest,
     search_load,
+    switching,
     tables,
     vectors,
 )
@@ -131,6 +132,9 @@ LONG: dict[str, Part] = {
     "crowd": lambda bench: search_load.crowd(bench.checkpoint, bench.work / "crowd"),
     "search-ingest": lambda bench: search_ingest.measure(
         bench.checkpoint, bench.first_photos(ENCODE_SAMPLE), bench.work / "search-ingest"
+    ),
+    "switch": lambda bench: switching.measure(
+        bench.checkpoint, bench.first_photos(switching.PHOTOS), bench.work / "switch"
     ),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),

@@ -12,6 +12,11 @@ def peak_mib(pid: int) -> float:
     return _field(pid, "status", "VmHWM")
 
 
+def pss_mib(pid: int) -> float:
+    """What the process has in memory, files that it maps included; a page that n share counts as 1/n."""
+    return _field(pid, "smaps_rollup", "Pss")
+
+
 def anonymous_mib(pid: int) -> float:
     """What the process itself allocated; a page that n forks share counts as 1/n, so that a pool adds up.
 

@@ -81,7 +81,9 @@ PIPELINES = {
         fetch=lambda tools, claim: reindex.begin(tools.services, claim),
         encode=_encode,
         index=reindex.store,
-        final=lambda tools, claim: reindex.finish(tools.services, tools.encoders.of(claim.options), claim),
+        final=lambda tools, claim: reindex.finish(
+            tools.services, lambda: tools.encoders.of(claim.options), claim
+        ),
     ),
 }
 

@@ -40,6 +40,7 @@ from shared.errors import (
 )
 from shared.index.collection import Collection
 from shared.ledger.ledger import new_job_id
+from shared.ledger.writer_lease import writing
 from shared.models import Item, Job, JobKind, JobStatus, Stage
 from shared.services import Services
 from shared.storage import parquet
@@ -328,7 +329,8 @@ def _make_room(parts: Services, name: str, fingerprint: str) -> None:
     try:
         parts.index.staged(name, fingerprint)
     except CollectionNotFound:
-        parts.index.unstage(name)
+        with writing(parts.ledger.writer, parts.dispatcher.wake_writer):  # no switch to it meanwhile
+            parts.index.unstage(name)
 
 
 def _options(parts: Services, name: str, callback_url: str | None, header: JobHeaders) -> Options:

@@ -1,14 +1,17 @@
 """Following announcements: loading what collections will switch to, and saying when it is loaded."""
 
-import os
-import socket
+import secrets
 import threading
+
+import structlog
 
 from api.encoding.loaded_models import LoadedModels
 from shared.errors import Unavailable
 from shared.ledger.processes import ModelLedger
 
 PERIOD_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 class Announcements:
@@ -25,7 +28,7 @@ class Announcements:
         self._stopped.set()
 
     def _run(self) -> None:
-        api_id = f"{socket.gethostname()}-{os.getpid()}"
+        api_id = secrets.token_hex(8)  # containers share host names and process ids
         while not self._stopped.wait(PERIOD_SECONDS):
             try:
                 announced = self._ledger.announced()
@@ -33,3 +36,5 @@ class Announcements:
                 self._ledger.heartbeat(api_id, self._models.fingerprints(), failed)
             except Unavailable:  # search works without the ledger
                 continue
+            except Exception:  # without heartbeats nobody would wait for this process
+                log.exception("announcement_not_followed")

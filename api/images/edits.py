@@ -21,9 +21,9 @@ from shared.storage.trash import delete_from_trash, discard
 
 def remove_image(services: Services, name: str, image_id: str) -> None:
     """Remove an image everywhere. Raises CollectionNotFound, ImageNotFound."""
-    collection = services.index.collection(name)
-    collection.get(image_id)  # so that one which is not there waits for nobody
+    services.index.collection(name).get(image_id)  # so that one which is not there waits for nobody
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
+        collection = services.index.collection(name)  # it may have been switched meanwhile
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
         if not batch.remove(image_id, version):
@@ -42,8 +42,9 @@ def remove_key(services: Services, name: str, key: str) -> bool:
     Returns whether the key pointed at an image. If it did not, items of jobs that were made before, and are
     still being worked on, do not bring it back either. Raises CollectionNotFound.
     """
-    collection = services.index.collection(name)
+    services.index.collection(name)  # so that one which is not there waits for nobody
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
+        collection = services.index.collection(name)  # it may have been switched meanwhile
         version = services.ledger.writer.new_version()
         record = {"op": "delete_key", "version": version, "key": key}
         vector_log.write_change(services.blobs, name, collection.pointer.fingerprint, record)
@@ -67,11 +68,11 @@ def change_metadata(
     made before says of the same names no longer counts, whenever it is delivered. Raises CollectionNotFound,
     ImageNotFound, and InvalidRequest when the index refuses the image's record.
     """
-    collection = services.index.collection(name)
-    image = collection.get(image_id)
+    image = services.index.collection(name).get(image_id)
     if not metadata:
         return image
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
+        collection = services.index.collection(name)  # it may have been switched meanwhile
         version = services.ledger.writer.new_version()
         batch = WriteBatch(collection, ids=[image_id])
         before = batch.stored(image_id)

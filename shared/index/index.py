@@ -148,9 +148,20 @@ class Index:
             return Collection(self, self.reopen(staged).pointer)
 
     def staged(self, name: str, fingerprint: str) -> Collection:
-        """Return the shadow collection that `stage` has made. Raises CollectionNotFound."""
+        """Return what `stage` has made. Raises CollectionNotFound, also once `switch` has used it."""
+        staged = f"{name}{_STAGED}{fingerprint}"
         with calls(self.timeout_s):
-            return Collection(self, self.reopen(f"{name}{_STAGED}{fingerprint}").pointer)
+            pointer = self.reopen(staged).pointer
+        if pointer.fingerprint != fingerprint:
+            raise CollectionNotFound(f"There is no collection {staged!r}.")
+        return Collection(self, pointer)
+
+    def fingerprints(self, name: str) -> set[str]:
+        """Return those of the models of the collection `name` and of the shadow collections beside it."""
+        with calls(self.timeout_s):
+            found = self._registry(lambda registry: registry.get(include=["metadatas"]))
+        pointers = map(pointer_of, found["ids"], found["metadatas"])
+        return {one.fingerprint for one in pointers if one and one.name.partition(_STAGED)[0] == name}
 
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
         """Point `name`, made if there is none, at the shadow collection `staged`, in one write.
@@ -179,12 +190,12 @@ class Index:
         """Wait until every process follows the latest switch."""
         time.sleep(POINTER_TTL_SECONDS + 0.5)
 
-    def unstage(self, name: str) -> None:
-        """Delete the shadow collections beside `name`."""
+    def unstage(self, name: str, fingerprint: str = "") -> None:
+        """Delete the shadow collections beside `name`, with a `fingerprint` that under this model's name."""
         with calls(WRITE_TIMEOUT_SECONDS):
             names = self._registry(lambda registry: registry.get(include=[]))["ids"]
             live = self._pointer(name)
-        for staged in (one for one in names if one.startswith(name + _STAGED)):
+        for staged in (one for one in names if one.startswith(f"{name}{_STAGED}{fingerprint}")):
             with calls(WRITE_TIMEOUT_SECONDS):
                 pointer = self._pointer(staged)
                 self._cache.pop(staged, None)

@@ -360,10 +360,16 @@ class Ledger:
         call = partial(self._redis.run, "advance", json.dumps(end))
         return bool(retry_while_unavailable(call, ADVANCE_RETRY_SECONDS))
 
-    def release(self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool) -> None:
-        """Give claims that share one token back, to be delivered again after `delay_s` seconds."""
+    def release(
+        self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool, waits: bool = False
+    ) -> None:
+        """Give claims that share one token back, to be delivered again after `delay_s` seconds.
+
+        With `waits`, for what perhaps only this job needs, others' chunks need not wait behind these, and the
+        job sends no more until then.
+        """
         refs = [claim.chunk.ref for claim in claims]
-        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), *refs)
+        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), int(waits), *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
         """Return chunks whose lease, delay or message is over or lost: send each, then call `sent`."""

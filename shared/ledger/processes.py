@@ -10,7 +10,7 @@ from shared.models import Stage
 
 WORKER_SEEN_SECONDS = 20.0
 API_SEEN_SECONDS = 10.0
-ANNOUNCED_SECONDS = 60.0  # for which an announcement holds that nobody repeats
+ANNOUNCED_SECONDS = 600.0  # for which an announcement holds that nobody repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +86,26 @@ class ModelLedger:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
-    def announce(self, collection: str, model: str, fingerprint: str) -> float:
-        """Announce that a collection will switch to a model; return for how many seconds it has been."""
-        key, now = f"{PREFIX}announced", self._redis.now()
-        earlier = json.loads(self._redis.call("hget", key, collection) or "{}")
-        goes_on = earlier.get("fingerprint") == fingerprint and earlier["seen_at"] >= now - ANNOUNCED_SECONDS
-        since = earlier["since"] if goes_on else now
-        row = {"model": model, "fingerprint": fingerprint, "since": since, "seen_at": now}
-        self._redis.call("hset", key, collection, json.dumps(row))
-        return float(now - since)
+    def announce(self, job_id: str, model: str, fingerprint: str) -> float:
+        """Announce, until the job ends, that its collection will switch to a model.
 
-    def withdraw(self, collection: str) -> None:
-        self._redis.call("hdel", f"{PREFIX}announced", collection)
+        Returns for how many seconds that has been announced.
+        """
+        key, now = f"{PREFIX}announced", self._redis.now()
+        since = json.loads(self._redis.call("hget", key, job_id) or "{}").get("since", now)
+        row = {"model": model, "fingerprint": fingerprint, "since": since, "seen_at": now}
+        self._redis.call("hset", key, job_id, json.dumps(row))
+        return float(now - since)
 
     def announced(self) -> dict[str, str]:
         """Return the names of the models that are announced, by their fingerprints."""
         oldest = self._redis.now() - ANNOUNCED_SECONDS
-        rows = map(json.loads, self._redis.call("hgetall", f"{PREFIX}announced").values())
-        return {row["fingerprint"]: row["model"] for row in rows if row["seen_at"] >= oldest}
+        found = self._redis.call("hgetall", f"{PREFIX}announced")
+        rows = {job_id: json.loads(row) for job_id, row in found.items()}
+        # By a process that had been stopped and found its job ended.
+        if stale := [job_id for job_id, row in rows.items() if row["seen_at"] < oldest]:
+            self._redis.call("hdel", f"{PREFIX}announced", *stale)
+        return {row["fingerprint"]: row["model"] for row in rows.values() if row["seen_at"] >= oldest}
 
     def heartbeat(self, api_id: str, loaded: Sequence[str], failed: Mapping[str, str]) -> None:
         row = {"loaded": list(loaded), "failed": dict(failed), "seen_at": self._redis.now()}

@@ -18,7 +18,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
-    stage:<stage>    zset    chunks at a stage by the time they came
+    stage:<stage>    zset    chunks at a stage, but for some that are delayed, by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
     expiry           zset    finished jobs by the time at which they, or what is left of them, are deleted
@@ -30,7 +30,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
     discarded        zset    <coll>/<image id> by the time at which its files were put aside
     apis             hash    API process -> JSON of its latest heartbeat: the models that it has loaded
-    announced        hash    collection -> JSON of the model that it is about to switch to
+    announced        hash    reindex job -> JSON of the model that its collection is about to switch to
     workers          hash    worker id -> JSON of its latest heartbeat
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it

@@ -209,6 +209,54 @@ def test_a_lost_message_is_sent_again_by_the_sweeper(ledger: Ledger, monkeypatch
     assert ledger.claim(chunk, Stage.FETCH) is not None
 
 
+@pytest.mark.parametrize("stage", [Stage.FETCH, Stage.ENCODE])
+def test_chunks_that_wait_for_what_only_their_job_needs_hold_up_no_other_job(
+    ledger: Ledger, stage: Stage
+) -> None:
+    make_job(ledger, total=100, chunk_size=1)
+    waiting = 0
+    while chunks := ledger.dispatch():
+        for chunk in chunks:
+            claim = ledger.claim(chunk, Stage.FETCH)
+            assert claim is not None
+            if stage is Stage.ENCODE:
+                ledger.advance(claim, transitions=[], next_stage=stage, payload="a")
+                claim = ledger.claim(chunk, stage)
+                assert claim is not None
+            ledger.release([claim], 1000.0, count_delivery=False, waits=True)
+            waiting += 1
+    assert waiting <= 8, "those that were sent already"
+    other = make_job(ledger, total=100, chunk_size=1)
+    assert {chunk.job_id for chunk in ledger.dispatch()} == {other}
+
+
+def test_an_announcement_lasts_as_long_as_its_job(ledger: Ledger) -> None:
+    one, two = make_job(ledger, total=1), make_job(ledger, total=1)
+    assert ledger.models.announce(one, "siglip", "a") == 0.0
+    time.sleep(0.01)
+    assert ledger.models.announce(two, "clip", "b") == 0.0
+    assert 0.0 < ledger.models.announce(one, "siglip", "a") < 5.0
+    assert ledger.models.announced() == {"a": "siglip", "b": "clip"}
+    ledger.cancel(one)
+    assert ledger.models.announced() == {"b": "clip"}
+    run_to_end(ledger)
+    assert ledger.models.announced() == {}
+
+
+def test_an_announcement_that_nobody_repeats_and_an_api_process_that_is_silent_are_forgotten(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.models.announce("ended", "clip", "b")
+    ledger.models.heartbeat("api", ["a"], {"b": "Its weights lack x."})
+    assert [(api.loaded, api.failed) for api in ledger.models.apis()] == [
+        (["a"], {"b": "Its weights lack x."})
+    ]
+    monkeypatch.setattr(processes, "ANNOUNCED_SECONDS", -1.0)
+    monkeypatch.setattr(processes, "API_SEEN_SECONDS", -1.0)
+    assert ledger.models.announced() == {}
+    assert ledger.models.apis() == []
+
+
 def test_what_a_sweeper_was_given_is_due_again_until_it_has_been_sent(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from redis import Redis
 
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
-from tests.faults import up
+from tests.faults import switches, up
 from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
 from tests.stack import eventually
 
@@ -141,6 +141,11 @@ INJECTIONS: dict[str, Injection] = {
     "fill the disk": fill_disk,
     "flood of duplicates": flood,
     "refuse a payload": refuse_payload,
+    **{
+        f"kill {role} at the {phase} of a reindex": switches.kill_at(role, phase)
+        for phase in switches.PHASES
+        for role in ("api", "encode", "index", "sweep")
+    },
 }
 
 

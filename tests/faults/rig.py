@@ -23,6 +23,7 @@ from shared.errors import ImageSearchError
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
 from shared.services import Services, build_services
+from tests.checkpoints import tiny_checkpoint
 from tests.faults import up
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer
@@ -65,11 +66,19 @@ class Rig:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))  # a socket's path is short
         data = self._folder / "data"
+        self.other_model = self._folder / "models" / "siglip"
         self.redis = Proxy(lambda: _unix(up.redis_socket(data)))
         self.chroma = Proxy(lambda: socket.create_connection(("127.0.0.1", up.chroma_port(data)), 5))
         self.pictures = ImageServer()
         self.stack = ProxiedStack(
-            self._folder, CHUNK_SIZE="8", FETCH_CONCURRENCY="4", HOST_RATE="1000", LOG_LEVEL="warning"
+            self._folder,
+            CHUNK_SIZE="8",
+            FETCH_CONCURRENCY="4",
+            HOST_RATE="1000",
+            KEEP="original",
+            LOG_LEVEL="warning",
+            MODELS_FOLDER=str(self.other_model.parent),
+            RATE_LIMIT="off",
         )
         self.stack.configure_process(
             **{up.REDIS_PORT: str(self.redis.port), up.CHROMA_PORT: str(self.chroma.port)}
@@ -82,6 +91,7 @@ class Rig:
         with contextlib.ExitStack() as exits:
             exits.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self.blobs.mkdir(parents=True)
+            tiny_checkpoint(self.other_model, shape="tiny siglip", spread=3.0)
             self._own_disk = exits.enter_context(_small_disk(self.blobs))
             for part in (self.redis, self.chroma, self.pictures, self.stack):
                 exits.enter_context(part)
@@ -106,14 +116,14 @@ class Rig:
         poisoned = [item | {"metadata": {"note": POISON}} for item in items[:POISONED]]
         return self.post({"items": items[POISONED:] + poisoned, "collection": collection})
 
-    def post(self, body: dict[str, Any]) -> str:
+    def post(self, body: dict[str, Any], path: str = "/v1/jobs") -> str:
         """Asks for a job until it is taken; returns its id."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         job_id = ""
 
         def taken() -> bool:
             nonlocal job_id
-            answer = self._request("POST", "/v1/jobs", json=body, headers=headers)
+            answer = self._request("POST", path, json=body, headers=headers)
             assert answer is None or answer.status_code in (202, 503), answer.text
             job_id = answer.json()["job_id"] if answer is not None and answer.status_code == 202 else ""
             return bool(job_id)
@@ -140,7 +150,7 @@ class Rig:
     def outcome(self, collection: str, job: dict[str, Any], calm_at: float) -> Outcome:
         """Compares what Chroma and the vector log have with the undisturbed reference."""
         seconds = max(0.0, time.time() - calm_at)
-        eventually(self._at_rest, 60)
+        eventually(self.at_rest, 60)
         listed = Counter(item["image_id"] for item in self._items(job["job_id"], "indexed"))
         opened = self.index.collection(collection)
         there = opened.vectors(list(opened.ids()))
@@ -195,7 +205,7 @@ class Rig:
         self.reference = opened.vectors(list(opened.ids()))
         assert len(self.reference) == DISTINCT
 
-    def _at_rest(self) -> bool:
+    def at_rest(self) -> bool:
         try:
             self.index.ping()  # it may have been killed after the job's last write
             return not any(n for name, n in self.ledger.gauges().items() if name.startswith("chunks_"))

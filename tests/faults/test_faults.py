@@ -28,6 +28,7 @@ def rig() -> Iterator[Rig]:
             "cut redis off",
         ],
         ["pause index"],
+        ["kill encode at the switch of a reindex"],
     ],
     ids=" + ".join,
 )

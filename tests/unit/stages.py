@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -152,6 +153,9 @@ class StubIndex:
         if fingerprint != self.fingerprint:
             raise ModelMismatch("Another model wrote this collection: reindex it.")
         return self.stored
+
+    def collection(self, name: str) -> Any:
+        return SimpleNamespace(pointer=SimpleNamespace(model="stub", fingerprint=self.fingerprint))
 
 
 @dataclass

@@ -37,7 +37,7 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
 def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
     """Release claims because a dependency failed; that does not count as a delivery."""
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
-    ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False)
+    ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False, waits=True)
 
 
 def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
@@ -46,7 +46,7 @@ def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
         return False
     delay_s = min(ERROR_DELAY_SECONDS * 2 ** (claim.deliveries - 1), MAX_DELAY_SECONDS)
     log.warning("chunk_waits_for_its_model", chunk=claim.chunk.ref, reason=error.detail, delay_s=delay_s)
-    ledger.release([claim], delay_s, count_delivery=True)
+    ledger.release([claim], delay_s, count_delivery=True, waits=True)
     return True
 
 

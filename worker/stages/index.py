@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.errors import IndexUnavailable, ItemError, ModelMismatch, NewerFormat
+from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch, NewerFormat
 from shared.index.collection import Collection
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
@@ -25,11 +25,12 @@ from shared.ledger.writer_lease import WriterLease
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
+from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
-from worker.stages.transition import Outcome, end_chunk, fail_chunk
+from worker.stages.transition import Outcome, end_chunk, fail_chunk, fetch_again
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
@@ -146,11 +147,23 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     try:
         return vector_log.read_segment(services.blobs, claim.payload)
     except KeyError:
+        if claim.kind is JobKind.INGEST and _has_another_model(services, claim):
+            fetch_again(services, claim)
+            return None
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
         fail_chunk(services, claim, error)
     except NewerFormat as newer:
         postpone(services.ledger, [claim], newer)
     return None
+
+
+def _has_another_model(services: Services, claim: Claim) -> bool:
+    """Return whether the collection was switched since encode, and the former model's log deleted."""
+    try:
+        fingerprint = services.index.collection(claim.collection).pointer.fingerprint
+    except CollectionNotFound:
+        return False
+    return not claim.payload.startswith(f"{log_prefix(claim.collection)}{fingerprint}/")
 
 
 def store(services: Services, name: str, arrivals: list[Arrival], check: Callable[[], None]) -> list[Stored]:

@@ -3,7 +3,8 @@
     fetch    what was kept of each image → crops for the new model
     encode   the new model
     index    the new vectors with the old collection's records → the shadow collection
-    finish   one more chunk, at encode: what came or changed meanwhile, then the alias swap
+    finish   one more chunk, at encode: once every API process has the model loaded, what came or changed
+             meanwhile, then the alias swap
 
 The images' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
 collections rather than trusting that every change was seen: first while the writer works, then, for what is
@@ -42,7 +43,8 @@ from worker.stages.transition import Outcome, end_chunk
 FEW = 256  # pictures that may be left for when the writer waits
 PASSES_SECONDS = 300.0  # of one delivery, well inside a task's time limit
 PAGE = 1_000
-LOADING_SECONDS = 900.0  # for which a switch waits for an API process that still loads the model
+LOADING_SECONDS = 900.0  # for which a switch waits for an API process that still loads the model,
+ASKING_SECONDS = 1.0  # looking so often whether it has
 SEARCHES_SECONDS = 5.0  # that have begun in the old collection may take
 GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
@@ -134,28 +136,42 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     return [ItemState.INDEXED] * len(arrivals)
 
 
-def finish(services: Services, encoder: Encoder, claim: Claim) -> None:
-    """Handle the chunk beyond the items: catch up, swap, and set the job's result."""
-    name = claim.collection
+def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> None:
+    """Handle the chunk beyond the items: wait for the API, catch up, swap, and set the job's result."""
+    name, model = claim.collection, BoundModel(claim.options["model"], claim.options["fingerprint"])
     try:
         old = services.index.collection(name)
-        if old.pointer.fingerprint == encoder.fingerprint:  # the process that switched died before it said so
-            result = _switched(services, name, encoder, missing=0)
+        if old.pointer.fingerprint == model.fingerprint:  # the process that switched died before it said so
+            result = _switched(services, name, model, missing=0)
         else:
-            target = Target(services, name, encoder, old, services.index.staged(name, encoder.fingerprint))
-            found = _finish(target, claim)
-            if found is None:
-                services.ledger.release([claim], 0.0, count_delivery=False)
-                return
-            result = found
+            new = services.index.staged(name, model.fingerprint)
+            _wait_for_apis(services, claim, model)
+            result = _finish(Target(services, name, load(), old, new), claim, model)
+    except _NotLoaded as fault:
+        result = {"switched": False, "detail": str(fault)}
+    except _NotNow as wait:  # others are encoded meanwhile
+        services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True)
+        return
     except (CollectionNotFound, ModelMismatch):
         result = {"switched": False, "detail": GONE}
     log.info("reindex_finished", collection=name, **result)
     end_chunk(services, claim, [], result=result, complete=bool(result["switched"]))
 
 
-def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
-    """Return the job's result; None when this delivery's time is over and another has to go on."""
+class _NotNow(Exception):
+    """Another delivery has to go on, after some seconds."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(delay_s)
+        self.delay_s = delay_s
+
+
+class _NotLoaded(Exception):
+    """An API process cannot load the model; the message is the job's."""
+
+
+def _finish(target: Target, claim: Claim, model: BoundModel) -> dict[str, object]:
+    """Return the job's result. Raises as `_wait_for_apis`, and _NotNow when this delivery's time is over."""
     services, name = target.services, target.name
     until = time.monotonic() + PASSES_SECONDS
     left = f"{scratch_prefix(claim.chunk.job_id)}missing.json"
@@ -165,13 +181,11 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
             missing |= _encode(target, chunk)
             if time.monotonic() > until:
                 services.blobs.put(left, json.dumps(sorted(missing)).encode())
-                return None
+                raise _NotNow(0.0)
     _clear_log(target)
     if not _carry_log(target, whole=False, until=until):
-        return None
-    waited = _wait_for_apis(target, until)
-    if waited is None or waited:
-        return waited
+        raise _NotNow(0.0)
+    _wait_for_apis(services, claim, model)  # one may have come meanwhile
     with writing(services.ledger.writer, services.dispatcher.wake_writer) as check:
         missing = _catch_up(target, missing)
         if missing and not claim.options["allow_missing"]:
@@ -193,40 +207,39 @@ def _finish(target: Target, claim: Claim) -> dict[str, object] | None:
         _carry_log(after, whole=True)
     for image_id in missing:
         services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
-    return _switched(services, name, target.encoder, missing=len(missing))
+    return _switched(services, name, model, missing=len(missing))
 
 
-def _switched(services: Services, name: str, encoder: Encoder, *, missing: int) -> dict[str, object]:
-    """Delete the old collection and its log after the swap: the new model's log has everything."""
-    services.ledger.models.withdraw(name)
+def _switched(services: Services, name: str, model: BoundModel, *, missing: int) -> dict[str, object]:
+    """Delete the old collection and its log after the swap: the new model's log has everything.
+
+    What another reindex has begun meanwhile, perhaps back to the former model, stays.
+    """
     time.sleep(SEARCHES_SECONDS)
-    services.index.unstage(name)
+    services.index.unstage(name, model.fingerprint)
+    in_use = services.index.fingerprints(name)
     for fingerprint in services.blobs.folders(log_prefix(name)):
-        if fingerprint != encoder.fingerprint:
+        if fingerprint not in in_use:
             services.blobs.delete_prefix(f"{log_prefix(name)}{fingerprint}/")
     left_out = f" Pictures left out: {missing:,}." if missing else ""
-    detail = f"Switched to {encoder.name}.{left_out}"
+    detail = f"Switched to {model.name}.{left_out}"
     return {"switched": True, "detail": detail}
 
 
-def _wait_for_apis(target: Target, until: float) -> dict[str, object] | None:
-    """Announce the model until every API process has loaded it, for LOADING_SECONDS at most.
+def _wait_for_apis(services: Services, claim: Claim, model: BoundModel) -> None:
+    """Announce the model, until the job ends, to the API processes, and return once all have loaded it.
 
-    Returns nothing then; the job's result when one cannot load it; None when this delivery's time is over.
+    Raises _NotNow while one has not, until it was announced for LOADING_SECONDS, and _NotLoaded.
     """
-    models, encoder = target.services.ledger.models, target.encoder
-    while models.announce(target.name, encoder.name, encoder.fingerprint) < LOADING_SECONDS:
-        apis = models.apis()
-        if reasons := [api.failed[encoder.fingerprint] for api in apis if encoder.fingerprint in api.failed]:
-            models.withdraw(target.name)
-            return {"switched": False, "detail": f"Not switched: an API process cannot load it. {reasons[0]}"}
-        if all(encoder.fingerprint in api.loaded for api in apis):
-            return {}
-        if time.monotonic() > until:
-            return None
-        time.sleep(1.0)
-    log.warning("switching_before_all_have_loaded", collection=target.name, model=encoder.name)
-    return {}
+    models, fingerprint = services.ledger.models, model.fingerprint
+    announced_s = models.announce(claim.chunk.job_id, model.name, fingerprint)
+    apis = models.apis()
+    if reasons := [api.failed[fingerprint] for api in apis if fingerprint in api.failed]:
+        raise _NotLoaded(f"Not switched: an API process cannot load {model.name}. {reasons[0]}")
+    if not all(fingerprint in api.loaded for api in apis):
+        if announced_s < LOADING_SECONDS:
+            raise _NotNow(ASKING_SECONDS)
+        log.warning("switching_before_all_have_loaded", collection=claim.collection, model=model.name)
 
 
 def _fresh(target: Target) -> set[str]:

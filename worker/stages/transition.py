@@ -76,16 +76,25 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """
-    ledger, chunk, attempt = services.ledger, claim.chunk, claim.chunk.attempt + 1
-    states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
-    if claim.stage is Stage.FETCH:
-        lost = [i for i, state in states if state is ItemState.PENDING]
-    else:
-        size = ledger.get(chunk.job_id).chunk_size
-        results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
-        carried = {i for i, result in results.items() if result.attempts == attempt}
-        lost = [i for i, state in states if state is ItemState.FETCHED and i in carried]
     # The chunk beyond the items, a reindex's switch, has none that could say why.
     said = stops or claim.payload == FINAL
     result: JsonObject = {"switched": False, "detail": error.detail} if said else {}
+    lost = _held(services, claim)
     end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost], result=result)
+
+
+def fetch_again(services: Services, claim: Claim) -> None:
+    """Have the items that the claim still holds fetched again, as its chunk's next attempt."""
+    again = [Outcome(i, "", ItemState.PENDING) for i in _held(services, claim)]
+    end_chunk(services, claim, again, retry_delay_s=0.0)
+
+
+def _held(services: Services, claim: Claim) -> list[int]:
+    ledger, chunk, attempt = services.ledger, claim.chunk, claim.chunk.attempt + 1
+    states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
+    if claim.stage is Stage.FETCH:
+        return [i for i, state in states if state is ItemState.PENDING]
+    size = ledger.get(chunk.job_id).chunk_size
+    results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
+    carried = {i for i, result in results.items() if result.attempts == attempt}
+    return [i for i, state in states if state is ItemState.FETCHED and i in carried]

@@ -195,6 +195,7 @@ local function finish_if_done(id)
   redis.call('HSET', key, 'status', status, 'finished', t)
   redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
   redis.call('ZREM', P..'reading', id)
+  redis.call('HDEL', P..'announced', id)
   if job.by then retire(id, job.by, number(job.bytes), t) end
   if job.callback ~= '' then await_callback(id, t) end
 end

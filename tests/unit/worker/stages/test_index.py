@@ -98,6 +98,17 @@ def test_what_the_former_model_encoded_is_fetched_again_after_a_switch(services:
     assert (job.counts[ItemState.PENDING], job.counts[ItemState.FETCHED], job.errors) == (2, 0, [])
 
 
+def test_what_lay_in_the_former_models_log_when_that_was_deleted_is_fetched_again(
+    services: StubServices,
+) -> None:
+    job_id = services.to_index(["a", "b"], fingerprint="6" * 16)
+    services.blobs.delete_prefix("log/images/")
+    drain(services.real)
+    assert services.states(job_id) == [ItemState.PENDING] * 2
+    ((stage, chunk),) = services.ledger.sweep()
+    assert (stage, chunk.attempt) == (Stage.FETCH, 1)
+
+
 def test_chunks_wait_while_the_index_is_down_however_long(
     services: StubServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

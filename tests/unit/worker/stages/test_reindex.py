@@ -199,7 +199,7 @@ def a_process(api: Api, of: Callable[[Claim], Any]) -> worker_app.Process:
     """An encode process whose encoders are what `of` says."""
     process = worker_app.Process.__new__(worker_app.Process)
     process.services, process.clock = api.services, EncoderClock()
-    process._encoders = worker_app._Later(lambda: cast(Any, SimpleNamespace(of=of)))
+    process.encoders = cast(Any, SimpleNamespace(of=of))
     return process
 
 
@@ -324,12 +324,9 @@ def test_a_change_through_a_pointer_from_before_the_switch_is_carried_over(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(api)
-    old = images(api)
 
     def by_another_process() -> None:
-        aside = api.services.index.staged("images", NEW)
-        assert aside.physical == old.physical
-        aside.delete([image_id(1)])
+        api.services.index.open(f"images~{NEW}").chroma.delete([image_id(1)])
 
     monkeypatch.setattr(index_module.Index, "wait_for_pointers", staticmethod(by_another_process))
     job_of(api)
@@ -418,6 +415,97 @@ def test_a_worker_that_dies_right_after_the_switch_has_its_work_completed(
     job = api.http.get(response.headers["Location"]).json
     assert (job["status"], job["result"]["switched"]) == ("succeeded", True)
     assert images(api).count() == 6
+    with pytest.raises(CollectionNotFound):
+        api.services.index.staged("images", NEW)
+
+
+def look_again(api: Api) -> None:
+    """What the sweeper does when the final chunk's delay is over."""
+    redis = api.services.ledger._redis.client
+    for ref in redis.zrange("is:due", 0, -1):
+        redis.zadd("is:due", {ref: 0})
+    api.services.ledger.sweep()
+    work(api)
+
+
+def test_the_switch_waits_until_every_api_process_has_the_model_loaded(api: Api) -> None:
+    fill(api)
+    models = api.services.ledger.models
+    for process, loaded in (("slow", [OLD]), ("quick", [OLD, NEW])):
+        models.heartbeat(process, loaded, {})
+    response = api.http.post(PATH, json=MODEL)
+    work(api)
+    for _ in range(MAX_DELIVERIES + 1):
+        look_again(api)
+    assert images(api).pointer.fingerprint == OLD
+    assert models.announced() == {NEW: "big/model"}
+    models.heartbeat("slow", [OLD, NEW], {})
+    look_again(api)
+    assert images(api).pointer.fingerprint == NEW
+    assert api.http.get(response.headers["Location"]).json["result"]["switched"]
+    assert not models.announced(), "the announcement ends with the job"
+
+
+def test_an_api_process_that_cannot_load_the_model_prevents_the_switch_and_the_next_try_goes_on(
+    api: Api,
+) -> None:
+    fill(api)
+    models = api.services.ledger.models
+    models.heartbeat("broken", [OLD], {NEW: "Its weights lack x."})
+    job = job_of(api)
+    assert (job["status"], job["result"]["switched"]) == ("partial", False)
+    assert job["result"]["detail"].endswith("an API process cannot load big/model. Its weights lack x.")
+    assert images(api).pointer.fingerprint == OLD
+    assert not models.announced()
+    models.heartbeat("broken", [OLD, NEW], {})
+    assert job_of(api)["result"]["switched"]
+
+
+def test_after_a_time_the_switch_waits_for_no_api_process_that_still_loads(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    api.services.ledger.models.heartbeat("slow", [OLD], {})
+    monkeypatch.setattr(reindex, "LOADING_SECONDS", 0.0)
+    assert job_of(api)["result"]["switched"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "delete"])
+def test_what_ends_a_reindex_that_waits_for_the_api_ends_its_announcement(api: Api, end: str) -> None:
+    fill(api)
+    models = api.services.ledger.models
+    models.heartbeat("slow", [OLD], {})
+    response = api.http.post(PATH, json=MODEL)
+    work(api)
+    assert models.announced()
+    if end == "cancel":
+        api.http.delete(response.headers["Location"])
+    else:
+        remove_collection(api.services, "images")
+        look_again(api)
+    assert not models.announced()
+    assert api.http.get(response.headers["Location"]).json["finished_at"]
+
+
+def test_a_reindex_back_that_begins_before_the_switch_is_tidied_up_loses_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    sleep = reindex.time.sleep
+
+    def begin_another(seconds: float) -> None:
+        if seconds == reindex.SEARCHES_SECONDS:
+            api.services.index.stage("images", model="stub/model", fingerprint=OLD, dimension=8)
+            vector_log.write_change(
+                api.services.blobs, "images", OLD, {"op": "delete", "version": 1, "id": "x"}
+            )
+        sleep(0)
+
+    monkeypatch.setattr(reindex.time, "sleep", begin_another)
+    monkeypatch.setattr(reindex, "SEARCHES_SECONDS", 0.125)
+    assert job_of(api)["result"]["switched"]
+    assert api.services.index.staged("images", OLD).pointer.fingerprint == OLD
+    assert api.services.blobs.list(f"{log_prefix('images')}{OLD}/")
     with pytest.raises(CollectionNotFound):
         api.services.index.staged("images", NEW)
 

@@ -1,0 +1,140 @@
+"""Collections of several models on one stack: filled, searched and switched at the same time."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.doctor import deployment
+from image_search import Client
+from shared.services import Services, build_services
+from tests.checkpoints import tiny_checkpoint
+from tests.image_server import ImageServer
+from tests.searches import Searches, mixed
+from tests.stack import Stack, eventually, finished
+
+pytestmark = pytest.mark.timeout(300)
+PICTURES = 24
+SPREAD = 8.0  # of the weights, so that vectors differ
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder / "siglip", shape="tiny siglip", spread=SPREAD)
+    tiny_checkpoint(folder / "clip", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = {"MODELS_FOLDER": str(models), "KEEP": "original", "CHUNK_SIZE": "4", "RATE_LIMIT": "off"}
+    with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        yield client
+
+
+def make(http: httpx.Client, name: str, model: Path) -> None:
+    answer = http.post("/v1/collections", json={"name": name, "model": str(model)})
+    assert answer.status_code == 201, answer.text
+
+
+def fill(http: httpx.Client, pictures: ImageServer, collection: str, first: int = 0) -> httpx.Response:
+    urls = [pictures.url(f"/photo/{number}.jpg?w=48&h=48") for number in range(first, first + PICTURES)]
+    return http.post("/v1/jobs", json={"urls": urls, "collection": collection})
+
+
+def search(http: httpx.Client, collection: str) -> httpx.Response:
+    return http.post("/v1/search", json={"text": "a red car", "collection": collection, "limit": 3})
+
+
+def answers(http: httpx.Client, collection: str) -> bool:
+    found = search(http, collection)
+    assert found.status_code in (200, 503), found.text
+    return found.status_code == 200 and len(found.json()["results"]) == 3
+
+
+def services_of(stack: Stack) -> Services:
+    settings, _, _ = deployment(stack.data_dir)
+    return build_services(settings)
+
+
+def test_collections_of_two_models_are_filled_and_searched_at_the_same_time(
+    stack: Stack, http: httpx.Client, pictures: ImageServer, models: Path
+) -> None:
+    make(http, "of-siglip", models / "siglip")
+    jobs = [fill(http, pictures, name) for name in ("of-siglip", "images")]
+    for job in jobs:
+        assert finished(http, job)["counts"]["indexed"] == PICTURES
+    for name in ("of-siglip", "images"):
+        eventually(lambda name=name: answers(http, name))
+    services = services_of(stack)
+    assert not mixed(services, "of-siglip")
+    assert not mixed(services, "images")
+
+
+def test_a_reindex_leaves_no_search_without_an_answer_and_what_comes_meanwhile_is_its_models(
+    stack: Stack, http: httpx.Client, pictures: ImageServer, models: Path
+) -> None:
+    assert finished(http, fill(http, pictures, "switched"))["counts"]["indexed"] == PICTURES
+    first = former = http.get("/v1/collections/switched").json()["model"]
+    for model in (str(models / "siglip"), first):  # one step back works the same way
+        with Searches(stack.url, "switched") as searches:
+            switch = http.post("/v1/collections/switched/reindex", json={"model": model})
+            added = [fill(http, pictures, "switched", first) for first in (100, 200)]
+            job = finished(http, switch)
+            added.append(fill(http, pictures, "switched", 300))
+            filled = [finished(http, one)["counts"] for one in added]
+        assert job["result"] and job["result"]["switched"], job
+        assert searches.statuses.keys() == {200}, (searches.statuses, searches.others)
+        assert set(searches.models) == {Path(model).name, Path(former).name}
+        former = model
+        assert all(counts["failed"] == 0 for counts in filled)
+        assert http.get("/v1/collections/switched").json()["count"] == 4 * PICTURES
+        assert not mixed(services_of(stack), "switched")
+
+
+def test_with_one_place_busy_collections_take_turns_and_one_without_its_model_says_so(
+    stack: Stack, pictures: ImageServer, models: Path
+) -> None:
+    stack.stop()
+    stack.configure(MODELS_LOADED="1")
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=30) as http:
+        with Searches(stack.url, "images", per_second=5) as busy:
+            jobs = [fill(http, pictures, name, 400) for name in ("of-siglip", "images")]
+            waiting = search(http, "of-siglip")
+            assert waiting.status_code == 503
+            assert "MODELS_LOADED" in waiting.json()["detail"]
+            assert "Retry-After" in waiting.headers
+            eventually(lambda: answers(http, "of-siglip"), 60)
+            for job in jobs:
+                assert finished(http, job)["counts"]["indexed"] == PICTURES
+        assert busy.statuses.keys() <= {200, 503}, busy.others
+        eventually(lambda: answers(http, "images"), 60)
+    services = services_of(stack)
+    assert not mixed(services, "of-siglip")
+    assert not mixed(services, "images")
+
+    shutil.move(models / "siglip", models / "away")
+    stack.stop()
+    stack.configure(MODELS_LOADED="2")
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=30) as http:
+        eventually(lambda: search(http, "of-siglip").json().get("code") == "model_unavailable")
+        assert "siglip" in search(http, "of-siglip").json()["detail"]
+        assert answers(http, "images")
+        with Client(stack.url) as client:
+            waits = fill(http, pictures, "of-siglip", 500).json()["job_id"]
+            goes_on = finished(http, fill(http, pictures, "images", 500))
+            assert goes_on["counts"]["indexed"] == PICTURES
+            assert client.job(waits).counts["failed"] == 0
+            shutil.move(models / "away", models / "siglip")
+            assert client.wait(waits).counts["indexed"] == PICTURES
