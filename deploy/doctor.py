@@ -166,10 +166,8 @@ def _model(settings: Settings) -> str:
         name = known
     encoder: Any = Encoder.load(name, device=settings.device, precision=settings.precision)
     encoder.warm()
-    caveats = [caveat] if (caveat := caveat_of(encoder, settings)) else []
-    with contextlib.suppress(IndexUnavailable):  # the check of Chroma says so
-        caveats += index.foreign(encoder.name, encoder.fingerprint)
-    return Note(" ".join((f"{described(encoder)}.", *caveats))) if caveats else described(encoder)
+    caveat = caveat_of(encoder, settings)
+    return Note(f"{described(encoder)}. {caveat}") if caveat else described(encoder)
 
 
 def _shown(url: str) -> str:

@@ -174,7 +174,7 @@ def test_crops_say_how_they_were_prepared_by_the_files_that_are_there(tmp_path: 
     bound = BoundModel(str(tmp_path / "model"), "f" * 16)
     before = bound.header
     assert Preprocess.from_json(json.loads(json.dumps(before["preprocess"]))) == bound.preprocess
-    change_json(tmp_path / "model" / "preprocessor_config.json", "resample", value=0)
+    change_json(tmp_path / "model" / "processor_config.json", "image_processor", "resample", value=0)
     assert bound.header["preprocess"] == before["preprocess"] | {"resample": 0}
 
 

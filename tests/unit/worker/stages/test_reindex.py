@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from api.collections import transfers as api_moves
+from api.collections.named_models import NamedModel
 from api.images import edits
 from api.images.edits import remove_collection
 from image_search import Client
 from image_search.cli import common
 from image_search.cli.collections import reindex as reindex_command
 from shared.embedding.encoder import Encoder
-from shared.errors import CollectionNotFound, ItemError, ModelMismatch, ModelUnavailable
+from shared.errors import CollectionNotFound, InvalidRequest, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
 from shared.index.collection import Collection
 from shared.index.connection import calls
@@ -59,14 +60,16 @@ MODEL = {"model": "big/model"}
 PATH = "/v1/collections/images/reindex"
 
 
+def named(_: object, name: str, **_options: object) -> NamedModel:
+    return NamedModel(name, OLD if name == "stub/model" else NEW, 8)
+
+
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
     monkeypatch.setattr(encoders_module, "preprocess_of", lambda _: PREPROCESS)
     monkeypatch.setattr(reindex, "SEARCHES_SECONDS", 0.0)
-    monkeypatch.setattr(api_moves, "resolve_model", Path)
-    monkeypatch.setattr(api_moves, "fingerprint", lambda folder: OLD if str(folder) == "stub/model" else NEW)
-    monkeypatch.setattr(api_moves, "dimension", lambda _: 8)
+    monkeypatch.setattr(api_moves, "named_model", named)
     services = make_services(tmp_path, chunk_size=4)
     return make_api(tmp_path, replace(services, dispatcher=cast(Any, StubDispatcher())))
 
@@ -556,10 +559,11 @@ def test_what_cannot_be_reindexed_is_refused(api: Api, monkeypatch: pytest.Monke
     assert_problem(api.http.post(PATH, json=MODEL | {"mode": 1}), 422, "invalid_request", "/mode")
     assert_problem(api.http.post(PATH, json={"model": "stub/model"}), 409, "conflict")
 
-    def unavailable(_: str) -> Path:
-        raise ModelUnavailable("The model nope cannot be had: it is not there.")
+    def unavailable(*_: object, **_options: object) -> NamedModel:
+        detail = "The model nope cannot be had: it is not there."
+        raise InvalidRequest(detail, [{"pointer": "/model", "message": detail}])
 
-    monkeypatch.setattr(api_moves, "resolve_model", unavailable)
+    monkeypatch.setattr(api_moves, "named_model", unavailable)
     assert (
         "nope" in assert_problem(api.http.post(PATH, json=MODEL), 422, "invalid_request", "/model")["detail"]
     )
@@ -579,7 +583,7 @@ def test_another_model_takes_the_place_of_a_reindex_that_was_given_up(
 ) -> None:
     fill(api)
     api.http.post(PATH, json=MODEL)
-    monkeypatch.setattr(api_moves, "fingerprint", lambda _: "7" * 16)
+    monkeypatch.setattr(api_moves, "named_model", lambda *_, **__: NamedModel("third/model", "7" * 16, 8))
     api.http.post(PATH, json={"model": "third/model"})
     with pytest.raises(CollectionNotFound):
         api.services.index.staged("images", NEW)
