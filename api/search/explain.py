@@ -43,10 +43,9 @@ def explain(query: ExplainQuery) -> Response:
 
     Made from the model's own patch features (MaskCLIP: C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels
     from CLIP, ECCV 2022; of a SigLIP by its pooling head) in windows that slide over the whole picture. The
-    colours run from the least to the
-    most of this one map: they say where, not how much, so a text that fits nothing has a map, too; the header
-    `Heat-Spot` says whether it has a clear spot. Needs the pixels that `KEEP` keeps at ingest; without them
-    it is `409 pixels_not_kept`.
+    colours run from the least to the most of this one map: they say where, not how much, so a text that fits
+    nothing has a map, too; the header `Heat-Spot` says whether it has a clear spot. Needs the pixels that
+    `KEEP` keeps at ingest; without them it is `409 pixels_not_kept`.
     """
     refuse_blank([Term("/text", text=query.text)])
     collection = open_collection(query.collection)

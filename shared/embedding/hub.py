@@ -29,9 +29,8 @@ _MOST_OF_SMALL = 256 * 2**20  # bytes; the largest tokenizer of a published chec
 _HOME = "set HF_HOME to a folder on a disk with room"
 _ROOM = f"free some, or {_HOME}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_IN_WORDS = re.compile(
-    r"no space left|os error 28|disk quota exceeded", re.IGNORECASE
-)  # hf_xet's errors
+# Of hf_xet's errors, which have no number.
+_FULL_IN_WORDS = re.compile(r"no space left|os error 28|disk quota exceeded", re.IGNORECASE)
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedding import openvino_int8
-from shared.embedding.checkpoint_files import amount, fingerprint, preprocessing
+from shared.embedding.checkpoint_files import amount, dimension, fingerprint, preprocessing
 from shared.embedding.kinds import KINDS, Kind
 from shared.errors import ConfigError
 
@@ -69,7 +69,7 @@ class Towers:
                 f"it takes pictures of {side} x {side} pixels (image_size in config.json), but its "
                 f"preprocessor_config.json or processor_config.json makes them {height} x {width}"
             )
-        self.dimension = self.kind.dimension(model.config.to_dict())
+        self.dimension = dimension(folder)
         self.patches = (side // model.config.vision_config.patch_size,) * 2
         self.logit_scale = float(model.logit_scale.detach().exp())
         self.logit_bias = float(model.logit_bias.detach()) if self.kind.score == "sigmoid" else None
