@@ -48,6 +48,9 @@ class ItemState(StrEnum):
     DUPLICATE = "duplicate"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNCHANGED = "unchanged"
+    UPDATED = "updated"
+    REMOVED = "removed"
 
 
 # An item's state is one byte of its job's state map in Redis: the position here, as an ASCII digit.
@@ -61,6 +64,20 @@ class JobKind(StrEnum):
     EXPORT = "export"
     IMPORT = "import"
     REINDEX = "reindex"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+def item_states(kind: JobKind, options: JsonObject) -> list[ItemState]:
+    """Return the states that items of such a job can come to, in the order of their counts."""
+    others = {
+        JobKind.UPDATE: {ItemState.UPDATED, ItemState.UNCHANGED},
+        JobKind.DELETE: {ItemState.REMOVED, ItemState.UNCHANGED},
+    }.get(kind, {ItemState.UNCHANGED} if options.get("since") else set())
+    return [one for one in ItemState if one in others or one not in _OF_SOME_KINDS]
+
+
+_OF_SOME_KINDS = {ItemState.UNCHANGED, ItemState.UPDATED, ItemState.REMOVED}
 
 
 class JobStatus(StrEnum):
@@ -230,7 +247,10 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its status shows it. Times are seconds since the epoch; `counts` sums to `total`."""
+    """A job as its status shows it.
+
+    Times are seconds since the epoch; `counts`, of the states that its items can come to, sums to `total`.
+    """
 
     job_id: str
     status: JobStatus

@@ -16,13 +16,13 @@ def job_answer(job: Job) -> models.Job:
 
 def item_answer(index: int, state: ItemState, source: str, result: ItemResult | None) -> models.Item:
     """Describe an item. `result` may be of an earlier generation (before a retry): `state` decides."""
-    stored = state in (ItemState.INDEXED, ItemState.DUPLICATE)
     failed = state is ItemState.FAILED
+    ended_well = state not in (ItemState.PENDING, ItemState.FETCHED, ItemState.FAILED, ItemState.CANCELLED)
     return models.Item(
         index=index,
         source=source,
         status=state,
-        image_id=result.image_id if result and stored else None,
+        image_id=result.image_id if result and ended_well else None,
         code=result.code if result and failed else None,
         detail=result.detail if result and failed else None,
         attempts=result.attempts if result else 0,

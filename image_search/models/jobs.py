@@ -12,9 +12,12 @@ from image_search.models.images import IMAGE_ID
 from image_search.models.times import Time
 
 # What is known today: a server of a later version may say others, which are no errors.
-JOB_KINDS = ("ingest", "export", "import", "reindex")
+JOB_KINDS = ("ingest", "export", "import", "reindex", "update", "delete")
 JOB_STATUSES = ("queued", "running", "succeeded", "partial", "failed", "cancelled")
-ITEM_STATES = ("pending", "fetched", "indexed", "duplicate", "failed", "cancelled")
+ITEM_STATES = (
+    *("pending", "fetched", "indexed", "duplicate", "failed", "cancelled"),
+    *("unchanged", "updated", "removed"),
+)
 
 JobKind = TypeAliasType("JobKind", Annotated[str, Field(json_schema_extra={"enum": [*JOB_KINDS]})])
 JobStatus = TypeAliasType("JobStatus", Annotated[str, Field(json_schema_extra={"enum": [*JOB_STATUSES]})])

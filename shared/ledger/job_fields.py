@@ -18,6 +18,7 @@ from shared.models import (
     Label,
     Note,
     Retrying,
+    item_states,
 )
 from shared.validation import whole_text
 
@@ -35,10 +36,11 @@ def read_job(
         return float(fields[name]) if fields.get(name) else None
 
     total = int(fields["total"])
-    counts = {state: int(fields[f"c{digit}"]) for digit, state in enumerate(ITEM_STATES)}
+    kind, options = JobKind(fields.get("kind") or JobKind.INGEST), _object(fields.get("options")) or {}
+    counts = {one: int(fields.get(f"c{ITEM_STATES.index(one)}", 0)) for one in item_states(kind, options)}
     started, finished = time_of("started"), time_of("finished")
     left = counts[ItemState.PENDING] + counts[ItemState.FETCHED]
-    done = sum(counts[state] for state in (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.FAILED))
+    done = total - left - counts[ItemState.CANCELLED]
     retrying = _retrying(fields, waits)
     rate = _rate(fields, done, started, finished)
     if retrying and counts[ItemState.PENDING] <= retrying.items:
@@ -58,8 +60,8 @@ def read_job(
         errors=sorted(filter(None, map(_error, errors)), key=lambda error: error.index),
         truncated=fields["truncated"] == "1",
         callback_url=fields["callback"] or None,
-        kind=JobKind(fields.get("kind") or JobKind.INGEST),
-        options=_object(fields.get("options")) or {},
+        kind=kind,
+        options=options,
         result=_object(fields.get("result")),
         label=Label(**{name: fields.get(name) or None for name in ("name", "origin", "made_of", "group")}),
         notes=_notes(fields.get("notes")),

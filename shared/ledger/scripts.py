@@ -3,7 +3,7 @@
 Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys from the job's id):
 
     job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
-                             final_stage, finish, incomplete, result, c0..c5 (items per state), by and
+                             final_stage, finish, incomplete, result, c0..c8 (items per state), by and
                              bytes (the key that made it, the bytes of its items and uploads), …
     states:<job>     string  the state map, one byte per item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON

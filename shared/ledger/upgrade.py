@@ -8,8 +8,8 @@ from shared.ledger.scripts import PREFIX
 from shared.models import JobKind, Stage
 
 # 1: scripts knew by its kind which job has a final stage; 2: all callbacks stood in one line, and jobs
-# counted for nobody
-FORMAT = 3
+# counted for nobody; 3: items had six states
+FORMAT = 4
 
 
 def bring_up_to_date(client: Any) -> None:

@@ -208,10 +208,10 @@ end
 -- Two marks of (time, items done), at least ten seconds apart, carry the recent rate.
 local function mark_rate(id)
   local key = P..'job:'..id
-  local job, t = job_fields(id, 'c2', 'c3', 'c4', 'mark_t', 'mark_n'), now()
+  local job, t = job_fields(id, 'total', 'c0', 'c1', 'c5', 'mark_t', 'mark_n'), now()
   if t - number(job.mark_t) >= 10 then
     redis.call('HSET', key, 'prev_t', job.mark_t or '', 'prev_n', job.mark_n or '',
-      'mark_t', t, 'mark_n', number(job.c2) + number(job.c3) + number(job.c4))
+      'mark_t', t, 'mark_n', number(job.total) - number(job.c0) - number(job.c1) - number(job.c5))
   end
 end
 

@@ -7,7 +7,7 @@ if failed == 0 then return 0 end
 redis.call('SET', P..'states:'..id, (string.gsub(redis.call('GET', P..'states:'..id), FAILED, PENDING)))
 redis.call('HSET', P..'job:'..id, 'c4', 0, 'cursor', 0, 'finished', '', 'status', 'queued', 'started', '',
   'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '', 'callback_tries', 0, 'finish', '', 'result', '',
-  'base', job_number(id, 'c2') + job_number(id, 'c3'))
+  'base', job_number(id, 'total') - failed - job_number(id, 'c5'))
 count(id, PENDING, failed)
 redis.call('HINCRBY', P..'job:'..id, 'gen', 1)
 redis.call('DEL', P..'errors:'..id, P..'failures:'..id)
