@@ -63,6 +63,7 @@ class ImageServer:
 
     `hits` counts requests by path without the query, `connections` connections; `user_agents`, `hosts` and
     `posts` (path, headers, body) record what clients sent. `texts` are served besides, by their paths.
+    `authorization` is what /private wants.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -71,6 +72,7 @@ class ImageServer:
         self.hosts: set[str] = set()
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
         self.texts: dict[str, str] = {}
+        self.authorization = ""
         self.connections = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -174,6 +176,14 @@ def _serve_photo(handler: _Handler, number: str) -> None:
     width, height = (int(handler.query.get(name, value)) for name, value in (("w", "640"), ("h", "480")))
     handler.wait(int(handler.query.get("ms", "0")) / 1000)
     handler.answer(200, _photo(int(number), width, height))
+
+
+def _serve_private(handler: _Handler, number: str) -> None:
+    """A photo for whom sends the `Authorization` that the server wants."""
+    if handler.headers.get("Authorization", "") == handler.server.owner.authorization:
+        _serve_photo(handler, number)
+    else:
+        handler.answer(401, b"who are you?", "text/plain")
 
 
 def _serve_status(handler: _Handler, status: str) -> None:
@@ -297,6 +307,7 @@ def _constant(body: bytes, content_type: str) -> Any:
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
 _ROUTES: tuple[tuple[str, Any], ...] = (
     (r"/photo/(\d+)\.jpg", _serve_photo),
+    (r"/private/(\d+)\.jpg", _serve_private),
     (r"/status/(\d+)", _serve_status),
     (r"/flaky/(\d+)", _serve_flaky),
     (r"/retry-after/(.+)", _serve_retry_after),

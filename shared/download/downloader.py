@@ -20,6 +20,7 @@ from shared.download.addresses import AddressPolicy
 from shared.download.connections import Connections, Handle
 from shared.download.content_encoding import encodings, undone
 from shared.download.deadline import Deadline
+from shared.download.host_headers import HostHeaders
 from shared.download.host_limits import HostLimits
 from shared.download.own_services import FETCH_HEADER, OwnServices
 from shared.download.request_urls import RequestUrl, parse
@@ -84,26 +85,30 @@ class Downloader:
         whole_s: float | None = None,
         hold: Hold = lambda _: None,
         called_off: threading.Event | None = None,
+        headers: HostHeaders | None = None,
     ) -> bytes:
         """Return the content of `url`, never empty, within `limits` at each host that is not allowed by name.
 
         `hold` is called before the content is read, with the most bytes that it may have, and may wait: that
         is not taken off the deadline, which is `whole_s` from now. Once `called_off` is set the download
-        ends with a connect_error.
+        ends with a connect_error. The origin of `url` gets what `headers` has for it, until a redirect leads
+        to another one: none are given where whoever asks may not read with these credentials.
 
         Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
         too_many_redirects, too_large or not_an_image; and what `limits` and `hold` raise.
         """
         deadline = self._deadline(whole_s, called_off)
         target = parse(url)
+        own = headers.of(target.origin) if headers else ()
         with self._connections.lent(target.host, target.port) as handle:
             for _ in range(MAX_REDIRECTS + 1):
                 content = _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
                 with self._turn(target, limits, deadline):
-                    location = self._get_once(handle, target, deadline, content)
+                    location = self._get_once(handle, target, deadline, content, own)
                 if location is None:
                     return content.whole()
-                target = target.joined(location)
+                left, target = target, target.joined(location)
+                own = own if target.origin == left.origin else ()
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: str, timeout_s: float | None = None) -> None:
@@ -127,7 +132,12 @@ class Downloader:
         self._connections.close()
 
     def _get_once(
-        self, handle: Handle, target: RequestUrl, deadline: Deadline, content: "_Content"
+        self,
+        handle: Handle,
+        target: RequestUrl,
+        deadline: Deadline,
+        content: "_Content",
+        own: Sequence[str],
     ) -> bytes | None:
         """Ask once. Return where an answer redirects to; without that, the content has its content."""
         addresses = self._permitted(target, deadline)
@@ -136,7 +146,7 @@ class Downloader:
         def begin(answer: Answer) -> Sink:
             return content.begin(answer) if 200 <= answer.status < 300 else drained.begin(answer)
 
-        request = Request(target, addresses, self._headers)
+        request = Request(target, addresses, _overridden(self._headers, own))
         with drained.enough():
             transfer(handle, request, deadline, self._check, begin)
         if drained.answer.status == 0:
@@ -253,6 +263,12 @@ class _Drained:
 
 class _Enough(Exception):
     """Breaks an answer off."""
+
+
+def _overridden(lines: Sequence[str], by: Sequence[str]) -> list[str]:
+    """Return the headers' lines with those of `by` in place of what they have of these names."""
+    names = {line.partition(":")[0].lower() for line in by}
+    return [line for line in lines if line.partition(":")[0].lower() not in names] + [*by]
 
 
 def _robots_tags(answer: Answer) -> set[str]:

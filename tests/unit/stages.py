@@ -36,7 +36,7 @@ class StubDownloader:
     pages: dict[str, Any] = field(default_factory=dict)
     posts: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
 
-    def get(self, url: str, limits: Any = None, called_off: Any = None) -> bytes:
+    def get(self, url: str, limits: Any = None, called_off: Any = None, headers: Any = None) -> bytes:
         answer = self.pages[url]
         if isinstance(answer, Exception):
             raise answer

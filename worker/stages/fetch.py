@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.download.host_headers import HostHeaders
 from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
@@ -50,7 +51,13 @@ Reader = Callable[[bytes], DecodedImage]
 Download = Callable[[str], bytes]
 
 
-def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Event | None = None) -> None:
+def run(
+    services: Services,
+    model: BoundModel,
+    claim: Claim,
+    lost: threading.Event | None = None,
+    headers: HostHeaders | None = None,
+) -> None:
     """Fetch the pending items of a claimed chunk for a model and advance it.
 
     `lost` is set when the claim is no longer held, as when its job is cancelled: then nothing comes of it.
@@ -64,7 +71,7 @@ def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Eve
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
-    download = partial(services.downloader.get, limits=limits, called_off=lost)
+    download = partial(services.downloader.get, limits=limits, called_off=lost, headers=headers)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
         attempts = pool.map(
             lambda i: fetch_item(services, reader, download, claim.collection, items[i]), indices
