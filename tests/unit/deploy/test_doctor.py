@@ -172,13 +172,8 @@ def test_where_nothing_runs_nothing_is_written(
         ),
         (0o600, "{}", "ok", "for no origin"),
         (0o644, '{"a.example": {"X-Key": "XYZZY"}}', "note", "https://a.example; other users can read"),
-        (
-            0o600,
-            '{"a.example": {"XYZZY\\n": "XYZZY"}}',
-            "broken",
-            "FETCH_HEADERS: .*https://a.example: the name",
-        ),
-        (0o600, None, "broken", "FETCH_HEADERS: .*no such file"),
+        (0o600, '{"a.example": {"XYZZY\\n": ""}}', "broken", "FETCH_HEADERS: .*https://a.example: the name"),
+        (0o600, '{"a.example": "XYZZY"', "broken", "FETCH_HEADERS: .*not JSON: line 1"),
     ],
 )
 def test_says_which_origins_have_headers_and_never_a_value(
@@ -186,20 +181,18 @@ def test_says_which_origins_have_headers_and_never_a_value(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     mode: int,
-    content: str | None,
+    content: str,
     state: str,
     told: str,
 ) -> None:
-    file = tmp_path / "headers.json"
-    if content is not None:
-        file.write_text(content)
-        file.chmod(mode)
-    monkeypatch.setenv("IMAGE_SEARCH_FETCH_HEADERS", str(file))
+    (tmp_path / "headers.json").write_text(content)
+    (tmp_path / "headers.json").chmod(mode)
+    monkeypatch.setenv("IMAGE_SEARCH_FETCH_HEADERS", str(tmp_path / "headers.json"))
     server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM}
     healthy, found = examine()
-    assert healthy == (state != "broken")
-    assert found["headers"][0] == state
+    assert (healthy, found["headers"][0]) == (state != "broken", state)
     assert re.search(told, found["headers"][1])
     assert "XYZZY" not in str(found)
 

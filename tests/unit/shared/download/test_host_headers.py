@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from shared.download import host_headers
@@ -23,6 +24,12 @@ from tests.unit.shared.download.test_downloader import _certificate
 SECRET = "s3cr3t-XYZZY"
 BODY = b"\xff\xd8 a picture"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest.fixture(autouse=True)
+def _logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that no earlier test's configuration was bound to."""
+    monkeypatch.setattr(host_headers, "log", structlog.get_logger())
 
 
 @pytest.fixture
