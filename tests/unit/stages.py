@@ -89,6 +89,16 @@ class StubCollection:
     refusal: Exception = field(default_factory=lambda: ValueError("no such metadata value"))
     trouble: Exception | None = None
     proofs: list[int] = field(default_factory=list)
+    pointer: Any = field(default_factory=lambda: SimpleNamespace(model="stub", fingerprint=FINGERPRINT))
+    looked_up: list[list[str]] = field(default_factory=list)
+
+    def check_model(self, model: str, fingerprint: str) -> None:
+        if fingerprint != self.pointer.fingerprint:
+            raise ModelMismatch("Another model wrote this collection: reindex it.")
+
+    def with_vectors(self, ids: Sequence[str]) -> dict[str, tuple[StoredImage, NDArray[np.float32]]]:
+        self.looked_up.append(list(ids))
+        return {i: (self.images[i], self.vectors[i]) for i in ids if i in self.images}
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         return {i: self.images[i] for i in ids if i in self.images}
@@ -154,8 +164,11 @@ class StubIndex:
             raise ModelMismatch("Another model wrote this collection: reindex it.")
         return self.stored
 
-    def collection(self, name: str) -> Any:
-        return SimpleNamespace(pointer=SimpleNamespace(model="stub", fingerprint=self.fingerprint))
+    def collection(self, name: str) -> StubCollection:
+        if self.down:
+            raise IndexUnavailable("Chroma does not answer.")
+        self.stored.pointer = SimpleNamespace(model="stub", fingerprint=self.fingerprint)
+        return self.stored
 
 
 @dataclass
