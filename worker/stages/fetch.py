@@ -1,12 +1,16 @@
-"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode."""
+"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode.
+
+What the collection has already (known.py) is not decoded; a chunk of nothing else goes straight to index.
+"""
 
 import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +22,7 @@ from shared.download.host_limits import HostLimits
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
-from shared.models import Claim, Image, Item, ItemState, Stage
+from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
@@ -26,6 +30,7 @@ from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from worker.encoders import BoundModel
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.known import Known, KnownImages
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -46,7 +51,15 @@ class Fetched:
     pixels: NDArray[np.uint8]
 
 
-Attempt = Fetched | ItemError | HostBusy
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """An image that the collection has, as this item brings it, and its `vector` (dimension,)."""
+
+    image: Image
+    vector: NDArray[np.float32]
+
+
+Attempt = Fetched | Recognised | ItemError | HostBusy
 Reader = Callable[[bytes], DecodedImage]
 Download = Callable[[str], bytes]
 
@@ -71,11 +84,11 @@ def run(
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
-    download = partial(services.downloader.get, limits=limits, called_off=lost, headers=headers)
+    ask = partial(services.downloader.download, limits=limits, called_off=lost, headers=headers)
+    download: Download = lambda url: ask(url).content or b""  # noqa: E731
+    known = KnownImages(services, claim.collection, model)
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        attempts = pool.map(
-            lambda i: fetch_item(services, reader, download, claim.collection, items[i]), indices
-        )
+        attempts = pool.map(lambda i: fetch_item(services, reader, download, known, items[i]), indices)
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
         _end(services, claim, model, items, found)
@@ -89,12 +102,16 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 
 
 def fetch_item(
-    services: Services, reader: Reader, download: Download, collection: str, item: Item
+    services: Services, reader: Reader, download: Download, known: KnownImages, item: Item
 ) -> Attempt:
     """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
     try:
         data = _bytes_of(services, download, item)
-        decoded = reader(data)
+        image_id = hashlib.sha256(data).hexdigest()
+        if (found := known.of(image_id)) is not None:
+            return _recognised(found, item)
+        with known.decoding():
+            decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
     except Unavailable:
@@ -104,8 +121,7 @@ def fetch_item(
     except Exception:
         log.exception("item_failed", source=item.source)
         return ItemError("internal", "The picture could not be processed; the worker's log says why.")
-    image_id = hashlib.sha256(data).hexdigest()
-    _keep(services, collection, image_id, decoded, data)
+    _keep(services, known.collection, image_id, decoded, data)
     return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
 
 
@@ -149,51 +165,96 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
+def _recognised(known: Known, item: Item) -> Recognised:
+    image = replace(
+        known.stored.image,
+        source=item.source,
+        sources=[item.source],
+        created_at=time.time(),
+        metadata=item.metadata,
+        keys=[] if item.key is None else [item.key],
+        jobs=[],
+    )
+    return Recognised(image, known.vector)
+
+
 def _end(
     services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
 ) -> None:
     tries = claim.chunk.attempt + 1 - claim.postponed
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
+    recognised = {i: one for i, one in found.items() if isinstance(one, Recognised)}
     errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
     again = {i: error for i, error in errors.items() if _worth_retrying(error, tries)}
     busy = [one.wait_s for one in found.values() if isinstance(one, HostBusy)]
     delays = busy + [_retry_delay(error, tries) for error in again.values()]
     outcomes = [
-        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id) for i, one in fetched.items()
+        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id)
+        for i, one in (fetched | recognised).items()
     ]
     outcomes += [Outcome(i, items[i].source, error=error) for i, error in errors.items() if i not in again]
+    known = _segment(claim, model, items, recognised) if recognised else None
+    stage, payload = None, ""
+    if fetched:
+        header = {"version": claim.version + min(fetched), **model.header}
+        if known is not None:  # encode writes it into one segment with the others
+            header["known"] = b64encode(vector_log.packed(known)).decode()
+        additions = _additions(claim, items, fetched)
+        stage, payload = Stage.ENCODE, _write_scratch(services, claim, header, fetched.values(), additions)
+    elif known is not None:
+        name = vector_log.name_of(claim)
+        stage, payload = Stage.INDEX, vector_log.write_segment(services.blobs, claim.collection, name, known)
     end_chunk(
         services,
         claim,
         outcomes,
-        next_stage=Stage.ENCODE if fetched else None,
-        payload=_write_scratch(services, claim, model, items, fetched) if fetched else "",
+        next_stage=stage,
+        payload=payload,
         retry_delay_s=max(delays, default=None),
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
 
 
+def _segment(
+    claim: Claim, model: BoundModel, items: dict[int, Item], recognised: dict[int, Recognised]
+) -> vector_log.Segment:
+    additions = _additions(claim, items, recognised)
+    vectors = np.stack([one.vector for one in recognised.values()])
+    return vector_log.Segment(additions[0].version, model.name, model.fingerprint, additions, vectors)
+
+
 def _write_scratch(
-    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], fetched: dict[int, Fetched]
+    services: Services,
+    claim: Claim,
+    header: JsonObject,
+    fetched: Iterable[Fetched],
+    additions: Iterable[vector_log.Addition],
 ) -> str:
     chunk = claim.chunk
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
     key = scratch_prefix(chunk.job_id) + name
-    records = [
+    records = [addition.record() for addition in additions]
+    pixels = np.stack([one.pixels for one in fetched])
+    services.blobs.put(key, pack(header, records, pixels))
+    return key
+
+
+def _additions(
+    claim: Claim, items: dict[int, Item], outcomes: Mapping[int, Fetched | Recognised]
+) -> list[vector_log.Addition]:
+    return [
         vector_log.Addition(
             i,
-            chunk.attempt + 1,
-            f"{chunk.job_id}:{i}",
-            outcome.image,
+            claim.chunk.attempt + 1,
+            f"{claim.chunk.job_id}:{i}",
+            one.image,
             claim.version + i,
             items[i].skip_near,
-        ).record()
-        for i, outcome in fetched.items()
+            known=isinstance(one, Recognised),
+        )
+        for i, one in outcomes.items()
     ]
-    pixels = np.stack([outcome.pixels for outcome in fetched.values()])
-    services.blobs.put(key, pack({"version": claim.version + min(fetched), **model.header}, records, pixels))
-    return key
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:

@@ -201,7 +201,7 @@ def test_a_request_has_them_in_place_of_its_own(file: Path, downloader: Download
         origin = server.url("")
         document = {origin: {**bearer(), "user-agent": "shop/1.0", "Accept": "image/png"}}
         headers = HostHeaders(written(file, document))
-        assert downloader.get(server.url(), headers=headers) == BODY
+        assert downloader.download(server.url(), headers=headers).content == BODY
         assert downloader.get(server.url()) == BODY, "the same connection's handle"
         with_them, without = map(lines, server.heads)
     assert with_them["Authorization"] == f"Bearer {SECRET}"
@@ -209,6 +209,25 @@ def test_a_request_has_them_in_place_of_its_own(file: Path, downloader: Download
     assert with_them["Accept-Encoding"] == "identity"
     assert "Authorization" not in without
     assert without["User-Agent"].startswith("image-search/")
+
+
+def test_a_conditional_request_and_one_that_is_asked_again_have_them_too(
+    file: Path, downloader: Downloader
+) -> None:
+    """Of a server that takes any condition for fulfilled, at the first request, too."""
+
+    def answers(head: bytes) -> list[bytes]:
+        fresh = b"If-None-Match" not in head and b"no-cache" in head
+        status = b"200 OK" if fresh else b"304 Not Modified"
+        length = b"Content-Length: %d\r\n" % len(BODY) if fresh else b""
+        return [b'HTTP/1.1 %b\r\nETag: "1"\r\n%b\r\n' % (status, length), BODY if fresh else b""]
+
+    with raw_server(answers) as server:
+        headers = HostHeaders(written(file, {server.url(""): bearer()}))
+        first = downloader.download(server.url(), headers=headers)
+        again = downloader.download(server.url(), known=first.validators, headers=headers)
+        assert (first.content, again.content) == (BODY, None)
+        assert sent(server) == [True] * 3
 
 
 def redirecting(steps: dict[str, Callable[[], str]]) -> Callable[[bytes], list[bytes]]:
@@ -228,7 +247,7 @@ def test_redirects_within_the_origin_keep_them(file: Path, downloader: Downloade
     with raw_server(redirecting(steps)) as server:
         port = server.url("").rpartition(":")[2]
         headers = HostHeaders(written(file, {server.url(""): bearer()}))
-        assert downloader.get(server.url("/1"), headers=headers) == BODY
+        assert downloader.download(server.url("/1"), headers=headers).content == BODY
         assert sent(server) == [True] * 4
 
 
@@ -242,11 +261,11 @@ def test_once_a_redirect_has_left_the_origin_they_are_not_sent_again(
         raw_server(redirecting({"/1": lambda: away.url("/away", host)})) as home,
     ):
         headers = HostHeaders(written(file, {home.url(""): bearer()}))
-        assert downloader.get(home.url("/1"), headers=headers) == BODY
+        assert downloader.download(home.url("/1"), headers=headers).content == BODY
         assert (sent(home), sent(away)) == ([True, False], [False])
         both = {home.url(""): bearer(), away.url(""): bearer(f"{SECRET}-of-away")}
         headers = HostHeaders(written(file, both))
-        assert downloader.get(home.url("/1"), headers=headers) == BODY
+        assert downloader.download(home.url("/1"), headers=headers).content == BODY
         assert (sent(home), sent(away)) == ([True, False] * 2, [False] * 2)
 
 
@@ -256,7 +275,7 @@ def test_a_redirect_from_elsewhere_does_not_bring_them(file: Path, downloader: D
         raw_server(redirecting({"/1": lambda: home.url("/private")})) as stranger,
     ):
         headers = HostHeaders(written(file, {home.url(""): bearer()}))
-        assert downloader.get(stranger.url("/1"), headers=headers) == BODY
+        assert downloader.download(stranger.url("/1"), headers=headers).content == BODY
         assert (sent(home), sent(stranger)) == ([False], [False])
 
 
@@ -276,9 +295,9 @@ def test_a_redirect_to_the_other_scheme_does_not_get_them(file: Path, tmp_path: 
             return secure.url(path, "localhost").replace("http:", "https:")
 
         headers = HostHeaders(written(file, {tls(""): bearer(), plain.url(""): bearer()}))
-        assert downloader.get(tls("/down"), headers=headers) == BODY
+        assert downloader.download(tls("/down"), headers=headers).content == BODY
         assert (sent(secure), sent(plain)) == ([True], [False])
-        assert downloader.get(plain.url("/up"), headers=headers) == BODY
+        assert downloader.download(plain.url("/up"), headers=headers).content == BODY
         assert (sent(secure), sent(plain)) == ([True, False], [False, True])
     downloader.close()
 
@@ -289,7 +308,7 @@ def test_a_url_with_credentials_of_its_own_is_refused_as_ever(file: Path, downlo
         headers = HostHeaders(written(file, {server.url(""): bearer()}))
         for url in (server.url("/0").replace("://", "://user:own@"), server.url("/1")):
             with pytest.raises(ItemError, match="carries credentials") as raised:
-                downloader.get(url, headers=headers)
+                downloader.download(url, headers=headers)
             assert raised.value.code == "invalid_url"
         assert sent(server) == [True], "the redirect's"
 
@@ -315,7 +334,7 @@ def test_no_error_of_a_host_shows_them(file: Path, downloader: Downloader) -> No
         with raw_server(said) as server, capture_logs() as logs:
             headers = HostHeaders(written(file, {server.url(""): bearer()}))
             with pytest.raises(ItemError) as raised:
-                downloader.get(server.url(), headers=headers)
+                downloader.download(server.url(), headers=headers)
             assert sent(server)[:1] == [True]
         assert SECRET not in f"{raised.value!r} {vars(raised.value)} {logs}"
 
@@ -376,5 +395,5 @@ def test_a_url_that_names_the_origin_somewhere_else_gets_nothing(
 ) -> None:
     with raw_server(OK) as server:
         headers = HostHeaders(written(file, {"https://a.example": bearer()}))
-        downloader.get(server.url(path.format(quote("https://a.example/", safe=""))), headers=headers)
+        downloader.download(server.url(path.format(quote("https://a.example/", safe=""))), headers=headers)
         assert sent(server) == [False]
