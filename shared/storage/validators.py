@@ -7,7 +7,7 @@ each of its manifest's segments, in the order of the items (worker/stages/since.
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
