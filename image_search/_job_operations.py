@@ -122,11 +122,7 @@ class JobOperations(ImageOperations):
             source = self._synchronous(source)
         collected: Sources | None = yield Work(partial(sources_of, source))
         found = collected or Sources(kinds={"urls"})
-        if of_tables and not found.tables:
-            option = next(iter(of_tables))
-            raise InvalidSource(f"`{option}` is for tables (.csv, .json …), and no source is one")
-        if since and found.files:
-            raise InvalidSource(f"`since` is for URLs, and {found.files[0].path} is a file")
+        _check_fits(found, of_tables, since)
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
         bodies: list[Form | Stream] = [*_forms(found, fields, of_tables, on_sent)]
         if found.from_stdin:
@@ -431,6 +427,15 @@ def _showing(progress: Progress) -> AbstractContextManager[Callable[[Job], None]
 
         return showing()
     return nullcontext(progress or _ignore)
+
+
+def _check_fits(found: Sources, of_tables: Mapping[str, str], since: str | None) -> None:
+    """Raise InvalidSource for an option that is not for such sources."""
+    if of_tables and not found.tables:
+        option = next(iter(of_tables))
+        raise InvalidSource(f"`{option}` is for tables (.csv, .json …), and no source is one")
+    if since and found.files:
+        raise InvalidSource(f"`since` is for URLs and tables of URLs, which {found.files[0].path} is not")
 
 
 def _options(

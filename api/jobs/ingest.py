@@ -61,7 +61,9 @@ class Options:
     callback_url: str | None
     idempotency_key: str | None
     on_near_duplicate: str = "keep"
-    since: str | None = None  # the earlier job; looked at once it is known that no other request made this one
+    since: str | None = (
+        None  # the earlier job; looked at once it is known that no other request made this one
+    )
     label: Label = field(default_factory=Label)
     made_by: str = ""  # the id of the caller's API key, if he has one
     metadata: Metadata = field(default_factory=dict)  # under each item's own

@@ -31,7 +31,15 @@ from shared.services import Services
 from shared.storage.blobs import upload_key
 from shared.validation import metadata_faults
 
-FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate", "since", *JobLabel.model_fields)
+FIELDS = (
+    "metadata",
+    "keys",
+    "collection",
+    "callback_url",
+    "on_near_duplicate",
+    "since",
+    *JobLabel.model_fields,
+)
 FILE_PARTS = ("files", "table")
 TABLE_FIELDS = tuple(TableQuery.model_fields)
 _KEYS = TypeAdapter(list[Key | None])

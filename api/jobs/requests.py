@@ -76,7 +76,7 @@ Since = TypeAliasType(
         str,
         Field(
             max_length=64,
-            description="an earlier job of the same collection, which has finished: a URL that stood there is "
+            description="an earlier job of the same collection that has finished: a URL that stood there is "
             "asked with the ETag or Last-Modified that it had, and what has not changed ends as `unchanged`, "
             "without a download; for URLs, not for files",
             json_schema_extra={"example": JOB_ID},

@@ -22,7 +22,7 @@ class JoinLedger:
         self._redis = connection
 
     def acquire(self, job_id: str) -> bool:
-        """Take it; return False while the job's body is still being read, or another process has the lease."""
+        """Take it; return False while another process has it, or the job's body is still being read."""
         if self._redis.call("zscore", f"{PREFIX}reading", job_id) is not None:
             return False
         key = f"{PREFIX}joining:{job_id}"

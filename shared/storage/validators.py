@@ -7,7 +7,7 @@ each of its manifest's segments, in the order of the items (worker/stages/since.
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +22,14 @@ from shared.storage.blobs import Blobs, job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS
 
 FORMAT = 1
-_METADATA = {FIELD.encode(): str(FORMAT).encode()}
 _VALIDATORS = [
     pa.field("said_of", pa.binary(16)),
     pa.field("etag", pa.string()),
     pa.field("last_modified", pa.string()),
     pa.field("image_id", pa.binary(32)),
 ]
-OF_URLS = pa.schema([pa.field("url", pa.binary(16)), *_VALIDATORS], metadata=_METADATA)
-OF_ITEMS = pa.schema(
-    [pa.field("item", pa.int32()), *_VALIDATORS, pa.field("shared", pa.bool_())], metadata=_METADATA
-)
+OF_URLS = pa.schema([pa.field("url", pa.binary(16)), *_VALIDATORS])
+OF_ITEMS = pa.schema([pa.field("item", pa.int32()), *_VALIDATORS, pa.field("shared", pa.bool_())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ def read_validators(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
 
 def write_earlier(blobs: Blobs, job_id: str, segment: int, rows: Any) -> None:
     """Record, for one segment of the manifest, what its items had in the earlier job: a table OF_ITEMS."""
-    blobs.put(_of_segment(job_id, segment), _file(rows.replace_schema_metadata(_METADATA)))
+    blobs.put(_of_segment(job_id, segment), _file(rows))
 
 
 def read_earlier(blobs: Blobs, job_id: str, start: int, stop: int) -> dict[int, Earlier]:
@@ -106,12 +103,13 @@ def read_earlier(blobs: Blobs, job_id: str, start: int, stop: int) -> dict[int, 
 
 def _file(table: pa.Table) -> bytes:
     sink = io.BytesIO()
+    table = table.replace_schema_metadata({FIELD: str(FORMAT)})
     parquet.write_table(table, sink, compression="zstd", use_dictionary=False)
     return sink.getvalue()
 
 
 def _table(data: bytes) -> pa.Table:
     table = parquet.ParquetFile(io.BytesIO(data)).read(use_threads=False)
-    found = (table.schema.metadata or {}).get(FIELD.encode())
-    check_format(found, FORMAT, "A job's record of what its URLs were asked for with")
+    found = (table.schema.metadata or {}).get(FIELD.encode(), b"1")
+    check_format(int(found), FORMAT, "A job's record of what its URLs were asked for with")
     return table

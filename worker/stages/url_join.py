@@ -8,6 +8,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -38,11 +39,12 @@ FROM found ORDER BY item
 
 
 def join(blobs: Blobs, job_id: str, total: int, earlier: str) -> None:
-    """Write, for each segment of the job's `total` items, what they had in the job `earlier`; all if it is gone."""
-    with tempfile.TemporaryDirectory(prefix="since-") as folder, duckdb.connect(
-        Path(folder) / "join.duckdb",
-        config={"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False},
-    ) as database:
+    """Write what the job's `total` items had in the job `earlier`: nothing, once that has expired."""
+    config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
+    with (
+        tempfile.TemporaryDirectory(prefix="since-") as folder,
+        duckdb.connect(Path(folder) / "join.duckdb", config=config) as database,
+    ):
         _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
         _load(database, "asked", _ASKED, _asked(blobs, job_id, total))
         database.execute(_JOIN)
