@@ -4,7 +4,6 @@ import contextlib
 import json
 import secrets
 import socket
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,13 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
     if found:
         source = f"none says where Redis and Chroma are: this is what {url} says of itself"
     direct = {"redis": _redis, "broker": _broker, "chroma": _chroma, "blobs": _blobs, "workers": _workers}
-    checks: Sequence[Check] = found or [
+    checks: list[Check] = found or [
         *((subject, partial(check, settings), DEADLINE_SECONDS) for subject, check in direct.items()),
         ("api", lambda: _api(url), DEADLINE_SECONDS),
         ("model", lambda: _model(settings), MODEL_DEADLINE_SECONDS),
     ]
+    if settings.fetch_headers is not None:
+        checks.append(("headers", lambda: _headers(settings), DEADLINE_SECONDS))
     findings = [Finding("settings", "ok", source), *run(checks)]
     return tell(findings, as_json)
 
@@ -138,6 +139,16 @@ def _blobs(settings: Settings) -> str:
 def _workers(settings: Settings) -> str:
     workers = Ledger(settings.redis_url).workers.seen()
     return staffed({stage: sum(one.slots for one in workers if stage in one.queues) for stage in Stage})
+
+
+def _headers(settings: Settings) -> str:
+    from shared.download.host_headers import HostHeaders  # noqa: PLC0415 - httpx
+
+    headers = HostHeaders(settings.fetch_headers)
+    said = f"of this deployment's own for {', '.join(headers.origins) or 'no origin'}"
+    if headers.open_to_others:
+        return Note(f"{said}; other users can read or change the file: chmod 600 {settings.fetch_headers}")
+    return said
 
 
 def _api(url: str) -> str:

@@ -59,6 +59,7 @@ def up(
         decided = not _is_of_collections(own, folder)
         model = _decide_model(own, list) if decided else own.model
         _check_vocabulary(own)
+        _check_headers(own)
         click.echo(f"data folder {folder.root}")
         if decided:
             click.echo(f"model {model}")
@@ -225,6 +226,12 @@ def _check_vocabulary(settings: Settings) -> None:
     from shared.embedding.tagging import read_vocabulary  # noqa: PLC0415 - numpy
 
     read_vocabulary(settings.tag_vocabulary)
+
+
+def _check_headers(settings: Settings) -> None:
+    from shared.download.host_headers import HostHeaders  # noqa: PLC0415 - httpx
+
+    HostHeaders(settings.fetch_headers)
 
 
 def _check_ledger(url: str) -> None:

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     fetch_concurrency: int = Field(16, ge=1, le=256)
     fetch_timeout_s: float = Field(20.0, gt=0, le=600)
     fetch_user_agent: str | None = None
+    fetch_headers: Path | None = None
     ca_bundle: Path | None = None
     max_image_bytes: int = Field(50 * 2**20, ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)

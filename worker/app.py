@@ -13,6 +13,7 @@ import structlog
 from celery import Celery, signals
 
 from shared.config import Settings
+from shared.download.host_headers import HostHeaders
 from shared.embedding import tagging
 from shared.embedding.automatic import resolve_auto
 from shared.embedding.checkpoints import AUTO, resolve_model
@@ -55,7 +56,8 @@ class Process:
     clock: EncoderClock
     lost: threading.Event  # set when the present claim is no longer held
 
-    def __init__(self, settings: Settings, model: str, stages: Sequence[Stage]) -> None:
+    def __init__(self, settings: Settings, model: str, stages: Sequence[Stage], headers: HostHeaders) -> None:
+        self.headers = headers
         self.services = build_services(settings)
         self.models = CollectionModels(self.services.index, model)
         if Stage.ENCODE in stages:
@@ -108,10 +110,12 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
             log.error("only_exports_and_imports", reason=error.detail)  # noqa: TRY400 - the sentence says it
     if Stage.ENCODE in stages:
         tagging.read_vocabulary(settings.tag_vocabulary)
+    # Credentials: no other role reads them. A pool process that starts later has them even if the file broke.
+    headers = HostHeaders(settings.fetch_headers if Stage.FETCH in stages else None)
 
     def process() -> Process:
         if not made:
-            made.append(Process(settings, model, stages))
+            made.append(Process(settings, model, stages, headers))
             log.info("process_ready", stages=[str(stage) for stage in stages])
         return made[0]
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.download.host_headers import HostHeaders
 from shared.errors import ModelUnavailable, Unavailable
 from shared.ledger.ledger import FINAL
 from shared.models import Claim, JobKind, Stage
@@ -16,13 +17,14 @@ from worker.stages.index import Store
 
 
 class Tools(Protocol):
-    """The parts of a worker process: `models` in one that fetches, `encoders` in one that encodes.
+    """The parts of a worker process: `models` and `headers` for one that fetches, `encoders` for encoding.
 
     `lost` is set once the claim at hand is no longer held.
     """
 
     services: Services
     models: CollectionModels
+    headers: HostHeaders
     encoders: Encoders
     clock: EncoderClock
     lost: threading.Event
@@ -55,7 +57,7 @@ def _waiting_for_its_model() -> Iterator[None]:
 
 def _fetch(tools: Tools, claim: Claim) -> None:
     with _waiting_for_its_model():
-        fetch.run(tools.services, tools.models.of(claim.collection), claim, tools.lost)
+        fetch.run(tools.services, tools.models.of(claim.collection), claim, tools.lost, tools.headers)
 
 
 def _encode_ingest(tools: Tools, claim: Claim) -> None:

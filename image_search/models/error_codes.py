@@ -56,7 +56,8 @@ CAUSES: dict[str, ErrorCode] = {
     ),
     "http_status": ErrorCode(
         "The server answered with an error status, or that its pictures may not be used.",
-        "After 408, 425, 429 or 5xx, retry later; after others, check that the URL is right and public.",
+        "After 408, 425, 429 or 5xx, retry later; after others, check that the URL is right and public "
+        "(IMAGE_SEARCH_FETCH_HEADERS is for hosts that want credentials).",
         retried=None,
     ),
     "too_many_redirects": ErrorCode(

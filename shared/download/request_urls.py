@@ -16,6 +16,8 @@ _LOCATION = re.compile(rb"(?is)((?:https?:)?//[^/?#]*)?(.*)")
 _MAX_NAME = 253
 _RAW = re.compile(rb"[\x00-\x1f\x7f-\xff]")
 
+Origin = tuple[str, str, int]  # scheme, host, port
+
 
 @dataclass(frozen=True, slots=True)
 class RequestUrl:
@@ -28,6 +30,10 @@ class RequestUrl:
     scheme: str
     host: str
     port: int
+
+    @property
+    def origin(self) -> Origin:
+        return self.scheme, self.host, self.port
 
     @property
     def path(self) -> bytes:

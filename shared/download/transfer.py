@@ -67,7 +67,7 @@ class Request:
 
     url: RequestUrl
     addresses: Sequence[str]
-    headers: Sequence[str]
+    headers: Sequence[str] = field(repr=False)  # may be secret
     body: bytes | None = None
 
 

@@ -28,6 +28,7 @@ from shared.index.records import (
     in_calls,
     place_of,
     read_records,
+    records_of,
     stored_image,
     to_record,
     update_records,
@@ -223,6 +224,14 @@ class Collection:
             records = self._run(partial(read_records, ids=list(ids[start : start + BATCH])))
             found |= {record["id"]: stored_image(record) for record in records}
         return found
+
+    def with_vectors(self, ids: Sequence[str]) -> dict[str, tuple[StoredImage, NDArray[np.float32]]]:
+        """Return, in one call, the records and vectors (dimension,) of those ids that are present."""
+        get = methodcaller("get", list(dict.fromkeys(ids)), include=["metadatas", "embeddings"])
+        found: JsonObject = self._run(get)
+        records = records_of(found["ids"], found["metadatas"])
+        rows = search.rows_of(found["embeddings"])
+        return {one["id"]: (stored_image(one), row) for one, row in zip(records, rows, strict=True)}
 
     def update(self, stored: Sequence[StoredImage]) -> None:
         """Write the records of images that are present, and leave their vectors as they are."""

@@ -33,6 +33,11 @@ def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
         ledger.writer.forget_trashed(collection, found)
 
 
+def has_files(blobs: Blobs, collection: str, image_id: str) -> bool:
+    """Return whether an image's files, of which every one has a thumbnail, are there or in the trash."""
+    return any(blobs.exists(key(collection, image_id, "thumbnail")) for key in (file_key, trash_key))
+
+
 def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
     blobs.delete(*(trash_key(collection, image_id, kind) for kind in FILE_KINDS))
     ledger.writer.forget_trashed(collection, [image_id])

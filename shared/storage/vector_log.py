@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.models import Image, JsonObject
+from shared.models import Claim, Image, JsonObject
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import Blobs, log_prefix
 from shared.storage.image_fields import sound_image
@@ -28,7 +28,8 @@ class Addition:
     """One encoded image: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
 
     `version` orders items: it is the same however often the item is delivered. `skip_near` leaves the image
-    out where it is a near-duplicate.
+    out where it is a near-duplicate. `known`: the collection had the image, and nothing was decoded;
+    `unchanged`: nor downloaded.
     """
 
     index: int
@@ -37,6 +38,8 @@ class Addition:
     image: Image
     version: int
     skip_near: bool = False
+    known: bool = False
+    unchanged: bool = False
 
     def record(self) -> JsonObject:
         return {"op": "add", **asdict(self)}
@@ -58,16 +61,29 @@ class Segment:
     vectors: NDArray[np.float32]
 
 
+def name_of(claim: Claim) -> str:
+    """Return what to call the segment that a delivery of a chunk leaves for the writer."""
+    return f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
+
+
 def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) -> str:
     """Store a segment under its collection and model; return its key."""
-    header = {"version": segment.version, "model": segment.model, "fingerprint": segment.fingerprint}
     key = f"{log_prefix(collection)}{segment.fingerprint}/{segment.version:020d}-{name}.npz"
-    blobs.put(key, pack(header, [a.record() for a in segment.additions], segment.vectors))
+    blobs.put(key, packed(segment))
     return key
 
 
 def read_segment(blobs: Blobs, key: str) -> Segment:
-    header, records, vectors = unpack(blobs.get(key))
+    return unpacked(blobs.get(key))
+
+
+def packed(segment: Segment) -> bytes:
+    header = {"version": segment.version, "model": segment.model, "fingerprint": segment.fingerprint}
+    return pack(header, [a.record() for a in segment.additions], segment.vectors)
+
+
+def unpacked(data: bytes) -> Segment:
+    header, records, vectors = unpack(data)
     return Segment(additions=[Addition.from_record(record) for record in records], vectors=vectors, **header)
 
 

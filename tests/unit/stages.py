@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.config import Settings
+from shared.download.downloader import Download
+from shared.download.validators import Validators
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.imaging.preprocess import Preprocess
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
@@ -19,6 +21,7 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import ManifestWriter, write_results
+from shared.storage.validators import url_hash
 from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
 from worker.encoders import BoundModel
@@ -31,16 +34,32 @@ DIMENSION = 4
 
 @dataclass
 class StubDownloader:
-    """Answers a URL with what `pages` says: bytes, a status of a post, or an error to raise."""
+    """Answers a URL with what `pages` says: bytes, a status of a post, or an error to raise.
+
+    With an ETag if `etags` has one; `sent` are the URLs whose content was.
+    """
 
     pages: dict[str, Any] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
     posts: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
 
-    def get(self, url: str, limits: Any = None, called_off: Any = None) -> bytes:
+    def download(
+        self,
+        url: str,
+        limits: Any = None,
+        known: Validators | None = None,
+        called_off: Any = None,
+        headers: Any = None,
+    ) -> Download:
         answer = self.pages[url]
         if isinstance(answer, Exception):
             raise answer
-        return cast(bytes, answer)
+        said = Validators(url_hash(url), etag) if (etag := self.etags.get(url)) else None
+        if known and known == said:
+            return Download(None, said)
+        self.sent.append(url)
+        return Download(answer, said)
 
     def post(self, url: str, body: bytes, headers: dict[str, str], timeout_s: float | None = None) -> int:
         self.posts.append((url, body, headers))
@@ -89,6 +108,16 @@ class StubCollection:
     refusal: Exception = field(default_factory=lambda: ValueError("no such metadata value"))
     trouble: Exception | None = None
     proofs: list[int] = field(default_factory=list)
+    pointer: Any = field(default_factory=lambda: SimpleNamespace(model="stub", fingerprint=FINGERPRINT))
+    looked_up: list[list[str]] = field(default_factory=list)
+
+    def check_model(self, model: str, fingerprint: str) -> None:
+        if fingerprint != self.pointer.fingerprint:
+            raise ModelMismatch("Another model wrote this collection: reindex it.")
+
+    def with_vectors(self, ids: Sequence[str]) -> dict[str, tuple[StoredImage, NDArray[np.float32]]]:
+        self.looked_up.append(list(ids))
+        return {i: (self.images[i], self.vectors[i]) for i in ids if i in self.images}
 
     def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         return {i: self.images[i] for i in ids if i in self.images}
@@ -154,8 +183,11 @@ class StubIndex:
             raise ModelMismatch("Another model wrote this collection: reindex it.")
         return self.stored
 
-    def collection(self, name: str) -> Any:
-        return SimpleNamespace(pointer=SimpleNamespace(model="stub", fingerprint=self.fingerprint))
+    def collection(self, name: str) -> StubCollection:
+        if self.down:
+            raise IndexUnavailable("Chroma does not answer.")
+        self.stored.pointer = SimpleNamespace(model="stub", fingerprint=self.fingerprint)
+        return self.stored
 
 
 @dataclass

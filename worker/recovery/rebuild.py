@@ -93,23 +93,29 @@ def read_log(blobs: Blobs, collection: str, fingerprint: str) -> Log:
         if len(vectors):
             log.dimension = vectors.shape[1]
         for row, record in enumerate(records):
-            if _make(batch, record, key) and record["op"] == "add":
-                rows[record["image"]["id"]] = (key, row)
+            # As in Chroma, the vector is that of whoever brought the image: a later one may be a copy of it.
+            if image_id := _brought(batch, record, key):
+                rows[image_id] = (key, row)
     log.images = {i: Logged(stored, *rows[i]) for i, stored in batch.images.items()}
     log.keys = list(batch.keys.values())
     return log
 
 
-def _make(batch: WriteBatch, record: JsonObject, key: str) -> bool:
-    """Apply a record; return whether it is one. One that is damaged does not cost the collection."""
+def _brought(batch: WriteBatch, record: JsonObject, key: str) -> str | None:
+    """Apply a record; return the id of the image that it brings anew, if any.
+
+    One that is damaged does not cost the collection.
+    """
     try:
+        image_id: str | None = record["image"]["id"] if record["op"] == "add" else None
+        new = image_id not in batch.images
         batch.apply(record)
     except ValueError as error:
         raise ConfigError(f"{error} Use that version.") from None
     except (KeyError, TypeError, AttributeError) as error:
         logger.warning("log_record_left_out", segment=key, reason=repr(error))
-        return False
-    return True
+        return None
+    return image_id if new else None
 
 
 class _Empty:

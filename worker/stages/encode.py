@@ -1,6 +1,7 @@
 """The encode stage: one chunk's crops through the image tower, into the vector log."""
 
-from collections.abc import Callable
+from base64 import b64decode
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.isolation import run_isolated
 from shared.imaging.preprocess import Preprocess
-from shared.models import Claim, Stage
+from shared.models import Claim, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import unpack
@@ -34,31 +35,54 @@ def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderCloc
     header, records, pixels = unpack(services.blobs.get(claim.payload))
     encoder: Encoder = encoders.of(header)
     additions = [vector_log.Addition.from_record(record) for record in records]
-    prepared = header.get("preprocess")
-    if pixels.shape[1:3] != encoder.preprocess.crop_shape or (
-        prepared is not None and Preprocess.from_json(prepared) != encoder.preprocess
-    ):
+    rows: Sequence[Vectors | ItemError]
+    if _fits(encoder, header, pixels):
+        with clock.busy(services.ledger, claim):
+            rows = encode_halving(_encode_of(encoder, claim), pixels)
+    else:
         detail = f"The fetch and encode workers have different files of {encoder.name}; give them the same."
-        _end(services, claim, [(addition, ItemError("encode_error", detail)) for addition in additions])
-        return
-    with clock.busy(services.ledger, claim):
-        rows = encode_halving(_encode_of(encoder, claim), pixels)
+        rows = [ItemError("encode_error", detail)] * len(additions)
     pairs = list(zip(additions, rows, strict=True))
+    segment = _with_known(_segment(services, encoder, header["version"], pairs), header)
+    failed = [(addition, row) for addition, row in pairs if isinstance(row, ItemError)]
+    key = ""
+    if segment.additions:
+        key = vector_log.write_segment(services.blobs, claim.collection, vector_log.name_of(claim), segment)
+    _end(services, claim, failed, key)
+
+
+def _fits(encoder: Encoder, header: JsonObject, pixels: Pixels) -> bool:
+    """Return whether the crops were prepared as this encoder wants them."""
+    prepared = header.get("preprocess")
+    return pixels.shape[1:3] == encoder.preprocess.crop_shape and (
+        prepared is None or Preprocess.from_json(prepared) == encoder.preprocess
+    )
+
+
+def _segment(
+    services: Services,
+    encoder: Encoder,
+    version: int,
+    pairs: Sequence[tuple[vector_log.Addition, Vectors | ItemError]],
+) -> vector_log.Segment:
     sound = [(addition, row) for addition, row in pairs if not isinstance(row, ItemError)]
     vectors = np.stack([row for _, row in sound]) if sound else np.empty((0, encoder.dimension), np.float32)
     images = tagging.describe(encoder, services.settings, [addition.image for addition, _ in sound], vectors)
-    segment = vector_log.Segment(
-        version=header["version"],
-        model=encoder.name,
-        fingerprint=encoder.fingerprint,
-        additions=[
-            replace(addition, image=image) for (addition, _), image in zip(sound, images, strict=True)
-        ],
-        vectors=vectors,
+    additions = [replace(addition, image=image) for (addition, _), image in zip(sound, images, strict=True)]
+    return vector_log.Segment(version, encoder.name, encoder.fingerprint, additions, vectors)
+
+
+def _with_known(segment: vector_log.Segment, header: JsonObject) -> vector_log.Segment:
+    """Return the segment with what fetch found in the collection, and so sent no crops of."""
+    if "known" not in header:
+        return segment
+    known = vector_log.unpacked(b64decode(header["known"]))
+    return replace(
+        segment,
+        version=min(segment.version, known.version),
+        additions=[*segment.additions, *known.additions],
+        vectors=np.concatenate([segment.vectors, known.vectors]),
     )
-    name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
-    key = vector_log.write_segment(services.blobs, claim.collection, name, segment)
-    _end(services, claim, [(a, row) for a, row in pairs if isinstance(row, ItemError)], key)
 
 
 def _encode_of(encoder: Encoder, claim: Claim) -> Callable[[Pixels], Vectors]:

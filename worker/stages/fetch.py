@@ -1,30 +1,41 @@
-"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode."""
+"""The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode.
+
+What the collection has already (known.py) is not decoded; a chunk of nothing else goes straight to index. In
+a job with `since` (since.py) what has not changed is not downloaded, and ends here if nothing is said of it.
+"""
 
 import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.download.downloader import Download
+from shared.download.host_headers import HostHeaders
 from shared.download.host_limits import HostLimits
+from shared.download.validators import Validators
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
-from shared.models import Claim, Image, Item, ItemState, Stage
+from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
+from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.known import Known, KnownImages
+from worker.stages.since import earlier_of, says_nothing_new
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -43,14 +54,42 @@ class Fetched:
 
     image: Image
     pixels: NDArray[np.uint8]
+    validators: Validators | None = None
 
 
-Attempt = Fetched | ItemError | HostBusy
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """An image that the collection has, as this item brings it, and its `vector` (dimension,).
+
+    `unchanged` where it was not even downloaded.
+    """
+
+    image: Image
+    vector: NDArray[np.float32]
+    validators: Validators | None = None
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """An image that was not downloaded, of which the item says nothing that the collection does not have."""
+
+    image_id: str
+    validators: Validators
+
+
+Attempt = Fetched | Recognised | Unchanged | ItemError | HostBusy
 Reader = Callable[[bytes], DecodedImage]
-Download = Callable[[str], bytes]
+Downloads = Callable[..., Download]
 
 
-def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Event | None = None) -> None:
+def run(
+    services: Services,
+    model: BoundModel,
+    claim: Claim,
+    lost: threading.Event | None = None,
+    headers: HostHeaders | None = None,
+) -> None:
     """Fetch the pending items of a claimed chunk for a model and advance it.
 
     `lost` is set when the claim is no longer held, as when its job is cancelled: then nothing comes of it.
@@ -64,10 +103,13 @@ def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Eve
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
-    download = partial(services.downloader.get, limits=limits, called_off=lost)
+    download = partial(services.downloader.download, limits=limits, called_off=lost, headers=headers)
+    earlier = earlier_of(services, claim) if indices else {}
+    known = KnownImages(services, claim.collection, model)
+    known.expect([earlier[i].image_id for i in indices if i in earlier])
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
         attempts = pool.map(
-            lambda i: fetch_item(services, reader, download, claim.collection, items[i]), indices
+            lambda i: fetch_item(services, reader, download, known, items[i], earlier=earlier.get(i)), indices
         )
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
@@ -82,12 +124,30 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 
 
 def fetch_item(
-    services: Services, reader: Reader, download: Download, collection: str, item: Item
+    services: Services,
+    reader: Reader,
+    download: Downloads,
+    known: KnownImages,
+    item: Item,
+    *,
+    earlier: Earlier | None = None,
 ) -> Attempt:
-    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
+    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others.
+
+    `earlier` is what the item's URL brought in an earlier job: it counts while the collection has that.
+    """
     try:
-        data = _bytes_of(services, download, item)
-        decoded = reader(data)
+        before = known.of(earlier.image_id) if earlier else None
+        got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
+        if got.content is None:
+            assert earlier and before and got.validators  # noqa: S101 - else nothing is asked for conditionally
+            return _unchanged(before, item, got.validators, shared=earlier.shared)
+        data = got.content
+        image_id = hashlib.sha256(data).hexdigest()
+        if (found := known.of(image_id)) is not None:
+            return Recognised(_brought(found, item), found.vector, got.validators)
+        with known.decoding():
+            decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
     except Unavailable:
@@ -97,19 +157,18 @@ def fetch_item(
     except Exception:
         log.exception("item_failed", source=item.source)
         return ItemError("internal", "The picture could not be processed; the worker's log says why.")
-    image_id = hashlib.sha256(data).hexdigest()
-    _keep(services, collection, image_id, decoded, data)
-    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
+    _keep(services, known.collection, image_id, decoded, data)
+    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels, got.validators)
 
 
-def _bytes_of(services: Services, download: Download, item: Item) -> bytes:
+def _bytes_of(services: Services, download: Downloads, item: Item, validators: Validators | None) -> Download:
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
     if item.upload is None:
-        return download(item.url or "")
+        return download(item.url or "", known=validators)
     try:
-        return services.blobs.get(item.upload)
+        return Download(services.blobs.get(item.upload))
     except KeyError:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
@@ -142,51 +201,119 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
+def _unchanged(known: Known, item: Item, validators: Validators, *, shared: bool) -> Attempt:
+    # Of several items with one picture or key the last one counts, and only the writer sees them all.
+    if says_nothing_new(item, known.stored) and not (shared and (item.metadata or item.key)):
+        return Unchanged(known.stored.image.id, validators)
+    return Recognised(_brought(known, item), known.vector, validators, unchanged=True)
+
+
+def _brought(known: Known, item: Item) -> Image:
+    return replace(
+        known.stored.image,
+        source=item.source,
+        sources=[item.source],
+        created_at=time.time(),
+        metadata=item.metadata,
+        keys=[] if item.key is None else [item.key],
+        jobs=[],
+    )
+
+
 def _end(
     services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
 ) -> None:
     tries = claim.chunk.attempt + 1 - claim.postponed
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
+    recognised = {i: one for i, one in found.items() if isinstance(one, Recognised)}
     errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
     again = {i: error for i, error in errors.items() if _worth_retrying(error, tries)}
     busy = [one.wait_s for one in found.values() if isinstance(one, HostBusy)]
     delays = busy + [_retry_delay(error, tries) for error in again.values()]
     outcomes = [
-        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id) for i, one in fetched.items()
+        Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id)
+        for i, one in (fetched | recognised).items()
+    ]
+    outcomes += [
+        Outcome(i, items[i].source, ItemState.UNCHANGED, image_id=one.image_id)
+        for i, one in found.items()
+        if isinstance(one, Unchanged)
     ]
     outcomes += [Outcome(i, items[i].source, error=error) for i, error in errors.items() if i not in again]
+    write_validators(services.blobs, claim.chunk, claim.token, _validators(items, found))
+    known = _segment(claim, model, items, recognised) if recognised else None
+    stage, payload = None, ""
+    if fetched:
+        header = {"version": claim.version + min(fetched), **model.header}
+        if known is not None:  # encode writes it into one segment with the others
+            header["known"] = b64encode(vector_log.packed(known)).decode()
+        additions = _additions(claim, items, fetched)
+        stage, payload = Stage.ENCODE, _write_scratch(services, claim, header, fetched.values(), additions)
+    elif known is not None:
+        name = vector_log.name_of(claim)
+        stage, payload = Stage.INDEX, vector_log.write_segment(services.blobs, claim.collection, name, known)
     end_chunk(
         services,
         claim,
         outcomes,
-        next_stage=Stage.ENCODE if fetched else None,
-        payload=_write_scratch(services, claim, model, items, fetched) if fetched else "",
+        next_stage=stage,
+        payload=payload,
         retry_delay_s=max(delays, default=None),
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
 
 
+def _validators(items: dict[int, Item], found: dict[int, Attempt]) -> dict[str, Earlier]:
+    """Return what to ask for the URLs with in a later job."""
+    said: dict[str, Earlier] = {}
+    for i, one in found.items():
+        if isinstance(one, Fetched | Recognised | Unchanged) and one.validators and (url := items[i].url):
+            image_id = one.image_id if isinstance(one, Unchanged) else one.image.id
+            said[url] = Earlier(image_id, one.validators)
+    return said
+
+
+def _segment(
+    claim: Claim, model: BoundModel, items: dict[int, Item], recognised: dict[int, Recognised]
+) -> vector_log.Segment:
+    additions = _additions(claim, items, recognised)
+    vectors = np.stack([one.vector for one in recognised.values()])
+    return vector_log.Segment(additions[0].version, model.name, model.fingerprint, additions, vectors)
+
+
 def _write_scratch(
-    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], fetched: dict[int, Fetched]
+    services: Services,
+    claim: Claim,
+    header: JsonObject,
+    fetched: Iterable[Fetched],
+    additions: Iterable[vector_log.Addition],
 ) -> str:
     chunk = claim.chunk
     name = f"{chunk.number}.{chunk.generation}.{chunk.attempt}.{claim.token}.npz"
     key = scratch_prefix(chunk.job_id) + name
-    records = [
+    records = [addition.record() for addition in additions]
+    pixels = np.stack([one.pixels for one in fetched])
+    services.blobs.put(key, pack(header, records, pixels))
+    return key
+
+
+def _additions(
+    claim: Claim, items: dict[int, Item], outcomes: Mapping[int, Fetched | Recognised]
+) -> list[vector_log.Addition]:
+    return [
         vector_log.Addition(
             i,
-            chunk.attempt + 1,
-            f"{chunk.job_id}:{i}",
-            outcome.image,
+            claim.chunk.attempt + 1,
+            f"{claim.chunk.job_id}:{i}",
+            one.image,
             claim.version + i,
             items[i].skip_near,
-        ).record()
-        for i, outcome in fetched.items()
+            known=isinstance(one, Recognised),
+            unchanged=isinstance(one, Recognised) and one.unchanged,
+        )
+        for i, one in outcomes.items()
     ]
-    pixels = np.stack([outcome.pixels for outcome in fetched.values()])
-    services.blobs.put(key, pack({"version": claim.version + min(fetched), **model.header}, records, pixels))
-    return key
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:

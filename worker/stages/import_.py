@@ -38,8 +38,7 @@ def run(services: Services, claim: Claim) -> None:
         vectors = np.stack([row.vector for row in taken.values()])
         model, fingerprint = claim.options["model"], claim.options["fingerprint"]
         segment = vector_log.Segment(additions[0].version, model, fingerprint, additions, vectors)
-        name = f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
-        key = vector_log.write_segment(services.blobs, claim.collection, name, segment)
+        key = vector_log.write_segment(services.blobs, claim.collection, vector_log.name_of(claim), segment)
     outcomes = [
         Outcome(i, f"row {i}", error=ItemError("index_error", row))
         if isinstance(row, str)

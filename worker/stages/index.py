@@ -27,7 +27,7 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
-from shared.storage.trash import discard, restore
+from shared.storage.trash import discard, has_files, restore
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk, fetch_again
@@ -185,7 +185,7 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
         keys=(key for image in images for key in image.keys),
         removals=services.ledger.writer.removals(name, ids),
     )
-    stored = _fill(batch, collection, arrivals)
+    stored = _fill(batch, collection, arrivals, _lost(services, name, batch, arrivals))
     refused, gone = batch.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
     there = [image_id for image_id in ids if batch.stored(image_id) is not None]
@@ -199,10 +199,21 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
     return [refused.get(image_id, one) for image_id, one in zip(written, stored, strict=True)]
 
 
-def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) -> list[Stored]:
+def _lost(services: Services, name: str, batch: WriteBatch, arrivals: list[Arrival]) -> set[str]:
+    """Return the ids of images that fetch found in the collection and that are deleted since, files and all.
+
+    Those of the trash come back; of an image that another item brings, fetch has written them.
+    """
+    new = {a.addition.image.id for a in arrivals if batch.stored(a.addition.image.id) is None}
+    known = {a.addition.image.id for a in arrivals if a.addition.known}
+    return {image_id for image_id in new & known if not has_files(services.blobs, name, image_id)}
+
+
+def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival], lost: set[str]) -> list[Stored]:
     """Add the arrivals to `batch`, but for near-duplicates to be left out; return what became of each.
 
-    In the order of the items, so that what one of them replaces at once is never written.
+    In the order of the items, so that what one of them replaces at once is never written. What is `lost` is
+    to be fetched again.
     """
     asking = [a for a in arrivals if a.addition.skip_near and batch.stored(a.addition.image.id) is None]
     duplicates = NearDuplicates(collection, [(a.addition.image, a.vector) for a in asking], len(arrivals))
@@ -210,10 +221,15 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival]) ->
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
         new = batch.stored(image.id) is None and not batch.is_removed(image.id, addition.version)
+        if new and image.id in lost:
+            stored[place] = ItemState.PENDING
+            continue
         if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
+        if addition.unchanged and stored[place] is ItemState.DUPLICATE:
+            stored[place] = ItemState.UNCHANGED
         if new and batch.stored(image.id) is not None:
             duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]

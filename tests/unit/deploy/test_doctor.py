@@ -1,6 +1,7 @@
 """`doctor` where no setting says where Redis and Chroma are: beside a server, and beside nothing."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,42 @@ def test_where_nothing_runs_nothing_is_written(
     _, found = examine()
     assert found["redis"][1] == "asked directly"
     assert found["blobs"][0] == found["model"][0] == "note"
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "state", "told"),
+    [
+        (
+            0o600,
+            '{"a.example": {"X-Key": "XYZZY"}, "http://b.example:81": {}}',
+            "ok",
+            "https://a.example, http",
+        ),
+        (0o600, "{}", "ok", "for no origin"),
+        (0o644, '{"a.example": {"X-Key": "XYZZY"}}', "note", "https://a.example; other users can read"),
+        (0o600, '{"a.example": {"XYZZY\\n": ""}}', "broken", "FETCH_HEADERS: .*https://a.example: the name"),
+        (0o600, '{"a.example": "XYZZY"', "broken", "FETCH_HEADERS: .*not JSON: line 1"),
+    ],
+)
+def test_says_which_origins_have_headers_and_never_a_value(
+    examine: Examine,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    mode: int,
+    content: str,
+    state: str,
+    told: str,
+) -> None:
+    (tmp_path / "headers.json").write_text(content)
+    (tmp_path / "headers.json").chmod(mode)
+    monkeypatch.setenv("IMAGE_SEARCH_FETCH_HEADERS", str(tmp_path / "headers.json"))
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM}
+    healthy, found = examine()
+    assert (healthy, found["headers"][0]) == (state != "broken", state)
+    assert re.search(told, found["headers"][1])
+    assert "XYZZY" not in str(found)
 
 
 def test_tells_what_the_model_cannot_be_used_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from celery import signals
 from structlog.testing import capture_logs
 
 from shared.config import Settings
+from shared.download.host_headers import HostHeaders
 from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.checkpoints import AUTO
 from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable
@@ -77,6 +78,28 @@ def test_a_vocabulary_that_is_not_there_stops_the_start_of_encode_workers_only(
     with pytest.raises(ConfigError, match="IMAGE_SEARCH_TAG_VOCABULARY"):
         worker_app.make_worker(settings, [Stage.ENCODE])
     worker_app.make_worker(settings, [Stage.FETCH])
+
+
+def test_the_headers_for_hosts_are_read_by_fetch_workers_only(tiny: Path, tmp_path: Path) -> None:
+    settings = Settings(model=str(tiny), fetch_headers=tmp_path / "missing.json")
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_FETCH_HEADERS"):
+        worker_app.make_worker(settings, [Stage.FETCH])
+    worker_app.make_worker(settings, [Stage.ENCODE])
+
+
+def test_a_pool_process_that_starts_after_the_headers_file_broke_has_them_all_the_same(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "headers.json"
+    file.write_text('{"a.example": {"X-Key": "1"}}')
+    given: list[HostHeaders] = []
+    monkeypatch.setattr(worker_app, "Process", lambda *parts: given.append(parts[-1]))
+    monkeypatch.setattr(worker_app, "configure_logging", lambda _: None)
+    monkeypatch.setattr(signals.worker_process_init, "receivers", [])
+    worker_app.make_worker(Settings(model=str(tiny), fetch_headers=file), [Stage.FETCH])
+    file.write_text("{")
+    signals.worker_process_init.send(sender=None)
+    assert given[0].of(("https", "a.example", 443)) == ("X-Key: 1",)
 
 
 def test_a_chunk_of_slow_downloads_is_not_killed_and_its_message_waits_longer_still() -> None:

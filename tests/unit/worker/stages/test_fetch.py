@@ -29,6 +29,7 @@ from tests.unit.stages import StubModel, StubServices, make_services, unavailabl
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
 from worker.stages import fetch
 from worker.stages.fetch import run
+from worker.stages.known import KnownImages
 from worker.stages.transition import fail_chunk
 
 PENDING, FETCHED, FAILED = ItemState.PENDING, ItemState.FETCHED, ItemState.FAILED
@@ -142,7 +143,8 @@ def test_a_picture_that_failed_keeps_neither_its_file_nor_its_pixels(services: S
     kept: list[weakref.ref[Pixels]] = []
     services.downloader.pages["http://x/0"] = png(0)
     item = Item(source="x", url="http://x/0")
-    found = fetch.fetch_item(services.real, read, services.downloader.get, "images", item)
+    known = KnownImages(services.real, "images", StubModel(PREPROCESS))
+    found = fetch.fetch_item(services.real, read, services.downloader.download, known, item)
     assert isinstance(found, ItemError)
     assert found.detail == "cut off"
     assert kept[0]() is None
