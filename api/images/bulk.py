@@ -37,7 +37,7 @@ COUNTING_SECONDS = 10.0  # for which more matches than may be are counted
 
 Given = TypeVar("Given", bound=Pictures)
 
-blueprint = make_blueprint("changes", __name__)
+blueprint = make_blueprint("changes", __name__, tag="images")
 
 _BODIES = {
     model: {"required": True, "content": {"application/json": component(blueprint, model)}}
