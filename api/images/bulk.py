@@ -31,6 +31,7 @@ from shared.storage.blobs import change_key
 from shared.validation import json_bytes, metadata_faults, nfc
 
 CHUNK_ITEMS = 1_000  # what one write of Chroma takes well, and others wait for at most
+CHUNKS = 16  # of an ingest, whose pictures are decoded, are one of changes
 CHUNK_BYTES = 8 * 2**20  # of changes of metadata that are written at once
 PAGE = 1_000
 COUNTING_SECONDS = 10.0  # for which more matches than may be are counted
@@ -119,7 +120,7 @@ def _start(kind: JobKind, model: type[Given], header: JobHeaders) -> Response:
         job_id = new_job_id()
         if change:
             parts.blobs.put(change_key(job_id), json.dumps(change).encode())
-        most = max(1, min(CHUNK_ITEMS, CHUNK_BYTES // json_bytes(change)))
+        most = min(CHUNK_ITEMS, CHUNKS * parts.settings.chunk_size, CHUNK_BYTES // json_bytes(change))
         job_id = launch(
             parts,
             options,
@@ -128,7 +129,7 @@ def _start(kind: JobKind, model: type[Given], header: JobHeaders) -> Response:
             digest=digest,
             kind=kind,
             job_options={"dry_run": given.dry_run},
-            chunk_size=max(1, len(items)) if given.dry_run else most,
+            chunk_size=max(1, len(items)) if given.dry_run else max(1, most),
             # A dry run of nothing has a chunk all the same, which says so.
             final_stage=Stage.FETCH if given.dry_run and not items else None,
             notes=notes,

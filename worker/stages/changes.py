@@ -69,9 +69,12 @@ def _look(services: Services, claim: Claim) -> None:
     states = [one.state for one in said]
     would = ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
     ids = (one.image_id for one in said if one.state is would and one.image_id)
+    counts = {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)}
+    listed = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     result = {
         "dry_run": True,
-        "counts": {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)},
+        "detail": f"Dry run, nothing was changed. It would be: {listed}.",
+        "counts": counts,
         "ids": list(islice(dict.fromkeys(ids), MAX_SHOWN)),
     }
     outcomes = [

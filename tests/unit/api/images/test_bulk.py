@@ -365,6 +365,7 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(api: Api) -> None:
     job = done(api, "delete", filters={"n": {"gte": 2}}, dry_run=True)
     assert job["result"] == {
         "dry_run": True,
+        "detail": "Dry run, nothing was changed. It would be: 2 removed, 0 unchanged, 0 failed.",
         "counts": {"removed": 2, "unchanged": 0, "failed": 0},
         "ids": [image_id(2), image_id(3)],
     }
