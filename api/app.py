@@ -26,7 +26,7 @@ from api.http import (
 )
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
-from api.images import duplicates
+from api.images import bulk, duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
 from api.operations import health, system
@@ -85,6 +85,7 @@ def create_app(
     app.register_api(jobs.blueprint)
     app.register_api(search.blueprint)
     app.register_api(images.blueprint)
+    app.register_api(bulk.blueprint)
     app.register_api(explain.blueprint)
     app.register_api(duplicates.blueprint)
     app.register_api(collections.blueprint)

@@ -15,6 +15,7 @@ import click
 
 from benchmarks import (
     api_costs,
+    changes,
     decode,
     encode,
     encode_split,
@@ -116,6 +117,7 @@ FAST: dict[str, Part] = {
     "tables": lambda bench: tables.measure(bench.checkpoint, bench.work / "tables"),
     "filters": lambda bench: filters.measure(bench.checkpoint, bench.work / "filters", bench.pictures),
     "index": lambda bench: index_writes.measure(bench.work / "index"),
+    "changes": lambda bench: changes.measure(bench.work / "changes"),
     "search": lambda bench: search_costs.measure(bench.checkpoint, bench.work / "search", bench.pictures),
     "ingest": Bench.ingest,
 }
@@ -171,7 +173,8 @@ def main(
 ) -> None:
     """Measure what the pipeline, the API and the index cost, mostly with a randomly initialised ViT-B/32.
 
-    Without --only or --full the fast parts run: parity, decode, api, tables, filters, index, search, ingest.
+    Without --only or --full the fast parts run: parity, decode, api, tables, filters, index, changes, search,
+    ingest.
     Exits with 1 when a goal was missed, a part broke, or a ratio with a goal is worse than its record by more
     than a fifth. After --record, `make performance` makes docs/performance.md and its tables: commit all.
     """

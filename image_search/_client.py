@@ -1,6 +1,7 @@
 """Clients of the HTTP API: `Client`, and `AsyncClient` with the same methods to await.
 
-Their methods are the operations of _operations.py and _job_operations.py (_runners.py says how).
+Their methods are the operations of _operations.py, _job_operations.py and _change_operations.py (_runners.py
+says how).
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from image_search._change_operations import ChangeOperations
 from image_search._core import MAX_RETRIES, Step
-from image_search._job_operations import JobOperations
 from image_search._operations import Term
 from image_search._runners import AsyncRunner, SyncRunner, with_operations
 from image_search.models.images import Image, ImagePage
@@ -27,7 +28,7 @@ Page = TypeVar("Page", ImagePage, ItemPage)
 
 
 @with_operations
-class Client(JobOperations, SyncRunner):
+class Client(ChangeOperations, SyncRunner):
     """A client of one image-search server.
 
         with Client("http://127.0.0.1:8000") as client:
@@ -100,7 +101,7 @@ class Client(JobOperations, SyncRunner):
 
 
 @with_operations
-class AsyncClient(JobOperations, AsyncRunner):
+class AsyncClient(ChangeOperations, AsyncRunner):
     """A client of one image-search server, whose methods are awaited. The rest is as for `Client`.
 
         async with AsyncClient("http://127.0.0.1:8000") as client:

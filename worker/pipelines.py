@@ -12,8 +12,8 @@ from shared.ledger.ledger import FINAL
 from shared.models import Claim, JobKind, Stage
 from shared.services import Services
 from worker.encoders import CollectionModels, EncoderClock, Encoders
-from worker.stages import encode, export, fetch, import_, index, reindex
-from worker.stages.index import Store
+from worker.stages import changes, encode, export, fetch, import_, index, reindex
+from worker.stages.index import Direct, Store
 
 
 class Tools(Protocol):
@@ -42,7 +42,7 @@ class Pipeline:
 
     fetch: Handler
     encode: Handler | None = None
-    index: Store | None = None
+    index: Store | Direct | None = None
     final: Handler | None = None
 
 
@@ -69,6 +69,12 @@ def _encode(tools: Tools, claim: Claim) -> None:
     encode.run(tools.services, tools.encoders, claim, tools.clock)
 
 
+# They differ in what `changes` makes of their items.
+_CHANGE = Pipeline(
+    fetch=lambda tools, claim: changes.begin(tools.services, claim),
+    index=Direct(changes.write),
+    final=lambda tools, claim: changes.begin(tools.services, claim),
+)
 PIPELINES = {
     JobKind.INGEST: Pipeline(
         fetch=_fetch,
@@ -87,6 +93,8 @@ PIPELINES = {
             tools.services, lambda: tools.encoders.of(claim.options), claim
         ),
     ),
+    JobKind.UPDATE: _CHANGE,
+    JobKind.DELETE: _CHANGE,
 }
 
 
@@ -100,8 +108,8 @@ def handler_of(claim: Claim) -> Handler:
     return handler
 
 
-def store_of(kind: JobKind) -> Store:
-    """Return what writes vectors of this kind of job. Raises LookupError where it brings none."""
+def store_of(kind: JobKind) -> Store | Direct:
+    """Return what writes chunks of this kind of job. Raises LookupError where it brings none."""
     store = PIPELINES[kind].index
     if store is None:
         raise LookupError(f"Jobs of kind {kind} bring nothing to the index.")

@@ -31,7 +31,7 @@ _SECURITY_SCHEMES: dict[str, Any] = {
 _TAGS = {
     "jobs": "Bring pictures into a collection in bulk, and follow how far that is.",
     "search": "Find pictures by texts, pictures or both.",
-    "images": "Read, change and delete single pictures, and find those that are alike.",
+    "images": "Read, change and delete pictures, one or many, and find those that are alike.",
     "collections": "Create, read and delete collections of pictures.",
     "transfers": "Export and import collections, and encode them again with another model.",
     "operations": "See whether the service works, and how much it does.",

@@ -1,18 +1,22 @@
 """What goes into the routes of images one by one, and of their list."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
 
 from api.http.request_models import (
+    MAX_ITEMS,
     METADATA_VALUES,
     BodyModel,
+    CallbackUrl,
     CollectionName,
     Key,
     Limit,
     QueryModel,
 )
+from api.jobs.requests import JobLabel
 from image_search.models.images import IMAGE_ID
 from shared.models import DEFAULT_COLLECTION
 from shared.validation import MAX_METADATA
@@ -30,6 +34,7 @@ Cursor = Annotated[
         json_schema_extra={"example": IMAGE_ID},
     ),
 ]
+PICTURE_ID = re.compile(r"[0-9a-f]{64}")
 MetadataPatch = TypeAliasType("MetadataPatch", Annotated[dict[str, Any], WithJsonSchema(_PATCH)])
 
 
@@ -72,3 +77,47 @@ class ImagePatch(BodyModel):
         description=f"at most {MAX_METADATA} names are left; null takes a name away"
     )
     collection: CollectionName | None = Field(None, description="or in the query string; `images` by default")
+
+
+class Pictures(JobLabel, BodyModel):
+    """The pictures of a job, by exactly one of `ids`, `keys` and `filters`."""
+
+    ids: list[str] | None = Field(None, description=f"pictures' ids, at most {MAX_ITEMS:,}")
+    keys: list[Key] | None = Field(None, description=f"the user's own names for them, at most {MAX_ITEMS:,}")
+    filters: dict[str, Any] | None = Field(
+        None,
+        description="the same as `filters` of a search; what matches when the job is made, at most "
+        f"{MAX_ITEMS:,} pictures",
+    )
+    all: bool = Field(False, description="needed where `filters` match every picture")
+    collection: CollectionName = DEFAULT_COLLECTION
+    dry_run: bool = Field(
+        False,
+        description="change nothing: the job's `result` has `counts` of what would become of the pictures, "
+        "and the first 100 `ids`",
+    )
+    callback_url: CallbackUrl = None
+
+
+class ImagesDelete(Pictures):
+    """The pictures to delete."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"filters": {"shop": "north"}, "dry_run": True}, {"keys": ["sku-1234"]}]
+        }
+    )
+
+
+class ImagesUpdate(Pictures):
+    """The pictures to change, and what is to change of each."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"filters": {"shop": "north"}, "metadata": {"shop": "south", "sold": None}}]
+        }
+    )
+
+    metadata: MetadataPatch = Field(
+        description=f"at most {MAX_METADATA} names are left of each; null takes a name away"
+    )

@@ -1,6 +1,5 @@
 """Pictures: the list of them; one's record, thumbnail, neighbours and vector; changing and deleting."""
 
-import re
 from itertools import chain
 
 import numpy as np
@@ -13,7 +12,7 @@ from api.http.openapi import bytes_answer, make_blueprint, string_headers
 from api.http.problems import load_json, refuse
 from api.images.answers import image_answer
 from api.images.edits import change_metadata, remove_image, remove_key
-from api.images.requests import CollectionQuery, ImagePatch, ImagePath, ImagesQuery, KeyQuery
+from api.images.requests import PICTURE_ID, CollectionQuery, ImagePatch, ImagePath, ImagesQuery, KeyQuery
 from api.search.answers import hit_answer
 from api.search.nsfw_filter import visible
 from api.search.requests import SimilarQuery
@@ -27,7 +26,6 @@ from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
 blueprint = make_blueprint("images", __name__)
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _HEADERS = {
     "ETag": "The picture's id; sent back as `If-None-Match` it gets a 304.",
     "Cache-Control": "`private, no-cache`: to be kept, and asked for again each time.",
@@ -159,7 +157,7 @@ def get_rendition(path: ImagePath, query: CollectionQuery) -> Response:
 
 
 def _kept(collection: str, image_id: str, kind: FileKind) -> Response | None:
-    if not _IMAGE_ID.fullmatch(image_id):  # file systems choke on some names
+    if not PICTURE_ID.fullmatch(image_id):  # file systems choke on some names
         return None
     try:
         data = services().blobs.get(file_key(collection, image_id, kind))

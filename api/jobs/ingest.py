@@ -258,12 +258,13 @@ def launch(
         for item in items:
             writer.add(options.applied(item))
         writer.flush()
+        reading = truncated or not writer.count  # one of no item ends when it is closed
         owner = services.ledger.create(
             job_id,
             collection=options.collection,
             total=writer.count,
             callback_url=options.callback_url,
-            reading=truncated,
+            reading=reading,
             chunk_size=chunk_size or services.settings.chunk_size,
             idempotency=(key, digest) if key else None,
             kind=kind,
@@ -274,8 +275,8 @@ def launch(
             label=options.label,
             notes=notes,
         )
-        if truncated:
-            services.ledger.close(job_id, truncated=True)
+        if reading and owner == job_id:
+            services.ledger.close(job_id, truncated=truncated)
     except BaseException as error:
         discard(services, job_id, after=error)
         raise

@@ -91,6 +91,7 @@ def _problem(error: Any) -> dict[str, Any]:
 
 def as_options(sentence: str) -> str:
     """Name what the server calls `url_column` as the command line does."""
+    sentence = sentence.replace('`"all": true`', "--all")
     return _OPTION.sub(lambda found: f"--{found[1].replace('_', '-')}", sentence)
 
 

@@ -79,7 +79,7 @@ def ingest(
     With --wait the exit status is 0 if every picture was indexed, 3 if some failed. It is 3 also if some file
     could not be sent or was refused, and 1 if no job could be made.
     """
-    given = _metadata(metadata)
+    given = metadata_of(metadata)
     collected = collect(sources)
     console = console_for(as_json)
     if collected.left_out:
@@ -216,7 +216,7 @@ def retry(client: Client, job_id: str, as_json: bool) -> None:
 client_commands: list[click.Command] = [ingest, status, jobs, cancel, retry]
 
 
-def _metadata(pairs: tuple[str, ...]) -> Metadata:
+def metadata_of(pairs: tuple[str, ...]) -> Metadata:
     parsed: Metadata = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")

@@ -129,6 +129,30 @@ class WriteBatch:
         self._put(before.image, before.owner, before.contributions, change)
         return self._images[image_id].image.metadata
 
+    def change_within_limits(
+        self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]
+    ) -> str | None:
+        """Merge `metadata` as `change` does, unless that makes too much of the image: return what then is."""
+        before = self._images[image_id]
+        self.change(image_id, version, metadata)
+        if fault := excess(before, self._images[image_id]):
+            self._images[image_id] = before
+        return fault
+
+    def load_keys(self) -> None:
+        """Load the keys of all images at once, which `remove` else does one by one."""
+        self._load((), [key for one in self._images.values() for key in one.image.keys])
+
+    def holder(self, key: str) -> str | None:
+        """Return the id of the image that a loaded key points at."""
+        key = nfc(key)
+        claims = [
+            (max(versions), image_id)
+            for image_id in self._keys[key].candidates
+            if (versions := self._versions(self._images, image_id, key))
+        ]
+        return max(claims)[1] if claims else None
+
     def remove(self, image_id: str, version: int) -> bool:
         """Take away what was said of an image up to `version`; return whether it was there."""
         before = self._images.get(image_id)

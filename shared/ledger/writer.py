@@ -1,7 +1,7 @@
 """The ledger's part of writing the index: the writer's lease, versions of changes, removals, the trash."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
@@ -69,8 +69,15 @@ class WriterLedger:
 
     def record_removal(self, collection: str, image_id: str, version: int) -> None:
         """Record that `image_id` ("*": every image) was removed at `version`, for `removals`."""
-        key = f"{PREFIX}removed:{collection}"
-        self._redis.call("hset", key, image_id, version)
+        self.record_removals(collection, {image_id: version})
+
+    def record_removals(self, collection: str, versions: Mapping[str, int]) -> None:
+        """Record removals of many images, each at its version; only the writer's lease's holder may."""
+        if not versions:
+            return
+        key, latest = f"{PREFIX}removed:{collection}", self.removals(collection, list(versions))
+        kept = {image_id: max(version, latest.get(image_id, 0)) for image_id, version in versions.items()}
+        self._redis.call("hset", key, mapping=kept)
         self._redis.call("expire", key, int(self._removals_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:

@@ -6,6 +6,7 @@ jobs/<job>/validators/<chunk>….parquet   with what its URLs were asked for (va
 jobs/<job>/since/<segment>.parquet       what those had in an earlier job (validators.py)
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
+jobs/<job>/change.json                   what an update merges into each picture's metadata
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
@@ -57,6 +58,10 @@ def upload_key(job_id: str, index: int) -> str:
 
 def export_prefix(job_id: str) -> str:
     return f"{JOBS}{job_id}/export/"
+
+
+def change_key(job_id: str) -> str:
+    return f"{JOBS}{job_id}/change.json"
 
 
 def rows_key(job_id: str) -> str:
@@ -170,6 +175,15 @@ class Blobs:
         with _translated(key):
             return bool(self._fs.exists(self._path(key)))
 
+    def move(self, source: str, target: str) -> None:
+        """Put what is under `source` under `target` instead. Raises KeyError where there is nothing."""
+        with _translated(source):
+            if self._local:
+                _moved(Path(self._path(source)), Path(self._path(target)))
+            else:
+                self._fs.cp_file(self._path(source), self._path(target))
+                self._fs.rm_file(self._path(source))
+
     def delete(self, *keys: str) -> None:
         """Delete those of `keys` that exist."""
         for key in keys:
@@ -242,6 +256,14 @@ def _open_making_folder(path: Path) -> IO[bytes]:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
+
+
+def _moved(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
 
 
 @contextmanager

@@ -13,11 +13,12 @@ collection as it is:
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.models import Claim, Image, JsonObject
+from shared.models import Chunk, Claim, Image, JsonObject
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import Blobs, log_prefix
 from shared.storage.image_fields import sound_image
@@ -97,7 +98,8 @@ def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
     except KeyError:
         return
     kept = [place for place, record in enumerate(records) if record.get("index") not in indices]
-    blobs.put(key, pack(header, [records[place] for place in kept], vectors[kept]))
+    rows = vectors[kept] if len(vectors) else vectors
+    blobs.put(key, pack(header, [records[place] for place in kept], rows))
 
 
 def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> str:
@@ -107,3 +109,22 @@ def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonOb
     key = f"{log_prefix(collection)}{fingerprint}/{version:020d}-{op}.npz"
     blobs.put(key, pack(header, [record], np.empty((0, 0), np.float32)))
     return key
+
+
+def changes_key(collection: str, fingerprint: str, chunk: Chunk, version: int) -> str:
+    """Return the key of a chunk's changes, one for every delivery: what the first decides, the next find."""
+    return f"{log_prefix(collection)}{fingerprint}/{version:020d}-{chunk.ref.replace(':', '.')}.npz"
+
+
+def write_changes(
+    blobs: Blobs, key: str, fingerprint: str, records: list[JsonObject], said: list[Any]
+) -> None:
+    """Store the records of a job's chunk, none with a vector, and what becomes of its items (`said`)."""
+    header = {"version": records[0]["version"], "model": "", "fingerprint": fingerprint, "said": said}
+    blobs.put(key, pack(header, records, np.empty((0, 0), np.float32)))
+
+
+def read_changes(blobs: Blobs, key: str) -> tuple[list[JsonObject], list[Any]]:
+    """Return what `write_changes` stored. Raises KeyError, NewerFormat."""
+    header, records, _ = unpack(blobs.get(key))
+    return records, header["said"]

@@ -283,7 +283,7 @@ def to_index(services: Services, chunk: Chunk, pictures: Sequence[Image]) -> Non
     additions = [
         vector_log.Addition(i, 1, f"{job_id}:{i}", one, claim.version + i) for i, one in enumerate(pictures)
     ]
-    vectors = np.stack([vector(i) for i in range(len(pictures))])
+    vectors = np.stack([vector(int(one.id[-8:], 16)) for one in pictures])
     segment = vector_log.Segment(claim.version, "m/one", "1" * 16, additions, vectors)
     key = vector_log.write_segment(services.blobs, "images", claim.token, segment)
     transitions = [(i, ItemState.FETCHED) for i in range(len(pictures))]

@@ -12,7 +12,7 @@ from redis import Redis
 
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
-from tests.faults import switches, up
+from tests.faults import bulk, switches, up
 from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
 from tests.stack import eventually
 
@@ -145,6 +145,14 @@ INJECTIONS: dict[str, Injection] = {
         f"kill {role} at the {phase} of a reindex": switches.kill_at(role, phase)
         for phase in switches.PHASES
         for role in ("api", "encode", "index", "sweep")
+    },
+    **{
+        f"{name} in the middle of a bulk {kind}": bulk.in_the_middle(fault, kind)
+        for name, fault in (
+            *((f"kill {role}", kill(role)) for role in ("fetch", "index", "sweep")),
+            ("restart redis", restart_redis),
+        )
+        for kind in ("delete", "update")
     },
 }
 

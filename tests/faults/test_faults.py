@@ -29,6 +29,7 @@ def rig() -> Iterator[Rig]:
         ],
         ["pause index"],
         ["kill encode at the switch of a reindex"],
+        ["kill index in the middle of a bulk delete", "restart redis in the middle of a bulk update"],
     ],
     ids=" + ".join,
 )

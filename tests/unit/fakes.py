@@ -111,6 +111,9 @@ class FakeDownloader:
 
 
 class FakeDispatcher:
+    def send(self, *_: object) -> None:
+        pass
+
     def pump(self) -> None:
         pass
 

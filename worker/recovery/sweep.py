@@ -86,8 +86,12 @@ def clear_away(services: Services) -> None:
 
 def empty_trash(services: Services) -> None:
     """Delete the files of images that were replaced long enough ago."""
-    for collection, image_id in services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS):
-        delete_from_trash(services.ledger, services.blobs, collection, image_id)
+    until = time.monotonic() + CLEARING_SECONDS
+    while (
+        found := services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS)
+    ) and time.monotonic() < until:
+        for collection, image_id in found:
+            delete_from_trash(services.ledger, services.blobs, collection, image_id)
 
 
 def clear_orphans(services: Services) -> None:

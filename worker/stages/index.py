@@ -53,7 +53,16 @@ Stored = ItemState | NearDuplicate | str
 Result = tuple[vector_log.Addition, Stored]
 # Writes arrivals of one model into one collection, calling the last argument before each write to Chroma.
 Store = Callable[[Services, str, list[Arrival], Callable[[], None]], Sequence[Stored]]
-StoreOf = Callable[[JobKind], Store]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """Writes a claim's chunk, which has no vectors, by itself; returns what has still to tell the ledger."""
+
+    write: Callable[[Services, Claim, Callable[[], None]], Callable[[], None] | None]
+
+
+StoreOf = Callable[[JobKind], Store | Direct]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
@@ -104,10 +113,13 @@ class Writer:
         told: list[Future[None]] = []
         with releasing(self.services.ledger, claims):
             groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
+            direct: list[tuple[Claim, Direct]] = []
             for claim in claims:
-                if (segment := _segment(self.services, claim)) is not None:
-                    key = (claim.collection, segment.fingerprint, self.store_of(claim.kind))
-                    groups[key].append((claim, segment))
+                store = self.store_of(claim.kind)
+                if isinstance(store, Direct):
+                    direct.append((claim, store))
+                elif (segment := _segment(self.services, claim)) is not None:
+                    groups[claim.collection, segment.fingerprint, store].append((claim, segment))
             for (collection, _, store), claimed in groups.items():
                 of_group = [claim for claim, _ in claimed]
                 try:
@@ -116,6 +128,13 @@ class Writer:
                     postpone(self.services.ledger, of_group, error)
                 else:
                     told.append(ending.submit(_end_all, self.services, of_group, results))
+            for claim, one in direct:  # after the pictures that they may change
+                try:
+                    tell = one.write(self.services, claim, self.check)
+                except (IndexUnavailable, NewerFormat) as error:
+                    postpone(self.services.ledger, [claim], error)
+                else:
+                    told += [ending.submit(_tell, self.services, claim, tell)] if tell else []
         return told
 
     def _write_group(
@@ -239,6 +258,11 @@ def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list
     with releasing(services.ledger, claims):
         for claim, of_claim in zip(claims, results, strict=True):
             _end(services, claim, of_claim)
+
+
+def _tell(services: Services, claim: Claim, tell: Callable[[], None]) -> None:
+    with releasing(services.ledger, [claim]):
+        tell()
 
 
 def _end(services: Services, claim: Claim, results: list[Result]) -> None:

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 
 from shared.errors import ItemError
 from shared.ledger.ledger import FINAL
-from shared.models import Claim, ItemResult, ItemState, JobError, JsonObject, Stage
+from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
 
@@ -94,6 +94,8 @@ def _held(services: Services, claim: Claim) -> list[int]:
     states, _ = ledger.items(chunk.job_id, None, claim.first_item, claim.last_item - claim.first_item)
     if claim.stage is Stage.FETCH:
         return [i for i, state in states if state is ItemState.PENDING]
+    if claim.kind in (JobKind.UPDATE, JobKind.DELETE):  # whose chunks have one attempt each
+        return [i for i, state in states if state is ItemState.FETCHED]
     size = ledger.get(chunk.job_id).chunk_size
     results = read_results(services.blobs, chunk.job_id, size, claim.first_item, claim.last_item)
     carried = {i for i, result in results.items() if result.attempts == attempt}

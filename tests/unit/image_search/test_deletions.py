@@ -1,19 +1,14 @@
-"""Deleting many images with the client, and `image-search delete`, against a server of canned answers."""
+"""Deleting images one after another with the client, against a server of canned answers."""
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
 
-from deploy.cli import main
 from image_search import ApiError, AsyncClient, Client, _core, _operations
-from image_search.cli import common
 from image_search.models.images import IMAGE_EXAMPLE
 from tests.unit.client_server import Server, problem
 
@@ -23,7 +18,6 @@ BUSY = httpx.Response(
     503, headers={"Retry-After": "7"}, json=problem(503, "index_unavailable", "It is being written to.")[1]
 )
 DELETED = (204, None)
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -43,12 +37,6 @@ def server(pauses: list[float]) -> Server:
 def client(server: Server) -> Iterator[Client]:
     with Client("http://server", transport=httpx.MockTransport(server), retries=1) as client:
         yield client
-
-
-@pytest.fixture
-def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server), retries=0))
-    return lambda *arguments, **options: CliRunner().invoke(main, ["delete", *arguments], **options)
 
 
 def listed(*ids: str, more: str | None = None) -> dict[str, Any]:
@@ -160,119 +148,3 @@ def test_the_async_client_deletes_in_the_same_way(server: Server, monkeypatch: p
             return [result.deleted, result.gone]
 
     assert asyncio.run(use()) == [IDS[:1], IDS[1:2]]
-
-
-# The command
-
-
-def test_pictures_that_match_are_counted_and_deleted(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = [listed(*IDS[:2]), listed(IDS[2]), listed(*IDS[:2])]
-    server.routes |= {path(IDS[0]): DELETED, path(IDS[1]): GONE}
-    result = run("--filter", "shop=north", "--filter", "width<500", "-c", "cats", "--yes")
-    assert result.exit_code == 0, result.output
-    assert "1 deleted, 1 not there." in result.output
-    assert "Deleting 100 % (2 of 2)" in result.output
-    assert filters_of(server.requests[0]) == {"shop": {"eq": "north"}, "width": {"lt": 500}}
-
-
-def test_a_name_that_no_picture_has_is_said(run: Run, server: Server) -> None:
-    unknown = "no picture of this collection has shp; did you mean shop?"
-    server.routes["GET /v1/images"] = listed() | {"warnings": [f"/filters: {unknown}"]}
-    result = run("--filter", "shp=north", "--dry-run")
-    assert (result.stdout, result.stderr) == ("0 would be deleted.\n", f"Note: {unknown}\n")
-
-
-def test_keys_are_deleted_by_the_route_of_keys(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = [listed(IDS[0]), listed(), listed(IDS[0])]
-    server.routes["DELETE /v1/images"] = DELETED
-    result = run("--key", "sku 1", "--key", "none", "--yes")
-    assert (result.exit_code, "1 deleted, 1 not there." in result.output) == (0, True), result.output
-    assert dict(server.requests[-1].url.params) == {"key": "sku 1", "collection": "images"}
-
-
-def test_ids_are_read_from_standard_input(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = listed(*IDS)
-    server.routes |= {path(one): DELETED for one in IDS}
-    result = run("-", "--yes", "--json", input="\n".join(IDS))
-    assert json.loads(result.stdout) == {
-        "collection": "images", "dry_run": False, "deleted": IDS, "gone": [], "failed": [],
-    }  # fmt: skip
-
-
-def test_a_dry_run_shows_what_would_be_deleted(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = listed(IDS[0])
-    result = run(IDS[0], "--dry-run")
-    assert result.exit_code == 0
-    assert IDS[0] in result.output and "1 would be deleted." in result.output
-    assert json.loads(run(IDS[0], "--dry-run", "--json").stdout)["deleted"] == [IDS[0]]
-    assert {one.method for one in server.requests} == {"GET"}
-
-
-def test_nothing_is_deleted_where_nobody_can_be_asked_or_says_no(
-    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = run(IDS[0])
-    assert (result.exit_code, server.requests) == (2, [])
-    assert "add --yes" in result.stderr
-    monkeypatch.setattr(_Terminal, "isatty", lambda _: True, raising=False)
-    server.routes["GET /v1/images"] = listed(IDS[0])
-    with monkeypatch.context() as patch:
-        patch.setattr("image_search.cli.images.sys", _Terminal())
-        result = run(IDS[0], input="n\n")
-        assert "Delete 1 picture from the collection images?" in result.output
-        assert result.exit_code == 1
-        assert {one.method for one in server.requests} == {"GET"}
-        server.routes[path(IDS[0])] = DELETED
-        assert "1 deleted." in run(IDS[0], input="y\n").output
-
-
-class _Terminal:
-    """`sys` with a terminal as standard input."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self if name == "stdin" else getattr(sys, name)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        (IDS[0], "--key", "a"),
-        (IDS[0], "--filter", "a=b"),
-        ("abc",),
-        (IDS[0][:16],),
-        ("-",),
-        ("--filter", "x"),
-    ],
-)
-def test_what_names_no_pictures_is_a_usage_error(
-    run: Run, server: Server, arguments: tuple[str, ...]
-) -> None:
-    assert (run(*arguments, "--yes").exit_code, server.requests) == (2, [])
-
-
-def test_all_pictures_go_only_with_all(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = [listed(*IDS), listed()]
-    result = run("--filter", "width>=0", "--yes")
-    assert (result.exit_code, "--all" in result.stderr) == (1, True)
-    server.routes["GET /v1/images"] = listed(*IDS)
-    server.routes |= {path(one): DELETED for one in IDS}
-    assert "3 deleted." in run("--all", "--yes").output
-
-
-def test_failures_are_told_and_exit_3(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = listed(*IDS[:2])
-    server.routes |= {path(IDS[0]): DELETED, path(IDS[1]): problem(500, "internal", "An error of ours.")}
-    result = run(*IDS[:2], "--yes")
-    assert result.exit_code == 3
-    assert "1 deleted, 1 failed." in result.output
-    assert "An error of ours." in result.output
-    document = json.loads(run(*IDS[:2], "--yes", "--json").stdout)
-    assert document["failed"] == [{"id": IDS[1], "code": "internal", "detail": "An error of ours."}]
-
-
-def test_it_can_be_stopped_and_says_how_far_it_came(run: Run, server: Server) -> None:
-    server.routes["GET /v1/images"] = listed(*IDS)
-    server.routes |= {path(IDS[0]): DELETED, path(IDS[1]): KeyboardInterrupt()}
-    result = run(*IDS, "--yes")
-    assert (result.exit_code, "Stopped after 1 of 3" in result.output) == (130, True)

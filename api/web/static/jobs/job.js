@@ -174,7 +174,7 @@ function itemRow(item, job) {
 }
 
 function thumbnail(id, { kind, collection }) {
-  if (kind === "export") return null;
+  if (kind === "export" || kind === "delete") return null;
   const image = h("img", { class: "thumb", alt: "", width: "40", height: "40", loading: "lazy" });
   imageURL(`/v1/images/${id}/thumbnail?${new URLSearchParams({ collection })}`).then(
     (url) => (image.src = url),

@@ -41,7 +41,7 @@ export const jobPath = (id, { collection, ...params } = {}) =>
 /** The page of all jobs of one upload or command, of which `job` is one. */
 export const groupPath = ({ group, collection }) => withCollection(`/jobs?${new URLSearchParams({ group })}`, collection);
 
-/** "holiday · 312 pictures into images", "Export of images". */
+/** "holiday · 312 pictures into images", "Deletion of 12 pictures of images", "Export of images". */
 export function jobTitle(job) {
   return [job.name, whatOf(job)].filter(Boolean).join(" · ");
 }
@@ -49,8 +49,11 @@ export function jobTitle(job) {
 function whatOf(job) {
   if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
   if (job.kind === "import") return `Import into ${job.collection}`;
+  if (isChange(job)) return `${job.kind === "delete" ? "Deletion" : "Update"} of ${plural(job.total, "picture")} of ${job.collection}`;
   return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
+
+const isChange = (job) => job.kind === "delete" || job.kind === "update";
 
 /** "A folder, from the command line"; empty where it is not known. */
 export function originOf(job) {
@@ -203,7 +206,8 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   async function askToCancel() {
-    const question = "Cancel this job? What is not yet indexed is left out.";
+    const left = isChange(shown) ? "What is not yet done stays as it is." : "What is not yet indexed is left out.";
+    const question = `Cancel this job? ${left}`;
     if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focusCard);
   }
 

@@ -1,0 +1,260 @@
+"""Changes in bulk: what jobs that delete or update do to pictures by their ids or keys.
+
+    fetch    hands a chunk on; of a dry run, which is one chunk, says what would become of it
+    index    the one writer: a chunk is one segment of the vector log and one write batch
+
+The segment is written before the index, under one name for every delivery, and says what becomes of each
+item: a later delivery of the chunk does the same again, and counts the same.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from shared.errors import CollectionNotFound, ItemError
+from shared.index.collection import Collection
+from shared.index.provenance import sound_change
+from shared.index.write_batch import WriteBatch
+from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
+from shared.services import Services
+from shared.storage import vector_log
+from shared.storage.blobs import change_key
+from shared.storage.manifest import read_items
+from shared.storage.trash import discard
+from worker.recovery.lease import MAX_DELIVERIES, exhausted
+from worker.stages.transition import Outcome, end_chunk, fail_chunk
+
+PAGE = 1_000  # items of a dry run that are looked at together
+MAX_SHOWN = 100
+
+Change = Mapping[str, MetadataValue | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What becomes of an item: its state, the image that it concerns, and the fault of one that failed."""
+
+    index: int
+    state: ItemState
+    image_id: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The records of the log for a chunk, and what becomes of each of its items."""
+
+    said: list[Said] = field(default_factory=list)
+    records: list[JsonObject] = field(default_factory=list)
+
+
+def begin(services: Services, claim: Claim) -> None:
+    """Run the fetch stage. A dry run ends here, with what would become of its items as the job's result."""
+    if claim.options.get("dry_run"):
+        _look(services, claim)
+        return
+    outcomes = [Outcome(i, "", ItemState.FETCHED) for i in services.ledger.pending(claim)]
+    end_chunk(services, claim, outcomes, next_stage=Stage.INDEX)
+
+
+def _look(services: Services, claim: Claim) -> None:
+    """End the claim of a dry run: nothing is changed, so whatever does not fail is `unchanged`."""
+    items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    said: list[Said] = []
+    for page in _pages(enumerate(items, claim.first_item)):
+        said += _decision(services, claim, dict(page)).said
+    states = [one.state for one in said]
+    would = ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
+    ids = (one.image_id for one in said if one.state is would and one.image_id)
+    counts = {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)}
+    listed = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    result = {
+        "dry_run": True,
+        "detail": f"Dry run, nothing was changed. It would be: {listed}.",
+        "counts": counts,
+        "ids": list(islice(dict.fromkeys(ids), MAX_SHOWN)),
+    }
+    outcomes = [
+        _outcome(one if one.fault else Said(one.index, ItemState.UNCHANGED, one.image_id), items[place])
+        for place, one in enumerate(said)
+    ]
+    end_chunk(services, claim, outcomes, result=result, complete=True)
+
+
+def _pages(items: Iterator[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
+    while page := list(islice(items, PAGE)):
+        yield page
+
+
+def _decision(services: Services, claim: Claim, items: Mapping[int, Item]) -> Decision:
+    """Return what would become of the items now."""
+    try:
+        collection = services.index.collection(claim.collection)
+        batch = _batch(collection, claim, items.values())
+        return _decide(batch, claim, items, _change_of(services, claim))
+    except CollectionNotFound:
+        return Decision([Said(i, ItemState.UNCHANGED) for i in items])
+
+
+def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callable[[], None] | None:
+    """Run the index stage, by the holder of the writer's lease; return what tells the ledger.
+
+    `check` is called before each write, and raises once the lease is lost.
+    """
+    if claim.deliveries > MAX_DELIVERIES:
+        fail_chunk(services, claim, exhausted(claim))
+        return None
+    listed = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    held, _ = services.ledger.items(
+        claim.chunk.job_id, ItemState.FETCHED, claim.first_item, claim.last_item - claim.first_item
+    )
+    items = {i: listed[i - claim.first_item] for i, _ in held if i < claim.last_item}
+    try:
+        collection = services.index.collection(claim.collection)
+        said, key = _write(services, claim, collection, items, check)
+    except CollectionNotFound:
+        said, key = [Said(i, ItemState.UNCHANGED) for i in items], ""
+    outcomes = [_outcome(one, items[one.index]) for one in said if one.index in items]
+    return partial(_end, services, claim, outcomes, key)
+
+
+def _write(
+    services: Services,
+    claim: Claim,
+    collection: Collection,
+    items: Mapping[int, Item],
+    check: Callable[[], None],
+) -> tuple[list[Said], str]:
+    """Log and make the changes; return what became of the items, and the key of the log segment, if any."""
+    fingerprint = collection.pointer.fingerprint
+    version = claim.version + claim.first_item
+    key = vector_log.changes_key(claim.collection, fingerprint, claim.chunk, version)
+    try:
+        records, before = vector_log.read_changes(services.blobs, key)
+    except KeyError:
+        batch = _batch(collection, claim, items.values())
+        made = _decide(batch, claim, items, _change_of(services, claim))
+        said, records = made.said, made.records
+        if not records:
+            return said, ""
+        check()
+        rows = [_to_json(one) for one in said]
+        vector_log.write_changes(services.blobs, key, fingerprint, records, rows)
+    else:
+        said = [_from_json(one) for one in before]
+        batch = _batch(collection, claim, items.values(), (one.image_id for one in said if one.image_id))
+        for record in records:
+            _make(batch, record)
+    removals = {record["id"]: record["version"] for record in records if record["op"] == "delete"}
+    services.ledger.writer.record_removals(claim.collection, removals)
+    refused, _ = batch.save(check)
+    if claim.kind is JobKind.DELETE:
+        of = dict.fromkeys(one.image_id for one in said if one.state is ItemState.REMOVED and one.image_id)
+        gone_ids = [one for one in of if batch.stored(one) is None]
+        discard(services.ledger, services.blobs, claim.collection, gone_ids)
+    return [_refused(one, refused) for one in said], key
+
+
+def _batch(
+    collection: Collection, claim: Claim, items: Iterable[Item], ids: Iterable[str] = ()
+) -> WriteBatch:
+    named = list(items)
+    batch = WriteBatch(
+        collection,
+        ids=dict.fromkeys([*ids, *(item.source for item in named if item.key is None)]),
+        keys=[item.key for item in named if item.key is not None],
+    )
+    if claim.kind is JobKind.DELETE:
+        batch.load_keys()
+    return batch
+
+
+def _decide(batch: WriteBatch, claim: Claim, items: Mapping[int, Item], change: Change) -> Decision:
+    """Make the changes in `batch`; return the records of those that change anything, or may later."""
+    decision = Decision()
+    for index, item in items.items():
+        image_id = item.source if item.key is None else batch.holder(item.key)
+        record: JsonObject = {"index": index, "version": claim.version + index}
+        if claim.kind is JobKind.UPDATE:
+            record |= {"op": "patch", "id": image_id, "metadata": change}
+        elif item.key is None:
+            record |= {"op": "delete", "id": image_id}
+        else:
+            record |= {"op": "delete_key", "key": item.key}
+        said, is_change = _decided(batch, record, index, image_id)
+        decision.said.append(said)
+        if is_change:
+            decision.records.append(record)
+    return decision
+
+
+def _decided(batch: WriteBatch, record: JsonObject, index: int, image_id: str | None) -> tuple[Said, bool]:
+    """Make one change; return what becomes of its item, and whether it belongs in the log."""
+    before = batch.stored(image_id) if image_id else None
+    if before is None and record["op"] != "delete_key":
+        return Said(index, ItemState.UNCHANGED), False
+    fault = _make(batch, record)
+    after = batch.stored(image_id) if image_id else None
+    if fault is not None:
+        return Said(index, ItemState.FAILED, image_id, fault), False
+    if record["op"] == "patch":
+        assert before is not None and after is not None  # noqa: S101 - a change takes no picture away
+        same = _text(before.image.metadata) == _text(after.image.metadata)
+        return Said(index, ItemState.UNCHANGED if same else ItemState.UPDATED, image_id), True
+    # Items of jobs that were made before do not bring back a key that points at nothing either.
+    removed = before != after if record["op"] == "delete_key" else after is None
+    said = Said(index, ItemState.REMOVED if removed else ItemState.UNCHANGED, image_id)
+    return said, before != after or record["op"] == "delete_key"
+
+
+def _make(batch: WriteBatch, record: JsonObject) -> str | None:
+    """Make the change of a record in `batch`; return why that cannot be."""
+    version: int = record["version"]
+    match record["op"]:
+        case "delete":
+            batch.remove(record["id"], version)
+        case "delete_key":
+            batch.remove_key(record["key"], version)
+        case "patch" if batch.stored(record["id"]) is not None:
+            return batch.change_within_limits(record["id"], version, sound_change(record["metadata"]))
+    return None
+
+
+def _refused(said: Said, refused: Mapping[str, str]) -> Said:
+    why = refused.get(said.image_id or "")
+    return said if why is None else Said(said.index, ItemState.FAILED, said.image_id, why)
+
+
+def _end(services: Services, claim: Claim, outcomes: Sequence[Outcome], key: str) -> None:
+    moved = end_chunk(services, claim, outcomes)
+    failed = {one.index for one in outcomes if one.error is not None}
+    if moved and failed and key:  # only now: a delivery before this point must find the same
+        vector_log.drop(services.blobs, key, failed)
+
+
+def _change_of(services: Services, claim: Claim) -> Change:
+    if claim.kind is not JobKind.UPDATE:
+        return {}
+    change: Change = json.loads(services.blobs.get(change_key(claim.chunk.job_id)))
+    return change
+
+
+def _outcome(said: Said, item: Item) -> Outcome:
+    error = None if said.fault is None else ItemError("index_error", said.fault)
+    return Outcome(said.index, item.source, said.state, said.image_id, error)
+
+
+def _to_json(said: Said) -> list[Any]:
+    return [said.index, said.state, said.image_id, said.fault]
+
+
+def _from_json(row: list[Any]) -> Said:
+    index, state, image_id, fault = row
+    return Said(index, ItemState(state), image_id, fault)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)  # 1, 1.0 and true are equal to Python
