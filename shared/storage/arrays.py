@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 from shared.formats import FIELD, check_format
 from shared.models import JsonObject
 
-FORMAT = 1
+# 1: no record says that the collection had its image. Files without such records are still of that format.
+FORMAT, PLAIN = 2, 1
 
 
-def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any]) -> bytes:
+def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any], *, plain: bool = True) -> bytes:
+    """Return a file; `plain` if earlier versions understand the records."""
     assert len(array) in (0, len(records))  # noqa: S101
     buffer = io.BytesIO()
-    header_, records_, format_ = _json_bytes(header), _json_bytes(records), np.uint8(FORMAT)
+    header_, records_, format_ = (
+        _json_bytes(header),
+        _json_bytes(records),
+        np.uint8(PLAIN if plain else FORMAT),
+    )
     np.savez(buffer, header=header_, records=records_, array=array, format=format_)
     return buffer.getvalue()
 

@@ -23,6 +23,8 @@ from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import Blobs, log_prefix
 from shared.storage.image_fields import sound_image
 
+_FLAGS = ("known", "unchanged")
+
 
 @dataclass(frozen=True, slots=True)
 class Addition:
@@ -43,7 +45,9 @@ class Addition:
     unchanged: bool = False
 
     def record(self) -> JsonObject:
-        return {"op": "add", **asdict(self)}
+        """Return what is stored; earlier versions know no `known` and `unchanged`."""
+        fields = {name: value for name, value in asdict(self).items() if value or name not in _FLAGS}
+        return {"op": "add", **fields}
 
     @classmethod
     def from_record(cls, record: JsonObject) -> "Addition":
@@ -80,7 +84,13 @@ def read_segment(blobs: Blobs, key: str) -> Segment:
 
 def packed(segment: Segment) -> bytes:
     header = {"version": segment.version, "model": segment.model, "fingerprint": segment.fingerprint}
-    return pack(header, [a.record() for a in segment.additions], segment.vectors)
+    return packed_records(header, [a.record() for a in segment.additions], segment.vectors)
+
+
+def packed_records(header: JsonObject, records: list[JsonObject], rows: NDArray[np.float32]) -> bytes:
+    """Return a segment's file, in the earliest format that can hold the records."""
+    flagged = any(record.get(flag) for record in records for flag in _FLAGS)
+    return pack(header, records, rows, plain=not flagged)
 
 
 def unpacked(data: bytes) -> Segment:
@@ -99,7 +109,7 @@ def drop(blobs: Blobs, key: str, indices: set[int]) -> None:
         return
     kept = [place for place, record in enumerate(records) if record.get("index") not in indices]
     rows = vectors[kept] if len(vectors) else vectors
-    blobs.put(key, pack(header, [records[place] for place in kept], rows))
+    blobs.put(key, packed_records(header, [records[place] for place in kept], rows))
 
 
 def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonObject) -> str:

@@ -318,7 +318,8 @@ def _with_vectors(
     none = np.zeros(encoder.dimension, np.float32)
     rows = [vectors[one["image"]["id"]] if one["op"] == "add" else none for one in left]
     model = {"model": header["model"] and encoder.name, "fingerprint": encoder.fingerprint}
-    return pack(header | model, left, np.stack(rows) if vectors else np.empty((0, 0), np.float32))
+    array = np.stack(rows) if vectors else np.empty((0, 0), np.float32)
+    return vector_log.packed_records(header | model, left, array)
 
 
 def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -29,7 +29,7 @@ from shared.ledger import upgrade
 from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
 from shared.models import Chunk, Item, ItemResult, ItemState, JobKind, JobStatus, Stage
-from shared.storage import arrays, manifest, parquet, validators
+from shared.storage import arrays, manifest, parquet, validators, vector_log
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES
 from tests.redis_server import fake_redis, redis_server
@@ -51,12 +51,11 @@ def blobs(tmp_path: Path) -> Blobs:
 @contextmanager
 def newer(module: Any) -> Iterator[None]:
     """Inside, what `module` writes is of the format after the latest."""
-    known = module.FORMAT
-    module.FORMAT = known + 1
-    try:
+    later = module.FORMAT + 1
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORMAT", "PLAIN") if module is arrays else ("FORMAT",):
+            patch.setattr(module, name, later)
         yield
-    finally:
-        module.FORMAT = known
 
 
 def marked(client: Any) -> Any:
@@ -86,6 +85,14 @@ def test_the_vector_log_and_scratch() -> None:
     with newer(arrays):
         data = arrays.pack({}, [{}], rows)
     refused(lambda: arrays.unpack(data), "A file of vectors or pixels")
+
+
+@pytest.mark.parametrize(("known", "written"), [(False, 1), (True, 2)])
+def test_only_a_segment_with_known_images_needs_the_later_format(*, known: bool, written: int) -> None:
+    addition = vector_log.Addition(0, 1, "job:0", IMAGE, 1, known=known)
+    data = vector_log.packed(vector_log.Segment(1, "m", "f", [addition], np.ones((1, 2), np.float32)))
+    assert ("known" in addition.record(), int(np.load(io.BytesIO(data))["format"])) == (known, written)
+    assert vector_log.unpacked(data).additions == [addition]
 
 
 def test_a_job_s_items(blobs: Blobs) -> None:
@@ -227,7 +234,7 @@ def test_a_newer_segment_waits_however_long_and_holds_up_no_other(
         drain(services.real)
     assert services.states(waiting) == [ItemState.FETCHED]
     assert services.states(written) == [ItemState.INDEXED]
-    monkeypatch.setattr(arrays, "FORMAT", 2)  # updated
+    monkeypatch.setattr(arrays, "FORMAT", arrays.FORMAT + 1)  # updated
     services.ledger.sweep()
     drain(services.real)
     assert services.states(waiting) == [ItemState.INDEXED]
