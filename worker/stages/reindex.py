@@ -6,11 +6,11 @@
     finish   one more chunk, at encode: once every API process has the model loaded, what came or changed
              meanwhile, then the alias swap
 
-The images' records are copied as they lie in Chroma but for the tags and nsfw, which the new model gives, so
-nothing of them is lost. `finish` compares the two
-collections rather than trusting that every change was seen: first while the writer works, then, for what is
-left, while its lease is held. The vector log is carried over with the new vectors. After a crash the chunk is
-delivered again and goes on with the shadow collection.
+The images' records are copied as they lie in Chroma, so nothing of them is lost, but for tags and nsfw, which
+the new model makes. `finish` compares the two collections rather than trusting that every change was seen:
+first while the writer works, then, for what is left, while its lease is held. The vector log is carried over
+with the new vectors, tags and nsfw. After a crash the chunk is delivered again and goes on with the shadow
+collection.
 """
 
 import json
