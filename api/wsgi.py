@@ -28,5 +28,6 @@ def make_app(
     limit_heap_arenas()
     app = create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)
     with app.app_context():
-        Announcements(services().ledger.models, context().models).start()
+        parts = services()
+        Announcements(parts.ledger.models, context().models, parts.index.pointers).start()
     return app

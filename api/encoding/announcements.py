@@ -2,11 +2,15 @@
 
 import secrets
 import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
 from api.encoding.loaded_models import LoadedModels
 from shared.errors import Unavailable
+from shared.index.records import Pointer
 from shared.ledger.processes import ModelLedger
 
 PERIOD_SECONDS = 1.0
@@ -15,10 +19,16 @@ log = structlog.get_logger()
 
 
 class Announcements:
-    """A daemon thread that tells the ledger, as long as it runs, which models this process has loaded."""
+    """A daemon thread that tells the ledger, as long as it runs, which models this process has loaded.
 
-    def __init__(self, ledger: ModelLedger, models: LoadedModels) -> None:
-        self._ledger, self._models = ledger, models
+    It begins with those of most collections, as many as there are places, lest their first searches wait.
+    """
+
+    def __init__(
+        self, ledger: ModelLedger, models: LoadedModels, pointers: Callable[[], Sequence[Pointer]]
+    ) -> None:
+        self._ledger, self._models, self._pointers = ledger, models, pointers
+        self._to_load: list[tuple[str, str]] | None = None
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -31,6 +41,7 @@ class Announcements:
         api_id = secrets.token_hex(8)  # containers share host names and process ids
         while not self._stopped.wait(PERIOD_SECONDS):
             try:
+                self._prepare()
                 announced = self._ledger.announced()
                 failed = self._models.announce(announced)
                 self._ledger.heartbeat(api_id, self._models.fingerprints(), failed)
@@ -38,3 +49,10 @@ class Announcements:
                 continue
             except Exception:  # without heartbeats nobody would wait for this process
                 log.exception("announcement_not_followed")
+
+    def _prepare(self) -> None:
+        with suppress(Unavailable):
+            if self._to_load is None:
+                bound = Counter((one.model, one.fingerprint) for one in self._pointers())
+                self._to_load = [one for one, _ in bound.most_common()]
+            self._to_load = self._models.prepare(self._to_load)

@@ -11,6 +11,7 @@ from shared.embedding.checkpoints import AUTO
 from shared.embedding.encoder import Encoder
 from shared.embedding.tagging import caveat_of
 from shared.errors import ConfigError, ImageSearchError, ModelNotReady, ModelUnavailable, Unavailable
+from shared.ledger.processes import LoadFailure
 from shared.services import Services
 
 RETRY_SECONDS = 30.0
@@ -39,7 +40,7 @@ class EncoderLoader:
         self._tell, self._again = tell, again
         self._retry_s = retry_s
         self.encoder: Encoder | None = None
-        self.failure: str | None = None
+        self.failure: LoadFailure | None = None
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -57,7 +58,7 @@ class EncoderLoader:
             return encoder
         if failure is None:
             raise ModelNotReady("The model is still being loaded.")
-        raise unavailable(failure)
+        raise ModelFailed(failure)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -66,13 +67,13 @@ class EncoderLoader:
                 encoder = self._load()
                 encoder.warm()
             except ImageSearchError as error:
-                if error.detail != self.failure:
+                if self.failure is None or error.detail != self.failure.detail:
                     log.error("the model cannot be loaded", detail=error.detail)  # noqa: TRY400
-                self.failure = error.detail
+                self.failure = failure_of(error)
                 if isinstance(error, Unavailable):  # of what `auto` asks at a start
                     wait_s = min(wait_s, error.retry_after_s)
             except Exception:
-                self.failure = "The model cannot be loaded; the server's log says why."
+                self.failure = LoadFailure("The model cannot be loaded; the server's log says why.", True)
                 log.exception("the model cannot be loaded", retry_s=self._retry_s)
             else:
                 self.encoder, self.failure = None if self._stopped.is_set() else encoder, None
@@ -82,11 +83,20 @@ class EncoderLoader:
             self._stopped.wait(wait_s)
 
 
-def unavailable(detail: str) -> Unavailable:
-    """Return the error of a model that cannot be had now."""
-    error = Unavailable(detail)
-    error.code = ModelUnavailable.code
-    return error
+def failure_of(error: ImageSearchError) -> LoadFailure:
+    """Return why loading failed; it may succeed later unless the checkpoint, or a setting, is at fault."""
+    passing = error.passing if isinstance(error, ModelUnavailable) else isinstance(error, Unavailable)
+    return LoadFailure(error.detail, passing)
+
+
+class ModelFailed(Unavailable):
+    """A model that cannot be had now."""
+
+    code = ModelUnavailable.code
+
+    def __init__(self, failure: LoadFailure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 def main_name(services: Services) -> str | None:

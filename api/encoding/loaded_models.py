@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from api.encoding.encoder_loader import RETRY_SECONDS, EncoderLoader, unavailable
+from api.encoding.encoder_loader import RETRY_SECONDS, EncoderLoader, ModelFailed, failure_of
 from image_search.models.system import LoadedModel
 from shared.embedding.checkpoints import files_of
 from shared.embedding.encoder import Encoder
 from shared.embedding.serving.downloads import at_hand
 from shared.embedding.serving.slots import Slots
 from shared.errors import ModelMismatch, ModelNotReady, ModelUnavailable, Unavailable
+from shared.ledger.processes import LoadFailure
 
 _MAIN = ""  # the place of the deployment's model, whose name `auto` may leave open until it is loaded
 
@@ -51,7 +52,7 @@ class LoadedModels:
         self._main_name, self._at_hand = main_name, at_hand
         self._slots = Slots[EncoderLoader](most)
         self._most = most
-        self._failed: dict[str, tuple[str, float]] = {}  # and until when it is not tried again
+        self._failed: dict[str, tuple[LoadFailure, float]] = {}  # and until when it is not tried again
         self._identity: LoadedModel | None = None
         self._lock = threading.Lock()
 
@@ -131,7 +132,22 @@ class LoadedModels:
         except Unavailable:
             return False
 
-    def announce(self, announced: Mapping[str, str]) -> dict[str, str]:
+    def prepare(self, bound: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Load models, by name and fingerprint, into places that are free; return those yet to be loaded."""
+        left = []
+        for model, fingerprint in bound:
+            with self._lock:
+                has_place = self._slots.has_room or any(name == model for name, _ in self._slots)
+            try:
+                if has_place:
+                    self.of(model, fingerprint)
+            except ModelNotReady:
+                left.append((model, fingerprint))
+            except (Unavailable, ModelMismatch):  # whoever asks for it is told
+                continue
+        return left
+
+    def announce(self, announced: Mapping[str, str]) -> dict[str, LoadFailure]:
         """Load models, names by fingerprints, beside those that are used, until they are announced no more.
 
         Returns why any cannot be loaded, by its fingerprint.
@@ -146,8 +162,10 @@ class LoadedModels:
                 self.of(model, fingerprint)
             except ModelNotReady:
                 continue
+            except ModelFailed as error:
+                failed[fingerprint] = error.failure
             except (Unavailable, ModelMismatch) as error:
-                failed[fingerprint] = error.detail
+                failed[fingerprint] = failure_of(error)
         return failed
 
     def fingerprints(self) -> list[str]:
@@ -159,12 +177,12 @@ class LoadedModels:
         main = self._identity.name if self._identity else self._main_name()
         found = {_MAIN: ModelInProcess(main)}
         with self._lock:
-            for name, (detail, _) in self._failed.items():
-                found[name] = ModelInProcess(name or main, failure=detail)
+            for name, (failed, _) in self._failed.items():
+                found[name] = ModelInProcess(name or main, failure=failed.detail)
             for name, loader in self._slots:
                 encoder, failure = loader.encoder, loader.failure
                 is_loading = encoder is None and failure is None
-                found[name] = ModelInProcess(name or main, encoder, failure, is_loading)
+                found[name] = ModelInProcess(name or main, encoder, failure and failure.detail, is_loading)
         return list(found.values())
 
     def _get(self, name: str) -> Encoder:
@@ -178,14 +196,13 @@ class LoadedModels:
 
     def _check(self, name: str) -> None:
         """Raise Unavailable while a model is not here to be loaded, or that has just failed."""
-        detail, until = self._failed.get(name, ("", 0.0))
-        if time.monotonic() < until:
-            raise unavailable(detail)
+        if (failed := self._failed.get(name)) and time.monotonic() < failed[1]:
+            raise ModelFailed(failed[0])
         try:
             if name != _MAIN:
                 self._at_hand(name)
         except ModelUnavailable as error:
-            raise unavailable(error.detail) from None
+            raise ModelFailed(failure_of(error)) from None
 
     def _admit(self, name: str) -> EncoderLoader:
         if not self._slots.make_room(name, EncoderLoader.stop):

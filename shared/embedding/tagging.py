@@ -83,8 +83,8 @@ def describe(
 ) -> list[Image]:
     """Return the images with `tags` and `nsfw` from their unit `vectors` (n, dimension).
 
-    Every image that is ingested comes through here; a reindex keeps what it had. Raises ConfigError for the
-    vocabulary, and what `encode_texts` does; only the first call of a process encodes any text.
+    Every image that is ingested or reindexed comes through here. Raises ConfigError for the vocabulary, and
+    what `encode_texts` does; only the first call of a process encodes any text.
     """
     found = _tagger(encoder, settings.tag_vocabulary, settings.tag_min_score).of(vectors)
     return [replace(image, tags=tags, nsfw=nsfw) for image, (tags, nsfw) in zip(images, found, strict=True)]

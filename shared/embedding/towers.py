@@ -39,6 +39,7 @@ TEXTS_AT_ONCE = 16  # a text among so many costs what its multiplications cost: 
 # Padding costs a lone text time, and texts of as many tokens are computed together. Products of fewer rows
 # are summed in another order.
 _LEAST_TOKENS, _TOKENS_STEP = 8, 4
+_reading = threading.Lock()
 _MOST_LAYERS = 1_000  # published towers have 48 at most; a million would take hours to make, of no sizes even
 
 # BERT's pooling layer, which towers that take the first token's state have no use for, and some still store.
@@ -233,8 +234,14 @@ def is_out_of_memory(error: Exception) -> bool:
 def read_checkpoint(folder: Path, most_bytes: int | None = None) -> tuple[Any, Any]:
     """Read the model (fp32, CPU) and tokenizer; pickled weights may hold plain tensors only.
 
-    Raises ValueError for a model of more than `most_bytes`, and for parts that do not fit together.
+    One at a time: transformers cannot be imported by two threads at once, and loading changes what is global
+    in torch. Raises ValueError for a model of more than `most_bytes`, and for parts that do not fit together.
     """
+    with _reading:
+        return _read(folder, most_bytes)
+
+
+def _read(folder: Path, most_bytes: int | None) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415
     from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415

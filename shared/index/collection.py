@@ -11,11 +11,12 @@ from operator import methodcaller
 from typing import Protocol, TypeVar
 
 import numpy as np
+import structlog
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
-from shared.errors import ImageNotFound
+from shared.errors import CollectionNotFound, ImageNotFound, Unavailable
 from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
 from shared.index.filters import Where
@@ -25,7 +26,10 @@ from shared.index.records import (
     MARK,
     PLACES,
     Pointer,
+    described,
+    divided,
     in_calls,
+    joined,
     place_of,
     read_records,
     records_of,
@@ -38,6 +42,8 @@ from shared.models import CollectionInfo, Hit, Image, JsonObject
 from shared.validation import forms, nfc
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 WRITE_TIMEOUT_SECONDS = 20.0  # a busy machine takes 10 s for a batch; well inside the writer's lease of 30 s
 _PAGE = 5_000  # ids in one call
@@ -185,6 +191,24 @@ class Collection:
         there = self.vectors(missed)
         return [one for one in missed if one in there]
 
+    def mark_new_strays(
+        self, written: Mapping[str, NDArray[np.float32]], check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Mark those of `written`, new here, that no search finds; what fails is left to `verify`.
+
+        `check`, which may raise, is called before the marks are written.
+        """
+        asking = strays.doubtful(written)
+        try:
+            missed = self.lost(asking) if asking else []
+        except (Unavailable, CollectionNotFound) as error:
+            log.warning("strays_not_looked_for", images=len(asking), detail=error.detail)
+            return
+        if missed:
+            check()
+            self.mark_strays(missed)
+            log.info("strays_marked", collection=self.pointer.name, images=len(missed))
+
     def mark_strays(self, ids: Sequence[str]) -> None:
         """Have searches score those of `ids` that are present one by one, as HNSW does not reach them."""
         for start in range(0, len(ids), BATCH):
@@ -245,21 +269,39 @@ class Collection:
         found = self._run(partial(read_records, ids=list(ids)))
         return {one["id"]: {name: one[name] for name in one if name != MARK} for one in found}
 
-    def copy_records(self, target: "Collection", vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
+    def copy_records(
+        self,
+        target: "Collection",
+        vectors: Mapping[str, NDArray[np.float32]],
+        images: Mapping[str, Image] | None = None,
+    ) -> list[str]:
         """Write the records of those ids that are present to `target`, with other `vectors` by id.
 
-        Returns the ids that were present.
+        `images`, by id, have the tags and nsfw that go with these. Returns the ids that were present.
         """
         copied: list[str] = []
         ids = list(vectors)
         for start in range(0, len(ids), BATCH):
             records = self.records(ids[start : start + BATCH])
+            records |= {i: described(records[i], one) for i, one in (images or {}).items() if i in records}
             for call in in_calls(list(records.values()), target.pointer.dimension):
                 batch = dict(list(records.items())[call])
                 rows = np.stack([vectors[image_id] for image_id in batch])
                 target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_SECONDS)
             copied += records
         return copied
+
+    def copy_changes(self, target: "Collection", ids: Sequence[str]) -> None:
+        """Write to the records of `target` what they have otherwise, but for what the models said."""
+        ours, theirs = self.records(ids), target.records(ids)
+        changed: dict[str, JsonObject] = {}
+        for image_id in ours.keys() & theirs.keys():
+            (rest, _), (former, said) = divided(ours[image_id]), divided(theirs[image_id])
+            if rest != former:
+                changed[image_id] = joined(rest, said)
+        for call in in_calls(list(changed.values())):
+            batch = dict(list(changed.items())[call])
+            target._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
 
     def ids(self) -> Iterator[str]:
         """Yield every id, in the order in which they came; memory holds a page.

@@ -40,6 +40,7 @@ _VERSION = re.compile(r"[0-9]{1,20}")
 _PLACE_DIGITS = 12
 PLACES = 16**_PLACE_DIGITS
 MARK = "_stray"  # 1: HNSW cannot reach it (strays.py)
+_OF_MODEL = ("tags", "nsfw")  # what tagging.py makes of the vector
 _MAX_STORABLE = 1e308
 # Chroma takes up to 5,461 records and 40 MB per call; metadata take it more time than vectors do.
 BATCH = 2_000
@@ -134,6 +135,33 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     if (count := listed(record)) > MAX_LISTED:
         raise ValueError(f"{count:,} texts in lists: Chroma takes {MAX_LISTED:,} a record")
     return record
+
+
+def divided(record: Record) -> tuple[JsonObject, JsonObject]:
+    """Divide a record into what does not depend on the model, and what that said of the image."""
+    said = {name: record[name] for name in _OF_MODEL if name in record}
+    rest = {name: value for name, value in record.items() if name not in said}
+    extra = provenance.json_of(record.get("_extra")) if "_extra" in record else None
+    if isinstance(extra, dict) and (hidden := {name: extra.pop(name) for name in _OF_MODEL if name in extra}):
+        said["_extra"] = hidden
+        del rest["_extra"]
+        rest |= {"_extra": json.dumps(extra)} if extra else {}
+    return rest, said
+
+
+def joined(rest: JsonObject, said: JsonObject) -> JsonObject:
+    """Return the record that `divided` would divide so; without what Chroma could not take besides."""
+    record = rest | {name: value for name, value in said.items() if name != "_extra"}
+    if "_extra" in said:
+        extra = provenance.json_of(rest.get("_extra")) if "_extra" in rest else None
+        record["_extra"] = json.dumps((extra if isinstance(extra, dict) else {}) | said["_extra"])
+    return record if listed(record) <= MAX_LISTED else rest
+
+
+def described(record: Record, image: Image) -> JsonObject:
+    """Return a record with the image's tags and nsfw in the place of its own."""
+    bare = Image(image.id, "", [], "", None, None, None, tags=image.tags, nsfw=image.nsfw)
+    return joined(divided(record)[0], divided(to_record(bare, ""))[1])
 
 
 def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slice]:

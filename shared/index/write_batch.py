@@ -24,7 +24,6 @@ from shared.index.provenance import (
     sound_change,
     with_contributions,
 )
-from shared.index.strays import doubtful
 from shared.models import Image, ItemState, JsonObject, Metadata, MetadataValue
 from shared.storage.vector_log import Addition
 from shared.validation import json_bytes, nfc
@@ -212,7 +211,8 @@ class WriteBatch:
             self._collection.write_keys(keys)
         fresh = [one for image_id, one in self._images.items() if image_id not in self._loaded]
         refused = self._isolating(self._insert, fresh, check)
-        self._mark_strays([one.image.id for one in fresh if one.image.id not in refused], check)
+        inserted = (one.image.id for one in fresh if one.image.id not in refused)
+        self._collection.mark_new_strays({one: self._vectors[one] for one in inserted}, check)
         changed = [
             one
             for image_id, one in self._images.items()
@@ -237,19 +237,6 @@ class WriteBatch:
             [one.contributions for one in images],
             new=True,
         )
-
-    def _mark_strays(self, fresh: Sequence[str], check: Callable[[], None]) -> None:
-        """Mark those of the images just inserted that no search finds; what fails is left to `verify`."""
-        asking = doubtful({image_id: self._vectors[image_id] for image_id in fresh})
-        try:
-            missed = self._collection.lost(asking) if asking else []
-        except (Unavailable, CollectionNotFound) as error:
-            log.warning("strays_not_looked_for", images=len(asking), detail=error.detail)
-            return
-        if missed:
-            check()
-            self._collection.mark_strays(missed)
-            log.info("strays_marked", collection=self._collection.pointer.name, images=len(missed))
 
     def _isolating(
         self,

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
-from shared.models import Stage
+from shared.models import JsonObject, Stage
 
 WORKER_SEEN_SECONDS = 20.0
 API_SEEN_SECONDS = 10.0
@@ -70,13 +71,20 @@ class WorkerLedger:
         ]
 
 
+class LoadFailure(NamedTuple):
+    """Why a model cannot be loaded; `passing` where that is tried again and may succeed."""
+
+    detail: str
+    passing: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ApiInfo:
     """An API process's latest heartbeat: the fingerprints that it has loaded, and why others failed."""
 
     id: str
     loaded: list[str]
-    failed: dict[str, str]
+    failed: dict[str, LoadFailure]
     seen_at: float
 
 
@@ -107,7 +115,7 @@ class ModelLedger:
             self._redis.call("hdel", f"{PREFIX}announced", *stale)
         return {row["fingerprint"]: row["model"] for row in rows.values() if row["seen_at"] >= oldest}
 
-    def heartbeat(self, api_id: str, loaded: Sequence[str], failed: Mapping[str, str]) -> None:
+    def heartbeat(self, api_id: str, loaded: Sequence[str], failed: Mapping[str, LoadFailure]) -> None:
         row = {"loaded": list(loaded), "failed": dict(failed), "seen_at": self._redis.now()}
         self._redis.call("hset", f"{PREFIX}apis", api_id, json.dumps(row))
 
@@ -117,8 +125,13 @@ class ModelLedger:
     def apis(self) -> list[ApiInfo]:
         """Return the API processes that sent a heartbeat within API_SEEN_SECONDS."""
         rows = self._redis.call("hgetall", f"{PREFIX}apis")
-        apis = [ApiInfo(id=api_id, **json.loads(row)) for api_id, row in rows.items()]
+        apis = [_api_info(api_id, json.loads(row)) for api_id, row in rows.items()]
         oldest = self._redis.now() - API_SEEN_SECONDS
         if gone := [api.id for api in apis if api.seen_at < oldest - 600]:
             self._redis.call("hdel", f"{PREFIX}apis", *gone)
         return [api for api in apis if api.seen_at >= oldest]
+
+
+def _api_info(api_id: str, row: JsonObject) -> ApiInfo:
+    failed = {fingerprint: LoadFailure(*why) for fingerprint, why in row["failed"].items()}
+    return ApiInfo(api_id, row["loaded"], failed, row["seen_at"])

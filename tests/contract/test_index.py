@@ -431,6 +431,45 @@ def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hid
         index.staged("images", MODEL["fingerprint"])
 
 
+def test_what_a_model_said_of_pictures_is_the_target_s_own_and_the_rest_is_copied(index: Index) -> None:
+    decomposed = "cafe\u0301"  # lies beside its record's fields, since Chroma compares in NFC
+    source = index.create("images", **MODEL, dimension=8)
+    metadata = {"exact": 12345678901234567, "x": decomposed}
+    old = [image(n, tags=[decomposed, "old"], nsfw=0.5, metadata=metadata) for n in range(3)]
+    full = image(3, nsfw=0.5, metadata={"many": [str(n) for n in range(MAX_LISTED - 1)]})
+    source.upsert([*old, full], unit_rows(4), ["job:0"] * 4)
+    new = {
+        old[0].id: image(0, tags=["te\u0301", "new"], nsfw=0.25),
+        old[1].id: image(1),
+        full.id: image(3, tags=["more", "than fit"], nsfw=0.25),
+    }
+    target = index.stage("images", **OTHER_MODEL, dimension=4)
+    source.copy_records(target, dict(zip(new, unit_rows(3, 4), strict=True)), new)
+
+    def told(image_id: str) -> tuple[list[str], float | None, Any]:
+        found = target.get(image_id)
+        return found.tags, found.nsfw, found.metadata
+
+    def expect(metadata: Any) -> None:
+        assert told(old[0].id) == (["te\u0301", "new"], 0.25, metadata)
+        assert told(old[1].id) == ([], None, metadata)
+        assert told(full.id) == ([], None, full.metadata), "Chroma could never again apply its log"
+
+    expect(metadata)
+    before = target.records(list(new))
+    source.copy_changes(target, [one.id for one in (*old, full)])
+    assert target.records(list(new)) == before, "nothing but tags and nsfw differs"
+    changed = {"exact": 5, "y": decomposed}
+    rows = [
+        replace(one, image=replace(one.image, metadata=changed))
+        for one in source.stored([old[0].id, old[1].id]).values()
+    ]
+    source.update(rows)
+    source.copy_changes(target, [one.id for one in (*old, full)])
+    expect(changed)
+    assert set(target.ids()) == new.keys()
+
+
 def test_a_switch_to_another_model_is_refused_to_who_holds_the_collection(index: Index) -> None:
     held = index.create("images", **MODEL, dimension=8)
     staged = index.stage("images", **OTHER_MODEL, dimension=4)

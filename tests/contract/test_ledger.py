@@ -247,10 +247,9 @@ def test_an_announcement_that_nobody_repeats_and_an_api_process_that_is_silent_a
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.models.announce("ended", "clip", "b")
-    ledger.models.heartbeat("api", ["a"], {"b": "Its weights lack x."})
-    assert [(api.loaded, api.failed) for api in ledger.models.apis()] == [
-        (["a"], {"b": "Its weights lack x."})
-    ]
+    failed = {"b": processes.LoadFailure("Its weights lack x.", passing=False)}
+    ledger.models.heartbeat("api", ["a"], failed)
+    assert [(api.loaded, api.failed) for api in ledger.models.apis()] == [(["a"], failed)]
     monkeypatch.setattr(processes, "ANNOUNCED_SECONDS", -1.0)
     monkeypatch.setattr(processes, "API_SEEN_SECONDS", -1.0)
     assert ledger.models.announced() == {}

@@ -20,7 +20,8 @@ from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition, Segment
 from tests.contract.conftest import NewIndex
 from tests.unit.fakes import image_id, make_services
-from worker.stages.index import Arrival, store
+from worker.stages import reindex
+from worker.stages.index import Arrival, Store, store
 
 MODEL: dict[str, Any] = {"model": "m/one", "fingerprint": "1" * 16, "dimension": 64}
 COUNT = 600
@@ -47,10 +48,13 @@ def fill(collection: Collection, vectors: dict[str, Vectors]) -> None:
     collection.upsert([image(one) for one in vectors], rows, ["job:0"] * len(vectors))
 
 
-def write(index: Index, folder: Path, vectors: dict[str, Vectors]) -> None:
+def write(
+    index: Index, folder: Path, vectors: dict[str, Vectors], fingerprint: str = "", store: Store = store
+) -> None:
     """Write as the one writer does."""
     additions = [Addition(n, 1, f"job:{n}", image(one), n + 1) for n, one in enumerate(vectors)]
-    segment = Segment(1, "m/one", MODEL["fingerprint"], additions, np.stack(list(vectors.values())))
+    rows = np.stack(list(vectors.values()))
+    segment = Segment(1, "m/one", fingerprint or MODEL["fingerprint"], additions, rows)
     arrivals = [
         Arrival(cast(Any, None), addition, row, segment)
         for addition, row in zip(additions, vectors.values(), strict=True)
@@ -80,6 +84,21 @@ def test_the_writer_marks_what_hnsw_loses_and_all_are_found(
     assert collection.lost(vectors) == []
     for one in missed[:20]:
         assert one in {hit.image.id for hit in collection.search(vectors[one], limit=COUNT)}
+
+
+def test_a_reindex_marks_what_hnsw_loses_of_the_new_vectors_before_the_switch(
+    index: Index, new_index: NewIndex, tmp_path: Path
+) -> None:
+    vectors = shots(0.0005)
+    fill(index.create("images", **MODEL), shots(3.0))
+    staged = index.stage("images", model="m/two", fingerprint="2" * 16, dimension=64)
+    write(index, tmp_path, vectors, "2" * 16, reindex.store)
+    index.switch("images", staged)
+    reader = new_index()
+    missed = missed_by_chroma(reader, vectors)
+    assert missed, "HNSW has lost none: there is nothing to test"
+    assert set(missed) <= set(marked(reader))
+    assert reader.collection("images").lost(vectors) == []
 
 
 def test_exactly_what_hnsw_misses_is_lost_and_once_marked_every_search_finds_it(

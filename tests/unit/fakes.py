@@ -78,7 +78,7 @@ class StubEncoder:
         return len(text) > MAX_TEXT_CHARS
 
     def encode_texts(self, texts: Sequence[str]) -> Vector:
-        return np.stack([self.text(text) for text in texts])
+        return np.array([self.text(text) for text in texts], np.float32).reshape(len(texts), self.dimension)
 
     def encode_images(self, crops: NDArray[np.uint8]) -> Vector:
         assert crops.shape[1:] == (4, 4, 3)

@@ -162,8 +162,8 @@ class StubCollection:
         scores = [{i: float(self.vectors[i] @ vector) for i in self.images} for vector in vectors]
         return [sorted(one.items(), key=lambda pair: -pair[1])[:count] for one in scores]
 
-    def lost(self, vectors: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        return []
+    def mark_new_strays(self, written: Mapping[str, NDArray[np.float32]], check: object) -> None:
+        assert written.keys() <= self.images.keys()
 
     def delete(self, ids: Sequence[str]) -> None:
         for image_id in ids:

@@ -30,7 +30,7 @@ from shared.storage.manifest import write_results
 from shared.storage.trash import discard, has_files, restore
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
-from worker.stages.transition import Outcome, end_chunk, fail_chunk, fetch_again
+from worker.stages.transition import AGAIN, Outcome, end_chunk, fail_chunk, fetch_again
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
@@ -166,7 +166,10 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     try:
         return vector_log.read_segment(services.blobs, claim.payload)
     except KeyError:
-        if claim.kind is JobKind.INGEST and _has_another_model(services, claim):
+        # A reindex to the same model that was faster, or had begun before, has cleared the log.
+        if claim.kind is JobKind.REINDEX or (
+            claim.kind is JobKind.INGEST and _has_another_model(services, claim)
+        ):
             fetch_again(services, claim)
             return None
         error = ItemError("index_error", "The collection was deleted while the picture was on its way.")
@@ -270,7 +273,10 @@ def _end(services: Services, claim: Claim, results: list[Result]) -> None:
     write_results(services.blobs, claim.chunk, Stage.INDEX, "near", _image_ids(results))
     outcomes = [_outcome(addition, stored) for addition, stored in results]
     again = any(stored is ItemState.PENDING for _, stored in results)
-    moved = end_chunk(services, claim, outcomes, retry_delay_s=0.0 if again else None)
+    moved = end_chunk(services, claim, outcomes, **(AGAIN if again else {}))
+    if moved and claim.kind is JobKind.REINDEX:  # the log is carried over as a whole, at the switch
+        services.blobs.delete(claim.payload)
+        return
     left_out = {
         a.index for a, stored in results if stored is ItemState.PENDING or not isinstance(stored, ItemState)
     }

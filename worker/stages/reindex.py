@@ -6,15 +6,16 @@
     finish   one more chunk, at encode: once every API process has the model loaded, what came or changed
              meanwhile, then the alias swap
 
-The images' records are copied as they lie in Chroma, so nothing of them is lost. `finish` compares the two
-collections rather than trusting that every change was seen: first while the writer works, then, for what is
-left, while its lease is held. The vector log is carried over with the new vectors. After a crash the chunk is
-delivered again and goes on with the shadow collection.
+The images' records are copied as they lie in Chroma, so nothing of them is lost, but for tags and nsfw, which
+the new model makes. `finish` compares the two collections rather than trusting that every change was seen:
+first while the writer works, then, for what is left, while its lease is held. The vector log is carried over
+with the new vectors, tags and nsfw. After a crash the chunk is delivered again and goes on with the shadow
+collection.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.embedding import tagging
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, ItemError, ModelMismatch
 from shared.imaging.decode import open_query_image
@@ -46,7 +48,6 @@ PAGE = 1_000
 LOADING_SECONDS = 900.0  # for which a switch waits for an API process that still loads the model,
 ASKING_SECONDS = 1.0  # looking so often whether it has
 SEARCHES_SECONDS = 5.0  # that have begun in the old collection may take
-GONE = "The collection was deleted or switched to another model meanwhile."
 NOTHING_KEPT = "Nothing was kept of this picture (KEEP=none): ingest it again to have it in the new model."
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,14 @@ def begin(services: Services, claim: Claim) -> None:
         )
         images = old.owners([*sources.values()])
     except (CollectionNotFound, ModelMismatch):
-        fault = ItemError("index_error", GONE)
-        end_chunk(services, claim, [Outcome(i, source, error=fault) for i, source in sources.items()])
+        gone = _gone(services, claim.collection, claim.options["fingerprint"])
+        outcomes = [
+            Outcome(i, source, error=ItemError("index_error", gone))
+            if gone
+            else Outcome(i, source, ItemState.INDEXED, image_id=source)
+            for i, source in sources.items()
+        ]
+        end_chunk(services, claim, outcomes)
         return
     # Nothing is left to be done for what is there already, or was deleted since the job was made.
     todo = {i: image_id for i, image_id in sources.items() if image_id in images and image_id not in there}
@@ -130,9 +137,11 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
         old = services.index.collection(name)
         staged = services.index.staged(name, arrivals[0].segment.fingerprint)
         check()
-        old.copy_records(staged, {arrival.addition.image.id: arrival.vector for arrival in arrivals})
+        images = {arrival.addition.image.id: arrival.addition.image for arrival in arrivals}
+        vectors = {arrival.addition.image.id: arrival.vector for arrival in arrivals}
+        _write(old, staged, images, vectors, check)
     except (CollectionNotFound, ModelMismatch):
-        return [GONE] * len(arrivals)
+        return [_gone(services, name, arrivals[0].segment.fingerprint) or ItemState.INDEXED] * len(arrivals)
     return [ItemState.INDEXED] * len(arrivals)
 
 
@@ -141,8 +150,8 @@ def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> Non
     name, model = claim.collection, BoundModel(claim.options["model"], claim.options["fingerprint"])
     try:
         old = services.index.collection(name)
-        if old.pointer.fingerprint == model.fingerprint:  # the process that switched died before it said so
-            result = _switched(services, name, model, missing=0)
+        if old.pointer.fingerprint == model.fingerprint:
+            result = _ended_by_another(services, name, model)
         else:
             new = services.index.staged(name, model.fingerprint)
             _wait_for_apis(services, claim, model)
@@ -153,9 +162,31 @@ def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> Non
         services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True)
         return
     except (CollectionNotFound, ModelMismatch):
-        result = {"switched": False, "detail": GONE}
+        result = _ended_by_another(services, name, model)
     log.info("reindex_finished", collection=name, **result)
     end_chunk(services, claim, [], result=result, complete=bool(result["switched"]))
+
+
+def _ended_by_another(services: Services, name: str, model: BoundModel) -> dict[str, object]:
+    """Return the result where another job, or a process that died before it said so, has ended this one."""
+    if gone := _gone(services, name, model.fingerprint):
+        return {"switched": False, "detail": f"Not switched: {gone}"}
+    with writing(services.ledger.writer, services.dispatcher.wake_writer):
+        pass  # whoever switches it is done
+    return _switched(services, name, model, missing=0)
+
+
+def _gone(services: Services, name: str, fingerprint: str) -> str | None:
+    """Say why a shadow collection is there no more; None where the collection is of that model by now."""
+    bound = next((one for one in services.index.pointers() if one.name == name), None)
+    if bound is None:
+        return "The collection was deleted meanwhile."
+    if bound.fingerprint == fingerprint:
+        return None
+    return (
+        "Another reindex, or a rebuild, of the collection took this one's place, or it was deleted and made "
+        f"anew; it is of {bound.model}. Start this one again if it is still wanted."
+    )
 
 
 class _NotNow(Exception):
@@ -229,15 +260,18 @@ def _switched(services: Services, name: str, model: BoundModel, *, missing: int)
 def _wait_for_apis(services: Services, claim: Claim, model: BoundModel) -> None:
     """Announce the model, until the job ends, to the API processes, and return once all have loaded it.
 
-    Raises _NotNow while one has not, until it was announced for LOADING_SECONDS, and _NotLoaded.
+    Raises _NotNow while one has not, until it was announced for LOADING_SECONDS, and _NotLoaded, where one
+    cannot: at once what will not pass, else after that time.
     """
     models, fingerprint = services.ledger.models, model.fingerprint
     announced_s = models.announce(claim.chunk.job_id, model.name, fingerprint)
     apis = models.apis()
-    if reasons := [api.failed[fingerprint] for api in apis if fingerprint in api.failed]:
-        raise _NotLoaded(f"Not switched: an API process cannot load {model.name}. {reasons[0]}")
+    in_time = announced_s < LOADING_SECONDS
+    failures = [api.failed[fingerprint] for api in apis if fingerprint in api.failed]
+    if lasting := [one for one in failures if not (one.passing and in_time)]:
+        raise _NotLoaded(f"Not switched: an API process cannot load {model.name}. {lasting[0].detail}")
     if not all(fingerprint in api.loaded for api in apis):
-        if announced_s < LOADING_SECONDS:
+        if in_time:
             raise _NotNow(ASKING_SECONDS)
         log.warning("switching_before_all_have_loaded", collection=claim.collection, model=model.name)
 
@@ -254,7 +288,7 @@ def _catch_up(target: Target, missing: set[str]) -> set[str]:
         missing |= _encode(target, chunk)
     target.new.delete(sorted(there - here))
     for page in _chunks(sorted(here & there), PAGE):
-        _copy_changed(target, page)
+        target.old.copy_changes(target.new, page)
     return missing
 
 
@@ -265,19 +299,27 @@ def _encode(target: Target, ids: Sequence[str]) -> set[str]:
     crops = {i: outcome for i, outcome in outcomes.items() if not isinstance(outcome, ItemError)}
     rows = encode_halving(encoder.encode_images, np.stack(list(crops.values()))) if crops else []
     vectors = {i: row for i, row in zip(crops, rows, strict=True) if not isinstance(row, ItemError)}
-    target.old.copy_records(target.new, vectors)
+    known = [image for _, image in target.old.owners([*vectors]).values()]
+    if known:
+        found = tagging.describe(encoder, services.settings, known, np.stack([vectors[i.id] for i in known]))
+        _write(target.old, target.new, {image.id: image for image in found}, vectors)
     return set(ids) - vectors.keys()
 
 
-def _copy_changed(target: Target, ids: Sequence[str]) -> None:
-    old, new = target.old.records(ids), target.new.records(ids)
-    changed = [i for i in old if old[i] != new.get(i)]
-    if changed:
-        target.old.copy_records(target.new, target.new.vectors(changed))
+def _write(
+    old: Collection,
+    new: Collection,
+    images: Mapping[str, Image],
+    vectors: Mapping[str, Vector],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Write records of `old` with new vectors, and with what the new model said of `images`, to `new`."""
+    copied = old.copy_records(new, vectors, images)
+    new.mark_new_strays({image_id: vectors[image_id] for image_id in copied}, check)
 
 
 def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> bool:
-    """Rewrite the old model's log as the new one's, with its vectors and the same records.
+    """Rewrite the old model's log as the new one's, with its vectors, tags and nsfw and the same records.
 
     Segments that were carried before are left. Without `whole` those with images that are still to be encoded
     wait; with it their additions are left out. Returns False when the time was over before the end.
@@ -291,10 +333,11 @@ def _carry_log(target: Target, *, whole: bool, until: float = float("inf")) -> b
             continue
         header, records, _ = unpack(blobs.get(key))
         ids = [record["image"]["id"] for record in records if record["op"] == "add"]
-        vectors = new.vectors(ids) if ids else {}
+        images = {one: image for one, (_, image) in new.owners(ids).items()}
+        vectors = new.vectors([*images]) if images else {}
         if not whole and not vectors.keys() >= set(ids):
             continue
-        blobs.put(carried, _with_vectors(target.encoder, header, records, vectors))
+        blobs.put(carried, _of_new_model(target.encoder, header, records, images, vectors))
         if time.monotonic() > until:
             return False
     return True
@@ -311,10 +354,18 @@ def _log_of(target: Target, collection: Collection) -> str:
     return f"{log_prefix(target.name)}{collection.pointer.fingerprint}/"
 
 
-def _with_vectors(
-    encoder: Encoder, header: JsonObject, records: list[JsonObject], vectors: dict[str, Vector]
+def _of_new_model(
+    encoder: Encoder,
+    header: JsonObject,
+    records: list[JsonObject],
+    images: Mapping[str, Image],
+    vectors: Mapping[str, Vector],
 ) -> bytes:
     left = [one for one in records if one["op"] != "add" or one["image"]["id"] in vectors]
+    for one in left:
+        if one["op"] == "add":
+            image = images[one["image"]["id"]]
+            one["image"] |= {"tags": image.tags, "nsfw": image.nsfw}
     none = np.zeros(encoder.dimension, np.float32)
     rows = [vectors[one["image"]["id"]] if one["op"] == "add" else none for one in left]
     model = {"model": header["model"] and encoder.name, "fingerprint": encoder.fingerprint}

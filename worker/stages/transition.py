@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 from shared.errors import ItemError
+from shared.index.index import POINTER_TTL_SECONDS
 from shared.ledger.ledger import FINAL
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
+
+SWITCH_SECONDS = POINTER_TTL_SECONDS + 0.5  # as Index.wait_for_pointers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Options(TypedDict, total=False):
     hold_s: float
     result: JsonObject
     complete: bool
+
+
+# After a switch: not before every process fetches for the new model, so that each such attempt takes another
+# switch, and counts as none of the tries that a picture's host has.
+AGAIN: Options = {"retry_delay_s": SWITCH_SECONDS, "hold_s": SWITCH_SECONDS}
 
 
 def end_chunk(
@@ -86,7 +94,7 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 def fetch_again(services: Services, claim: Claim) -> None:
     """Have the items that the claim still holds fetched again, as its chunk's next attempt."""
     again = [Outcome(i, "", ItemState.PENDING) for i in _held(services, claim)]
-    end_chunk(services, claim, again, retry_delay_s=0.0)
+    end_chunk(services, claim, again, **AGAIN)
 
 
 def _held(services: Services, claim: Claim) -> list[int]:

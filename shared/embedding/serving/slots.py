@@ -43,6 +43,11 @@ class Slots(Generic[T]):
         """Iterate over names and values, none of which counts as used."""
         return iter([(name, kept.value) for name, kept in self._kept.items()])
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a place that nobody would have to give up."""
+        return len(self._kept.keys() - self.extra) < self._most
+
     def make_room(self, name: str, drop: Callable[[T], None] = lambda _: None) -> bool:
         """Give places up, to `drop`, until there is one for `name`; False while all are in use."""
         return name in self.extra or self._shrink(self._most - 1, drop)

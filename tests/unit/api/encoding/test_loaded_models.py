@@ -1,6 +1,7 @@
 """Which models an API process keeps, with stubs that load when they are told to."""
 
 import gc
+import math
 import threading
 import weakref
 from collections import Counter
@@ -13,7 +14,15 @@ from api.encoding import loaded_models
 from api.encoding.loaded_models import LoadedModels
 from shared.embedding.encoder import Encoder
 from shared.embedding.serving import slots
-from shared.errors import ModelMismatch, ModelNotReady, ModelUnavailable, Unavailable
+from shared.errors import (
+    ConfigError,
+    IndexUnavailable,
+    ModelMismatch,
+    ModelNotReady,
+    ModelUnavailable,
+    Unavailable,
+)
+from shared.ledger.processes import LoadFailure
 from tests.unit.fakes import StubEncoder, wait_until
 
 A, B, C = ("stub/model", "a" * 16), ("b/b", "b" * 16), ("c/c", "c" * 16)
@@ -72,6 +81,7 @@ def make(loads: Loads, clock: Clock) -> Iterator[Callable[..., LoadedModels]]:
         models.start()
         if started:
             wait_until(lambda: models.fingerprints() == [A[1]])
+            settled(models)
         return models
 
     yield make
@@ -92,7 +102,15 @@ def ready(models: LoadedModels, bound: tuple[str, str]) -> Encoder:
         return True
 
     wait_until(ask)
+    settled(models)
     return found[0]
+
+
+def settled(models: LoadedModels) -> None:
+    """Wait until the turn of what is loaded has begun, a moment after it can be had."""
+    loaded = [name for name, loader in models._slots if loader.encoder is not None]
+    kept = models._slots._kept
+    wait_until(lambda: all(name not in kept or math.isfinite(kept[name].since) for name in loaded))
 
 
 def test_a_collection_s_model_is_loaded_beside_the_default_one(make: Any, loads: Loads) -> None:
@@ -260,9 +278,55 @@ def test_the_reason_why_an_announced_model_cannot_be_loaded_is_told(make: Any, l
     loads.failing[B[0]] = ModelUnavailable("b/b is damaged.")
     models.announce({B[1]: B[0]})
     wait_until(lambda: models.announce({B[1]: B[0]}) != {})
-    assert models.announce({B[1]: B[0]}) == {B[1]: "b/b is damaged."}
-    assert models.announce({"e" * 16: A[0]})["e" * 16].startswith("The collection was written by other")
+    assert models.announce({B[1]: B[0]}) == {B[1]: LoadFailure("b/b is damaged.", passing=False)}
+    detail, passing = models.announce({"e" * 16: A[0]})["e" * 16]
+    assert detail.startswith("The collection was written by other")
+    assert not passing
     assert models.main().fingerprint == A[1]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "passing"),
+    [
+        (ModelUnavailable("The hub is away.", passing=True), True),
+        (ModelUnavailable("Its weights lack x."), False),
+        (IndexUnavailable("Chroma does not answer."), True),
+        (ConfigError("TAG_VOCABULARY: no such file"), False),
+        (RuntimeError("out of memory"), True),
+    ],
+)
+@pytest.mark.parametrize("of", ["load", "download"])
+def test_of_an_announced_model_that_cannot_be_loaded_it_is_told_whether_that_may_pass(
+    make: Any, loads: Loads, trouble: Exception, passing: bool, of: str
+) -> None:
+    if of == "download" and not isinstance(trouble, ModelUnavailable):
+        pytest.skip("a download fails as ModelUnavailable")
+    models = make()
+    (loads.failing if of == "load" else loads.absent)[B[0]] = trouble
+    wait_until(lambda: models.announce({B[1]: B[0]}) != {})
+    assert models.announce({B[1]: B[0]})[B[1]].passing is passing
+
+
+def test_at_its_start_a_process_loads_what_most_collections_are_of_into_the_places_that_are_free(
+    make: Any, loads: Loads
+) -> None:
+    models = make(2)
+    assert models.prepare([A, B, C]) == [B]
+    wait_until(lambda: models.prepare([B]) == [])
+    assert set(models.fingerprints()) == {A[1], B[1]}
+    assert models.prepare([C]) == [], "no place is given up for it"
+    assert loads.count == {A[0]: 1, B[0]: 1}
+
+
+def test_what_is_to_be_downloaded_first_is_loaded_when_it_is_here(make: Any, loads: Loads) -> None:
+    models = make(2)
+    loads.absent[B[0]] = ModelNotReady("b/b is being downloaded.")
+    assert models.prepare([B]) == models.prepare([B]) == [B]
+    del loads.absent[B[0]]
+    wait_until(lambda: models.prepare([B]) == [])
+    assert B[1] in models.fingerprints()
+    loads.failing[C[0]] = ModelUnavailable("c/c is damaged.")
+    wait_until(lambda: models.prepare([C]) == [])
 
 
 def test_a_look_at_what_works_loads_nothing_and_takes_no_turn(make: Any, loads: Loads, clock: Clock) -> None:

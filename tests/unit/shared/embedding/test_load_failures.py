@@ -5,6 +5,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,28 @@ def test_the_most_memory_is_the_machines_or_the_least_that_a_control_group_leave
 
 def test_where_nothing_says_how_much_memory_there_is_nothing_is_refused(tmp_path: Path) -> None:
     assert load_failures.most_memory(tmp_path) is None
+
+
+def test_several_models_may_be_loaded_at_once_by_a_process_that_has_loaded_none(tiny: Path) -> None:
+    program = """
+import sys, threading
+from pathlib import Path
+from shared.embedding.towers import read_checkpoint
+
+at_once = threading.Barrier(4)
+
+def load():
+    at_once.wait()
+    read_checkpoint(Path(sys.argv[1]))
+    print("read")
+
+threads = [threading.Thread(target=load) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tiny)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stdout.split() == ["read"] * 4, ended.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import IndexRefused, LedgerUnavailable
 from shared.index.collection import Collection
+from shared.index.index import POINTER_TTL_SECONDS
 from shared.ledger.ledger import Ledger
 from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import file_key, log_prefix
@@ -92,8 +93,7 @@ def test_what_the_former_model_encoded_is_fetched_again_after_a_switch(services:
     assert services.states(job_id) == [ItemState.PENDING] * 2
     (key,) = services.blobs.list(log_prefix("images"))
     assert not read_segment(services.blobs, key).additions, "a rebuild brings none of them"
-    ((stage, chunk),) = services.ledger.sweep()
-    assert (stage, chunk.attempt) == (Stage.FETCH, 1)
+    fetched_again(services)
     job = services.ledger.get(job_id)
     assert (job.counts[ItemState.PENDING], job.counts[ItemState.FETCHED], job.errors) == (2, 0, [])
 
@@ -105,8 +105,21 @@ def test_what_lay_in_the_former_models_log_when_that_was_deleted_is_fetched_agai
     services.blobs.delete_prefix("log/images/")
     drain(services.real)
     assert services.states(job_id) == [ItemState.PENDING] * 2
+    fetched_again(services)
+
+
+def fetched_again(services: StubServices) -> None:
+    """Assert that the chunk is fetched again, when every process knows of the switch, at no try's cost."""
+    assert services.ledger.sweep() == []
+    redis = services.ledger._redis.client
+    ((ref, due),) = redis.zrange("is:due", 0, -1, withscores=True)
+    assert due - services.ledger._redis.now() > POINTER_TTL_SECONDS
+    redis.zadd("is:due", {ref: 0})
     ((stage, chunk),) = services.ledger.sweep()
     assert (stage, chunk.attempt) == (Stage.FETCH, 1)
+    claim = services.ledger.claim(chunk, stage)
+    assert claim is not None
+    assert claim.postponed == 1
 
 
 def test_chunks_wait_while_the_index_is_down_however_long(

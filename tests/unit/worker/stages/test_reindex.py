@@ -20,14 +20,17 @@ from api.images.edits import remove_collection
 from image_search import Client
 from image_search.cli import common
 from image_search.cli.collections import reindex as reindex_command
+from shared.embedding import tagging
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound, InvalidRequest, ItemError, ModelMismatch, ModelUnavailable
 from shared.index import index as index_module
 from shared.index.collection import Collection
 from shared.index.connection import calls
 from shared.index.provenance import KeyRecord
+from shared.index.records import MARK
 from shared.ledger.ledger import FINAL
-from shared.models import Claim, Stage
+from shared.ledger.processes import LoadFailure
+from shared.models import Chunk, Claim, Image, Stage
 from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import FILE_KINDS, file_key, log_prefix
@@ -87,8 +90,7 @@ def fill(api: Api, count: int = 6, *, kept: bool = True, start: int = 0) -> None
 
 
 def encoded(api: Api, claim: Claim) -> None:
-    encoder = cast(Encoder, StubEncoder("big/model", NEW))
-    encoders = SimpleNamespace(of=lambda _: encoder)
+    encoders = SimpleNamespace(of=lambda header: StubEncoder(header["model"], header["fingerprint"]))
     tools = SimpleNamespace(services=api.services, encoders=encoders, clock=EncoderClock())
     with releasing(api.services.ledger, [claim]):
         handler_of(claim)(cast(Any, tools), claim)
@@ -136,6 +138,12 @@ def images(api: Api) -> Collection:
     return api.services.index.collection("images")
 
 
+def known_of(api: Api, number: int) -> tuple[str, Image]:
+    """Return what is known of a picture but for what the model says of it."""
+    owner, image = images(api).owners([image_id(number)])[image_id(number)]
+    return owner, replace(image, tags=[], nsfw=None)
+
+
 def vector_of(number: int) -> Any:
     crop = reindex.open_query_image(picture((number, 0, 0)), PREPROCESS, 10**6)
     return StubEncoder().encode_images(crop[None])[0]
@@ -143,18 +151,82 @@ def vector_of(number: int) -> Any:
 
 def test_a_collection_is_encoded_anew_and_switched_with_all_that_is_known(api: Api) -> None:
     fill(api)
-    known = [(images(api).get(image_id(n)), images(api).owners([image_id(n)])) for n in range(6)]
+    known = [known_of(api, n) for n in range(6)]
     job = job_of(api)
     assert (job["kind"], job["status"], job["counts"]["indexed"]) == ("reindex", "succeeded", 6)
     assert job["result"]["switched"] is True
     assert "Switched to big/model." in job["result"]["detail"]
     made = images(api)
     assert (made.pointer.fingerprint, made.pointer.model) == (NEW, "big/model")
-    assert [(made.get(image_id(n)), made.owners([image_id(n)])) for n in range(6)] == known
+    assert [known_of(api, n) for n in range(6)] == known
     assert all(np.allclose(made.vector(image_id(n)), vector_of(n), atol=1e-6) for n in range(6))
     assert [info.name for info in api.services.index.collections()] == ["images"]
     assert api.services.blobs.folders(log_prefix("images")) == [NEW]
     assert not rebuild.verify(api.services, "images")
+
+
+def test_tags_and_nsfw_are_the_new_model_s_in_the_collection_and_in_its_log(api: Api) -> None:
+    fill(api, 3)
+    stored = images(api).stored([image_id(n) for n in range(3)]).values()
+    old = [replace(one, image=replace(one.image, tags=["old e\u0301"], nsfw=0.5)) for one in stored]
+    images(api).update(old)
+
+    def meanwhile() -> None:
+        one = images(api).stored([image_id(1)])[image_id(1)]
+        images(api).update([replace(one, image=replace(one.image, metadata={"n": 7}))])
+        fill(api, 1, start=10)
+
+    assert job_of(api, meanwhile)["result"]["switched"]
+    encoder = StubEncoder("big/model", NEW)
+    for again in (False, True):
+        if again:
+            rebuild.rebuild(api.services, "images")
+        for number in (0, 1, 2, 10):
+            found = images(api).get(image_id(number))
+            (told,) = tagging.describe(encoder, api.services.settings, [found], vector_of(number)[None])
+            assert (found.tags, found.nsfw) == (told.tags, told.nsfw)
+            assert "old" not in str(found.tags)
+            assert found.nsfw not in (None, 0.5)
+        assert again or images(api).get(image_id(1)).metadata == {"n": 7}
+
+
+def test_of_a_model_that_knows_no_english_a_former_nsfw_goes(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api, 2)
+    stored = images(api).stored([image_id(n) for n in range(2)]).values()
+    images(api).update([replace(one, image=replace(one.image, tags=["cat"], nsfw=0.5)) for one in stored])
+    monkeypatch.setattr(StubEncoder, "knows_english", False)
+    assert job_of(api)["result"]["switched"]
+    found = [images(api).get(image_id(n)) for n in range(2)]
+    assert [(one.tags, one.nsfw) for one in found] == [([], None)] * 2
+    assert not {"tags", "nsfw"} & images(api).records([image_id(0)])[image_id(0)].keys()
+
+
+def test_what_hnsw_lost_of_the_new_vectors_is_marked_before_the_switch(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    lost: list[str] = []
+
+    def missed(_: Collection, vectors: dict[str, Any]) -> list[str]:
+        lost.extend(one for one in vectors if one in (image_id(2), image_id(10)))
+        return [one for one in vectors if one in lost]
+
+    monkeypatch.setattr(Collection, "lost", missed)
+    marked: list[set[str]] = []
+    switch = index_module.Index.switch
+
+    def look(index: Any, name: str, staged: Collection, **options: Any) -> Collection:
+        with calls(5.0):
+            chroma = index.open(staged.pointer.name).chroma
+            marked.append(set(chroma.get(where={MARK: 1}, include=[])["ids"]))
+        return switch(index, name, staged, **options)
+
+    monkeypatch.setattr(index_module.Index, "switch", look)
+    assert job_of(api, lambda: fill(api, 2, start=10))["result"]["switched"]
+    assert sorted(lost) == sorted([image_id(2), image_id(10)])
+    assert marked == [set(lost)], "those of the stages and of the last pass"
 
 
 def test_odd_records_go_over_as_they_are(api: Api) -> None:
@@ -454,7 +526,7 @@ def test_an_api_process_that_cannot_load_the_model_prevents_the_switch_and_the_n
 ) -> None:
     fill(api)
     models = api.services.ledger.models
-    models.heartbeat("broken", [OLD], {NEW: "Its weights lack x."})
+    models.heartbeat("broken", [OLD], {NEW: LoadFailure("Its weights lack x.", passing=False)})
     job = job_of(api)
     assert (job["status"], job["result"]["switched"]) == ("partial", False)
     assert job["result"]["detail"].endswith("an API process cannot load big/model. Its weights lack x.")
@@ -471,6 +543,120 @@ def test_after_a_time_the_switch_waits_for_no_api_process_that_still_loads(
     api.services.ledger.models.heartbeat("slow", [OLD], {})
     monkeypatch.setattr(reindex, "LOADING_SECONDS", 0.0)
     assert job_of(api)["result"]["switched"]
+
+
+def test_an_api_process_that_cannot_load_the_model_now_is_waited_for_and_at_the_end_prevents_the_switch(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    models = api.services.ledger.models
+    trouble = {NEW: LoadFailure("The model hub is away.", passing=True)}
+    models.heartbeat("api", [OLD], trouble)
+    response = api.http.post(PATH, json=MODEL)
+    work(api)
+    look_again(api)
+    assert api.http.get(response.headers["Location"]).json["status"] == "running"
+    with monkeypatch.context() as patch:
+        patch.setattr(reindex, "LOADING_SECONDS", 0.0)
+        look_again(api)
+    job = api.http.get(response.headers["Location"]).json
+    assert (job["status"], job["result"]["switched"]) == ("partial", False)
+    assert job["result"]["detail"].endswith("The model hub is away.")
+    assert images(api).pointer.fingerprint == OLD
+
+    models.heartbeat("api", [OLD], trouble)
+    response = api.http.post(PATH, json=MODEL)
+    work(api)
+    models.heartbeat("api", [OLD, NEW], {})
+    look_again(api)
+    assert api.http.get(response.headers["Location"]).json["result"]["switched"]
+
+
+def begin(api: Api, chunks: list[Chunk]) -> None:
+    for chunk in chunks:
+        claim = api.services.ledger.claim(chunk, Stage.FETCH)
+        assert claim is not None
+        reindex.begin(api.services, claim)
+
+
+@pytest.mark.parametrize("far", ["not begun", "fetched", "encoded"])
+def test_two_reindexes_to_one_model_both_succeed_and_say_so(api: Api, far: str) -> None:
+    fill(api)
+    ledger = api.services.ledger
+    slow = api.http.post(PATH, json=MODEL)
+    chunks = ledger.dispatch()
+    left: list[Claim] = []
+    if far != "not begun":
+        begin(api, chunks)
+        left = [claim_of(api, Stage.ENCODE) for _ in chunks]
+    if far == "encoded":
+        for claim in left:
+            encoded(api, claim)
+    quick = api.http.post(PATH, json=MODEL)
+    work(api)
+    assert images(api).pointer.fingerprint == NEW
+    if far == "not begun":
+        begin(api, chunks)
+    elif far == "fetched":
+        for claim in left:
+            encoded(api, claim)
+    drain(api.services)
+    look_again(api)
+    for response in (quick, slow):
+        job = api.http.get(response.headers["Location"]).json
+        assert (job["status"], job["result"]["switched"], job["errors"]) == ("succeeded", True, [])
+        assert job["result"]["detail"] == "Switched to big/model."
+    assert images(api).count() == 6
+    assert not rebuild.verify(api.services, "images")
+    assert len(api.services.blobs.list(log_prefix("images"))) == 6, "none is there twice"
+    with pytest.raises(CollectionNotFound):
+        api.services.index.staged("images", NEW)
+
+
+def test_what_the_writer_has_yet_to_read_when_another_reindex_to_that_model_switches_is_not_lost(
+    api: Api,
+) -> None:
+    fill(api)
+    ledger, redis = api.services.ledger, api.services.ledger._redis.client
+    job = api.http.post(PATH, json=MODEL)
+    begin(api, ledger.dispatch())
+    encoded(api, claim_of(api, Stage.ENCODE))
+    (segment,) = api.services.blobs.list(f"{log_prefix('images')}{NEW}/")
+    api.services.blobs.delete(segment)  # as the other does before its switch
+    drain(api.services)
+    for ref in redis.zrange("is:due", 0, -1):
+        redis.zadd("is:due", {ref: 0})
+    begin(api, [chunk for stage, chunk in ledger.sweep() if stage is Stage.FETCH])
+    work(api)
+    ended = api.http.get(job.headers["Location"]).json
+    assert (ended["status"], ended["result"]["switched"], ended["errors"]) == ("succeeded", True, [])
+
+
+def test_of_two_reindexes_to_different_models_the_later_one_wins_and_the_other_says_so(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(api)
+    third = "7" * 16
+    with monkeypatch.context() as patch:
+        patch.setattr(api_moves, "named_model", lambda *_, **__: NamedModel("third/model", third, 8))
+        beaten = api.http.post(PATH, json={"model": "third/model"})
+    first, second = api.services.ledger.dispatch()
+    begin(api, [first])
+    won = api.http.post(PATH, json=MODEL)
+    work(api)
+    assert api.http.get(won.headers["Location"]).json["result"]["switched"]
+    begin(api, [second])
+    look_again(api)
+    job = api.http.get(beaten.headers["Location"]).json
+    assert (job["status"], job["result"]["switched"]) == ("failed", False)
+    assert job["result"]["detail"].startswith(
+        "Not switched: Another reindex, or a rebuild, of the collection"
+    )
+    assert "it is of big/model." in job["result"]["detail"]
+    assert all("Another reindex" in error["detail"] for error in job["errors"])
+    assert images(api).pointer.fingerprint == NEW
+    assert not rebuild.verify(api.services, "images")
+    assert api.services.blobs.folders(log_prefix("images")) == [NEW]
 
 
 @pytest.mark.parametrize("end", ["cancel", "delete"])
@@ -541,6 +727,7 @@ def test_a_collection_deleted_meanwhile_fails_its_items(api: Api) -> None:
     work(api)
     job = api.http.get(response.headers["Location"]).json
     assert (job["status"], job["result"]["switched"]) == ("failed", False)
+    assert job["result"]["detail"] == "Not switched: The collection was deleted meanwhile."
     with pytest.raises(CollectionNotFound):
         images(api)
 
