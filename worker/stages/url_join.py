@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -119,8 +120,8 @@ class _Stream:
             self.failure = error
             raise
 
-    def _joined(self, tables: list[pa.Table]) -> list[pa.RecordBatch]:
-        return pa.concat_tables([one.cast(self._schema) for one in tables]).combine_chunks().to_batches()
+    def _joined(self, tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
+        yield from pa.concat_tables([one.cast(self._schema) for one in tables]).combine_chunks().to_batches()
 
 
 def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
@@ -166,5 +167,4 @@ def _by_segment(rows: Iterable[pa.RecordBatch], segments: int) -> Iterator[pa.Ta
 
 def _before(table: pa.Table, item: int) -> int:
     """Return how many of the table's first rows are of items before this one; they are in order."""
-    column = table.column("item").slice(0, SEGMENT_ITEMS).to_pylist()
-    return sum(1 for one in column if one < item)
+    return int(np.searchsorted(table.column("item").to_numpy(), item))
