@@ -72,6 +72,7 @@ class JobOperations(ImageOperations):
         skip_columns: str | Sequence[str] = (),
         number_columns: str | Sequence[str] = (),
         on_near_duplicate: str | None = None,
+        since: str | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
         name: str | None = None,
@@ -98,6 +99,8 @@ class JobOperations(ImageOperations):
             skip_columns: a table's columns that do not become metadata.
             number_columns: a table's columns that hold numbers however they are spelled, as `19.90`.
             on_near_duplicate: `skip` leaves out near-duplicates of what the collection has; `keep` does not.
+            since: the id of an earlier job of the collection: what has not changed at its URL since then is
+                not downloaded, and ends as `unchanged`. For URLs and tables.
             callback_url: gets each job's final status by POST.
             idempotency_key: a repeat with the same key within 24 h makes no second job. With a key of your
                 own a stream that breaks off is not sent again.
@@ -111,7 +114,7 @@ class JobOperations(ImageOperations):
             ApiError: where the server refuses, of several files all.
         """
         on_job, on_sent = on_job or _ignore, on_sent or _ignore
-        options = _options(collection, on_near_duplicate, callback_url)
+        options = _options(collection, on_near_duplicate, callback_url, since)
         of_tables = table_options(url_column, key_column, columns, skip_columns, number_columns)
         if isinstance(source, Mapping):  # one item
             source = [source]
@@ -119,9 +122,7 @@ class JobOperations(ImageOperations):
             source = self._synchronous(source)
         collected: Sources | None = yield Work(partial(sources_of, source))
         found = collected or Sources(kinds={"urls"})
-        if of_tables and not found.tables:
-            option = next(iter(of_tables))
-            raise InvalidSource(f"`{option}` is for tables (.csv, .json …), and no source is one")
+        _check_fits(found, of_tables, since)
         fields = {**options, **({"metadata": json.dumps(metadata)} if metadata else {})}
         bodies: list[Form | Stream] = [*_forms(found, fields, of_tables, on_sent)]
         if found.from_stdin:
@@ -171,13 +172,14 @@ class JobOperations(ImageOperations):
         callback_url: str | None = None,
         idempotency_key: str | None = None,
         on_near_duplicate: str | None = None,
+        since: str | None = None,
         name: str | None = None,
     ) -> Flow[Job]:
         """Ingest URLs, or objects with `url`, `key` and `metadata`, as one job, however many there are.
 
-        `name` is what to call the job where jobs are listed.
+        `name` is what to call the job where jobs are listed; the others are as for `ingest`.
         """
-        options = _options(collection, on_near_duplicate, callback_url)
+        options = _options(collection, on_near_duplicate, callback_url, since)
         label = given({"name": name, "origin": "client", "made_of": "urls"})
         return self._make_job(Stream(lines_of(items), NDJSON, options), label, idempotency_key)
 
@@ -427,11 +429,25 @@ def _showing(progress: Progress) -> AbstractContextManager[Callable[[Job], None]
     return nullcontext(progress or _ignore)
 
 
+def _check_fits(found: Sources, of_tables: Mapping[str, str], since: str | None) -> None:
+    """Raise InvalidSource for an option that is not for such sources."""
+    if of_tables and not found.tables:
+        option = next(iter(of_tables))
+        raise InvalidSource(f"`{option}` is for tables (.csv, .json …), and no source is one")
+    if since and found.files:
+        raise InvalidSource(f"`since` is for URLs and tables of URLs, which {found.files[0].path} is not")
+
+
 def _options(
-    collection: str | None, on_near_duplicate: str | None, callback_url: str | None
+    collection: str | None, on_near_duplicate: str | None, callback_url: str | None, since: str | None
 ) -> dict[str, str]:
     return given(
-        {"collection": collection, "on_near_duplicate": on_near_duplicate, "callback_url": callback_url}
+        {
+            "collection": collection,
+            "on_near_duplicate": on_near_duplicate,
+            "callback_url": callback_url,
+            "since": since,
+        }
     )
 
 

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _CHUNK = bytes(64 * 1024)
+_LONG_AGO = 1_700_000_000
 
 
 def make_photo(seed: int, width: int, height: int) -> bytes:
@@ -63,6 +65,9 @@ class ImageServer:
 
     `hits` counts requests by path without the query, `connections` connections; `user_agents`, `hosts` and
     `posts` (path, headers, body) record what clients sent. `texts` are served besides, by their paths.
+
+    `/kept/<n>.png` is a small picture of version `versions[n]`, gone below 0, with the validators of `mode`
+    (see `_serve_kept`); `statuses` counts how these were answered.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -71,9 +76,12 @@ class ImageServer:
         self.hosts: set[str] = set()
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
         self.texts: dict[str, str] = {}
+        self.versions: Counter[int] = Counter()
+        self.mode = "etag"
+        self.statuses: Counter[int] = Counter()
         self.connections = 0
         self.stopping = threading.Event()
-        self._lock = threading.Lock()
+        self.counting = threading.Lock()
         self._server = _Server((host, port), _Handler)
         self._server.owner = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -93,7 +101,7 @@ class ImageServer:
 
     def count(self, path: str) -> int:
         """Adds one request of `path` and returns how many there were."""
-        with self._lock:
+        with self.counting:
             self.hits[path] += 1
             return self.hits[path]
 
@@ -154,13 +162,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.start(status, content_type, str(len(body)), **headers)
         self.wfile.write(body)
 
-    def start(self, status: int, content_type: str, length: str | None, **headers: str) -> None:
+    def start(
+        self, status: int, content_type: str, length: str | None, *, keep: bool = False, **headers: str
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
-        if length is None:
-            self.close_connection = True
-        else:
+        if length is not None:
             self.send_header("Content-Length", length)
+        elif not keep:
+            self.close_connection = True
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -174,6 +184,44 @@ def _serve_photo(handler: _Handler, number: str) -> None:
     width, height = (int(handler.query.get(name, value)) for name, value in (("w", "640"), ("h", "480")))
     handler.wait(int(handler.query.get("ms", "0")) / 1000)
     handler.answer(200, _photo(int(number), width, height))
+
+
+@functools.lru_cache(maxsize=4096)
+def small_picture(number: int, version: int = 0) -> bytes:
+    """A PNG of 16 x 16 pixels, unlike those of other numbers and versions."""
+    rng = np.random.default_rng((number, version))
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _serve_kept(handler: _Handler, number: str) -> None:
+    """What `mode` says: `etag`, `weak`, `unquoted`, `modified`, `both` or `none`, answered as they should be.
+
+    Or `deaf`: ETags, and never a 304; `touched`: an ETag that is new each time; `eager`: a 304 to whatever
+    may come from a cache, and `stuck` to everything; `confused400` and the like: that, to a condition.
+    """
+    owner, version = handler.server.owner, handler.server.owner.versions[int(number)]
+    mode = handler.query.get("mode") or owner.mode
+    etag = f'"{number}-{version}"'
+    etag = {"weak": f"W/{etag}", "unquoted": etag.strip('"'), "touched": f'"{handler.hit}"'}.get(mode, etag)
+    modified = formatdate(_LONG_AGO + 60 * version, usegmt=True)
+    says = {"ETag": etag} if mode not in ("none", "modified") else {}
+    says |= {"Last_Modified": modified} if mode in ("modified", "both") else {}
+    same = handler.headers.get("If-None-Match") == etag and mode not in ("none", "modified", "deaf")
+    same |= handler.headers.get("If-Modified-Since") == modified and "Last_Modified" in says
+    same |= mode == "stuck" or (mode == "eager" and handler.headers.get("Cache-Control") != "no-cache")
+    status = 404 if version < 0 else 304 if same else 200
+    if mode.startswith("confused") and "If-None-Match" in handler.headers:
+        status = int(mode[-3:])
+    with owner.counting:
+        owner.statuses[status] += 1
+    if status == 304:
+        handler.start(status, "image/png", None, keep=True, **says)
+    elif status != 200:
+        handler.answer(status, b"no", "text/plain")
+    else:
+        handler.answer(status, small_picture(int(number), version), "image/png", **says)
 
 
 def _serve_status(handler: _Handler, status: str) -> None:
@@ -297,6 +345,7 @@ def _constant(body: bytes, content_type: str) -> Any:
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
 _ROUTES: tuple[tuple[str, Any], ...] = (
     (r"/photo/(\d+)\.jpg", _serve_photo),
+    (r"/kept/(\d+)\.png", _serve_kept),
     (r"/status/(\d+)", _serve_status),
     (r"/flaky/(\d+)", _serve_flaky),
     (r"/retry-after/(.+)", _serve_retry_after),
@@ -319,6 +368,7 @@ _ROUTES: tuple[tuple[str, Any], ...] = (
     (r"/broken-gzip", _serve_broken_gzip),
     (r"/encoding/(\w+)", _serve_encoding),
     (r"/robots", _serve_robots),
+    (r"/robots-304", lambda handler: handler.start(304, "image/png", None, keep=True, X_Robots_Tag="noai")),
     (r"/garbage", _serve_garbage),
     (r"/drop-reused", _serve_drop_reused),
 )

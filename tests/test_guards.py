@@ -46,10 +46,13 @@ TOUCHED_BY = {
     # the last for what chromadb raises
     "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
     "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
+    "duckdb": {"worker/stages/url_join.py"},
     "pyarrow": {
         "shared/storage/parquet.py",
+        "shared/storage/validators.py",
         "shared/tables/arrow_cells.py",
         "shared/tables/parquet_process.py",
+        "worker/stages/url_join.py",
     },
     "pydantic_settings": {"shared/config.py"},
 }
@@ -109,7 +112,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
-    "shared.storage": {"errors", "formats", "ledger", "models", "urls", "validation"},
+    "shared.storage": {"download", "errors", "formats", "ledger", "models", "urls", "validation"},
     "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
     "shared.urls": {"validation"},

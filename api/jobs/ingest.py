@@ -16,7 +16,15 @@ from api.http.problems import field_errors, refuse
 from api.http.request_body import MAX_LINE_BYTES, Body, json_text, read_lines
 from api.jobs.requests import ItemRequest, JobRequest
 from image_search.models.jobs import MAX_ERRORS
-from shared.errors import FieldError, InvalidRequest, ItemError, JobFinished, Unavailable
+from shared.errors import (
+    FieldError,
+    InvalidRequest,
+    ItemError,
+    JobFinished,
+    JobNotFound,
+    JobRunning,
+    Unavailable,
+)
 from shared.ledger.ledger import new_job_id
 from shared.ledger.retrying import retry_while_unavailable
 from shared.models import (
@@ -53,6 +61,9 @@ class Options:
     callback_url: str | None
     idempotency_key: str | None
     on_near_duplicate: str = "keep"
+    since: str | None = (
+        None  # the earlier job; looked at once it is known that no other request made this one
+    )
     label: Label = field(default_factory=Label)
     made_by: str = ""  # the id of the caller's API key, if he has one
     metadata: Metadata = field(default_factory=dict)  # under each item's own
@@ -78,6 +89,7 @@ def check_options(
     idempotency_key: str | None,
     on_near_duplicate: str | None = None,
     *,
+    since: str | None = None,
     label: Label | None = None,
     metadata: Metadata | None = None,
 ) -> Options:
@@ -106,10 +118,34 @@ def check_options(
         callback_url,
         idempotency_key,
         on_near_duplicate or "keep",
+        since,
         label or Label(),
         auth.caller_id(),
         metadata or {},
     )
+
+
+def _since_option(services: Services, options: Options) -> JsonObject:
+    """Return the ledger's option for `since`; none without it.
+
+    Raises InvalidRequest where it names no job that can be followed, and JobRunning.
+    """
+    if not options.since:
+        return {}
+    try:
+        earlier = services.ledger.get(options.since)
+    except JobNotFound:
+        fault = f"there is no job {options.since!r:.80}; finished jobs expire. Send the list without `since`"
+    else:
+        if not earlier.status.finished:
+            raise JobRunning(
+                f"The job {earlier.job_id} that `since` names is still running: wait for its end."
+            ).at("/since")
+        if earlier.kind is JobKind.INGEST and earlier.collection == options.collection:
+            return {"since": earlier.job_id}
+        what = "an ingest" if earlier.kind is not JobKind.INGEST else f"of collection {options.collection}"
+        fault = f"job {earlier.job_id} is not {what}: it is an {earlier.kind} of {earlier.collection}"
+    raise InvalidRequest(f"The job that `since` names cannot be followed: {fault}.").at("/since")
 
 
 def metadata_of_all(text: str) -> Metadata:
@@ -148,7 +184,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
         ),
     )
     options = replace(defaults, label=request.over(defaults.label))
-    own = (request.collection, request.callback_url, request.on_near_duplicate)
+    own = (request.collection, request.callback_url, request.on_near_duplicate, request.since)
     if any(option is not None for option in own):
         options = check_options(
             services,
@@ -156,6 +192,7 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
             request.callback_url if request.callback_url is not None else defaults.callback_url,
             defaults.idempotency_key,
             request.on_near_duplicate or defaults.on_near_duplicate,
+            since=request.since or defaults.since,
             label=options.label,
             metadata=options.metadata,
         )
@@ -189,6 +226,7 @@ def digest_of(content: object, options: Options) -> str:
     """Return the SHA-256 of what a request asks for; neither its label nor the order of names counts."""
     whole = [content, options.collection, options.callback_url, options.on_near_duplicate]
     whole += [options.metadata] if options.metadata else []
+    whole += [options.since] if options.since else []
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -214,6 +252,8 @@ def launch(
     """
     key = options.idempotency_key if not truncated else None  # a repeat is to bring what this one lost
     try:
+        if options.since and not (key and services.ledger.idempotent_job(key, digest)):
+            job_options = _since_option(services, options)
         writer = ManifestWriter(services.blobs, job_id)
         for item in items:
             writer.add(options.applied(item))
@@ -267,6 +307,7 @@ class _GrowingJob:
         self._services = services
         self._options = options
         self._digest = digest
+        self._since = _since_option(services, options)
         self.job_id = new_job_id()
         self._writer = ManifestWriter(services.blobs, self.job_id)
         self._committed = self._committed_bytes = 0
@@ -299,6 +340,7 @@ class _GrowingJob:
                 reading=True,
                 chunk_size=self._services.settings.chunk_size,
                 idempotency=(key, self._digest) if key else None,
+                options=self._since,
                 made_by=self._options.made_by,
                 size=self._writer.size,
                 label=self._options.label,

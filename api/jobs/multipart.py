@@ -31,7 +31,15 @@ from shared.services import Services
 from shared.storage.blobs import upload_key
 from shared.validation import metadata_faults
 
-FIELDS = ("metadata", "keys", "collection", "callback_url", "on_near_duplicate", *JobLabel.model_fields)
+FIELDS = (
+    "metadata",
+    "keys",
+    "collection",
+    "callback_url",
+    "on_near_duplicate",
+    "since",
+    *JobLabel.model_fields,
+)
 FILE_PARTS = ("files", "table")
 TABLE_FIELDS = tuple(TableQuery.model_fields)
 _KEYS = TypeAdapter(list[Key | None])
@@ -106,6 +114,8 @@ def ingest_multipart(
                 received.table = replace(received.table, truncated=body.truncated)
                 return _ingest_table(services, options, query, received)
             refuse_table_options(query)
+            if options.since:
+                raise InvalidRequest("`since` is for URLs, and files have none.").at("/since")  # noqa: TRY301
             if not received.files:
                 raise InvalidRequest("The request has no file.", [_fault("files", "no file")])  # noqa: TRY301
             if received.unread and len(received.files) == 1:
@@ -313,6 +323,7 @@ def _options(services: Services, defaults: Options, fields: Mapping[str, str]) -
         fields.get("callback_url") or defaults.callback_url,
         defaults.idempotency_key,
         fields.get("on_near_duplicate", defaults.on_near_duplicate),
+        since=fields.get("since") or defaults.since,
         label=label.over(defaults.label),
         metadata=defaults.metadata,
     )

@@ -70,6 +70,21 @@ OnNearDuplicate = TypeAliasType(
 )
 
 
+Since = TypeAliasType(
+    "Since",
+    Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="an earlier job of the same collection that has finished: a URL that stood there is "
+            "asked with the ETag or Last-Modified that it had, and what has not changed ends as `unchanged`, "
+            "without a download; for URLs, not for files",
+            json_schema_extra={"example": JOB_ID},
+        ),
+    ],
+)
+
+
 class JobLabel(BaseModel):
     """What a job is called and where it comes from. It changes nothing that is done."""
 
@@ -155,6 +170,7 @@ class JobRequest(JobLabel, BodyModel):
     collection: Collection | None = None
     callback_url: CallbackUrl = None
     on_near_duplicate: OnNearDuplicate | None = None
+    since: Since | None = None
 
 
 class JobForm(JobLabel, TableQuery):
@@ -193,6 +209,7 @@ class JobForm(JobLabel, TableQuery):
     collection: Collection = DEFAULT_COLLECTION
     callback_url: CallbackUrl = None
     on_near_duplicate: OnNearDuplicate = "keep"
+    since: Since | None = None
 
 
 class JobQuery(JobLabel, TableQuery, QueryModel):
@@ -205,6 +222,7 @@ class JobQuery(JobLabel, TableQuery, QueryModel):
         description="`skip` leaves out pictures that are nearly one in the collection already",
         json_schema_extra={"example": "skip"},
     )
+    since: Since | None = None
     metadata: str | None = Field(
         None,
         description="a JSON object for all pictures, under what an item says itself",

@@ -107,7 +107,8 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
     A table (CSV, TSV, JSON lines, a JSON array of objects, Parquet) of at most 5,000,000 rows has the URLs in
     one column; the job's `notes` say what was changed or left out. With `preview` no job is made.
 
-    With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added.
+    With `on_near_duplicate=skip` a picture that is nearly one in the collection already is not added. With
+    `since` a list that was sent before costs what has changed in it.
     """
     body = Body(request.environ, *_size_limit(request.mimetype))
     try:
@@ -140,6 +141,7 @@ def _ingest(query: JobQuery, header: JobHeaders, body: Body) -> str | models.Tab
         query.callback_url,
         header.idempotency_key,
         query.on_near_duplicate,
+        since=query.since,
         label=query.over(Label(origin="api")),
         metadata=metadata_of_all(query.metadata) if query.metadata else {},
     )

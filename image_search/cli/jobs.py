@@ -46,6 +46,9 @@ BROKEN_OFF = "What had arrived by then may be a job of its own, whose body broke
     type=click.Choice(["keep", "skip"]),
     help="Skip: leave out what is nearly a picture in the collection.  [default: keep]",
 )
+@click.option(
+    "--since", metavar="JOB", help="Leave out what has not changed at its URL since this job; not for files."
+)
 @table_options
 @click.option("--preview", "only_preview", is_flag=True, help="Show what the tables have, and make no job.")
 @click.option("--name", help="What to call it where jobs are listed.  [default: the first source's name]")
@@ -58,6 +61,7 @@ def ingest(
     collection: str | None,
     metadata: tuple[str, ...],
     on_near_duplicate: str | None,
+    since: str | None,
     only_preview: bool,
     name: str | None,
     wait: bool,
@@ -100,6 +104,7 @@ def ingest(
                 collection=collection,
                 metadata=given,
                 on_near_duplicate=on_near_duplicate,
+                since=since,
                 name=name,
                 origin="command_line",
                 on_job=show,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,18 +26,30 @@ from shared.download.own_services import FETCH_HEADER, OwnServices
 from shared.download.request_urls import RequestUrl, parse
 from shared.download.resolver import Resolver
 from shared.download.transfer import Answer, Request, Sink, transfer
+from shared.download.validators import NO_CACHE, Validators, conditions, confirmed, said_of
 from shared.errors import ItemError
 from shared.version import VERSION
 
 USER_AGENT = f"image-search/{VERSION} (+bulk image ingestion)"
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# A request without conditions has another answer, if the server is not as it should be: what it says of a
+# file that was not asked for so, and of a condition that it does not understand.
+_NO_ANSWER = frozenset({HTTPStatus.NOT_MODIFIED, HTTPStatus.BAD_REQUEST, HTTPStatus.PRECONDITION_FAILED})
 _MAX_DRAINED_BYTES, _MAX_DRAINED_SECONDS = 16 * 1024, 1.0
 _MAX_DIGITS = 100  # int() has a limit of its own
 _MAX_RETRY_AFTER_SECONDS = 86400.0
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
 Hold = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file's `content`, None if it has not changed, and what to ask for it with the next time, if known."""
+
+    content: bytes | None
+    validators: Validators | None = None
 
 
 class Downloader:
@@ -94,15 +107,39 @@ class Downloader:
         Raises ItemError: invalid_url, blocked_address, dns_error, connect_error, timeout, http_status,
         too_many_redirects, too_large or not_an_image; and what `limits` and `hold` raise.
         """
+        found = self.download(url, limits, whole_s=whole_s, hold=hold, called_off=called_off)
+        assert found.content is not None  # noqa: S101 - without validators nothing is left out
+        return found.content
+
+    def download(
+        self,
+        url: str,
+        limits: HostLimits | None = None,
+        *,
+        known: Validators | None = None,
+        whole_s: float | None = None,
+        hold: Hold = lambda _: None,
+        called_off: threading.Event | None = None,
+    ) -> Download:
+        """Download `url`, with `known` only if it has changed since. The rest is as for `get`."""
         deadline = self._deadline(whole_s, called_off)
         target = parse(url)
         with self._connections.lent(target.host, target.port) as handle:
             for _ in range(MAX_REDIRECTS + 1):
-                content = _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
-                with self._turn(target, limits, deadline):
-                    location = self._get_once(handle, target, deadline, content)
+                asked = conditions(known, target)
+                for extra in (asked, NO_CACHE):
+                    content = _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
+                    with self._turn(target, limits, deadline):
+                        answer = self._get_once(handle, target, deadline, content, extra)
+                    if answer.status not in _NO_ANSWER:
+                        break
+                    if known and asked and extra == asked and (still := confirmed(known, answer)):
+                        return Download(None, still)
+                else:  # although whatever there is was asked for
+                    raise _status_error(answer)
+                location = _location(answer)
                 if location is None:
-                    return content.whole()
+                    return Download(content.whole(), said_of(target, answer))
                 target = target.joined(location)
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
@@ -127,24 +164,31 @@ class Downloader:
         self._connections.close()
 
     def _get_once(
-        self, handle: Handle, target: RequestUrl, deadline: Deadline, content: "_Content"
-    ) -> bytes | None:
-        """Ask once. Return where an answer redirects to; without that, the content has its content."""
+        self,
+        handle: Handle,
+        target: RequestUrl,
+        deadline: Deadline,
+        content: "_Content",
+        conditional: Sequence[str],
+    ) -> Answer:
+        """Ask once. Return the head of an answer with the content, of a redirect or one of _NO_ANSWER."""
         addresses = self._permitted(target, deadline)
         drained = _Drained()
 
         def begin(answer: Answer) -> Sink:
             return content.begin(answer) if 200 <= answer.status < 300 else drained.begin(answer)
 
-        request = Request(target, addresses, self._headers)
+        request = Request(target, addresses, [*self._headers, *conditional])
         with drained.enough():
             transfer(handle, request, deadline, self._check, begin)
-        if drained.answer.status == 0:
-            return None
-        location = _location(drained.answer)
-        if location is None:
-            raise _status_error(drained.answer)
-        return location
+        answer = drained.answer
+        if answer.status == 0:
+            return content.answer
+        if answer.status == HTTPStatus.NOT_MODIFIED:
+            content.check(answer)
+        elif _location(answer) is None and not (conditional and answer.status in _NO_ANSWER):
+            raise _status_error(answer)
+        return answer
 
     def _deadline(self, whole_s: float | None, called_off: threading.Event | None = None) -> Deadline:
         return Deadline(self._timeout_s, self._whole_s if whole_s is None else whole_s, called_off)
@@ -195,10 +239,16 @@ class _Content:
         self._hold = hold
         self._encodings: list[str] = []
         self._bytes = bytearray()
+        self.answer = Answer()
 
-    def begin(self, answer: Answer) -> Sink:
+    def check(self, answer: Answer) -> None:
+        """Raise ItemError if the server does not want its file to be used."""
         if refused := self._refused & _robots_tags(answer):
             raise ItemError("http_status", f"the server's X-Robots-Tag says {sorted(refused)[0]}")
+
+    def begin(self, answer: Answer) -> Sink:
+        self.check(answer)
+        self.answer = answer
         length = _length(answer)
         if length is not None and length > self._max_bytes:
             raise ItemError.too_large(self._max_bytes)

@@ -1,4 +1,4 @@
-"""Renewing a lease from a thread while the work that it covers goes on."""
+"""Renewing a lease from a thread while the work that it covers goes on, and the one of such work."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +7,32 @@ from contextlib import contextmanager
 import structlog
 
 from shared.errors import LedgerUnavailable
+from shared.ledger.connection import Connection
+from shared.ledger.scripts import PREFIX
+
+JOIN_LEASE_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
+
+
+class JoinLedger:
+    """The lease on comparing a job's list with that of an earlier job: two at once would only waste time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def acquire(self, job_id: str) -> bool:
+        """Take it; return False while another process has it, or the job's body is still being read."""
+        if self._redis.call("zscore", f"{PREFIX}reading", job_id) is not None:
+            return False
+        key = f"{PREFIX}joining:{job_id}"
+        return bool(self._redis.call("set", key, "1", nx=True, ex=int(JOIN_LEASE_SECONDS)))
+
+    def renew(self, job_id: str) -> int:
+        return int(self._redis.call("expire", f"{PREFIX}joining:{job_id}", int(JOIN_LEASE_SECONDS)))
+
+    def release(self, job_id: str) -> None:
+        self._redis.call("delete", f"{PREFIX}joining:{job_id}")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection
 from shared.ledger.hosts import HostLedger
 from shared.ledger.job_fields import read_job
+from shared.ledger.leases import JoinLedger
 from shared.ledger.processes import ModelLedger, WorkerLedger
 from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
@@ -73,7 +74,7 @@ _UNNAMED = Label()
 class Ledger:
     """The jobs and their chunks.
 
-    Its other parts are `callbacks`, `hosts`, `models`, `workers` and `writer`.
+    Its other parts are `callbacks`, `hosts`, `joins`, `models`, `workers` and `writer`.
 
     All methods raise LedgerUnavailable when Redis does not answer, JobNotFound for an unknown job, and
     NewerFormat when a newer version wrote what is in Redis.
@@ -95,6 +96,7 @@ class Ledger:
         self._redis = Connection(url, client)
         self.callbacks = CallbackLedger(self._redis)
         self.hosts = HostLedger(self._redis)
+        self.joins = JoinLedger(self._redis)
         self.models = ModelLedger(self._redis)
         self.workers = WorkerLedger(self._redis)
         self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)

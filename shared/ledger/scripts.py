@@ -32,6 +32,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     apis             hash    API process -> JSON of its latest heartbeat: the models that it has loaded
     announced        hash    reindex job -> JSON of the model that its collection is about to switch to
     workers          hash    worker id -> JSON of its latest heartbeat
+    joining:<job>    string  the lease on comparing its list with that of an earlier job
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
     host:<host>      hash    a foreign host's token bucket and breaker (hosts.py)

@@ -1,4 +1,4 @@
 """The blob store and its formats.
 
-Imports `errors`, `formats`, `ledger`, `models`, `urls`, `validation`.
+Imports `download`, `errors`, `formats`, `ledger`, `models`, `urls`, `validation`.
 """

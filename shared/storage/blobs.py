@@ -2,6 +2,8 @@
 
 jobs/<job>/manifest/<segment>.jsonl      the items of a job, SEGMENT_ITEMS per file (manifest.py)
 jobs/<job>/results/<chunk>/…json         what became of them
+jobs/<job>/validators/<chunk>….parquet   with what its URLs were asked for (validators.py)
+jobs/<job>/since/<segment>.parquet       what those had in an earlier job (validators.py)
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes

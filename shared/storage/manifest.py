@@ -73,14 +73,24 @@ def read_items(blobs: Blobs, job_id: str, start: int, stop: int) -> list[Item]:
     """
     items: list[Item] = []
     for segment in range(start // SEGMENT_ITEMS, -(-stop // SEGMENT_ITEMS)):
-        lines = blobs.get(_segment_key(job_id, segment)).split(b"\n")[:-1]
-        if found := json.loads(lines[-1]).get(FIELD):
-            check_format(found, FORMAT, "A job's list of items")
-            lines.pop()
         first = segment * SEGMENT_ITEMS
-        wanted = lines[max(start - first, 0) : stop - first]
+        wanted = _lines(blobs, job_id, segment)[max(start - first, 0) : stop - first]
         items.extend(Item(**{"source": "", **json.loads(line)}) for line in wanted)
     return items
+
+
+def read_urls(blobs: Blobs, job_id: str, segment: int) -> list[tuple[str | None, str | None]]:
+    """Return the URL and the key of each item of one file. Raises as read_items does."""
+    rows = map(json.loads, _lines(blobs, job_id, segment))
+    return [(row.get("url"), row.get("key")) for row in rows]
+
+
+def _lines(blobs: Blobs, job_id: str, segment: int) -> list[bytes]:
+    lines = blobs.get(_segment_key(job_id, segment)).split(b"\n")[:-1]
+    if found := json.loads(lines[-1]).get(FIELD):
+        check_format(found, FORMAT, "A job's list of items")
+        lines.pop()
+    return lines
 
 
 def write_results(

@@ -28,7 +28,8 @@ class Addition:
     """One encoded image: `index` is its item's, `attempts` the item's fetches, `owner` "<job>:<index>".
 
     `version` orders items: it is the same however often the item is delivered. `skip_near` leaves the image
-    out where it is a near-duplicate. `known`: the collection had the image, and nothing was decoded.
+    out where it is a near-duplicate. `known`: the collection had the image, and nothing was decoded;
+    `unchanged`: nor downloaded.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Addition:
     version: int
     skip_near: bool = False
     known: bool = False
+    unchanged: bool = False
 
     def record(self) -> JsonObject:
         return {"op": "add", **asdict(self)}

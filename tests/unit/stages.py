@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.config import Settings
+from shared.download.downloader import Download
+from shared.download.validators import Validators
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.imaging.preprocess import Preprocess
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
@@ -19,6 +21,7 @@ from shared.services import Services
 from shared.storage import vector_log
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import ManifestWriter, write_results
+from shared.storage.validators import url_hash
 from shared.storage.vector_log import Addition, Segment
 from tests.redis_server import fake_ledger
 from worker.encoders import BoundModel
@@ -31,16 +34,27 @@ DIMENSION = 4
 
 @dataclass
 class StubDownloader:
-    """Answers a URL with what `pages` says: bytes, a status of a post, or an error to raise."""
+    """Answers a URL with what `pages` says: bytes, a status of a post, or an error to raise.
+
+    With an ETag if `etags` has one; `sent` are the URLs whose content was.
+    """
 
     pages: dict[str, Any] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
     posts: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
 
-    def get(self, url: str, limits: Any = None, called_off: Any = None) -> bytes:
+    def download(
+        self, url: str, limits: Any = None, known: Validators | None = None, called_off: Any = None
+    ) -> Download:
         answer = self.pages[url]
         if isinstance(answer, Exception):
             raise answer
-        return cast(bytes, answer)
+        said = Validators(url_hash(url), etag) if (etag := self.etags.get(url)) else None
+        if known and known == said:
+            return Download(None, said)
+        self.sent.append(url)
+        return Download(answer, said)
 
     def post(self, url: str, body: bytes, headers: dict[str, str], timeout_s: float | None = None) -> int:
         self.posts.append((url, body, headers))

@@ -1,6 +1,7 @@
 """The fetch stage: download or read, decode, keep the renditions, hand model-size crops to encode.
 
-What the collection has already (known.py) is not decoded; a chunk of nothing else goes straight to index.
+What the collection has already (known.py) is not decoded; a chunk of nothing else goes straight to index. In
+a job with `since` (since.py) what has not changed is not downloaded, and ends here if nothing is said of it.
 """
 
 import hashlib
@@ -17,7 +18,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from shared.download.downloader import Download
 from shared.download.host_limits import HostLimits
+from shared.download.validators import Validators
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
@@ -27,9 +30,11 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
+from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
+from worker.stages.since import earlier_of, says_nothing_new
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -48,19 +53,33 @@ class Fetched:
 
     image: Image
     pixels: NDArray[np.uint8]
+    validators: Validators | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """An image that the collection has, as this item brings it, and its `vector` (dimension,)."""
+    """An image that the collection has, as this item brings it, and its `vector` (dimension,).
+
+    `unchanged` where it was not even downloaded.
+    """
 
     image: Image
     vector: NDArray[np.float32]
+    validators: Validators | None = None
+    unchanged: bool = False
 
 
-Attempt = Fetched | Recognised | ItemError | HostBusy
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """An image that was not downloaded, of which the item says nothing that the collection does not have."""
+
+    image_id: str
+    validators: Validators
+
+
+Attempt = Fetched | Recognised | Unchanged | ItemError | HostBusy
 Reader = Callable[[bytes], DecodedImage]
-Download = Callable[[str], bytes]
+Downloads = Callable[..., Download]
 
 
 def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Event | None = None) -> None:
@@ -77,10 +96,14 @@ def run(services: Services, model: BoundModel, claim: Claim, lost: threading.Eve
         log.warning("decoding_in_isolation", chunk=claim.chunk.ref, items=len(indices))
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
-    download = partial(services.downloader.get, limits=limits, called_off=lost)
+    download = partial(services.downloader.download, limits=limits, called_off=lost)
+    earlier = earlier_of(services, claim) if indices else {}
     known = KnownImages(services, claim.collection, model)
+    known.expect([earlier[i].image_id for i in indices if i in earlier])
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        attempts = pool.map(lambda i: fetch_item(services, reader, download, known, items[i]), indices)
+        attempts = pool.map(
+            lambda i: fetch_item(services, reader, download, known, items[i], earlier=earlier.get(i)), indices
+        )
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
         _end(services, claim, model, items, found)
@@ -94,14 +117,28 @@ def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
 
 
 def fetch_item(
-    services: Services, reader: Reader, download: Download, known: KnownImages, item: Item
+    services: Services,
+    reader: Reader,
+    download: Downloads,
+    known: KnownImages,
+    item: Item,
+    *,
+    earlier: Earlier | None = None,
 ) -> Attempt:
-    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others."""
+    """Fetch one image and keep its thumbnail and rendition; return its own errors, raise all others.
+
+    `earlier` is what the item's URL brought in an earlier job: it counts while the collection has that.
+    """
     try:
-        data = _bytes_of(services, download, item)
+        before = known.of(earlier.image_id) if earlier else None
+        got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
+        if got.content is None:
+            assert earlier and before and got.validators  # noqa: S101 - else nothing is asked for conditionally
+            return _unchanged(before, item, got.validators, shared=earlier.shared)
+        data = got.content
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
-            return _recognised(found, item)
+            return Recognised(_brought(found, item), found.vector, got.validators)
         with known.decoding():
             decoded = reader(data)
     except (ItemError, HostBusy) as error:
@@ -114,17 +151,17 @@ def fetch_item(
         log.exception("item_failed", source=item.source)
         return ItemError("internal", "The picture could not be processed; the worker's log says why.")
     _keep(services, known.collection, image_id, decoded, data)
-    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels)
+    return Fetched(_image(image_id, item, decoded, len(data)), decoded.pixels, got.validators)
 
 
-def _bytes_of(services: Services, download: Download, item: Item) -> bytes:
+def _bytes_of(services: Services, download: Downloads, item: Item, validators: Validators | None) -> Download:
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
     if item.upload is None:
-        return download(item.url or "")
+        return download(item.url or "", known=validators)
     try:
-        return services.blobs.get(item.upload)
+        return Download(services.blobs.get(item.upload))
     except KeyError:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
 
@@ -157,8 +194,15 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
-def _recognised(known: Known, item: Item) -> Recognised:
-    image = replace(
+def _unchanged(known: Known, item: Item, validators: Validators, *, shared: bool) -> Attempt:
+    # Of several items with one picture or key the last one counts, and only the writer sees them all.
+    if says_nothing_new(item, known.stored) and not (shared and (item.metadata or item.key)):
+        return Unchanged(known.stored.image.id, validators)
+    return Recognised(_brought(known, item), known.vector, validators, unchanged=True)
+
+
+def _brought(known: Known, item: Item) -> Image:
+    return replace(
         known.stored.image,
         source=item.source,
         sources=[item.source],
@@ -167,7 +211,6 @@ def _recognised(known: Known, item: Item) -> Recognised:
         keys=[] if item.key is None else [item.key],
         jobs=[],
     )
-    return Recognised(image, known.vector)
 
 
 def _end(
@@ -184,7 +227,13 @@ def _end(
         Outcome(i, items[i].source, ItemState.FETCHED, image_id=one.image.id)
         for i, one in (fetched | recognised).items()
     ]
+    outcomes += [
+        Outcome(i, items[i].source, ItemState.UNCHANGED, image_id=one.image_id)
+        for i, one in found.items()
+        if isinstance(one, Unchanged)
+    ]
     outcomes += [Outcome(i, items[i].source, error=error) for i, error in errors.items() if i not in again]
+    write_validators(services.blobs, claim.chunk, claim.token, _validators(items, found))
     known = _segment(claim, model, items, recognised) if recognised else None
     stage, payload = None, ""
     if fetched:
@@ -206,6 +255,16 @@ def _end(
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
+
+
+def _validators(items: dict[int, Item], found: dict[int, Attempt]) -> dict[str, Earlier]:
+    """Return what to ask for the URLs with in a later job."""
+    said: dict[str, Earlier] = {}
+    for i, one in found.items():
+        if isinstance(one, Fetched | Recognised | Unchanged) and one.validators and (url := items[i].url):
+            image_id = one.image_id if isinstance(one, Unchanged) else one.image.id
+            said[url] = Earlier(image_id, one.validators)
+    return said
 
 
 def _segment(
@@ -244,6 +303,7 @@ def _additions(
             claim.version + i,
             items[i].skip_near,
             known=isinstance(one, Recognised),
+            unchanged=isinstance(one, Recognised) and one.unchanged,
         )
         for i, one in outcomes.items()
     ]

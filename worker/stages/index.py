@@ -228,6 +228,8 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival], lo
             stored[place] = repeated
             continue
         stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
+        if addition.unchanged and stored[place] is ItemState.DUPLICATE:
+            stored[place] = ItemState.UNCHANGED
         if new and batch.stored(image.id) is not None:
             duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]

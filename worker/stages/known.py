@@ -51,6 +51,12 @@ class KnownImages:
         self._waiting: dict[str, Future[Known | None]] = {}
         self._calling = False
         self._decoding = 0
+        self._expected: dict[str, Known] = {}
+
+    def expect(self, image_ids: list[str]) -> None:
+        """Look up in one call, before there are threads, what they will probably ask for."""
+        if self._asks and image_ids:
+            self._expected = self._look_up(image_ids)
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
@@ -69,6 +75,8 @@ class KnownImages:
 
         None, too, where Chroma does not answer, for the rest of the chunk.
         """
+        if image_id in self._expected:
+            return self._expected[image_id] if self._has_files(image_id) else None
         if not self._asks:
             return None
         with self._changed:

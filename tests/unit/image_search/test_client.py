@@ -76,6 +76,23 @@ def test_urls_are_streamed_as_lines_with_the_key(server: Server, client: Client)
     assert server.lines() == [{"url": "http://x/a"}, urls[1], {"url": "http://x/c"}]
 
 
+def test_a_job_to_follow_goes_with_urls_and_tables_and_not_with_files(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    server.routes["POST /v1/jobs"] = (202, job())
+    client.ingest_urls(["http://x/a"], since="j0")
+    client.ingest(["http://x/a"], since="j0")
+    for request in server.requests:
+        assert request.url.params["since"] == "j0"
+    (tmp_path / "a.csv").write_text("url\nhttp://x/a\n")
+    client.ingest(tmp_path / "a.csv", since="j0")
+    assert server.form(2)[0]["since"] == "j0"
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(InvalidSource, match=r"`since` is for URLs and tables of URLs, which .*a\.jpg is not"):
+        client.ingest([tmp_path / "a.jpg", tmp_path / "a.csv"], since="j0")
+    assert len(server.requests) == 3
+
+
 def test_files_are_sent_as_a_form_that_keeps_names_and_bytes(
     server: Server, client: Client, tmp_path: Path
 ) -> None:

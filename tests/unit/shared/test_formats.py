@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from api.http.auth import KeyRing
 from shared import api_keys
 from shared.config import Settings
+from shared.download.validators import Validators
 from shared.embedding import automatic
 from shared.errors import NewerFormat
 from shared.index import index as index_module
@@ -28,7 +29,7 @@ from shared.ledger import upgrade
 from shared.ledger.ledger import Ledger
 from shared.ledger.scripts import PREFIX
 from shared.models import Chunk, Item, ItemResult, ItemState, JobKind, JobStatus, Stage
-from shared.storage import arrays, manifest, parquet
+from shared.storage import arrays, manifest, parquet, validators
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES
 from tests.redis_server import fake_redis, redis_server
@@ -110,6 +111,13 @@ def test_a_job_s_results(blobs: Blobs) -> None:
     with newer(manifest):
         manifest.write_results(blobs, CHUNK, Stage.FETCH, "t", [ItemResult(0, "s", 1, image_id="a")])
     refused(lambda: manifest.read_results(blobs, "job", 4, 0, 1), "A job's record of its items")
+
+
+def test_a_job_s_validators(blobs: Blobs) -> None:
+    found = {"http://x": validators.Earlier("a" * 64, Validators(bytes(16), '"e"'))}
+    with newer(validators):
+        validators.write_validators(blobs, CHUNK, "t", found)
+    refused(lambda: list(validators.read_validators(blobs, "job")), "A job's record of what its URLs")
 
 
 def test_an_export() -> None:

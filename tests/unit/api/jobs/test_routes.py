@@ -313,7 +313,7 @@ def test_the_openapi_page_describes_every_body_and_answer(app: OpenAPI) -> None:
         "application/jsonl", "application/vnd.apache.parquet", "multipart/form-data",
     }  # fmt: skip
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "Idempotency-Key", "collection", "callback_url", "on_near_duplicate", "metadata",
+        "Idempotency-Key", "collection", "callback_url", "on_near_duplicate", "since", "metadata",
         "name", "origin", "made_of", "group",
         "url_column", "key_column", "columns", "skip_columns", "number_columns",
         "preview", "partial",

@@ -54,6 +54,23 @@ def test_ingest_without_waiting_says_how_to_watch(
     assert server.lines(1) == [{"url": "http://x/a.jpg", "metadata": {"shop": "north", "n": 3}}]
 
 
+def test_a_list_that_is_sent_again_names_its_job(run: Callable[..., Result], server: Server) -> None:
+    server.routes["POST /v1/jobs"] = (202, job("j1", "succeeded", 3, unchanged=2, indexed=1))
+    server.routes["GET /v1/jobs/j1"] = (200, job("j1", "succeeded", 3, unchanged=2, indexed=1))
+    result = run("ingest", "http://x/a.jpg", "--since", "j0", "--wait")
+    assert result.exit_code == 0, result.output
+    assert "1 indexed, 2 unchanged" in result.output
+    assert server.requests[0].url.params["since"] == "j0"
+
+
+def test_since_is_not_for_files(run: Callable[..., Result], server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    result = run("ingest", str(tmp_path), "--since", "j0")
+    assert result.exit_code != 0
+    assert "`since` is for URLs" in result.output
+    assert server.requests == []
+
+
 def test_ingest_says_of_files_and_urls_what_becomes_of_near_duplicates(
     run: Callable[..., Result], server: Server, tmp_path: Path
 ) -> None:

@@ -144,7 +144,7 @@ def test_a_picture_that_failed_keeps_neither_its_file_nor_its_pixels(services: S
     services.downloader.pages["http://x/0"] = png(0)
     item = Item(source="x", url="http://x/0")
     known = KnownImages(services.real, "images", StubModel(PREPROCESS))
-    found = fetch.fetch_item(services.real, read, services.downloader.get, known, item)
+    found = fetch.fetch_item(services.real, read, services.downloader.download, known, item)
     assert isinstance(found, ItemError)
     assert found.detail == "cut off"
     assert kept[0]() is None

@@ -1,0 +1,78 @@
+"""The option `since` of a job: what its URLs brought in an earlier job, and what a 304 then means.
+
+A picture that has not changed is not downloaded. It goes to the writer only if its item says anything of it
+that the collection does not have.
+"""
+
+import time
+from contextlib import suppress
+
+import duckdb
+import structlog
+
+from shared.errors import Unavailable
+from shared.index.provenance import StoredImage
+from shared.ledger.leases import JOIN_LEASE_SECONDS, renewing
+from shared.models import Claim, Item, MetadataValue
+from shared.services import Services
+from shared.storage.manifest import SEGMENT_ITEMS
+from shared.storage.validators import OF_ITEMS, Earlier, read_earlier, write_earlier
+from shared.validation import nfc
+from worker.stages.url_join import join
+
+WAIT_SECONDS = 5.0  # for another process to compare the lists; longer, and the slot is given to another chunk
+POLL_SECONDS = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+def earlier_of(services: Services, claim: Claim) -> dict[int, Earlier]:
+    """Return what the claim's items had in the earlier job, by index.
+
+    Whoever comes first compares the lists. Raises Unavailable while somebody else does, and while the body of
+    the job is still being read.
+    """
+    since = claim.options.get("since")
+    if not since:
+        return {}
+    job_id, joins = claim.chunk.job_id, services.ledger.joins
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        with suppress(KeyError):
+            return read_earlier(services.blobs, job_id, claim.first_item, claim.last_item)
+        if joins.acquire(job_id):
+            with renewing(lambda: joins.renew(job_id), JOIN_LEASE_SECONDS):
+                try:
+                    return _compared(services, claim, since)
+                finally:
+                    joins.release(job_id)
+        if time.monotonic() > until:
+            raise Unavailable(f"The job's list is being read, or compared with that of job {since}.")
+        time.sleep(POLL_SECONDS)
+
+
+def _compared(services: Services, claim: Claim, since: str) -> dict[int, Earlier]:
+    blobs, job_id = services.blobs, claim.chunk.job_id
+    span = (claim.first_item, claim.last_item)
+    with suppress(KeyError):  # by another, right before
+        return read_earlier(blobs, job_id, *span)
+    total = services.ledger.get(job_id).total
+    try:
+        join(blobs, job_id, total, since)
+    except duckdb.Error:
+        log.exception("lists_not_compared", job_id=job_id, since=since)  # so all is downloaded
+        for segment in range(-(-total // SEGMENT_ITEMS)):
+            write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
+    return read_earlier(blobs, job_id, *span)
+
+
+def says_nothing_new(item: Item, stored: StoredImage) -> bool:
+    """Return whether the collection has all that the item says of its picture."""
+    key = None if item.key is None else nfc(item.key)
+    return any(one.source == item.source and one.key == key for one in stored.contributions) and all(
+        _same(value, stored.image.metadata.get(name)) for name, value in item.metadata.items()
+    )
+
+
+def _same(one: MetadataValue, other: MetadataValue | None) -> bool:
+    return type(one) is type(other) and one == other  # 1 is neither 1.0 nor True

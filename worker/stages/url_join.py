@@ -1,0 +1,121 @@
+"""The join of a job's items with what their URLs brought in an earlier job: out of memory, in one go.
+
+Both lists may have millions of rows, so DuckDB holds them, in a file that is deleted at the end, and little
+memory; rows come and go as a stream.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from shared.storage.blobs import Blobs
+from shared.storage.manifest import SEGMENT_ITEMS, read_urls
+from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_hash, write_earlier
+from shared.validation import nfc
+
+MEMORY_LIMIT = "256MiB"
+_ROWS = 64 * 1024  # of one batch on its way into DuckDB
+_ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
+
+# Of a URL that stood in the earlier job twice, or was tried again, the last row counts.
+_JOIN = """
+CREATE TABLE latest AS SELECT url, max(place) AS place FROM known GROUP BY url;
+CREATE TABLE found AS
+    SELECT asked.item, asked.key, known.* EXCLUDE (url, place)
+    FROM asked JOIN latest USING (url) JOIN known ON known.place = latest.place;
+CREATE TABLE keys AS SELECT key FROM asked WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1;
+CREATE TABLE images AS SELECT image_id FROM found GROUP BY image_id HAVING count(*) > 1;
+"""
+_FOUND = """
+SELECT item, said_of, etag, last_modified, image_id,
+    coalesce(key IN (FROM keys), false) OR image_id IN (FROM images) AS shared
+FROM found ORDER BY item
+"""
+
+
+def join(blobs: Blobs, job_id: str, total: int, earlier: str) -> None:
+    """Write what the job's `total` items had in the job `earlier`: nothing, once that has expired."""
+    config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
+    with (
+        tempfile.TemporaryDirectory(prefix="since-") as folder,
+        duckdb.connect(Path(folder) / "join.duckdb", config=config) as database,
+    ):
+        _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
+        _load(database, "asked", _ASKED, _asked(blobs, job_id, total))
+        database.execute(_JOIN)
+        rows = database.sql(_FOUND).to_arrow_reader(_ROWS)
+        for segment, table in enumerate(_by_segment(rows, -(-total // SEGMENT_ITEMS))):
+            write_earlier(blobs, job_id, segment, table)
+
+
+def _load(
+    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, tables: Iterable[pa.Table]
+) -> None:
+    reader = pa.RecordBatchReader.from_batches(schema, _batches(schema, tables))
+    database.register("stream", reader)
+    database.execute(f"CREATE TABLE {name} AS FROM stream")
+    database.unregister("stream")
+
+
+def _batches(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Join small tables to batches that are worth a turn."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _ROWS:
+            yield from pa.concat_tables(waiting).combine_chunks().cast(schema).to_batches()
+            waiting = []
+    if waiting:
+        yield from pa.concat_tables(waiting).combine_chunks().cast(schema).to_batches()
+
+
+def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
+    place = 0
+    for table in read_validators(blobs, job_id):
+        yield table.append_column("place", pa.array(range(place, place + len(table)), pa.int64()))
+        place += len(table)
+
+
+def _asked(blobs: Blobs, job_id: str, total: int) -> Iterator[pa.Table]:
+    for start in range(0, total, SEGMENT_ITEMS):
+        rows = read_urls(blobs, job_id, start // SEGMENT_ITEMS)
+        yield pa.table(
+            [
+                pa.array(range(start, start + len(rows)), pa.int32()),
+                pa.array([url and url_hash(url) for url, _ in rows], pa.binary(16)),
+                pa.array([key and _key_hash(key) for _, key in rows], pa.binary(16)),
+            ],
+            schema=_ASKED,
+        )
+
+
+def _key_hash(key: str) -> bytes:
+    return hashlib.sha256(nfc(key).encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def _by_segment(rows: Iterable[pa.RecordBatch], segments: int) -> Iterator[pa.Table]:
+    """Yield the rows of each segment in turn, also of those that have none."""
+    left = OF_ITEMS.empty_table()
+    segment = 0
+    for batch in rows:
+        left = pa.concat_tables([left, pa.table(batch).cast(OF_ITEMS)])
+        whole = left.column("item")[-1].as_py() // SEGMENT_ITEMS
+        while segment < whole:
+            here = _before(left, (segment + 1) * SEGMENT_ITEMS)
+            yield left.slice(0, here)
+            left, segment = left.slice(here), segment + 1
+    for last in range(segment, segments):
+        here = _before(left, (last + 1) * SEGMENT_ITEMS)
+        yield left.slice(0, here)
+        left = left.slice(here)
+
+
+def _before(table: pa.Table, item: int) -> int:
+    """Return how many of the table's first rows are of items before this one; they are in order."""
+    column = table.column("item").slice(0, SEGMENT_ITEMS).to_pylist()
+    return sum(1 for one in column if one < item)
