@@ -22,7 +22,7 @@ from shared.storage.manifest import SEGMENT_ITEMS, read_urls
 from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_hash, write_earlier
 from shared.validation import nfc
 
-MEMORY_LIMIT = "256MiB"
+MEMORY_LIMIT = "128MiB"
 _ROWS = 64 * 1024  # of one batch on its way into DuckDB
 _ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
 
