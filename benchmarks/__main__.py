@@ -25,6 +25,7 @@ from benchmarks import (
     index_writes,
     ingest,
     kinds,
+    known,
     large_pictures,
     load,
     memory,
@@ -123,6 +124,7 @@ FAST: dict[str, Part] = {
 }
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
+    "known": lambda bench: known.measure(bench.checkpoint, bench.work / "known", bench.rounds),
     "kinds": lambda bench: kinds.measure(bench.work / "kinds", bench.first_photos(KINDS_SAMPLE)),
     "models": lambda bench: models.measure(bench.work / "models"),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
@@ -151,7 +153,7 @@ LONG: dict[str, Part] = {
 @click.command(context_settings={"show_default": True})
 @click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
-@click.option("--rounds", default=2, help="Rounds of `ingest` and `peers`.")
+@click.option("--rounds", default=2, help="Rounds of `ingest`, `known` and `peers`.")
 @click.option("--precision", default="auto,int8", help="What `ingest` and `peers` encode in, in turn.")
 @click.option(
     "--model",

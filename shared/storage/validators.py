@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -94,10 +95,11 @@ def read_earlier(blobs: Blobs, job_id: str, start: int, stop: int) -> dict[int, 
     """
     found: dict[int, Earlier] = {}
     for segment in range(start // SEGMENT_ITEMS, -(-stop // SEGMENT_ITEMS)):
-        for row in _table(blobs.get(_of_segment(job_id, segment))).to_pylist():
-            if start <= row["item"] < stop:
-                validators = Validators(row["said_of"], row["etag"], row["last_modified"])
-                found[row["item"]] = Earlier(row["image_id"].hex(), validators, row["shared"])
+        rows = _table(blobs.get(_of_segment(job_id, segment)))
+        first, last = np.searchsorted(rows.column("item").to_numpy(), [start, stop])
+        for row in rows.slice(first, last - first).to_pylist():
+            validators = Validators(row["said_of"], row["etag"], row["last_modified"])
+            found[row["item"]] = Earlier(row["image_id"].hex(), validators, row["shared"])
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from shared.models import Stage
 from tests.checkpoints import tiny_checkpoint
 from tests.stack import ROOT, Stack, eventually, finished
 
@@ -89,6 +90,30 @@ def test_an_export_outlives_killed_workers_and_comes_back_whole(stack: Stack, ht
         for name in ("images", "copy")
     ]
     assert thumbnails[0] == thumbnails[1] != b""
+
+
+def test_what_came_twice_was_encoded_once_and_leaves_and_comes_back_like_any_other(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    assert ingest(http, range(16), "twice")["counts"]["indexed"] == 16
+    first, encoded = search(http, "twice"), stack.tasks(Stage.ENCODE)
+    assert ingest(http, range(16), "twice")["counts"]["duplicate"] == 16
+    assert stack.tasks(Stage.ENCODE) == encoded, "no chunk of it went to encode"
+    counts = ingest(http, range(2, 18), "twice")["counts"]
+    assert (counts["duplicate"], counts["indexed"]) == (14, 2)
+    image = http.get(f"/v1/images/{first[0][0]}", params={"collection": "twice"}).json()
+    assert len(image["jobs"]) >= 2
+    check = ("--collection", "twice", "--data-dir", stack.data_dir)
+    assert command(stack, "verify", *check).returncode == 0
+    found = search(http, "twice")
+    assert set(first) <= set(found)
+    assert command(stack, "export", tmp_path / "out", "--collection", "twice").returncode == 0
+    assert command(stack, "import", tmp_path / "out", "--collection", "thrice").returncode == 0
+    assert search(http, "thrice") == found
+    stack.index().delete("twice")
+    assert command(stack, "rebuild", *check).returncode == 0
+    eventually(lambda: search(http, "twice") == found)
+    assert http.get(f"/v1/images/{first[0][0]}", params={"collection": "twice"}).json() == image
 
 
 def test_the_commands_export_and_import_a_folder(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:

@@ -7,23 +7,17 @@ that the collection does not have.
 import time
 from contextlib import suppress
 
-import duckdb
-import structlog
-
 from shared.errors import Unavailable
 from shared.index.provenance import StoredImage
 from shared.ledger.leases import JOIN_LEASE_SECONDS, renewing
 from shared.models import Claim, Item, MetadataValue
 from shared.services import Services
-from shared.storage.manifest import SEGMENT_ITEMS
-from shared.storage.validators import OF_ITEMS, Earlier, read_earlier, write_earlier
+from shared.storage.validators import Earlier, read_earlier
 from shared.validation import nfc
 from worker.stages.url_join import join
 
 WAIT_SECONDS = 5.0  # for another process to compare the lists; longer, and the slot is given to another chunk
 POLL_SECONDS = 0.1
-
-log = structlog.get_logger(__name__)
 
 
 def earlier_of(services: Services, claim: Claim) -> dict[int, Earlier]:
@@ -56,13 +50,7 @@ def _compared(services: Services, claim: Claim, since: str) -> dict[int, Earlier
     span = (claim.first_item, claim.last_item)
     with suppress(KeyError):  # by another, right before
         return read_earlier(blobs, job_id, *span)
-    total = services.ledger.get(job_id).total
-    try:
-        join(blobs, job_id, total, since)
-    except duckdb.Error:
-        log.exception("lists_not_compared", job_id=job_id, since=since)  # so all is downloaded
-        for segment in range(-(-total // SEGMENT_ITEMS)):
-            write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
+    join(blobs, job_id, services.ledger.get(job_id).total, since)
     return read_earlier(blobs, job_id, *span)
 
 

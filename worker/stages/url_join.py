@@ -5,20 +5,24 @@ memory; rows come and go as a stream.
 """
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import structlog
 
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, read_urls
 from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_hash, write_earlier
 from shared.validation import nfc
 
-MEMORY_LIMIT = "256MiB"
+MEMORY_LIMIT = "128MiB"
 _ROWS = 64 * 1024  # of one batch on its way into DuckDB
 _ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
 
@@ -37,41 +41,87 @@ SELECT item, said_of, etag, last_modified, image_id,
 FROM found ORDER BY item
 """
 
+log = structlog.get_logger(__name__)
+
 
 def join(blobs: Blobs, job_id: str, total: int, earlier: str) -> None:
-    """Write what the job's `total` items had in the job `earlier`: nothing, once that has expired."""
+    """Write what the job's `total` items had in the job `earlier`: nothing, once that has expired.
+
+    Nothing, too, where DuckDB has no room for the lists: then all is downloaded.
+    """
+    segments = -(-total // SEGMENT_ITEMS)
+    try:
+        with _joined(blobs, job_id, total, earlier) as rows:
+            for segment, table in enumerate(_by_segment(rows, segments)):
+                write_earlier(blobs, job_id, segment, table)
+    except duckdb.Error:
+        log.exception("lists_not_compared", job_id=job_id, since=earlier)
+        for segment in range(segments):
+            write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
+
+
+@contextmanager
+def _joined(blobs: Blobs, job_id: str, total: int, earlier: str) -> Iterator[pa.RecordBatchReader]:
+    """Open the stream of the items that have a row in the earlier job, in their order."""
     config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
-    with (
-        tempfile.TemporaryDirectory(prefix="since-") as folder,
-        duckdb.connect(Path(folder) / "join.duckdb", config=config) as database,
-    ):
+    with _folder(job_id) as folder, duckdb.connect(folder / "join.duckdb", config=config) as database:
         _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
         _load(database, "asked", _ASKED, _asked(blobs, job_id, total))
         database.execute(_JOIN)
-        rows = database.sql(_FOUND).to_arrow_reader(_ROWS)
-        for segment, table in enumerate(_by_segment(rows, -(-total // SEGMENT_ITEMS))):
-            write_earlier(blobs, job_id, segment, table)
+        yield database.sql(_FOUND).to_arrow_reader(_ROWS)
+
+
+@contextmanager
+def _folder(job_id: str) -> Iterator[Path]:
+    """Make a folder of the job's own, in the place of what a worker that was killed has left."""
+    folder = Path(tempfile.gettempdir()) / f"image-search-since-{job_id}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(
     database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, tables: Iterable[pa.Table]
 ) -> None:
-    reader = pa.RecordBatchReader.from_batches(schema, _batches(schema, tables))
-    database.register("stream", reader)
-    database.execute(f"CREATE TABLE {name} AS FROM stream")
+    stream = _Stream(schema, tables)
+    database.register("stream", pa.RecordBatchReader.from_batches(schema, stream.batches()))
+    try:
+        database.execute(f"CREATE TABLE {name} AS FROM stream")
+    except duckdb.Error:
+        if stream.failure is None:
+            raise
+        raise stream.failure from None  # DuckDB makes an error of its own of any other
     database.unregister("stream")
 
 
-def _batches(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Join small tables to batches that are worth a turn."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(map(len, waiting)) >= _ROWS:
-            yield from pa.concat_tables(waiting).combine_chunks().cast(schema).to_batches()
-            waiting = []
-    if waiting:
-        yield from pa.concat_tables(waiting).combine_chunks().cast(schema).to_batches()
+class _Stream:
+    """Small tables, joined to batches that are worth a turn; `failure` is why there are no more of them."""
+
+    def __init__(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        self._schema = schema
+        self._tables = tables
+        self.failure: Exception | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            waiting, count = [self._schema.empty_table()], 0
+            for table in self._tables:
+                waiting.append(table)
+                count += len(table)
+                if count >= _ROWS:
+                    yield from self._joined(waiting)
+                    waiting, count = [], 0
+            if waiting:
+                yield from self._joined(waiting)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _joined(self, tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
+        yield from pa.concat_tables([one.cast(self._schema) for one in tables]).combine_chunks().to_batches()
 
 
 def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
@@ -117,5 +167,4 @@ def _by_segment(rows: Iterable[pa.RecordBatch], segments: int) -> Iterator[pa.Ta
 
 def _before(table: pa.Table, item: int) -> int:
     """Return how many of the table's first rows are of items before this one; they are in order."""
-    column = table.column("item").slice(0, SEGMENT_ITEMS).to_pylist()
-    return sum(1 for one in column if one < item)
+    return int(np.searchsorted(table.column("item").to_numpy(), item))
