@@ -37,7 +37,7 @@ from worker.celery_request import AcknowledgedRequest
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, store_of
 from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
-from worker.stages import index
+from worker.stages import index, url_join
 from worker.stages.transition import fail_chunk
 
 log = structlog.get_logger(__name__)
@@ -60,6 +60,8 @@ class Process:
         self.headers = headers
         self.services = build_services(settings)
         self.models = CollectionModels(self.services.index, model)
+        if Stage.FETCH in stages:
+            url_join.clear_left()
         if Stage.ENCODE in stages:
             self.encoders = Encoders(settings, model)
             self.clock = EncoderClock()

@@ -4,11 +4,13 @@ Both lists may have millions of rows, so DuckDB holds them, in a file that is de
 memory; rows come and go as a stream.
 """
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_ha
 from shared.validation import nfc
 
 MEMORY_LIMIT = "128MiB"
+_PREFIX = "image-search-since-"
 _ROWS = 64 * 1024  # of one batch on its way into DuckDB
 _ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
 
@@ -73,14 +76,32 @@ def _joined(blobs: Blobs, job_id: str, total: int, earlier: str) -> Iterator[pa.
 
 @contextmanager
 def _folder(job_id: str) -> Iterator[Path]:
-    """Make a folder of the job's own, in the place of what a worker that was killed has left."""
-    folder = Path(tempfile.gettempdir()) / f"image-search-since-{job_id}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(0o700)
+    """Make a folder of this join's own, locked while it goes on: what is not is what a killed one left."""
+    clear_left()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{job_id}-"))
+    with _locked(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_left() -> None:
+    """Delete the folders of joins that were killed, whether or not their jobs have use for another join."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError), _locked(folder):  # else another's
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which a process gives up when it is killed. Raises OSError."""
+    descriptor = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        yield folder
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _load(

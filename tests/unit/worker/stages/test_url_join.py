@@ -12,7 +12,7 @@ from shared.models import Chunk, Item
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.storage.validators import Earlier, read_earlier, url_hash, write_validators
-from worker.stages.url_join import join
+from worker.stages.url_join import clear_left, join
 
 
 @pytest.fixture
@@ -104,10 +104,33 @@ def test_a_blob_store_that_does_not_answer_is_waited_for(
         read_earlier(blobs, "new", 0, 1)
 
 
-def test_what_a_killed_worker_left_is_cleared(blobs: Blobs, tmp_path: Path) -> None:
-    left = tmp_path / "temporary" / "image-search-since-new"
+def test_what_a_killed_worker_left_is_cleared_with_the_next_join_of_any_job(
+    blobs: Blobs, tmp_path: Path
+) -> None:
+    left = tmp_path / "temporary" / "image-search-since-killed"
     left.mkdir()
     (left / "join.duckdb").write_bytes(b"half a database")
     known(blobs, 0, 1)
     assert asked(blobs, urls(1)) == {0: earlier(1)}
     assert not left.exists()
+
+
+def test_two_joins_of_one_job_leave_each_other_alone(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the lease of one has run out, because its process was stopped for a while."""
+    known(blobs, 0, 1)
+    get = blobs.get
+
+    def with_another(key: str) -> bytes:
+        if "validators" in key:
+            monkeypatch.setattr(blobs, "get", get)
+            before = set((tmp_path / "temporary").iterdir())
+            join(blobs, "new", 1, "old")
+            clear_left()
+            assert set((tmp_path / "temporary").iterdir()) == before != set()
+        return get(key)
+
+    monkeypatch.setattr(blobs, "get", with_another)
+    assert asked(blobs, urls(1)) == {0: earlier(1)}
+    assert list((tmp_path / "temporary").iterdir()) == []
