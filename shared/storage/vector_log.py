@@ -68,7 +68,17 @@ class Segment:
 
 def name_of(claim: Claim) -> str:
     """Return what to call the segment that a delivery of a chunk leaves for the writer."""
-    return f"{claim.chunk.ref.replace(':', '.')}.{claim.token}"
+    return f"{_of_chunk(claim.chunk)}{claim.token}"
+
+
+def _of_chunk(chunk: Chunk) -> str:
+    return f"{chunk.ref.replace(':', '.')}."
+
+
+def forget(blobs: Blobs, claim: Claim) -> None:
+    """Delete the segments of a chunk that nobody was told of: those of deliveries that were killed."""
+    of_chunk = f"-{_of_chunk(claim.chunk)}"
+    blobs.delete(*(key for key in blobs.list(log_prefix(claim.collection)) if of_chunk in key))
 
 
 def write_segment(blobs: Blobs, collection: str, name: str, segment: Segment) -> str:

@@ -94,6 +94,8 @@ def run(
 
     `lost` is set when the claim is no longer held, as when its job is cancelled: then nothing comes of it.
     """
+    if claim.deliveries > 1:  # the one before may have found other pictures, and been killed
+        vector_log.forget(services.blobs, claim)
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}

@@ -254,6 +254,25 @@ def test_a_picture_that_is_replaced_under_its_key_on_the_way_comes_back_with_its
     assert len(road.decoded) == 2
 
 
+def test_what_a_killed_delivery_has_logged_does_not_stay_when_the_url_brings_another_picture(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.ingest(item(0, key="a"), item(2, key="b"))
+    job_id = road.services.job([item(0, key="a")])
+    chunk = road.services.ledger.dispatch()[0]
+    killed = road.services.ledger.claim(chunk, Stage.FETCH)
+    assert killed
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "end_chunk", lambda *_, **__: None)
+        fetch.run(road.services.real, MODEL, killed)
+    road.services.ledger.release([killed], -1.0, count_delivery=True)
+    road.services.downloader.pages["http://x/0"] = png(1)
+    road.fetch_again()
+    assert road.services.states(job_id) == [INDEXED]
+    assert set(road.collection.ids()) == {id_of(1), id_of(2)}
+    assert not rebuild.verify(road.services.real, "images")
+
+
 def test_what_is_in_the_trash_is_decoded_again(road: Road) -> None:
     road.ingest(item(0, key="a"))
     road.ingest(item(1, key="a"))
