@@ -212,6 +212,7 @@ def _serve_kept(handler: _Handler, number: str) -> None:
     may come from a cache, and `stuck` to everything; `confused400` and the like: that, to a condition.
     """
     owner, version = handler.server.owner, handler.server.owner.versions[int(number)]
+    handler.wait(int(handler.query.get("ms", "0")) / 1000)
     mode = handler.query.get("mode") or owner.mode
     etag = f'"{number}-{version}"'
     etag = {"weak": f"W/{etag}", "unquoted": etag.strip('"'), "touched": f'"{handler.hit}"'}.get(mode, etag)

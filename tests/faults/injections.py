@@ -12,7 +12,7 @@ from redis import Redis
 
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
-from tests.faults import bulk, switches, up
+from tests.faults import again, bulk, switches, up
 from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
 from tests.stack import eventually
 
@@ -153,6 +153,32 @@ INJECTIONS: dict[str, Injection] = {
             ("restart redis", restart_redis),
         )
         for kind in ("delete", "update")
+    },
+    **{
+        f"{name} at the {phase} of a second ingest": again.second_ingest(fault, phase, since=False)
+        for name, fault, phase in (
+            ("kill fetch", kill("fetch"), "look-up"),
+            ("kill index", kill("index"), "log"),
+            ("kill sweep", kill("sweep"), "look-up"),
+            ("restart redis", restart_redis, "look-up"),
+            ("kill chroma", kill("chroma"), "look-up"),
+            ("cut chroma off", cut("chroma"), "look-up"),
+        )
+    },
+    **{
+        f"{name} at the {phase} of an ingest since another": again.second_ingest(
+            fault, phase, since=True, exact="chroma" not in name
+        )
+        for name, fault, phase in (
+            ("kill fetch", kill("fetch"), "join"),
+            ("kill fetch", kill("fetch"), "requests"),
+            ("kill index", kill("index"), "log"),
+            ("kill sweep", kill("sweep"), "requests"),
+            ("restart redis", restart_redis, "join"),
+            ("restart redis", restart_redis, "requests"),
+            ("kill chroma", kill("chroma"), "look-up"),
+            ("cut chroma off", cut("chroma"), "look-up"),
+        )
     },
 }
 

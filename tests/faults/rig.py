@@ -151,7 +151,7 @@ class Rig:
         """Compares what Chroma and the vector log have with the undisturbed reference."""
         seconds = max(0.0, time.time() - calm_at)
         eventually(self.at_rest, 60)
-        listed = Counter(item["image_id"] for item in self._items(job["job_id"], "indexed"))
+        listed = Counter(item["image_id"] for item in self.items(job["job_id"], "indexed"))
         opened = self.index.collection(collection)
         there = opened.vectors(list(opened.ids()))
         faults = rebuild.verify(self.services, collection)
@@ -212,7 +212,8 @@ class Rig:
         except ImageSearchError:
             return False
 
-    def _items(self, job_id: str, status: str) -> Iterator[dict[str, Any]]:
+    def items(self, job_id: str, status: str) -> Iterator[dict[str, Any]]:
+        """The items of a job that ended so, page by page."""
         cursor = None
         while True:
             params = {"status": status, "limit": 500} | ({"cursor": cursor} if cursor else {})
