@@ -80,8 +80,8 @@ class Together:
         self, *, query_embeddings: Sequence[Any], n_results: int, include: Include, where: Any = None
     ) -> Any:
         ask = partial(self._store.query, n_results=n_results, include=include, where=where)
-        if where is not None or n_results > FEW_RESULTS:  # long ones, which none should wait for
-            return ask(list(query_embeddings))
+        if where is not None or n_results > FEW_RESULTS or len(query_embeddings) > 1:
+            return ask(list(query_embeddings))  # it may take long, which none should wait for
 
         def answers(calls: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
             found: Any = ask([vector for call in calls for vector in call])
@@ -89,8 +89,8 @@ class Together:
             return [{name: found[name][row] for name in parts} for row in range(len(found["ids"]))]
 
         kind = (self._store.id, n_results, *include)
-        rows = self._turns.run(kind, query_embeddings, answers, QUERIES_PER_CALL)
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        row = self._turns.run(kind, query_embeddings, answers, QUERIES_PER_CALL)[0]
+        return {name: [part] for name, part in row.items()}
 
 
 def http_server(url: str, token: str | None) -> ServerAPI:
