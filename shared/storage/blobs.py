@@ -5,6 +5,7 @@ jobs/<job>/results/<chunk>/…json         what became of them
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
 jobs/<job>/change.json                   what an update merges into each picture's metadata
+jobs/<job>/dry-run/<chunk>.json          what would become of a chunk's items
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
@@ -60,6 +61,14 @@ def export_prefix(job_id: str) -> str:
 
 def change_key(job_id: str) -> str:
     return f"{JOBS}{job_id}/change.json"
+
+
+def dry_run_prefix(job_id: str) -> str:
+    return f"{JOBS}{job_id}/dry-run/"
+
+
+def dry_run_key(job_id: str, number: int) -> str:
+    return f"{dry_run_prefix(job_id)}{number:07d}.json"
 
 
 def rows_key(job_id: str) -> str:

@@ -1,6 +1,6 @@
 """Changes in bulk: what jobs that delete or update do to pictures by their ids or keys.
 
-    fetch    hands a chunk on; of a dry run, which is one chunk, says what would become of it
+    fetch    hands a chunk on; of a dry run, notes what would become of it, and at the end adds that up
     index    the one writer: a chunk is one segment of the vector log and one write batch
 
 The segment is written before the index, under one name for every delivery, and says what becomes of each
@@ -8,10 +8,10 @@ item: a later delivery of the chunk does the same again, and counts the same.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from shared.errors import CollectionNotFound, ItemError
@@ -21,13 +21,12 @@ from shared.index.write_batch import WriteBatch
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import change_key
+from shared.storage.blobs import change_key, dry_run_key, dry_run_prefix
 from shared.storage.manifest import read_items
 from shared.storage.trash import discard
 from worker.recovery.lease import MAX_DELIVERIES, exhausted
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
-PAGE = 1_000  # items of a dry run that are looked at together
 MAX_SHOWN = 100
 
 Change = Mapping[str, MetadataValue | None]
@@ -52,7 +51,7 @@ class Decision:
 
 
 def begin(services: Services, claim: Claim) -> None:
-    """Run the fetch stage. A dry run ends here, with what would become of its items as the job's result."""
+    """Run the fetch stage. Chunks of a dry run end here, with what would become of their items."""
     if claim.options.get("dry_run"):
         _look(services, claim)
         return
@@ -61,32 +60,40 @@ def begin(services: Services, claim: Claim) -> None:
 
 
 def _look(services: Services, claim: Claim) -> None:
-    """End the claim of a dry run: nothing is changed, so whatever does not fail is `unchanged`."""
+    """End a chunk of a dry run: nothing is changed, so whatever does not fail is `unchanged`."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
-    said: list[Said] = []
-    for page in _pages(enumerate(items, claim.first_item)):
-        said += _decision(services, claim, dict(page)).said
+    said = _decision(services, claim, dict(enumerate(items, claim.first_item))).said
+    would = _would(claim)
     states = [one.state for one in said]
-    would = ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
-    ids = (one.image_id for one in said if one.state is would and one.image_id)
-    counts = {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)}
+    found = {
+        "counts": {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)},
+        "ids": [one.image_id for one in said if one.state is would][:MAX_SHOWN],
+    }
+    services.blobs.put(dry_run_key(claim.chunk.job_id, claim.chunk.number), json.dumps(found).encode())
+    left = [one if one.fault else replace(one, state=ItemState.UNCHANGED) for one in said]
+    end_chunk(services, claim, [_outcome(one, items[one.index - claim.first_item]) for one in left])
+
+
+def tell(services: Services, claim: Claim) -> None:
+    """Handle the chunk beyond a dry run's items: add up what its chunks have found, as the job's result."""
+    counts: Counter[str] = Counter(dict.fromkeys((_would(claim), ItemState.UNCHANGED, ItemState.FAILED), 0))
+    ids: list[str] = []
+    for key in services.blobs.list(dry_run_prefix(claim.chunk.job_id)):
+        found = json.loads(services.blobs.get(key))
+        counts.update(found["counts"])
+        ids += found["ids"]
     listed = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     result = {
         "dry_run": True,
         "detail": f"Dry run, nothing was changed. It would be: {listed}.",
         "counts": counts,
-        "ids": list(islice(dict.fromkeys(ids), MAX_SHOWN)),
+        "ids": list(dict.fromkeys(ids))[:MAX_SHOWN],
     }
-    outcomes = [
-        _outcome(one if one.fault else Said(one.index, ItemState.UNCHANGED, one.image_id), items[place])
-        for place, one in enumerate(said)
-    ]
-    end_chunk(services, claim, outcomes, result=result, complete=True)
+    end_chunk(services, claim, [], result=result, complete=True)
 
 
-def _pages(items: Iterator[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
-    while page := list(islice(items, PAGE)):
-        yield page
+def _would(claim: Claim) -> ItemState:
+    return ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
 
 
 def _decision(services: Services, claim: Claim, items: Mapping[int, Item]) -> Decision:

@@ -356,6 +356,26 @@ def test_a_cancelled_job_changes_nothing_more(api: Api, monkeypatch: pytest.Monk
     assert len(log(api)) == 2
 
 
+def test_a_single_change_waits_for_one_batch_of_the_writer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_ITEMS", 1)
+    monkeypatch.setattr(index, "MAX_BATCH_ITEMS", 2)
+    for number in range(1, 6):
+        store(api, number)
+    ask(api, "delete", ids=[image_id(n) for n in range(1, 6)])
+    for _ in range(3):
+        hand_on(api)
+    real = Collection.delete
+
+    def asked_for(self: Collection, ids: Any) -> None:
+        api.services.ledger.writer.want("a single change")
+        real(self, ids)
+
+    monkeypatch.setattr(Collection, "delete", asked_for)
+    index.drain(api.services, store_of)
+    assert listed(api) == [image_id(n) for n in (3, 4, 5)]
+    assert api.services.ledger.writer.acquire("a single change")
+
+
 # Dry runs
 
 
@@ -376,7 +396,8 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(api: Api) -> None:
     assert metadata(api, 1) == {"n": 1}
 
 
-def test_a_dry_run_shows_the_first_hundred(api: Api) -> None:
+def test_a_dry_run_shows_the_first_hundred(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_ITEMS", 30)
     for number in range(1, 121):
         store(api, number)
     job = done(api, "delete", filters={}, all=True, dry_run=True)
