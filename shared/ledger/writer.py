@@ -86,3 +86,14 @@ class WriterLedger:
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}
         return {image_id: version for image_id, version in latest.items() if version}
+
+    def begin_changes(self, name: str, collection: str) -> None:
+        """Note that the changes of this segment of the vector log are to be made, until `end_changes`."""
+        self._redis.call("hset", f"{PREFIX}unfinished", name, collection)
+
+    def end_changes(self, name: str) -> None:
+        self._redis.call("hdel", f"{PREFIX}unfinished", name)
+
+    def unfinished(self) -> dict[str, str]:
+        """Return the segments, name -> collection, whose writer died before it had made their changes."""
+        return dict(self._redis.call("hgetall", f"{PREFIX}unfinished"))

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from shared.errors import CollectionNotFound, ItemError
+import structlog
+
+from shared.errors import CollectionNotFound, ItemError, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import sound_change
 from shared.index.write_batch import WriteBatch
@@ -28,6 +30,8 @@ from worker.recovery.lease import MAX_DELIVERIES, exhausted
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_SHOWN = 100
+
+log = structlog.get_logger(__name__)
 
 Change = Mapping[str, MetadataValue | None]
 
@@ -136,42 +140,73 @@ def _write(
     check: Callable[[], None],
 ) -> tuple[list[Said], str]:
     """Log and make the changes; return what became of the items, and the key of the log segment, if any."""
-    fingerprint = collection.pointer.fingerprint
-    version = claim.version + claim.first_item
-    key = vector_log.changes_key(claim.collection, fingerprint, claim.chunk, version)
-    try:
-        records, before = vector_log.read_changes(services.blobs, key)
-    except KeyError:
-        batch = _batch(collection, claim, items.values())
-        made = _decide(batch, claim, items, _change_of(services, claim))
-        said, records = made.said, made.records
-        if not records:
-            return said, ""
-        check()
-        rows = [_to_json(one) for one in said]
-        vector_log.write_changes(services.blobs, key, fingerprint, records, rows)
-    else:
-        said = [_from_json(one) for one in before]
-        batch = _batch(collection, claim, items.values(), (one.image_id for one in said if one.image_id))
-        for record in records:
-            _make(batch, record)
-    removals = {record["id"]: record["version"] for record in records if record["op"] == "delete"}
-    services.ledger.writer.record_removals(claim.collection, removals)
+    name = vector_log.changes_name(claim.chunk, claim.version + claim.first_item)
+    key = vector_log.changes_key(claim.collection, collection.pointer.fingerprint, name)
+    if services.blobs.exists(key):
+        return _make_again(services, collection, key, check), key
+    batch = _batch(collection, claim, items.values())
+    made = _decide(batch, claim, items, _change_of(services, claim))
+    if not made.records:
+        return made.said, ""
+    check()
+    services.ledger.writer.begin_changes(name, claim.collection)
+    said = [_to_json(one) for one in made.said]
+    vector_log.write_changes(services.blobs, key, collection.pointer.fingerprint, made.records, said)
+    return _save(services, batch, made, key, check), key
+
+
+def finish_changes(services: Services, check: Callable[[], None]) -> None:
+    """Make the changes that a writer has logged and died over; their job may have been cancelled since."""
+    for name, collection_name in services.ledger.writer.unfinished().items():
+        try:
+            collection = services.index.collection(collection_name)
+            key = vector_log.changes_key(collection_name, collection.pointer.fingerprint, name)
+            _make_again(services, collection, key, check)
+        except (CollectionNotFound, KeyError):  # nothing was logged yet, or it has gone with its collection
+            services.ledger.writer.end_changes(name)
+        except Unavailable as error:
+            log.warning("changes_left_unfinished", segment=name, reason=error.detail)
+        except Exception:  # it must not hold up all others; `verify` says what differs
+            log.exception("changes_not_finished", segment=name)
+            services.ledger.writer.end_changes(name)
+
+
+def _make_again(
+    services: Services, collection: Collection, key: str, check: Callable[[], None]
+) -> list[Said]:
+    """Make the changes of a log segment, as its writer did or was about to. Raises KeyError without it."""
+    records, rows = vector_log.read_changes(services.blobs, key)
+    made = Decision([_from_json(one) for one in rows], records)
+    ids = [one.image_id for one in made.said if one.image_id]
+    batch = WriteBatch(
+        collection, ids=dict.fromkeys(ids), keys=[one["key"] for one in records if "key" in one]
+    )
+    batch.load_keys()
+    for record in records:
+        _make(batch, record)
+    return _save(services, batch, made, key, check)
+
+
+def _save(
+    services: Services, batch: WriteBatch, made: Decision, key: str, check: Callable[[], None]
+) -> list[Said]:
+    """Write what has changed in `batch`, and put the files of what is gone aside."""
+    _, name, _, segment = key.split("/")
+    removals = {record["id"]: record["version"] for record in made.records if record["op"] == "delete"}
+    services.ledger.writer.record_removals(name, removals)
     refused, _ = batch.save(check)
-    if claim.kind is JobKind.DELETE:
-        of = dict.fromkeys(one.image_id for one in said if one.state is ItemState.REMOVED and one.image_id)
-        gone_ids = [one for one in of if batch.stored(one) is None]
-        discard(services.ledger, services.blobs, claim.collection, gone_ids)
-    return [_refused(one, refused) for one in said], key
+    removed = dict.fromkeys(one.image_id for one in made.said if one.state is ItemState.REMOVED)
+    gone = [one for one in removed if one is not None and batch.stored(one) is None]
+    discard(services.ledger, services.blobs, name, gone)
+    services.ledger.writer.end_changes(segment)
+    return [_refused(one, refused) for one in made.said]
 
 
-def _batch(
-    collection: Collection, claim: Claim, items: Iterable[Item], ids: Iterable[str] = ()
-) -> WriteBatch:
+def _batch(collection: Collection, claim: Claim, items: Iterable[Item]) -> WriteBatch:
     named = list(items)
     batch = WriteBatch(
         collection,
-        ids=dict.fromkeys([*ids, *(item.source for item in named if item.key is None)]),
+        ids=[item.source for item in named if item.key is None],
         keys=[item.key for item in named if item.key is not None],
     )
     if claim.kind is JobKind.DELETE:

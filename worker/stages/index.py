@@ -29,6 +29,7 @@ from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, restore
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
+from worker.stages import changes
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import Outcome, end_chunk, fail_chunk, fetch_again
 
@@ -79,6 +80,7 @@ def drain(services: Services, store_of: StoreOf) -> None:
     try:
         with renewing(lease.renew, WRITER_LEASE_SECONDS), ThreadPoolExecutor(1, "ending") as ending:
             told: list[Future[None]] = []
+            changes.finish_changes(services, lease.check)
             while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
                 wait(told)  # so that none falls behind, and no lease is given up before its work is told

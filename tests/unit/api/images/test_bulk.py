@@ -376,6 +376,26 @@ def test_a_single_change_waits_for_one_batch_of_the_writer(api: Api, monkeypatch
     assert api.services.ledger.writer.acquire("a single change")
 
 
+def test_what_a_killed_writer_had_logged_is_done_though_its_job_is_cancelled_by_then(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 4):
+        store(api, number, f"k{number}")
+    job_id = ask(api, "delete", ids=[image_id(1), image_id(2)])["job_id"]
+    hand_on(api)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Collection, "write_keys", _then_dies(Collection.write_keys))
+        claims = api.services.ledger.claim_ready(Stage.INDEX, 10)
+        changes.write(api.services, claims[0], lambda: None)
+    assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 200
+    index.drain(api.services, store_of)
+    assert listed(api) == [image_id(3)], "record, key, log and files agree again"
+    assert [one["id"] for one in log(api)] == [image_id(1), image_id(2)]
+    assert not api.services.blobs.exists(file_key("images", image_id(1), "thumbnail"))
+    assert api.services.ledger.writer.unfinished() == {}
+    assert counts(of(api, job_id)) == {"cancelled": 2}
+
+
 # Dry runs
 
 
