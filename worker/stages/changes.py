@@ -54,6 +54,15 @@ class Decision:
     records: list[JsonObject] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a chunk's items, the key of its log segment, and the images that are gone."""
+
+    said: list[Said]
+    key: str = ""
+    gone: Sequence[str] = ()
+
+
 def begin(services: Services, claim: Claim) -> None:
     """Run the fetch stage. Chunks of a dry run end here, with what would become of their items."""
     if claim.options.get("dry_run"):
@@ -125,11 +134,11 @@ def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callab
     items = {i: listed[i - claim.first_item] for i, _ in held if i < claim.last_item}
     try:
         collection = services.index.collection(claim.collection)
-        said, key = _write(services, claim, collection, items, check)
+        written = _write(services, claim, collection, items, check)
     except CollectionNotFound:
-        said, key = [Said(i, ItemState.UNCHANGED) for i in items], ""
-    outcomes = [_outcome(one, items[one.index]) for one in said if one.index in items]
-    return partial(_end, services, claim, outcomes, key)
+        written = Written([Said(i, ItemState.UNCHANGED) for i in items])
+    outcomes = [_outcome(one, items[one.index]) for one in written.said if one.index in items]
+    return partial(_end, services, claim, outcomes, written)
 
 
 def _write(
@@ -138,21 +147,23 @@ def _write(
     collection: Collection,
     items: Mapping[int, Item],
     check: Callable[[], None],
-) -> tuple[list[Said], str]:
-    """Log and make the changes; return what became of the items, and the key of the log segment, if any."""
+) -> Written:
+    """Log and make the changes."""
     name = vector_log.changes_name(claim.chunk, claim.version + claim.first_item)
     key = vector_log.changes_key(claim.collection, collection.pointer.fingerprint, name)
     if services.blobs.exists(key):
-        return _make_again(services, collection, key, check), key
+        return _make_again(services, collection, key, check)
     batch = _batch(collection, claim, items.values())
     made = _decide(batch, claim, items, _change_of(services, claim))
     if not made.records:
-        return made.said, ""
+        return Written(made.said)
     check()
     services.ledger.writer.begin_changes(name, claim.collection)
     said = [_to_json(one) for one in made.said]
     vector_log.write_changes(services.blobs, key, collection.pointer.fingerprint, made.records, said)
-    return _save(services, batch, made, key, check), key
+    removals = {record["id"]: record["version"] for record in made.records if record["op"] == "delete"}
+    services.ledger.writer.record_removals(claim.collection, removals)
+    return _save(batch, made, key, check)
 
 
 def finish_changes(services: Services, check: Callable[[], None]) -> None:
@@ -161,7 +172,7 @@ def finish_changes(services: Services, check: Callable[[], None]) -> None:
         try:
             collection = services.index.collection(collection_name)
             key = vector_log.changes_key(collection_name, collection.pointer.fingerprint, name)
-            _make_again(services, collection, key, check)
+            _put_away(services, collection_name, _make_again(services, collection, key, check))
         except (CollectionNotFound, KeyError):  # nothing was logged yet, or it has gone with its collection
             services.ledger.writer.end_changes(name)
         except Unavailable as error:
@@ -171,35 +182,34 @@ def finish_changes(services: Services, check: Callable[[], None]) -> None:
             services.ledger.writer.end_changes(name)
 
 
-def _make_again(
-    services: Services, collection: Collection, key: str, check: Callable[[], None]
-) -> list[Said]:
+def _make_again(services: Services, collection: Collection, key: str, check: Callable[[], None]) -> Written:
     """Make the changes of a log segment, as its writer did or was about to. Raises KeyError without it."""
     records, rows = vector_log.read_changes(services.blobs, key)
     made = Decision([_from_json(one) for one in rows], records)
-    ids = [one.image_id for one in made.said if one.image_id]
-    batch = WriteBatch(
-        collection, ids=dict.fromkeys(ids), keys=[one["key"] for one in records if "key" in one]
-    )
+    ids = dict.fromkeys(one.image_id for one in made.said if one.image_id)
+    batch = WriteBatch(collection, ids=ids, keys=[one["key"] for one in records if "key" in one])
     batch.load_keys()
     for record in records:
         _make(batch, record)
-    return _save(services, batch, made, key, check)
+    name, writer = collection.pointer.name, services.ledger.writer
+    later = writer.removals(name, list(ids))  # an image that is there to be removed has none
+    deleted = [(one["id"], one["version"]) for one in records if one["op"] == "delete"]
+    writer.record_removals(name, {i: version for i, version in deleted if later.get(i, 0) < version})
+    return _save(batch, made, key, check)
 
 
-def _save(
-    services: Services, batch: WriteBatch, made: Decision, key: str, check: Callable[[], None]
-) -> list[Said]:
-    """Write what has changed in `batch`, and put the files of what is gone aside."""
-    _, name, _, segment = key.split("/")
-    removals = {record["id"]: record["version"] for record in made.records if record["op"] == "delete"}
-    services.ledger.writer.record_removals(name, removals)
+def _save(batch: WriteBatch, made: Decision, key: str, check: Callable[[], None]) -> Written:
+    """Write what has changed in `batch`."""
     refused, _ = batch.save(check)
     removed = dict.fromkeys(one.image_id for one in made.said if one.state is ItemState.REMOVED)
     gone = [one for one in removed if one is not None and batch.stored(one) is None]
-    discard(services.ledger, services.blobs, name, gone)
-    services.ledger.writer.end_changes(segment)
-    return [_refused(one, refused) for one in made.said]
+    return Written([_refused(one, refused) for one in made.said], key, gone)
+
+
+def _put_away(services: Services, collection: str, written: Written) -> None:
+    """Put the files of what is gone aside: with that the changes are made."""
+    discard(services.ledger, services.blobs, collection, written.gone)
+    services.ledger.writer.end_changes(written.key.rpartition("/")[2])
 
 
 def _batch(collection: Collection, claim: Claim, items: Iterable[Item]) -> WriteBatch:
@@ -270,11 +280,14 @@ def _refused(said: Said, refused: Mapping[str, str]) -> Said:
     return said if why is None else Said(said.index, ItemState.FAILED, said.image_id, why)
 
 
-def _end(services: Services, claim: Claim, outcomes: Sequence[Outcome], key: str) -> None:
+def _end(services: Services, claim: Claim, outcomes: Sequence[Outcome], written: Written) -> None:
+    """End the claim once its files are away, while the writer goes on with the next."""
+    if written.key:
+        _put_away(services, claim.collection, written)
     moved = end_chunk(services, claim, outcomes)
     failed = {one.index for one in outcomes if one.error is not None}
-    if moved and failed and key:  # only now: a delivery before this point must find the same
-        vector_log.drop(services.blobs, key, failed)
+    if moved and failed and written.key:  # only now: a delivery before this point must find the same
+        vector_log.drop(services.blobs, written.key, failed)
 
 
 def _change_of(services: Services, claim: Claim) -> Change:

@@ -109,7 +109,11 @@ class Writer:
         if not claims:
             return []
         with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
-            return [told for batch in _batches(claims) for told in self._write(batch, ending)]
+            told: list[Future[None]] = []
+            for batch in _batches(claims):
+                wait(told)  # files that are put aside now may be brought back by the next
+                told = self._write(batch, ending)
+            return told
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
         told: list[Future[None]] = []
