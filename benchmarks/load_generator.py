@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import numpy as np
 
-from image_search._job_operations import POLL_SECONDS
+from image_search._operations.jobs import POLL_SECONDS
 from shared.embedding.tagging import read_vocabulary
 
 TIMEOUT_SECONDS = 30.0

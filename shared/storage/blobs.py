@@ -7,6 +7,7 @@ jobs/<job>/since/<segment>.parquet       what those had in an earlier job (valid
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
 jobs/<job>/change.json                   what an update merges into each picture's metadata
+jobs/<job>/dry-run/<chunk>.json          what would become of a chunk's items
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
@@ -20,7 +21,8 @@ keys/<key id>.json                       API keys
 import io
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -38,6 +40,7 @@ JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
 MODEL_KEY = "deployment/model.json"
 
 _READ_BYTES = 256 * 1024
+_AT_ONCE = 8  # files that are moved: an object store answers in its own time
 
 
 def job_prefix(job_id: str) -> str:
@@ -62,6 +65,14 @@ def export_prefix(job_id: str) -> str:
 
 def change_key(job_id: str) -> str:
     return f"{JOBS}{job_id}/change.json"
+
+
+def dry_run_prefix(job_id: str) -> str:
+    return f"{JOBS}{job_id}/dry-run/"
+
+
+def dry_run_key(job_id: str, number: int) -> str:
+    return f"{dry_run_prefix(job_id)}{number:07d}.json"
 
 
 def rows_key(job_id: str) -> str:
@@ -175,14 +186,25 @@ class Blobs:
         with _translated(key):
             return bool(self._fs.exists(self._path(key)))
 
-    def move(self, source: str, target: str) -> None:
-        """Put what is under `source` under `target` instead. Raises KeyError where there is nothing."""
-        with _translated(source):
-            if self._local:
-                _moved(Path(self._path(source)), Path(self._path(target)))
-            else:
-                self._fs.cp_file(self._path(source), self._path(target))
-                self._fs.rm_file(self._path(source))
+    def move(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Put what is under the first key of each pair under the second instead, where there is something."""
+
+        def one(pair: tuple[str, str]) -> None:
+            source, target = map(self._path, pair)
+            with suppress(KeyError), _translated(pair[0]):
+                if self._local:
+                    _move_file(source, target)
+                else:
+                    self._fs.cp_file(source, target)
+                    self._fs.rm_file(source)
+
+        if self._local:
+            for pair in pairs:
+                one(pair)
+            return
+        with ThreadPoolExecutor(_AT_ONCE, "move") as pool:
+            for _ in pool.map(one, pairs):
+                pass
 
     def delete(self, *keys: str) -> None:
         """Delete those of `keys` that exist."""
@@ -258,12 +280,14 @@ def _open_making_folder(path: Path) -> IO[bytes]:
         return path.open("wb")
 
 
-def _moved(source: Path, target: Path) -> None:
+def _move_file(source: str, target: str) -> None:
     try:
-        source.replace(target)
+        os.replace(source, target)  # noqa: PTH105 - thousands at once
     except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
+        if not os.path.exists(source):  # noqa: PTH110
+            raise
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)  # noqa: PTH105
 
 
 @contextmanager

@@ -67,6 +67,8 @@ def sweep(services: Services) -> None:
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
     services.ledger.sent([chunk for _, chunk in due])
+    if services.ledger.writer.unfinished() and not services.ledger.writer.is_held():
+        services.dispatcher.wake_writer()
     services.dispatcher.pump()
 
 
