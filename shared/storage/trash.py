@@ -39,6 +39,6 @@ def has_files(blobs: Blobs, collection: str, image_id: str) -> bool:
     return any(blobs.exists(key(collection, image_id, "thumbnail")) for key in (file_key, trash_key))
 
 
-def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
-    blobs.delete(*(trash_key(collection, image_id, kind) for kind in FILE_KINDS))
-    ledger.writer.forget_trashed(collection, [image_id])
+def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
+    blobs.delete(*(trash_key(collection, image_id, kind) for image_id in image_ids for kind in FILE_KINDS))
+    ledger.writer.forget_trashed(collection, image_ids)
