@@ -1,7 +1,6 @@
 """Clients of the HTTP API: `Client`, and `AsyncClient` with the same methods to await.
 
-Their methods are the operations of _operations.py, _job_operations.py and _change_operations.py (_runners.py
-says how).
+Their methods are the operations of _operations/ (_runners.py says how).
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from image_search._change_operations import ChangeOperations
 from image_search._core import MAX_RETRIES, Step
-from image_search._operations import Term
+from image_search._operations.changes import ChangeOperations
+from image_search._operations.images import Term
 from image_search._runners import AsyncRunner, SyncRunner, with_operations
 from image_search.models.images import Image, ImagePage
 from image_search.models.jobs import Item, ItemPage

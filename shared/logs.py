@@ -9,7 +9,17 @@ from structlog.typing import EventDict
 from shared.config import Settings
 from shared.urls.redaction import redacted
 
-CHATTY = ("httpx", "httpcore", "chromadb", "urllib3", "PIL", "celery.worker.strategy", "celery.app.trace")
+CHATTY = (
+    "httpx",
+    "httpcore",
+    "chromadb",
+    "urllib3",
+    "PIL",
+    "botocore",
+    "aiobotocore",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 
 def _redact(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -73,7 +73,7 @@ def _encode(tools: Tools, claim: Claim) -> None:
 _CHANGE = Pipeline(
     fetch=lambda tools, claim: changes.begin(tools.services, claim),
     index=Direct(changes.write),
-    final=lambda tools, claim: changes.begin(tools.services, claim),
+    final=lambda tools, claim: changes.tell(tools.services, claim),
 )
 PIPELINES = {
     JobKind.INGEST: Pipeline(

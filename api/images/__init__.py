@@ -1,1 +1,1 @@
-"""Images: reading, changing, deleting, near-duplicates. Imports `context`, `http` and `search`."""
+"""Images: reading, changing, deleting, near-duplicates. Imports `context`, `http`, `jobs` and `search`."""

@@ -129,9 +129,8 @@ def _start(kind: JobKind, model: type[Given], header: JobHeaders) -> Response:
             digest=digest,
             kind=kind,
             job_options={"dry_run": given.dry_run},
-            chunk_size=max(1, len(items)) if given.dry_run else max(1, most),
-            # A dry run of nothing has a chunk all the same, which says so.
-            final_stage=Stage.FETCH if given.dry_run and not items else None,
+            chunk_size=max(1, most),
+            final_stage=Stage.FETCH if given.dry_run else None,
             notes=notes,
         )
     job = parts.ledger.get(job_id)

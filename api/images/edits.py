@@ -33,7 +33,7 @@ def remove_image(services: Services, name: str, image_id: str) -> None:
         services.ledger.writer.record_removal(name, image_id, version)
         batch.save(check)
         services.blobs.delete(*(file_key(name, image_id, kind) for kind in FILE_KINDS))
-        delete_from_trash(services.ledger, services.blobs, name, image_id)
+        delete_from_trash(services.ledger, services.blobs, name, [image_id])
 
 
 def remove_key(services: Services, name: str, key: str) -> bool:

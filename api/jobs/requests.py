@@ -222,7 +222,13 @@ class JobQuery(JobLabel, TableQuery, QueryModel):
         description="`skip` leaves out pictures that are nearly one in the collection already",
         json_schema_extra={"example": "skip"},
     )
-    since: Since | None = None
+    since: str | None = Field(
+        None,
+        max_length=64,
+        description="an earlier job of the same collection: what has not changed at its URL since is not "
+        "downloaded, and ends as `unchanged`",
+        json_schema_extra={"example": JOB_ID},
+    )
     metadata: str | None = Field(
         None,
         description="a JSON object for all pictures, under what an item says itself",

@@ -78,7 +78,7 @@ def delete(client: Client, **options: Any) -> None:
 @pictures_options
 @client_command
 def update(client: Client, metadata: tuple[str, ...], remove: tuple[str, ...], **options: Any) -> None:
-    """Change the metadata of pictures by ID, by --key or by --filter, as one job.
+    """Set metadata of pictures by ID, --key or --filter.
 
     An ID of - stands for the ids on standard input, one per line.
 

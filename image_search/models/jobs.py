@@ -105,8 +105,8 @@ class Note(BaseModel):
 
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
-        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`, and "
-        "`more_notes` where there are over 100; later versions may say others"
+        "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`, "
+        "`repeated`, and `more_notes` where there are over 100; later versions may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")
@@ -124,7 +124,8 @@ class Retrying(BaseModel):
 class Job(BaseModel):
     """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1].
 
-    Whatever the `kind`, an item that is done is `indexed`: of an export, a picture that was written.
+    Whatever the `kind`, an item that is done is `indexed`, of an export a picture that was written; but of a
+    deletion `removed` and of an update `updated`, or `unchanged`.
     What is listed `grouped` may stand for several jobs, added up; `parts` says how many.
     """
 
@@ -154,7 +155,10 @@ class Job(BaseModel):
     notes: list[Note] = Field([], description="what was changed or left out of what it was made of")
     failures: list[Failure] = Field([], description="why items failed, by code")
     errors: list[JobError] = Field(description=f"the first {MAX_ERRORS}")
-    result: dict[str, Any] | None = Field(None, description="of a reindex: `switched` and a `detail`")
+    result: dict[str, Any] | None = Field(
+        None,
+        description="of a reindex: `switched` and a `detail`; of a dry run: `counts`, `ids` and a `detail`",
+    )
 
     @property
     def finished(self) -> bool:

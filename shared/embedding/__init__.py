@@ -1,1 +1,4 @@
-"""Models and what they compute. Imports `config`, `errors`, `formats`, `imaging`, `models`, `storage`."""
+"""Models and what they compute.
+
+Imports `batching`, `config`, `errors`, `formats`, `imaging`, `models`, `storage`.
+"""

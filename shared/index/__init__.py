@@ -1,4 +1,5 @@
 """The collections in Chroma.
 
-Imports `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `urls`, `validation`.
+Imports `batching`, `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `urls`,
+`validation`.
 """

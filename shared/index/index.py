@@ -25,6 +25,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
+from shared.batching.batching import Batching
 from shared.config import Settings
 from shared.errors import (
     CollectionExists,
@@ -34,7 +35,7 @@ from shared.errors import (
 )
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
-from shared.index.connection import calls, http_server
+from shared.index.connection import CALLS_AT_ONCE, Together, calls, http_server
 from shared.index.records import BATCH, Pointer, new_pointer, pointer_of
 from shared.index.search import EF_SEARCH
 from shared.index.strays import AT_ONCE, Reaching, reaching
@@ -82,6 +83,7 @@ class Index:
         self._tenant, self._database = tenant, database
         self.timeout_s = timeout_s
         self._registry_collection: ChromaCollection | None = None
+        self._turns = Batching(CALLS_AT_ONCE)
         self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
         self._reaching: dict[UUID, tuple[float, Reaching]] = {}  # by Chroma's id, and when it was read
@@ -277,7 +279,7 @@ class Index:
         """
         read_at, found = self._reaching.get(chroma.id, (-STRAYS_TTL_SECONDS, None))
         if found is None or not found.complete or time.monotonic() - read_at >= STRAYS_TTL_SECONDS:
-            found = reaching(chroma, found, at_once)
+            found = reaching(Together(chroma, self._turns), found, at_once)
             self._reaching[chroma.id] = time.monotonic(), found
         return found
 

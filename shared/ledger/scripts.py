@@ -28,6 +28,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     receiver:<host>  hash    what is known of such a host: failures in a row, open, answered
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
+    unfinished       hash    a chunk of changes that the writer has logged and not yet made: the name of its
+                             segment in the vector log -> its collection
     discarded        zset    <coll>/<image id> by the time at which its files were put aside
     apis             hash    API process -> JSON of its latest heartbeat: the models that it has loaded
     announced        hash    reindex job -> JSON of the model that its collection is about to switch to

@@ -72,13 +72,11 @@ class WriterLedger:
         self.record_removals(collection, {image_id: version})
 
     def record_removals(self, collection: str, versions: Mapping[str, int]) -> None:
-        """Record removals of many images, each at its version; only the writer's lease's holder may."""
-        if not versions:
-            return
-        key, latest = f"{PREFIX}removed:{collection}", self.removals(collection, list(versions))
-        kept = {image_id: max(version, latest.get(image_id, 0)) for image_id, version in versions.items()}
-        self._redis.call("hset", key, mapping=kept)
-        self._redis.call("expire", key, int(self._removals_ttl_s))
+        """Record removals of many images, each at its version, which is later than those recorded before."""
+        if versions:
+            key = f"{PREFIX}removed:{collection}"
+            self._redis.call("hset", key, mapping=dict(versions))
+            self._redis.call("expire", key, int(self._removals_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
         """Return the latest removal's version of those of `image_ids` that have one; skip older additions."""
@@ -86,3 +84,14 @@ class WriterLedger:
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}
         return {image_id: version for image_id, version in latest.items() if version}
+
+    def begin_changes(self, name: str, collection: str) -> None:
+        """Note that the changes of this segment of the vector log are to be made, until `end_changes`."""
+        self._redis.call("hset", f"{PREFIX}unfinished", name, collection)
+
+    def end_changes(self, name: str) -> None:
+        self._redis.call("hdel", f"{PREFIX}unfinished", name)
+
+    def unfinished(self) -> dict[str, str]:
+        """Return the segments, name -> collection, whose writer died before it had made their changes."""
+        return dict(self._redis.call("hgetall", f"{PREFIX}unfinished"))

@@ -7,6 +7,7 @@ jobs/<job>/since/<segment>.parquet       what those had in an earlier job (valid
 jobs/<job>/uploads/<index>               uploaded files, until their job expires: a retry needs them
 jobs/<job>/export/<chunk>.parquet        what an export job wrote, until it expires (parquet.py)
 jobs/<job>/change.json                   what an update merges into each picture's metadata
+jobs/<job>/dry-run/<chunk>.json          what would become of a chunk's items
 jobs/<job>/rows.json                     which files, and row groups of them, an import job takes
 scratch/<job>/…npz                       model-size crops on their way from fetch to encode
 scratch/doctor/…                         what `image-search doctor` writes, reads and deletes
@@ -20,15 +21,17 @@ keys/<key id>.json                       API keys
 import io
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from shared.errors import BlobsUnavailable, ConfigError
+from shared.storage.store_errors import Reader, Writer, translated
 
 FileKind = Literal["thumbnail", "rendition", "original"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
@@ -38,6 +41,21 @@ JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
 MODEL_KEY = "deployment/model.json"
 
 _READ_BYTES = 256 * 1024
+_AT_ONCE = 8  # files that are moved: an object store answers in its own time
+
+# Of a client of S3, which need not ask how long a file is before it reads it. By default a store that hangs
+# is given up after half an hour: five times five tries of fsspec's, each of which is five of botocore's.
+_S3_OPTIONS: dict[str, Any] = {
+    "max_concurrency": 1,
+    "default_block_size": 16 * 2**20,
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 30,  # in which a block has been sent too
+        "retries": {"mode": "standard", "total_max_attempts": 3},
+        "max_pool_connections": 64,  # a fetch process has FETCH_CONCURRENCY threads, the API more
+    },
+}
+_DELETED_AT_ONCE = 1_000  # what S3 takes
 
 
 def job_prefix(job_id: str) -> str:
@@ -62,6 +80,14 @@ def export_prefix(job_id: str) -> str:
 
 def change_key(job_id: str) -> str:
     return f"{JOBS}{job_id}/change.json"
+
+
+def dry_run_prefix(job_id: str) -> str:
+    return f"{JOBS}{job_id}/dry-run/"
+
+
+def dry_run_key(job_id: str, number: int) -> str:
+    return f"{dry_run_prefix(job_id)}{number:07d}.json"
 
 
 def rows_key(job_id: str) -> str:
@@ -100,13 +126,23 @@ class Blobs:
     """
 
     def __init__(self, url: str) -> None:
+        in_s3 = url.startswith(("s3:", "s3a:"))
         try:
-            self._fs, root = fsspec.core.url_to_fs(url)
+            # What a process has listed says nothing of what others have written since.
+            options = {"use_listings_cache": False, **(_s3_options() if in_s3 else {})}
+            self._fs, root = fsspec.core.url_to_fs(url, **options)
         except (ImportError, ValueError, OSError) as error:
-            needs = ": pip install '.[s3]'" if url.startswith(("s3:", "s3a:")) else ""
+            needs = ": pip install '.[s3]'" if in_s3 else ""
             raise ConfigError(f"IMAGE_SEARCH_BLOB_URL {url!r} cannot be opened: {error}{needs}") from None
+        self._url = url
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._s3 = in_s3
+        if in_s3:
+            self._fs.retries = 1  # botocore's are enough
+
+    def __reduce__(self) -> tuple[type["Blobs"], tuple[str]]:
+        return Blobs, (self._url,)
 
     def _path(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
@@ -114,8 +150,12 @@ class Blobs:
         return f"{self._root}/{key}"
 
     def put(self, key: str, data: bytes) -> None:
-        with self.open_write(key) as file:
-            file.write(data)
+        if self._local:
+            with self.open_write(key) as file:
+                file.write(data)
+        else:
+            with translated():
+                self._fs.pipe_file(self._path(key), data)
 
     def put_new(self, key: str, data: bytes) -> None:
         """Write `data` unless there is something under `key`: of several writers at once the first wins.
@@ -130,9 +170,9 @@ class Blobs:
                 self.put(proposal, data)
                 os.link(self._path(proposal), path)
             else:
-                self._fs.pipe_file(path, data, mode="create")
-        except OSError:
-            self._fs.invalidate_cache()
+                with translated():
+                    self._fs.pipe_file(path, data, mode="create")
+        except (OSError, BlobsUnavailable):
             if not self.exists(key):
                 self.put(key, data)
         finally:
@@ -143,11 +183,20 @@ class Blobs:
     def open_write(self, key: str) -> Iterator[IO[bytes]]:
         """Open a binary file that appears under `key` when the block ends, and not at all if it raises."""
         path = self._path(key)
-        with _translated():
-            if not self._local:
-                with self._fs.open(path, "wb") as file:
-                    yield file
-                return
+        if not self._local:
+            with translated():
+                file = self._fs.open(path, "wb")
+            try:
+                yield cast(IO[bytes], Writer(file))
+            except BaseException:
+                with suppress(Exception):  # closing it would publish what there is
+                    file.discard()
+                    file.closed = True
+                raise
+            with translated():
+                file.close()
+            return
+        with translated():
             target = Path(path)
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             try:
@@ -159,52 +208,90 @@ class Blobs:
                 raise
 
     def get(self, key: str) -> bytes:
-        with _translated(key):
+        with translated(key):
             data: bytes = self._fs.cat_file(self._path(key))
             return data
 
     @contextmanager
     def open_read(self, key: str) -> Iterator[IO[bytes]]:
         """Open a binary file that can be read from any position."""
-        with _translated(key):
+        with translated(key):
             file = self._fs.open(self._path(key), "rb")
         with file:
-            yield io.BufferedReader(_Reader(file), _READ_BYTES)
+            yield io.BufferedReader(Reader(file), _READ_BYTES)
 
     def exists(self, key: str) -> bool:
-        with _translated(key):
-            return bool(self._fs.exists(self._path(key)))
+        """Return whether there is something, of a byte at least, under `key`."""
+        path = self._path(key)
+        with suppress(KeyError), translated(key):
+            # In S3 a byte, since the answer to a HEAD does not tell a missing key from a missing bucket.
+            return bool(self._fs.cat_file(path, start=0, end=1) if self._s3 else self._fs.exists(path))
+        return False
 
-    def move(self, source: str, target: str) -> None:
-        """Put what is under `source` under `target` instead. Raises KeyError where there is nothing."""
-        with _translated(source):
+    def move(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Put what is under the first key of each pair under the second instead, where there is something."""
+        if self._local:
+            for pair in pairs:
+                self._move_one(pair)
+            return
+        with ThreadPoolExecutor(_AT_ONCE, "move") as pool:
+            for _ in pool.map(self._move_one, pairs):
+                pass
+
+    def _move_one(self, pair: tuple[str, str]) -> None:
+        source, target = map(self._path, pair)
+        with suppress(KeyError), translated(pair[0]):
             if self._local:
-                _moved(Path(self._path(source)), Path(self._path(target)))
+                _move_file(source, target)
+                return
+            if self._s3:
+                (bucket, to, _), (_, key, _) = self._fs.split_path(target), self._fs.split_path(source)
+                self._fs.call_s3(
+                    "copy_object", Bucket=bucket, Key=to, CopySource={"Bucket": bucket, "Key": key}
+                )
             else:
-                self._fs.cp_file(self._path(source), self._path(target))
-                self._fs.rm_file(self._path(source))
+                self._fs.cp_file(source, target)
+            self._fs.rm_file(source)
 
     def delete(self, *keys: str) -> None:
         """Delete those of `keys` that exist."""
+        for some in _batches(keys):
+            if not (self._s3 and len(some) > 1 and self._deleted_at_once(some)):
+                self._delete_each(some)
+
+    def _deleted_at_once(self, keys: Sequence[str]) -> bool:
+        """Delete keys by one request of S3; False where it did not delete all of them."""
+        paths = [self._fs.split_path(self._path(key)) for key in keys]
+        objects = {"Objects": [{"Key": key} for _, key, _ in paths], "Quiet": True}
+        with translated():
+            try:
+                return not self._fs.call_s3("delete_objects", Bucket=paths[0][0], Delete=objects).get(
+                    "Errors"
+                )
+            except OSError:  # some that speak S3 do not know it
+                return False
+
+    def _delete_each(self, keys: Sequence[str]) -> None:
         for key in keys:
             try:
-                with _translated(key):
+                with translated(key):
                     self._fs.rm_file(self._path(key))
             except KeyError:
                 continue
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete every key under the folder `prefix` (ending in a slash)."""
-        with _translated(prefix):
+        with translated(prefix):
             path = self._path(prefix).rstrip("/")
-            if self._fs.exists(path):
+            if self._s3:
+                self.delete(*(self._key(path) for path in self._find(prefix)))
+            elif self._fs.exists(path):
                 self._fs.rm(path, recursive=True)
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Return the names of the folders directly under the folder `prefix`."""
         try:
-            with _translated(prefix):
-                self._fs.invalidate_cache()
+            with translated(prefix):
                 entries = self._fs.ls(self._path(prefix).rstrip("/"), detail=True)
         except KeyError:
             return []
@@ -213,41 +300,39 @@ class Blobs:
     def modified_at(self, prefix: str) -> float:
         """Return when the newest file under `prefix` was written, in epoch seconds; 0 without any."""
         moments = []
-        for key in self.list(prefix):
-            with suppress(KeyError), _translated(key):
-                moments.append(float(self._fs.modified(self._path(key)).timestamp()))
+        for path, entry in self._find(prefix).items():
+            with suppress(KeyError), translated(path):
+                moment = entry.get("LastModified") or self._fs.modified(path)
+                moments.append(float(moment.timestamp()))
         return max(moments, default=0.0)
 
     def list(self, prefix: str) -> list[str]:
         """Return the keys under the folder `prefix`, at any depth, sorted; unfinished writes are left out."""
-        with _translated(prefix):
-            self._fs.invalidate_cache()
-            paths = self._fs.find(self._path(prefix).rstrip("/"))
-        keys = (str(path)[len(self._root) + 1 :] for path in paths)
+        keys = (self._key(path) for path in self._find(prefix))
         return sorted(key for key in keys if not key.endswith(".tmp"))
 
+    def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """Return what fsspec knows of each file under the folder `prefix`, by its path."""
+        path = self._path(prefix).rstrip("/")
+        folder, _, name = path.rpartition("/")
+        with translated():
+            # Of a folder that is not there, s3fs asks again whether it is a file; not so of a prefix.
+            found = self._fs.find(folder, prefix=f"{name}/", detail=True) if self._s3 else None
+            return dict(self._fs.find(path, detail=True) if found is None else found)
 
-class _Reader(io.RawIOBase):
-    """A file whose I/O errors become BlobsUnavailable, so that none is taken for a parser's."""
+    def _key(self, path: str) -> str:
+        return path[len(self._root) + 1 :]
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
 
-    def readable(self) -> bool:
-        return True
+def _s3_options() -> dict[str, Any]:
+    """Return _S3_OPTIONS, but for what fsspec's own configuration says of S3's client."""
+    told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return _S3_OPTIONS | {"config_kwargs": {**_S3_OPTIONS["config_kwargs"], **told}}
 
-    def seekable(self) -> bool:
-        return True
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _translated():
-            return self._file.seek(offset, whence)
-
-    def readinto(self, buffer: Any) -> int:
-        with _translated():
-            data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), _DELETED_AT_ONCE):
+        yield keys[start : start + _DELETED_AT_ONCE]
 
 
 def _open_making_folder(path: Path) -> IO[bytes]:
@@ -258,21 +343,11 @@ def _open_making_folder(path: Path) -> IO[bytes]:
         return path.open("wb")
 
 
-def _moved(source: Path, target: Path) -> None:
+def _move_file(source: str, target: str) -> None:
     try:
-        source.replace(target)
+        os.replace(source, target)  # noqa: PTH105 - thousands at once
     except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
-
-
-@contextmanager
-def _translated(key: str | None = None) -> Iterator[None]:
-    """Turn OSError into BlobsUnavailable; with `key`, an absent file into KeyError."""
-    try:
-        yield
-    except OSError as error:
-        if key is not None and isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-            raise KeyError(key) from None
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise BlobsUnavailable(f"The blob store failed: {reason}.") from error
+        if not os.path.exists(source):  # noqa: PTH110
+            raise
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)  # noqa: PTH105

@@ -5,13 +5,9 @@ the trash; `restore` gets them back. So two keys can exchange their images in on
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from shared.ledger.ledger import Ledger
 from shared.storage.blobs import FILE_KINDS, Blobs, file_key, trash_key
-
-AT_ONCE = 8  # images whose files are moved: an object store answers in its own time
 
 
 def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
@@ -19,15 +15,11 @@ def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
     if not image_ids:
         return
     ledger.writer.record_trashed(collection, image_ids)
-
-    def move(image_id: str) -> None:
-        for kind in FILE_KINDS:
-            live, aside = (key(collection, image_id, kind) for key in (file_key, trash_key))
-            _move(blobs, live, aside)
-
-    with ThreadPoolExecutor(AT_ONCE, "discard") as pool:
-        for _ in pool.map(move, image_ids):
-            pass
+    blobs.move(
+        (file_key(collection, image_id, kind), trash_key(collection, image_id, kind))
+        for image_id in image_ids
+        for kind in FILE_KINDS
+    )
 
 
 def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
@@ -37,7 +29,7 @@ def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
         for kind in FILE_KINDS:
             live = file_key(collection, image_id, kind)
             if not blobs.exists(live):
-                _move(blobs, trash_key(collection, image_id, kind), live)
+                blobs.move([(trash_key(collection, image_id, kind), live)])
     if found:
         ledger.writer.forget_trashed(collection, found)
 
@@ -47,11 +39,6 @@ def has_files(blobs: Blobs, collection: str, image_id: str) -> bool:
     return any(blobs.exists(key(collection, image_id, "thumbnail")) for key in (file_key, trash_key))
 
 
-def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_id: str) -> None:
-    blobs.delete(*(trash_key(collection, image_id, kind) for kind in FILE_KINDS))
-    ledger.writer.forget_trashed(collection, [image_id])
-
-
-def _move(blobs: Blobs, source: str, target: str) -> None:
-    with suppress(KeyError):
-        blobs.move(source, target)
+def delete_from_trash(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
+    blobs.delete(*(trash_key(collection, image_id, kind) for image_id in image_ids for kind in FILE_KINDS))
+    ledger.writer.forget_trashed(collection, image_ids)

@@ -131,9 +131,13 @@ def write_change(blobs: Blobs, collection: str, fingerprint: str, record: JsonOb
     return key
 
 
-def changes_key(collection: str, fingerprint: str, chunk: Chunk, version: int) -> str:
-    """Return the key of a chunk's changes, one for every delivery: what the first decides, the next find."""
-    return f"{log_prefix(collection)}{fingerprint}/{version:020d}-{chunk.ref.replace(':', '.')}.npz"
+def changes_name(chunk: Chunk, version: int) -> str:
+    """Return the name of a chunk's changes, one for every delivery: what the first decides, the next find."""
+    return f"{version:020d}-{chunk.ref.replace(':', '.')}.npz"
+
+
+def changes_key(collection: str, fingerprint: str, name: str) -> str:
+    return f"{log_prefix(collection)}{fingerprint}/{name}"
 
 
 def write_changes(

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from chromadb import errors
+from chromadb.api.models.Collection import Collection as ChromaCollection
 from numpy.typing import NDArray
 
 from deploy.ports import free_port
@@ -28,13 +30,14 @@ from shared.index import collection as collection_module
 from shared.index import index as index_module
 from shared.index import search, survey
 from shared.index.collection import Collection
-from shared.index.connection import calls
+from shared.index.connection import CALLS_AT_ONCE, QUERIES_PER_CALL, calls
 from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.index.records import MAX_LISTED
 from shared.models import Image
 from tests.chroma_server import ChromaServer
 from tests.contract.conftest import NewIndex
+from tests.stack import eventually
 
 MODEL = {"model": "m/one", "fingerprint": "1" * 16}
 OTHER_MODEL = {"model": "m/two", "fingerprint": "2" * 16}
@@ -554,6 +557,63 @@ def test_search_is_exact_best_first_with_cosine_scores(collection: Collection) -
     expected = np.sort(vectors @ query)[::-1]
     np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
     assert all(-1 <= hit.score <= 1 for hit in hits)
+
+
+def test_searches_that_wait_for_chroma_are_asked_together_and_find_what_each_finds_alone(
+    index: Index, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.random.default_rng(0).standard_normal((120, 8)).astype(np.float32)
+    collection.upsert([image(number) for number in range(120)], vectors, ["job:0"] * 120)
+    query = partial(collection.search, limit=7)
+    alone, many = [query(vector) for vector in vectors], collection.nearest(vectors[:20], 3)
+    asked, free, ask = list[int](), threading.Event(), ChromaCollection.query
+
+    def held(self: ChromaCollection, embeddings: Any, **options: Any) -> Any:
+        if len(embeddings) == 20:
+            return ask(self, embeddings, **options)
+        asked.append(len(embeddings))
+        assert free.wait(30)
+        return ask(self, embeddings, **options)
+
+    monkeypatch.setattr(ChromaCollection, "query", held)
+    with ThreadPoolExecutor(40) as pool:
+        found = [pool.submit(query, vector) for vector in vectors[:40]]
+        eventually(lambda: asked == [1] * CALLS_AT_ONCE and len(index._turns._waiting) == 40 - CALLS_AT_ONCE)
+        assert collection.nearest(vectors[:20], 3) == many  # a long call neither waits nor is waited for
+        others = [pool.submit(query, vector) for vector in vectors[40:]]
+        free.set()
+        assert [one.result(30) for one in found + others] == alone
+    assert asked[2:4] == [QUERIES_PER_CALL] * 2
+    assert max(asked) == QUERIES_PER_CALL
+
+
+def test_a_search_that_fails_beside_others_fails_alone(
+    index: Index, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    collection.upsert([image(number) for number in range(8)], vectors, ["job:0"] * 8)
+    query = partial(collection.search, limit=3)
+    alone = [query(vector) for vector in vectors]
+    asked, free, ask = list[int](), threading.Event(), ChromaCollection.query
+
+    def failing(self: ChromaCollection, embeddings: Any, **options: Any) -> Any:
+        asked.append(len(embeddings))
+        assert free.wait(30)
+        if any(np.array_equal(one, vectors[5]) for one in embeddings):
+            raise errors.InternalError("no such luck")
+        return ask(self, embeddings, **options)
+
+    monkeypatch.setattr(ChromaCollection, "query", failing)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(query, vector) for vector in vectors]
+        eventually(lambda: len(index._turns._waiting) == len(vectors) - CALLS_AT_ONCE)
+        free.set()
+        for number, one in enumerate(found):
+            if number == 5:
+                with pytest.raises(IndexRefused):
+                    one.result(30)
+            else:
+                assert one.result(30) == alone[number]
 
 
 def test_an_empty_collection_has_no_results(collection: Collection) -> None:

@@ -4,6 +4,8 @@ import resource
 import signal
 import threading
 import time
+from itertools import groupby
+from operator import itemgetter
 
 import structlog
 
@@ -67,6 +69,8 @@ def sweep(services: Services) -> None:
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
     services.ledger.sent([chunk for _, chunk in due])
+    if services.ledger.writer.unfinished() and not services.ledger.writer.is_held():
+        services.dispatcher.wake_writer()
     services.dispatcher.pump()
 
 
@@ -90,8 +94,8 @@ def empty_trash(services: Services) -> None:
     while (
         found := services.ledger.writer.trashed_before(time.time() - TRASH_TTL_SECONDS)
     ) and time.monotonic() < until:
-        for collection, image_id in found:
-            delete_from_trash(services.ledger, services.blobs, collection, image_id)
+        for collection, of_it in groupby(sorted(found), itemgetter(0)):
+            delete_from_trash(services.ledger, services.blobs, collection, [one for _, one in of_it])
 
 
 def clear_orphans(services: Services) -> None:

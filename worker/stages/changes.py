@@ -1,6 +1,6 @@
 """Changes in bulk: what jobs that delete or update do to pictures by their ids or keys.
 
-    fetch    hands a chunk on; of a dry run, which is one chunk, says what would become of it
+    fetch    hands a chunk on; of a dry run, notes what would become of it, and at the end adds that up
     index    the one writer: a chunk is one segment of the vector log and one write batch
 
 The segment is written before the index, under one name for every delivery, and says what becomes of each
@@ -8,27 +8,30 @@ item: a later delivery of the chunk does the same again, and counts the same.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
-from shared.errors import CollectionNotFound, ItemError
+import structlog
+
+from shared.errors import CollectionNotFound, ItemError, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import sound_change
 from shared.index.write_batch import WriteBatch
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import change_key
+from shared.storage.blobs import change_key, dry_run_key, dry_run_prefix
 from shared.storage.manifest import read_items
 from shared.storage.trash import discard
 from worker.recovery.lease import MAX_DELIVERIES, exhausted
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
-PAGE = 1_000  # items of a dry run that are looked at together
 MAX_SHOWN = 100
+
+log = structlog.get_logger(__name__)
 
 Change = Mapping[str, MetadataValue | None]
 
@@ -51,8 +54,17 @@ class Decision:
     records: list[JsonObject] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a chunk's items, the key of its log segment, and the images that are gone."""
+
+    said: list[Said]
+    key: str = ""
+    gone: Sequence[str] = ()
+
+
 def begin(services: Services, claim: Claim) -> None:
-    """Run the fetch stage. A dry run ends here, with what would become of its items as the job's result."""
+    """Run the fetch stage. Chunks of a dry run end here, with what would become of their items."""
     if claim.options.get("dry_run"):
         _look(services, claim)
         return
@@ -61,32 +73,40 @@ def begin(services: Services, claim: Claim) -> None:
 
 
 def _look(services: Services, claim: Claim) -> None:
-    """End the claim of a dry run: nothing is changed, so whatever does not fail is `unchanged`."""
+    """End a chunk of a dry run: nothing is changed, so whatever does not fail is `unchanged`."""
     items = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
-    said: list[Said] = []
-    for page in _pages(enumerate(items, claim.first_item)):
-        said += _decision(services, claim, dict(page)).said
+    said = _decision(services, claim, dict(enumerate(items, claim.first_item))).said
+    would = _would(claim)
     states = [one.state for one in said]
-    would = ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
-    ids = (one.image_id for one in said if one.state is would and one.image_id)
-    counts = {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)}
+    found = {
+        "counts": {state: states.count(state) for state in (would, ItemState.UNCHANGED, ItemState.FAILED)},
+        "ids": [one.image_id for one in said if one.state is would][:MAX_SHOWN],
+    }
+    services.blobs.put(dry_run_key(claim.chunk.job_id, claim.chunk.number), json.dumps(found).encode())
+    left = [one if one.fault else replace(one, state=ItemState.UNCHANGED) for one in said]
+    end_chunk(services, claim, [_outcome(one, items[one.index - claim.first_item]) for one in left])
+
+
+def tell(services: Services, claim: Claim) -> None:
+    """Handle the chunk beyond a dry run's items: add up what its chunks have found, as the job's result."""
+    counts: Counter[str] = Counter(dict.fromkeys((_would(claim), ItemState.UNCHANGED, ItemState.FAILED), 0))
+    ids: list[str] = []
+    for key in services.blobs.list(dry_run_prefix(claim.chunk.job_id)):
+        found = json.loads(services.blobs.get(key))
+        counts.update(found["counts"])
+        ids += found["ids"]
     listed = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     result = {
         "dry_run": True,
         "detail": f"Dry run, nothing was changed. It would be: {listed}.",
         "counts": counts,
-        "ids": list(islice(dict.fromkeys(ids), MAX_SHOWN)),
+        "ids": list(dict.fromkeys(ids))[:MAX_SHOWN],
     }
-    outcomes = [
-        _outcome(one if one.fault else Said(one.index, ItemState.UNCHANGED, one.image_id), items[place])
-        for place, one in enumerate(said)
-    ]
-    end_chunk(services, claim, outcomes, result=result, complete=True)
+    end_chunk(services, claim, [], result=result, complete=True)
 
 
-def _pages(items: Iterator[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
-    while page := list(islice(items, PAGE)):
-        yield page
+def _would(claim: Claim) -> ItemState:
+    return ItemState.REMOVED if claim.kind is JobKind.DELETE else ItemState.UPDATED
 
 
 def _decision(services: Services, claim: Claim, items: Mapping[int, Item]) -> Decision:
@@ -114,11 +134,11 @@ def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callab
     items = {i: listed[i - claim.first_item] for i, _ in held if i < claim.last_item}
     try:
         collection = services.index.collection(claim.collection)
-        said, key = _write(services, claim, collection, items, check)
+        written = _write(services, claim, collection, items, check)
     except CollectionNotFound:
-        said, key = [Said(i, ItemState.UNCHANGED) for i in items], ""
-    outcomes = [_outcome(one, items[one.index]) for one in said if one.index in items]
-    return partial(_end, services, claim, outcomes, key)
+        written = Written([Said(i, ItemState.UNCHANGED) for i in items])
+    outcomes = [_outcome(one, items[one.index]) for one in written.said if one.index in items]
+    return partial(_end, services, claim, outcomes, written)
 
 
 def _write(
@@ -127,44 +147,76 @@ def _write(
     collection: Collection,
     items: Mapping[int, Item],
     check: Callable[[], None],
-) -> tuple[list[Said], str]:
-    """Log and make the changes; return what became of the items, and the key of the log segment, if any."""
-    fingerprint = collection.pointer.fingerprint
-    version = claim.version + claim.first_item
-    key = vector_log.changes_key(claim.collection, fingerprint, claim.chunk, version)
-    try:
-        records, before = vector_log.read_changes(services.blobs, key)
-    except KeyError:
-        batch = _batch(collection, claim, items.values())
-        made = _decide(batch, claim, items, _change_of(services, claim))
-        said, records = made.said, made.records
-        if not records:
-            return said, ""
-        check()
-        rows = [_to_json(one) for one in said]
-        vector_log.write_changes(services.blobs, key, fingerprint, records, rows)
-    else:
-        said = [_from_json(one) for one in before]
-        batch = _batch(collection, claim, items.values(), (one.image_id for one in said if one.image_id))
-        for record in records:
-            _make(batch, record)
-    removals = {record["id"]: record["version"] for record in records if record["op"] == "delete"}
+) -> Written:
+    """Log and make the changes."""
+    name = vector_log.changes_name(claim.chunk, claim.version + claim.first_item)
+    key = vector_log.changes_key(claim.collection, collection.pointer.fingerprint, name)
+    if services.blobs.exists(key):
+        return _make_again(services, collection, key, check)
+    batch = _batch(collection, claim, items.values())
+    made = _decide(batch, claim, items, _change_of(services, claim))
+    if not made.records:
+        return Written(made.said)
+    check()
+    services.ledger.writer.begin_changes(name, claim.collection)
+    said = [_to_json(one) for one in made.said]
+    vector_log.write_changes(services.blobs, key, collection.pointer.fingerprint, made.records, said)
+    removals = {record["id"]: record["version"] for record in made.records if record["op"] == "delete"}
     services.ledger.writer.record_removals(claim.collection, removals)
+    return _save(batch, made, key, check)
+
+
+def finish_changes(services: Services, check: Callable[[], None]) -> None:
+    """Make the changes that a writer has logged and died over; their job may have been cancelled since."""
+    for name, collection_name in services.ledger.writer.unfinished().items():
+        try:
+            collection = services.index.collection(collection_name)
+            key = vector_log.changes_key(collection_name, collection.pointer.fingerprint, name)
+            _put_away(services, collection_name, _make_again(services, collection, key, check))
+        except (CollectionNotFound, KeyError):  # nothing was logged yet, or it has gone with its collection
+            services.ledger.writer.end_changes(name)
+        except Unavailable as error:
+            log.warning("changes_left_unfinished", segment=name, reason=error.detail)
+        except Exception:  # it must not hold up all others; `verify` says what differs
+            log.exception("changes_not_finished", segment=name)
+            services.ledger.writer.end_changes(name)
+
+
+def _make_again(services: Services, collection: Collection, key: str, check: Callable[[], None]) -> Written:
+    """Make the changes of a log segment, as its writer did or was about to. Raises KeyError without it."""
+    records, rows = vector_log.read_changes(services.blobs, key)
+    made = Decision([_from_json(one) for one in rows], records)
+    ids = dict.fromkeys(one.image_id for one in made.said if one.image_id)
+    batch = WriteBatch(collection, ids=ids, keys=[one["key"] for one in records if "key" in one])
+    batch.load_keys()
+    for record in records:
+        _make(batch, record)
+    name, writer = collection.pointer.name, services.ledger.writer
+    later = writer.removals(name, list(ids))  # an image that is there to be removed has none
+    deleted = [(one["id"], one["version"]) for one in records if one["op"] == "delete"]
+    writer.record_removals(name, {i: version for i, version in deleted if later.get(i, 0) < version})
+    return _save(batch, made, key, check)
+
+
+def _save(batch: WriteBatch, made: Decision, key: str, check: Callable[[], None]) -> Written:
+    """Write what has changed in `batch`."""
     refused, _ = batch.save(check)
-    if claim.kind is JobKind.DELETE:
-        of = dict.fromkeys(one.image_id for one in said if one.state is ItemState.REMOVED and one.image_id)
-        gone_ids = [one for one in of if batch.stored(one) is None]
-        discard(services.ledger, services.blobs, claim.collection, gone_ids)
-    return [_refused(one, refused) for one in said], key
+    removed = dict.fromkeys(one.image_id for one in made.said if one.state is ItemState.REMOVED)
+    gone = [one for one in removed if one is not None and batch.stored(one) is None]
+    return Written([_refused(one, refused) for one in made.said], key, gone)
 
 
-def _batch(
-    collection: Collection, claim: Claim, items: Iterable[Item], ids: Iterable[str] = ()
-) -> WriteBatch:
+def _put_away(services: Services, collection: str, written: Written) -> None:
+    """Put the files of what is gone aside: with that the changes are made."""
+    discard(services.ledger, services.blobs, collection, written.gone)
+    services.ledger.writer.end_changes(written.key.rpartition("/")[2])
+
+
+def _batch(collection: Collection, claim: Claim, items: Iterable[Item]) -> WriteBatch:
     named = list(items)
     batch = WriteBatch(
         collection,
-        ids=dict.fromkeys([*ids, *(item.source for item in named if item.key is None)]),
+        ids=[item.source for item in named if item.key is None],
         keys=[item.key for item in named if item.key is not None],
     )
     if claim.kind is JobKind.DELETE:
@@ -228,11 +280,14 @@ def _refused(said: Said, refused: Mapping[str, str]) -> Said:
     return said if why is None else Said(said.index, ItemState.FAILED, said.image_id, why)
 
 
-def _end(services: Services, claim: Claim, outcomes: Sequence[Outcome], key: str) -> None:
+def _end(services: Services, claim: Claim, outcomes: Sequence[Outcome], written: Written) -> None:
+    """End the claim once its files are away, while the writer goes on with the next."""
+    if written.key:
+        _put_away(services, claim.collection, written)
     moved = end_chunk(services, claim, outcomes)
     failed = {one.index for one in outcomes if one.error is not None}
-    if moved and failed and key:  # only now: a delivery before this point must find the same
-        vector_log.drop(services.blobs, key, failed)
+    if moved and failed and written.key:  # only now: a delivery before this point must find the same
+        vector_log.drop(services.blobs, written.key, failed)
 
 
 def _change_of(services: Services, claim: Claim) -> Change:

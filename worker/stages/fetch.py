@@ -25,6 +25,7 @@ from shared.download.validators import Validators
 from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
+from shared.index.provenance import StoredImage
 from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -35,7 +36,7 @@ from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
-from worker.stages.since import earlier_of, says_nothing_new
+from worker.stages.since import adds_nothing, earlier_of
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -139,11 +140,15 @@ def fetch_item(
     `earlier` is what the item's URL brought in an earlier job: it counts while the collection has that.
     """
     try:
-        before = known.of(earlier.image_id) if earlier else None
+        before = known.record(earlier.image_id) if earlier else None
         got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
         if got.content is None:
-            assert earlier and before and got.validators  # noqa: S101 - else nothing is asked for conditionally
-            return _unchanged(before, item, got.validators, shared=earlier.shared)
+            assert earlier and before and got.validators  # noqa: S101 - else there is no condition
+            asked = replace(earlier, validators=got.validators)
+            if (unchanged := _unchanged(known, item, asked, before)) is not None:
+                return unchanged
+            got = _bytes_of(services, download, item, None)  # deleted since it was looked for
+            assert got.content is not None  # noqa: S101
         data = got.content
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
@@ -203,11 +208,15 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
-def _unchanged(known: Known, item: Item, validators: Validators, *, shared: bool) -> Attempt:
-    # Of several items with one picture or key the last one counts, and only the writer sees them all.
-    if says_nothing_new(item, known.stored) and not (shared and (item.metadata or item.key)):
-        return Unchanged(known.stored.image.id, validators)
-    return Recognised(_brought(known, item), known.vector, validators, unchanged=True)
+def _unchanged(
+    known: KnownImages, item: Item, asked: Earlier, before: StoredImage
+) -> Unchanged | Recognised | None:
+    if adds_nothing(item, before, shared=asked.shared):
+        return Unchanged(asked.image_id, asked.validators)
+    found = known.of(asked.image_id)
+    if found is None:
+        return None
+    return Recognised(_brought(found, item), found.vector, asked.validators, unchanged=True)
 
 
 def _brought(known: Known, item: Item) -> Image:

@@ -29,6 +29,7 @@ from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, has_files, restore
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
+from worker.stages import changes
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import AGAIN, Outcome, end_chunk, fail_chunk, fetch_again
 
@@ -79,6 +80,7 @@ def drain(services: Services, store_of: StoreOf) -> None:
     try:
         with renewing(lease.renew, WRITER_LEASE_SECONDS), ThreadPoolExecutor(1, "ending") as ending:
             told: list[Future[None]] = []
+            changes.finish_changes(services, lease.check)
             while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
                 wait(told)  # so that none falls behind, and no lease is given up before its work is told
@@ -107,7 +109,11 @@ class Writer:
         if not claims:
             return []
         with renewing(lambda: self.services.ledger.renew(claims), CHUNK_LEASE_SECONDS):
-            return [told for batch in _batches(claims) for told in self._write(batch, ending)]
+            told: list[Future[None]] = []
+            for batch in _batches(claims):
+                wait(told)  # files that are put aside now may be brought back by the next
+                told = self._write(batch, ending)
+            return told
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
         told: list[Future[None]] = []

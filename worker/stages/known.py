@@ -5,16 +5,18 @@ addition: so the log alone still makes the collection, and it is right if the pi
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from shared.errors import ImageSearchError
+from shared.index.collection import Collection
 from shared.index.provenance import StoredImage
 from shared.services import Services
 from shared.storage.blobs import FileKind, file_key
@@ -22,6 +24,8 @@ from worker.encoders import BoundModel
 
 # Of the files that each KEEP wants, the one that is written last.
 _LAST_KEPT: dict[str, FileKind] = {"rendition": "rendition", "original": "original", "none": "thumbnail"}
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -51,12 +55,17 @@ class KnownImages:
         self._waiting: dict[str, Future[Known | None]] = {}
         self._calling = False
         self._decoding = 0
-        self._expected: dict[str, Known] = {}
+        self._expected: dict[str, StoredImage] = {}
 
     def expect(self, image_ids: list[str]) -> None:
-        """Look up in one call, before there are threads, what they will probably ask for."""
-        if self._asks and image_ids:
-            self._expected = self._look_up(image_ids)
+        """Look up in one call, before there are threads, what `record` will be asked for."""
+        if image_ids:
+            self._expected = self._asking(lambda collection: collection.stored(image_ids))
+
+    def record(self, image_id: str) -> StoredImage | None:
+        """Return the record of a picture that was expected, if the collection has it as `of` says."""
+        stored = self._expected.get(image_id)
+        return stored if stored and self._has_files(image_id) else None
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
@@ -75,8 +84,6 @@ class KnownImages:
 
         None, too, where Chroma does not answer, for the rest of the chunk.
         """
-        if image_id in self._expected:
-            return self._expected[image_id] if self._has_files(image_id) else None
         if not self._asks:
             return None
         with self._changed:
@@ -105,18 +112,21 @@ class KnownImages:
                 self._changed.notify_all()
 
     def _look_up(self, ids: list[str]) -> dict[str, Known]:
+        found = self._asking(lambda collection: collection.with_vectors(ids))
+        # One of zeros, which a stranger wrote, is none.
+        return {i: Known(stored, vector) for i, (stored, vector) in found.items() if vector.any()}
+
+    def _asking(self, look_up: Callable[[Collection], dict[str, T]]) -> dict[str, T]:
         if not self._asks:
             return {}
         try:
             collection = self._services.index.collection(self.collection)
             collection.check_model(self._model.name, self._model.fingerprint)
-            found = collection.with_vectors(ids)
+            return look_up(collection)
         except ImageSearchError as error:
             log.warning("known_images_not_looked_for", collection=self.collection, reason=error.detail)
             self._asks = False
             return {}
-        # One of zeros, which a stranger wrote, is none.
-        return {i: Known(stored, vector) for i, (stored, vector) in found.items() if vector.any()}
 
     def _has_files(self, image_id: str) -> bool:
         kind = _LAST_KEPT[self._services.settings.keep]

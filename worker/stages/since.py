@@ -54,8 +54,13 @@ def _compared(services: Services, claim: Claim, since: str) -> dict[int, Earlier
     return read_earlier(blobs, job_id, *span)
 
 
-def says_nothing_new(item: Item, stored: StoredImage) -> bool:
-    """Return whether the collection has all that the item says of its picture."""
+def adds_nothing(item: Item, stored: StoredImage, *, shared: bool) -> bool:
+    """Return whether the collection has all that the item says of its picture.
+
+    Of several items with one picture or key the last one counts, and only the writer sees them all.
+    """
+    if shared and (item.metadata or item.key is not None):
+        return False
     key = None if item.key is None else nfc(item.key)
     return any(one.source == item.source and one.key == key for one in stored.contributions) and all(
         _same(value, stored.image.metadata.get(name)) for name, value in item.metadata.items()

@@ -27,8 +27,8 @@ from image_search import (
     SearchResult,
     _bodies,
     _core,
-    _job_operations,
 )
+from image_search._operations import jobs
 from shared.models import ItemState
 from tests.unit.client_server import Server, job, keys, problem
 from tests.unit.fakes import make_api
@@ -44,7 +44,7 @@ def server() -> Server:
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
     with Client("http://server", "secret", transport=httpx.MockTransport(server)) as client:
         yield client

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from image_search import ApiError, AsyncClient, Client, _core, _operations
+from image_search import ApiError, AsyncClient, Client, _core
+from image_search._operations import images
 from image_search.models.images import IMAGE_EXAMPLE
 from tests.unit.client_server import Server, problem
 
@@ -90,7 +91,7 @@ def test_what_is_wrong_for_all_is_asked_for_once(server: Server, client: Client)
 def test_a_server_that_stays_away_is_given_up(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_operations, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(images, "PATIENCE_SECONDS", 0.0)
     server.routes |= {path(IDS[0]): DELETED, path(IDS[1]): httpx.ConnectError("refused")}
     result = client.delete_images(IDS)
     assert (result.deleted, [*result.failed]) == ([IDS[0]], IDS[1:])

@@ -57,6 +57,7 @@ OPERATIONS = """
     list_jobs create_job get_job cancel_job retry_job list_job_items stream_job_events
     search_by_text search compare explain
     list_images get_image update_image delete_image delete_key get_thumbnail get_rendition get_embedding
+    delete_images update_images
     find_similar find_duplicates
     list_collections create_collection get_collection delete_collection get_collection_metadata
     export_collection download_export import_collection reindex_collection

@@ -356,6 +356,46 @@ def test_a_cancelled_job_changes_nothing_more(api: Api, monkeypatch: pytest.Monk
     assert len(log(api)) == 2
 
 
+def test_a_single_change_waits_for_one_batch_of_the_writer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_ITEMS", 1)
+    monkeypatch.setattr(index, "MAX_BATCH_ITEMS", 2)
+    for number in range(1, 6):
+        store(api, number)
+    ask(api, "delete", ids=[image_id(n) for n in range(1, 6)])
+    for _ in range(3):
+        hand_on(api)
+    real = Collection.delete
+
+    def asked_for(self: Collection, ids: Any) -> None:
+        api.services.ledger.writer.want("a single change")
+        real(self, ids)
+
+    monkeypatch.setattr(Collection, "delete", asked_for)
+    index.drain(api.services, store_of)
+    assert listed(api) == [image_id(n) for n in (3, 4, 5)]
+    assert api.services.ledger.writer.acquire("a single change")
+
+
+def test_what_a_killed_writer_had_logged_is_done_though_its_job_is_cancelled_by_then(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 4):
+        store(api, number, f"k{number}")
+    job_id = ask(api, "delete", ids=[image_id(1), image_id(2)])["job_id"]
+    hand_on(api)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Collection, "write_keys", _then_dies(Collection.write_keys))
+        claims = api.services.ledger.claim_ready(Stage.INDEX, 10)
+        changes.write(api.services, claims[0], lambda: None)
+    assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 200
+    index.drain(api.services, store_of)
+    assert listed(api) == [image_id(3)], "record, key, log and files agree again"
+    assert [one["id"] for one in log(api)] == [image_id(1), image_id(2)]
+    assert not api.services.blobs.exists(file_key("images", image_id(1), "thumbnail"))
+    assert api.services.ledger.writer.unfinished() == {}
+    assert counts(of(api, job_id)) == {"cancelled": 2}
+
+
 # Dry runs
 
 
@@ -376,7 +416,8 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(api: Api) -> None:
     assert metadata(api, 1) == {"n": 1}
 
 
-def test_a_dry_run_shows_the_first_hundred(api: Api) -> None:
+def test_a_dry_run_shows_the_first_hundred(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_ITEMS", 30)
     for number in range(1, 121):
         store(api, number)
     job = done(api, "delete", filters={}, all=True, dry_run=True)

@@ -141,7 +141,7 @@ def test_the_command_shows_the_groups(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_client_follows_the_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_search._operations.MAX_GROUPS", 1)
+    monkeypatch.setattr("image_search._operations.images.MAX_GROUPS", 1)
     with Client("http://127.0.0.1", transport=WSGITransport(app=api.app)) as client:
         assert members(client.duplicates().model_dump()) == [[3, 2, 1], [8, 7]]
         assert members(client.duplicates(limit=1).model_dump()) == [[3, 2, 1]]

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.cli import CLIENT_MODULES, main
-from image_search import Client, _core, _job_operations
+from image_search import Client, _core
+from image_search._operations import jobs
 from image_search.cli import common
 from image_search.cli.errors import Commands
 from tests.unit.client_server import Server, job, problem
@@ -26,7 +27,7 @@ def server() -> Server:
 
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr(_job_operations, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(common, "Client", partial(Client, transport=httpx.MockTransport(server)))
     commands = [command for module in CLIENT_MODULES for command in import_module(module).client_commands]

@@ -28,6 +28,17 @@ def test_what_is_put_can_be_read_listed_and_deleted(blobs: Blobs) -> None:
     assert (blobs.list("a/"), blobs.list("c/"), blobs.list("nothing/")) == (["a/b/1"], [], [])
 
 
+def test_what_is_moved_is_only_there_any_more(blobs: Blobs) -> None:
+    blobs.put("a/1", b"one")
+    blobs.put("b/2", b"two")
+    blobs.move("a/1", "b/2")
+    blobs.move("b/2", "c/3")
+    assert (blobs.get("c/3"), [blobs.exists(key) for key in ("a/1", "b/2")]) == (b"one", [False, False])
+    with pytest.raises(KeyError):
+        blobs.move("a/1", "c/3")
+    assert blobs.get("c/3") == b"one"
+
+
 def test_an_absent_key_is_a_key_error(blobs: Blobs) -> None:
     with pytest.raises(KeyError):
         blobs.get("absent")

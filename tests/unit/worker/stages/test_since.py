@@ -13,17 +13,18 @@ import pytest
 
 from api.jobs.ingest import Options, launch
 from shared.download.downloader import Downloader
-from shared.errors import Unavailable
+from shared.errors import IndexUnavailable, Unavailable
 from shared.index.collection import Collection
 from shared.ledger.ledger import new_job_id
-from shared.models import Image, Item, Job, Label, Stage
+from shared.models import Image, Item, ItemState, Job, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import file_key, job_prefix
 from tests.image_server import ImageServer, small_picture
-from tests.unit.fakes import StubEncoder, make_services
+from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
 from worker.encoders import EncoderClock
 from worker.stages import encode, fetch, since, url_join
+from worker.stages.known import KnownImages
 
 ENCODER = StubEncoder()
 MODEL = StubModel(ENCODER.preprocess)
@@ -328,3 +329,27 @@ def test_nothing_is_left_in_redis_of_a_comparison(here: Deployment) -> None:
     here.ingest(range(20), first)
     after = Counter(key.split(":")[1] for key in here.services.ledger._redis.call("keys", "*"))
     assert after - before == {"job": 1, "states": 1, "advanced": 3}
+
+
+def test_a_picture_that_is_deleted_while_its_host_is_asked_is_downloaded(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest([here.item(1)])
+    monkeypatch.setattr(KnownImages, "of", lambda *_: None)
+    again = here.ingest([here.item(1, shop="north")], first)
+    assert here.counts(again) == {"duplicate": 1}
+    assert here.server.statuses == {200: 2, 304: 1}
+
+
+def test_while_chroma_is_away_everything_is_downloaded(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest(range(2))
+    with monkeypatch.context() as away:
+        away.setattr(Collection, "stored", Down(IndexUnavailable("Chroma cannot be reached.")))
+        again = here.create([here.item(0), here.item(1)], first)
+        claim = here.services.ledger.claim(here.services.ledger.dispatch()[0], Stage.FETCH)
+        assert claim is not None
+        fetch.run(here.services, MODEL, claim)
+    assert here.server.statuses == {200: 4}
+    assert here.job(again).counts[ItemState.FETCHED] == 2

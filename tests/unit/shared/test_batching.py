@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.embedding.encoder import Batching
+from shared.batching.batching import Batching
 from tests.stack import eventually
 
 Vectors = NDArray[np.float32]
@@ -162,7 +162,7 @@ def test_whoever_is_interrupted_while_it_waits_leaves_nobody_waiting(
                 assert super().wait(30)
             raise Interrupted
 
-    monkeypatch.setattr("shared.embedding.encoder.Event", Woken)
+    monkeypatch.setattr("shared.batching.batching.Event", Woken)
     lost = pool.submit(computing.run, 1)
     eventually(interrupt.is_set)
     if not turn:

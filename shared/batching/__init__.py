@@ -1,0 +1,1 @@
+"""Computing together what waits for the same. Imports nothing."""
