@@ -43,10 +43,10 @@ def second_ingest(
                     rig.pictures.versions[first + n] = 1
                 for n in GONE:
                     rig.pictures.versions[first + n] = -1
-            hits = sum(rig.pictures.hits.values())
+            asked = _asked(rig)
             body = {"items": _items(rig, first, said_of=SAID_OF if since else ()), "collection": name}
             job = rig.post(body | ({"since": earlier} if since else {}))
-            _until(lambda: PHASES[phase](rig, name, job, hits))
+            _until(lambda: PHASES[phase](rig, name, job, asked))
             fault(rig)
         counts = _counts(rig.finished(job))
         expected = {"duplicate": PICTURES + len(REPEATED)}
@@ -93,14 +93,19 @@ def _join_folders(job: str) -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob(f"image-search-since-{job}*"))
 
 
+def _asked(rig: Rig) -> int:
+    """How often pictures of such lists were asked for."""
+    return sum(rig.pictures.statuses.values())
+
+
 # Look-up: some are downloaded, and Chroma, which is slow, is asked for them. Log: it has additions of the
 # job, and the writer is in the middle of one of its slow calls.
 PHASES: dict[str, Callable[[Rig, str, str, int], object]] = {
-    "look-up": lambda rig, _, job, hits: (
-        sum(rig.pictures.hits.values()) > hits + 4 or rig.services.blobs.list(f"{job_prefix(job)}since/")
+    "look-up": lambda rig, _, job, asked: (
+        _asked(rig) > asked + 4 or rig.services.blobs.list(f"{job_prefix(job)}since/")
     ),
-    "join": lambda _rig, _, job, _hits: _join_folders(job),
-    "requests": lambda rig, _, _job, hits: sum(rig.pictures.hits.values()) > hits + PICTURES // 3,
+    "join": lambda _rig, _, job, _before: _join_folders(job),
+    "requests": lambda rig, _, _job, asked: _asked(rig) > asked + PICTURES // 3,
     "log": lambda rig, name, job, _: any(job in key for key in rig.services.blobs.list(log_prefix(name))),
 }
 

@@ -1,4 +1,4 @@
-"""Two jobs that are disturbed all the way; `make faults` runs many more."""
+"""A few jobs that are disturbed all the way; `make faults` runs many more."""
 
 from collections.abc import Iterator
 
@@ -30,6 +30,7 @@ def rig() -> Iterator[Rig]:
         ["pause index"],
         ["kill encode at the switch of a reindex"],
         ["kill index in the middle of a bulk delete", "restart redis in the middle of a bulk update"],
+        ["kill fetch at the join of an ingest since another", "kill index at the log of a second ingest"],
     ],
     ids=" + ".join,
 )
