@@ -33,7 +33,7 @@ from tests.unit.stages import StubModel, StubServices, drain, image, make_servic
 from worker.encoders import EncoderClock, Encoders
 from worker.recovery import rebuild
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
-from worker.stages import encode, fetch
+from worker.stages import encode, fetch, transition
 from worker.stages.known import KnownImages
 
 PENDING, INDEXED, DUPLICATE = ItemState.PENDING, ItemState.INDEXED, ItemState.DUPLICATE
@@ -133,6 +133,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubServices:
 
 @pytest.fixture
 def road(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> Road:
+    monkeypatch.setitem(transition.AGAIN, "retry_delay_s", 0.0)
     return Road(services, monkeypatch)
 
 
