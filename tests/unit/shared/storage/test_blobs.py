@@ -31,11 +31,10 @@ def test_what_is_put_can_be_read_listed_and_deleted(blobs: Blobs) -> None:
 def test_what_is_moved_is_only_there_any_more(blobs: Blobs) -> None:
     blobs.put("a/1", b"one")
     blobs.put("b/2", b"two")
-    blobs.move("a/1", "b/2")
-    blobs.move("b/2", "c/3")
-    assert (blobs.get("c/3"), [blobs.exists(key) for key in ("a/1", "b/2")]) == (b"one", [False, False])
-    with pytest.raises(KeyError):
-        blobs.move("a/1", "c/3")
+    blobs.move([("a/1", "b/2")])
+    blobs.move([("b/2", "c/3"), ("a/1", "c/4")])
+    assert (blobs.get("c/3"), [blobs.exists(key) for key in ("a/1", "b/2", "c/4")]) == (b"one", [False] * 3)
+    blobs.move([("a/1", "c/3")])
     assert blobs.get("c/3") == b"one"
 
 

@@ -135,6 +135,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubServices:
 
 @pytest.fixture
 def road(services: StubServices, monkeypatch: pytest.MonkeyPatch) -> Road:
+    monkeypatch.setitem(transition.AGAIN, "retry_delay_s", 0.0)
     return Road(services, monkeypatch)
 
 
