@@ -125,8 +125,6 @@ class Road:
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubServices:
     monkeypatch.setattr(index_module, "POINTER_TTL_SECONDS", 0.0)
-    for wait in ("retry_delay_s", "hold_s"):
-        monkeypatch.setitem(transition.AGAIN, wait, 0.0)
     services = make_services(tmp_path, fetch_concurrency=2, keep="rendition")
     services.index = index_in(tmp_path / "chroma")  # type: ignore[assignment]
     services.downloader.pages = {f"http://{host}/{n}": png(n) for n in range(9) for host in ("x", "y")}
