@@ -22,7 +22,7 @@ class JoinLedger:
         self._redis = connection
 
     def acquire(self, job_id: str) -> bool:
-        """Take the lease; return False while another process has it, or while the body is still being read."""
+        """Take the lease; return False while another process has it, or while the body is being read."""
         if self._redis.call("zscore", f"{PREFIX}reading", job_id) is not None:
             return False
         key = f"{PREFIX}joining:{job_id}"
@@ -36,7 +36,7 @@ class JoinLedger:
 
     def is_oldest(self, job_id: str, collection: str) -> bool:
         """Return whether all jobs of the collection that are older have finished."""
-        return self._redis.call("zrank", f"{PREFIX}changing:{collection}", job_id) == 0
+        return bool(self._redis.call("zrank", f"{PREFIX}changing:{collection}", job_id) == 0)
 
 
 @contextmanager
