@@ -20,6 +20,7 @@ from api.jobs.answers import job_answer
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, digest_of, launch
 from api.jobs.requests import JobHeaders
 from api.search.nsfw_filter import visible
+from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
 from shared.errors import FieldError, InvalidRequest
@@ -98,6 +99,9 @@ def _start(kind: JobKind, model: type[Given], header: JobHeaders) -> Response:
     parts = services()
     body = Body(request.environ, MAX_JSON_BYTES)
     try:
+        if name := next(iter(request.args), None):  # a dry run, or another collection, that it would not be
+            detail = f"The query has `{name}`; what to change, where and how, is said in the body."
+            raise InvalidRequest(detail).at(f"/{name}")
         given = _parsed(model, body)
     finally:
         body.drain()
@@ -198,14 +202,19 @@ def _items(given: Pictures, where: Where | None) -> tuple[list[Item], list[Note]
     """Return an item for each picture or key, and what there is to say of them. Raises InvalidRequest."""
     collection = open_collection(given.collection)
     named: Sequence[str] = given.ids or given.keys or ()
+    notes: list[Note] = []
     if where is not None and collection is not None:
         named = _matching(collection, where, meant=given.all)
+        warnings = [] if named else warnings_of(where, (), (), collection, is_full=False)
+        notes = [Note("no_match", one.removeprefix("/filters: "), 1) for one in warnings]
     if given.keys is None:
         items = [Item(source=image_id) for image_id in dict.fromkeys(named)]
     else:
         items = [Item(source=key, key=key) for key in dict.fromkeys(map(nfc, named))]
     repeated = len(named) - len(items)
-    return items, [Note("repeated", "Named more than once, and taken once.", repeated)] if repeated else []
+    if repeated:
+        notes.append(Note("repeated", "Named more than once, and taken once.", repeated))
+    return items, notes
 
 
 def _matching(collection: Collection, where: Where, *, meant: bool) -> list[str]:

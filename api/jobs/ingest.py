@@ -144,7 +144,7 @@ def _since_option(services: Services, options: Options) -> JsonObject:
         if earlier.kind is JobKind.INGEST and earlier.collection == options.collection:
             return {"since": earlier.job_id}
         what = "an ingest" if earlier.kind is not JobKind.INGEST else f"of collection {options.collection}"
-        fault = f"job {earlier.job_id} is not {what}: it is an {earlier.kind} of {earlier.collection}"
+        fault = f"job {earlier.job_id} is not {what}: its kind is {earlier.kind}, of {earlier.collection}"
     raise InvalidRequest(f"The job that `since` names cannot be followed: {fault}.").at("/since")
 
 

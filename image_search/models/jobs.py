@@ -106,7 +106,7 @@ class Note(BaseModel):
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
         "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `archive_end`, "
-        "`repeated`, and `more_notes` where there are over 100; later versions may say others"
+        "`repeated`, `no_match`, and `more_notes` where there are over 100; later versions may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")

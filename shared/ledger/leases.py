@@ -16,13 +16,13 @@ log = structlog.get_logger(__name__)
 
 
 class JoinLedger:
-    """The lease on comparing a job's list with that of an earlier job: two at once would only waste time."""
+    """What jobs with `since` need: the lease on comparing two lists, and whether older jobs are at work."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def acquire(self, job_id: str) -> bool:
-        """Take it; return False while another process has it, or the job's body is still being read."""
+        """Take the lease; return False while another process has it, or while the body is being read."""
         if self._redis.call("zscore", f"{PREFIX}reading", job_id) is not None:
             return False
         key = f"{PREFIX}joining:{job_id}"
@@ -33,6 +33,10 @@ class JoinLedger:
 
     def release(self, job_id: str) -> None:
         self._redis.call("delete", f"{PREFIX}joining:{job_id}")
+
+    def is_oldest(self, job_id: str, collection: str) -> bool:
+        """Return whether all jobs of the collection that are older have finished."""
+        return bool(self._redis.call("zrank", f"{PREFIX}changing:{collection}", job_id) == 0)
 
 
 @contextmanager

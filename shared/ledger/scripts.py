@@ -13,6 +13,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     group:<group>    zset    the jobs of one upload or command, by creation time
     jobs             zset    every job by creation time
     active:<key id>  set     the jobs of an API key, or of those without one, that have not finished
+    changing:<coll>  zset    the jobs of a collection that have not finished, by their version
     kept:<key id>    zset    those that have, by the time at which they did
     held             hash    <key id> -> bytes of all of these, <key id>:active of those not finished
     open             list    jobs with items that were never enqueued, taken in turn

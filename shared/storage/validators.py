@@ -37,12 +37,14 @@ OF_ITEMS = pa.schema([pa.field("item", pa.int32()), *_VALIDATORS, pa.field("shar
 class Earlier:
     """What an item's URL brought in the earlier job.
 
-    `shared` where another item of the new job has the same image or key: only the writer puts them in order.
+    `shared` where another item of the new job has the same image or key, `unsettled` where an older job of
+    the collection is still at work: only the writer puts them in order.
     """
 
     image_id: str
     validators: Validators
     shared: bool = False
+    unsettled: bool = False
 
 
 def url_hash(url: str) -> bytes:

@@ -460,6 +460,15 @@ def test_versions_follow_the_order_in_which_jobs_and_changes_are_asked_for(ledge
     assert bases[0] % 1000 == 0
 
 
+def test_a_job_knows_whether_an_older_one_of_its_collection_is_at_work(ledger: Ledger) -> None:
+    first, second = make_job(ledger), make_job(ledger)
+    elsewhere = ledger.create(new_job_id(), collection="cats", total=1, chunk_size=1)
+    ages = [(first, "images"), (second, "images"), (elsewhere, "cats")]
+    assert [ledger.joins.is_oldest(*one) for one in ages] == [True, False, True]
+    ledger.cancel(first)
+    assert ledger.joins.is_oldest(second, "images")
+
+
 def test_a_job_s_version_is_the_same_at_every_stage_and_after_a_retry(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=2)
     first = claim_next(ledger)

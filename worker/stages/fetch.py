@@ -107,7 +107,8 @@ def run(
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
     download = partial(services.downloader.download, limits=limits, called_off=lost, headers=headers)
-    earlier = earlier_of(services, claim) if indices else {}
+    # The last try asks without conditions: some hosts break on them.
+    earlier = earlier_of(services, claim) if indices and _tries(claim) < MAX_ATTEMPTS else {}
     known = KnownImages(services, claim.collection, model)
     known.expect([earlier[i].image_id for i in indices if i in earlier])
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
@@ -211,7 +212,7 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
 def _unchanged(
     known: KnownImages, item: Item, asked: Earlier, before: StoredImage
 ) -> Unchanged | Recognised | None:
-    if adds_nothing(item, before, shared=asked.shared):
+    if adds_nothing(item, before, asked):
         return Unchanged(asked.image_id, asked.validators)
     found = known.of(asked.image_id)
     if found is None:
@@ -234,7 +235,7 @@ def _brought(known: Known, item: Item) -> Image:
 def _end(
     services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
 ) -> None:
-    tries = claim.chunk.attempt + 1 - claim.postponed
+    tries = _tries(claim)
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
     recognised = {i: one for i, one in found.items() if isinstance(one, Recognised)}
     errors = {i: one for i, one in found.items() if isinstance(one, ItemError)}
@@ -273,6 +274,10 @@ def _end(
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
+
+
+def _tries(claim: Claim) -> int:
+    return claim.chunk.attempt + 1 - claim.postponed
 
 
 def _validators(items: dict[int, Item], found: dict[int, Attempt]) -> dict[str, Earlier]:

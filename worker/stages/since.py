@@ -6,6 +6,7 @@ that the collection does not have.
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from shared.errors import Unavailable
 from shared.index.provenance import StoredImage
@@ -29,6 +30,13 @@ def earlier_of(services: Services, claim: Claim) -> dict[int, Earlier]:
     since = claim.options.get("since")
     if not since:
         return {}
+    found = _found(services, claim, since)
+    if not found or services.ledger.joins.is_oldest(claim.chunk.job_id, claim.collection):
+        return found
+    return {index: replace(one, unsettled=True) for index, one in found.items()}
+
+
+def _found(services: Services, claim: Claim, since: str) -> dict[int, Earlier]:
     job_id, joins = claim.chunk.job_id, services.ledger.joins
     until = time.monotonic() + WAIT_SECONDS
     while True:
@@ -54,12 +62,13 @@ def _compared(services: Services, claim: Claim, since: str) -> dict[int, Earlier
     return read_earlier(blobs, job_id, *span)
 
 
-def adds_nothing(item: Item, stored: StoredImage, *, shared: bool) -> bool:
-    """Return whether the collection has all that the item says of its picture.
+def adds_nothing(item: Item, stored: StoredImage, earlier: Earlier) -> bool:
+    """Return whether the collection has all that the item says of its picture, and keeps it.
 
-    Of several items with one picture or key the last one counts, and only the writer sees them all.
+    Of several items with one picture or key the last one counts, and only the writer sees them all; so it is
+    with what older jobs have still to change or delete.
     """
-    if shared and (item.metadata or item.key is not None):
+    if earlier.unsettled or (earlier.shared and (item.metadata or item.key is not None)):
         return False
     key = None if item.key is None else nfc(item.key)
     return any(one.source == item.source and one.key == key for one in stored.contributions) and all(

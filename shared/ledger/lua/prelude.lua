@@ -126,12 +126,15 @@ local function add_bytes(field, bytes)
 end
 
 local function activate(id, by, bytes)
+  local job = job_fields(id, 'collection', 'version')
+  redis.call('ZADD', P..'changing:'..job.collection, job.version or 0, id)
   redis.call('ZREM', P..'kept:'..by, id)
   redis.call('SADD', P..'active:'..by, id)
   add_bytes(by..':active', bytes)
 end
 
 local function retire(id, by, bytes, t)
+  redis.call('ZREM', P..'changing:'..job_field(id, 'collection'), id)
   redis.call('SREM', P..'active:'..by, id)
   redis.call('ZADD', P..'kept:'..by, t, id)
   add_bytes(by..':active', -bytes)

@@ -430,7 +430,15 @@ def test_filters_that_match_nothing_are_a_job_that_has_ended(api: Api, dry_run: 
     job = done(api, "delete", filters={"n": 2}, dry_run=dry_run)
     assert (job["status"], job["total"]) == ("succeeded", 0)
     assert (job["result"] is not None) is dry_run
+    assert job["notes"] == []
     assert listed(api) == [image_id(1)]
+
+
+def test_a_filter_of_a_name_that_no_picture_has_is_noted(api: Api) -> None:
+    store(api, 1, price=1)
+    (note,) = done(api, "delete", filters={"prize": 1})["notes"]
+    assert (note["code"], note["count"]) == ("no_match", 1)
+    assert note["detail"].startswith("no picture of this collection has prize")
 
 
 def test_a_collection_that_nobody_has_used_yet_has_nothing_to_delete(api: Api) -> None:
@@ -508,6 +516,16 @@ def test_a_request_that_cannot_be_meant_is_refused_in_a_sentence(
     assert_problem(answer, 422, "invalid_request", pointer)
     assert says in json.loads(answer.data)["detail"]
     assert listed(api) == [image_id(1), image_id(2)]
+    assert json.loads(api.http.get("/v1/jobs").data)["jobs"] == []
+
+
+@pytest.mark.parametrize("query", ["dry_run=true", "collection=cats"])
+def test_what_is_said_in_the_query_is_refused_and_not_passed_over(api: Api, query: str) -> None:
+    store(api, 1)
+    answer = api.http.post(f"/v1/images/delete?{query}", json={"ids": [image_id(1)]})
+    name = query.partition("=")[0]
+    assert_problem(answer, 422, "invalid_request", f"/{name}")
+    assert f"The query has `{name}`" in json.loads(answer.data)["detail"]
     assert json.loads(api.http.get("/v1/jobs").data)["jobs"] == []
 
 

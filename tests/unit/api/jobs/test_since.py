@@ -93,7 +93,7 @@ def test_a_job_of_another_kind_or_collection_is_refused(
     export = services.ledger.create("e" * 24, collection="images", total=0, chunk_size=1, kind=JobKind.EXPORT)
     services.ledger.cancel(export)
     detail = refused(send(http, export), 422, "invalid_request")
-    assert f"job {export} is not an ingest: it is an export of images" in detail
+    assert f"job {export} is not an ingest: its kind is export, of images" in detail
     cats = services.ledger.create("c" * 24, collection="cats", total=0, chunk_size=1)
     services.ledger.cancel(cats)
     assert "is not of collection images" in refused(send(http, cats), 422, "invalid_request")

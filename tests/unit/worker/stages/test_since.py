@@ -16,14 +16,14 @@ from shared.download.downloader import Downloader
 from shared.errors import IndexUnavailable, Unavailable
 from shared.index.collection import Collection
 from shared.ledger.ledger import new_job_id
-from shared.models import Image, Item, ItemState, Job, Label, Stage
+from shared.models import Image, Item, ItemState, Job, JobKind, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import file_key, job_prefix
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
 from worker.encoders import EncoderClock
-from worker.stages import encode, fetch, since, url_join
+from worker.stages import changes, encode, fetch, since, url_join
 from worker.stages.known import KnownImages
 
 ENCODER = StubEncoder()
@@ -135,6 +135,23 @@ def test_whatever_a_server_says_comes_out_right(here: Deployment, mode: str, the
         assert here.images().keys() == {picture_id(0), picture_id(1), picture_id(1, 1), picture_id(2)}
 
 
+def test_a_host_that_breaks_on_conditions_is_asked_without_them_at_last(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.server.mode = "confused500"
+    first = here.ingest(range(3))
+    monkeypatch.setattr(fetch, "_retry_delay", lambda *_: 0.0)
+    again, ledger = here.ingest(range(3), first), here.services.ledger
+    for _ in range(3):
+        ((_, chunk),) = ledger.sweep()
+        claim = ledger.claim(chunk, Stage.FETCH)
+        assert claim
+        fetch.run(here.services, MODEL, claim)
+    drain(here.services)
+    assert here.counts(again) == {"duplicate": 3}
+    assert here.server.statuses == {200: 6, 500: 9}
+
+
 def test_a_url_that_redirects_is_asked_where_it_leads(here: Deployment) -> None:
     url = here.server.url("/redirect-to?url=/kept/1.png")
     first = here.ingest([Item(url, url)])
@@ -181,6 +198,36 @@ def test_a_key_that_another_picture_took_meanwhile_comes_back(here: Deployment) 
     assert here.counts(here.ingest([here.item(1, "sku")], first)) == {"unchanged": 1}
     assert here.images()[picture_id(1)].keys == ["sku"]
     assert picture_id(2) not in here.images()
+
+
+def test_what_an_older_job_has_still_to_do_does_not_undo_it(here: Deployment) -> None:
+    items = [here.item(1, "sku", color="red"), here.item(2, color="red"), here.item(3)]
+    first = here.ingest(items)
+    older = here.create([here.item(4, "sku"), here.item(2, color="blue")])
+    asked = [Item(picture_id(3))]
+    deletion = launch(
+        here.services, Options("images", None, None, label=Label()), new_job_id(), asked,
+        digest="", kind=JobKind.DELETE,
+    )  # fmt: skip
+    ledger = here.services.ledger
+    claims = [claim for chunk in ledger.dispatch() if (claim := ledger.claim(chunk, Stage.FETCH))]
+    second = here.ingest(items, first)
+    assert here.counts(second) == {"unchanged": 3}
+    for claim in claims:
+        if claim.kind is JobKind.DELETE:
+            changes.begin(here.services, claim)
+        else:
+            fetch.run(here.services, MODEL, claim)
+    for at_encode in ledger.claim_ready(Stage.ENCODE, 10_000):
+        encode.run(here.services, SimpleNamespace(of=lambda _: ENCODER), at_encode, EncoderClock())
+    drain(here.services)
+    here.work()
+    assert here.job(older).status.finished and here.job(deletion).status.finished
+    images = here.images()
+    assert images[picture_id(1)].keys == ["sku"]
+    assert images[picture_id(2)].metadata == {"color": "red"}
+    assert picture_id(3) in images
+    assert here.counts(here.ingest(items, first)) == {"unchanged": 3}
 
 
 @pytest.mark.parametrize("far", [0, 20], ids=["in one chunk", "in several chunks"])
