@@ -88,6 +88,7 @@ def test_no_other_folder_is_taken_and_what_is_there_is_not_told(
 def test_what_names_no_model_is_one_sentence(api: Api, name: object) -> None:
     document = assert_problem(make(api, name), 422, "invalid_request", "/model")
     assert "Traceback" not in document["detail"]
+    assert "set IMAGE_SEARCH_MODEL" not in document["detail"], "a request named it, no setting"
 
 
 def test_without_models_folder_no_folder_is_taken(tmp_path: Path, tiny: Path) -> None:
