@@ -158,7 +158,8 @@ def _api(url: str) -> str:
     if status != 200:
         raise ConfigError(f"{url}/readyz answers {status}: its body says what is missing")
     with contextlib.suppress(ApiError):
-        return f"{url} is ready, with {models_of(url)}"
+        models = models_of(url)
+        return type(models)(f"{url} is ready, with {models}")
     return f"{url} is ready"
 
 

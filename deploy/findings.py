@@ -161,7 +161,8 @@ def _listed(models: Sequence[Any]) -> str:
         progress = "" if model.progress is None else f" ({model.progress:.0%})"
         return f"{model.name} {model.state}{progress}" + (f": {model.detail}" if model.detail else "")
 
-    return ", ".join(map(line, models)) or "no model"
+    listed = ", ".join(map(line, models)) or "no model"
+    return Note(listed) if any(one.detail for one in models) else listed
 
 
 def described(model: Any) -> str:

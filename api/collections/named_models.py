@@ -46,7 +46,7 @@ def named_model(settings: Settings, name: str, *, anywhere: bool = False) -> Nam
         )
         raise InvalidRequest(detail).at("/model")
     try:
-        name = name if anywhere else _checked(settings, name)
+        name = _checked(settings, name, anywhere=anywhere)
         if folder := folder_here(name):
             return NamedModel(name, fingerprint(folder), dimension(folder))
         remote = look(name)
@@ -80,7 +80,7 @@ def _folders(folder: Path, allowed: Path) -> list[Path]:
     return []
 
 
-def _checked(settings: Settings, name: str) -> str:
+def _checked(settings: Settings, name: str, *, anywhere: bool) -> str:
     """Return a name that other processes understand, too. Raises ModelUnavailable where it is not allowed."""
     if name in (STARTER, settings.model):
         return name
@@ -91,7 +91,7 @@ def _checked(settings: Settings, name: str) -> str:
     except (OSError, RuntimeError, ValueError):  # whoever looks for it says so
         return name
     allowed = settings.models_folder
-    if not (allowed and _is_below(path, allowed)):
+    if not (anywhere or (allowed and _is_below(path, allowed))):
         where = f"below {allowed}" if allowed else "below IMAGE_SEARCH_MODELS_FOLDER, which is not set"
         raise ModelUnavailable(f"The model's folder must be {where}.")
     return str(path.absolute())

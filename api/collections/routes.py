@@ -57,6 +57,9 @@ def get_collection(path: CollectionPath) -> Response:
 @blueprint.delete("/v1/collections/<name>", summary="Delete a collection", responses={204: None})
 @requires("admin")
 def delete_collection(path: CollectionPath) -> tuple[str, int]:
-    """Delete a collection with its pictures. Jobs that are still running into it make it anew."""
+    """Delete a collection with its pictures, also those that jobs which are running still bring.
+
+    Such a job may leave an empty collection of this name.
+    """
     remove_collection(services(), path.name)
     return "", 204

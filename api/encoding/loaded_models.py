@@ -253,6 +253,6 @@ def _identity(encoder: Encoder) -> LoadedModel:
 
 def _mismatch(model: str) -> ModelMismatch:
     return ModelMismatch(
-        f"The collection was written by other weights named {model}: put those back in their place, "
-        f"or run `image-search reindex --model {model}` to encode it again."
+        f"The weights named {model} are not those any more that the collection's vectors were made with: put "
+        f"those back in their place, or run `image-search reindex --model {model}` to encode it again."
     )

@@ -54,13 +54,15 @@ def get_system(query: SystemQuery) -> Response:
             missing[name] = error.detail
         return None
 
+    collections = told(
+        "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
+    )
+    bound = {one.model: one.dimension for one in collections or []}
     answer = models.System(
         readiness=readiness,
         model=told("model", readiness.model, main_model),
-        models=[one for one in model_states() if one.state != "absent"],
-        collections=told(
-            "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
-        ),
+        models=[one for one in model_states(bound) if one.state != "absent" or one.detail],
+        collections=collections,
         jobs=told("jobs", readiness.redis, lambda: _jobs(parts.ledger)),
         errors=told("errors", readiness.redis, lambda: _last_errors(parts.ledger)),
         versions=_versions(),

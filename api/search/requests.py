@@ -214,4 +214,6 @@ class CompareRequest(BodyModel):
 
     a: Subject
     b: Subject
-    collection: CollectionName = Field(DEFAULT_COLLECTION, description="where an `image_id` is looked up")
+    collection: CollectionName = Field(
+        DEFAULT_COLLECTION, description="where an `image_id` is looked up, and whose model compares"
+    )

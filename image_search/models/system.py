@@ -156,7 +156,10 @@ class System(BaseModel):
 
     readiness: Readiness
     model: LoadedModel | None = Field(description="the default one")
-    models: list[ModelState] = Field([], description="that are loaded, or being loaded or downloaded")
+    models: list[ModelState] = Field(
+        [],
+        description="that are loaded, or being loaded or downloaded; those of collections that cannot be had",
+    )
     collections: list[Collection] | None
     jobs: JobsState | None
     errors: list[LastError] | None = Field(

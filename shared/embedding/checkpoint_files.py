@@ -21,7 +21,10 @@ from shared.imaging.preprocess import Preprocess
 from shared.models import JsonObject
 
 STARTER = "starter"
-REMEDY = f"set IMAGE_SEARCH_MODEL to a checkpoint's folder or Hugging Face id, or to `{STARTER}`"
+REMEDY = (  # whether a setting or a request named the model
+    "name another (IMAGE_SEARCH_MODEL sets the default one): a checkpoint's folder, a Hugging Face id, or "
+    f"`{STARTER}`"
+)
 # One file, or the index of shards.
 WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),

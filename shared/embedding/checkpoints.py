@@ -34,8 +34,8 @@ def folder_here(model: str) -> Path | None:
     if model == STARTER:
         if not _STARTER_FOLDER.is_dir() or not weight_files(_STARTER_FOLDER):
             raise ModelUnavailable(
-                f"This build carries no `{STARTER}` model; set IMAGE_SEARCH_MODEL to a checkpoint's folder "
-                "or Hugging Face id."
+                f"This build carries no `{STARTER}` model; name another (IMAGE_SEARCH_MODEL sets the default "
+                "one): a checkpoint's folder or a Hugging Face id."
             )
         return _checked(_STARTER_FOLDER, model)
     try:

@@ -168,7 +168,8 @@ class Index:
     def switch(self, name: str, staged: Collection, *, new_keys: bool = False) -> Collection:
         """Point `name`, made if there is none, at the shadow collection `staged`, in one write.
 
-        Its keys stay, as they do not depend on a model; with `new_keys` the shadow's keys replace them.
+        When it was created stays, and so do its keys, as they do not depend on a model; with `new_keys` the
+        shadow's keys replace them.
         Returns the former collection, which is now the shadow: `unstage` it once nobody can still be writing
         there, which is POINTER_TTL_SECONDS later.
         """
@@ -177,7 +178,8 @@ class Index:
             if before is not None and before.physical == aside.physical:  # the second try after a crash
                 return staged
             keys = (before, aside) if before and not new_keys else (aside, before or aside)
-            pointers = [replace(aside, name=name, keys=keys[0].keys)]
+            created_at = (before or aside).created_at
+            pointers = [replace(aside, name=name, keys=keys[0].keys, created_at=created_at)]
             if before:
                 pointers.append(replace(before, name=aside.name, keys=keys[1].keys))
             names = [one.name for one in pointers]

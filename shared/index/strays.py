@@ -58,13 +58,15 @@ class Reaching:
         ids, distances = answer["ids"][row], answer["distances"][row]
         away = 1.0 - self._rows @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
         near = np.flatnonzero(away < distances[-1]) if len(ids) >= most else np.arange(len(away))
-        near = near[np.argsort(away[near], kind="stable")][:most]
+        near = near[np.argsort(away[near], kind="stable")]
+        if where is None:
+            near = near[:most]
         strays = dict(zip(self._ids[near].tolist(), away[near].tolist(), strict=True))
         for known in ids:
             strays.pop(known, None)
         records = {}
         if where is not None or "metadatas" in include:
-            records = self._matching(list(strays), where)
+            records = self._matching(list(strays), where, most)
             strays = {one: strays[one] for one in strays if one in records}
         if not strays:
             return
@@ -76,9 +78,12 @@ class Reaching:
             known = [*answer["metadatas"][row], *(records[one] for one in strays)]
             answer["metadatas"][row] = [known[place] for place in order]
 
-    def _matching(self, ids: list[str], where: Any) -> dict[str, Any]:
+    def _matching(self, ids: list[str], where: Any, most: int) -> dict[str, Any]:
+        """Return the records of the first `most` that match, and of some more."""
         found: dict[str, Any] = {}
         for start in range(0, len(ids), PAGE):
+            if len(found) >= most:
+                break
             page = self._store.get(ids=ids[start : start + PAGE], where=where, include=["metadatas"])
             found |= zip(page["ids"], page["metadatas"], strict=True)
         return found

@@ -18,6 +18,7 @@ deployment/model.json                    the model that the first start chose
 keys/<key id>.json                       API keys
 """
 
+import errno
 import io
 import os
 import secrets
@@ -285,8 +286,19 @@ class Blobs:
             path = self._path(prefix).rstrip("/")
             if self._s3:
                 self.delete(*(self._key(path) for path in self._find(prefix)))
-            elif self._fs.exists(path):
+            else:
+                self._remove_folder(path)
+
+    def _remove_folder(self, path: str, tries: int = 20) -> None:
+        """Remove a local folder, though workers write into it or others remove it meanwhile."""
+        while self._fs.exists(path):
+            tries -= 1
+            try:
                 self._fs.rm(path, recursive=True)
+            except OSError as error:
+                meanwhile = isinstance(error, FileNotFoundError) or error.errno == errno.ENOTEMPTY
+                if not (meanwhile and tries):
+                    raise
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Return the names of the folders directly under the folder `prefix`."""

@@ -417,6 +417,7 @@ def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hid
 ) -> None:
     fill(index.create("images", **MODEL, dimension=8), unit_rows(2))
     held = new_index().collection("images")
+    created_at = held.info.created_at
     staged = index.stage("images", **MODEL, dimension=8)
     made = fill(staged, unit_rows(5))
     assert index.stage("images", **MODEL, dimension=8).physical == staged.physical
@@ -430,6 +431,7 @@ def test_a_switch_is_seen_by_who_holds_the_collection_and_what_was_staged_is_hid
     index.unstage("images")
     assert list(held.ids()) == [image.id for image in made]
     assert list(index.collection("images").ids()) == list(held.ids())
+    assert index.collection("images").info.created_at == created_at < staged.pointer.created_at
     with pytest.raises(CollectionNotFound):
         index.staged("images", MODEL["fingerprint"])
 

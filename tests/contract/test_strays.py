@@ -147,6 +147,31 @@ def test_exactly_what_hnsw_misses_is_lost_and_once_marked_every_search_finds_it(
             assert not complete
 
 
+class _Deaf:
+    """A Chroma collection whose graph reaches nothing."""
+
+    def __init__(self, store: Any) -> None:
+        self.get, self.count = store.get, store.count
+
+    def query(self, **_: Any) -> Any:
+        return {"ids": [[]], "distances": [[]]}
+
+
+def test_a_stray_is_found_behind_nearer_ones_that_do_not_match(index: Index) -> None:
+    vectors = shots(0.1)
+    collection = index.create("images", **MODEL)
+    fill(collection, vectors)
+    collection.mark_strays(list(vectors))
+    query = vectors[image_id(0)]
+    far = sorted(vectors, key=lambda one: float(vectors[one] @ query))[:3]
+    where = parse_where({"shot": {"in": [int(one, 16) for one in far]}}).to_chroma()
+    chroma = index.open("images").chroma
+    with calls(60.0):
+        found_by = strays.Reaching(_Deaf(chroma), strays.reaching(chroma, None, COUNT).strays)
+        found = found_by.query(query_embeddings=[query], n_results=2, where=where, include=["distances"])
+    assert found["ids"] == [far[:0:-1]]
+
+
 def test_pages_join_where_strays_lie_between(index: Index) -> None:
     collection, vectors, lost = losing(index)
     collection.mark_strays(lost)

@@ -283,8 +283,12 @@ def _end(services: Services, claim: Claim, results: list[Result]) -> None:
     if moved and claim.kind is JobKind.REINDEX:  # the log is carried over as a whole, at the switch
         services.blobs.delete(claim.payload)
         return
+    # With a deleted collection went its log, so this has no removal that a rebuild would see.
+    deleted = services.ledger.writer.removals(claim.collection, ["*"]).get("*", 0)
     left_out = {
-        a.index for a, stored in results if stored is ItemState.PENDING or not isinstance(stored, ItemState)
+        a.index
+        for a, stored in results
+        if stored is ItemState.PENDING or not isinstance(stored, ItemState) or a.version < deleted
     }
     # Only now: a delivery before this point must find every item in the segment.
     if moved and left_out:

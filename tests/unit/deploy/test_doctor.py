@@ -87,6 +87,10 @@ def test_a_server_s_models_are_listed_with_what_each_waits_for(examine: Examine,
     server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"models": several}}
     _, found = examine()
     assert found["models"] == ("ok", "m/one loaded, m/two downloading (42%)")
+    several.append(state | {"name": "m/three", "state": "absent", "detail": "It is gone."})
+    healthy, found = examine()
+    assert found["models"] == ("note", "m/one loaded, m/two downloading (42%), m/three absent: It is gone.")
+    assert healthy, "the other collections work"
 
 
 @pytest.mark.parametrize(

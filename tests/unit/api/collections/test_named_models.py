@@ -88,6 +88,7 @@ def test_no_other_folder_is_taken_and_what_is_there_is_not_told(
 def test_what_names_no_model_is_one_sentence(api: Api, name: object) -> None:
     document = assert_problem(make(api, name), 422, "invalid_request", "/model")
     assert "Traceback" not in document["detail"]
+    assert "set IMAGE_SEARCH_MODEL" not in document["detail"], "a request named it, no setting"
 
 
 def test_without_models_folder_no_folder_is_taken(tmp_path: Path, tiny: Path) -> None:
@@ -129,6 +130,21 @@ def test_a_reindex_takes_a_model_of_the_hub_before_its_weights_are_here(
         assert job.options["fingerprint"] == fingerprint(tiny)
         gate.set()
         wait_until(lambda: not downloads.running())
+
+
+@pytest.mark.parametrize("name", ["./here", "here", "../work/here/"])
+def test_a_folder_to_reindex_with_is_the_same_one_wherever_a_process_runs(
+    api: Api, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    api.add(1, axis(0))
+    work = tmp_path / "work"
+    shutil.copytree(tiny, work / "here")
+    monkeypatch.chdir(work)
+    response = api.http.post("/v1/collections/images/reindex", json={"model": name})
+    assert response.status_code == 202, response.text
+    model = Path(api.services.ledger.get(response.json["job_id"]).options["model"])
+    assert model.is_absolute()
+    assert model.samefile(work / "here")
 
 
 def test_what_the_hub_does_not_vouch_for_is_to_be_downloaded_first(

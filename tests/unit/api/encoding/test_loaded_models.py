@@ -224,7 +224,7 @@ def test_other_weights_of_a_name_are_said_and_not_loaded_again_until_they_change
     models = make()
     former = (B[0], "f" * 16)
     for _ in range(3):
-        with pytest.raises(ModelMismatch, match="other weights named b/b"):
+        with pytest.raises(ModelMismatch, match="weights named b/b are not those any more"):
             ready(models, former)
     assert loads.count[B[0]] == 1
     with pytest.raises(ModelMismatch):
@@ -280,7 +280,7 @@ def test_the_reason_why_an_announced_model_cannot_be_loaded_is_told(make: Any, l
     wait_until(lambda: models.announce({B[1]: B[0]}) != {})
     assert models.announce({B[1]: B[0]}) == {B[1]: LoadFailure("b/b is damaged.", passing=False)}
     detail, passing = models.announce({"e" * 16: A[0]})["e" * 16]
-    assert detail.startswith("The collection was written by other")
+    assert detail.startswith(f"The weights named {A[0]} are not those any more")
     assert not passing
     assert models.main().fingerprint == A[1]
 

@@ -64,6 +64,15 @@ def test_all_is_told_while_all_is_up(api: Api) -> None:
     assert found["missing"] == {}
 
 
+def test_a_collection_s_model_that_cannot_be_had_is_told(api: Api, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    api.services.index.create("cats", model=gone, fingerprint="9" * 16, dimension=4)
+    loaded, absent = system(api)["models"]
+    assert loaded["name"] == api.encoder.name
+    assert (absent["name"], absent["state"], absent["dimension"]) == (gone, "absent", 4)
+    assert "There is no checkpoint" in absent["detail"]
+
+
 def test_queues_tell_what_waits_from_what_a_worker_holds(api: Api) -> None:
     ledger = api.services.ledger
     ledger.create("job", collection="images", total=3, chunk_size=1)

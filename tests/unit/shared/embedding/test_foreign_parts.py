@@ -28,7 +28,9 @@ def refusal(folder: Path) -> str:
         load(folder)
     assert "\n" not in caught.value.detail
     assert str(folder) in caught.value.detail
-    assert "repair its files, or set IMAGE_SEARCH_MODEL" in caught.value.detail
+    assert (
+        "repair its files, or name another (IMAGE_SEARCH_MODEL sets the default one)" in caught.value.detail
+    )
     return caught.value.detail
 
 

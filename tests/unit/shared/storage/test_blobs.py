@@ -28,6 +28,24 @@ def test_what_is_put_can_be_read_listed_and_deleted(blobs: Blobs) -> None:
     assert (blobs.list("a/"), blobs.list("c/"), blobs.list("nothing/")) == (["a/b/1"], [], [])
 
 
+def test_a_folder_is_deleted_while_others_write_into_it(blobs: Blobs) -> None:
+    blobs.put("a/1", b"one")
+    real, late = blobs._fs.rm, iter(range(3))
+
+    def rm(path: str, recursive: bool) -> None:
+        real(path, recursive=recursive)
+        if next(late, None) is not None:  # as rmtree ends where a file came after it had listed the folder
+            blobs.put("a/2", b"two")
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+
+    blobs._fs.rm = rm
+    try:
+        blobs.delete_prefix("a/")
+    finally:
+        blobs._fs.rm = real
+    assert blobs.list("a/") == []
+
+
 def test_what_is_moved_is_only_there_any_more(blobs: Blobs) -> None:
     blobs.put("a/1", b"one")
     blobs.put("b/2", b"two")

@@ -169,6 +169,19 @@ def test_a_removal_beats_the_items_of_jobs_that_were_made_before(services: StubS
     assert services.index.stored.images["a"].image.sources == [f"{after}/0"]
 
 
+def test_what_is_on_the_way_while_its_collection_is_deleted_is_not_in_the_next_ones_log(
+    services: StubServices,
+) -> None:
+    services.to_index(["a", "b"])
+    services.ledger.writer.record_removal("images", "*", services.ledger.writer.new_version())
+    services.to_index(["b", "c"])
+    drain(services.real)
+    assert sorted(services.index.stored.images) == ["b", "c"]
+    segments = [read_segment(services.blobs, key) for key in services.blobs.list(log_prefix("images"))]
+    logged = [[addition.image.id for addition in segment.additions] for segment in segments]
+    assert logged == [[], ["b", "c"]], "a rebuild would bring what was deleted"
+
+
 def test_the_first_item_owns_a_picture_and_the_next_are_duplicates_that_add_their_source(
     services: StubServices,
 ) -> None:
