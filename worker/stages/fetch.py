@@ -303,7 +303,7 @@ def _write_scratch(
     key = scratch_prefix(chunk.job_id) + name
     records = [addition.record() for addition in additions]
     pixels = np.stack([one.pixels for one in fetched])
-    services.blobs.put(key, pack(header, records, pixels))
+    services.blobs.put(key, pack(header, records, pixels, plain="known" not in header))
     return key
 
 
