@@ -105,7 +105,7 @@ def run(
         reader = partial(_decode_alone, reader)
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
     download = partial(services.downloader.download, limits=limits, called_off=lost, headers=headers)
-    earlier = earlier_of(services, claim) if indices else {}
+    earlier = earlier_of(services, claim, lost) if indices else {}
     known = KnownImages(services, claim.collection, model)
     known.expect([earlier[i].image_id for i in indices if i in earlier])
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:

@@ -4,7 +4,9 @@ A picture that has not changed is not downloaded. It goes to the writer only if 
 that the collection does not have.
 """
 
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from shared.errors import Unavailable
@@ -20,11 +22,11 @@ WAIT_SECONDS = 5.0  # for another process to compare the lists; longer, and the 
 POLL_SECONDS = 0.1
 
 
-def earlier_of(services: Services, claim: Claim) -> dict[int, Earlier]:
+def earlier_of(services: Services, claim: Claim, lost: threading.Event | None = None) -> dict[int, Earlier]:
     """Return what the claim's items had in the earlier job, by index.
 
-    Whoever comes first compares the lists. Raises Unavailable while somebody else does, and while the body of
-    the job is still being read.
+    Whoever comes first compares the lists. Raises Unavailable while somebody else does, while the body of the
+    job is still being read, and once `lost` is set, as when the job was cancelled.
     """
     since = claim.options.get("since")
     if not since:
@@ -34,23 +36,29 @@ def earlier_of(services: Services, claim: Claim) -> dict[int, Earlier]:
     while True:
         with suppress(KeyError):
             return read_earlier(services.blobs, job_id, claim.first_item, claim.last_item)
-        if joins.acquire(job_id):
-            with renewing(lambda: joins.renew(job_id), JOIN_LEASE_SECONDS):
+        if joins.acquire(job_id, claim.token):
+            with renewing(lambda: joins.renew(job_id, claim.token), JOIN_LEASE_SECONDS) as taken:
                 try:
-                    return _compared(services, claim, since)
+                    return _compared(services, claim, since, [taken] if lost is None else [taken, lost])
                 finally:
-                    joins.release(job_id)
+                    joins.release(job_id, claim.token)
         if time.monotonic() > until:
             raise Unavailable(f"The job's list is being read, or compared with that of job {since}.")
         time.sleep(POLL_SECONDS)
 
 
-def _compared(services: Services, claim: Claim, since: str) -> dict[int, Earlier]:
+def _compared(
+    services: Services, claim: Claim, since: str, ends: Sequence[threading.Event]
+) -> dict[int, Earlier]:
+    def check() -> None:
+        if any(end.is_set() for end in ends):
+            raise Unavailable("The job was cancelled, or another process compares its list now.")
+
     blobs, job_id = services.blobs, claim.chunk.job_id
     span = (claim.first_item, claim.last_item)
     with suppress(KeyError):  # by another, right before
         return read_earlier(blobs, job_id, *span)
-    join(blobs, job_id, services.ledger.get(job_id).total, since)
+    join(blobs, job_id, services.ledger.get(job_id).total, since, check)
     return read_earlier(blobs, job_id, *span)
 
 
