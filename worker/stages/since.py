@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+import structlog
+
 from shared.errors import Unavailable
 from shared.index.provenance import StoredImage
 from shared.ledger.leases import JOIN_LEASE_SECONDS, renewing
@@ -16,10 +18,13 @@ from shared.models import Claim, Item, MetadataValue
 from shared.services import Services
 from shared.storage.validators import Earlier, read_earlier
 from shared.validation import nfc
-from worker.stages.url_join import join
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
+from worker.stages.url_join import give_up, join
 
 WAIT_SECONDS = 5.0  # for another process to compare the lists; longer, and the slot is given to another chunk
 POLL_SECONDS = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 def earlier_of(services: Services, claim: Claim, lost: threading.Event | None = None) -> dict[int, Earlier]:
@@ -58,7 +63,12 @@ def _compared(
     span = (claim.first_item, claim.last_item)
     with suppress(KeyError):  # by another, right before
         return read_earlier(blobs, job_id, *span)
-    join(blobs, job_id, services.ledger.get(job_id).total, since, check)
+    total = services.ledger.get(job_id).total
+    if claim.deliveries >= SUSPICIOUS_DELIVERIES:  # it takes more memory or time than there is
+        log.error("lists_not_compared", job_id=job_id, since=since, deliveries=claim.deliveries)
+        give_up(blobs, job_id, total)
+    else:
+        join(blobs, job_id, total, since, check)
     return read_earlier(blobs, job_id, *span)
 
 

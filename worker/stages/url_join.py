@@ -61,8 +61,13 @@ def join(
     except (duckdb.Error, OSError):
         check()  # another process may have cleared the folder away
         log.exception("lists_not_compared", job_id=job_id, since=earlier)
-        for segment in range(segments):
-            write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
+        give_up(blobs, job_id, total)
+
+
+def give_up(blobs: Blobs, job_id: str, total: int) -> None:
+    """Write that the job's items had nothing in the earlier job."""
+    for segment in range(-(-total // SEGMENT_ITEMS)):
+        write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
 
 
 @contextmanager

@@ -20,11 +20,12 @@ from shared.ledger.ledger import new_job_id
 from shared.models import Image, Item, ItemState, Job, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import file_key, job_prefix
-from shared.storage.validators import read_validators
+from shared.storage.validators import read_earlier, read_validators
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
 from worker.encoders import EncoderClock
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import encode, fetch, since, url_join
 from worker.stages.known import KnownImages
 
@@ -311,6 +312,20 @@ def test_a_comparison_that_was_killed_is_made_again(
     here.services.ledger.joins.release(again, "killed")
     assert len(since.earlier_of(here.services, claim)) == 8
     assert here.services.ledger.joins.acquire(again, "another")
+
+
+def test_a_comparison_that_keeps_killing_its_worker_is_given_up_and_all_is_downloaded(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest(range(20))
+    again = here.create([here.item(number) for number in range(20)], first)
+    (chunk, *_) = here.services.ledger.dispatch()
+    claim = here.services.ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    monkeypatch.setattr(since, "join", Down(AssertionError("killed")))
+    assert since.earlier_of(here.services, replace(claim, deliveries=SUSPICIOUS_DELIVERIES)) == {}
+    here.services.ledger.release([claim], 0.0, count_delivery=False)
+    assert read_earlier(here.services.blobs, again, 0, 20) == {}
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
