@@ -22,6 +22,7 @@ from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.url_join import give_up, join
 
 WAIT_SECONDS = 5.0  # for another process to compare the lists; longer, and the slot is given to another chunk
+NEW_SECONDS = 10.0
 POLL_SECONDS = 0.1
 
 log = structlog.get_logger(__name__)
@@ -37,10 +38,13 @@ def earlier_of(services: Services, claim: Claim, lost: threading.Event | None = 
     if not since:
         return {}
     job_id, joins = claim.chunk.job_id, services.ledger.joins
-    until = time.monotonic() + WAIT_SECONDS
+    until: float | None = None
     while True:
         with suppress(KeyError):
             return read_earlier(services.blobs, job_id, claim.first_item, claim.last_item)
+        if until is None:  # what a job that is not new waits for takes long, and other jobs need the slot
+            age_s = time.time() - services.ledger.get(job_id).created_at
+            until = time.monotonic() + (WAIT_SECONDS if age_s < NEW_SECONDS else 0.0)
         if joins.acquire(job_id, claim.token):
             with renewing(lambda: joins.renew(job_id, claim.token), JOIN_LEASE_SECONDS) as taken:
                 try:

@@ -370,6 +370,32 @@ def test_the_lists_are_compared_once_the_new_one_is_read_to_its_end(
         since.earlier_of(here.services, claim)
 
 
+def test_while_its_lists_are_read_or_compared_a_job_leaves_the_slots_to_others(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest(range(20))
+    again = here.create([here.item(number) for number in range(20)], first)
+    ledger = here.services.ledger
+    (chunk, *_) = ledger.dispatch()
+    claim = ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    assert ledger.joins.acquire(again, "another")
+    monkeypatch.setattr(since, "NEW_SECONDS", 0.0)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="compared"):
+        since.earlier_of(here.services, claim)
+    assert time.monotonic() - began < since.WAIT_SECONDS / 2
+    ledger.workers.heartbeat("w", "h", ["fetch"], 20)
+    read, compared = (here.create([here.item(number)], first) for number in range(2))
+    ledger._redis.call("hset", f"is:job:{read}", "reading", "1")
+    assert ledger.joins.acquire(compared, "another")
+    plain = here.create([here.item(1)])
+    assert {one.job_id for one in ledger.dispatch()} == {plain}
+    ledger._redis.call("hset", f"is:job:{read}", "reading", "0")
+    ledger.joins.release(compared, "another")
+    assert {one.job_id for one in ledger.dispatch()} == {read, compared}
+
+
 def test_nothing_is_left_in_redis_of_a_comparison(here: Deployment) -> None:
     first = here.ingest(range(20))
     before = Counter(key.split(":")[1] for key in here.services.ledger._redis.call("keys", "*"))
