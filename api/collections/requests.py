@@ -61,7 +61,7 @@ class ReindexRequest(BodyModel):
     model: str = Field(
         min_length=1,
         max_length=1024,
-        description="Hugging Face id, `starter`, or a folder below the server's MODELS_FOLDER",
+        description="Hugging Face id, `starter`, or a folder that is the same on every machine",
     )
     allow_missing: bool = Field(False, description="leave out pictures that cannot be encoded again")
     callback_url: CallbackUrl = None

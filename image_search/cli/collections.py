@@ -154,7 +154,7 @@ def import_(client: Client, *, source: Path, collection: str | None, as_json: bo
     required=True,
     metavar="M",
     shell_complete=complete_models,
-    help="Hugging Face id, `starter`, or a folder below the server's MODELS_FOLDER.",
+    help="Hugging Face id, `starter`, or a folder on every machine of the server.",
 )
 @collection_option(DEFAULT_COLLECTION)
 @click.option("--allow-missing", is_flag=True, help="Leave out pictures that cannot be encoded again.")

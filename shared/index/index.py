@@ -83,7 +83,7 @@ class Index:
         self._tenant, self._database = tenant, database
         self.timeout_s = timeout_s
         self._registry_collection: ChromaCollection | None = None
-        self._turns = Batching(CALLS_AT_ONCE)
+        self._turns: dict[UUID, Batching] = {}  # by Chroma's id: a slow collection holds up no other
         self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
         self._reaching: dict[UUID, tuple[float, Reaching]] = {}  # by Chroma's id, and when it was read
@@ -246,9 +246,12 @@ class Index:
 
     def reopen(self, name: str) -> Opened:
         """Return the Chroma collection of a name, its pointer read anew. Raises CollectionNotFound."""
-        self._cache.pop(name, None)
+        before = self._cache.pop(name, None)
         read_at = time.monotonic()
         pointer = self._pointer(name)
+        if before and before.pointer != pointer:  # switched or deleted: its strays may be many megabytes
+            self._reaching.pop(before.chroma.id, None)
+            self._turns.pop(before.chroma.id, None)
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
         chroma = self.make(pointer.physical)
@@ -281,14 +284,15 @@ class Index:
         """
         read_at, found = self._reaching.get(chroma.id, (-STRAYS_TTL_SECONDS, None))
         if found is None or not found.complete or time.monotonic() - read_at >= STRAYS_TTL_SECONDS:
-            found = reaching(Together(chroma, self._turns), found, at_once)
+            turns = self._turns.setdefault(chroma.id, Batching(CALLS_AT_ONCE))
+            found = reaching(Together(chroma, turns), found, at_once)
             self._reaching[chroma.id] = time.monotonic(), found
         return found
 
     def forget_strays(self, chroma: ChromaCollection) -> None:
         """Have `reaching` read the strays anew."""
-        if chroma.id in self._reaching:
-            self._reaching[chroma.id] = -STRAYS_TTL_SECONDS, self._reaching[chroma.id][1]
+        if found := self._reaching.get(chroma.id):
+            self._reaching[chroma.id] = -STRAYS_TTL_SECONDS, found[1]
 
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))

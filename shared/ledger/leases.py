@@ -21,18 +21,22 @@ class JoinLedger:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
-    def acquire(self, job_id: str) -> bool:
-        """Take the lease; return False while another process has it, or while the body is being read."""
+    def acquire(self, job_id: str, token: str) -> bool:
+        """Take it; return False while another process has it, or the job's body is still being read."""
         if self._redis.call("zscore", f"{PREFIX}reading", job_id) is not None:
             return False
         key = f"{PREFIX}joining:{job_id}"
-        return bool(self._redis.call("set", key, "1", nx=True, ex=int(JOIN_LEASE_SECONDS)))
+        return bool(self._redis.call("set", key, token, nx=True, ex=int(JOIN_LEASE_SECONDS)))
 
-    def renew(self, job_id: str) -> int:
-        return int(self._redis.call("expire", f"{PREFIX}joining:{job_id}", int(JOIN_LEASE_SECONDS)))
+    def renew(self, job_id: str, token: str) -> bool:
+        """Prolong it; return False once it is lost."""
+        key = f"{PREFIX}joining:{job_id}"
+        is_held = self._redis.call("get", key) == token
+        return is_held and bool(self._redis.call("expire", key, int(JOIN_LEASE_SECONDS)))
 
-    def release(self, job_id: str) -> None:
-        self._redis.call("delete", f"{PREFIX}joining:{job_id}")
+    def release(self, job_id: str, token: str) -> None:
+        if self.renew(job_id, token):
+            self._redis.call("delete", f"{PREFIX}joining:{job_id}")
 
     def is_oldest(self, job_id: str, collection: str) -> bool:
         """Return whether all jobs of the collection that are older have finished."""

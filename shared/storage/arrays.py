@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from shared.formats import FIELD, check_format
 from shared.models import JsonObject
 
-# 1: no record says that the collection had its image. Files without such records are still of that format.
+# 1: nothing in it says that the collection had an image. Files without such are still of that format.
 FORMAT, PLAIN = 2, 1
 
 
 def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any], *, plain: bool = True) -> bytes:
-    """Return a file; `plain` if earlier versions understand the records."""
+    """Return a file; `plain` if earlier versions understand all of it."""
     assert len(array) in (0, len(records))  # noqa: S101
     buffer = io.BytesIO()
     header_, records_, format_ = (

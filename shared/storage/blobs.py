@@ -42,7 +42,8 @@ JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
 MODEL_KEY = "deployment/model.json"
 
 _READ_BYTES = 256 * 1024
-_AT_ONCE = 8  # files that are moved: an object store answers in its own time
+_AT_ONCE = 8  # files that are moved or read: an object store answers in its own time
+_READ_AHEAD = 64  # small files
 
 # Of a client of S3, which need not ask how long a file is before it reads it. By default a store that hangs
 # is given up after half an hour: five times five tries of fsspec's, each of which is five of botocore's.
@@ -212,6 +213,20 @@ class Blobs:
         with translated(key):
             data: bytes = self._fs.cat_file(self._path(key))
             return data
+
+    def get_each(self, keys: Sequence[str]) -> Iterator[bytes]:
+        """Yield what is under those of `keys` that exist, in their order; an object store is asked ahead."""
+        if self._local:
+            yield from filter(None, map(self._found, keys))
+            return
+        with ThreadPoolExecutor(_AT_ONCE, "get") as pool:
+            for start in range(0, len(keys), _READ_AHEAD):  # a pool takes all that it is given
+                yield from filter(None, pool.map(self._found, keys[start : start + _READ_AHEAD]))
+
+    def _found(self, key: str) -> bytes | None:
+        with suppress(KeyError):
+            return self.get(key)
+        return None
 
     @contextmanager
     def open_read(self, key: str) -> Iterator[IO[bytes]]:

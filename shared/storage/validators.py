@@ -8,7 +8,6 @@ each of its manifest's segments, in the order of the items (worker/stages/since.
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +79,7 @@ def write_validators(blobs: Blobs, chunk: Chunk, token: str, found: Mapping[str,
 
 def read_validators(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
     """Yield the rows of a job, those of later tries last; none once it has expired. Raises NewerFormat."""
-    for key in blobs.list(_of_urls(job_id)):
-        with suppress(KeyError):
-            yield _table(blobs.get(key))
+    yield from map(_table, blobs.get_each(blobs.list(_of_urls(job_id))))
 
 
 def write_earlier(blobs: Blobs, job_id: str, segment: int, rows: Any) -> None:

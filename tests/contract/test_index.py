@@ -561,6 +561,54 @@ def test_search_is_exact_best_first_with_cosine_scores(collection: Collection) -
     assert all(-1 <= hit.score <= 1 for hit in hits)
 
 
+def waiting(index: Index) -> int:
+    return sum(len(turns._waiting) for turns in index._turns.values())
+
+
+def test_a_collection_that_chroma_is_slow_with_holds_up_no_search_of_another(
+    index: Index, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = index.create("other", **MODEL, dimension=8)
+    vectors = np.eye(8, dtype=np.float32)
+    for one in (collection, other):
+        one.upsert([image(number) for number in range(8)], vectors, ["job:0"] * 8)
+    alone = other.search(vectors[3], limit=3)
+    slow, free, ask = collection.search(vectors[3], limit=3), threading.Event(), ChromaCollection.query
+
+    def held(self: ChromaCollection, *embeddings: Any, **options: Any) -> Any:
+        if self.id == index.open(collection.pointer.name).chroma.id:
+            assert free.wait(30)
+        return ask(self, *embeddings, **options)
+
+    monkeypatch.setattr(ChromaCollection, "query", held)
+    with ThreadPoolExecutor(10) as pool:
+        found = [pool.submit(collection.search, vectors[3], limit=3) for _ in range(8)]
+        eventually(lambda: waiting(index) == 8 - CALLS_AT_ONCE)
+        try:
+            assert pool.submit(other.search, vectors[3], limit=3).result(10) == alone
+        finally:
+            free.set()
+        assert [one.result(30) for one in found] == [slow] * 8
+
+
+def test_nothing_is_kept_in_memory_of_a_collection_that_was_switched_or_deleted(
+    index: Index, collection: Collection, new_index: NewIndex
+) -> None:
+    collection.upsert([image(0)], np.eye(8, dtype=np.float32)[:1], ["job:0"])
+    collection.search(np.eye(8)[0], limit=1)
+    (former,) = index._turns
+    writer = new_index()
+    writer.switch("images", writer.stage("images", **OTHER_MODEL, dimension=8))
+    with calls(5.0):
+        index.open("images", max_age_s=0.0)
+    index.collection("images").search(np.eye(8)[0], limit=1)
+    assert former not in index._reaching.keys() | index._turns.keys()
+    writer.delete("images")
+    with calls(5.0), pytest.raises(CollectionNotFound):
+        index.open("images", max_age_s=0.0)
+    assert (index._reaching, index._turns) == ({}, {})
+
+
 def test_searches_that_wait_for_chroma_are_asked_together_and_find_what_each_finds_alone(
     index: Index, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -580,7 +628,7 @@ def test_searches_that_wait_for_chroma_are_asked_together_and_find_what_each_fin
     monkeypatch.setattr(ChromaCollection, "query", held)
     with ThreadPoolExecutor(40) as pool:
         found = [pool.submit(query, vector) for vector in vectors[:40]]
-        eventually(lambda: asked == [1] * CALLS_AT_ONCE and len(index._turns._waiting) == 40 - CALLS_AT_ONCE)
+        eventually(lambda: asked == [1] * CALLS_AT_ONCE and waiting(index) == 40 - CALLS_AT_ONCE)
         assert collection.nearest(vectors[:20], 3) == many  # a long call neither waits nor is waited for
         others = [pool.submit(query, vector) for vector in vectors[40:]]
         free.set()
@@ -608,7 +656,7 @@ def test_a_search_that_fails_beside_others_fails_alone(
     monkeypatch.setattr(ChromaCollection, "query", failing)
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(query, vector) for vector in vectors]
-        eventually(lambda: len(index._turns._waiting) == len(vectors) - CALLS_AT_ONCE)
+        eventually(lambda: waiting(index) == len(vectors) - CALLS_AT_ONCE)
         free.set()
         for number, one in enumerate(found):
             if number == 5:

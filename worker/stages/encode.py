@@ -33,7 +33,8 @@ def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderCloc
     Raises as Encoders.of does.
     """
     header, records, pixels = unpack(services.blobs.get(claim.payload))
-    encoder: Encoder = encoders.of(header)
+    # In crops from before they said their model, a reindex's job does.
+    encoder: Encoder = encoders.of({**claim.options, **header})
     additions = [vector_log.Addition.from_record(record) for record in records]
     rows: Sequence[Vectors | ItemError]
     if _fits(encoder, header, pixels):

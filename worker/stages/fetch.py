@@ -108,7 +108,7 @@ def run(
     limits = HostLimits(services.ledger.hosts, services.settings.host_rate)
     download = partial(services.downloader.download, limits=limits, called_off=lost, headers=headers)
     # The last try asks without conditions: some hosts break on them.
-    earlier = earlier_of(services, claim) if indices and _tries(claim) < MAX_ATTEMPTS else {}
+    earlier = earlier_of(services, claim, lost) if indices and _tries(claim) < MAX_ATTEMPTS else {}
     known = KnownImages(services, claim.collection, model)
     known.expect([earlier[i].image_id for i in indices if i in earlier])
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
@@ -310,7 +310,7 @@ def _write_scratch(
     key = scratch_prefix(chunk.job_id) + name
     records = [addition.record() for addition in additions]
     pixels = np.stack([one.pixels for one in fetched])
-    services.blobs.put(key, pack(header, records, pixels))
+    services.blobs.put(key, pack(header, records, pixels, plain="known" not in header))
     return key
 
 

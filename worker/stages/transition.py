@@ -84,9 +84,10 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """
-    # The chunk beyond the items, a reindex's switch, has none that could say why.
-    said = stops or claim.payload == FINAL
-    result: JsonObject = {"switched": False, "detail": error.detail} if said else {}
+    # The chunk beyond the items, such as a reindex's switch, has none that could say why.
+    result: JsonObject = {"detail": error.detail} if stops or claim.payload == FINAL else {}
+    if result and claim.kind is JobKind.REINDEX:
+        result["switched"] = False
     lost = _held(services, claim)
     end_chunk(services, claim, [Outcome(i, "", error=error) for i in lost], result=result)
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -47,29 +47,42 @@ FROM found ORDER BY item
 log = structlog.get_logger(__name__)
 
 
-def join(blobs: Blobs, job_id: str, total: int, earlier: str) -> None:
+def join(
+    blobs: Blobs, job_id: str, total: int, earlier: str, check: Callable[[], None] = lambda: None
+) -> None:
     """Write what the job's `total` items had in the job `earlier`: nothing, once that has expired.
 
-    Nothing, too, where DuckDB has no room for the lists: then all is downloaded.
+    Nothing, too, where there is no room for the lists: then all is downloaded. `check` is called at every
+    file, and may raise.
     """
     segments = -(-total // SEGMENT_ITEMS)
     try:
-        with _joined(blobs, job_id, total, earlier) as rows:
+        with _joined(blobs, job_id, total, earlier, check) as rows:
             for segment, table in enumerate(_by_segment(rows, segments)):
+                check()
                 write_earlier(blobs, job_id, segment, table)
-    except duckdb.Error:
+    except (duckdb.Error, OSError):
+        check()  # another process may have cleared the folder away
         log.exception("lists_not_compared", job_id=job_id, since=earlier)
-        for segment in range(segments):
-            write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
+        give_up(blobs, job_id, total)
+
+
+def give_up(blobs: Blobs, job_id: str, total: int) -> None:
+    """Write that the job's items had nothing in the earlier job."""
+    for segment in range(-(-total // SEGMENT_ITEMS)):
+        write_earlier(blobs, job_id, segment, OF_ITEMS.empty_table())
 
 
 @contextmanager
-def _joined(blobs: Blobs, job_id: str, total: int, earlier: str) -> Iterator[pa.RecordBatchReader]:
+def _joined(
+    blobs: Blobs, job_id: str, total: int, earlier: str, check: Callable[[], None]
+) -> Iterator[pa.RecordBatchReader]:
     """Open the stream of the items that have a row in the earlier job, in their order."""
     config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
     with _folder(job_id) as folder, duckdb.connect(folder / "join.duckdb", config=config) as database:
-        _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
-        _load(database, "asked", _ASKED, _asked(blobs, job_id, total))
+        known, asked = _known(blobs, earlier), _asked(blobs, job_id, total)
+        _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _checked(known, check))
+        _load(database, "asked", _ASKED, _checked(asked, check))
         database.execute(_JOIN)
         yield database.sql(_FOUND).to_arrow_reader(_ROWS)
 
@@ -78,8 +91,10 @@ def _joined(blobs: Blobs, job_id: str, total: int, earlier: str) -> Iterator[pa.
 def _folder(job_id: str) -> Iterator[Path]:
     """Make a folder of this join's own, locked while it goes on: what is not is what a killed one left."""
     clear_left()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{job_id}-"))
-    with _locked(folder):
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}{job_id}-"))
+    folder = made.with_name(made.name[1:])
+    with _locked(made):
+        made.rename(folder)  # before that nobody takes it for what a killed join left
         try:
             yield folder
         finally:
@@ -143,6 +158,12 @@ class _Stream:
 
     def _joined(self, tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
         yield from pa.concat_tables([one.cast(self._schema) for one in tables]).combine_chunks().to_batches()
+
+
+def _checked(tables: Iterable[pa.Table], check: Callable[[], None]) -> Iterator[pa.Table]:
+    for table in tables:
+        check()
+        yield table
 
 
 def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:

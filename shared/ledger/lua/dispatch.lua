@@ -30,6 +30,10 @@ while #refs < tonumber(ARGV[4]) and held < open do
   if not id then break end
   -- A job that waits for busy hosts sends no more chunks to wait there too.
   local busy = job_number(id, 'held') > now() or (full and job_field(id, 'kind') ~= 'export')
+  -- Nor does one with `since` while its list is read, or compared with the earlier one: its chunks would fill the slots.
+  local waits = redis.call('EXISTS', P..'joining:'..id) == 1 or (job_field(id, 'reading') == '1'
+    and string.find(job_field(id, 'options') or '', '"since"', 1, true) ~= nil)
+  busy = busy or waits
   held = busy and held + 1 or 0
   local ref = not busy and next_chunk(id)
   if ref then

@@ -20,6 +20,7 @@ from tests.unit.fakes import Api, assert_problem, image_id, make_api, make_servi
 from worker.pipelines import handler_of, store_of
 from worker.recovery import lease
 from worker.stages import changes, index
+from worker.stages.transition import fail_chunk
 
 
 @pytest.fixture
@@ -422,6 +423,19 @@ def test_a_dry_run_shows_the_first_hundred(api: Api, monkeypatch: pytest.MonkeyP
         store(api, number)
     job = done(api, "delete", filters={}, all=True, dry_run=True)
     assert (job["result"]["counts"]["removed"], len(job["result"]["ids"])) == (120, 100)
+
+
+def test_a_dry_run_that_cannot_be_added_up_says_why_and_speaks_of_no_switch(api: Api) -> None:
+    store(api, 1)
+    job_id = ask(api, "delete", filters={}, all=True, dry_run=True)["job_id"]
+    hand_on(api)
+    ((stage, chunk),) = api.services.ledger.sweep()
+    claim = api.services.ledger.claim(chunk, stage)
+    assert claim is not None
+    fail_chunk(api.services, claim, lease.exhausted(claim))
+    job = of(api, job_id)
+    assert job["result"].keys() == {"detail"}
+    assert "failed on this chunk" in job["result"]["detail"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

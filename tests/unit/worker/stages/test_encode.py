@@ -87,6 +87,22 @@ def segments(services: StubServices) -> list[vector_log.Segment]:
     return [vector_log.read_segment(services.blobs, key) for key in services.blobs.list("log/images/")]
 
 
+def test_crops_of_a_reindex_from_before_they_said_their_model_are_for_that_of_the_job(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def of(header: dict[str, Any]) -> Encoder:
+        asked.append(header)
+        return ENCODER
+
+    encoders = cast(Encoders, SimpleNamespace(of=of))
+    options = {"model": "next", "fingerprint": "f2", "allow_missing": False}
+    run(services.real, encoders, replace(encode_claim(0), options=options), EncoderClock())
+    run(services.real, encoders, replace(encode_claim(1, model="m", fingerprint="f1")), EncoderClock())
+    assert [(one["model"], one["fingerprint"]) for one in asked] == [("next", "f2"), ("m", "f1")]
+
+
 def test_vectors_are_in_the_log_before_the_writer_is_woken(
     services: StubServices, encode_claim: Callable[..., Claim]
 ) -> None:

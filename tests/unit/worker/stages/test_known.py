@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from api.images.edits import remove_image
-from shared.errors import IndexUnavailable
+from shared.errors import IndexUnavailable, NewerFormat
 from shared.index import index as index_module
 from shared.index.collection import Collection
 from shared.index.index import Index
 from shared.models import Image, Item, ItemState, Stage
-from shared.storage import vector_log
+from shared.storage import arrays, vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import FILE_KINDS, file_key
 from tests.unit.fakes import PREPROCESS, StubEncoder, axis, index_in
@@ -412,6 +413,19 @@ def test_crops_from_before_there_was_anything_known_beside_them_are_encoded(road
     road.services.blobs.put(key, pack(header, before, pixels))
     road.finish()
     assert road.services.states(job_id) == [INDEXED]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_an_encode_worker_of_an_earlier_version_leaves_no_known_image_behind(
+    road: Road, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    """It would encode the crops and nothing else: the chunk has to wait for one that knows them."""
+    road.ingest(item(0))
+    road.fetch([item(1), *([item(0)] if is_known else [])])
+    (key,) = road.services.blobs.list("scratch/")
+    monkeypatch.setattr(arrays, "FORMAT", 1)
+    with pytest.raises(NewerFormat) if is_known else nullcontext():
+        unpack(road.services.blobs.get(key))
 
 
 def known_images(tmp_path: Path, concurrency: int, look_up: Callable[[list[str]], Any]) -> KnownImages:

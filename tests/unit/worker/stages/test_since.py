@@ -1,6 +1,7 @@
 """Lists that are sent again, with `since`: a real downloader, web server, Chroma and ledger's scripts."""
 
 import hashlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,12 @@ from shared.ledger.ledger import new_job_id
 from shared.models import Image, Item, ItemState, Job, JobKind, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import file_key, job_prefix
+from shared.storage.validators import read_earlier, read_validators
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
 from worker.encoders import EncoderClock
+from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import changes, encode, fetch, since, url_join
 from worker.stages.known import KnownImages
 
@@ -348,12 +351,56 @@ def test_a_comparison_that_was_killed_is_made_again(
     claim = here.services.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     monkeypatch.setattr(since, "WAIT_SECONDS", 0.2)
-    assert here.services.ledger.joins.acquire(again), "whoever has it is killed"
+    assert here.services.ledger.joins.acquire(again, "killed")
     with pytest.raises(Unavailable, match="compared with that of job"):
         since.earlier_of(here.services, claim)
-    here.services.ledger.joins.release(again)
+    here.services.ledger.joins.release(again, "another")
+    assert not here.services.ledger.joins.acquire(again, "another")
+    here.services.ledger.joins.release(again, "killed")
     assert len(since.earlier_of(here.services, claim)) == 8
-    assert here.services.ledger.joins.acquire(again)
+    assert here.services.ledger.joins.acquire(again, "another")
+
+
+def test_a_comparison_that_keeps_killing_its_worker_is_given_up_and_all_is_downloaded(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest(range(20))
+    again = here.create([here.item(number) for number in range(20)], first)
+    (chunk, *_) = here.services.ledger.dispatch()
+    claim = here.services.ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    monkeypatch.setattr(since, "join", Down(AssertionError("killed")))
+    assert since.earlier_of(here.services, replace(claim, deliveries=SUSPICIOUS_DELIVERIES)) == {}
+    here.services.ledger.release([claim], 0.0, count_delivery=False)
+    assert read_earlier(here.services.blobs, again, 0, 20) == {}
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_comparison_ends_when_its_job_is_cancelled_or_another_process_makes_it(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    first = here.ingest(range(20))
+    again = here.create([here.item(number) for number in range(20)], first)
+    (chunk, *_) = here.services.ledger.dispatch()
+    claim = here.services.ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    lost = threading.Event()
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for table in read_validators(*arguments):
+            if cancelled:
+                lost.set()
+            else:
+                here.services.ledger._redis.call("set", f"is:joining:{again}", "another")
+                time.sleep(0.2)  # until that is seen
+            yield table
+
+    monkeypatch.setattr(url_join, "read_validators", interrupted)
+    monkeypatch.setattr(since, "JOIN_LEASE_SECONDS", 0.1)
+    with pytest.raises(Unavailable, match="was cancelled, or another process"):
+        since.earlier_of(here.services, claim, lost)
+    assert here.services.blobs.list(f"{job_prefix(again)}since/") == []
+    assert here.services.ledger.joins.acquire(again, "third") == cancelled
 
 
 def test_the_lists_are_compared_once_the_new_one_is_read_to_its_end(
@@ -368,6 +415,32 @@ def test_the_lists_are_compared_once_the_new_one_is_read_to_its_end(
     assert claim is not None
     with pytest.raises(Unavailable, match="is being read"):
         since.earlier_of(here.services, claim)
+
+
+def test_while_its_lists_are_read_or_compared_a_job_leaves_the_slots_to_others(
+    here: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = here.ingest(range(20))
+    again = here.create([here.item(number) for number in range(20)], first)
+    ledger = here.services.ledger
+    (chunk, *_) = ledger.dispatch()
+    claim = ledger.claim(chunk, Stage.FETCH)
+    assert claim is not None
+    assert ledger.joins.acquire(again, "another")
+    monkeypatch.setattr(since, "NEW_SECONDS", 0.0)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="compared"):
+        since.earlier_of(here.services, claim)
+    assert time.monotonic() - began < since.WAIT_SECONDS / 2
+    ledger.workers.heartbeat("w", "h", ["fetch"], 20)
+    read, compared = (here.create([here.item(number)], first) for number in range(2))
+    ledger._redis.call("hset", f"is:job:{read}", "reading", "1")
+    assert ledger.joins.acquire(compared, "another")
+    plain = here.create([here.item(1)])
+    assert {one.job_id for one in ledger.dispatch()} == {plain}
+    ledger._redis.call("hset", f"is:job:{read}", "reading", "0")
+    ledger.joins.release(compared, "another")
+    assert {one.job_id for one in ledger.dispatch()} == {read, compared}
 
 
 def test_nothing_is_left_in_redis_of_a_comparison(here: Deployment) -> None:

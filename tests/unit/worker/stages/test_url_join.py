@@ -1,6 +1,7 @@
 """The join of a list with what its URLs brought in an earlier job."""
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from shared.errors import BlobsUnavailable
 from shared.models import Chunk, Item
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
-from shared.storage.validators import Earlier, read_earlier, url_hash, write_validators
+from shared.storage.validators import Earlier, read_earlier, read_validators, url_hash, write_validators
 from worker.stages.url_join import clear_left, join
 
 
@@ -134,3 +135,30 @@ def test_two_joins_of_one_job_leave_each_other_alone(
     monkeypatch.setattr(blobs, "get", with_another)
     assert asked(blobs, urls(1)) == {0: earlier(1)}
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_without_a_place_for_the_lists_nothing_is_found(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(blobs, 0, 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
+    assert asked(blobs, urls(1)) == {}
+
+
+def test_an_object_store_is_asked_for_several_files_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000,000 rows lie in 80,000 files: one after another they would take longer than a task may."""
+    store = Blobs(f"memory://{tmp_path}")
+    for number in range(200):
+        known(store, number, number)
+    under_way = threading.Barrier(4, timeout=10)
+    get = store.get
+
+    def slow(key: str) -> bytes:
+        under_way.wait()
+        return get(key)
+
+    monkeypatch.setattr(store, "get", slow)
+    rows = [table.column("url")[0].as_py() for table in read_validators(store, "old")]
+    assert rows == [url_hash(f"http://x/{number}") for number in range(200)]
