@@ -40,7 +40,7 @@ def unavailable(store: Blobs) -> str:
         lambda: store.list("a/"),
         lambda: store.delete("a/k"),
         lambda: store.delete("a/k", "a/l"),
-        lambda: store.move("a/k", "a/l"),
+        lambda: store.move([("a/k", "a/l")]),
         lambda: store.folders("a/"),
         lambda: store.put_new("a/k", b"x"),
         lambda: store.open_read("a/k").__enter__(),
@@ -69,7 +69,7 @@ def test_each_call_is_as_few_requests_as_can_be(blobs: Blobs, store: ObjectStore
     assert asked(blobs.list, "few/") == {"LIST": 1}
     assert asked(blobs.list, "absent/") == {"LIST": 1}
     assert asked(blobs.modified_at, "few/") == {"LIST": 1}
-    assert asked(blobs.move, "few/0000", "few/0002") == {"PUT": 1, "DELETE": 1}
+    assert asked(blobs.move, [("few/0000", "few/0002")]) == {"PUT": 1, "DELETE": 1}
     assert asked(blobs.delete, "few/0000") == {"DELETE": 1}
     assert asked(blobs.delete, *many) == {"POST": 2}
     blobs.put("few/0000", b"x")
@@ -86,8 +86,12 @@ def test_what_others_wrote_is_seen_at_once(blobs: Blobs, store: ObjectStore) -> 
         assert file.read() == b"another"
     other.delete("seen/k")
     assert not blobs.exists("seen/k")
-    with pytest.raises(KeyError):
-        blobs.move("seen/k", "seen/l")
+    blobs.move([("seen/k", "seen/l")])
+    assert not blobs.exists("seen/l")
+    for number in range(100):
+        blobs.put(f"many/{number:03d}", str(number).encode())
+    keys = ["many/absent", *blobs.list("many/")]
+    assert list(blobs.get_each(keys)) == [str(number).encode() for number in range(100)]
     assert time.time() - 60 < (blobs.put("seen/m", b"x") or blobs.modified_at("seen/")) < time.time() + 60
     blobs.delete_prefix("seen/")
     assert blobs.folders("seen/") == []
