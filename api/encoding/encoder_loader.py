@@ -92,10 +92,9 @@ def failure_of(error: ImageSearchError) -> LoadFailure:
 class ModelFailed(Unavailable):
     """A model that cannot be had now."""
 
-    code = ModelUnavailable.code
-
     def __init__(self, failure: LoadFailure) -> None:
         super().__init__(failure.detail)
+        self.code = ModelUnavailable.code
         self.failure = failure
 
 

@@ -176,7 +176,7 @@ def reindex(client: Client, *, model: str, collection: str, allow_missing: bool,
 @click.command()
 @client_command
 def models(client: Client, *, as_json: bool) -> None:
-    """List the models of collections and for new ones, and what is loaded."""
+    """List the models of collections, and what is loaded."""
     found = client.models()
     if as_json:
         print_json(ModelList(models=found))

@@ -17,7 +17,7 @@ REFUSAL_TTL_SECONDS = 600.0
 # The error numbers of a file that is missing or not this user's: they last until the files change.
 _LASTING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 
-_MOST_OF_A_REASON = 300  # characters
+_MOST_OF_A_REASON = 240  # characters
 _SMALLER = "take a smaller model, such as openai/clip-vit-base-patch32"
 
 _refused: dict[tuple[str, ...], tuple[str, object, float]] = {}

@@ -123,7 +123,7 @@ def test_doctor_in_another_folder_asks_the_server_and_leaves_the_folder_alone(
     told = {one["subject"]: one["detail"] for one in json.loads(doctor("--json"))["findings"]}
     assert stack.url in told["settings"]
     assert told["workers"] == "fetch 1, encode 1, index 1"
-    assert "collections" in told["chroma"]
+    assert " collection" in told["chroma"]
     assert "(clip, 32 dimensions, texts of up to 77 tokens) on" in told["model"]
     assert f"workers ok {told['workers']}" in " ".join(doctor().split())  # without a model's weights to read
     assert list((tmp_path / "here").iterdir()) == []

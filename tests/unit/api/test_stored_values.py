@@ -82,6 +82,11 @@ def lists() -> Iterator[Asked]:
     yield Asked(f"/v1/images?key={KEY}", model=models.ImagePage)
 
 
+def many(what: str, **change: object) -> Iterator[Asked]:
+    for which in [*({"filters": one, "all": True} for one in FILTERS), {"ids": ODD_IDS}, {"keys": [KEY]}]:
+        yield Asked(f"/v1/images/{what}", 202, model=models.Job, json=which | change)
+
+
 # Routes that read nothing of what requests have stored.
 APART = {
     *("POST /v1/jobs", "POST /v1/collections", "POST /v1/collections/<name>/import", "GET /healthz"),
@@ -128,6 +133,8 @@ def asked_of(job: str) -> dict[str, list[Asked]]:
         "PATCH /v1/images/<image_id>": [
             Asked(f"/v1/images/{one}", model=models.Image, json={"metadata": change}) for one in ODD_IDS
         ],
+        "POST /v1/images/update": [*many("update", metadata=change)],
+        "POST /v1/images/delete": [*many("delete", dry_run=True)],
         "DELETE /v1/images": [Asked(f"/v1/images?key={KEY}", 204, 404)],
         "DELETE /v1/images/<image_id>": [Asked(f"/v1/images/{odd}", 204, 404)],
         "DELETE /v1/collections/<name>": [Asked(here, 204)],
