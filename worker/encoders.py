@@ -11,8 +11,8 @@ import structlog
 
 from shared.config import Settings
 from shared.embedding import tagging
-from shared.embedding.checkpoint_files import preprocessing
-from shared.embedding.checkpoints import files_of
+from shared.embedding.checkpoint_files import fingerprint, preprocessing
+from shared.embedding.checkpoints import files_of, folder_here
 from shared.embedding.serving.downloads import at_hand
 from shared.embedding.serving.slots import Slots
 from shared.errors import (
@@ -65,13 +65,14 @@ class CollectionModels:
     def __init__(self, index: Index, main: str) -> None:
         self._index = index
         self._main = BoundModel(main)
+        self._main_fingerprint: str | None = None
         self._known: dict[str, BoundModel] = {}
 
     def of(self, collection: str) -> BoundModel:
         """Return the collection's model, while Chroma is away what it was. Raises IndexUnavailable."""
         try:
             pointer = self._index.collection(collection).pointer
-            self._known[collection] = BoundModel(pointer.model, pointer.fingerprint)
+            self._known[collection] = self._here(BoundModel(pointer.model, pointer.fingerprint))
         except CollectionNotFound:
             self._known.pop(collection, None)
             return self._main
@@ -79,6 +80,22 @@ class CollectionModels:
             if collection not in self._known:
                 raise
         return self._known[collection]
+
+    def _here(self, bound: BoundModel) -> BoundModel:
+        """Return a model by the deployment's name if its weights are only there, as once a folder moved."""
+        if bound.name != self._main.name:
+            with suppress(ModelUnavailable):
+                if folder_here(bound.name) is not None:
+                    return bound
+            with suppress(ModelUnavailable):
+                if self._fingerprint_of_main() == bound.fingerprint:
+                    return BoundModel(self._main.name, bound.fingerprint)
+        return bound
+
+    def _fingerprint_of_main(self) -> str | None:
+        if self._main_fingerprint is None and (folder := folder_here(self._main.name)) is not None:
+            self._main_fingerprint = fingerprint(folder)
+        return self._main_fingerprint
 
 
 class Encoders:
@@ -102,7 +119,8 @@ class Encoders:
         Raises ModelUnavailable, also when its weights are not those that the collection is bound to, and
         ModelNotReady while it is being downloaded or others have their turn.
         """
-        name, fingerprint = header.get("model") or self._main, header.get("fingerprint")
+        name, bound_to = header.get("model") or self._main, header.get("fingerprint")
+        name = next((kept for kept, one in self._slots if one.fingerprint == bound_to), name)
         encoder = self._slots.get(name)
         if encoder is None:
             at_hand(name)
@@ -112,7 +130,7 @@ class Encoders:
                 )
             encoder = _load_encoder(self._settings, name)
             self._slots.put(name, encoder)
-        if fingerprint and encoder.fingerprint != fingerprint:
+        if bound_to and encoder.fingerprint != bound_to:
             if files_of(name) != encoder.files:  # they may have been put right
                 self._slots.drop(name)
             raise ModelUnavailable(

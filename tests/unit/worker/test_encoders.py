@@ -200,3 +200,16 @@ def test_a_collection_s_model_is_what_it_was_while_chroma_is_away() -> None:
     assert [models.of("images") for _ in range(5)] == [one, one, two, two, main]
     with pytest.raises(IndexUnavailable):
         models.of("images")
+
+
+def test_a_model_whose_folder_moved_is_the_deployment_s_where_that_has_its_weights(tiny: Path) -> None:
+    bound = fingerprint(tiny)
+    for name, weights, found in (
+        ("/moved/away", bound, BoundModel(str(tiny), bound)),
+        ("nobody/not-downloaded", bound, BoundModel(str(tiny), bound)),
+        ("/moved/away", "0" * 16, BoundModel("/moved/away", "0" * 16)),
+        ("starter", "1" * 16, BoundModel("starter", "1" * 16)),
+    ):
+        pointer = SimpleNamespace(model=name, fingerprint=weights)
+        index: Any = SimpleNamespace(collection=lambda _, pointer=pointer: SimpleNamespace(pointer=pointer))
+        assert CollectionModels(index, str(tiny)).of("images") == found
