@@ -149,11 +149,12 @@ def test_other_weights_are_refused_and_read_again_only_when_the_files_change(
 
 
 def test_while_a_model_is_downloaded_chunks_of_others_go_on(
-    tiny: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     model = {"model": MODEL, "fingerprint": fingerprint(tiny)}
-    of = Encoders(Settings(device="cpu"), str(tiny)).of
+    tiny_checkpoint(tmp_path / "main", seed=1)
+    of = Encoders(Settings(device="cpu"), str(tmp_path / "main")).of
     gate = threading.Event()
     with served_hub(monkeypatch, MODEL, files, gate=gate) as downloaded:
         for _ in range(3):
@@ -161,7 +162,7 @@ def test_while_a_model_is_downloaded_chunks_of_others_go_on(
                 of(model)
             with pytest.raises(ModelNotReady, match="downloaded"):
                 _ = BoundModel(MODEL).preprocess
-            assert of({}).name == str(tiny)
+            assert of({}).name == str(tmp_path / "main")
         gate.set()
         wait_until(lambda: not downloads.running())
         assert downloaded.count("model.safetensors") == 1
