@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from itertools import chain
 from typing import IO, Any
 
-from flask import Response, request, url_for
+from flask import Response, request
 
 from api.collections.named_models import named_model
 from api.collections.requests import (
@@ -23,7 +23,7 @@ from api.http.auth import requires
 from api.http.openapi import bytes_answer, component, make_blueprint, string_headers
 from api.http.problems import parse
 from api.http.request_body import UPLOAD_SETTING, Body
-from api.jobs.answers import job_answer
+from api.jobs.answers import accepted
 from api.jobs.ingest import Options, check_options, digest_of, discard, launch
 from api.jobs.requests import JobHeaders, JobPath
 from image_search import models
@@ -128,7 +128,7 @@ def export_collection(path: CollectionPath, header: JobHeaders) -> Response:
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["export", given.include], options)
     if repeated := _repeated(parts, options, digest):
-        return _accepted(repeated)
+        return accepted(repeated)
     collection = parts.index.collection(path.name)
     if not collection.count():
         raise InvalidRequest(f"The collection {path.name!r} is empty: there is nothing to export.")
@@ -193,7 +193,7 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
         given = parse(ImportRequest, request.get_json())
         options = check_options(parts, path.name, given.callback_url, header.idempotency_key)
         keys = parts.blobs.list(export_prefix(_finished_export(parts, given.export).job_id))
-        return _accepted(_import(parts, options, new_job_id(), keys, given.export))
+        return accepted(_import(parts, options, new_job_id(), keys, given.export))
     if request.mimetype not in (PARQUET, "application/octet-stream"):
         raise UnsupportedMediaType(f"The body's Content-Type must be {PARQUET} or application/json.")
     options = check_options(parts, path.name, query.callback_url, header.idempotency_key)
@@ -201,7 +201,7 @@ def import_collection(path: CollectionPath, query: ImportQuery, header: JobHeade
     job_id = new_job_id()
     try:
         key, digest, size = _receive(parts, job_id, body)
-        return _accepted(_import(parts, options, job_id, [key], digest, uploaded=size))
+        return accepted(_import(parts, options, job_id, [key], digest, uploaded=size))
     except BaseException as error:
         discard(parts, job_id, after=error)
         raise
@@ -301,7 +301,7 @@ def reindex_collection(path: CollectionPath, header: JobHeaders) -> Response:
     options = _options(parts, path.name, given.callback_url, header)
     digest = digest_of(["reindex", given.model, given.allow_missing], options)
     if repeated := _repeated(parts, options, digest):
-        return _accepted(repeated)
+        return accepted(repeated)
     collection = parts.index.collection(path.name)
     bound = named_model(parts.settings, given.model, anywhere=True)
     if bound.fingerprint == collection.pointer.fingerprint:
@@ -321,7 +321,7 @@ def _started(parts: Services, options: Options, digest: str, collection: Collect
     """Answer with a new job that has an item per picture of the collection; `job` goes to `launch`."""
     items = (Item(source=image_id) for image_id in collection.ids())
     job_id = launch(parts, options, new_job_id(), items, digest=digest, **job)
-    return _accepted(parts.ledger.get(job_id))
+    return accepted(parts.ledger.get(job_id))
 
 
 def _make_room(parts: Services, name: str, fingerprint: str) -> None:
@@ -344,8 +344,3 @@ def _repeated(parts: Services, options: Options, digest: str) -> Job | None:
         return None
     job_id = parts.ledger.idempotent_job(options.idempotency_key, digest)
     return None if job_id is None else parts.ledger.get(job_id)
-
-
-def _accepted(job: Job) -> Response:
-    headers = {"Location": url_for("jobs.get_job", job_id=job.job_id)}
-    return Response(job_answer(job).model_dump_json(), 202, headers, mimetype="application/json")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from flask import Response, request, url_for
+from flask import Response, request
 from pydantic import ValidationError
 
 from api.context import open_collection, services
@@ -16,7 +16,7 @@ from api.http.problems import invalid_request, refuse
 from api.http.request_body import Body, json_text
 from api.http.request_models import MAX_ITEMS
 from api.images.requests import PICTURE_ID, ImagesDelete, ImagesUpdate, Pictures
-from api.jobs.answers import job_answer
+from api.jobs.answers import accepted
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, digest_of, launch
 from api.jobs.requests import JobHeaders
 from api.search.nsfw_filter import visible
@@ -137,9 +137,7 @@ def _start(kind: JobKind, model: type[Given], header: JobHeaders) -> Response:
             final_stage=Stage.FETCH if given.dry_run else None,
             notes=notes,
         )
-    job = parts.ledger.get(job_id)
-    headers = {"Location": url_for("jobs.get_job", job_id=job_id)}
-    return Response(job_answer(job).model_dump_json(), 202, headers, mimetype="application/json")
+    return accepted(parts.ledger.get(job_id))
 
 
 def _parsed(model: type[Given], body: Body) -> Given:

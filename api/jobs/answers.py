@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from flask import Response, url_for
+
 from image_search import models
 from shared.job_document import job_document
 from shared.models import Item, ItemResult, ItemState, Job
@@ -12,6 +14,12 @@ from shared.tables.table import Table
 def job_answer(job: Job) -> models.Job:
     """Describe a job."""
     return models.Job.model_validate(job_document(job))
+
+
+def accepted(job: Job) -> Response:
+    """Return the answer to whoever asked for a job: 202, with its Location."""
+    headers = {"Location": url_for("jobs.get_job", job_id=job.job_id)}
+    return Response(job_answer(job).model_dump_json(), 202, headers, mimetype="application/json")
 
 
 def item_answer(index: int, state: ItemState, source: str, result: ItemResult | None) -> models.Item:

@@ -5,7 +5,7 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping
 from itertools import groupby
 
-from flask import Response, request, url_for
+from flask import Response, request
 from pydantic import BaseModel
 
 from api.context import services
@@ -13,7 +13,7 @@ from api.http.auth import requires
 from api.http.openapi import component, make_blueprint, string_headers
 from api.http.request_body import UPLOAD_SETTING, Body
 from api.jobs import events, listing
-from api.jobs.answers import item_answer, job_answer
+from api.jobs.answers import accepted, item_answer, job_answer
 from api.jobs.ingest import MAX_JSON_BYTES, check_options, ingest_json, ingest_lines, metadata_of_all
 from api.jobs.multipart import ingest_multipart
 from api.jobs.requests import ItemsQuery, JobForm, JobHeaders, JobPath, JobQuery, JobRequest, JobsQuery
@@ -115,7 +115,7 @@ def create_job(query: JobQuery, header: JobHeaders) -> Response:
         made = _ingest(query, header, body)
     finally:
         body.drain()
-    return _accepted(services().ledger.get(made)) if isinstance(made, str) else _json(made)
+    return accepted(services().ledger.get(made)) if isinstance(made, str) else _json(made)
 
 
 def _size_limit(media_type: str) -> tuple[int | None, str]:
@@ -192,7 +192,7 @@ def retry_job(path: JobPath) -> Response:
     """Take the failed items once more, in the same job. 409 while it is running or when none failed."""
     job = services().ledger.retry(path.job_id)
     services().dispatcher.pump()
-    return _accepted(job)
+    return accepted(job)
 
 
 @blueprint.get("/v1/jobs/<job_id>/items", summary="List a job's items", responses={200: models.ItemPage})
@@ -241,10 +241,6 @@ def stream_job_events(path: JobPath) -> Response:
     after 10 minutes, without an `end` event: connect again, as an EventSource does by itself.
     """
     return events.respond(services().ledger, path.job_id)
-
-
-def _accepted(job: Job) -> Response:
-    return _json(job_answer(job), 202, {"Location": url_for("jobs.get_job", job_id=job.job_id)})
 
 
 def _json(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

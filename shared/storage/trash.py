@@ -25,13 +25,15 @@ def discard(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[s
 def restore(ledger: Ledger, blobs: Blobs, collection: str, image_ids: Sequence[str]) -> None:
     """Move the files of images that are in the index again out of the trash."""
     found = ledger.writer.trashed(collection, image_ids) if image_ids else []
-    for image_id in found:
-        for kind in FILE_KINDS:
-            live = file_key(collection, image_id, kind)
-            if not blobs.exists(live):
-                blobs.move([(trash_key(collection, image_id, kind), live)])
-    if found:
-        ledger.writer.forget_trashed(collection, found)
+    if not found:
+        return
+    blobs.move(
+        (trash_key(collection, image_id, kind), live)
+        for image_id in found
+        for kind in FILE_KINDS
+        if not blobs.exists(live := file_key(collection, image_id, kind))
+    )
+    ledger.writer.forget_trashed(collection, found)
 
 
 def has_files(blobs: Blobs, collection: str, image_id: str) -> bool:
