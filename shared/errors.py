@@ -10,9 +10,10 @@ ImageSearchError
 ├── Unauthorized          401
 ├── Forbidden             403
 ├── NotFound              404
-│   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept
+│   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept, SourceNotFound
 ├── Conflict              409
-│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept,
+│   │   SourceExists, SyncRunning
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
@@ -167,6 +168,11 @@ class CollectionNotFound(NotFound):
     title = "Collection not found"
 
 
+class SourceNotFound(NotFound):
+    code = "source_not_found"
+    title = "Source not found"
+
+
 class Conflict(ImageSearchError):
     code = "conflict"
     status = 409
@@ -191,6 +197,16 @@ class NothingToRetry(Conflict):
 class CollectionExists(Conflict):
     code = "collection_exists"
     title = "Collection exists"
+
+
+class SourceExists(Conflict):
+    code = "source_exists"
+    title = "Source exists"
+
+
+class SyncRunning(Conflict):
+    code = "sync_running"
+    title = "Sync running"
 
 
 class ModelMismatch(Conflict):

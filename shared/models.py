@@ -66,6 +66,7 @@ class JobKind(StrEnum):
     REINDEX = "reindex"
     UPDATE = "update"
     DELETE = "delete"
+    SYNC = "sync"
 
 
 def item_states(kind: JobKind, options: JsonObject) -> list[ItemState]:
@@ -73,6 +74,7 @@ def item_states(kind: JobKind, options: JsonObject) -> list[ItemState]:
     others = {
         JobKind.UPDATE: {ItemState.UPDATED, ItemState.UNCHANGED},
         JobKind.DELETE: {ItemState.REMOVED, ItemState.UNCHANGED},
+        JobKind.SYNC: _OF_SOME_KINDS,
     }.get(kind, {ItemState.UNCHANGED} if options.get("since") else set())
     return [one for one in ItemState if one in others or one not in _OF_SOME_KINDS]
 
@@ -101,6 +103,9 @@ class Item:
     in `url`. `error` is "code: detail" where the request already showed that the image cannot be had. `key`
     is the user's own name for the item, of at most MAX_KEY characters. `skip_near` leaves the image out where
     it is a near-duplicate.
+
+    Of a sync, `of` is the name of the source whose listing has the item as an entry, `before` are the ids of
+    the images that the entry brought earlier, and `withdraws` says that the listing has it no longer.
     """
 
     source: str
@@ -110,9 +115,13 @@ class Item:
     metadata: Metadata = field(default_factory=dict)
     key: str | None = None
     skip_near: bool = False
+    of: str | None = None
+    before: tuple[str, ...] = ()
+    withdraws: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", redacted(whole_text(self.source)))
+        object.__setattr__(self, "before", tuple(self.before))
 
 
 @dataclass(frozen=True, slots=True)

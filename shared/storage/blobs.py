@@ -14,6 +14,10 @@ scratch/doctor/…                         what `image-search doctor` writes, re
 log/<collection>/<fingerprint>/…npz      the vector log (vector_log.py)
 collections/<collection>/<id>.<kind>     thumbnails, renditions, originals
 discarded/<collection>/<id>.<kind>       the trash: those of replaced images, for a while (trash.py)
+jobs/<job>/listing.parquet               what a sync has found, in the order in which it found it
+sources/<source>/definition.json         a source: where it reads from, how and when (shared/sources/store.py)
+sources/<source>/brought.parquet         what it has brought, an entry of its listing a row (catalogues.py)
+sources/<source>/runs/<run>.json         what its latest syncs did
 deployment/model.json                    the model that the first start chose
 keys/<key id>.json                       API keys
 """
@@ -37,8 +41,8 @@ from shared.storage.store_errors import Reader, Writer, translated
 FileKind = Literal["thumbnail", "rendition", "original"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 
-# Under each of these, one folder per job, or one file per API key.
-JOBS, SCRATCH, API_KEYS = "jobs/", "scratch/", "keys/"
+# Under each of these, one folder per job or source, or one file per API key.
+JOBS, SCRATCH, API_KEYS, SOURCES = "jobs/", "scratch/", "keys/", "sources/"
 MODEL_KEY = "deployment/model.json"
 
 _READ_BYTES = 256 * 1024
@@ -94,6 +98,30 @@ def dry_run_key(job_id: str, number: int) -> str:
 
 def rows_key(job_id: str) -> str:
     return f"{JOBS}{job_id}/rows.json"
+
+
+def listing_key(job_id: str) -> str:
+    return f"{JOBS}{job_id}/listing.parquet"
+
+
+def source_prefix(name: str) -> str:
+    return f"{SOURCES}{name}/"
+
+
+def source_key(name: str) -> str:
+    return f"{SOURCES}{name}/definition.json"
+
+
+def brought_key(name: str) -> str:
+    return f"{SOURCES}{name}/brought.parquet"
+
+
+def runs_prefix(name: str) -> str:
+    return f"{SOURCES}{name}/runs/"
+
+
+def run_key(name: str, run: str) -> str:
+    return f"{SOURCES}{name}/runs/{run}.json"
 
 
 def api_key_key(key_id: str) -> str:

@@ -62,6 +62,9 @@ def _item_line(item: Item) -> bytes:
         "error": item.error,
         "key": item.key,
         "skip_near": item.skip_near,
+        "of": item.of,
+        "before": item.before,
+        "withdraws": item.withdraws,
     }
     return json.dumps({name: value for name, value in fields.items() if value}).encode() + b"\n"
 

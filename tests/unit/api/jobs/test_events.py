@@ -25,7 +25,7 @@ def job_id(api: Api) -> str:
 
 
 def with_threads(api: Api, threads: int) -> Api:
-    load: Any = lambda _: cast(Encoder, api.encoder)  # noqa: E731
+    load: LoadEncoder = lambda *_: cast(Encoder, api.encoder)  # noqa: E731
     return Api(
         create_app(api.services.settings, api.services, load=load, threads=threads), api.services, api.encoder
     )
