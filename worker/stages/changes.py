@@ -73,11 +73,16 @@ def begin(services: Services, claim: Claim) -> None:
     end_chunk(services, claim, outcomes, next_stage=Stage.INDEX)
 
 
-def hand_on_removals(services: Services, claim: Claim, items: Mapping[int, Item]) -> None:
-    """Run the fetch stage of a sync's removals, `items` by index: all that is pending of the claim.
+def hand_on_removals(services: Services, claim: Claim) -> bool:
+    """Run the fetch stage of a sync's claim that has nothing pending but removals; return False of another.
 
     An entry that has brought no picture has nothing to lose.
     """
+    pending = services.ledger.pending(claim)
+    listed = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    items = {i: listed[i - claim.first_item] for i in pending}
+    if not items or not all(one.withdraws for one in items.values()):
+        return False
     outcomes = [
         Outcome(i, one.source, ItemState.FETCHED, image_id=one.before[0])
         if one.before
@@ -86,6 +91,7 @@ def hand_on_removals(services: Services, claim: Claim, items: Mapping[int, Item]
     ]
     stage = Stage.INDEX if any(one.before for one in items.values()) else None
     end_chunk(services, claim, outcomes, next_stage=stage, payload=REMOVALS if stage else "")
+    return True
 
 
 def _look(services: Services, claim: Claim) -> None:
