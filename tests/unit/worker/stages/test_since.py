@@ -336,7 +336,7 @@ def test_lists_that_cannot_be_compared_are_downloaded(
     here: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = here.ingest(range(3))
-    monkeypatch.setattr(url_join, "MEMORY_LIMIT", "1KiB")
+    monkeypatch.setattr(database, "MEMORY_LIMIT", "1KiB")
     again = here.create([here.item(number) for number in range(3)], first)
     here.work()
     assert here.counts(again) == {"duplicate": 3}
