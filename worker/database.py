@@ -50,9 +50,8 @@ class Database:
 
     def first(self, query: str) -> tuple[Any, ...]:
         """Return the first row of a query that has one."""
-        row = self._connection.sql(query).fetchone()
-        assert row is not None  # noqa: S101
-        return row
+        found: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+        return found[0]
 
     def _checked(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for table in tables:

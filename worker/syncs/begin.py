@@ -40,7 +40,7 @@ def begin(services: Services, claim: Claim, headers: HostHeaders, lost: Event) -
     """List what the source has and plan the job's items; a dry run ends here. `lost` ends it early."""
     source = Source.from_json(claim.options["definition"])
     try:
-        notes = [] if source.removing else _listed(services, claim, source, headers, lost)
+        notes = [] if claim.options["removing"] else _listed(services, claim, source, headers, lost)
     except ListingFailed as error:
         _end_without(services, claim, error)
         return
@@ -48,8 +48,13 @@ def begin(services: Services, claim: Claim, headers: HostHeaders, lost: Event) -
         withheld = _withheld(claim, source, comparison)
         if withheld:
             notes = [*notes, _withheld_note(claim, source, comparison)]
-        found = _Found(services, source, comparison, removes=source.delete_missing and not withheld)
-        if claim.options.get("dry_run"):
+        found = _Found(
+            services,
+            source,
+            comparison,
+            removes=not withheld and (source.delete_missing or claim.options["removing"]),
+        )
+        if claim.options["dry_run"]:
             result = _preview(found, withheld)
             services.ledger.advance(claim, transitions=[], result=result, complete=True)
         else:
@@ -84,7 +89,7 @@ def _end_without(services: Services, claim: Claim, error: ListingFailed) -> None
 
 def _withheld(claim: Claim, source: Source, comparison: Comparison) -> int:
     """Return how many entries should go and do not, as they are too large a share of what is known."""
-    if source.removing or not source.delete_missing:
+    if not source.delete_missing or claim.options["removing"]:
         return 0
     share = _share(claim, source)
     return comparison.missing if comparison.missing > share * comparison.known else 0
@@ -127,7 +132,7 @@ class _Found:
                 yield row
 
     def removals(self) -> Iterator[Row]:
-        if self.removes or self.source.removing:
+        if self.removes:
             for rows in self.comparison.gone():
                 yield from rows
 

@@ -71,7 +71,7 @@ def finish(services: Services, claim: Claim) -> None:
     """Write what the source has brought and what the run came to; a source that was to go is then gone."""
     job, name = services.ledger.get(claim.chunk.job_id), claim.options["source"]
     went_well = job.status is not JobStatus.CANCELLED and not job.counts[ItemState.FAILED]
-    if claim.options.get("removing") and went_well:
+    if claim.options["removing"] and went_well:
         services.ledger.sources.unschedule(name)
         delete_source(services.blobs, name)
     else:

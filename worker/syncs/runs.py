@@ -4,7 +4,8 @@ import time
 
 from shared.models import Claim, ItemState, Job, JobStatus
 from shared.services import Services
-from shared.sources.store import Run, add_run
+from shared.sources.definition import Run
+from shared.sources.store import add_run
 
 WITHHELD = "too_many_deletions"
 
@@ -18,7 +19,7 @@ def record_run(services: Services, claim: Claim, failed: str | None = None) -> N
     run = Run(
         job_id=job.job_id,
         status=status,
-        dry_run=bool(claim.options.get("dry_run")),
+        dry_run=bool(claim.options["dry_run"]),
         started_at=job.started_at or job.created_at,
         finished_at=job.finished_at or time.time(),
         counts=counts,
