@@ -84,9 +84,8 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """
-    # A chunk before or beyond the items, such as a reindex's switch, has none that could say why.
-    has_none = claim.payload in (BEGIN, FINAL)
-    result: JsonObject = {"detail": error.detail} if stops or has_none else {}
+    # The chunk before or beyond the items, such as a reindex's switch, has none that could say why.
+    result: JsonObject = {"detail": error.detail} if stops or claim.payload in (BEGIN, FINAL) else {}
     if result and claim.kind is JobKind.REINDEX:
         result["switched"] = False
     lost = _held(services, claim)
