@@ -12,7 +12,7 @@ from image_search.models.images import IMAGE_ID
 from image_search.models.times import Time
 
 # What is known today: a server of a later version may say others, which are no errors.
-JOB_KINDS = ("ingest", "export", "import", "reindex", "update", "delete")
+JOB_KINDS = ("ingest", "export", "import", "reindex", "update", "delete", "sync")
 JOB_STATUSES = ("queued", "running", "succeeded", "partial", "failed", "cancelled")
 ITEM_STATES = (
     *("pending", "fetched", "indexed", "duplicate", "failed", "cancelled"),
