@@ -69,7 +69,9 @@ def create_app(
     )
     keys = KeyRing(services.blobs)
     probe = Probe(services, models)
-    context.install(app, Context(services, models, keys, Metrics(services.ledger.gauges), probe, backgrounds))
+    context.install(
+        app, Context(services, models, keys, Metrics(services.ledger.workers.gauges), probe, backgrounds)
+    )
 
     concurrency.install(app, threads)
     problems.install(app)

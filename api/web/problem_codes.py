@@ -76,7 +76,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "job_finished": ("The job has ended, so it cannot be cancelled or added to.", "Make a new job."),
     "job_running": ("The job has not ended yet.", "Wait until `finished_at` is set, or cancel it."),
-    "nothing_to_retry": ("The job has no failed items.", "Nothing is to be done."),
+    "nothing_to_retry": (
+        "The job has no failed items, or is a sync.",
+        "Nothing is to be done; what a sync could not fetch is tried again by the next.",
+    ),
     "collection_exists": ("A collection has this name already.", "Use that one, or choose another name."),
     "source_exists": (
         "A source of this name reads from elsewhere, or into another collection; both are fixed.",

@@ -125,7 +125,8 @@ class Job(BaseModel):
     """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1].
 
     Whatever the `kind`, an item that is done is `indexed`, of an export a picture that was written; but of a
-    deletion `removed` and of an update `updated`, or `unchanged`.
+    deletion `removed` and of an update `updated`, or `unchanged`. A sync has all of these; its total is 0
+    until its listing was read.
     What is listed `grouped` may stand for several jobs, added up; `parts` says how many.
     """
 

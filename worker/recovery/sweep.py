@@ -115,6 +115,6 @@ def clear_orphans(services: Services) -> None:
 
 def _is_over(services: Services, job_id: str) -> bool:
     try:
-        return services.ledger.get(job_id).status.finished
+        return services.ledger.get(job_id).finished_at is not None  # a cancelled sync has a chunk left
     except JobNotFound:
         return True
