@@ -34,6 +34,7 @@ from api.operations import models as loaded
 from api.readiness import Probe
 from api.search import explain, metadata
 from api.search import routes as search
+from api.sources import routes as sources
 from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
@@ -93,6 +94,7 @@ def create_app(
     app.register_api(collections.blueprint)
     app.register_api(metadata.blueprint)
     app.register_api(transfers.blueprint)
+    app.register_api(sources.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
     app.register_api(loaded.blueprint)
