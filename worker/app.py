@@ -37,10 +37,10 @@ from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
 from worker.aside import BUSY_SECONDS, Aside
 from worker.celery_request import AcknowledgedRequest
+from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, is_long, store_of
 from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
-from worker.database import clear_left
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 

@@ -13,6 +13,7 @@ from itertools import chain
 from threading import Event
 
 import pyarrow as pa
+from shared.tables.items import url_item
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import CollectionNotFound, Unavailable
@@ -23,7 +24,6 @@ from shared.storage.blobs import Blobs, listing_key
 from shared.storage.catalogues import read_notes
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.storage.validators import OF_ITEMS, write_earlier
-from shared.tables.items import url_item
 from shared.urls.redaction import redacted
 from worker.listings.entries import ListingFailed
 from worker.listings.opening import open_listing

@@ -35,7 +35,7 @@ def image(number: int) -> bytes:
 
 
 def brought(entry: Entry, number: int, *, sure: bool = True, **others: object) -> dict[str, object]:
-    row = {name: None for name in BROUGHT.names}
+    row = dict.fromkeys(BROUGHT.names)
     return row | {
         "entry": entry_hash(entry.url, entry.key),
         "said": said_hash(entry.url, entry.key, "{}"),
