@@ -146,17 +146,14 @@ def fetch_item(
     try:
         before = known.record(earlier.image_id) if earlier else None
         got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
-        if got.content is None:
-            assert earlier and before and got.validators  # noqa: S101 - else there is no condition
+        if earlier and before and _is_same(item, earlier, got):
             if (unchanged := _unchanged(known, item, earlier, before, got.validators)) is not None:
                 return unchanged
-            got = _bytes_of(services, download, item, None)  # deleted since it was looked for
-            assert got.content is not None  # noqa: S101
+            if got.content is None:  # deleted since it was looked for
+                got = _bytes_of(services, download, item, None)
         data = got.content
+        assert data is not None  # noqa: S101 - there was no condition
         image_id = hashlib.sha256(data).hexdigest()
-        if item.of and earlier and before and earlier.image_id == image_id:
-            if (unchanged := _unchanged(known, item, earlier, before, got.validators)) is not None:
-                return unchanged
         if (found := known.of(image_id)) is not None:
             return Recognised(_brought(found, item), found.vector, got.validators)
         with known.decoding():
@@ -214,6 +211,13 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
         metadata=item.metadata,
         keys=[] if item.key is None else [item.key],
     )
+
+
+def _is_same(item: Item, earlier: Earlier, got: Download) -> bool:
+    """Return whether a picture is the earlier one: by its bytes only for an entry of a source."""
+    if got.content is None:
+        return True
+    return item.of is not None and hashlib.sha256(got.content).hexdigest() == earlier.image_id
 
 
 def _unchanged(

@@ -1,4 +1,4 @@
-"""What makes a sync of a source: its listing is compared with what it has brought, and what it brought is kept.
+"""What a sync is beside its pictures: the listing, its comparison with what was brought, and the end.
 
 Imports `database`, `listings`, `stages`.
 """

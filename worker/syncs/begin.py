@@ -70,7 +70,7 @@ def _check(lost: Event) -> None:
 def _listed(
     services: Services, claim: Claim, source: Source, headers: HostHeaders, lost: Event
 ) -> list[Note]:
-    """Write the catalogue of the listing, unless a delivery before has; return what there is to note of it."""
+    """Write the catalogue of the listing, unless a delivery before has; return its notes."""
     job_id = claim.chunk.job_id
     if not services.blobs.exists(listing_key(job_id)):
         with open_listing(services, source, headers, lost) as listing:
@@ -103,9 +103,9 @@ def _share(claim: Claim, source: Source) -> float:
 def _withheld_note(claim: Claim, source: Source, comparison: Comparison) -> Note:
     return Note(
         WITHHELD,
-        f"The listing lacks {comparison.missing:,} of {comparison.known:,} known entries, more than the share "
-        f"of {_share(claim, source):g} that may go at once (max_delete_share): nothing is removed. If this is "
-        "right, sync once more with a larger share.",
+        f"The listing lacks {comparison.missing:,} of {comparison.known:,} known entries, more than the "
+        f"share of {_share(claim, source):g} that may go at once (max_delete_share): nothing is removed. If "
+        "this is right, sync once more with a larger share.",
         comparison.missing,
     )
 

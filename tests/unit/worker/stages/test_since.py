@@ -24,6 +24,7 @@ from shared.storage.validators import read_earlier, read_validators
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
+from worker import database
 from worker.encoders import EncoderClock
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import changes, encode, fetch, since, url_join

@@ -22,7 +22,9 @@ from worker.syncs.comparison import compared, write_listing
 
 
 class Listing(list[Entry]):
-    notes: list[Note] = []
+    @property
+    def notes(self) -> list[Note]:
+        return []
 
 
 @pytest.fixture
