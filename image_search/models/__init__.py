@@ -17,6 +17,7 @@ from image_search.models.search import (
     SimilarResult,
     Took,
 )
+from image_search.models.sources import Run, Source, SourcePage
 from image_search.models.system import (
     JobsState,
     LastError,
@@ -66,8 +67,11 @@ __all__ = [
     "Queue",
     "Readiness",
     "Retrying",
+    "Run",
     "SearchResult",
     "SimilarResult",
+    "Source",
+    "SourcePage",
     "System",
     "TableColumn",
     "TablePreview",

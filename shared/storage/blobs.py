@@ -379,6 +379,11 @@ class Blobs:
         return path[len(self._root) + 1 :]
 
 
+def root_of(url: str) -> str:
+    """Return where a store's URL leads, as fsspec reads it: an absolute folder, or in S3 `bucket/prefix`."""
+    return str(fsspec.core.strip_protocol(url.rpartition("::")[2])).rstrip("/")
+
+
 def _s3_options() -> dict[str, Any]:
     """Return _S3_OPTIONS, but for what fsspec's own configuration says of S3's client."""
     told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
