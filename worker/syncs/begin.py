@@ -17,7 +17,7 @@ from shared.tables.items import url_item
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import CollectionNotFound, Unavailable
-from shared.models import ITEM_STATES, Claim, Item, ItemState, JsonObject, Note
+from shared.models import ITEM_STATES, Claim, Item, ItemState, JobStatus, JsonObject, Note
 from shared.services import Services
 from shared.sources.definition import Source
 from shared.storage.blobs import Blobs, listing_key
@@ -56,6 +56,7 @@ def begin(services: Services, claim: Claim, headers: HostHeaders, lost: Event) -
         )
         if claim.options["dry_run"]:
             result = _preview(found, withheld)
+            record_run(services, claim, JobStatus.SUCCEEDED, withheld=withheld, detail=result["detail"])
             services.ledger.advance(claim, transitions=[], result=result, complete=True)
         else:
             _plan(services, claim, found, notes)
@@ -83,7 +84,7 @@ def _end_without(services: Services, claim: Claim, error: ListingFailed) -> None
     if error.transient and claim.deliveries <= len(RETRY_SECONDS):
         services.ledger.release([claim], RETRY_SECONDS[claim.deliveries - 1], count_delivery=True, waits=True)
         return
-    record_run(services, claim, failed=error.detail)
+    record_run(services, claim, JobStatus.FAILED, detail=error.detail)
     services.ledger.advance(claim, transitions=[], result={"detail": error.detail})
 
 

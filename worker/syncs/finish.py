@@ -70,6 +70,7 @@ ORDER BY entry
 def finish(services: Services, claim: Claim) -> None:
     """Write what the source has brought and what the run came to; a source that was to go is then gone."""
     job, name = services.ledger.get(claim.chunk.job_id), claim.options["source"]
+    withheld = sum(note.count for note in job.notes if note.code == WITHHELD)
     went_well = job.status is not JobStatus.CANCELLED and not job.counts[ItemState.FAILED]
     if claim.options["removing"] and went_well:
         services.ledger.sources.unschedule(name)
@@ -79,8 +80,7 @@ def finish(services: Services, claim: Claim) -> None:
             _load(services, job, name, database)
             database.execute(_BRING)
             write_catalogue(services.blobs, brought_key(name), BROUGHT, database.read(_BROUGHT))
-        record_run(services, claim)
-    withheld = any(note.code == WITHHELD for note in job.notes)
+        record_run(services, claim, withheld=withheld)
     end_chunk(services, claim, [], complete=not withheld)
 
 

@@ -10,27 +10,31 @@ from shared.sources.store import add_run
 WITHHELD = "too_many_deletions"
 
 
-def record_run(services: Services, claim: Claim, failed: str | None = None) -> None:
-    """Keep what a sync came to, once all its items have; `failed` says why there was no listing."""
+def record_run(
+    services: Services,
+    claim: Claim,
+    status: JobStatus | None = None,
+    *,
+    withheld: int = 0,
+    detail: str | None = None,
+) -> None:
+    """Keep what a sync came to; its `status` follows from its items, where there are some."""
     job = services.ledger.get(claim.chunk.job_id)
-    withheld = sum(note.count for note in job.notes if note.code == WITHHELD)
-    status = JobStatus.FAILED if failed else _status(job, withheld)
-    counts = {str(state): count for state, count in job.counts.items()}
     run = Run(
         job_id=job.job_id,
-        status=status,
-        dry_run=bool(claim.options["dry_run"]),
+        status=status or _status(job, withheld),
+        dry_run=claim.options["dry_run"],
         started_at=job.started_at or job.created_at,
         finished_at=job.finished_at or time.time(),
-        counts=counts,
+        counts={str(state): count for state, count in job.counts.items()},
         withheld=withheld,
-        detail=failed,
+        detail=detail,
     )
     add_run(services.blobs, claim.options["source"], run)
 
 
 def _status(job: Job, withheld: int) -> JobStatus:
-    """Return what the job's will be, which ends after its run was recorded."""
+    """Return what the job's status will be: it ends after its run was recorded."""
     if job.status is JobStatus.CANCELLED:
         return job.status
     failed = job.counts[ItemState.FAILED]
