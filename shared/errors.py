@@ -6,6 +6,7 @@ ImageSearchError
 ├── InvalidRequest        422   the request is malformed; `errors` points to where
 │   ├── IdempotencyMismatch     the same Idempotency-Key came with another body
 │   ├── NoUrlColumn             a table without the column that has the URLs
+│   ├── NoRows                  a table without rows
 │   └── AnswerTooLarge          what it asks for is more than one answer may be
 ├── Unauthorized          401
 ├── Forbidden             403
@@ -118,6 +119,10 @@ class NoUrlColumn(InvalidRequest):
     def __init__(self, detail: str, columns: Sequence[str]) -> None:
         super().__init__(detail, [{"pointer": "/url_column", "message": detail}])
         self.columns = list(columns)
+
+
+class NoRows(InvalidRequest):
+    """A table that is sound, and has no rows."""
 
 
 class IdempotencyMismatch(InvalidRequest):
