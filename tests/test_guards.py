@@ -63,7 +63,7 @@ HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
 ROOMS: dict[str, set[str]] = {
     "api.app": {
         "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",
-        "web",
+        "sources", "web",
     },
     "api.collections": {"context", "http", "images", "jobs"},
     "api.archives": set(),
@@ -75,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "api.operations": {"collections", "context", "encoding", "http"},
     "api.readiness": {"encoding"},
     "api.search": {"context", "encoding", "http"},
+    "api.sources": {"context", "http", "jobs"},
     "api.web": {"context", "http", "jobs", "search"},
     "api.wsgi": {"app", "context", "encoding"},
     "image_search._answers": {"errors"},
@@ -112,6 +113,9 @@ ROOMS: dict[str, set[str]] = {
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
+    "shared.sources": {
+        "config", "errors", "formats", "ledger", "models", "services", "storage", "validation",
+    },
     "shared.storage": {"download", "errors", "formats", "ledger", "models", "urls", "validation"},
     "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},

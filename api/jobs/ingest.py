@@ -25,8 +25,8 @@ from shared.errors import (
     JobRunning,
     Unavailable,
 )
+from shared.ledger.connection import retry_while_unavailable
 from shared.ledger.ledger import new_job_id
-from shared.ledger.retrying import retry_while_unavailable
 from shared.models import (
     COLLECTION_NAME,
     DEFAULT_COLLECTION,

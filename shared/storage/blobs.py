@@ -367,6 +367,11 @@ class Blobs:
         return path[len(self._root) + 1 :]
 
 
+def root_of(url: str) -> str:
+    """Return where a store's URL leads, as fsspec reads it: an absolute folder, or in S3 `bucket/prefix`."""
+    return str(fsspec.core.strip_protocol(url.rpartition("::")[2])).rstrip("/")
+
+
 def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(keys), _DELETED_AT_ONCE):
         yield keys[start : start + _DELETED_AT_ONCE]
