@@ -12,8 +12,8 @@ ImageSearchError
 ├── NotFound              404
 │   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept, SourceNotFound
 ├── Conflict              409
-│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept,
-│   │   SourceExists, SyncRunning
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
+│   ├── SourceExists, SyncRunning
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often

@@ -106,7 +106,7 @@ def _checked(parts: Services, name: str, given: SourceRequest) -> Source:
         name=name,
         location=location,
         collection=options.collection,
-        every_s=given.every and seconds_of(given.every),
+        every_s=None if given.every is None else seconds_of(given.every),
         every=given.every,
         delete_missing=given.delete_missing,
         max_delete_share=given.max_delete_share,

@@ -18,9 +18,9 @@ class Source:
     """A source as it was defined: `location` is a URL, of the scheme s3, http, https or file.
 
     `every_s` is None for one that is synced only when asked; `every` is how that was written. Of the known
-    entries, at most `max_delete_share` (0 to 1) may go in one sync. `table` are the options of tables (`url_column`, `key_column`, `columns`,
-    `skip_columns`, `number_columns`, comma-separated text as in a request). `removing` once it is being
-    deleted together with its images.
+    entries, at most `max_delete_share` (0 to 1) may go in one sync. `table` are the options of tables
+    (`url_column`, `key_column`, `columns`, `skip_columns`, `number_columns`, comma-separated text as in a
+    request). `removing` once it is being deleted together with its images.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Run:
     """What a sync did: `counts` are its job's, of items per state.
 
     Times are seconds since the epoch; `started_at` stays the same however often the run is written.
-    `withheld` is how many removals were not made, as they were more than `max_delete_share` of what was known. `detail`
-    is a sentence, where there is one to say.
+    `withheld` is how many removals were not made, as they were more than `max_delete_share` of what was
+    known. `detail` is a sentence, where there is one to say.
     """
 
     job_id: str
