@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "worker", "shared", "deploy", "image_search")
 FORBIDDEN = {
     "api": {"worker", "deploy"},
-    "worker": {"api", "deploy", "image_search"},
+    "worker": {"api", "deploy"},
     "shared": {"api", "worker", "deploy", "image_search"},
     "image_search": {"api", "worker", "shared", "deploy"},
 }
@@ -40,7 +40,7 @@ TOUCHED_BY = {
     "redis": {"shared/ledger/connection.py"},
     "openvino": {"shared/embedding/openvino_int8.py"},
     "nncf": {"shared/embedding/openvino_int8.py"},
-    "fsspec": {"shared/storage/blobs.py"},
+    "fsspec": {"shared/storage/blobs.py", "shared/storage/s3.py"},
     "torch": {"shared/embedding/towers.py"},
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
@@ -125,6 +125,7 @@ ROOMS: dict[str, set[str]] = {
     "worker.app": {"celery_request", "encoders", "pipelines", "recovery", "stages"},
     "worker.celery_request": set(),
     "worker.encoders": set(),
+    "worker.listings": set(),
     "worker.pipelines": {"encoders", "stages"},
     "worker.recovery": set(),
     "worker.stages": {"encoders", "recovery"},

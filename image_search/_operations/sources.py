@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,9 +12,10 @@ from image_search._operations.images import given, path_of
 from image_search._runners import operation
 from image_search._sources import table_options
 from image_search.models.jobs import Job
-from image_search.models.sources import Source, SourceList
+from image_search.models.sources import Source, SourcePage
 
 _SOURCES = "/v1/sources"
+_PAGE_LIMIT = 500
 
 
 class SourceOperations(ChangeOperations):
@@ -22,8 +24,14 @@ class SourceOperations(ChangeOperations):
     @operation
     def sources(self) -> Flow[list[Source]]:
         """Return all sources by name, each with its last run."""
-        found = yield from self._ask(SourceList, Request("GET", _SOURCES))
-        return found.sources
+        found: list[Source] = []
+        cursor: str | None = None
+        while True:
+            params = given({"limit": _PAGE_LIMIT, "cursor": cursor})
+            page = yield from self._ask(SourcePage, Request("GET", _SOURCES, params))
+            found += page.sources
+            if (cursor := page.next_cursor) is None:
+                return found
 
     @operation
     def source(self, name: str) -> Flow[Source]:
@@ -95,7 +103,8 @@ class SourceOperations(ChangeOperations):
             max_delete_share: in place of the source's own, for this sync.
         """
         body = given({"dry_run": dry_run or None, "max_delete_share": max_delete_share})
-        return self._ask(Job, Request("POST", _path(name, "sync"), json=body, repeatable=False))
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        return self._ask(Job, Request("POST", _path(name, "sync"), headers=headers, json=body))
 
 
 def _path(name: str, *more: str) -> str:

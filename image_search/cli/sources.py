@@ -26,7 +26,7 @@ from image_search.cli.common import (
 from image_search.cli.jobs import EXIT_SOME_FAILED, follow, print_jobs
 from image_search.cli.tables import table_options
 from image_search.models.jobs import Job
-from image_search.models.sources import Run, Source, SourceList
+from image_search.models.sources import Run, Source, SourcePage
 
 MAX_NAME = 63
 MAX_SHOWN = 20  # entries of a dry run
@@ -130,7 +130,7 @@ def list_(client: Client, *, as_json: bool) -> None:
     """List the sources, with their last and next sync."""
     found = client.sources()
     if as_json:
-        print_json(SourceList(sources=found))
+        print_json(SourcePage(sources=found, next_cursor=None))
         return
     table = table_of("name", "from", "collection", "every", "last sync (UTC)", "what changed", "next (UTC)")
     for one in found:
@@ -169,7 +169,7 @@ def show(client: Client, *, name: str, as_json: bool) -> None:
     if found.running_job:
         console.print(f"A sync runs. Watch it: image-search status {found.running_job} --watch")
     runs = table_of("last syncs (UTC)", "status", "what changed", "job", "why")
-    for run in found.runs:
+    for run in found.runs or ():
         status = Text.assemble(status_text(run.status), " (dry run)" if run.dry_run else "")
         runs.add_row(day_and_time(run.started_at), status, _changes(run), run.job_id, run.detail)
     console.print(runs if found.runs else "It has not been synced yet.")
@@ -220,8 +220,6 @@ def _defined(
         if dry_run and (every := given.pop("every", None)):
             console.print(f"{named} gets its schedule, every {every}, by its first sync.")
         return client.put_source(named, location, **given)
-    if known.from_ != location and name is None:
-        raise click.UsageError(f"{named} is a source from {known.from_}: call this one otherwise with --name")
     defined = {option: getattr(known, option) for option in _DEFINED}
     changed = {option: value for option, value in given.items() if defined[option] != value}
     if dry_run and changed:
@@ -233,7 +231,12 @@ def _defined(
     if not changed and known.from_ == location:
         return known
     wanted = {option: value for option, value in {**defined, **given}.items() if value is not None}
-    return client.put_source(named, location, **wanted)
+    try:
+        return client.put_source(named, location, **wanted)
+    except ApiError as error:
+        if error.code != "source_exists" or name is not None:
+            raise
+        raise click.UsageError(f"{error.detail} --name says what to call it.") from None
 
 
 def _name_of(location: str) -> str:
@@ -309,7 +312,7 @@ def _show_entries(result: dict[str, Any], console: Console) -> None:
 
 def _ending(run: Run) -> Text:
     what = " (dry run)" if run.dry_run else ""
-    return Text.assemble(status_text(run.status), f" {day_and_time(run.finished_at or run.started_at)}{what}")
+    return Text.assemble(status_text(run.status), f" {day_and_time(run.finished_at)}{what}")
 
 
 def _changes(run: Run) -> str:

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from image_search import ApiError, AsyncClient, Client
+from image_search import AsyncClient, Client, _core
 from image_search._operations import jobs
 from image_search.cli import common
-from tests.unit.client_server import Server, job, problem
+from tests.unit.client_server import Server, job, keys, problem
 
 Run = Callable[..., Result]
 NOW = "2026-11-24T13:20:51.002Z"
@@ -30,6 +30,7 @@ SHOP: dict[str, Any] = {
     "url_column": None, "key_column": None, "columns": None, "skip_columns": None, "number_columns": None,
     "created_at": NOW, "next_run_at": NOW, "running_job": None, "last_run": LAST,
 }  # fmt: skip
+LISTED: dict[str, Any] = {"sources": [SHOP], "next_cursor": None}
 UNKNOWN = problem(404, "source_not_found", "There is no source shop.")
 GET, PUT, DELETE = (f"{method} /v1/sources/shop" for method in ("GET", "PUT", "DELETE"))
 SYNC = "POST /v1/sources/shop/sync"
@@ -91,9 +92,11 @@ def test_a_source_is_defined_by_what_is_given(server: Server, client: Client) ->
 
 
 def test_sources_are_looked_at(server: Server, client: Client) -> None:
-    server.routes |= {"GET /v1/sources": {"sources": [SHOP]}, GET: SHOP | {"runs": [LAST]}}
-    assert [(one.name, one.last_run and one.last_run.withheld) for one in client.sources()] == [("shop", 12)]
-    assert [one.job_id for one in client.source("shop").runs] == ["j0"]
+    pages = [{"sources": [SHOP], "next_cursor": "shop"}, LISTED]
+    server.routes |= {"GET /v1/sources": pages, GET: SHOP | {"runs": [LAST]}}
+    assert [one.last_run and one.last_run.withheld for one in client.sources()] == [12, 12]
+    assert [one.url.params.get("cursor") for one in server.requests] == [None, "shop"]
+    assert [one.job_id for one in client.source("shop").runs or ()] == ["j0"]
 
 
 def test_deleting_a_source_returns_the_job_of_its_images(server: Server, client: Client) -> None:
@@ -105,15 +108,18 @@ def test_deleting_a_source_returns_the_job_of_its_images(server: Server, client:
     assert [one.url.params["images"] for one in server.requests] == ["keep", "delete"]
 
 
-def test_a_sync_that_may_have_begun_is_not_asked_for_again(server: Server) -> None:
-    server.routes[SYNC] = httpx.ConnectError("gone")
-    with pytest.raises(ApiError):
-        Client(transport=httpx.MockTransport(server)).sync("shop", dry_run=True, max_delete_share=0.5)
-    assert sent(server, "POST") == [{"dry_run": True, "max_delete_share": 0.5}]
+def test_a_sync_whose_answer_was_lost_is_asked_for_again_under_its_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_core, "BACKOFF_SECONDS", 0.0)
+    server.routes[SYNC] = [httpx.ConnectError("gone"), (202, SYNCED)]
+    Client(transport=httpx.MockTransport(server)).sync("shop", dry_run=True, max_delete_share=0.5)
+    assert sent(server, "POST") == [{"dry_run": True, "max_delete_share": 0.5}] * 2
+    assert len(set(keys(server))) == 1
 
 
 def test_the_asynchronous_client_syncs(server: Server) -> None:
-    server.routes |= {SYNC: (202, SYNCED), "GET /v1/sources": {"sources": [SHOP]}}
+    server.routes |= {SYNC: (202, SYNCED), "GET /v1/sources": LISTED}
 
     async def both() -> list[str]:
         async with AsyncClient(transport=httpx.MockTransport(server)) as client:
@@ -143,10 +149,8 @@ def test_a_location_becomes_a_source_that_is_synced(run: Run, server: Server) ->
 def test_the_name_is_the_last_part_of_the_location(
     run: Run, server: Server, location: str, name: str
 ) -> None:
-    path = f"/v1/sources/{name}"
-    server.routes |= {
-        f"GET {path}": UNKNOWN, f"PUT {path}": (201, SHOP | {"name": name}), f"POST {path}/sync": (202, SYNCED),
-    }  # fmt: skip
+    path, made = f"/v1/sources/{name}", (201, SHOP | {"name": name})
+    server.routes |= {f"GET {path}": UNKNOWN, f"PUT {path}": made, f"POST {path}/sync": (202, SYNCED)}
     result = run("sync", location)
     assert result.exit_code == 0, result.output
     assert "image-search status j1 --watch" in result.output
@@ -163,11 +167,11 @@ def test_a_source_that_is_there_keeps_what_is_not_said_anew(run: Run, server: Se
 
 
 def test_a_name_that_is_derived_twice_asks_for_another(run: Run, server: Server) -> None:
-    server.routes[GET] = SHOP
-    assert "call this one otherwise with --name" in refused(run("sync", "https://example.com/shop"))
-    server.routes[PUT] = problem(409, "source_exists", "The source shop is from s3://bucket/shop.")
+    exists = problem(409, "source_exists", "The source shop reads from s3://bucket/shop.")
+    server.routes |= {GET: SHOP, PUT: exists}
+    assert "--name says what to call it." in refused(run("sync", "https://example.com/shop"))
     said = refused(run("sync", "https://example.com/shop", "--name", "shop"))
-    assert said == "Error: The source shop is from s3://bucket/shop."
+    assert said == "Error: The source shop reads from s3://bucket/shop."
 
 
 def test_a_source_is_synced_by_its_name(run: Run, server: Server) -> None:
@@ -277,10 +281,7 @@ def test_what_a_sync_could_not_fetch_is_for_the_next(run: Run, server: Server) -
 
 
 def test_sources_are_listed_and_shown(run: Run, server: Server) -> None:
-    server.routes |= {
-        "GET /v1/sources": {"sources": [SHOP]},
-        GET: SHOP | {"runs": [LAST], "running_job": "j9"},
-    }
+    server.routes |= {"GET /v1/sources": LISTED, GET: SHOP | {"runs": [LAST], "running_job": "j9"}}
     listed = run("sources", "list")
     assert listed.exit_code == 0, listed.output
     assert "s3://bucket/shop" in listed.output
@@ -299,7 +300,5 @@ def test_a_source_is_deleted_with_or_without_its_pictures(run: Run, server: Serv
     result = run("sources", "delete", "shop", "--images", "delete")
     assert result.exit_code == 0, result.output
     assert "1 removed" in result.output
-    assert [one.url.params["images"] for one in server.requests if one.method == "DELETE"] == [
-        "keep",
-        "delete",
-    ]
+    asked = [one.url.params["images"] for one in server.requests if one.method == "DELETE"]
+    assert asked == ["keep", "delete"]
