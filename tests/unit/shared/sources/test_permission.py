@@ -14,7 +14,7 @@ from shared.sources.permission import (
     permitted_prefix,
 )
 
-SECRET = "hunter2"  # noqa: S105
+SECRET = "hunter2"
 
 
 @pytest.fixture
