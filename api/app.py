@@ -34,6 +34,7 @@ from api.operations import models as loaded
 from api.readiness import Probe
 from api.search import explain, metadata
 from api.search import routes as search
+from api.sources import routes as sources
 from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
@@ -68,7 +69,9 @@ def create_app(
     )
     keys = KeyRing(services.blobs)
     probe = Probe(services, models)
-    context.install(app, Context(services, models, keys, Metrics(services.ledger.gauges), probe, backgrounds))
+    context.install(
+        app, Context(services, models, keys, Metrics(services.ledger.workers.gauges), probe, backgrounds)
+    )
 
     concurrency.install(app, threads)
     problems.install(app)
@@ -91,6 +94,7 @@ def create_app(
     app.register_api(collections.blueprint)
     app.register_api(metadata.blueprint)
     app.register_api(transfers.blueprint)
+    app.register_api(sources.blueprint)
     app.register_api(health.blueprint)
     app.register_api(system.blueprint)
     app.register_api(loaded.blueprint)

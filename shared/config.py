@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     model: str = "auto"
     models_loaded: int = Field(2, ge=1, le=64)
     models_folder: Path | None = None
+    source_folders: Annotated[list[Path], NoDecode] = Field(default_factory=list)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     chunk_size: int = Field(64, ge=1, le=1024)
@@ -67,7 +68,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
-    @field_validator("allow_hosts", "allow_origins", "refused_robots_tags", mode="before")
+    @field_validator("allow_hosts", "allow_origins", "refused_robots_tags", "source_folders", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return (
@@ -78,6 +79,13 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: list[str]) -> list[str]:
         return [check_origin(origin) for origin in value]
+
+    @field_validator("source_folders")
+    @classmethod
+    def _check_folders(cls, value: list[Path]) -> list[Path]:
+        if relative := next((folder for folder in value if not folder.is_absolute()), None):
+            raise ValueError(f"{relative} is not an absolute path")
+        return value
 
     @field_validator("rate_limit")
     @classmethod

@@ -6,14 +6,15 @@ ImageSearchError
 ├── InvalidRequest        422   the request is malformed; `errors` points to where
 │   ├── IdempotencyMismatch     the same Idempotency-Key came with another body
 │   ├── NoUrlColumn             a table without the column that has the URLs
+│   ├── NoRows                  a table without rows
 │   └── AnswerTooLarge          what it asks for is more than one answer may be
 ├── Unauthorized          401
 ├── Forbidden             403
 ├── NotFound              404
 │   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept, SourceNotFound
 ├── Conflict              409
-│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept,
-│   │   SourceExists, SyncRunning
+│   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
+│   ├── SourceExists, SyncRunning
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
@@ -118,6 +119,10 @@ class NoUrlColumn(InvalidRequest):
     def __init__(self, detail: str, columns: Sequence[str]) -> None:
         super().__init__(detail, [{"pointer": "/url_column", "message": detail}])
         self.columns = list(columns)
+
+
+class NoRows(InvalidRequest):
+    """A table that is sound, and has no rows."""
 
 
 class IdempotencyMismatch(InvalidRequest):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from shared.urls.redaction import redacted
-from shared.validation import UNSHOWN, nfc, whole_text
+from shared.validation import MAX_SOURCE, UNSHOWN, nfc, whole_text
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DEFAULT_COLLECTION = "images"
@@ -18,6 +18,7 @@ MAX_KEY = 256
 MAX_NAME = 200
 MAX_GROUP_JOBS = 1_000
 MAX_NOTES = 100
+SHOWN_CHARS = 200  # of what is too long, or no URL
 PHASH = re.compile(r"[0-9a-f]{16}")
 _UNSHOWN = re.compile(rf"[\s{UNSHOWN}]+")
 _TIMES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999: RFC 3339 can say no others
@@ -122,6 +123,18 @@ class Item:
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", redacted(whole_text(self.source)))
         object.__setattr__(self, "before", tuple(self.before))
+
+
+def url_item(
+    url: str, metadata: Metadata | None = None, key: str | None = None, error: str | None = None
+) -> Item:
+    """Return the item of a URL, which fails where the URL cannot be one, or of an `error` known already."""
+    if not url:
+        error = error or "invalid_url: The URL is empty."
+    if len(url) > MAX_SOURCE:
+        error = f"invalid_url: The URL has {len(url):,} characters; at most {MAX_SOURCE:,} are allowed."
+        url = redacted(url)[:SHOWN_CHARS]  # what is cut off may say what it is
+    return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "worker", "shared", "deploy", "image_search")
 FORBIDDEN = {
     "api": {"worker", "deploy"},
-    "worker": {"api", "deploy", "image_search"},
+    "worker": {"api", "deploy"},
     "shared": {"api", "worker", "deploy", "image_search"},
     "image_search": {"api", "worker", "shared", "deploy"},
 }
@@ -40,19 +40,22 @@ TOUCHED_BY = {
     "redis": {"shared/ledger/connection.py"},
     "openvino": {"shared/embedding/openvino_int8.py"},
     "nncf": {"shared/embedding/openvino_int8.py"},
-    "fsspec": {"shared/storage/blobs.py"},
+    "fsspec": {"shared/storage/blobs.py", "shared/storage/s3.py"},
     "torch": {"shared/embedding/towers.py"},
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
     "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
     "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
-    "duckdb": {"worker/stages/url_join.py"},
+    "duckdb": {"worker/database.py"},
     "pyarrow": {
+        "shared/storage/catalogues.py",
         "shared/storage/parquet.py",
         "shared/storage/validators.py",
         "shared/tables/arrow_cells.py",
         "shared/tables/parquet_process.py",
+        "worker/database.py",
         "worker/stages/url_join.py",
+        *(f"worker/syncs/{name}.py" for name in ("begin", "comparison", "finish")),
     },
     "pydantic_settings": {"shared/config.py"},
 }
@@ -63,7 +66,7 @@ HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
 ROOMS: dict[str, set[str]] = {
     "api.app": {
         "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",
-        "web",
+        "sources", "web",
     },
     "api.collections": {"context", "http", "images", "jobs"},
     "api.archives": set(),
@@ -75,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
     "api.operations": {"collections", "context", "encoding", "http"},
     "api.readiness": {"encoding"},
     "api.search": {"context", "encoding", "http"},
+    "api.sources": {"context", "http", "jobs"},
     "api.web": {"context", "http", "jobs", "search"},
     "api.wsgi": {"app", "context", "encoding"},
     "image_search._answers": {"errors"},
@@ -112,18 +116,25 @@ ROOMS: dict[str, set[str]] = {
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
+    "shared.sources": {
+        "config", "errors", "formats", "ledger", "models", "services", "storage", "validation",
+    },
     "shared.storage": {"download", "errors", "formats", "ledger", "models", "urls", "validation"},
     "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
     "shared.urls": {"validation"},
     "shared.validation": {"errors"},
     "shared.version": set(),
-    "worker.app": {"celery_request", "encoders", "pipelines", "recovery", "stages"},
+    "worker.app": {"aside", "celery_request", "database", "encoders", "pipelines", "recovery", "stages"},
+    "worker.aside": set(),
     "worker.celery_request": set(),
+    "worker.database": set(),
     "worker.encoders": set(),
-    "worker.pipelines": {"encoders", "stages"},
+    "worker.listings": set(),
+    "worker.pipelines": {"encoders", "stages", "syncs"},
     "worker.recovery": set(),
-    "worker.stages": {"encoders", "recovery"},
+    "worker.stages": {"database", "encoders", "listings", "recovery"},
+    "worker.syncs": {"database", "listings", "stages"},
 }  # fmt: skip
 ROOMED = sorted({room.split(".")[0] for room in ROOMS})
 MAX_MODULES = 12

@@ -168,4 +168,4 @@ class EncoderClock:
         finally:
             self._free_since = self._clock()
             with suppress(LedgerUnavailable):
-                ledger.add_encoder_seconds(busy=self._free_since - begun, stalled=stalled)
+                ledger.workers.add_encoder_seconds(busy=self._free_since - begun, stalled=stalled)

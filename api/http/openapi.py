@@ -33,6 +33,7 @@ _TAGS = {
     "search": "Find pictures by texts, pictures or both.",
     "images": "Read, change and delete pictures, one or many, and find those that are alike.",
     "collections": "Create, read and delete collections of pictures.",
+    "sources": "Keep collections in step with buckets, feeds, sitemaps and folders.",
     "transfers": "Export and import collections, and encode them again with another model.",
     "operations": "See whether the service works, and how much it does.",
 }

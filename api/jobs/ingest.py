@@ -25,11 +25,12 @@ from shared.errors import (
     JobRunning,
     Unavailable,
 )
+from shared.ledger.connection import retry_while_unavailable
 from shared.ledger.ledger import new_job_id
-from shared.ledger.retrying import retry_while_unavailable
 from shared.models import (
     COLLECTION_NAME,
     DEFAULT_COLLECTION,
+    SHOWN_CHARS,
     Item,
     JobKind,
     JsonObject,
@@ -37,19 +38,19 @@ from shared.models import (
     Metadata,
     Note,
     Stage,
+    url_item,
 )
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.urls.redaction import redacted
-from shared.validation import MAX_SOURCE, metadata_faults
+from shared.validation import metadata_faults
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LINES = 5_000_000
 COMMIT_SECONDS = 2.0
 CALLBACK_CHECK_SECONDS = 2.0  # a name server that hangs does not hold a thread for longer
 LEDGER_RETRY_SECONDS = 30.0  # a long upload should not be lost to a restart
-SHOWN_CHARS = 200
 _ITEM = TypeAdapter(ItemRequest)
 
 
@@ -204,18 +205,6 @@ def ingest_json(services: Services, defaults: Options, data: bytes) -> str:
         (url_item(item.url, item.metadata, item.key) for item in given),
         digest=digest_of(content, options),
     )
-
-
-def url_item(
-    url: str, metadata: dict[str, Any] | None = None, key: str | None = None, error: str | None = None
-) -> Item:
-    """Return the item of a URL, which fails where the URL cannot be one, or of an `error` known already."""
-    if not url:
-        error = error or "invalid_url: The URL is empty."
-    if len(url) > MAX_SOURCE:
-        error = f"invalid_url: The URL has {len(url):,} characters; at most {MAX_SOURCE:,} are allowed."
-        url = redacted(url)[:SHOWN_CHARS]  # what is cut off may say what it is
-    return Item(source=url, url=url, metadata=metadata or {}, error=error, key=key)
 
 
 def _content(item: ItemRequest) -> list[Any]:

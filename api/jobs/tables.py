@@ -12,12 +12,12 @@ from typing import IO
 from api.http.problems import refuse
 from api.http.request_body import Body
 from api.jobs.answers import preview_answer
-from api.jobs.ingest import Options, digest_of, launch, url_item
+from api.jobs.ingest import Options, digest_of, launch
 from api.jobs.requests import TableQuery
 from image_search import models
 from shared.errors import InvalidRequest, Unavailable
 from shared.ledger.ledger import new_job_id
-from shared.models import Item
+from shared.models import Item, url_item
 from shared.services import Services
 from shared.tables.table import Table, TableOptions, column_names, open_table
 from shared.validation import MAX_METADATA

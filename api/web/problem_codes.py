@@ -58,6 +58,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "No collection has this name.",
         "List them with `GET /v1/collections`; the first picture that is added to a name makes one.",
     ),
+    "source_not_found": (
+        "No source has this name; it may have been deleted.",
+        "List them with `GET /v1/sources`; `PUT /v1/sources/{name}` defines one.",
+    ),
     "method_not_allowed": (
         "This path is not asked in this way.",
         "Use a method that the answer's Allow header names.",
@@ -72,8 +76,19 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "job_finished": ("The job has ended, so it cannot be cancelled or added to.", "Make a new job."),
     "job_running": ("The job has not ended yet.", "Wait until `finished_at` is set, or cancel it."),
-    "nothing_to_retry": ("The job has no failed items.", "Nothing is to be done."),
+    "nothing_to_retry": (
+        "The job has no failed items, or is a sync.",
+        "Nothing is to be done; what a sync could not fetch is tried again by the next.",
+    ),
     "collection_exists": ("A collection has this name already.", "Use that one, or choose another name."),
+    "source_exists": (
+        "A source of this name reads from elsewhere, or into another collection; both are fixed.",
+        "Choose another name, or delete that source first.",
+    ),
+    "sync_running": (
+        "A sync of this source has not ended, and there is one at a time.",
+        "Wait for the job that the detail names, or cancel it.",
+    ),
     "model_mismatch": (
         "What is to be searched or added to was written by another model; their vectors do not compare.",
         "Do what the detail says: bring the weights back that wrote it, or reindex the collection.",

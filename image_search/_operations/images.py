@@ -23,10 +23,9 @@ from image_search.models.collections import (
     CollectionMetadata,
 )
 from image_search.models.duplicates import DuplicatePage
-from image_search.models.health import Readiness
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
 from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
-from image_search.models.system import ModelList, ModelState, System
+from image_search.models.system import ModelList, ModelState, Readiness, System
 
 if TYPE_CHECKING:
     import httpx

@@ -2,7 +2,6 @@
 
 from image_search.models.collections import Collection, CollectionList, CollectionMetadata, MetadataName
 from image_search.models.duplicates import Duplicate, DuplicateGroup, DuplicatePage
-from image_search.models.health import Dependency, Readiness, Workers
 from image_search.models.images import Embedding, Image, ImagePage, Metadata, MetadataValue
 from image_search.models.jobs import Failure, Item, ItemPage, Job, JobError, JobPage, Note, Retrying
 from image_search.models.problem import FieldProblem, Problem
@@ -17,15 +16,19 @@ from image_search.models.search import (
     SimilarResult,
     Took,
 )
+from image_search.models.sources import Run, Source, SourcePage
 from image_search.models.system import (
+    Dependency,
     JobsState,
     LastError,
     LoadedModel,
     ModelList,
     ModelState,
     Queue,
+    Readiness,
     System,
     Worker,
+    Workers,
 )
 from image_search.models.tables import TableColumn, TablePreview, TableRow
 
@@ -66,8 +69,11 @@ __all__ = [
     "Queue",
     "Readiness",
     "Retrying",
+    "Run",
     "SearchResult",
     "SimilarResult",
+    "Source",
+    "SourcePage",
     "System",
     "TableColumn",
     "TablePreview",

@@ -12,7 +12,7 @@ from image_search.models.images import IMAGE_ID
 from image_search.models.times import Time
 
 # What is known today: a server of a later version may say others, which are no errors.
-JOB_KINDS = ("ingest", "export", "import", "reindex", "update", "delete")
+JOB_KINDS = ("ingest", "export", "import", "reindex", "update", "delete", "sync")
 JOB_STATUSES = ("queued", "running", "succeeded", "partial", "failed", "cancelled")
 ITEM_STATES = (
     *("pending", "fetched", "indexed", "duplicate", "failed", "cancelled"),
@@ -125,7 +125,8 @@ class Job(BaseModel):
     """A job. `counts` sums to `total`; `progress` is the finished share of it, in [0, 1].
 
     Whatever the `kind`, an item that is done is `indexed`, of an export a picture that was written; but of a
-    deletion `removed` and of an update `updated`, or `unchanged`.
+    deletion `removed` and of an update `updated`, or `unchanged`. A sync has all of these; its total is 0
+    until its listing was read.
     What is listed `grouped` may stand for several jobs, added up; `parts` says how many.
     """
 

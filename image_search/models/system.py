@@ -1,4 +1,4 @@
-"""What /v1/system says."""
+"""What /readyz and /v1/system say."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 from image_search.models.collections import COLLECTION_EXAMPLE, Collection
-from image_search.models.health import READINESS_EXAMPLE, Readiness
 from image_search.models.jobs import JOB_EXAMPLE, JobError
 from image_search.models.times import Time
 
@@ -17,6 +16,40 @@ Stage = TypeAliasType(
 NEWEST_JOBS = 20  # that are looked through for errors
 MAX_ERRORS = 20
 MAX_ERRORS_PER_JOB = 5  # so that one bad job does not hide the others'
+
+READINESS_EXAMPLE: dict[str, Any] = {
+    "ready": True,
+    **{name: {"ok": True, "detail": None} for name in ("redis", "chroma", "blobs", "model")},
+    "workers": {"fetch": 2, "encode": 1, "index": 1},
+}
+
+
+class Dependency(BaseModel):
+    """Whether one thing that the service needs works."""
+
+    ok: bool
+    detail: str | None = Field(None, description="what is wrong")
+
+
+class Workers(BaseModel):
+    """Worker slots that were seen in the last 20 s, of each queue."""
+
+    fetch: int = 0
+    encode: int = 0
+    index: int = 0
+
+
+class Readiness(BaseModel):
+    """Whether the service can do its work, and what it needs for that."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [READINESS_EXAMPLE]})
+
+    ready: bool
+    redis: Dependency
+    chroma: Dependency
+    blobs: Dependency
+    model: Dependency
+    workers: Workers
 
 
 _MODELS_EXAMPLE: dict[str, Any] = {

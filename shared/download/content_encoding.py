@@ -1,7 +1,9 @@
 """Undoing what a Content-Encoding header says, where it is true: many name what encodes nothing."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 
 from shared.errors import ItemError
 
@@ -12,6 +14,7 @@ _MAX_LAYERS = 3
 _MAX_MEMBERS = 10_000  # of gzip: each is short work, but what follows it is copied
 _STEP_BYTES = 64 * 1024
 _GZIP_START = b"\x1f\x8b"
+_TELLING_BYTES = 512  # of deflate, which has no start of its own
 
 
 def encodings(header: str) -> list[str]:
@@ -87,6 +90,97 @@ def _inflate(content: memoryview, format_bits: int, found: bytearray, max_bytes:
         if inflate.eof:
             return end - len(inflate.unused_data)
     raise _damaged()
+
+
+class Undoing:
+    """Undoes the `encodings` of content that comes in parts, by the rules of `undone`.
+
+    Raises as that does, for more than `max_bytes` at any layer too_large.
+    """
+
+    def __init__(self, encoded: Sequence[str], max_bytes: int) -> None:
+        self._layers = [_Layer(encoding, max_bytes) for encoding in encoded]
+
+    def parts(self, part: bytes) -> Iterator[bytes]:
+        """Yield what a further part of the content stands for, in small pieces."""
+        return self._through(iter([part]), 0)
+
+    def rest(self) -> Iterator[bytes]:
+        """Yield what is left once the content has ended."""
+        for place, layer in enumerate(self._layers, 1):
+            yield from self._through(layer.end(), place)
+
+    def _through(self, parts: Iterator[bytes], place: int) -> Iterator[bytes]:
+        for layer in self._layers[place:]:
+            parts = chain.from_iterable(map(layer.undo, parts))
+        return parts
+
+
+class _Layer:
+    """One encoding of content that comes in parts."""
+
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        self._encoding = encoding
+        self._max_bytes = self._left = max_bytes
+        self._held = b""  # too short to tell what it begins
+        self._format_bits: int | None = None  # of zlib; 0 for what is not encoded
+        self._inflate: zlib._Decompress | None = None
+        self._members = 0
+
+    def undo(self, part: bytes) -> Iterator[bytes]:
+        """Yield what a further part stands for."""
+        self._held += part
+        least = _TELLING_BYTES if self._encoding == _DEFLATE else len(_GZIP_START)
+        if self._format_bits is None and len(self._held) >= least:
+            self._format_bits = self._format_of(self._held)
+        if self._format_bits is not None:
+            yield from self._undone(self._format_bits)
+
+    def end(self) -> Iterator[bytes]:
+        """Yield what is left. Raises ItemError where the content broke off."""
+        if self._format_bits is None:
+            self._format_bits = self._format_of(self._held)
+            yield from self._undone(self._format_bits)
+        if self._inflate is not None:
+            raise _damaged()
+
+    def _format_of(self, start: bytes) -> int:
+        if start.startswith(_GZIP_START):
+            return zlib.MAX_WBITS | 16
+        if len(start) > 1 and start[0] & 0x0F == 8 and int.from_bytes(start[:2]) % 31 == 0:
+            return zlib.MAX_WBITS
+        if self._encoding == _DEFLATE and start:
+            with suppress(zlib.error):
+                zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _STEP_BYTES)
+                return -zlib.MAX_WBITS
+        return 0
+
+    def _undone(self, format_bits: int) -> Iterator[bytes]:
+        part, self._held = self._held, b""
+        if not format_bits:
+            yield part
+            return
+        while part:
+            if self._inflate is None:
+                if self._members and not (format_bits > zlib.MAX_WBITS and part.startswith(_GZIP_START)):
+                    # What follows is padding, unless it is half of a next member's start.
+                    self._held = part if part == _GZIP_START[:1] else b""
+                    return
+                self._inflate = zlib.decompressobj(format_bits)
+                self._members += 1
+            try:
+                found = self._inflate.decompress(part, _STEP_BYTES)
+            except zlib.error:
+                raise _damaged() from None
+            self._left -= len(found)
+            if self._left < 0:
+                raise ItemError("too_large", f"it unpacks to more than {self._max_bytes:,} bytes")
+            yield found
+            part = self._inflate.unconsumed_tail
+            if self._inflate.eof:
+                part, self._inflate = self._inflate.unused_data, None
+                if self._members == _MAX_MEMBERS:
+                    raise _damaged()
 
 
 def _damaged() -> ItemError:

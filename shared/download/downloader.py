@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import IO, TypeVar
 
 import certifi
 
 from shared.download.addresses import AddressPolicy
 from shared.download.connections import Connections, Handle
-from shared.download.content_encoding import encodings, undone
+from shared.download.content_encoding import Undoing, encodings, undone
 from shared.download.deadline import Deadline
 from shared.download.host_headers import HostHeaders
 from shared.download.host_limits import HostLimits
@@ -33,16 +34,19 @@ from shared.version import VERSION
 
 USER_AGENT = f"image-search/{VERSION} (+bulk image ingestion)"
 MAX_REDIRECTS = 5
+SAVE_SECONDS = 6 * 3600.0  # for a large file from a slow host
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # A request without conditions has another answer, if the server is not as it should be: what it says of a
 # file that was not asked for so, and of a condition that it does not understand.
 _NO_ANSWER = frozenset({HTTPStatus.NOT_MODIFIED, HTTPStatus.BAD_REQUEST, HTTPStatus.PRECONDITION_FAILED})
+_WHOLE = frozenset({HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
 _MAX_DRAINED_BYTES, _MAX_DRAINED_SECONDS = 16 * 1024, 1.0
 _MAX_DIGITS = 100  # int() has a limit of its own
 _MAX_RETRY_AFTER_SECONDS = 86400.0
 _DIRECTIVES_WITH_VALUE = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
 Hold = Callable[[int], None]
+_AnyContent = TypeVar("_AnyContent", bound="_Content | _Saved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +132,63 @@ class Downloader:
         Its origin gets what `headers` has for it, until a redirect leads to another one.
         """
         deadline = self._deadline(whole_s, called_off)
+
+        def content() -> _Content:
+            return _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
+
+        found, validators = self._followed(url, content, deadline, limits, known=known, headers=headers)
+        return Download(None if found is None else found.whole(), validators)
+
+    def save(
+        self,
+        url: str,
+        file: IO[bytes],
+        most_bytes: int,
+        limits: HostLimits | None = None,
+        *,
+        headers: HostHeaders | None = None,
+        called_off: threading.Event | None = None,
+    ) -> str:
+        """Write the content of `url`, perhaps no bytes, into `file`; return the media type that its host says.
+
+        It may take SAVE_SECONDS, as long as something comes. An answer of a part of a file, or that was cut
+        off, is an error. No X-Robots-Tag is heeded: it is for pictures. The rest is as for `download`.
+        """
+        deadline = self._deadline(SAVE_SECONDS, called_off)
+        found, _ = self._followed(url, lambda: _Saved(file, most_bytes), deadline, limits, headers=headers)
+        assert found is not None  # noqa: S101 - without validators nothing is left out
+        found.end()
+        return found.answer.header(b"content-type")
+
+    def _followed(
+        self,
+        url: str,
+        new_content: Callable[[], _AnyContent],
+        deadline: Deadline,
+        limits: HostLimits | None,
+        *,
+        known: Validators | None = None,
+        headers: HostHeaders | None = None,
+    ) -> tuple[_AnyContent | None, Validators | None]:
+        """Ask where `url` leads to; return the content, None if it has not changed, and its validators."""
         target = parse(url)
         own = headers.of(target.origin) if headers else ()
         with self._connections.lent(target.host, target.port) as handle:
             for _ in range(MAX_REDIRECTS + 1):
                 asked = conditions(known, target)
                 for extra in (asked, NO_CACHE):
-                    content = _Content(self._max_bytes, self._refused_robots_tags, deadline, hold)
+                    content = new_content()
                     with self._turn(target, limits, deadline):
                         answer = self._get_once(handle, target, deadline, content, extra, own=own)
                     if answer.status not in _NO_ANSWER:
                         break
                     if known and asked and extra == asked and (still := confirmed(known, answer)):
-                        return Download(None, still)
+                        return None, still
                 else:  # although whatever there is was asked for
                     raise _status_error(answer)
                 location = _location(answer)
                 if location is None:
-                    return Download(content.whole(), said_of(target, answer))
+                    return content, said_of(target, answer)
                 left, target = target, target.joined(location)
                 own = own if target.origin == left.origin else ()
         raise ItemError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
@@ -175,7 +218,7 @@ class Downloader:
         handle: Handle,
         target: RequestUrl,
         deadline: Deadline,
-        content: "_Content",
+        content: "_Content | _Saved",
         conditional: Sequence[str],
         *,
         own: Sequence[str],
@@ -187,7 +230,8 @@ class Downloader:
         def begin(answer: Answer) -> Sink:
             return content.begin(answer) if 200 <= answer.status < 300 else drained.begin(answer)
 
-        request = Request(target, addresses, [*_overridden(self._headers, own), *conditional])
+        lines = _overridden(_overridden(self._headers, content.asked_with), own)
+        request = Request(target, addresses, [*lines, *conditional], strict=content.strict)
         with drained.enough():
             transfer(handle, request, deadline, self._check, begin)
         answer = drained.answer
@@ -241,6 +285,9 @@ class Downloader:
 class _Content:
     """The content of one answer as it comes, counted, and its Content-Encoding undone at the end."""
 
+    asked_with: Sequence[str] = ()
+    strict = False
+
     def __init__(self, max_bytes: int, refused_robots_tags: set[str], deadline: Deadline, hold: Hold) -> None:
         self._max_bytes = max_bytes
         self._refused = refused_robots_tags
@@ -277,6 +324,53 @@ class _Content:
         self._bytes += part
         if len(self._bytes) > self._max_bytes:
             raise ItemError.too_large(self._max_bytes)
+
+
+class _Saved:
+    """The content of one answer, written into a file as it comes."""
+
+    asked_with: Sequence[str] = ("Accept: */*",)
+    strict = True
+
+    def __init__(self, file: IO[bytes], most_bytes: int) -> None:
+        self._file = file
+        self._most_bytes = most_bytes
+        self._written = 0
+        self._undoing: Undoing | None = None
+        self.answer = Answer()
+
+    def check(self, answer: Answer) -> None:
+        """Heed no X-Robots-Tag: a sitemap often has one, since it is not to be found itself."""
+
+    def begin(self, answer: Answer) -> Sink:
+        if answer.status not in _WHOLE:
+            raise _status_error(answer)
+        self.answer = answer
+        if (_length(answer) or 0) > self._most_bytes:
+            raise self._too_large()
+        if encoded := encodings(",".join(answer.all(b"content-encoding"))):
+            self._undoing = Undoing(encoded, self._most_bytes)
+        self._file.seek(0)
+        self._file.truncate()
+        return self._take
+
+    def end(self) -> None:
+        """Write what is left. Raises ItemError if the content is not what its Content-Encoding says."""
+        for part in self._undoing.rest() if self._undoing else ():
+            self._write(part)
+
+    def _take(self, part: bytes) -> None:
+        for undone_part in self._undoing.parts(part) if self._undoing else (part,):
+            self._write(undone_part)
+
+    def _write(self, part: bytes) -> None:
+        self._written += len(part)
+        if self._written > self._most_bytes:
+            raise self._too_large()
+        self._file.write(part)
+
+    def _too_large(self) -> ItemError:
+        return ItemError("too_large", f"the file has more than {self._most_bytes:,} bytes")
 
 
 class _Drained:

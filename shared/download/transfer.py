@@ -62,13 +62,15 @@ _UNKNOWN_AUTHORITY = "no authority that is trusted here has signed it (IMAGE_SEA
 class Request:
     """A request to a host at one of `addresses`: a GET, or with a body a POST.
 
-    `headers` are whole lines; Host is not among them.
+    `headers` are whole lines; Host is not among them. With `strict` the content's end must be certain: where
+    it is TLS's end, its notice must have come.
     """
 
     url: RequestUrl
     addresses: Sequence[str]
     headers: Sequence[str] = field(repr=False)  # may be secret
     body: bytes | None = None
+    strict: bool = False
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ def transfer(
     try:
         handle.perform()
     except pycurl.error as error:
-        if not callbacks.ended_by_close(handle, str(error)):
+        if request.strict or not callbacks.ended_by_close(handle, str(error)):
             raise callbacks.failure or _fault(int(error.args[0]), str(error), handle, deadline) from None
     else:
         callbacks.end()

@@ -41,8 +41,8 @@ class WriteBatch:
     """Some images and keys of a collection, to be changed and saved together.
 
     An image to be added or replaced must be among `ids` and its key among `keys`. `removals` are the versions
-    at which images were removed, and those of the latest runs of sources (`run_of`), which nothing of an
-    earlier run outlives: older additions are skipped. Changes may come in any order, and twice; but those of
+    at which images were removed, and those of sources' latest runs (`run_of`), before which all of the runs
+    before have ended: older additions are skipped. Changes may come in any order, and twice; but those of
     metadata are lost with the image.
     """
 
@@ -86,10 +86,15 @@ class WriteBatch:
     def stored(self, image_id: str) -> StoredImage | None:
         return self._images.get(image_id)
 
-    def is_removed(self, image_id: str, version: int, of: str | None = None) -> bool:
-        """Return whether an addition came too late, also where its source, `of`, has had a run since."""
-        removals = [self._removals.get(image_id, 0), self._removals.get(run_of(of), 0) if of else 0]
-        return max(removals) > version
+    def is_late(self, image_id: str, version: int, of: str | None = None) -> bool:
+        """Return whether an addition is older than a removal, or than the latest run of its source `of`."""
+        return self._is_removed(image_id, version) or self._is_overtaken(version, of)
+
+    def _is_removed(self, image_id: str, version: int) -> bool:
+        return self._removals.get(image_id, 0) > version
+
+    def _is_overtaken(self, version: int, of: str | None) -> bool:
+        return of is not None and self._removals.get(run_of(of), 0) > version
 
     def add(
         self,
@@ -112,8 +117,9 @@ class WriteBatch:
         items = of_image(image, version, of)
         before = self._images.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
-        removed = self.is_removed(image.id, version, of)
-        after = None if removed else _with(before, image, owner, items)
+        if self._is_overtaken(version, of):  # all that it brought has been brought, and may be gone since
+            return outcome
+        after = None if self._is_removed(image.id, version) else _with(before, image, owner, items)
         if after is not None and (fault := excess(before, after)):
             return fault
         if after is None or image.keys:
@@ -125,7 +131,7 @@ class WriteBatch:
 
     def _take(self, image: Image, owner: str, items: Sequence[Contribution], vector: Vector) -> None:
         version = items[0].version
-        if self.is_removed(image.id, version, items[0].of):
+        if self._is_removed(image.id, version):
             for key in image.keys:  # what it pointed at before was replaced all the same
                 self.remove_key(key, version)
             return

@@ -1,9 +1,10 @@
 """The one module that speaks to Redis, and turns its exceptions into ours."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,6 +13,10 @@ from redis.retry import Retry
 from shared.errors import LedgerUnavailable
 from shared.ledger import scripts
 from shared.ledger.upgrade import bring_up_to_date
+
+FIRST_PAUSE_SECONDS = 0.2
+MAX_PAUSE_SECONDS = 2.0
+T = TypeVar("T")
 
 
 class Connection:
@@ -68,3 +73,16 @@ def _translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise LedgerUnavailable("The job ledger (Redis) does not answer.") from error
+
+
+def retry_while_unavailable(call: Callable[[], T], timeout_s: float) -> T:
+    """Repeat an idempotent call until it succeeds. Raises LedgerUnavailable after `timeout_s` seconds."""
+    deadline, pause_s = time.monotonic() + timeout_s, FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return call()
+        except LedgerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_SECONDS)

@@ -20,16 +20,17 @@ from shared.errors import (
     JobNotFound,
     JobRunning,
     NothingToRetry,
+    SyncRunning,
     TooManyJobs,
 )
 from shared.ledger.callbacks import CallbackLedger
-from shared.ledger.connection import Connection
+from shared.ledger.connection import Connection, retry_while_unavailable
 from shared.ledger.hosts import HostLedger
 from shared.ledger.job_fields import read_job
 from shared.ledger.leases import JoinLedger
 from shared.ledger.processes import ModelLedger, WorkerLedger
-from shared.ledger.retrying import retry_while_unavailable
 from shared.ledger.scripts import PREFIX
+from shared.ledger.sources import NotDue, SourceLedger
 from shared.ledger.writer import WriterLedger
 from shared.models import (
     ITEM_STATES,
@@ -59,7 +60,7 @@ IDEMPOTENCY_TTL_SECONDS = 24 * 3600
 MAX_ERRORS = 20
 ADVANCE_RETRY_SECONDS = 8.0  # finished work is not redone because of a restart
 INDEX_WINDOW = 256
-FINAL = "finish"  # the payload of the chunk beyond a job's items
+BEGIN, FINAL = "begin", "finish"  # payloads: of the chunk before a job's items, of that beyond them
 _SCAN_BYTES = 65_536
 _SCAN_JOBS = 200
 
@@ -74,7 +75,7 @@ _UNNAMED = Label()
 class Ledger:
     """The jobs and their chunks.
 
-    Its other parts are `callbacks`, `hosts`, `joins`, `models`, `workers` and `writer`.
+    Its other parts are `callbacks`, `hosts`, `joins`, `models`, `sources`, `workers` and `writer`.
 
     All methods raise LedgerUnavailable when Redis does not answer, JobNotFound for an unknown job, and
     NewerFormat when a newer version wrote what is in Redis.
@@ -98,6 +99,7 @@ class Ledger:
         self.hosts = HostLedger(self._redis)
         self.joins = JoinLedger(self._redis)
         self.models = ModelLedger(self._redis)
+        self.sources = SourceLedger(self._redis)
         self.workers = WorkerLedger(self._redis)
         self.writer = WriterLedger(self._redis, removals_ttl_s=job_ttl_s)
 
@@ -123,6 +125,10 @@ class Ledger:
         size: int = 0,
         label: Label = _UNNAMED,
         notes: Sequence[Note] = (),
+        begins: bool = False,
+        source: str | None = None,
+        due_at: float | None = None,
+        next_due: float | None = None,
     ) -> str:
         """Make a job of `total` pending items and return its id.
 
@@ -133,29 +139,43 @@ class Ledger:
         With `final_stage` the job has one more chunk, beyond its items and at that stage, once no item is
         open: its payload is FINAL, and the job is `partial` unless that chunk ends `complete`.
 
+        With `begins` it has no items yet, `total` is 0, and one chunk at fetch, number 0 with the payload
+        BEGIN, for which the caller sends the message: that chunk's worker calls `plan`.
+
+        A job of `source` is its only one until it has ended: raises SyncRunning. With `due_at` it is the run
+        that is due then: raises NotDue, an internal error, where the schedule says another time. `next_due`
+        is when the next is.
+
         `idempotency` is (key, digest of the request). When the key repeats with the same digest, the id is
         that of the earlier job; with another, IdempotencyMismatch is raised. InvalidRequest is for a group
         that is full.
         """
         key, digest = idempotency or ("", "")
+        versions = 2 * MAX_JOB_ITEMS if begins else MAX_JOB_ITEMS if reading else total
         job = {
             "id": job_id, "collection": collection, "total": total, "chunk_size": chunk_size,
             "callback": callback_url or "", "reading": reading, "reading_lease": READING_LEASE_SECONDS,
             "ttl": self._job_ttl_s, "idempotency_key": key, "digest": digest,
-            "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "most_items": MAX_JOB_ITEMS, "kind": kind,
+            "idempotency_ttl": IDEMPOTENCY_TTL_SECONDS, "versions": versions, "kind": kind,
             "options": json.dumps(options or {}), "final_stage": final_stage or "", "by": made_by,
             "bytes": size, "most_jobs": self._most_jobs, "most_bytes": self._most_bytes,
             "most_of_group": MAX_GROUP_JOBS, "notes": json.dumps([asdict(note) for note in _bounded(notes)]),
+            "begins": begins, "resend": RESEND_SECONDS, "source": source or "",
+            "due_at": "" if due_at is None else due_at, "next_due": "" if next_due is None else next_due,
             **{name: one or "" for name, one in asdict(label).items()},
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
-        if answer == ["group"]:
-            detail = (
-                f"The group {label.group} has {MAX_GROUP_JOBS:,} jobs, the most there may be: begin another."
-            )
-            raise InvalidRequest(detail).at("/group")
-        if isinstance(answer, list):
-            raise self._too_many(answer[0])
+        match answer:
+            case ["group"]:
+                most = f"{MAX_GROUP_JOBS:,} jobs, the most there may be"
+                raise InvalidRequest(f"The group {label.group} has {most}: begin another.").at("/group")
+            case ["not_due"]:
+                raise NotDue(source)
+            case ["syncing", other]:
+                what = f"Source {source} is being synced by job {other}"
+                raise SyncRunning(f"{what}: wait until that has finished, or cancel it.")
+            case [limit]:
+                raise self._too_many(limit)
         return _same_request(answer, digest)
 
     def _too_many(self, limit: str) -> TooManyJobs:
@@ -251,7 +271,14 @@ class Ledger:
         return job
 
     def retry(self, job_id: str) -> Job:
-        """Make the failed items of a finished job pending again. Raises JobRunning, NothingToRetry."""
+        """Make the failed items of a finished job pending again. Raises JobRunning, NothingToRetry.
+
+        A sync is not taken up again: the next one tries what it could not fetch.
+        """
+        job = self.get(job_id)
+        if job.kind is JobKind.SYNC:
+            again = f"POST /v1/sources/{job.label.made_of}/sync"
+            raise NothingToRetry(f"What a sync could not fetch is tried again by the next: {again}.")
         answer = self._redis.run("retry", job_id)
         _check_found(answer, job_id)
         if answer == -2:
@@ -323,6 +350,22 @@ class Ledger:
         refs = [claim.chunk.ref for claim in claims]
         return int(self._redis.run("renew", claims[0].token, CHUNK_LEASE_SECONDS, *refs))
 
+    def plan(self, claim: Claim, states: str, *, size: int = 0, notes: Sequence[Note] = ()) -> bool:
+        """End the begin chunk: give its job the items that are in the manifest by now, and notes on them.
+
+        All in one step. `states` has for each item the digit of its state in ITEM_STATES: those that are not
+        pending are never fetched. `size` bytes of items count for the job's API key, past its limit too.
+
+        Returns as `advance`; True says that the job is planned.
+        """
+        plan = {
+            "ref": claim.chunk.ref, "token": claim.token, "repeat_s": ADVANCE_REPEAT_SECONDS, "bytes": size,
+            "counts": [states.count(str(digit)) for digit in range(len(ITEM_STATES))],
+            "notes": json.dumps([asdict(note) for note in _bounded(notes)]),
+        }  # fmt: skip
+        call = partial(self._redis.run, "plan", json.dumps(plan), states)
+        return bool(retry_while_unavailable(call, ADVANCE_RETRY_SECONDS))
+
     def advance(
         self,
         claim: Claim,
@@ -344,7 +387,8 @@ class Ledger:
         items still pending are fetched again, as the chunk's next attempt; `waiting` says how many of them
         failed so far, which try that will be, and of how many. With `hold_s` this attempt was postponed, and
         the job sends no more chunks for that long. `result` becomes the job's; `complete` says that its final
-        chunk did all that it was to do.
+        chunk did all that it was to do. A begin chunk that ends so has no plan: its job ends, `failed` unless
+        `complete`.
 
         Returns False, having changed nothing, when the lease was lost or the job cancelled; True also when an
         earlier call, whose answer was lost, has ended this claim.
@@ -402,29 +446,6 @@ class Ledger:
 
     def exists(self, job_id: str) -> bool:
         return bool(self._redis.call("exists", f"{PREFIX}job:{job_id}"))
-
-    def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
-        """Add seconds that an encoder computed, and idled while a chunk waited, to the totals of all."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
-            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
-            pipeline.execute()
-
-    def gauges(self) -> dict[str, float]:
-        """Return the ledger's numbers for metrics, by name.
-
-        These are `chunks_<stage>`, the chunks at a stage; `jobs_open`; and the totals since the beginning:
-        `items_<state>` and the `encoder_…_seconds` of `add_encoder_seconds`.
-        """
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for stage in Stage:
-                pipeline.zcard(f"{PREFIX}stage:{stage}")
-            pipeline.llen(f"{PREFIX}open")
-            pipeline.hgetall(f"{PREFIX}totals")
-            *depths, open_jobs, totals = pipeline.execute()
-        gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
-        named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
-        return gauges | {"jobs_open": float(open_jobs)} | named
 
 
 def _bounded(notes: Sequence[Note]) -> list[Note]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
-from shared.models import JsonObject, Stage
+from shared.models import ITEM_STATES, JsonObject, Stage
 
 WORKER_SEEN_SECONDS = 20.0
 API_SEEN_SECONDS = 10.0
@@ -35,7 +35,7 @@ class QueueInfo:
 
 
 class WorkerLedger:
-    """The workers' heartbeats and the queues' lengths."""
+    """The workers' heartbeats, the queues' lengths and the ledger's numbers for metrics."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -69,6 +69,29 @@ class WorkerLedger:
             QueueInfo(stage, waiting, running)
             for stage, (waiting, running) in zip(Stage, counts, strict=True)
         ]
+
+    def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
+        """Add seconds that an encoder computed, and idled while a chunk waited, to the totals of all."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_busy_seconds", busy)
+            pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
+            pipeline.execute()
+
+    def gauges(self) -> dict[str, float]:
+        """Return the ledger's numbers for metrics, by name.
+
+        These are `chunks_<stage>`, the chunks at a stage; `jobs_open`; and the totals since the beginning:
+        `items_<state>` and the `encoder_…_seconds` of `add_encoder_seconds`.
+        """
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for stage in Stage:
+                pipeline.zcard(f"{PREFIX}stage:{stage}")
+            pipeline.llen(f"{PREFIX}open")
+            pipeline.hgetall(f"{PREFIX}totals")
+            *depths, open_jobs, totals = pipeline.execute()
+        gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
+        named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
+        return gauges | {"jobs_open": float(open_jobs)} | named
 
 
 class LoadFailure(NamedTuple):

@@ -4,7 +4,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
 
     job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
                              final_stage, finish, incomplete, result, c0..c8 (items per state), by and
-                             bytes (the key that made it, the bytes of its items and uploads), …
+                             bytes (the key that made it, the bytes of its items and uploads), plan (awaited,
+                             made or failed, of a job that begins without items), source, …
     states:<job>     string  the state map, one byte per item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     failures:<job>   hash    code -> failed items, <code>:transient -> those of them that may succeed later
@@ -27,6 +28,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     calling:<host>   zset    those whose call is under way, by the time at which it is given up for lost
     receivers:<lane> zset    hosts with any of these, by the time of their turn (callbacks.py)
     receiver:<host>  hash    what is known of such a host: failures in a row, open, answered
+    sources          zset    sources with a schedule, by when they are due
+    syncing          hash    source -> the job that syncs it, until that has ended
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
     removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
     unfinished       hash    a chunk of changes that the writer has logged and not yet made: the name of its

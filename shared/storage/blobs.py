@@ -36,6 +36,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from shared.errors import BlobsUnavailable, ConfigError
+from shared.storage.s3 import s3_options
 from shared.storage.store_errors import Reader, Writer, translated
 
 FileKind = Literal["thumbnail", "rendition", "original"]
@@ -48,19 +49,6 @@ MODEL_KEY = "deployment/model.json"
 _READ_BYTES = 256 * 1024
 _AT_ONCE = 8  # files that are moved or read: an object store answers in its own time
 _READ_AHEAD = 64  # small files
-
-# Of a client of S3, which need not ask how long a file is before it reads it. By default a store that hangs
-# is given up after half an hour: five times five tries of fsspec's, each of which is five of botocore's.
-_S3_OPTIONS: dict[str, Any] = {
-    "max_concurrency": 1,
-    "default_block_size": 16 * 2**20,
-    "config_kwargs": {
-        "connect_timeout": 5,
-        "read_timeout": 30,  # in which a block has been sent too
-        "retries": {"mode": "standard", "total_max_attempts": 3},
-        "max_pool_connections": 64,  # a fetch process has FETCH_CONCURRENCY threads, the API more
-    },
-}
 _DELETED_AT_ONCE = 1_000  # what S3 takes
 
 
@@ -159,7 +147,7 @@ class Blobs:
         in_s3 = url.startswith(("s3:", "s3a:"))
         try:
             # What a process has listed says nothing of what others have written since.
-            options = {"use_listings_cache": False, **(_s3_options() if in_s3 else {})}
+            options = {"use_listings_cache": False, **(s3_options() if in_s3 else {})}
             self._fs, root = fsspec.core.url_to_fs(url, **options)
         except (ImportError, ValueError, OSError) as error:
             needs = ": pip install '.[s3]'" if in_s3 else ""
@@ -379,10 +367,9 @@ class Blobs:
         return path[len(self._root) + 1 :]
 
 
-def _s3_options() -> dict[str, Any]:
-    """Return _S3_OPTIONS, but for what fsspec's own configuration says of S3's client."""
-    told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-    return _S3_OPTIONS | {"config_kwargs": {**_S3_OPTIONS["config_kwargs"], **told}}
+def root_of(url: str) -> str:
+    """Return where a store's URL leads, as fsspec reads it: an absolute folder, or in S3 `bucket/prefix`."""
+    return str(fsspec.core.strip_protocol(url.rpartition("::")[2])).rstrip("/")
 
 
 def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -20,12 +20,12 @@ def translated(key: str | None = None) -> Iterator[None]:
         absent = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
         if key is not None and absent and not _has_no_bucket(error):
             raise KeyError(key) from None
-        raise BlobsUnavailable(f"The blob store failed: {_reason(error)}.") from error
+        raise BlobsUnavailable(f"The blob store failed: {reason(error)}.") from error
     except Exception as error:
         # botocore's and aiohttp's; those of our own are others'.
         if type(error).__module__.partition(".")[0] in _OURS:
             raise
-        raise BlobsUnavailable(f"The blob store failed: {_reason(error)}.") from error
+        raise BlobsUnavailable(f"The blob store failed: {reason(error)}.") from error
 
 
 def _has_no_bucket(error: OSError) -> bool:
@@ -33,8 +33,8 @@ def _has_no_bucket(error: OSError) -> bool:
     return bool(answer.get("Error", {}).get("Code") == "NoSuchBucket")
 
 
-def _reason(error: Exception) -> str:
-    # None of their messages, which have addresses and keys in them.
+def reason(error: Exception) -> str:
+    """Return why, as the end of a sentence; nothing of the message, which may have addresses and keys."""
     if isinstance(error, OSError):
         if error.errno:
             return os.strerror(error.errno)

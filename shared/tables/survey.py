@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
-from shared.errors import InvalidRequest, RequestTooLarge
+from shared.errors import InvalidRequest, NoRows, RequestTooLarge
 from shared.models import Note
 from shared.tables.cells import NO_NUMBER, NUMBER, TEXT, Cells, Keys, scalar_text
 from shared.tables.columns import KEY_COLUMN, URL_COLUMN, Places, find_column, name_list, shown
@@ -38,7 +38,7 @@ class Survey:
         for batch in _batches(self._rows):
             self._add(batch)
         if not self.total:
-            raise InvalidRequest("The table has no rows.")
+            raise NoRows("The table has no rows.")
         if self._faulty == self.total:
             raise InvalidRequest(f"No row of the table can be used: {self._first_fault}.")
 

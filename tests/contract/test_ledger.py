@@ -82,7 +82,7 @@ def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger
     assert job.counts[INDEXED] == 10
     assert sum(job.counts.values()) == job.total == 10
     assert job.finished_at is not None
-    assert ledger.gauges()["chunks_index"] == 0
+    assert ledger.workers.gauges()["chunks_index"] == 0
 
 
 def test_a_job_keeps_the_notes_on_what_it_was_made_of(ledger: Ledger) -> None:
@@ -325,7 +325,7 @@ def test_cancel_ends_the_job_and_work_in_flight_changes_nothing_more(ledger: Led
     assert job.counts[ItemState.CANCELLED] == 10
     assert ledger.advance(claim, transitions=[(0, INDEXED)]) is False
     assert ledger.dispatch() == []
-    assert ledger.gauges()["chunks_fetch"] == 0
+    assert ledger.workers.gauges()["chunks_fetch"] == 0
     assert ledger.cancel(job_id).status is JobStatus.CANCELLED
 
 

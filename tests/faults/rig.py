@@ -208,7 +208,9 @@ class Rig:
     def at_rest(self) -> bool:
         try:
             self.index.ping()  # it may have been killed after the job's last write
-            return not any(n for name, n in self.ledger.gauges().items() if name.startswith("chunks_"))
+            return not any(
+                n for name, n in self.ledger.workers.gauges().items() if name.startswith("chunks_")
+            )
         except ImageSearchError:
             return False
 

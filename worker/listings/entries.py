@@ -1,20 +1,30 @@
 """What every kind of listing yields, and how one fails."""
 
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.errors import ImageSearchError
-from shared.models import Metadata, Note
+from shared.errors import ImageSearchError, Unavailable
+from shared.models import Metadata, Note, url_item
 
 MAX_ENTRIES = 5_000_000
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 class ListingFailed(ImageSearchError):
-    """A listing that did not end well; `detail` says why, and never has a secret."""
+    """A listing that did not end well; `detail` says why, and never has a secret.
+
+    `transient` where it may end well when it is tried again soon.
+    """
 
     code = "listing_failed"
     title = "Listing failed"
+
+    def __init__(self, detail: str, *, transient: bool = False) -> None:
+        super().__init__(detail)
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +51,23 @@ class Listing(Protocol):
     notes: list[Note]
 
     def __iter__(self) -> Iterator[Entry]: ...
+
+
+def web_entry(
+    url: str, key: str | None = None, metadata: Metadata | None = None, error: str | None = None
+) -> Entry:
+    """Return the entry of what a feed or sitemap names: that may be on the web alone, whoever wrote it."""
+    if not is_web(url):
+        error = error or "invalid_url: The URL does not begin with http:// or https://."
+    item = url_item(url, metadata, key, error)
+    return Entry(item.url or "", item.key, item.metadata, error=item.error)
+
+
+def is_web(url: str) -> bool:
+    return _WEB.match(url) is not None
+
+
+def stop_if_lost(lost: threading.Event) -> None:
+    """Raise Unavailable once the chunk for which a listing is read is another worker's."""
+    if lost.is_set():
+        raise Unavailable("The chunk was lost while the source was listed.")

@@ -13,6 +13,7 @@ from shared.config import Settings
 from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
 from shared.services import Services, build_services
+from shared.sources.syncs import clear_deleted, restore_schedule, start_due
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
 from shared.storage.trash import delete_from_trash
 from worker.recovery.callbacks import STOP_SECONDS, send_callbacks_until
@@ -42,12 +43,15 @@ def run_sweep(settings: Settings) -> None:
     while not stopped.is_set():
         try:
             sweep(services)
+            start_due(services)
             if time.monotonic() >= housekeeping_at:
                 clear_away(services)
                 empty_trash(services)
                 housekeeping_at = time.monotonic() + HOUSEKEEPING_INTERVAL_SECONDS
             if time.monotonic() >= orphans_at:
                 clear_orphans(services)
+                clear_deleted(services)
+                restore_schedule(services)
                 orphans_at = time.monotonic() + ORPHANS_INTERVAL_SECONDS
         except ImageSearchError as error:
             log.warning("sweep_postponed", reason=error.detail)
@@ -111,6 +115,6 @@ def clear_orphans(services: Services) -> None:
 
 def _is_over(services: Services, job_id: str) -> bool:
     try:
-        return services.ledger.get(job_id).status.finished
+        return services.ledger.get(job_id).finished_at is not None  # a cancelled sync has a chunk left
     except JobNotFound:
         return True

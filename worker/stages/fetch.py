@@ -34,6 +34,8 @@ from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
+from worker.listings.entries import is_web
+from worker.listings.objects import read_object
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
 from worker.stages.since import adds_nothing, earlier_of, says_the_same
@@ -78,7 +80,7 @@ class Unchanged:
     """An image that was not downloaded, of which the item says nothing that the collection does not have."""
 
     image_id: str
-    validators: Validators
+    validators: Validators | None
 
 
 Attempt = Fetched | Recognised | Unchanged | ItemError | HostBusy
@@ -102,6 +104,8 @@ def run(
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
+    waiting = len(indices)
+    indices = [i for i in indices if not items[i].withdraws]
     most, keep = services.settings.max_image_pixels, services.settings.keep
     reader: Reader = partial(decode, preprocess=model.preprocess, max_pixels=most, keep=keep)
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
@@ -119,7 +123,7 @@ def run(
         )
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
-        _end(services, claim, model, items, found)
+        _end(services, claim, model, items, found, others=waiting - len(indices))
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
@@ -145,14 +149,13 @@ def fetch_item(
     try:
         before = known.record(earlier.image_id) if earlier else None
         got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
-        if got.content is None:
-            assert earlier and before and got.validators  # noqa: S101 - else there is no condition
-            asked = replace(earlier, validators=got.validators)
-            if (unchanged := _unchanged(known, item, asked, before)) is not None:
+        if earlier and before and _is_same(item, earlier, got):
+            if (unchanged := _unchanged(known, item, earlier, before, got.validators)) is not None:
                 return unchanged
-            got = _bytes_of(services, download, item, None)  # deleted since it was looked for
-            assert got.content is not None  # noqa: S101
+            if got.content is None:  # deleted since it was looked for
+                got = _bytes_of(services, download, item, None)
         data = got.content
+        assert data is not None  # noqa: S101 - there was no condition
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
             return _recognised(found, item, got.validators)
@@ -175,6 +178,8 @@ def _bytes_of(services: Services, download: Downloads, item: Item, validators: V
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
+    if item.of and item.url and not is_web(item.url):
+        return Download(read_object(services, item.url))
     if item.upload is None:
         return download(item.url or "", known=validators)
     try:
@@ -211,15 +216,22 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
+def _is_same(item: Item, earlier: Earlier, got: Download) -> bool:
+    """Return whether a picture is the earlier one: by its bytes only for an entry of a source."""
+    if got.content is None:
+        return True
+    return item.of is not None and hashlib.sha256(got.content).hexdigest() == earlier.image_id
+
+
 def _unchanged(
-    known: KnownImages, item: Item, asked: Earlier, before: StoredImage
+    known: KnownImages, item: Item, earlier: Earlier, before: StoredImage, validators: Validators | None
 ) -> Unchanged | Recognised | None:
-    if adds_nothing(item, before, asked):
-        return Unchanged(asked.image_id, asked.validators)
-    found = known.of(asked.image_id)
+    if adds_nothing(item, before, earlier):
+        return Unchanged(earlier.image_id, validators)
+    found = known.of(earlier.image_id)
     if found is None:
         return None
-    return _recognised(found, item, asked.validators, unchanged=True)
+    return _recognised(found, item, validators, unchanged=True)
 
 
 def _recognised(
@@ -239,8 +251,15 @@ def _recognised(
 
 
 def _end(
-    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
+    services: Services,
+    claim: Claim,
+    model: BoundModel,
+    items: dict[int, Item],
+    found: dict[int, Attempt],
+    *,
+    others: int,
 ) -> None:
+    """End a claim; what it had `others` to do, removals, comes with the chunk's next attempt."""
     tries = _tries(claim)
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
     recognised = {i: one for i, one in found.items() if isinstance(one, Recognised)}
@@ -276,7 +295,7 @@ def _end(
         outcomes,
         next_stage=stage,
         payload=payload,
-        retry_delay_s=max(delays, default=None),
+        retry_delay_s=max(delays, default=0.0 if others else None),
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
@@ -328,7 +347,7 @@ def _additions(
 
 
 def _addition(claim: Claim, index: int, item: Item, one: Fetched | Recognised) -> vector_log.Addition:
-    known, again = isinstance(one, Recognised), one.image.id in item.before
+    again = one.image.id in item.before
     return vector_log.Addition(
         index,
         claim.chunk.attempt + 1,
@@ -336,7 +355,7 @@ def _addition(claim: Claim, index: int, item: Item, one: Fetched | Recognised) -
         one.image,
         claim.version + index,
         item.skip_near,
-        known=known,
+        known=isinstance(one, Recognised),
         unchanged=again or (isinstance(one, Recognised) and one.unchanged),
         of=item.of,
         replaces=tuple(image_id for image_id in item.before if image_id != one.image.id),

@@ -264,7 +264,7 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival], lo
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
         version, of = addition.version, addition.of
-        new = batch.stored(image.id) is None and not batch.is_removed(image.id, version, of)
+        new = batch.stored(image.id) is None and not batch.is_late(image.id, version, of)
         if new and image.id in lost:
             stored[place] = ItemState.PENDING
             continue

@@ -15,7 +15,7 @@ import structlog
 from shared.errors import Unavailable
 from shared.index.provenance import StoredImage
 from shared.ledger.leases import JOIN_LEASE_SECONDS, renewing
-from shared.models import Claim, Item, MetadataValue
+from shared.models import Claim, Item, JobKind, MetadataValue
 from shared.services import Services
 from shared.storage.validators import Earlier, read_earlier
 from shared.validation import nfc
@@ -35,6 +35,8 @@ def earlier_of(services: Services, claim: Claim, lost: threading.Event | None = 
     Whoever comes first compares the lists. Raises Unavailable while somebody else does, while the body of the
     job is still being read, and once `lost` is set, as when the job was cancelled.
     """
+    if claim.kind is JobKind.SYNC:  # compared when the sync began
+        return read_earlier(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     since = claim.options.get("since")
     if not since:
         return {}

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 
 from shared.errors import ItemError
 from shared.index.index import POINTER_TTL_SECONDS
-from shared.ledger.ledger import FINAL
+from shared.ledger.ledger import BEGIN, FINAL
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
@@ -84,8 +84,8 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """
-    # The chunk beyond the items, such as a reindex's switch, has none that could say why.
-    result: JsonObject = {"detail": error.detail} if stops or claim.payload == FINAL else {}
+    # The chunk before or beyond the items, such as a reindex's switch, has none that could say why.
+    result: JsonObject = {"detail": error.detail} if stops or claim.payload in (BEGIN, FINAL) else {}
     if result and claim.kind is JobKind.REINDEX:
         result["switched"] = False
     lost = _held(services, claim)

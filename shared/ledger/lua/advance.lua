@@ -52,6 +52,8 @@ end
 if a.hold > 0 then redis.call('HSET', P..'job:'..id, 'held', now() + a.hold) end
 if a.result ~= '' then redis.call('HSET', P..'job:'..id, 'result', a.result) end
 if a.complete then redis.call('HSET', P..'job:'..id, 'incomplete', '0') end
+-- The begin chunk ended without a plan: there is none to be made, as of a dry run, or none can be.
+if job_field(id, 'plan') == 'awaited' then redis.call('HSET', P..'job:'..id, 'plan', a.complete and '' or 'failed') end
 if num * job_number(id, 'chunk') >= job_number(id, 'total') then redis.call('HSET', P..'job:'..id, 'finish', 'done') end
 mark_rate(id)
 finish_if_done(id)

@@ -173,16 +173,23 @@ end
 
 local function is_open(state) return state == PENDING or state == FETCHED end
 
--- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
--- and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any more). It leaves
--- the job `incomplete` unless it says otherwise.
+-- The job that syncs a source; nil when the last has ended.
+local function syncing(source)
+  local id = redis.call('HGET', P..'syncing', source)
+  return id and redis.call('EXISTS', P..'job:'..id) == 1 and id or nil
+end
+
+-- A job ends when its body was read, its plan is not awaited and no item is open. One with a final stage then has one more
+-- chunk, beyond its items and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any
+-- more). It leaves the job `incomplete` unless it says otherwise. A planned job has it also once it was cancelled: what
+-- its items came to has to be noted.
 local function finish_if_done(id)
   local key = P..'job:'..id
   local job = job_fields(id, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'final_stage',
-    'finish', 'chunk', 'gen', 'incomplete', 'by', 'bytes')
+    'finish', 'chunk', 'gen', 'incomplete', 'by', 'bytes', 'status', 'plan', 'source')
   local failed, cancelled, total = number(job.c4), number(job.c5), number(job.total)
-  if job.reading == '1' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
-  if (job.final_stage or '') ~= '' and cancelled == 0 and job.finish ~= 'done' then
+  if job.reading == '1' or job.plan == 'awaited' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
+  if (job.final_stage or '') ~= '' and (cancelled == 0 or job.plan == 'made') and job.finish ~= 'done' then
     if job.finish ~= 'sent' then
       redis.call('HSET', key, 'finish', 'sent')
       -- The sweeper sends it, within a second.
@@ -191,14 +198,15 @@ local function finish_if_done(id)
     return
   end
   local status = 'succeeded'
-  if cancelled > 0 then status = 'cancelled'
-  elseif total > 0 and failed == total then status = 'failed'
+  if cancelled > 0 or job.status == 'cancelled' then status = 'cancelled'
+  elseif job.plan == 'failed' or (total > 0 and failed == total) then status = 'failed'
   elseif failed > 0 or job.incomplete == '1' then status = 'partial' end
   local t = now()
   redis.call('HSET', key, 'status', status, 'finished', t)
   redis.call('ZADD', P..'expiry', t + job_number(id, 'ttl'), id)
   redis.call('ZREM', P..'reading', id)
   redis.call('HDEL', P..'announced', id)
+  if job.source then redis.call('HDEL', P..'syncing', job.source) end
   if job.by then retire(id, job.by, number(job.bytes), t) end
   if job.callback ~= '' then await_callback(id, t) end
 end

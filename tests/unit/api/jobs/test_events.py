@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from api.app import create_app
+from api.encoding.encoder_loader import LoadEncoder
 from api.jobs import events
 from shared.embedding.encoder import Encoder
 from shared.errors import LedgerUnavailable

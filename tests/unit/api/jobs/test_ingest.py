@@ -24,7 +24,7 @@ from shared.errors import (
     RequestTooLarge,
     TooManyJobs,
 )
-from shared.ledger import retrying
+from shared.ledger import connection
 from shared.models import Item, Job, JobStatus
 from shared.services import Services
 from shared.storage.blobs import Blobs
@@ -535,7 +535,7 @@ def test_a_ledger_that_restarts_costs_a_stream_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to one extend is lost after Redis has counted it: it must not count twice."""
-    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.0)
     extend = services.ledger.extend
     calls: list[int] = []
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import ItemError
 from shared.ledger.callbacks import Call, Lane
-from shared.models import ItemState, JobStatus, Stage
+from shared.models import Chunk, ItemState, JobKind, JobStatus, Stage
 from shared.storage.blobs import file_key, trash_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
@@ -152,6 +152,23 @@ def test_scratch_goes_when_its_job_has_ended_and_leaves_no_folder(
     clear_away(services.real)
     assert [folder.name for folder in (tmp_path / "blobs" / "scratch").iterdir()] == [running]
     assert services.blobs.exists(f"scratch/{running}/0.npz")
+
+
+def test_scratch_of_a_cancelled_sync_stays_for_its_last_chunk(services: StubServices) -> None:
+    job_id = services.job(0, kind=JobKind.SYNC, begins=True, final_stage=Stage.FETCH, source="feed")
+    begin = services.ledger.claim(Chunk(job_id, 0, 0), Stage.FETCH)
+    assert begin is not None
+    services.ledger.plan(begin, "00")
+    services.blobs.put(f"scratch/{job_id}/listing.parquet", b"x")
+    services.ledger.cancel(job_id)
+    clear_away(services.real)
+    assert services.blobs.exists(f"scratch/{job_id}/listing.parquet")
+    ((stage, chunk),) = services.ledger.sweep()
+    final = services.ledger.claim(chunk, stage)
+    assert final is not None
+    services.ledger.advance(final, transitions=[])
+    clear_away(services.real)
+    assert not services.blobs.exists(f"scratch/{job_id}/listing.parquet")
 
 
 def test_an_expired_job_goes_with_its_files(services: StubServices) -> None:

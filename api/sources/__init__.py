@@ -1,0 +1,1 @@
+"""Sources: defining them, starting their syncs, deleting them. Imports `context`, `http`, `jobs`."""
