@@ -52,14 +52,16 @@ class Downloads:
         shown = redacted(url)
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(TemporaryFile())
+                file: IO[bytes] = stack.enter_context(TemporaryFile())
                 media_type = self._saved(url, file)
                 for _ in range(MAX_LAYERS):
                     if not _is_packed(file):
                         break
                     file = self._unpacked(file, stack.enter_context(TemporaryFile()), shown)
             except OSError as error:
-                raise ListingFailed(f"{shown} cannot be kept on the worker's disk: {error.strerror}.") from None
+                raise ListingFailed(
+                    f"{shown} cannot be kept on the worker's disk: {error.strerror}."
+                ) from None
             if not file.seek(0, os.SEEK_END):
                 raise ListingFailed(f"{shown} has no bytes: the answer is empty.")
             file.seek(0)
@@ -102,8 +104,8 @@ class Downloads:
                         )
                     if file.tell() > most:
                         raise ListingFailed(
-                            f"{shown} is a decompression bomb: it unpacks to over {MAX_RATIO} times its size, "
-                            f"and {RATIO_FLOOR:,} bytes."
+                            f"{shown} is a decompression bomb: it unpacks to over {MAX_RATIO} times its "
+                            f"size, and {RATIO_FLOOR:,} bytes."
                         )
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise ListingFailed(f"{shown} is damaged or breaks off: it is not whole gzip.") from None

@@ -36,8 +36,8 @@ def open_feed(
             yield SitemapListing(downloads, source.location, got.file)
         elif root in _SYNDICATED:
             raise ListingFailed(
-                f"{shown} is {_SYNDICATED[root]}, which is not read: give a sitemap, or a table with a column "
-                "of URLs (CSV, TSV, JSON, JSON lines, Parquet)."
+                f"{shown} is {_SYNDICATED[root]}, which is not read: give a sitemap, or a table with a "
+                "column of URLs (CSV, TSV, JSON, JSON lines, Parquet)."
             )
         else:
             yield TableListing(got, source, lost)
@@ -60,7 +60,9 @@ class TableListing:
         except (InvalidRequest, RequestTooLarge) as error:
             raise ListingFailed(f"{shown}: {error.detail}") from None
         if not sound:
-            raise ListingFailed(f"{shown}: No row of the table has a URL that begins with http:// or https://.")
+            raise ListingFailed(
+                f"{shown}: No row of the table has a URL that begins with http:// or https://."
+            )
         self.notes += self._table.notes
 
     def __iter__(self) -> Iterator[Entry]:
