@@ -71,9 +71,12 @@ def list_sources(blobs: Blobs, after: str = "", limit: int = MAX_SOURCES) -> lis
     latest = {key.split("/")[1]: key for key in keys if "/runs/" in key}  # sorted, so the last counts
     run_keys = [latest[name] for name in names if name in latest]
     found = {run.job_id: run for run in _readable(blobs, run_keys, Run.from_json)}
+    sources = _readable(blobs, [source_key(name) for name in names], Source.from_json)
+    if missing := sorted({*names} - {source.name for source in sources}):
+        log.warning("sources that cannot be read, or have just been deleted", names=missing)
     return [
         (source, found.get(latest.get(source.name, "").rpartition("-")[2].removesuffix(".json")))
-        for source in _readable(blobs, [source_key(name) for name in names], Source.from_json)
+        for source in sources
     ]
 
 
@@ -109,7 +112,7 @@ def _readable(blobs: Blobs, keys: Sequence[str], parse: Callable[[dict[str, Any]
         try:
             found.append(_read(data, parse))
         except (ValueError, NewerFormat) as error:
-            log.error("a source's file cannot be read", start=data[:200], reason=str(error))  # noqa: TRY400
+            log.error("a source's file cannot be read", reason=str(error))  # noqa: TRY400
     return found
 
 

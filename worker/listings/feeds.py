@@ -36,8 +36,8 @@ def open_feed(
             yield SitemapListing(downloads, source.location, got.file)
         elif root in _SYNDICATED:
             raise ListingFailed(
-                f"{shown} is {_SYNDICATED[root]}, which is not read: give a sitemap, or a table with a column "
-                "of URLs (CSV, TSV, JSON, JSON lines, Parquet)."
+                f"{shown} is {_SYNDICATED[root]}, which is not read: give a sitemap, or a table with a "
+                "column of URLs (CSV, TSV, JSON, JSON lines, Parquet)."
             )
         else:
             yield TableListing(got, source, lost)
