@@ -220,6 +220,18 @@ def test_the_key_of_a_withdrawn_entry_is_not_taken_by_an_older_item_that_comes_l
     assert stored.state == {}, "as if it had come in time: it took the key from u, and lost it to the shop"
 
 
+def test_a_withdrawn_key_is_not_taken_by_an_item_that_is_older_than_what_had_it() -> None:
+    stored = Stored()
+    stored.deliver(of_shop(5, "a", key="k"))
+    stored.deliver(Withdraw(9, "a", "k"))
+    stored.deliver(Add(3, "b", "v", "k"))
+    assert stored.state == {}
+    stored.deliver(Add(5, "a", "u", "k"), of_shop(7, "a", key="k"), Withdraw(9, "a", "k"), Delete(6, key="k"))
+    assert stored.state == {}
+    stored.deliver(Add(6, "b", "v", "k"))
+    assert stored.state == {}, "the shop took it from v, and v had nothing else"
+
+
 def test_what_a_run_withdraws_leaves_an_item_of_the_same_bytes_on_its_way_alone() -> None:
     stored = Stored()
     stored.deliver(of_shop(1, "a", run=1))
