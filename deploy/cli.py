@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from shared.storage.blobs import Blobs
 
 LOOPBACK = "127.0.0.1"
-CLIENT_MODULES = tuple(f"image_search.cli.{name}" for name in ("jobs", "search", "images", "collections"))
+CLIENT_MODULES = tuple(
+    f"image_search.cli.{name}" for name in ("jobs", "search", "images", "collections", "sources")
+)
 
 
 class Main(Commands):

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from image_search._core import MAX_RETRIES, Step
-from image_search._operations.changes import ChangeOperations
 from image_search._operations.images import Term
+from image_search._operations.sources import SourceOperations
 from image_search._runners import AsyncRunner, SyncRunner, with_operations
 from image_search.models.images import Image, ImagePage
 from image_search.models.jobs import Item, ItemPage
@@ -27,7 +27,7 @@ Page = TypeVar("Page", ImagePage, ItemPage)
 
 
 @with_operations
-class Client(ChangeOperations, SyncRunner):
+class Client(SourceOperations, SyncRunner):
     """A client of one image-search server.
 
         with Client("http://127.0.0.1:8000") as client:
@@ -100,7 +100,7 @@ class Client(ChangeOperations, SyncRunner):
 
 
 @with_operations
-class AsyncClient(ChangeOperations, AsyncRunner):
+class AsyncClient(SourceOperations, AsyncRunner):
     """A client of one image-search server, whose methods are awaited. The rest is as for `Client`.
 
         async with AsyncClient("http://127.0.0.1:8000") as client:

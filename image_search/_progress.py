@@ -74,7 +74,7 @@ def showing(console: Console | None = None) -> Iterator[Show]:
 
         def show(job: Job) -> None:
             name = f"Job {job.job_id[:8]}"
-            bar.update(task, description=name, total=job.total, completed=done(job), pace=pace(job))
+            bar.update(task, description=name, total=job.total or None, completed=done(job), pace=pace(job))
 
         yield show
 

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
+from functools import partial
 from typing import Any
 
 import structlog
@@ -33,11 +35,13 @@ from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
+from worker.aside import BUSY_SECONDS, Aside
 from worker.celery_request import AcknowledgedRequest
+from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
-from worker.pipelines import handler_of, store_of
+from worker.pipelines import handler_of, is_long, store_of
 from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
-from worker.stages import index, url_join
+from worker.stages import index
 from worker.stages.transition import fail_chunk
 
 log = structlog.get_logger(__name__)
@@ -58,10 +62,11 @@ class Process:
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage], headers: HostHeaders) -> None:
         self.headers = headers
+        self._aside = Aside()
         self.services = build_services(settings)
         self.models = CollectionModels(self.services.index, model)
         if Stage.FETCH in stages:
-            url_join.clear_left()
+            clear_left()
         if Stage.ENCODE in stages:
             self.encoders = Encoders(settings, model)
             self.clock = EncoderClock()
@@ -75,6 +80,14 @@ class Process:
         claim = ledger.claim(Chunk.parse(ref), stage)
         if claim is None:
             return
+        if is_long(claim):
+            if not self._aside.start(partial(copy(self)._work, claim)):  # a copy, as `lost` is the claim's
+                ledger.release([claim], BUSY_SECONDS, count_delivery=False, waits=True)
+            return
+        self._work(claim)
+
+    def _work(self, claim: Claim) -> None:
+        ledger = self.services.ledger
         with (
             renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS) as self.lost,
             releasing(ledger, [claim]),

@@ -1,4 +1,4 @@
-"""The pipeline of each kind of job: a new kind is one module in stages/ and one row here."""
+"""The pipeline of each kind of job: a new kind is one module and one row here."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,12 +8,14 @@ from typing import Protocol
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import ModelUnavailable, Unavailable
-from shared.ledger.ledger import FINAL
+from shared.ledger.ledger import BEGIN, FINAL
 from shared.models import Claim, JobKind, Stage
 from shared.services import Services
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.stages import changes, encode, export, fetch, import_, index, reindex
 from worker.stages.index import Direct, Store
+from worker.syncs.begin import begin
+from worker.syncs.finish import finish
 
 
 class Tools(Protocol):
@@ -37,13 +39,15 @@ Handler = Callable[[Tools, Claim], None]
 class Pipeline:
     """The handlers of a kind of job, one for each stage that its chunks pass.
 
-    `final` handles the chunk beyond the items, of jobs that were made with a `final_stage`.
+    `final` handles the chunk beyond the items, of jobs that were made with a `final_stage`; `begin` the one
+    that makes the items, of jobs that were made without.
     """
 
     fetch: Handler
     encode: Handler | None = None
     index: Store | Direct | None = None
     final: Handler | None = None
+    begin: Handler | None = None
 
 
 @contextmanager
@@ -58,6 +62,11 @@ def _waiting_for_its_model() -> Iterator[None]:
 def _fetch(tools: Tools, claim: Claim) -> None:
     with _waiting_for_its_model():
         fetch.run(tools.services, tools.models.of(claim.collection), claim, tools.lost, tools.headers)
+
+
+def _fetch_sync(tools: Tools, claim: Claim) -> None:
+    if not changes.hand_on_removals(tools.services, claim):
+        _fetch(tools, claim)
 
 
 def _encode_ingest(tools: Tools, claim: Claim) -> None:
@@ -93,24 +102,38 @@ PIPELINES = {
             tools.services, lambda: tools.encoders.of(claim.options), claim
         ),
     ),
+    JobKind.SYNC: Pipeline(
+        fetch=_fetch_sync,
+        encode=_encode_ingest,
+        index=index.store,
+        final=lambda tools, claim: finish(tools.services, claim),
+        begin=lambda tools, claim: begin(tools.services, claim, tools.headers, tools.lost),
+    ),
     JobKind.UPDATE: _CHANGE,
     JobKind.DELETE: _CHANGE,
 }
+
+
+def is_long(claim: Claim) -> bool:
+    """Return whether the claim's work may take minutes, and belongs aside."""
+    return claim.kind is JobKind.SYNC and claim.payload in (BEGIN, FINAL)
 
 
 def handler_of(claim: Claim) -> Handler:
     """Return the handler of a claim. Raises LookupError where its kind of job has none at its stage."""
     pipeline = PIPELINES[claim.kind]
     at_stage = pipeline.fetch if claim.stage is Stage.FETCH else pipeline.encode
-    handler = pipeline.final if claim.payload == FINAL else at_stage
+    handler = {BEGIN: pipeline.begin, FINAL: pipeline.final}.get(claim.payload, at_stage)
     if handler is None:
         raise LookupError(f"A chunk of kind {claim.kind} has nothing to do at {claim.stage}.")
     return handler
 
 
-def store_of(kind: JobKind) -> Store | Direct:
-    """Return what writes chunks of this kind of job. Raises LookupError where it brings none."""
-    store = PIPELINES[kind].index
+def store_of(claim: Claim) -> Store | Direct:
+    """Return what writes a claim's chunk. Raises LookupError where its kind of job brings nothing."""
+    if claim.payload == changes.REMOVALS:
+        return Direct(changes.write)
+    store = PIPELINES[claim.kind].index
     if store is None:
-        raise LookupError(f"Jobs of kind {kind} bring nothing to the index.")
+        raise LookupError(f"Jobs of kind {claim.kind} bring nothing to the index.")
     return store

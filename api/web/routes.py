@@ -33,6 +33,7 @@ blueprint = Blueprint("page", __name__, template_folder="templates")
 @blueprint.get("/ingest", defaults={"view": "ingest"})
 @blueprint.get("/jobs", defaults={"view": "jobs"})
 @blueprint.get("/jobs/<job_id>", defaults={"view": "jobs"})
+@blueprint.get("/sources", defaults={"view": "sources"})
 @blueprint.get("/duplicates", defaults={"view": "duplicates"})
 @blueprint.get("/system", defaults={"view": "system"})
 def shell(view: str, job_id: str | None = None) -> Response:

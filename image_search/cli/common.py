@@ -24,7 +24,7 @@ _OF_NAMES = re.compile(r"^/(filters|facets): ")
 NUMBERS = frozenset(
     {"pictures", "vector", "total", "done", "failed", "bytes", "score", "item", "group", "size", "#"}
 )
-WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)"}  # never folded
+WHOLE = NUMBERS | {"job", "id", "code", "created (UTC)", "last syncs (UTC)", "next (UTC)"}  # never folded
 STATUS_STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "cancelled": "dim"}
 _COUNTED = {"columns": "column", "values": "value", "text": "value", "rows": "row", "files": "file"}
 _COMPLETION_SECONDS = 1.0
@@ -82,6 +82,11 @@ def complete_jobs(ctx: click.Context, _parameter: click.Parameter, typed: str) -
     ]
 
 
+def complete_sources(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    found = _asked(ctx, lambda client: client.sources())
+    return [CompletionItem(one.name, help=one.from_) for one in found if one.name.startswith(typed)]
+
+
 def complete_models(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     found = _asked(ctx, lambda client: client.models())
     return [
@@ -103,7 +108,7 @@ def _asked(ctx: click.Context, ask: Callable[[Client], list[Any]]) -> list[Any]:
 
 def print_json(document: BaseModel | dict[str, Any]) -> None:
     if isinstance(document, BaseModel):
-        document = document.model_dump(mode="json", exclude_unset=True)
+        document = document.model_dump(mode="json", exclude_unset=True, by_alias=True)
     click.echo(json_text(document))
 
 

@@ -302,7 +302,9 @@ def _describe_failures(client: Client, job: Job, console: Console) -> None:
     for code in sorted({one.code for one in job.failures} | {item.code for item in items if item.code}):
         if known := CAUSES.get(code):
             console.print(Text.assemble((code, "red"), f": {known.cause} {known.next_step}"))
-    if job.finished and (worth or not is_counted):
+    if job.kind == "sync":
+        console.print(f"The next sync tries them again: image-search sync {job.made_of}")
+    elif job.finished and (worth or not is_counted):
         how_many = (
             f" ({worth:,} of {failed:,} {'is' if worth == 1 else 'are'} worth it)" if is_counted else ""
         )

@@ -90,7 +90,7 @@ def _slow(rig: Rig, phase: str) -> Iterator[None]:
 
 
 def _join_folders(job: str) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"image-search-since-{job}*"))
+    return list(Path(tempfile.gettempdir()).glob(f"image-search-join-{job}*"))
 
 
 def _asked(rig: Rig) -> int:

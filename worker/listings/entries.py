@@ -15,10 +15,17 @@ _WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 class ListingFailed(ImageSearchError):
-    """A listing that did not end well; `detail` says why, and never has a secret."""
+    """A listing that did not end well; `detail` says why, and never has a secret.
+
+    `transient` where it may end well when it is tried again soon.
+    """
 
     code = "listing_failed"
     title = "Listing failed"
+
+    def __init__(self, detail: str, *, transient: bool = False) -> None:
+        super().__init__(detail)
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)

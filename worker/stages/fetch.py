@@ -29,14 +29,16 @@ from shared.index.provenance import StoredImage
 from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.arrays import pack
+from shared.storage.arrays import KNOWN, pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
+from worker.listings.entries import is_web
+from worker.listings.objects import read_object
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
-from worker.stages.since import adds_nothing, earlier_of
+from worker.stages.since import adds_nothing, earlier_of, says_the_same
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -62,13 +64,15 @@ class Fetched:
 class Recognised:
     """An image that the collection has, as this item brings it, and its `vector` (dimension,).
 
-    `unchanged` where it was not even downloaded.
+    `unchanged` where it was not even downloaded. Of an entry of a source, `updates` where the source said
+    something else of it before, or nothing.
     """
 
     image: Image
     vector: NDArray[np.float32]
     validators: Validators | None = None
     unchanged: bool = False
+    updates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Unchanged:
     """An image that was not downloaded, of which the item says nothing that the collection does not have."""
 
     image_id: str
-    validators: Validators
+    validators: Validators | None
 
 
 Attempt = Fetched | Recognised | Unchanged | ItemError | HostBusy
@@ -100,6 +104,8 @@ def run(
     indices = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
     items = dict(enumerate(read_items(services.blobs, *span), claim.first_item)) if indices else {}
+    waiting = len(indices)
+    indices = [i for i in indices if not items[i].withdraws]
     most, keep = services.settings.max_image_pixels, services.settings.keep
     reader: Reader = partial(decode, preprocess=model.preprocess, max_pixels=most, keep=keep)
     if claim.deliveries >= SUSPICIOUS_DELIVERIES:
@@ -117,7 +123,7 @@ def run(
         )
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
-        _end(services, claim, model, items, found)
+        _end(services, claim, model, items, found, others=waiting - len(indices))
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
@@ -143,17 +149,16 @@ def fetch_item(
     try:
         before = known.record(earlier.image_id) if earlier else None
         got = _bytes_of(services, download, item, earlier.validators if earlier and before else None)
-        if got.content is None:
-            assert earlier and before and got.validators  # noqa: S101 - else there is no condition
-            asked = replace(earlier, validators=got.validators)
-            if (unchanged := _unchanged(known, item, asked, before)) is not None:
+        if earlier and before and _is_same(item, earlier, got):
+            if (unchanged := _unchanged(known, item, earlier, before, got.validators)) is not None:
                 return unchanged
-            got = _bytes_of(services, download, item, None)  # deleted since it was looked for
-            assert got.content is not None  # noqa: S101
+            if got.content is None:  # deleted since it was looked for
+                got = _bytes_of(services, download, item, None)
         data = got.content
+        assert data is not None  # noqa: S101 - there was no condition
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
-            return Recognised(_brought(found, item), found.vector, got.validators)
+            return _recognised(found, item, got.validators)
         with known.decoding():
             decoded = reader(data)
     except (ItemError, HostBusy) as error:
@@ -173,6 +178,8 @@ def _bytes_of(services: Services, download: Downloads, item: Item, validators: V
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
+    if item.of and item.url and not is_web(item.url):
+        return Download(read_object(services, item.url))
     if item.upload is None:
         return download(item.url or "", known=validators)
     try:
@@ -209,19 +216,28 @@ def _image(image_id: str, item: Item, decoded: DecodedImage, size: int) -> Image
     )
 
 
+def _is_same(item: Item, earlier: Earlier, got: Download) -> bool:
+    """Return whether a picture is the earlier one: by its bytes only for an entry of a source."""
+    if got.content is None:
+        return True
+    return item.of is not None and hashlib.sha256(got.content).hexdigest() == earlier.image_id
+
+
 def _unchanged(
-    known: KnownImages, item: Item, asked: Earlier, before: StoredImage
+    known: KnownImages, item: Item, earlier: Earlier, before: StoredImage, validators: Validators | None
 ) -> Unchanged | Recognised | None:
-    if adds_nothing(item, before, asked):
-        return Unchanged(asked.image_id, asked.validators)
-    found = known.of(asked.image_id)
+    if adds_nothing(item, before, earlier):
+        return Unchanged(earlier.image_id, validators)
+    found = known.of(earlier.image_id)
     if found is None:
         return None
-    return Recognised(_brought(found, item), found.vector, asked.validators, unchanged=True)
+    return _recognised(found, item, validators, unchanged=True)
 
 
-def _brought(known: Known, item: Item) -> Image:
-    return replace(
+def _recognised(
+    known: Known, item: Item, validators: Validators | None, *, unchanged: bool = False
+) -> Recognised:
+    brought = replace(
         known.stored.image,
         source=item.source,
         sources=[item.source],
@@ -230,11 +246,20 @@ def _brought(known: Known, item: Item) -> Image:
         keys=[] if item.key is None else [item.key],
         jobs=[],
     )
+    updates = item.of is not None and not says_the_same(item, known.stored)
+    return Recognised(brought, known.vector, validators, unchanged, updates)
 
 
 def _end(
-    services: Services, claim: Claim, model: BoundModel, items: dict[int, Item], found: dict[int, Attempt]
+    services: Services,
+    claim: Claim,
+    model: BoundModel,
+    items: dict[int, Item],
+    found: dict[int, Attempt],
+    *,
+    others: int,
 ) -> None:
+    """End a claim; what it had `others` to do, removals, comes with the chunk's next attempt."""
     tries = _tries(claim)
     fetched = {i: one for i, one in found.items() if isinstance(one, Fetched)}
     recognised = {i: one for i, one in found.items() if isinstance(one, Recognised)}
@@ -270,7 +295,7 @@ def _end(
         outcomes,
         next_stage=stage,
         payload=payload,
-        retry_delay_s=max(delays, default=None),
+        retry_delay_s=max(delays, default=0.0 if others else None),
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
@@ -310,26 +335,32 @@ def _write_scratch(
     key = scratch_prefix(chunk.job_id) + name
     records = [addition.record() for addition in additions]
     pixels = np.stack([one.pixels for one in fetched])
-    services.blobs.put(key, pack(header, records, pixels, plain="known" not in header))
+    needs = max(vector_log.format_of(records), KNOWN if "known" in header else 0)
+    services.blobs.put(key, pack(header, records, pixels, needs=needs))
     return key
 
 
 def _additions(
     claim: Claim, items: dict[int, Item], outcomes: Mapping[int, Fetched | Recognised]
 ) -> list[vector_log.Addition]:
-    return [
-        vector_log.Addition(
-            i,
-            claim.chunk.attempt + 1,
-            f"{claim.chunk.job_id}:{i}",
-            one.image,
-            claim.version + i,
-            items[i].skip_near,
-            known=isinstance(one, Recognised),
-            unchanged=isinstance(one, Recognised) and one.unchanged,
-        )
-        for i, one in outcomes.items()
-    ]
+    return [_addition(claim, i, items[i], one) for i, one in outcomes.items()]
+
+
+def _addition(claim: Claim, index: int, item: Item, one: Fetched | Recognised) -> vector_log.Addition:
+    again = one.image.id in item.before
+    return vector_log.Addition(
+        index,
+        claim.chunk.attempt + 1,
+        f"{claim.chunk.job_id}:{index}",
+        one.image,
+        claim.version + index,
+        item.skip_near,
+        known=isinstance(one, Recognised),
+        unchanged=again or (isinstance(one, Recognised) and one.unchanged),
+        of=item.of,
+        replaces=tuple(image_id for image_id in item.before if image_id != one.image.id),
+        updates=isinstance(one, Recognised) and one.updates,
+    )
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:

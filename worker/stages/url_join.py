@@ -4,17 +4,10 @@ Both lists may have millions of rows, so DuckDB holds them, in a file that is de
 memory; rows come and go as a stream.
 """
 
-import fcntl
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import structlog
@@ -23,10 +16,8 @@ from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, read_urls
 from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_hash, write_earlier
 from shared.validation import nfc
+from worker.database import Failed, opened
 
-MEMORY_LIMIT = "128MiB"
-_PREFIX = "image-search-since-"
-_ROWS = 64 * 1024  # of one batch on its way into DuckDB
 _ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
 
 # Of a URL that stood in the earlier job twice, or was tried again, the last row counts.
@@ -61,7 +52,7 @@ def join(
             for segment, table in enumerate(_by_segment(rows, segments)):
                 check()
                 write_earlier(blobs, job_id, segment, table)
-    except (duckdb.Error, OSError):
+    except Failed:
         check()  # another process may have cleared the folder away
         log.exception("lists_not_compared", job_id=job_id, since=earlier)
         give_up(blobs, job_id, total)
@@ -78,92 +69,11 @@ def _joined(
     blobs: Blobs, job_id: str, total: int, earlier: str, check: Callable[[], None]
 ) -> Iterator[pa.RecordBatchReader]:
     """Open the stream of the items that have a row in the earlier job, in their order."""
-    config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
-    with _folder(job_id) as folder, duckdb.connect(folder / "join.duckdb", config=config) as database:
-        known, asked = _known(blobs, earlier), _asked(blobs, job_id, total)
-        _load(database, "known", OF_URLS.append(pa.field("place", pa.int64())), _checked(known, check))
-        _load(database, "asked", _ASKED, _checked(asked, check))
+    with opened(job_id, check) as database:
+        database.load("known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
+        database.load("asked", _ASKED, _asked(blobs, job_id, total))
         database.execute(_JOIN)
-        yield database.sql(_FOUND).to_arrow_reader(_ROWS)
-
-
-@contextmanager
-def _folder(job_id: str) -> Iterator[Path]:
-    """Make a folder of this join's own, locked while it goes on: what is not is what a killed one left."""
-    clear_left()
-    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}{job_id}-"))
-    folder = made.with_name(made.name[1:])
-    with _locked(made):
-        made.rename(folder)  # before that nobody takes it for what a killed join left
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def clear_left() -> None:
-    """Delete the folders of joins that were killed, whether or not their jobs have use for another join."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError), _locked(folder):  # else another's
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which a process gives up when it is killed. Raises OSError."""
-    descriptor = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _load(
-    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, tables: Iterable[pa.Table]
-) -> None:
-    stream = _Stream(schema, tables)
-    database.register("stream", pa.RecordBatchReader.from_batches(schema, stream.batches()))
-    try:
-        database.execute(f"CREATE TABLE {name} AS FROM stream")
-    except duckdb.Error:
-        if stream.failure is None:
-            raise
-        raise stream.failure from None  # DuckDB makes an error of its own of any other
-    database.unregister("stream")
-
-
-class _Stream:
-    """Small tables, joined to batches that are worth a turn; `failure` is why there are no more of them."""
-
-    def __init__(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-        self._schema = schema
-        self._tables = tables
-        self.failure: Exception | None = None
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            waiting, count = [self._schema.empty_table()], 0
-            for table in self._tables:
-                waiting.append(table)
-                count += len(table)
-                if count >= _ROWS:
-                    yield from self._joined(waiting)
-                    waiting, count = [], 0
-            if waiting:
-                yield from self._joined(waiting)
-        except Exception as error:
-            self.failure = error
-            raise
-
-    def _joined(self, tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
-        yield from pa.concat_tables([one.cast(self._schema) for one in tables]).combine_chunks().to_batches()
-
-
-def _checked(tables: Iterable[pa.Table], check: Callable[[], None]) -> Iterator[pa.Table]:
-    for table in tables:
-        check()
-        yield table
+        yield database.read(_FOUND)
 
 
 def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:

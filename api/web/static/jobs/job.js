@@ -10,6 +10,7 @@ import { number, timeAgo, timeExact } from "../lib/format.js";
 import { imageURL } from "../lib/image_urls.js";
 import { api } from "../lib/requests.js";
 import { navigate } from "../shell/router.js";
+import { dryRunSections, isDryRun } from "./dry_run.js";
 import { groupPath, jobCard, originOf } from "./job_card.js";
 import { sourceOf } from "./source.js";
 
@@ -33,6 +34,7 @@ export async function showJob(container, params, signal) {
     return;
   }
   const facts = h("dl", { class: "facts" });
+  const dryRun = h("section", { class: "stack", hidden: true, "aria-label": "What a sync would do" });
   const items = itemsSection(job, params.get("status"), signal);
   let before = null;
   const card = jobCard(job, {
@@ -44,10 +46,19 @@ export async function showJob(container, params, signal) {
       before = now;
       if (!isOther) return;
       facts.replaceChildren(...factsOf(now));
+      showDryRun(now);
       items.refresh(now);
     },
   });
-  column.append(card.element, facts, items.element);
+
+  function showDryRun(now) {
+    dryRun.hidden = !isDryRun(now);
+    items.element.hidden = isDryRun(now); // it has none
+    if (isDryRun(now)) dryRun.replaceChildren(...dryRunSections(now));
+  }
+
+  column.append(card.element, facts, dryRun, items.element);
+  showDryRun(job);
   poll(() => facts.replaceChildren(...factsOf(before)), FACTS_MS, signal);
   await items.refresh(job);
 }
@@ -68,7 +79,7 @@ function factsOf(job) {
   return [
     fact("Job", h("code", {}, job.job_id)),
     fact("Collection", h("bdi", {}, job.collection)),
-    originOf(job) && fact("Origin", originOf(job)),
+    originOf(job) && fact("Origin", job.kind === "sync" ? h("a", { href: withCollection("/sources") }, originOf(job)) : originOf(job)),
     job.group && fact("Part of", h("a", { href: groupPath(job) }, "one upload")),
     fact("Created", ...when(job.created_at)),
     job.started_at && fact("Started", ...when(job.started_at)),
@@ -166,15 +177,15 @@ function itemRow(item, job) {
     "tr",
     {},
     h("td", { class: "muted numbers" }, number(item.index)),
-    h("td", {}, item.image_id && thumbnail(item.image_id, job), sourceOf(item.source)),
+    h("td", {}, item.image_id && thumbnail(item, job), sourceOf(item.source)),
     h("td", {}, item.status),
     h("td", {}, item.code && h("code", {}, item.code), item.detail && ` ${item.detail}`),
     h("td", { class: "numbers" }, number(item.attempts)),
   );
 }
 
-function thumbnail(id, { kind, collection }) {
-  if (kind === "export" || kind === "delete") return null;
+function thumbnail({ image_id: id, status }, { kind, collection }) {
+  if (kind === "export" || kind === "delete" || status === "removed") return null;
   const image = h("img", { class: "thumb", alt: "", width: "40", height: "40", loading: "lazy" });
   imageURL(`/v1/images/${id}/thumbnail?${new URLSearchParams({ collection })}`).then(
     (url) => (image.src = url),

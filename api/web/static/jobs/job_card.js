@@ -27,6 +27,12 @@ const ORIGINS = {
   client: "from the Python client",
   api: "over the API",
 };
+// What becomes of the rest of a job that is cancelled, by its kind.
+const CANCELLED = {
+  delete: "What is not yet done stays as it is.",
+  update: "What is not yet done stays as it is.",
+  sync: "What is done stays; the next sync takes the rest.",
+};
 const MADE_OF = { files: "files", folder: "a folder", archive: "an archive", list: "a list", urls: "URLs" };
 const MAX_SEARCHED_JOBS = 100; // in an address
 const SAMPLES = 3;
@@ -49,15 +55,17 @@ export function jobTitle(job) {
 function whatOf(job) {
   if (job.kind === "ingest") return `${plural(job.total, "picture")} into ${job.collection}`;
   if (job.kind === "import") return `Import into ${job.collection}`;
+  if (job.kind === "sync") return `Sync into ${job.collection}`;
   if (isChange(job)) return `${job.kind === "delete" ? "Deletion" : "Update"} of ${plural(job.total, "picture")} of ${job.collection}`;
   return `${job.kind.charAt(0).toUpperCase()}${job.kind.slice(1)} of ${job.collection}`;
 }
 
 const isChange = (job) => job.kind === "delete" || job.kind === "update";
 
-/** "A folder, from the command line"; empty where it is not known. */
+/** "A folder, from the command line", "By the source “shop”"; empty where it is not known. */
 export function originOf(job) {
   const { made_of: of, origin } = job;
+  if (job.kind === "sync") return `By the source “${of}”`;
   const text = [MADE_OF[of] ?? of, ORIGINS[origin] ?? origin].filter(Boolean).join(", ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
@@ -104,6 +112,7 @@ function pace(job) {
     const took = job.started_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 : 0;
     return [took >= 1 && `took ${duration(took)}`, job.rate_per_s && rate(job.rate_per_s)];
   }
+  if (job.kind === "sync" && !job.total) return ["reading the listing"];
   return [
     `${number(job.total - job.counts.pending - job.counts.fetched)} of ${number(job.total)}`,
     job.rate_per_s && rate(job.rate_per_s),
@@ -191,8 +200,8 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   function actions(job) {
-    const failed = job.counts.failed > 0 && isFinished(job);
-    const into = job.kind === "ingest" || job.kind === "import";
+    const failed = job.counts.failed > 0 && isFinished(job) && job.kind !== "sync"; // the next sync tries those again
+    const into = ["ingest", "import", "sync"].includes(job.kind);
     const found = isFinished(job) && into && job.counts.indexed + job.counts.duplicate > 0;
     return [
       found && searchLink(job.collection, [job.job_id]),
@@ -206,8 +215,7 @@ export function jobCard(first, { signal, onChange = () => {}, heading = "h3", is
   }
 
   async function askToCancel() {
-    const left = isChange(shown) ? "What is not yet done stays as it is." : "What is not yet indexed is left out.";
-    const question = `Cancel this job? ${left}`;
+    const question = `Cancel this job? ${CANCELLED[shown.kind] ?? "What is not yet indexed is left out."}`;
     if (await confirmDialog(question, { action: "Cancel the job" })) await cancel().then(focusCard);
   }
 

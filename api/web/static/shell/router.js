@@ -7,6 +7,7 @@ const VIEWS = [
   { path: /^\/$/, name: "search", title: "Search" },
   { path: /^\/ingest$/, name: "ingest", title: "Add pictures" },
   { path: /^\/jobs(?:\/([^/]+))?$/, name: "jobs", title: "Jobs" },
+  { path: /^\/sources$/, name: "sources", title: "Sources" },
   { path: /^\/duplicates$/, name: "duplicates", title: "Near-duplicates" },
   { path: /^\/system$/, name: "system", title: "System" },
 ];

@@ -17,10 +17,11 @@ const SHORTCUTS = [
   [["g", "s"], "search"],
   [["g", "a"], "add pictures"],
   [["g", "j"], "jobs"],
+  [["g", "o"], "sources"],
   [["g", "y"], "system"],
   [["?"], "this list"],
 ];
-const VIEW_KEYS = { s: "/", a: "/ingest", j: "/jobs", y: "/system" }; // after a g
+const VIEW_KEYS = { s: "/", a: "/ingest", j: "/jobs", o: "/sources", y: "/system" }; // after a g
 let isAfterG = false;
 
 export function showShortcuts() {

@@ -17,7 +17,7 @@ from api.jobs import routes as jobs
 from shared.api_keys import create_key
 from shared.config import Settings
 from shared.errors import LedgerUnavailable
-from shared.models import ItemResult, ItemState, JobError, JobStatus, Stage
+from shared.models import ItemResult, ItemState, JobError, JobKind, JobStatus, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import write_results
@@ -261,6 +261,22 @@ def test_retrying_is_refused_while_running_and_when_nothing_failed(
     assert_problem(http.post(f"/v1/jobs/{job_id}/retry"), 409, "job_running")
     advance(services, job_id, [ItemState.INDEXED])
     assert_problem(http.post(f"/v1/jobs/{job_id}/retry"), 409, "nothing_to_retry")
+
+
+def test_a_sync_is_shown_as_one_and_its_retry_points_to_the_next(
+    http: FlaskClient, services: Services
+) -> None:
+    label = Label(name="feed", origin="source", made_of="feed")
+    job_id = services.ledger.create(
+        "sync", collection="images", total=0, chunk_size=4, kind=JobKind.SYNC, begins=True, source="feed",
+        label=label,
+    )  # fmt: skip
+    job = json.loads(http.get(f"/v1/jobs/{job_id}").data)
+    assert (job["kind"], job["made_of"], job["total"], job["progress"]) == ("sync", "feed", 0, 0.0)
+    assert job["counts"] == dict.fromkeys(ItemState, 0)
+    refused = http.post(f"/v1/jobs/{job_id}/retry")
+    assert_problem(refused, 409, "nothing_to_retry")
+    assert "POST /v1/sources/feed/sync" in json.loads(refused.data)["detail"]
 
 
 def test_a_job_is_cancelled_once_and_a_finished_one_never(http: FlaskClient, services: Services) -> None:

@@ -6,13 +6,14 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shared.errors import ItemError
 from shared.ledger.callbacks import Call, Lane
-from shared.models import ItemState, JobStatus, Stage
+from shared.models import Chunk, ItemState, JobKind, JobStatus, Stage
 from shared.storage.blobs import file_key, trash_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
@@ -154,6 +155,23 @@ def test_scratch_goes_when_its_job_has_ended_and_leaves_no_folder(
     assert services.blobs.exists(f"scratch/{running}/0.npz")
 
 
+def test_scratch_of_a_cancelled_sync_stays_for_its_last_chunk(services: StubServices) -> None:
+    job_id = services.job(0, kind=JobKind.SYNC, begins=True, final_stage=Stage.FETCH, source="feed")
+    begin = services.ledger.claim(Chunk(job_id, 0, 0), Stage.FETCH)
+    assert begin is not None
+    services.ledger.plan(begin, "00")
+    services.blobs.put(f"scratch/{job_id}/listing.parquet", b"x")
+    services.ledger.cancel(job_id)
+    clear_away(services.real)
+    assert services.blobs.exists(f"scratch/{job_id}/listing.parquet")
+    ((stage, chunk),) = services.ledger.sweep()
+    final = services.ledger.claim(chunk, stage)
+    assert final is not None
+    services.ledger.advance(final, transitions=[])
+    clear_away(services.real)
+    assert not services.blobs.exists(f"scratch/{job_id}/listing.parquet")
+
+
 def test_an_expired_job_goes_with_its_files(services: StubServices) -> None:
     services.ledger = fake_ledger(job_ttl_s=-1)
     job_id = services.job(2)
@@ -177,6 +195,21 @@ def test_files_of_a_job_that_the_ledger_does_not_know_go_after_a_day(
         os.utime(path, (long_ago, long_ago))
     clear_orphans(services.real)
     assert sorted(services.blobs.folders("jobs/")) == sorted([known, "fresh"])
+
+
+def test_the_sweeper_starts_what_is_due_and_restores_schedules(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop: list[Callable[..., None]] = []
+    done: list[str] = []
+    monkeypatch.setattr(sweeper, "configure_logging", lambda _: None)
+    monkeypatch.setattr(sweeper, "build_services", lambda _: services.real)
+    monkeypatch.setattr(sweeper.signal, "signal", lambda _, handler: stop.append(handler))
+    for name in ("clear_deleted", "restore_schedule", "start_due"):
+        monkeypatch.setattr(sweeper, name, lambda _, name=name: done.append(name))
+    monkeypatch.setattr(sweeper, "clear_away", lambda _: stop[0]())
+    sweeper.run_sweep(services.settings)
+    assert done == ["start_due", "clear_deleted", "restore_schedule"]
 
 
 def test_callbacks_outlive_a_failure_of_their_own(

@@ -24,6 +24,7 @@ from shared.storage.validators import read_earlier, read_validators
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
 from tests.unit.stages import StubDispatcher, StubModel, drain
+from worker import database
 from worker.encoders import EncoderClock
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages import changes, encode, fetch, since, url_join
@@ -336,7 +337,7 @@ def test_lists_that_cannot_be_compared_are_downloaded(
     here: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = here.ingest(range(3))
-    monkeypatch.setattr(url_join, "MEMORY_LIMIT", "1KiB")
+    monkeypatch.setattr(database, "MEMORY_LIMIT", "1KiB")
     again = here.create([here.item(number) for number in range(3)], first)
     here.work()
     assert here.counts(again) == {"duplicate": 3}

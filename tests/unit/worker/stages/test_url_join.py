@@ -13,7 +13,8 @@ from shared.models import Chunk, Item
 from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.storage.validators import Earlier, read_earlier, read_validators, url_hash, write_validators
-from worker.stages.url_join import clear_left, join
+from worker.database import clear_left
+from worker.stages.url_join import join
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_blob_store_that_does_not_answer_is_waited_for(
 def test_what_a_killed_worker_left_is_cleared_with_the_next_join_of_any_job(
     blobs: Blobs, tmp_path: Path
 ) -> None:
-    left = tmp_path / "temporary" / "image-search-since-killed"
+    left = tmp_path / "temporary" / "image-search-join-killed"
     left.mkdir()
     (left / "join.duckdb").write_bytes(b"half a database")
     known(blobs, 0, 1)

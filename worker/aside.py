@@ -1,0 +1,34 @@
+"""Work of minutes beside a process's chunks, so that other jobs need not wait for it."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from shared.errors import ConfigError, Unavailable
+
+BUSY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Aside:
+    """One thread, for one piece of such work at a time; what a stop breaks off is delivered again."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def start(self, work: Callable[[], None]) -> bool:
+        """Begin `work`, or return False while other work goes on."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._thread = threading.Thread(target=_logged, args=[work], name="aside", daemon=True)
+        self._thread.start()
+        return True
+
+
+def _logged(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (Unavailable, ConfigError) as error:
+        log.warning("work_left_to_the_sweeper", reason=error.detail)
