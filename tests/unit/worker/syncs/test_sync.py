@@ -350,7 +350,14 @@ def test_a_dry_run_tells_and_changes_nothing(here: Here) -> None:
     assert result["removed"] == [{"source": "http://x/2", "key": None, "image_id": image(2)}]
     assert result["changed"] == [{"source": "http://x/5", "key": "k", "image_id": image(3)}]
     assert here.services.blobs.get(brought_key("shop")) == before
-    assert [run.dry_run for run in here.runs()] == [True, False]
+    here.start(dry_run=True, max_delete_share=0.0)
+    here.begin()
+    result = here.job.result
+    assert result is not None
+    assert (result["counts"]["removed"], result["counts"]["withheld"]) == (0, 1)
+    assert [one["image_id"] for one in result["removed"]] == [image(2)], "what is withheld is shown"
+    assert [note["code"] for note in result["notes"]] == ["too_many_deletions"]
+    assert [run.dry_run for run in here.runs()] == [True, True, False]
 
 
 def test_a_source_that_is_deleted_with_its_images_goes_once_they_have(here: Here) -> None:
