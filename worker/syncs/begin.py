@@ -176,8 +176,12 @@ def _preview(found: _Found, withheld: int, notes: Sequence[Note]) -> JsonObject:
         detail += f" {withheld:,} would not be removed: they are more than max_delete_share of what is known."
     counts["withheld"] = withheld
     return {
-        "dry_run": True, "detail": detail, "counts": counts, "notes": [asdict(note) for note in notes], **shown,
-    }  # fmt: skip
+        "dry_run": True,
+        "detail": detail,
+        "counts": counts,
+        "notes": [asdict(note) for note in notes],
+        **shown,
+    }
 
 
 def _plan(services: Services, claim: Claim, found: _Found, notes: Sequence[Note]) -> None:
