@@ -143,7 +143,11 @@ class _Found:
 
     def removals(self) -> Iterator[Row]:
         if self.removes:
-            yield from islice(chain.from_iterable(self.comparison.gone()), MAX_JOB_ITEMS)
+            yield from self.missing(MAX_JOB_ITEMS)
+
+    def missing(self, most: int) -> Iterator[Row]:
+        """Yield at most so many of what is missing from the listing, whether or not it is to go."""
+        yield from islice(chain.from_iterable(self.comparison.gone()), most)
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         """Return those of the images that the collection has: what was deleted there is fetched again."""
@@ -162,14 +166,13 @@ def _preview(found: _Found, withheld: int, notes: Sequence[Note]) -> JsonObject:
     """
     counts = dict.fromkeys(("added", "changed", "unchanged", "removed"), 0)
     shown: dict[str, list[JsonObject]] = {"added": [], "changed": [], "removed": []}
-    gone = chain.from_iterable(found.comparison.gone()) if withheld else found.removals()
-    for row in chain(found.entries(), ({**row, "status": "removed"} for row in gone)):
+    for row in chain(found.entries(), ({**row, "status": "removed"} for row in found.removals())):
         status = "unchanged" if row["status"] == "asked" else row["status"]
         counts[status] += 1
         if len(shown.get(status, range(MAX_SHOWN))) < MAX_SHOWN:
-            image = row["images"] and row["images"][0].hex()
-            shown[status].append({"source": redacted(row["url"]), "key": row["key"], "image_id": image})
-    counts["removed"] -= withheld
+            shown[status].append(_shown(row))
+    if withheld:  # so that somebody can tell whether they should go
+        shown["removed"] = [_shown(row) for row in found.missing(MAX_SHOWN)]
     listed = ", ".join(f"{count:,} {status}" for status, count in counts.items())
     detail = f"Dry run, nothing was changed. It would be: {listed}."
     if withheld:
@@ -182,6 +185,11 @@ def _preview(found: _Found, withheld: int, notes: Sequence[Note]) -> JsonObject:
         "notes": [asdict(note) for note in notes],
         **shown,
     }
+
+
+def _shown(row: Row) -> JsonObject:
+    image = row["images"] and row["images"][0].hex()
+    return {"source": redacted(row["url"]), "key": row["key"], "image_id": image}
 
 
 def _plan(services: Services, claim: Claim, found: _Found, notes: Sequence[Note]) -> None:
