@@ -86,6 +86,8 @@ def put_source(path: DefinedPath, body: SourceRequest) -> Response:
         store.new_source(parts.blobs, source)
     else:
         source = replace(source, location=known.location, created_at=known.created_at)
+        if known.callback_url and source.callback_url == redacted(known.callback_url):  # as GET shows it
+            source = replace(source, callback_url=known.callback_url)
         store.put_source(parts.blobs, source)
     if source.every_s is None:
         parts.ledger.sources.unschedule(source.name)
@@ -155,8 +157,7 @@ def _known(parts: Services, source: Source) -> Source | None:
 def list_sources(query: SourcesQuery) -> Response:
     """List sources by name, each with its next run and what the last one did."""
     parts = services()
-    found = store.list_sources(parts.blobs, query.cursor or "", query.limit + 1)
-    page = found[: query.limit]
+    page, next_cursor = store.source_page(parts.blobs, query.cursor or "", query.limit)
     due = parts.ledger.sources.next_due([source.name for source, _ in page])
     return _json(
         models.SourcePage(
@@ -169,7 +170,7 @@ def list_sources(query: SourcesQuery) -> Response:
                 )
                 for source, last_run in page
             ],
-            next_cursor=page[-1][0].name if len(found) > query.limit else None,
+            next_cursor=next_cursor,
         )
     )
 

@@ -89,11 +89,11 @@ def sync(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Keep a collection in step with a bucket, a feed, a sitemap or a folder of the server's.
+    """Keep a collection in step with a bucket, feed or folder.
 
-    SOURCE is s3://bucket/prefix, the URL of a table or a sitemap, or file:///folder: it becomes a source of
-    that --name, if it is none yet. Or it is the name of a source, which is synced as it was defined;
-    --max-delete-share is for this sync then.
+    SOURCE is s3://bucket/prefix, the URL of a table or a sitemap, or file:///folder, one of the server's: it
+    becomes a source of that --name, if it is none yet. Or SOURCE is the name of a source, which is synced as
+    it was defined; --max-delete-share is for this sync then.
 
     With --wait the exit status is 0 if all is in step, 3 if some failed or removals were withheld; so it is
     of a dry run. It is 1 if no job could be made.
@@ -121,7 +121,7 @@ def sync(
 
 @click.group()
 def sources() -> None:
-    """List, show and delete sources, which `image-search sync` makes."""
+    """List, show and delete what `sync` keeps in step with."""
 
 
 @sources.command("list")
@@ -254,8 +254,8 @@ def _check_is_name(source: str, given: dict[str, Any]) -> None:
         raise _no_source(source)
     if named := [f"--{option.replace('_', '-')}" for option, value in given.items() if value is not None]:
         raise click.UsageError(
-            f"{', '.join(named)} define a source, and {source} is the name of one: give its location "
-            "(s3://, https://, file:///) with them"
+            f"{source} is the name of a source, and {', '.join(named)} how one is defined: give its location "
+            "(s3://, https://, file:///) instead of its name"
         )
 
 
@@ -283,13 +283,7 @@ def _show_dry_run(job: Job, console: Console, *, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        if detail := result.get("detail"):
-            console.print(detail)
-        withheld = counts.get("withheld", 0)
-        console.print(
-            f"{counts['added']:,} would be added, {counts['changed']:,} changed, {counts['removed']:,} "
-            f"removed, {counts['unchanged']:,} unchanged." + (f" {withheld:,} withheld." if withheld else "")
-        )
+        console.print(result["detail"])
         _show_entries(result, console)
     if job.status != "succeeded" or counts.get("withheld"):
         sys.exit(EXIT_SOME_FAILED)

@@ -29,7 +29,7 @@ MAX_TAG_BYTES = 2**20
 _HEAD_BYTES = 64 * 1024
 _PIECE = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-_HTML, _DTD = "html", "!"
+_HTML, DTD = "html", "!"
 
 
 def path_of(url: str) -> str:
@@ -42,7 +42,7 @@ def root_of(file: IO[bytes]) -> str:
     found: list[str] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _: found.append(_local(name))
-    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(_HTML if name.lower() == _HTML else _DTD)
+    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(_HTML if name.lower() == _HTML else DTD)
     with suppress(expat.ExpatError):
         parser.Parse(_first_piece(file, _HEAD_BYTES))
     return found[0] if found else ""

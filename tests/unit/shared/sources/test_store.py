@@ -66,10 +66,13 @@ def test_sources_are_listed_by_name_each_with_its_latest_run(blobs: Blobs) -> No
     for number in (2, 1, 3):
         store.add_run(blobs, "a", run(number))
     store.add_run(blobs, "c", run(0))
-    found = [(source.name, latest and latest.counts) for source, latest in store.list_sources(blobs)]
+    found = [(source.name, latest and latest.counts) for source, latest in store.source_page(blobs)[0]]
     assert found == [("a", {"indexed": 3}), ("b-1", None), ("c", {"indexed": 0})]
-    assert [source.name for source, _ in store.list_sources(blobs, "a", 1)] == ["b-1"]
-    assert store.list_sources(blobs, "c") == []
+    ((source, _),), cursor = store.source_page(blobs, "a", 1)
+    assert (source.name, cursor) == ("b-1", "b-1")
+    assert store.source_page(blobs, "c", 1) == ([], None)
+    blobs.put(source_key("a"), b"{")
+    assert store.source_page(blobs, "", 1) == ([], "a")
 
 
 def test_the_latest_runs_are_kept_newest_first_and_one_written_again_counts_once(blobs: Blobs) -> None:
@@ -102,7 +105,7 @@ def test_a_damaged_definition_is_a_sentence_and_hides_no_other(blobs: Blobs, dam
     blobs.put(source_key("shop"), damaged)
     with pytest.raises(Unavailable, match="damaged: delete the source"):
         store.get_source(blobs, "shop")
-    assert [source.name for source, _ in store.list_sources(blobs)] == ["whole"]
+    assert [source.name for source in store.list_sources(blobs)] == ["whole"]
     assert store.source_names(blobs) == ["shop", "whole"]
 
 
