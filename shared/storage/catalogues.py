@@ -6,7 +6,7 @@ An entry is the same in two catalogues if its `entry` is: the hash of its key, o
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -82,6 +82,13 @@ def read_catalogue(blobs: Blobs, key: str, schema: pa.Schema) -> Iterator[pa.Tab
     with _opened(blobs, key) as file:
         for batch in file.iter_batches(batch_size=16_384, use_threads=False):
             yield pa.table(batch).replace_schema_metadata(None).cast(schema)
+
+
+def count_rows(blobs: Blobs, key: str) -> int:
+    """Return how many rows a catalogue has; 0 without it. Raises NewerFormat."""
+    with suppress(KeyError), _opened(blobs, key) as file:
+        return int(file.metadata.num_rows)
+    return 0
 
 
 def read_notes(blobs: Blobs, key: str) -> list[Note]:

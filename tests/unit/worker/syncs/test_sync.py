@@ -25,6 +25,7 @@ from shared.storage.validators import Earlier, read_earlier, url_hash, write_val
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubDispatcher
 from worker.listings.entries import Entry, ListingFailed
+from worker.stages.changes import hand_on_removals
 from worker.syncs import begin as beginning
 from worker.syncs.begin import begin
 from worker.syncs.finish import finish
@@ -384,3 +385,23 @@ def test_a_source_that_is_deleted_with_its_images_goes_once_they_have(here: Here
     assert not source_exists(here.services.blobs, "shop")
     assert here.services.blobs.list("sources/") == []
     assert here.listed == 1
+
+
+def test_removals_wait_until_the_entries_have_ended(here: Here) -> None:
+    here.listing = Listing([Entry(f"http://x/{n}") for n in range(8)])
+    here.run([INDEXED] * 8, [*range(8)])
+    here.listing.entries = here.listing.entries[:4]
+    here.start()
+    here.begin()
+    entries, removals = (here.ledger.claim(chunk, Stage.FETCH) for chunk in here.ledger.dispatch())
+    assert entries and removals
+    assert hand_on_removals(here.services, removals)
+    assert here.job.counts[ItemState.FETCHED] == 0
+    assert here.ledger.advance(entries, transitions=[(i, UNCHANGED) for i in range(4)])
+    cast(Any, here.ledger)._redis.call("zadd", "is:due", {removals.chunk.ref: 0})
+    assert (Stage.FETCH, removals.chunk) in here.ledger.sweep()
+    again = here.ledger.claim(removals.chunk, Stage.FETCH)
+    assert again is not None
+    assert again.deliveries == 1, "waiting is no failure"
+    assert hand_on_removals(here.services, again)
+    assert here.job.counts[ItemState.FETCHED] == 4
