@@ -301,6 +301,21 @@ def test_the_end_may_come_twice(here: Here) -> None:
     ]
 
 
+def test_a_picture_is_not_asked_for_with_what_the_server_said_of_another(here: Here) -> None:
+    here.listing = Listing([Entry("http://x/1"), Entry("http://x/2"), Entry("http://x/3", key="k")])
+    here.run([INDEXED] * 3, [1, 2, 3], etag='"e"')
+    here.listing.entries = [Entry("http://x/1"), Entry("http://x/2"), Entry("http://x/4", key="k")]
+    here.run([INDEXED, UNCHANGED, UNCHANGED], [8, 2, 3])  # and the server says nothing of them
+    here.start()
+    here.begin()
+    earlier = read_earlier(here.services.blobs, here.job_id, 0, 3)
+    assert [(one.image_id, one.validators.etag) for one in earlier.values()] == [
+        (image(8), None),
+        (image(2), '"e"'),
+        (image(3), None),
+    ]
+
+
 def test_a_listing_that_fails_ends_the_job_and_a_passing_failure_is_tried_again(here: Here) -> None:
     here.listing = Listing(
         [Entry("http://x/1")], failure=ListingFailed("The feed broke off.", transient=True)
