@@ -23,8 +23,12 @@ from worker.listings.entries import Entry, Listing
 
 _ROWS = 4_096  # of entries that are held as such
 
-# Of an entry that stands in the listing twice the last counts.
-_DISTINCT = "SELECT * FROM found WHERE place IN (SELECT max(place) FROM found GROUP BY entry) ORDER BY entry"
+# Of an entry that stands in the listing twice the last counts, of those that can be fetched if there are any.
+_DISTINCT = """
+SELECT * FROM found WHERE place IN
+    (SELECT coalesce(max(place) FILTER (error IS NULL), max(place)) FROM found GROUP BY entry)
+ORDER BY entry
+"""
 _COMPARE = """
 CREATE TABLE images AS SELECT entry, list(image_id ORDER BY sure DESC) AS images FROM brought GROUP BY entry;
 CREATE TABLE compared AS

@@ -137,3 +137,12 @@ def test_a_listing_that_breaks_off_leaves_no_catalogue(blobs: Blobs) -> None:
 def test_nothing_listed_and_nothing_brought_compare(blobs: Blobs) -> None:
     with compared(blobs, "job", "shop", lambda: None) as comparison:
         assert (comparison.known, comparison.missing, [*comparison.entries()]) == (0, 0, [])
+
+
+def test_of_an_entry_that_is_listed_twice_the_last_that_can_be_fetched_counts(blobs: Blobs) -> None:
+    broken = Entry("row 4", key="k", error="invalid_url: the URL is empty")
+    entries = [Entry("http://x/1", key="k"), Entry("http://x/2", key="k"), broken]
+    found, gone, _ = statuses(blobs, entries, [brought(Entry("http://x/2", key="k"), 1)])
+    assert (found, gone) == ([("http://x/2", "asked")], [])
+    found, gone, _ = statuses(blobs, [broken], [brought(Entry("http://x/2", key="k"), 1)])
+    assert (found, gone) == ([("row 4", "changed")], []), "listed all the same: it keeps what it had"
