@@ -12,8 +12,9 @@ import pytest
 from shared.download.host_headers import HostHeaders
 from shared.download.validators import Validators
 from shared.errors import Unavailable
+from shared.index.provenance import Contribution, StoredImage
 from shared.ledger.ledger import BEGIN, FINAL, Ledger
-from shared.models import Chunk, Claim, ItemResult, ItemState, Job, JobStatus, Note, Stage
+from shared.models import Chunk, Claim, Item, ItemResult, ItemState, Job, JobStatus, Note, Stage
 from shared.services import Services
 from shared.sources.definition import Run, Source
 from shared.sources.store import put_source, runs, source_exists
@@ -24,6 +25,7 @@ from shared.storage.manifest import read_items, write_results
 from shared.storage.validators import Earlier, read_earlier, url_hash, write_validators
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubDispatcher
+from tests.unit.stages import image as stored_image
 from worker.listings.entries import Entry, ListingFailed
 from worker.syncs import begin as beginning
 from worker.syncs.begin import begin
@@ -49,7 +51,7 @@ class Here:
     services: Services
     source: Source
     listing: Listing = field(default_factory=lambda: Listing([]))
-    images: set[str] = field(default_factory=set)
+    images: dict[str, StoredImage] = field(default_factory=dict)
     listed: int = 0
     job_id: str = ""
 
@@ -94,8 +96,15 @@ class Here:
                     for url, one in urls.items()
                 }
                 write_validators(self.services.blobs, chunk, claim.token, said)
-            self.images |= {one.image_id for one in found if one.image_id}
+            for one in found:
+                self.stores(one.image_id or "", items[one.index - claim.first_item])
             assert self.ledger.advance(claim, transitions=[(i, states[i]) for i in indices])
+
+    def stores(self, image_id: str, item: Item) -> None:
+        said = Contribution(0, item.source, item.key, dict(item.metadata), item.of)
+        before = self.images[image_id].contributions if image_id in self.images else ()
+        stored = stored_image(image_id, item.source, item.key, **item.metadata)
+        self.images[image_id] = StoredImage(stored, "", (*before, said))
 
     def finish(self) -> None:
         finish(self.services, self.claim(FINAL))
@@ -126,7 +135,7 @@ def image(number: int) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
-    collection = SimpleNamespace(present=lambda ids: {one for one in ids if one in made.images})
+    collection = SimpleNamespace(stored=lambda ids: {i: made.images[i] for i in ids if i in made.images})
     services = SimpleNamespace(
         blobs=Blobs(f"file://{tmp_path}"),
         ledger=fake_ledger(),
@@ -192,7 +201,7 @@ def test_an_object_with_the_same_stamp_is_not_touched_while_the_collection_has_i
         [Entry("s3://b/1", stamp="1"), Entry("s3://b/2", stamp="1"), Entry("s3://b/3", stamp="1")]
     )
     here.run([INDEXED] * 3, [1, 2, 3])
-    here.images.remove(image(2))
+    del here.images[image(2)]
     here.listing.entries = [
         Entry("s3://b/1", stamp="1"),
         Entry("s3://b/2", stamp="1"),
@@ -205,6 +214,32 @@ def test_an_object_with_the_same_stamp_is_not_touched_while_the_collection_has_i
     claim = here.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     assert here.ledger.pending(claim) == [1, 2]
+
+
+def test_an_object_is_opened_again_unless_the_collection_has_its_picture_from_this_source(here: Here) -> None:
+    here.listing = Listing([Entry("s3://b/1", stamp="1"), Entry("s3://b/2", stamp="1")])
+    here.run([INDEXED] * 2, [1, 2])
+    del here.images[image(2)]  # deleted, and brought again by somebody, who may delete it again
+    here.stores(image(2), Item("http://x/2", "http://x/2"))
+    here.start()
+    here.begin()
+    assert here.job.counts[UNCHANGED] == 1
+    here.brings([UNCHANGED, ItemState.DUPLICATE], [None, 2])
+    here.finish()
+    here.start()
+    here.begin()
+    assert here.job.counts[UNCHANGED] == 2
+
+
+def test_an_object_that_may_have_brought_two_pictures_is_opened_to_put_that_in_order(here: Here) -> None:
+    here.listing = Listing([Entry("s3://b/1", stamp="1")])
+    here.run([INDEXED], [1])
+    here.listing = Listing([Entry("s3://b/1", stamp="2")])
+    here.run([FAILED], [8])
+    here.listing = Listing([Entry("s3://b/1", stamp="1")])
+    here.start()
+    here.begin()
+    assert here.job.counts[ItemState.PENDING] == 1
 
 
 def test_everything_is_fetched_again_where_the_source_says_so(here: Here) -> None:
