@@ -35,7 +35,7 @@ from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker.aside import BUSY_SECONDS, Aside
+from worker.aside import BUSY_SECONDS, BUSY_SECONDS_EACH, Aside
 from worker.celery_request import AcknowledgedRequest
 from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
@@ -82,7 +82,8 @@ class Process:
             return
         if is_long(claim):
             if not self._aside.start(partial(copy(self)._work, claim)):  # a copy, as `lost` is the claim's
-                ledger.release([claim], BUSY_SECONDS, count_delivery=False, waits=True)
+                delay_s = BUSY_SECONDS + BUSY_SECONDS_EACH * ledger.sources.count_running()
+                ledger.release([claim], delay_s, count_delivery=False, waits=True)
             return
         self._work(claim)
 

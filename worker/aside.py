@@ -8,6 +8,7 @@ import structlog
 from shared.errors import ConfigError, Unavailable
 
 BUSY_SECONDS = 2.0
+BUSY_SECONDS_EACH = 0.1  # more for each sync: all ask again, and cost other jobs' messages time
 
 log = structlog.get_logger(__name__)
 
