@@ -18,6 +18,7 @@ from shared.storage.blobs import Blobs
 from shared.validation import nfc
 
 FORMAT = 1
+MAX_ROWS = 16_384
 _NOTES = b"notes"
 
 # `place` counts from 0; `said` is the hash of all that the listing says of the entry but the stamp.
@@ -77,10 +78,10 @@ def write_catalogue(
             writer.write_table(pa.table(batch).cast(schema))
 
 
-def read_catalogue(blobs: Blobs, key: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield a catalogue's rows in parts. Raises KeyError without it, and NewerFormat."""
+def read_catalogue(blobs: Blobs, key: str, schema: pa.Schema, rows: int = MAX_ROWS) -> Iterator[pa.Table]:
+    """Yield a catalogue's rows, up to `rows` at once. Raises KeyError without it, and NewerFormat."""
     with _opened(blobs, key) as file:
-        for batch in file.iter_batches(batch_size=16_384, use_threads=False):
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
             yield pa.table(batch).replace_schema_metadata(None).cast(schema)
 
 
