@@ -28,8 +28,8 @@ from worker.listings.entries import Entry, Listing
 _ROWS = 2_048  # of entries that are held as such
 
 # What an entry says may be long, and DuckDB would have to hold much of it to store, sort or join it: its
-# tables of little go beside a file that has all, row by row. Of an entry listed twice the last counts, of those
-# that can be fetched if there are any.
+# tables of little go beside a file that has all, row by row. Of an entry listed twice the last counts, of
+# those that can be fetched if there are any.
 _PLACES = pa.schema([LISTED.field(name) for name in ("entry", "place", "error")])
 _KEPT = """
 CREATE TABLE latest AS
