@@ -70,8 +70,10 @@ def write_listing(blobs: Blobs, job_id: str, listing: Listing, check: Callable[[
     """Write the catalogue of a listing once it has ended well. Raises what the listing raises."""
     with opened(job_id, check) as database:
         database.load("found", LISTED, _tables(listing))
-        (repeated,) = database.first("SELECT count(*) - count(DISTINCT entry) FROM found")
+        found, repeated = database.first("SELECT count(*), count(*) - count(DISTINCT entry) FROM found")
         notes = [*listing.notes]
+        if not found:
+            notes.append(Note("nothing_listed", "The listing has no entries: is the location right?", 0))
         if repeated:
             notes.append(
                 Note("repeated", "Entries that the listing has more than once: the last counts.", repeated)
