@@ -89,8 +89,10 @@ def write_listing(blobs: Blobs, job_id: str, listing: Listing, check: Callable[[
     with opened(job_id, check) as database, TemporaryFile() as file:
         database.load("found", _PLACES, _written(file, _tables(listing)))
         database.execute(_KEPT)
-        (repeated,) = database.first("SELECT count(*) FROM kept WHERE NOT kept")
+        found, repeated = database.first("SELECT count(*), count(*) FILTER (NOT kept) FROM kept")
         notes = [*listing.notes]
+        if not found:
+            notes.append(Note("nothing_listed", "The listing has no entries: is the location right?", 0))
         if repeated:
             notes.append(
                 Note("repeated", "Entries that the listing has more than once: the last counts.", repeated)

@@ -103,11 +103,11 @@ def test_the_time_between_two_syncs_is_shown_as_it_was_given(api: Api, every: st
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("every", "1s", "a whole number and `m`, `h` or `d`"),
-        ("every", "4m", "at least `5m`"),
+        ("every", "1s", "a whole number and `m`, `h` or `d`, from `5m`"),
+        ("every", "4m", "from `5m` to `365d`"),
         ("every", "0h", "a whole number"),
-        ("every", "366d", "at most `365d`"),
-        ("every", "9999999d", "at most `365d`"),
+        ("every", "366d", "to `365d`"),
+        ("every", "9999999d", "to `365d`"),
         ("every", "1.5h", "a whole number"),
         ("every", "24H", "a whole number"),
         ("every", " 24h", "a whole number"),

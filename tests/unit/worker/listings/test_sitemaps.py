@@ -132,6 +132,7 @@ def test_a_sitemap_that_names_itself_or_its_index_is_read_once() -> None:
     )
     assert entries == [Entry("http://a.example/1.jpg")]
     assert (note.code, note.count) == ("sitemaps_skipped", 3)
+    assert "/map.xml" in note.detail, "it says which"
 
 
 @pytest.mark.parametrize(
