@@ -136,7 +136,8 @@ def image(number: int) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
-    collection = SimpleNamespace(stored=lambda ids: {i: made.images[i] for i in ids if i in made.images})
+    images: dict[str, StoredImage] = {}
+    collection = SimpleNamespace(stored=lambda ids: {i: images[i] for i in ids if i in images})
     services = SimpleNamespace(
         blobs=Blobs(f"file://{tmp_path}"),
         ledger=fake_ledger(),
@@ -147,7 +148,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     source = Source(
         "shop", "https://shop.example/feed.csv", "images", delete_missing=True, max_delete_share=0.5
     )
-    made = Here(cast(Services, services), source)
+    made = Here(cast(Services, services), source, images=images)
     put_source(made.services.blobs, source)
 
     @contextmanager
