@@ -21,6 +21,7 @@ from worker.listings.entries import Entry, ListingFailed, stop_if_lost, web_entr
 
 SITEMAPS = frozenset({"urlset", "sitemapindex"})
 MAX_SITEMAPS = 50_000
+MAX_NAMED = 2 * MAX_SITEMAPS  # by all indexes together: the names of each are held until it has been read
 MAX_INDEXES = 5  # from the source's own to a sitemap with pictures, itself included
 MAX_LOC = 2_048  # characters of a sitemap's URL
 MAX_TEXT = 4_096  # of a title or caption
@@ -60,7 +61,7 @@ class SitemapListing:
         self._url = url
         self._file = file
         self._read: set[tuple[object, ...]] = set()
-        self._again = self._left_out = 0
+        self._again = self._left_out = self._named = 0
         self._named_again = ""  # the first of them
         self._skipped = Skipped()
 
@@ -75,9 +76,10 @@ class SitemapListing:
         for found in reading.read(file, self._downloads):
             if isinstance(found, Entry):
                 yield found
-            elif len(children) == MAX_SITEMAPS:
+            elif len(children) == MAX_SITEMAPS or self._named == MAX_NAMED:
                 raise self._too_many()
             else:
+                self._named += 1
                 children.append(found)
         self._left_out += reading.left_out
         for child in children:

@@ -185,6 +185,17 @@ def test_an_index_has_a_largest_number_of_sitemaps(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_indexes_that_name_one_another_have_a_largest_number_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sitemaps, "MAX_NAMED", 3)
+    served: dict[str, bytes] = {}
+    with web(served) as server:
+        served["/0"] = index(server.url("/1"), server.url("/1"))
+        served["/1"] = index(server.url("/0"), server.url("/0"))
+        assert "leads to more than" in failure(server.url("/0"))
+
+
 LAUGHS = "<!DOCTYPE lolz [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"
 EXTERNAL = "<!DOCTYPE urlset [<!ENTITY e SYSTEM 'file:///etc/passwd'>]>"
 
