@@ -46,13 +46,16 @@ TOUCHED_BY = {
     # the last for what chromadb raises
     "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
     "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
-    "duckdb": {"worker/stages/url_join.py"},
+    "duckdb": {"worker/database.py"},
     "pyarrow": {
+        "shared/storage/catalogues.py",
         "shared/storage/parquet.py",
         "shared/storage/validators.py",
         "shared/tables/arrow_cells.py",
         "shared/tables/parquet_process.py",
+        "worker/database.py",
         "worker/stages/url_join.py",
+        *(f"worker/syncs/{name}.py" for name in ("begin", "comparison", "finish")),
     },
     "pydantic_settings": {"shared/config.py"},
 }
@@ -122,13 +125,16 @@ ROOMS: dict[str, set[str]] = {
     "shared.urls": {"validation"},
     "shared.validation": {"errors"},
     "shared.version": set(),
-    "worker.app": {"celery_request", "encoders", "pipelines", "recovery", "stages"},
+    "worker.app": {"aside", "celery_request", "database", "encoders", "pipelines", "recovery", "stages"},
+    "worker.aside": set(),
     "worker.celery_request": set(),
+    "worker.database": set(),
     "worker.encoders": set(),
     "worker.listings": set(),
-    "worker.pipelines": {"encoders", "stages"},
+    "worker.pipelines": {"encoders", "stages", "syncs"},
     "worker.recovery": set(),
-    "worker.stages": {"encoders", "recovery"},
+    "worker.stages": {"database", "encoders", "listings", "recovery"},
+    "worker.syncs": {"database", "listings", "stages"},
 }  # fmt: skip
 ROOMED = sorted({room.split(".")[0] for room in ROOMS})
 MAX_MODULES = 12

@@ -1,4 +1,4 @@
-"""The pipeline of each kind of job: a new kind is one module in stages/ and one row here."""
+"""The pipeline of each kind of job: a new kind is one module and one row here."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A catalogue that stays in step: what changes in a feed, a folder or a bucket changes here, and nothing else."""
+"""A catalogue that stays in step: what changes in a feed, a folder or a bucket changes here, and no more."""
 
 import csv
 import io

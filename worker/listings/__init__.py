@@ -1,4 +1,4 @@
 """Listing what a source has now, and reading one object of it.
 
-Imports nothing of `worker`.
+Imports no other room.
 """

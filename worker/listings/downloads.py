@@ -59,7 +59,9 @@ class Downloads:
                         break
                     file = self._unpacked(file, stack.enter_context(TemporaryFile()), shown)
             except OSError as error:
-                raise ListingFailed(f"{shown} cannot be kept on the worker's disk: {error.strerror}.") from None
+                raise ListingFailed(
+                    f"{shown} cannot be kept on the worker's disk: {error.strerror}."
+                ) from None
             if not file.seek(0, os.SEEK_END):
                 raise ListingFailed(f"{shown} has no bytes: the answer is empty.")
             file.seek(0)

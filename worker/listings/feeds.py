@@ -60,7 +60,9 @@ class TableListing:
         except (InvalidRequest, RequestTooLarge) as error:
             raise ListingFailed(f"{shown}: {error.detail}") from None
         if not sound:
-            raise ListingFailed(f"{shown}: No row of the table has a URL that begins with http:// or https://.")
+            raise ListingFailed(
+                f"{shown}: No row of the table has a URL that begins with http:// or https://."
+            )
         self.notes += self._table.notes
 
     def __iter__(self) -> Iterator[Entry]:

@@ -51,5 +51,7 @@ class _Bounded:
         for count, entry in enumerate(self._listing, 1):
             stop_if_lost(self._lost)
             if count > MAX_ENTRIES:
-                raise ListingFailed(f"The listing has more than {MAX_ENTRIES:,} entries: make several sources.")
+                raise ListingFailed(
+                    f"The listing has more than {MAX_ENTRIES:,} entries: make several sources."
+                )
             yield entry

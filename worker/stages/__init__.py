@@ -1,1 +1,4 @@
-"""What is done with a chunk at each stage, and how it leaves one. Imports `encoders`, `recovery`."""
+"""What is done with a chunk at each stage, and how it leaves one.
+
+Imports `database`, `encoders`, `listings`, `recovery`.
+"""

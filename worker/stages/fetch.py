@@ -34,7 +34,8 @@ from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from shared.storage.validators import Earlier, write_validators
 from worker.encoders import BoundModel
-from worker.listings.objects import is_object, read_object
+from worker.listings.entries import is_web
+from worker.listings.objects import read_object
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
 from worker.stages.since import adds_nothing, earlier_of
@@ -175,8 +176,8 @@ def _bytes_of(services: Services, download: Downloads, item: Item, validators: V
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
-    if item.of and is_object(item.url or ""):
-        return Download(read_object(services, item.url or ""))
+    if item.of and item.url and not is_web(item.url):
+        return Download(read_object(services, item.url))
     if item.upload is None:
         return download(item.url or "", known=validators)
     try:

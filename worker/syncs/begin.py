@@ -13,11 +13,19 @@ from itertools import chain
 from threading import Event
 
 import pyarrow as pa
-from shared.tables.items import url_item
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import CollectionNotFound, Unavailable
-from shared.models import ITEM_STATES, Claim, Item, ItemState, JobStatus, JsonObject, Note
+from shared.models import (
+    ITEM_STATES,
+    Claim,
+    Item,
+    ItemState,
+    JobStatus,
+    JsonObject,
+    Note,
+    url_item,
+)
 from shared.services import Services
 from shared.sources.definition import Source
 from shared.storage.blobs import Blobs, listing_key
@@ -26,7 +34,7 @@ from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
 from shared.storage.validators import OF_ITEMS, write_earlier
 from shared.urls.redaction import redacted
 from worker.listings.entries import ListingFailed
-from worker.listings.opening import open_listing
+from worker.listings.listing import open_listing
 from worker.syncs.comparison import Comparison, Row, compared, write_listing
 from worker.syncs.runs import WITHHELD, record_run
 

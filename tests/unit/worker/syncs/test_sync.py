@@ -1,6 +1,5 @@
 """A sync from its listing to what is kept of it: which items it has, and what the next one will know."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from shared.services import Services
 from shared.sources.definition import Run, Source
 from shared.sources.store import put_source, runs, source_exists
 from shared.sources.syncs import start_sync
-from shared.storage.blobs import Blobs, brought_key, listing_key
+from shared.storage.blobs import Blobs, brought_key
 from shared.storage.catalogues import BROUGHT, read_catalogue
 from shared.storage.manifest import read_items, write_results
 from shared.storage.validators import Earlier, read_earlier, url_hash, write_validators
