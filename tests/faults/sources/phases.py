@@ -10,11 +10,11 @@ from redis.exceptions import RedisError
 from shared.errors import ImageSearchError
 from shared.ledger.ledger import BEGIN, FINAL
 from shared.models import ItemState
-from shared.storage.blobs import brought_key, listing_key, log_prefix
+from shared.storage.blobs import listing_key, log_prefix, source_prefix
 from tests.faults import up
 from tests.faults.again import join_folders
 from tests.faults.rig import JOB_SECONDS, Rig
-from tests.faults.sources.catalogues import Feed
+from tests.faults.sources.catalogues import Bucket, Feed
 from tests.faults.sources.synced import Synced
 from worker.stages.changes import REMOVALS
 
@@ -40,16 +40,17 @@ def _slow(source: Synced, phase: str) -> Iterator[None]:
     rig, catalogue = source.rig, source.catalogue
     if isinstance(catalogue, Feed):
         catalogue.seconds = FEED_SECONDS if phase == "listing" else 0.0
-    elif phase == "listing":
-        rig.bucket.proxy.delay_s = PIECE_SECONDS
+    if isinstance(catalogue, Bucket):
+        rig.bucket.proxy.delay_s = PIECE_SECONDS if phase == "listing" else 0.0
     rig.chroma.delay_s = CALL_SECONDS if phase in ("plan", "writing", "removals") else 0.0
     try:
         yield
     finally:
         rig.chroma.delay_s = 0.0
-        rig.bucket.proxy.delay_s = 0.0
         if isinstance(catalogue, Feed):
             catalogue.seconds = 0.0
+        if isinstance(catalogue, Bucket):
+            rig.bucket.proxy.delay_s = 0.0
 
 
 def _until(reached: Callable[[], object]) -> None:
@@ -71,7 +72,7 @@ def _payloads(rig: Rig, job_id: str) -> set[str]:
     redis = Redis(unix_socket_path=str(up.redis_socket(rig.stack.data_dir)), decode_responses=True)
     with redis:
         chunks = [redis.hgetall(key) for key in redis.scan_iter(f"is:chunk:{job_id}:*", 1_000)]
-    return {str(chunk["payload"]) for chunk in chunks if chunk.get("state") == "running"}  # type: ignore[union-attr]
+    return {str(chunk["payload"]) for chunk in chunks if chunk.get("state") == "running"}
 
 
 Reached = Callable[[str], object]
@@ -111,9 +112,9 @@ def _final(source: Synced) -> Reached:
 
 def _record(source: Synced) -> Reached:
     """The end of the final chunk: what was brought is written, the run and the job's end are not."""
-    blobs, key = source.rig.services.blobs, brought_key(source.name)
-    before = blobs.modified_at(key)
-    return lambda _: blobs.modified_at(key) != before
+    blobs, prefix = source.rig.services.blobs, source_prefix(source.name)
+    before = blobs.modified_at(prefix)
+    return lambda _: blobs.modified_at(prefix) != before
 
 
 PHASES: dict[str, Callable[[Synced], Reached]] = {

@@ -29,9 +29,10 @@ _numbers = count(100_000, 1_000)  # each source has pictures of its own
 
 @dataclass
 class Synced:
-    """A source that was synced once; `brought` are the entries of the last sync that took all, `jobs` its jobs.
+    """A source that was synced once, by `jobs`; `brought` are its entries as the last whole sync took them.
 
-    The rest of `brought` are those whose pictures could not be had then, as they were before.
+    Those whose pictures could not be had then are as they were before. `foreign` are the URLs from which
+    another job has brought some of its images.
     """
 
     rig: Rig
@@ -125,14 +126,16 @@ class Synced:
         logged = rebuild.read_log(services.blobs, self.name, opened.pointer.fingerprint).images
         for image_id, one in stored.items():
             entries = [name for name, entry in self.brought.items() if entry.image_id == image_id]
-            said = {(self.name, self.catalogue.key(name) or self.catalogue.url(name)) for name in entries}
+            said: set[tuple[str | None, str]] = {
+                (self.name, self.catalogue.key(name) or self.catalogue.url(name)) for name in entries
+            }
             said |= {(None, url) for other, url in self.foreign.items() if other == image_id}
             made_of = [part for part in one.contributions if part.source]
             assert {(part.of, part.key or part.source) for part in made_of} == said, image_id
             assert len(made_of) == len(said), image_id
             assert sorted(one.image.keys) == sorted(filter(None, map(self.catalogue.key, entries)))
-            titles = {"title": title for name in entries if (title := self.brought[name].title)}
-            assert one.image.metadata == titles, image_id
+            title = next((self.brought[name].title for name in entries), "")
+            assert one.image.metadata == ({"title": title} if title else {}), image_id
             assert logged[image_id].stored.contributions == one.contributions, image_id
             assert all(services.blobs.exists(file_key(self.name, image_id, kind)) for kind in FILES)
         eventually(lambda: self._ids_of_files() == ids, 60)
@@ -161,7 +164,7 @@ class Synced:
 
 @contextmanager
 def synced(rig: Rig, kind: str, **options: Any) -> Iterator[Synced]:
-    """A source of PICTURES and twins of some that was synced; some of its pictures another job has brought."""
+    """A source of PICTURES, and twins of some, that was synced; another job has brought some of them too."""
     name, first = f"{kind}-{token_hex(4)}", next(_numbers)
     with KINDS[kind](rig, name) as catalogue:
         has_titles = catalogue.has_keys
