@@ -58,7 +58,7 @@ def second_ingest(
         assert counts == expected, (job, counts)
         eventually(rig.at_rest, 60)
         check(rig, name, first, job, since=since)
-        eventually(lambda: not left_by(rig, job), 90)
+        eventually(lambda: not _left_by(rig, job), 90)
 
     return inject
 
@@ -117,7 +117,7 @@ def _until(reached: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def left_by(rig: Rig, job: str) -> list[str]:
+def _left_by(rig: Rig, job: str) -> list[str]:
     """What a job that has ended should not have left: crops on their way, and what its list was joined in."""
     return [*map(str, join_folders(job)), *rig.services.blobs.list(scratch_prefix(job))]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.storage.blobs import FileKind, brought_key, collection_prefix, file_key
 from shared.storage.catalogues import BROUGHT, entry_hash, read_catalogue
-from tests.faults.again import left_by
+from tests.faults.again import join_folders
 from tests.faults.rig import Rig
 from tests.faults.sources.catalogues import KINDS, Catalogue, Entry
 from tests.stack import eventually
@@ -141,7 +141,7 @@ class Synced:
         eventually(lambda: self._ids_of_files() == ids, 60)
         faults = rebuild.verify(services, self.name)
         assert not (faults.missing or faults.wrong or faults.extra), faults
-        eventually(lambda: not any(left_by(self.rig, job) for job in self.jobs), 90)
+        assert not [folder for job in self.jobs for folder in join_folders(job)]
 
     def _ids_of_files(self) -> set[str]:
         files = self.rig.services.blobs.list(collection_prefix(self.name))
