@@ -129,9 +129,11 @@ def handler_of(claim: Claim) -> Handler:
     return handler
 
 
-def store_of(kind: JobKind) -> Store | Direct:
-    """Return what writes chunks of this kind of job. Raises LookupError where it brings none."""
-    store = PIPELINES[kind].index
+def store_of(claim: Claim) -> Store | Direct:
+    """Return what writes a claim's chunk. Raises LookupError where its kind of job brings nothing."""
+    if claim.payload == changes.REMOVALS:
+        return Direct(changes.write)
+    store = PIPELINES[claim.kind].index
     if store is None:
-        raise LookupError(f"Jobs of kind {kind} bring nothing to the index.")
+        raise LookupError(f"Jobs of kind {claim.kind} bring nothing to the index.")
     return store

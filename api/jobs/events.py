@@ -42,7 +42,7 @@ def _events(ledger: Ledger, job_id: str) -> Iterator[str]:
         if job is not None and (state := _state(job)) != shown:
             shown, sent_at = state, monotonic()
             yield _event("status", job)
-        if job is not None and job.status.finished:
+        if job is not None and job.finished_at is not None:
             yield _event("end", job)
             return
         if monotonic() - sent_at > HEARTBEAT_SECONDS:

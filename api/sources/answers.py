@@ -16,7 +16,7 @@ def source_answer(
     running_job: str | None,
     runs: Sequence[Run] | None = None,
 ) -> models.Source:
-    """Describe a source; `next_due` is in seconds since the epoch, `runs` are the latest if they are shown."""
+    """Describe a source; `next_due` is in seconds since the epoch, `runs` are None where not asked for."""
     return models.Source(
         name=source.name,
         from_=redacted(source.location),

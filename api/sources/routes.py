@@ -155,8 +155,7 @@ def _known(parts: Services, source: Source) -> Source | None:
 def list_sources(query: SourcesQuery) -> Response:
     """List sources by name, each with its next run and what the last one did."""
     parts = services()
-    found = store.list_sources(parts.blobs, query.cursor or "", query.limit + 1)
-    page = found[: query.limit]
+    page, next_cursor = store.source_page(parts.blobs, query.cursor or "", query.limit)
     due = parts.ledger.sources.next_due([source.name for source, _ in page])
     return _json(
         models.SourcePage(
@@ -169,7 +168,7 @@ def list_sources(query: SourcesQuery) -> Response:
                 )
                 for source, last_run in page
             ],
-            next_cursor=page[-1][0].name if len(found) > query.limit else None,
+            next_cursor=next_cursor,
         )
     )
 

@@ -139,8 +139,7 @@ class _Layer:
     def end(self) -> Iterator[bytes]:
         """Yield what is left. Raises ItemError where the content broke off."""
         if self._format_bits is None:
-            self._format_bits = self._format_of(self._held)
-            yield from self._undone(self._format_bits)
+            yield undone(self._held, [self._encoding], self._max_bytes)
         if self._inflate is not None:
             raise _damaged()
 
@@ -149,7 +148,7 @@ class _Layer:
             return zlib.MAX_WBITS | 16
         if len(start) > 1 and start[0] & 0x0F == 8 and int.from_bytes(start[:2]) % 31 == 0:
             return zlib.MAX_WBITS
-        if self._encoding == _DEFLATE and start:
+        if self._encoding == _DEFLATE:
             with suppress(zlib.error):
                 zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _STEP_BYTES)
                 return -zlib.MAX_WBITS

@@ -149,7 +149,7 @@ class Downloader:
         headers: HostHeaders | None = None,
         called_off: threading.Event | None = None,
     ) -> str:
-        """Write the content of `url`, perhaps no bytes, into `file`; return the media type that its host says.
+        """Write the content of `url`, perhaps no bytes, into `file`; return its media type, as it is said.
 
         It may take SAVE_SECONDS, as long as something comes. An answer of a part of a file, or that was cut
         off, is an error. No X-Robots-Tag is heeded: it is for pictures. The rest is as for `download`.

@@ -359,7 +359,7 @@ class Collection:
             return None
         found = self.stored(record.candidates)
         holders = [
-            (max(versions), one) for one in found.values() if (versions := one.key_versions(record.key))
+            (max(one.key_versions(record.key)), one) for one in found.values() if record.key in one.image.keys
         ]
         return max(holders, key=lambda holder: holder[0])[1] if holders else None
 

@@ -2,8 +2,9 @@
 
 An image has one `Contribution` for each item that brought its bytes and one for each change of its metadata.
 It exists for as long as an item's does: that of an item without a key lasts until the image is deleted, that
-of an item with a key until the key points at another image, or is deleted. All of it depends on versions
-alone, so whatever is delivered twice, late or out of order ends in the same state.
+of an item with a key until the key points at another image, or is deleted, and that of an entry of a source
+(a sync's item) at most until the source withdraws the entry, or says something else of it. All of it depends
+on versions alone, so whatever is delivered twice, late or out of order ends in the same state.
 """
 
 import json
@@ -36,22 +37,35 @@ MAX_JOBS = 100  # of one picture, the latest that brought it
 class Contribution:
     """What the item with this `version` said: source, key, metadata. A change of metadata has no `source`.
 
-    A metadata value of None, in a change only, takes the name away.
+    A metadata value of None, in a change only, takes the name away. `of` is the name of the source of which
+    the item was an entry. A key without a `source` is what is left of a withdrawn entry while others have the
+    key: it tells that the key pointed here at this version, so that older items do not take it.
     """
 
     version: int
     source: str | None = None
     key: str | None = None
     metadata: dict[str, MetadataValue | None] = field(default_factory=dict)
+    of: str | None = None
 
     def __post_init__(self) -> None:
         if self.key is not None:
             object.__setattr__(self, "key", nfc(self.key))
 
+    @property
+    def entry(self) -> tuple[str | None, str]:
+        """Return the source and what it calls the entry; the first is None for other items."""
+        return self.of, entry_of(self.source or "", self.key)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether an item said it that has no key and is no entry of a source."""
+        return self.source is not None and self.key is None and self.of is None
+
     @cached_property
     def size(self) -> int:
         """Return about how many bytes it takes; cached, as an image's new items add up all of them."""
-        text = len(self.source or "") + len(self.key or "")
+        text = len(self.source or "") + len(self.key or "") + len(self.of or "")
         return text + (json_bytes(self.metadata) if self.metadata else 0)
 
 
@@ -96,7 +110,17 @@ class KeyRecord:
         return KeyRecord(self.key, max(self.floor, other.floor), first, tuple(filter(None, rest)))
 
 
-def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
+def entry_of(source: str, key: str | None) -> str:
+    """Return what names an entry of a source: its key, else where its picture is."""
+    return source if key is None else nfc(key)
+
+
+def run_of(source: str) -> str:
+    """Return the name, no image's id, under which the version of a source's latest run is remembered."""
+    return f"source:{source}"
+
+
+def of_image(image: Image, version: int = 0, of: str | None = None) -> tuple[Contribution, ...]:
     """Return the contributions that an image brings: one of an item, or all of an imported image.
 
     An imported image's first sources belong to its keys, in their order. Version 0, for a record that was
@@ -105,8 +129,8 @@ def of_image(image: Image, version: int = 0) -> tuple[Contribution, ...]:
     sources = image.sources or [image.source]
     metadata: dict[str, MetadataValue | None] = dict(image.metadata)
     under = zip_longest(image.keys, sources[: len(image.keys)], fillvalue=sources[-1])
-    keyed = [Contribution(version, source, key, metadata) for key, source in under]
-    plain = [Contribution(version, source) for source in sources[len(image.keys) :]]
+    keyed = [Contribution(version, source, key, metadata, of) for key, source in under]
+    plain = [Contribution(version, source, of=of) for source in sources[len(image.keys) :]]
     return (*keyed, *(replace(one, metadata=metadata) if one is plain[-1] else one for one in plain))
 
 
@@ -115,14 +139,15 @@ def with_contributions(
 ) -> tuple[Contribution, ...]:
     """Add `new` to the contributions, in order of version; an item's new one replaces its former one.
 
-    All at once: an imported image may bring all that one may have, and one by one they take minutes.
+    So does what a source says of an entry what it said before. All at once: an imported image may bring all
+    that one may have, and one by one they take minutes.
     """
-    latest: dict[tuple[int, str | None, str | None], Contribution] = {}
-    for one in (*contributions, *new):
-        same = (one.version, one.source, one.key)
+    latest: dict[tuple[object, ...], Contribution] = {}
+    for one in sorted((*contributions, *new), key=lambda one: one.version):
+        same = (one.version, one.source, one.key) if one.of is None else one.entry
         latest.pop(same, None)
         latest[same] = one
-    ordered = sorted(latest.values(), key=lambda one: one.version)
+    ordered = list(latest.values())
     if len(ordered) == 1 and ordered[0].source is not None:  # as of nearly every picture
         return tuple(ordered)
     most_bytes = max(MAX_PROVENANCE_BYTES, sum(one.size for one in contributions))
@@ -132,8 +157,8 @@ def with_contributions(
 def excess(before: StoredImage | None, after: StoredImage) -> str | None:
     """Say which limit of an image `after` exceeds, and `before` exceeded by less or not at all; else None."""
     old, new = before.image if before else None, after.image
-    if MAX_CONTRIBUTIONS < len(new.keys) > len(old.keys if old else ()):
-        return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
+    if fault := _too_often(before, after):
+        return fault
     if MAX_METADATA < len(new.metadata) > len(old.metadata if old else ()):
         count = len(new.metadata)
         return (
@@ -157,11 +182,23 @@ def excess(before: StoredImage | None, after: StoredImage) -> str | None:
     return None
 
 
+def _too_often(before: StoredImage | None, after: StoredImage) -> str | None:
+    if MAX_CONTRIBUTIONS < len(after.image.keys) > len(before.image.keys if before else ()):
+        return f"The picture has {MAX_CONTRIBUTIONS:,} keys, and takes no more."
+    if MAX_CONTRIBUTIONS < _entries(after) > (_entries(before) if before else 0):
+        return f"The picture is that of {MAX_CONTRIBUTIONS:,} entries of sources, and takes no more."
+    return None
+
+
+def _entries(stored: StoredImage) -> int:
+    return sum(one.of is not None for one in stored.contributions)
+
+
 def _kept_size(stored: StoredImage) -> int:
     """Return how many of the items' stored bytes are never dropped to make room for later items."""
-    if common_version(stored.image, stored.contributions) is not None:  # not stored one by one
+    if common_origin(stored.image, stored.contributions) is not None:  # not stored one by one
         return sum(map(len, [*stored.image.sources, *stored.image.keys]))
-    return sum(one.size for one in stored.contributions if one.source is None or one.key is not None)
+    return sum(one.size for one in stored.contributions if not one.is_plain)
 
 
 def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | None:
@@ -180,19 +217,22 @@ def assembled(image: Image, contributions: Sequence[Contribution]) -> Image | No
     return replace(image, source=sources[0], sources=sources, keys=keys, metadata=metadata)
 
 
-def common_version(image: Image, contributions: Sequence[Contribution]) -> int | None:
-    """Return the version for which `of_image` returns exactly these contributions; None if there is none.
+def common_origin(image: Image, contributions: Sequence[Contribution]) -> tuple[int, str | None] | None:
+    """Return the version and `of` for which `of_image` returns exactly these contributions, if there are.
 
-    Nearly every image has one, and need not store them.
+    Nearly every image has them, and need not store its contributions.
     """
-    versions = {one.version for one in contributions}
-    if len(versions) != 1 or tuple(contributions) != of_image(image, min(versions)):
+    origins = {(one.version, one.of) for one in contributions}
+    if len(origins) != 1 or tuple(contributions) != of_image(image, *min(origins)):
         return None
-    return versions.pop()
+    return origins.pop()
 
 
 def to_json(contributions: Sequence[Contribution]) -> str:
-    rows = [[one.version, one.source, one.key, one.metadata] for one in contributions]
+    rows = [
+        [one.version, one.source, one.key, one.metadata, *([one.of] if one.of else [])]
+        for one in contributions
+    ]
     return json.dumps(rows, separators=(",", ":"))
 
 
@@ -205,9 +245,10 @@ def from_json(written: object) -> tuple[Contribution, ...]:
 
 def _contribution(row: object) -> Contribution | None:
     match row:
-        case [int(version), str() | None as source, str() | None as key, dict(metadata)]:
+        case [int(version), str() | None as source, str() | None as key, dict(metadata), *of]:
             sound = sound_change(metadata)
-            return Contribution(version, source and whole_text(source), key and whole_text(key), sound)
+            said = Contribution(version, source and whole_text(source), key and whole_text(key), sound)
+            return replace(said, of=text(of[0]) or None) if of else said
     return None
 
 
@@ -241,24 +282,29 @@ def key_from_record(key: str, record: Mapping[str, Any]) -> KeyRecord:
 
 
 def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:
-    """Keep only the latest change of each metadata name, so that an image can be changed for ever."""
+    """Keep only the latest change of each metadata name, so that an image can be changed for ever.
+
+    And of what is left of withdrawn entries only what is later than all else that has its key.
+    """
     kept: list[Contribution] = []
     changed: set[str] = set()
+    keys: set[str | None] = set()
     for one in reversed(list(ordered)):
-        if one.source is None:
+        if one.source is None and one.key is None:
             left = {name: value for name, value in one.metadata.items() if name not in changed}
             changed |= left.keys()
             if left:
                 kept.append(replace(one, metadata=left))
-        else:
+        elif one.source is not None or one.key not in keys:
             kept.append(one)
+        keys.add(one.key)
     return kept[::-1]
 
 
 def _bounded(ordered: list[Contribution], most_bytes: int) -> tuple[Contribution, ...]:
     surplus = len(ordered) - MAX_CONTRIBUTIONS
     size = sum(one.size for one in ordered)
-    plain = [one for one in ordered if one.source is not None and one.key is None]
+    plain = [one for one in ordered if one.is_plain]
     dropped: set[int] = set()
     for one in plain[:-1]:
         if len(dropped) >= surplus and size <= most_bytes:

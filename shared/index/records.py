@@ -2,12 +2,12 @@
 
 An image's built-in fields and metadata keep the names under which users filter; they never collide
 (RESERVED_NAMES). What is ours alone starts with an underscore: `_owner`, `_sources`, `_contributions`
-(provenance.py, JSON; left out where a version after the owner says the same), `_job` or, of several, `_jobs`,
-`_phash`, `_place`, the start of the id as a number, by which pages of a list are cut, `_stray`, the mark of
-strays.py, and `_extra`, a JSON object of the values that Chroma cannot hold or would change: empty lists,
-broken Unicode, numbers of more than 15 digits, and texts that are not in NFC. The numbers also lie nearly
-right under their names, for ranges, and the texts in NFC, in which filters compare. An image's keys are the
-list `key`.
+(provenance.py, JSON; left out where a version after the owner and `_of`, a source, say the same), `_job` or,
+of several, `_jobs`, `_phash`, `_place`, the start of the id as a number, by which pages of a list are cut,
+`_stray`, the mark of strays.py, and `_extra`, a JSON object of the values that Chroma cannot hold or would
+change: empty lists, broken Unicode, numbers of more than 15 digits, and texts that are not in NFC. The
+numbers also lie nearly right under their names, for ranges, and the texts in NFC, in which filters compare.
+An image's keys are the list `key`.
 
 Anybody may have written a record: `from_record` and `stored_image` take any.
 """
@@ -118,9 +118,11 @@ def to_record(image: Image, owner: str, made_of: Sequence[Contribution] = ()) ->
     values: dict[str, Any] = {name: getattr(image, name) for name in _VALUES}
     values |= {name: labels for name, labels in lists.items() if labels} | image.metadata
     record = {name: near for name, value in values.items() if (near := _nearest_storable(value)) is not None}
-    version = provenance.common_version(image, made_of)
-    record["_owner"] = owner if version is None else f"{owner}@{version}"
-    if made_of and version is None:
+    origin = provenance.common_origin(image, made_of)
+    record["_owner"] = owner if origin is None else f"{owner}@{origin[0]}"
+    if origin and origin[1]:
+        record["_of"] = origin[1]
+    if made_of and origin is None:
         record["_contributions"] = provenance.to_json(made_of)
     record["_place"] = place_of(image.id)
     if image.keys:
@@ -197,7 +199,7 @@ def stored_image(record: Record) -> StoredImage:
     image = from_record(record)
     owner, _, version = text(record.get("_owner")).partition("@")
     made_of = provenance.from_json(record.get("_contributions")) or provenance.of_image(
-        image, int(version) if _VERSION.fullmatch(version) else 0
+        image, int(version) if _VERSION.fullmatch(version) else 0, text(record.get("_of")) or None
     )
     return StoredImage(image, owner, made_of)
 

@@ -21,6 +21,7 @@ from shared.index.provenance import (
     assembled,
     excess,
     of_image,
+    run_of,
     sound_change,
     with_contributions,
 )
@@ -39,8 +40,9 @@ log = structlog.get_logger(__name__)
 class WriteBatch:
     """Some images and keys of a collection, to be changed and saved together.
 
-    An image to be added must be among `ids` and its key among `keys`. `removals` are the versions at which
-    images were removed; older additions are skipped. Changes may come in any order, and twice; but those of
+    An image to be added or replaced must be among `ids` and its key among `keys`. `removals` are the versions
+    at which images were removed, and those of sources' latest runs (`run_of`), before which all of the runs
+    before have ended: older additions are skipped. Changes may come in any order, and twice; but those of
     metadata are lost with the image.
     """
 
@@ -84,42 +86,68 @@ class WriteBatch:
     def stored(self, image_id: str) -> StoredImage | None:
         return self._images.get(image_id)
 
-    def is_removed(self, image_id: str, version: int) -> bool:
+    def is_late(self, image_id: str, version: int, of: str | None = None) -> bool:
+        """Return whether an addition is older than a removal, or than the latest run of its source `of`."""
+        return self._is_removed(image_id, version) or self._is_overtaken(version, of)
+
+    def _is_removed(self, image_id: str, version: int) -> bool:
         return self._removals.get(image_id, 0) > version
 
-    def add(self, image: Image, owner: str, version: int, vector: Vector) -> Outcome:
+    def _is_overtaken(self, version: int, of: str | None) -> bool:
+        return of is not None and self._removals.get(run_of(of), 0) > version
+
+    def add(
+        self,
+        image: Image,
+        owner: str,
+        version: int,
+        vector: Vector,
+        *,
+        of: str | None = None,
+        replaces: Sequence[str] = (),
+    ) -> Outcome:
         """Add one item's image, under its keys, and return the item's outcome.
+
+        That of an entry of the source `of` is withdrawn from the images that it `replaces`.
 
         The first item to bring an image owns it, and is `indexed` however often it is delivered; every other
         item is a `duplicate` that adds its source, key and metadata. What is older than what its key points
         at, or than a removal, changes nothing; nor does what would make too much of the image.
         """
+        items = of_image(image, version, of)
         before = self._images.get(image.id)
         outcome = ItemState.INDEXED if before is None or before.owner == owner else ItemState.DUPLICATE
-        after = (
-            None
-            if self.is_removed(image.id, version)
-            else _with(before, image, owner, of_image(image, version))
-        )
+        if self._is_overtaken(version, of):  # all that it brought has been brought, and may be gone since
+            return outcome
+        after = None if self._is_removed(image.id, version) else _with(before, image, owner, items)
         if after is not None and (fault := excess(before, after)):
             return fault
         if after is None or image.keys:
-            self._take(image, owner, version, vector)
+            self._take(image, owner, items, vector)
         else:
             self._images[image.id], self._vectors[image.id] = after, vector
+        self._leave(replaces, image.id, items[0])
         return outcome
 
-    def _take(self, image: Image, owner: str, version: int, vector: Vector) -> None:
-        if self.is_removed(image.id, version):
+    def _take(self, image: Image, owner: str, items: Sequence[Contribution], vector: Vector) -> None:
+        version = items[0].version
+        if self._is_removed(image.id, version):
             for key in image.keys:  # what it pointed at before was replaced all the same
                 self.remove_key(key, version)
             return
         lost = {key for key in image.keys if not self._point(key, image.id, version)}
-        new = [one for one in of_image(image, version) if one.key is None or one.key not in lost]
+        new = [one for one in items if one.key is None or one.key not in lost]
         if new:
             before = self._images.get(image.id)  # without what its keys said before they pointed elsewhere
             self._images[image.id] = _with(before, image, owner, new)
             self._vectors[image.id] = vector
+
+    def _leave(self, replaced: Sequence[str], image_id: str, item: Contribution) -> None:
+        """Withdraw the entry of a source from the images that it has had before this one."""
+        of, entry = item.entry
+        for other in replaced:
+            if of and other != image_id and self.withdraw(other, of, entry, item.version):
+                self._lost_to.setdefault(other, set()).add(image_id)
 
     def change(self, image_id: str, version: int, metadata: Mapping[str, MetadataValue | None]) -> Metadata:
         """Merge `metadata`, where None removes a name; return the image's. Raises KeyError without it."""
@@ -150,23 +178,48 @@ class WriteBatch:
             for image_id in self._keys[key].candidates
             if (versions := self._versions(self._images, image_id, key))
         ]
-        return max(claims)[1] if claims else None
+        holder = max(claims)[1] if claims else None
+        return holder if holder and key in self._images[holder].image.keys else None
 
     def remove(self, image_id: str, version: int) -> bool:
         """Take away what was said of an image up to `version`; return whether it was there."""
         before = self._images.get(image_id)
         if before is None:
             return False
-        gone = [
-            (one.key, one.version)
-            for one in before.contributions
-            if one.key is not None and one.version <= version
-        ]
-        self._load((), (key for key, _ in gone))
-        for key, until in gone:
-            self._raise_floor(key, until)
-        self._put(before.image, before.owner, [one for one in before.contributions if one.version > version])
+        self._take_away(before, [one for one in before.contributions if one.version <= version])
         return True
+
+    def withdraw(self, image_id: str, of: str, entry: str, version: int) -> bool:
+        """Take away what the source `of` said of an image by one of its entries up to `version`.
+
+        Returns whether there was something. The image goes unless an item is left, and the entry's key points
+        at it no longer unless an item with that key is.
+        """
+        before = self._images.get(image_id)
+        made_of = before.contributions if before else ()
+        gone = [one for one in made_of if one.entry == (of, entry) and one.version <= version]
+        if before is None or not gone:
+            return False
+        self._take_away(before, gone)
+        return True
+
+    def _take_away(self, before: StoredImage, gone: Sequence[Contribution]) -> None:
+        """Take contributions of an image away, and their keys where no item with the key is left."""
+        ids = set(map(id, gone))
+        left = [one for one in before.contributions if id(one) not in ids]
+        living = {one.key for one in left if one.source is not None}
+        ended: dict[str, int] = {}
+        for one in gone:
+            if one.key is not None:
+                ended[one.key] = max(one.version, ended.get(one.key, 0))
+        self._load((), ended)
+        for key, version in ended.items():
+            if key in living:
+                left.append(Contribution(version, key=key))
+            else:
+                self._raise_floor(key, max(before.key_versions(key)))
+        left = [one for one in left if one.key is None or one.key in living]
+        self._put(before.image, before.owner, left)
 
     def remove_key(self, key: str, version: int) -> bool:
         """Take away what the key said of any image up to `version`; return whether there was something."""
@@ -185,14 +238,19 @@ class WriteBatch:
         match record["op"]:
             case "add":
                 addition = Addition.from_record(record)
-                self._load([addition.image.id], addition.image.keys)
-                self._take(addition.image, addition.owner, version, _NO_VECTOR)
+                image, items = addition.image, of_image(addition.image, version, addition.of)
+                self._load([image.id, *addition.replaces], image.keys)
+                self._take(image, addition.owner, items, _NO_VECTOR)
+                self._leave(addition.replaces, image.id, items[0])
             case "delete":
                 self._load([record["id"]], ())
                 self.remove(record["id"], version)
             case "delete_key":
                 self._load((), [record["key"]])
                 self.remove_key(record["key"], version)
+            case "withdraw":
+                self._load([record["id"]], ())
+                self.withdraw(record["id"], record["of"], record["entry"], version)
             case "patch":
                 self._load([record["id"]], ())
                 if record["id"] in self._images:  # else replaced by an item that was delivered later
@@ -310,11 +368,10 @@ class WriteBatch:
         stored, floor = self._images.get(image_id), self._keys[key].floor
         if stored is None:
             return False
-        left = [one for one in stored.contributions if one.key != key or one.version > floor]
-        if len(left) == len(stored.contributions):
-            return False
-        self._put(stored.image, stored.owner, left)
-        return True
+        gone = [one for one in stored.contributions if one.key == key and one.version <= floor]
+        if gone:
+            self._take_away(stored, gone)
+        return bool(gone)
 
     def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
         whole = with_contributions(made_of, new)

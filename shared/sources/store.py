@@ -61,20 +61,32 @@ def source_names(blobs: Blobs) -> list[str]:
     return _names(blobs.list(SOURCES))
 
 
-def list_sources(blobs: Blobs, after: str = "", limit: int = MAX_SOURCES) -> list[tuple[Source, Run | None]]:
-    """Return up to `limit` sources whose names come after `after`, sorted, each with its latest run.
+def list_sources(blobs: Blobs) -> list[Source]:
+    """Return all sources by name. What cannot be read is left out, and logged."""
+    return [source for source, _ in source_page(blobs)[0]]
 
-    What cannot be read is left out, and logged.
+
+def source_page(
+    blobs: Blobs, after: str = "", limit: int = MAX_SOURCES
+) -> tuple[list[tuple[Source, Run | None]], str | None]:
+    """Return the first `limit` sources past the name `after`, each with its latest run, and the last's name.
+
+    That is None where there are no more. What cannot be read is left out, and logged.
     """
     keys = blobs.list(SOURCES)
-    names = [name for name in _names(keys) if name > after][:limit]
+    names = [name for name in _names(keys) if name > after]
+    more, names = len(names) > limit, names[:limit]
     latest = {key.split("/")[1]: key for key in keys if "/runs/" in key}  # sorted, so the last counts
     run_keys = [latest[name] for name in names if name in latest]
     found = {run.job_id: run for run in _readable(blobs, run_keys, Run.from_json)}
-    return [
+    sources = _readable(blobs, [source_key(name) for name in names], Source.from_json)
+    if missing := sorted({*names} - {source.name for source in sources}):
+        log.warning("sources that cannot be read, or have just been deleted", names=missing)
+    rows = [
         (source, found.get(latest.get(source.name, "").rpartition("-")[2].removesuffix(".json")))
-        for source in _readable(blobs, [source_key(name) for name in names], Source.from_json)
+        for source in sources
     ]
+    return rows, names[-1] if more else None
 
 
 def delete_source(blobs: Blobs, name: str) -> None:
@@ -109,7 +121,7 @@ def _readable(blobs: Blobs, keys: Sequence[str], parse: Callable[[dict[str, Any]
         try:
             found.append(_read(data, parse))
         except (ValueError, NewerFormat) as error:
-            log.error("a source's file cannot be read", start=data[:200], reason=str(error))  # noqa: TRY400
+            log.error("a source's file cannot be read", reason=str(error))  # noqa: TRY400
     return found
 
 

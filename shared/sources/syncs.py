@@ -107,7 +107,7 @@ def restore_schedule(services: Services) -> None:
 
     Each is due `every` after its latest run, which may be now.
     """
-    sources = {source.name: source for source, _ in list_sources(services.blobs)}
+    sources = {source.name: source for source in list_sources(services.blobs)}
     for name, due in services.ledger.sources.next_due([*sources]).items():
         source = sources[name]
         if due is None and source.every_s is not None and not source.removing:

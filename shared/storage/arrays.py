@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from shared.formats import FIELD, check_format
 from shared.models import JsonObject
 
-# 1: nothing in it says that the collection had an image. Files without such are still of that format.
-FORMAT, PLAIN = 2, 1
+# Each file is of the earliest that can hold it: 2 also that the collection had an image, 3 also that an item
+# is an entry of a source.
+FORMAT, KNOWN, PLAIN = 3, 2, 1
 
 
-def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any], *, plain: bool = True) -> bytes:
-    """Return a file; `plain` if earlier versions understand all of it."""
+def pack(header: JsonObject, records: list[JsonObject], array: NDArray[Any], *, needs: int = 0) -> bytes:
+    """Return a file of the format that it `needs`, or of the earliest."""
     assert len(array) in (0, len(records))  # noqa: S101
     buffer = io.BytesIO()
     header_, records_, format_ = (
         _json_bytes(header),
         _json_bytes(records),
-        np.uint8(PLAIN if plain else FORMAT),
+        np.uint8(max(needs, PLAIN)),
     )
     np.savez(buffer, header=header_, records=records_, array=array, format=format_)
     return buffer.getvalue()

@@ -6,9 +6,11 @@ Applied in the order of their versions, by WriteBatch.apply (shared/index/write_
 collection as it is:
 
     add         `image` (of an import with all its `keys`, else at most one), `owner`, `index`,
-                `attempts`; has a row of the array
+                `attempts`; has a row of the array; of an entry of the source `of`, which is withdrawn from
+                the images that it `replaces`
     delete      `id`: what was said of the image until then is taken away
     delete_key  `key`: it no longer points at what it pointed at until then
+    withdraw    `id`, `of`, `entry`: what that source said of the image by this entry until then is taken away
     patch       `id`, `metadata`: merged into the image's, where null takes a name away
 """
 
@@ -19,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.models import Chunk, Claim, Image, JsonObject
-from shared.storage.arrays import pack, unpack
+from shared.storage.arrays import FORMAT, KNOWN, PLAIN, pack, unpack
 from shared.storage.blobs import Blobs, log_prefix
 from shared.storage.image_fields import sound_image
 
 _FLAGS = ("known", "unchanged")
+_OF_SOURCES = ("of", "replaces", "updates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class Addition:
     `version` orders items: it is the same however often the item is delivered. `skip_near` leaves the image
     out where it is a near-duplicate. `known`: the collection had the image, and nothing was decoded;
     `unchanged`: nor downloaded.
+
+    Of an entry of the source `of`, `unchanged` also where the entry has brought the image before, and then
+    `updates` where it now says something else of it; `replaces` are the other images that it has brought.
     """
 
     index: int
@@ -43,10 +49,17 @@ class Addition:
     skip_near: bool = False
     known: bool = False
     unchanged: bool = False
+    of: str | None = None
+    replaces: tuple[str, ...] = ()
+    updates: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "replaces", tuple(self.replaces))
 
     def record(self) -> JsonObject:
-        """Return what is stored; earlier versions know no `known` and `unchanged`."""
-        fields = {name: value for name, value in asdict(self).items() if value or name not in _FLAGS}
+        """Return what is stored, without what earlier versions do not know where it says nothing."""
+        later = (*_FLAGS, *_OF_SOURCES)
+        fields = {name: value for name, value in asdict(self).items() if value or name not in later}
         return {"op": "add", **fields}
 
     @classmethod
@@ -99,8 +112,14 @@ def packed(segment: Segment) -> bytes:
 
 def packed_records(header: JsonObject, records: list[JsonObject], rows: NDArray[np.float32]) -> bytes:
     """Return a segment's file, in the earliest format that can hold the records."""
-    flagged = any(record.get(flag) for record in records for flag in _FLAGS)
-    return pack(header, records, rows, plain=not flagged)
+    return pack(header, records, rows, needs=format_of(records))
+
+
+def format_of(records: list[JsonObject]) -> int:
+    """Return the earliest format of an arrays.py file that can hold the records."""
+    if any(record.get(name) for record in records for name in _OF_SOURCES):
+        return FORMAT
+    return KNOWN if any(record.get(flag) for record in records for flag in _FLAGS) else PLAIN
 
 
 def unpacked(data: bytes) -> Segment:
@@ -145,7 +164,7 @@ def write_changes(
 ) -> None:
     """Store the records of a job's chunk, none with a vector, and what becomes of its items (`said`)."""
     header = {"version": records[0]["version"], "model": "", "fingerprint": fingerprint, "said": said}
-    blobs.put(key, pack(header, records, np.empty((0, 0), np.float32)))
+    blobs.put(key, packed_records(header, records, np.empty((0, 0), np.float32)))
 
 
 def read_changes(blobs: Blobs, key: str) -> tuple[list[JsonObject], list[Any]]:

@@ -87,7 +87,10 @@ def test_views_are_a_key_or_a_click_away_and_back_works(page: Page) -> None:
     shot(page, "shortcuts")
     page.keyboard.press("Escape")
     expect(help_dialog).to_have_count(0)
-    for letter, path, name in (("a", "/ingest", "Add"), ("j", "/jobs", "Jobs"), ("y", "/system", "System")):
+    for letter, path, name in (
+        ("a", "/ingest", "Add"), ("o", "/sources", "Sources"),
+        ("j", "/jobs", "Jobs"), ("y", "/system", "System"),
+    ):  # fmt: skip
         page.keyboard.press("g")
         page.keyboard.press(letter)
         expect(page).to_have_url(re.compile(f"{path}$"))

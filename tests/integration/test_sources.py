@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+import s3fs
 from PIL import Image
 
 from tests.image_server import ImageServer
 from tests.integration.test_pipeline import finished
+from tests.object_store import BUCKET, SECRET, ObjectStore
 from tests.stack import Stack
 
 COUNT = 120
@@ -217,9 +219,15 @@ def test_two_sources_with_the_same_picture_and_a_picture_that_comes_back(
     assert images(http, "both") == 0
 
 
+def png(colour: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def picture(path: Path, colour: tuple[int, int, int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (48, 32), colour).save(path)
+    path.write_bytes(png(colour))
 
 
 def test_the_night_of_a_folder(http: httpx.Client, folder: Path, sources: Stack) -> None:
@@ -253,3 +261,40 @@ def test_the_night_of_a_folder(http: httpx.Client, folder: Path, sources: Stack)
     for image in some:
         assert http.delete(f"/v1/images/{image['id']}", params={"collection": "prints"}).status_code == 204
     assert counts(sync(http, "prints")) == {"unchanged": 35, "indexed": 5}, "what is listed comes back"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("store")) as running:
+        yield running
+
+
+def test_the_night_of_a_bucket(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in store.env.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3fs.S3FileSystem(endpoint_url=store.env["AWS_ENDPOINT_URL"], use_listings_cache=False)
+    prefix = f"{BUCKET}/photos"
+    for n in range(40):
+        bucket.pipe_file(f"{prefix}/{n % 3}/{n}.png", png((n, 5, 5)))
+    bucket.pipe_file(f"{prefix}/notes.txt", b"no picture")
+    with Stack(tmp_path, CHUNK_SIZE="16") as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
+        define(http, "photos", f"s3://{prefix}", delete_missing=True)
+        assert counts(sync(http, "photos")) == {"indexed": 40}
+
+        with store.counted() as asked:
+            assert counts(sync(http, "photos")) == {"unchanged": 40}
+        assert asked == {"LIST": 1}, "no object is opened"
+
+        bucket.pipe_file(f"{prefix}/0/0.png", png((0, 200, 5)))
+        bucket.rm_file(f"{prefix}/1/1.png")
+        bucket.pipe_file(f"{prefix}/new.png", png((7, 7, 200)))
+        with store.counted() as asked:
+            assert counts(sync(http, "photos")) == {"unchanged": 38, "indexed": 2, "removed": 1}
+        assert asked == {"LIST": 1, "GET": 2}
+        assert images(http, "photos") == 40
+
+        with store.away():
+            unreachable = sync(http, "photos")
+        assert (unreachable["status"], unreachable["total"]) == ("failed", 0)
+        assert images(http, "photos") == 40
+        assert SECRET not in stack.logs() + http.get("/v1/sources/photos").text

@@ -1,4 +1,4 @@
 """Listing what a source has now, and reading one object of it.
 
-Imports no other room.
+Imports no other room of this package.
 """

@@ -56,6 +56,6 @@ class BucketListing:
         first = next(bucket.pages(key), []) if key else []
         if any(one.key == key for one in first):
             raise ListingFailed(
-                f"s3://{self._name}/{key} is an object: of a bucket, what is below a prefix is listed. A feed "
-                "or sitemap is read from an http:// or https:// address."
+                f"s3://{self._name}/{key} is an object: of a bucket, what is below a prefix is listed. A "
+                "feed or sitemap is read from an http:// or https:// address."
             )

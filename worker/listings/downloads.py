@@ -52,7 +52,7 @@ class Downloads:
         shown = redacted(url)
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(TemporaryFile())
+                file: IO[bytes] = stack.enter_context(TemporaryFile())
                 media_type = self._saved(url, file)
                 for _ in range(MAX_LAYERS):
                     if not _is_packed(file):
@@ -104,8 +104,8 @@ class Downloads:
                         )
                     if file.tell() > most:
                         raise ListingFailed(
-                            f"{shown} is a decompression bomb: it unpacks to over {MAX_RATIO} times its size, "
-                            f"and {RATIO_FLOOR:,} bytes."
+                            f"{shown} is a decompression bomb: it unpacks to over {MAX_RATIO} times its "
+                            f"size, and {RATIO_FLOOR:,} bytes."
                         )
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise ListingFailed(f"{shown} is damaged or breaks off: it is not whole gzip.") from None

@@ -16,7 +16,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK  # a pipe is not waited for
 
 
 def read_object(services: Services, url: str) -> bytes:
-    """Return the content of an `s3://` or `file://` URL of a listing's entry; what it may read is checked again.
+    """Return the content of an entry's `s3://` or `file://` URL; whether it may be read is checked again.
 
     Raises ItemError: blocked_address, http_status (404 for what is gone), too_large, not_an_image for what
     is empty or no file, connect_error.

@@ -6,6 +6,7 @@ no entities but XML's own.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO
 from xml.parsers import expat
 
@@ -28,7 +29,7 @@ MAX_TAG_BYTES = 2**20
 _HEAD_BYTES = 64 * 1024
 _PIECE = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-_HTML, _DTD = "html", "!"
+_HTML, DTD = "html", "!"
 
 
 def path_of(url: str) -> str:
@@ -41,11 +42,9 @@ def root_of(file: IO[bytes]) -> str:
     found: list[str] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _: found.append(_local(name))
-    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(_HTML if name.lower() == _HTML else _DTD)
-    try:
+    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(_HTML if name.lower() == _HTML else DTD)
+    with suppress(expat.ExpatError):
         parser.Parse(_first_piece(file, _HEAD_BYTES))
-    except expat.ExpatError:
-        pass
     return found[0] if found else ""
 
 
@@ -89,8 +88,8 @@ class SitemapListing:
             with self._downloads.opened(child) as got:
                 if root_of(got.file) not in SITEMAPS:
                     raise ListingFailed(
-                        f"{redacted(child)}, which {redacted(url)} names, is no sitemap: no XML whose root is "
-                        "urlset or sitemapindex, and which has no document type (DTD)."
+                        f"{redacted(child)}, which {redacted(url)} names, is no sitemap: no XML whose root "
+                        "is urlset or sitemapindex, and which has no document type (DTD)."
                     )
                 yield from self._entries(child, got.file, depth + 1)
 

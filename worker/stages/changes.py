@@ -1,4 +1,4 @@
-"""Changes in bulk: what jobs that delete or update do to pictures by their ids or keys.
+"""Changes in bulk: what jobs that delete or update do to pictures by their ids or keys, and syncs' removals.
 
     fetch    hands a chunk on; of a dry run, notes what would become of it, and at the end adds that up
     index    the one writer: a chunk is one segment of the vector log and one write batch
@@ -18,7 +18,7 @@ import structlog
 
 from shared.errors import CollectionNotFound, ItemError, Unavailable
 from shared.index.collection import Collection
-from shared.index.provenance import sound_change
+from shared.index.provenance import entry_of, run_of, sound_change
 from shared.index.write_batch import WriteBatch
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
@@ -30,6 +30,7 @@ from worker.recovery.lease import MAX_DELIVERIES, exhausted
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_SHOWN = 100
+REMOVALS = "removals"  # the payload of a sync's chunk at index, of which these are written
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,27 @@ def begin(services: Services, claim: Claim) -> None:
         return
     outcomes = [Outcome(i, "", ItemState.FETCHED) for i in services.ledger.pending(claim)]
     end_chunk(services, claim, outcomes, next_stage=Stage.INDEX)
+
+
+def hand_on_removals(services: Services, claim: Claim) -> bool:
+    """Run the fetch stage of a sync's claim that has nothing pending but removals; return False of another.
+
+    An entry that has brought no picture has nothing to lose.
+    """
+    pending = services.ledger.pending(claim)
+    listed = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    items = {i: listed[i - claim.first_item] for i in pending}
+    if not items or not all(one.withdraws for one in items.values()):
+        return False
+    outcomes = [
+        Outcome(i, one.source, ItemState.FETCHED, image_id=one.before[0])
+        if one.before
+        else Outcome(i, one.source, ItemState.UNCHANGED)
+        for i, one in items.items()
+    ]
+    stage = Stage.INDEX if any(one.before for one in items.values()) else None
+    end_chunk(services, claim, outcomes, next_stage=stage, payload=REMOVALS if stage else "")
+    return True
 
 
 def _look(services: Services, claim: Claim) -> None:
@@ -132,6 +154,8 @@ def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callab
         claim.chunk.job_id, ItemState.FETCHED, claim.first_item, claim.last_item - claim.first_item
     )
     items = {i: listed[i - claim.first_item] for i, _ in held if i < claim.last_item}
+    if claim.payload == REMOVALS:  # beside entries of the chunk that are on their way to the index too
+        items = {i: one for i, one in items.items() if one.withdraws}
     try:
         collection = services.index.collection(claim.collection)
         written = _write(services, claim, collection, items, check)
@@ -161,8 +185,7 @@ def _write(
     services.ledger.writer.begin_changes(name, claim.collection)
     said = [_to_json(one) for one in made.said]
     vector_log.write_changes(services.blobs, key, collection.pointer.fingerprint, made.records, said)
-    removals = {record["id"]: record["version"] for record in made.records if record["op"] == "delete"}
-    services.ledger.writer.record_removals(claim.collection, removals)
+    services.ledger.writer.record_removals(claim.collection, _removals(made.records))
     return _save(batch, made, key, check)
 
 
@@ -186,23 +209,32 @@ def _make_again(services: Services, collection: Collection, key: str, check: Cal
     """Make the changes of a log segment, as its writer did or was about to. Raises KeyError without it."""
     records, rows = vector_log.read_changes(services.blobs, key)
     made = Decision([_from_json(one) for one in rows], records)
-    ids = dict.fromkeys(one.image_id for one in made.said if one.image_id)
-    batch = WriteBatch(collection, ids=ids, keys=[one["key"] for one in records if "key" in one])
+    ids = [one.image_id for one in made.said if one.image_id]
+    ids += [one["id"] for one in records if "id" in one]
+    keys = [one["key"] for one in records if "key" in one]
+    batch = WriteBatch(collection, ids=dict.fromkeys(ids), keys=keys)
     batch.load_keys()
     for record in records:
         _make(batch, record)
     name, writer = collection.pointer.name, services.ledger.writer
-    later = writer.removals(name, list(ids))  # an image that is there to be removed has none
-    deleted = [(one["id"], one["version"]) for one in records if one["op"] == "delete"]
-    writer.record_removals(name, {i: version for i, version in deleted if later.get(i, 0) < version})
+    removals = _removals(records)
+    later = writer.removals(name, list(removals))  # an image that is there to be removed has none
+    writer.record_removals(name, {i: one for i, one in removals.items() if later.get(i, 0) < one})
     return _save(batch, made, key, check)
+
+
+def _removals(records: Iterable[JsonObject]) -> dict[str, int]:
+    """Return the versions up to which additions come too late: of a withdrawal only those of its source."""
+    deleted = {one["id"]: one["version"] for one in records if one["op"] == "delete"}
+    return deleted | {run_of(one["of"]): one["version"] + 1 for one in records if one["op"] == "withdraw"}
 
 
 def _save(batch: WriteBatch, made: Decision, key: str, check: Callable[[], None]) -> Written:
     """Write what has changed in `batch`."""
     refused, _ = batch.save(check)
-    removed = dict.fromkeys(one.image_id for one in made.said if one.state is ItemState.REMOVED)
-    gone = [one for one in removed if one is not None and batch.stored(one) is None]
+    removed = [one.image_id for one in made.said if one.state is ItemState.REMOVED and one.image_id]
+    removed += [one["id"] for one in made.records if one["op"] == "withdraw"]
+    gone = [one for one in dict.fromkeys(removed) if batch.stored(one) is None]
     return Written([_refused(one, refused) for one in made.said], key, gone)
 
 
@@ -214,12 +246,17 @@ def _put_away(services: Services, collection: str, written: Written) -> None:
 
 def _batch(collection: Collection, claim: Claim, items: Iterable[Item]) -> WriteBatch:
     named = list(items)
-    batch = WriteBatch(
-        collection,
-        ids=[item.source for item in named if item.key is None],
-        keys=[item.key for item in named if item.key is not None],
-    )
-    if claim.kind is JobKind.DELETE:
+    if claim.payload == REMOVALS:
+        batch = WriteBatch(
+            collection, ids=dict.fromkeys(image_id for item in named for image_id in item.before)
+        )
+    else:
+        batch = WriteBatch(
+            collection,
+            ids=[item.source for item in named if item.key is None],
+            keys=[item.key for item in named if item.key is not None],
+        )
+    if claim.kind is not JobKind.UPDATE:
         batch.load_keys()
     return batch
 
@@ -228,6 +265,9 @@ def _decide(batch: WriteBatch, claim: Claim, items: Mapping[int, Item], change: 
     """Make the changes in `batch`; return the records of those that change anything, or may later."""
     decision = Decision()
     for index, item in items.items():
+        if item.withdraws:
+            _withdraw(batch, claim, index, item, decision)
+            continue
         image_id = item.source if item.key is None else batch.holder(item.key)
         record: JsonObject = {"index": index, "version": claim.version + index}
         if claim.kind is JobKind.UPDATE:
@@ -241,6 +281,21 @@ def _decide(batch: WriteBatch, claim: Claim, items: Mapping[int, Item], change: 
         if is_change:
             decision.records.append(record)
     return decision
+
+
+def _withdraw(batch: WriteBatch, claim: Claim, index: int, item: Item, decision: Decision) -> None:
+    """Withdraw an entry from the images that it brought before this sync, whose own additions stay."""
+    entry = {"of": item.of, "entry": entry_of(item.source, item.key)}
+    common: JsonObject = {"op": "withdraw", "index": index, "version": claim.version - 1, **entry}
+    records = [common | {"id": image_id} for image_id in item.before]
+    made = [record for record in records if _withdrawn(batch, record)]
+    state = ItemState.REMOVED if made else ItemState.UNCHANGED
+    decision.said.append(Said(index, state, made[0]["id"] if made else None))
+    decision.records.extend(made)
+
+
+def _withdrawn(batch: WriteBatch, record: JsonObject) -> bool:
+    return batch.withdraw(record["id"], record["of"], record["entry"], record["version"])
 
 
 def _decided(batch: WriteBatch, record: JsonObject, index: int, image_id: str | None) -> tuple[Said, bool]:
@@ -270,6 +325,8 @@ def _make(batch: WriteBatch, record: JsonObject) -> str | None:
             batch.remove(record["id"], version)
         case "delete_key":
             batch.remove_key(record["key"], version)
+        case "withdraw":
+            _withdrawn(batch, record)
         case "patch" if batch.stored(record["id"]) is not None:
             return batch.change_within_limits(record["id"], version, sound_change(record["metadata"]))
     return None

@@ -29,7 +29,7 @@ from shared.index.provenance import StoredImage
 from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.arrays import pack
+from shared.storage.arrays import KNOWN, pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from shared.storage.validators import Earlier, write_validators
@@ -38,7 +38,7 @@ from worker.listings.entries import is_web
 from worker.listings.objects import read_object
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
 from worker.stages.known import Known, KnownImages
-from worker.stages.since import adds_nothing, earlier_of
+from worker.stages.since import adds_nothing, earlier_of, says_the_same
 from worker.stages.transition import Outcome, end_chunk
 
 MAX_ATTEMPTS = 4
@@ -64,13 +64,15 @@ class Fetched:
 class Recognised:
     """An image that the collection has, as this item brings it, and its `vector` (dimension,).
 
-    `unchanged` where it was not even downloaded.
+    `unchanged` where it was not even downloaded. Of an entry of a source, `updates` where the source said
+    something else of it before, or nothing.
     """
 
     image: Image
     vector: NDArray[np.float32]
     validators: Validators | None = None
     unchanged: bool = False
+    updates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def fetch_item(
         assert data is not None  # noqa: S101 - there was no condition
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
-            return Recognised(_brought(found, item), found.vector, got.validators)
+            return _recognised(found, item, got.validators)
         with known.decoding():
             decoded = reader(data)
     except (ItemError, HostBusy) as error:
@@ -229,11 +231,13 @@ def _unchanged(
     found = known.of(earlier.image_id)
     if found is None:
         return None
-    return Recognised(_brought(found, item), found.vector, validators, unchanged=True)
+    return _recognised(found, item, validators, unchanged=True)
 
 
-def _brought(known: Known, item: Item) -> Image:
-    return replace(
+def _recognised(
+    known: Known, item: Item, validators: Validators | None, *, unchanged: bool = False
+) -> Recognised:
+    brought = replace(
         known.stored.image,
         source=item.source,
         sources=[item.source],
@@ -242,6 +246,8 @@ def _brought(known: Known, item: Item) -> Image:
         keys=[] if item.key is None else [item.key],
         jobs=[],
     )
+    updates = item.of is not None and not says_the_same(item, known.stored)
+    return Recognised(brought, known.vector, validators, unchanged, updates)
 
 
 def _end(
@@ -329,26 +335,32 @@ def _write_scratch(
     key = scratch_prefix(chunk.job_id) + name
     records = [addition.record() for addition in additions]
     pixels = np.stack([one.pixels for one in fetched])
-    services.blobs.put(key, pack(header, records, pixels, plain="known" not in header))
+    needs = max(vector_log.format_of(records), KNOWN if "known" in header else 0)
+    services.blobs.put(key, pack(header, records, pixels, needs=needs))
     return key
 
 
 def _additions(
     claim: Claim, items: dict[int, Item], outcomes: Mapping[int, Fetched | Recognised]
 ) -> list[vector_log.Addition]:
-    return [
-        vector_log.Addition(
-            i,
-            claim.chunk.attempt + 1,
-            f"{claim.chunk.job_id}:{i}",
-            one.image,
-            claim.version + i,
-            items[i].skip_near,
-            known=isinstance(one, Recognised),
-            unchanged=isinstance(one, Recognised) and one.unchanged,
-        )
-        for i, one in outcomes.items()
-    ]
+    return [_addition(claim, i, items[i], one) for i, one in outcomes.items()]
+
+
+def _addition(claim: Claim, index: int, item: Item, one: Fetched | Recognised) -> vector_log.Addition:
+    again = one.image.id in item.before
+    return vector_log.Addition(
+        index,
+        claim.chunk.attempt + 1,
+        f"{claim.chunk.job_id}:{index}",
+        one.image,
+        claim.version + index,
+        item.skip_near,
+        known=isinstance(one, Recognised),
+        unchanged=again or (isinstance(one, Recognised) and one.unchanged),
+        of=item.of,
+        replaces=tuple(image_id for image_id in item.before if image_id != one.image.id),
+        updates=isinstance(one, Recognised) and one.updates,
+    )
 
 
 def _worth_retrying(error: ItemError, attempts: int) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch, NewerFormat
 from shared.index.collection import Collection
+from shared.index.provenance import run_of
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
@@ -34,6 +35,7 @@ from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import AGAIN, Outcome, end_chunk, fail_chunk, fetch_again
 
 MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
+_OF_PIXELS = (JobKind.INGEST, JobKind.SYNC)  # whose pictures another model can encode
 DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 
 log = structlog.get_logger(__name__)
@@ -63,7 +65,7 @@ class Direct:
     write: Callable[[Services, Claim, Callable[[], None]], Callable[[], None] | None]
 
 
-StoreOf = Callable[[JobKind], Store | Direct]
+StoreOf = Callable[[Claim], Store | Direct]
 
 
 def drain(services: Services, store_of: StoreOf) -> None:
@@ -121,7 +123,7 @@ class Writer:
             groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
             direct: list[tuple[Claim, Direct]] = []
             for claim in claims:
-                store = self.store_of(claim.kind)
+                store = self.store_of(claim)
                 if isinstance(store, Direct):
                     direct.append((claim, store))
                 elif (segment := _segment(self.services, claim)) is not None:
@@ -174,7 +176,7 @@ def _segment(services: Services, claim: Claim) -> vector_log.Segment | None:
     except KeyError:
         # A reindex to the same model that was faster, or had begun before, has cleared the log.
         if claim.kind is JobKind.REINDEX or (
-            claim.kind is JobKind.INGEST and _has_another_model(services, claim)
+            claim.kind in _OF_PIXELS and _has_another_model(services, claim)
         ):
             fetch_again(services, claim)
             return None
@@ -203,21 +205,24 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
         )
     except ModelMismatch as mismatch:
         # Switched to another model while these were on their way; what a file brought has no pixels.
-        of_pixels = [arrival.claim.kind is JobKind.INGEST for arrival in arrivals]
+        of_pixels = [arrival.claim.kind in _OF_PIXELS for arrival in arrivals]
         return [ItemState.PENDING if again else mismatch.detail for again in of_pixels]
     images = [arrival.addition.image for arrival in arrivals]
     ids = list(dict.fromkeys(image.id for image in images))
+    replaced = (image_id for arrival in arrivals for image_id in arrival.addition.replaces)
+    touched = list(dict.fromkeys([*ids, *replaced]))
     batch = WriteBatch(
         collection,
-        ids=ids,
+        ids=touched,
         keys=(key for image in images for key in image.keys),
-        removals=services.ledger.writer.removals(name, ids),
+        removals=_removals(services, name, ids, arrivals),
     )
     stored = _fill(batch, collection, arrivals, _lost(services, name, batch, arrivals))
     refused, gone = batch.save(check)
     # Fetch has written files of all of them, also of those that were replaced before they came here.
     there = [image_id for image_id in ids if batch.stored(image_id) is not None]
-    discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *(set(ids) - set(there))])))
+    absent = (image_id for image_id in touched if batch.stored(image_id) is None)
+    discard(services.ledger, services.blobs, name, list(dict.fromkeys([*gone, *absent])))
     restore(services.ledger, services.blobs, name, there)
     # A near-duplicate of what was refused was left out for nothing: it fails with it, and can be retried.
     written = [
@@ -225,6 +230,16 @@ def store(services: Services, name: str, arrivals: list[Arrival], check: Callabl
         for image, one in zip(images, stored, strict=True)
     ]
     return [refused.get(image_id, one) for image_id, one in zip(written, stored, strict=True)]
+
+
+def _removals(services: Services, name: str, ids: list[str], arrivals: list[Arrival]) -> dict[str, int]:
+    """Return the versions up to which additions come too late, as those of a source's earlier runs do now."""
+    entries = sorted((a.claim.version, a.addition.of) for a in arrivals if a.addition.of)
+    runs = {run_of(of): version for version, of in entries}
+    writer = services.ledger.writer
+    removals = writer.removals(name, [*ids, *runs])
+    writer.record_removals(name, {run: one for run, one in runs.items() if removals.get(run, 0) < one})
+    return removals
 
 
 def _lost(services: Services, name: str, batch: WriteBatch, arrivals: list[Arrival]) -> set[str]:
@@ -248,16 +263,19 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival], lo
     stored: dict[int, Stored] = {}
     for place, arrival in sorted(enumerate(arrivals), key=lambda one: one[1].addition.version):
         addition, image = arrival.addition, arrival.addition.image
-        new = batch.stored(image.id) is None and not batch.is_removed(image.id, addition.version)
+        version, of = addition.version, addition.of
+        new = batch.stored(image.id) is None and not batch.is_late(image.id, version, of)
         if new and image.id in lost:
             stored[place] = ItemState.PENDING
             continue
         if new and addition.skip_near and (repeated := duplicates.of(image, arrival.vector)):
             stored[place] = repeated
             continue
-        stored[place] = batch.add(image, addition.owner, addition.version, arrival.vector)
+        stored[place] = batch.add(
+            image, addition.owner, version, arrival.vector, of=of, replaces=addition.replaces
+        )
         if addition.unchanged and stored[place] is ItemState.DUPLICATE:
-            stored[place] = ItemState.UNCHANGED
+            stored[place] = ItemState.UPDATED if addition.updates else ItemState.UNCHANGED
         if new and batch.stored(image.id) is not None:
             duplicates.add(image, arrival.vector)
     return [stored[place] for place in range(len(arrivals))]

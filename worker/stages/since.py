@@ -92,13 +92,26 @@ def adds_nothing(item: Item, stored: StoredImage, earlier: Earlier) -> bool:
     """Return whether the collection has all that the item says of its picture, and keeps it.
 
     Of several items with one picture or key the last one counts, and only the writer sees them all; so it is
-    with what older jobs have still to change or delete.
+    with what older jobs have still to change or delete. What an entry of a source says is kept by itself.
     """
+    if item.of is not None:
+        return not earlier.unsettled and says_the_same(item, stored)
     if earlier.unsettled or (earlier.shared and (item.metadata or item.key is not None)):
         return False
     key = None if item.key is None else nfc(item.key)
     return any(one.source == item.source and one.key == key for one in stored.contributions) and all(
         _same(value, stored.image.metadata.get(name)) for name, value in item.metadata.items()
+    )
+
+
+def says_the_same(item: Item, stored: StoredImage) -> bool:
+    """Return whether the item's source has said exactly this of the picture, by the same entry."""
+    key = None if item.key is None else nfc(item.key)
+    return any(
+        (one.of, one.source, one.key) == (item.of, item.source, key)
+        and one.metadata.keys() == item.metadata.keys()
+        and all(_same(value, one.metadata[name]) for name, value in item.metadata.items())
+        for one in stored.contributions
     )
 
 

@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from threading import Event
 
 import pyarrow as pa
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import CollectionNotFound, Unavailable
+from shared.ledger.ledger import MAX_JOB_ITEMS
 from shared.models import (
     ITEM_STATES,
     Claim,
@@ -142,8 +143,7 @@ class _Found:
 
     def removals(self) -> Iterator[Row]:
         if self.removes:
-            for rows in self.comparison.gone():
-                yield from rows
+            yield from islice(chain.from_iterable(self.comparison.gone()), MAX_JOB_ITEMS)
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         """Return those of the images that the collection has: what was deleted there is fetched again."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from shared.models import Claim, ItemState, Job, JobStatus
 from shared.services import Services
-from shared.sources.store import delete_source
+from shared.sources.store import delete_source, source_exists
 from shared.storage.blobs import brought_key, listing_key
 from shared.storage.catalogues import BROUGHT, LISTED, entry_hash, write_catalogue
 from shared.storage.manifest import read_items, read_results
@@ -75,7 +75,7 @@ def finish(services: Services, claim: Claim) -> None:
     if claim.options["removing"] and went_well:
         services.ledger.sources.unschedule(name)
         delete_source(services.blobs, name)
-    else:
+    elif source_exists(services.blobs, name):
         with opened(job.job_id) as database:
             _load(services, job, name, database)
             database.execute(_BRING)

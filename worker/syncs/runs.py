@@ -24,7 +24,7 @@ def record_run(
         job_id=job.job_id,
         status=status or _status(job, withheld),
         dry_run=claim.options["dry_run"],
-        started_at=job.started_at or job.created_at,
+        started_at=job.created_at,  # the same, however often it is recorded
         finished_at=job.finished_at or time.time(),
         counts={str(state): count for state, count in job.counts.items()},
         withheld=withheld,

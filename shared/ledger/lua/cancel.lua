@@ -2,12 +2,10 @@
 local id = ARGV[1]
 if redis.call('EXISTS', P..'job:'..id) == 0 then return -1 end
 if job_field(id, 'finished') ~= '' or job_field(id, 'status') == 'cancelled' then return 0 end
-local plan = job_field(id, 'plan')
 local map, changed = string.gsub(redis.call('GET', P..'states:'..id) or '', '[01]', CANCELLED)
 redis.call('SET', P..'states:'..id, map)
 redis.call('HSET', P..'job:'..id, 'c0', 0, 'c1', 0, 'reading', '0', 'status', 'cancelled',
-  'finish', plan == 'made' and '' or 'done')
-if plan == 'awaited' then redis.call('HSET', P..'job:'..id, 'plan', 'failed') end
+  'finish', job_field(id, 'plan') == 'made' and '' or 'done')
 count(id, CANCELLED, changed)
 forget_waits(id)
 redis.call('HINCRBY', P..'totals', CANCELLED, changed)

@@ -179,16 +179,16 @@ local function syncing(source)
   return id and redis.call('EXISTS', P..'job:'..id) == 1 and id or nil
 end
 
--- A job ends when its body was read, its plan is not awaited and no item is open. One with a final stage then has one more
--- chunk, beyond its items and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any
--- more). It leaves the job `incomplete` unless it says otherwise. A planned job has it also once it was cancelled: what
--- its items came to has to be noted.
+-- A job ends when its body was read and no item is open. One with a final stage then has one more chunk, beyond its items
+-- and at that stage: `finish` is `sent` while that is on its way, `done` when there is none (any more). It leaves
+-- the job `incomplete` unless it says otherwise. A planned job has it also once it was cancelled: what its items came to
+-- has to be noted. (Before its plan nothing asks whether a job is done.)
 local function finish_if_done(id)
   local key = P..'job:'..id
   local job = job_fields(id, 'reading', 'c0', 'c1', 'c4', 'c5', 'total', 'finished', 'callback', 'final_stage',
     'finish', 'chunk', 'gen', 'incomplete', 'by', 'bytes', 'status', 'plan', 'source')
   local failed, cancelled, total = number(job.c4), number(job.c5), number(job.total)
-  if job.reading == '1' or job.plan == 'awaited' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
+  if job.reading == '1' or number(job.c0) + number(job.c1) > 0 or job.finished ~= '' then return end
   if (job.final_stage or '') ~= '' and (cancelled == 0 or job.plan == 'made') and job.finish ~= 'done' then
     if job.finish ~= 'sent' then
       redis.call('HSET', key, 'finish', 'sent')

@@ -29,6 +29,14 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().allow_hosts == ["a.example", "10.0.0.0/8"]
 
 
+def test_folders_are_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_SOURCE_FOLDERS", "/srv/pictures, /mnt/a b")
+    assert load_settings().source_folders == [Path("/srv/pictures"), Path("/mnt/a b")]
+    monkeypatch.setenv("IMAGE_SEARCH_SOURCE_FOLDERS", "/srv,pictures")
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_SOURCE_FOLDERS: pictures is not an absolute path"):
+        load_settings()
+
+
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_an_unknown_variable_stops_the_start_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

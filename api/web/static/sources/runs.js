@@ -9,7 +9,7 @@ import { countsList, jobPath, statusBadge } from "../jobs/job_card.js";
 /** One run as elements: when, how it ended, what changed and what did not work; it leads to its job. */
 export function runSummary(run, collection) {
   return [
-    h("div", { class: "row" }, statusBadge(run.status), run.dry_run && h("span", { class: "muted" }, "Dry run"), h("a", { href: jobPath(run.job_id, { collection }) }, timeAgo(run.finished_at ?? run.started_at))),
+    h("div", { class: "row" }, statusBadge(run.status), run.dry_run && h("span", { class: "muted" }, "Dry run"), h("a", { href: jobPath(run.job_id, { collection }) }, timeAgo(run.finished_at))),
     countsList(run),
     run.withheld > 0 && h("p", { class: "withheld" }, `${plural(run.withheld, "removal")} withheld`),
     run.detail && h("p", { class: run.status === "failed" ? "fault" : "small" }, run.detail),

@@ -124,7 +124,7 @@ function factsOf(source) {
   return [
     fact("Collection", h("a", { href: withCollection("/", collection) }, collection)),
     fact("Schedule", everyText(source.every)),
-    fact("Next sync", next ? timeAgo(next) : "When it is asked for"),
+    fact("Next sync", source.removing ? "None: it is being deleted with its pictures" : next ? timeAgo(next) : "When it is asked for"),
     fact("What is missing", deletionText(source)),
     fact("Last sync", ...(last ? runSummary(last, collection) : ["Not yet"])),
   ];
@@ -142,5 +142,5 @@ function everyText(every) {
 }
 
 function deletionText({ delete_missing: goes, max_delete_share: share }) {
-  return goes ? `Is removed, at most ${Math.round(100 * share)} % at once` : "Stays";
+  return goes ? `Is removed, at most ${Math.round(100 * share)}\u00a0% at once` : "Stays";
 }

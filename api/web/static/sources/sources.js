@@ -7,6 +7,7 @@ import { poll } from "../lib/timing.js";
 import { sourceCard } from "./source_card.js";
 
 const REFRESH_MS = 4000;
+const MOST = 1000; // sources that a server has
 
 export function show(container, _params, signal) {
   const message = h("p", { class: "empty", role: "status" });
@@ -28,15 +29,17 @@ export function show(container, _params, signal) {
   const cards = new Map();
 
   async function refresh() {
+    let isRefused = false;
     try {
-      const { sources } = await api("/v1/sources", { signal, needs: ["sources"] });
+      const { sources } = await api(`/v1/sources?limit=${MOST}`, { signal, needs: ["sources"] });
       paint(sources);
       message.replaceChildren(...(sources.length ? [] : nothing()));
     } catch (error) {
       if (!signal.aborted) message.textContent = error.message;
-      if (isRefusal(error)) return false;
+      isRefused = isRefusal(error);
     }
-    return true;
+    message.hidden = !message.textContent;
+    return !isRefused;
   }
 
   /** Cards stay as they are, so that the focus does; the server lists them by name. */

@@ -10,6 +10,7 @@ from api.encoding.encoder_loader import LoadEncoder
 from api.jobs import events
 from shared.embedding.encoder import Encoder
 from shared.errors import LedgerUnavailable
+from shared.models import Chunk, JobKind, Stage
 from tests.unit.fakes import Api, assert_problem, make_api
 
 JOB = {"urls": ["https://example.com/1.jpg"]}
@@ -65,6 +66,32 @@ def test_events_show_each_change_and_end_with_the_job(
         ("status", "queued"), ("status", "cancelled"), ("end", "cancelled"),
     ]  # fmt: skip
     assert found[-1][1] == api.http.get(f"/v1/jobs/{job_id}").json
+
+
+def test_the_events_of_a_cancelled_sync_end_when_its_last_chunk_has(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = api.services.ledger
+    job_id = ledger.create(
+        "sync", collection="images", total=0, chunk_size=4, kind=JobKind.SYNC, begins=True,
+        final_stage=Stage.FETCH, source="feed",
+    )  # fmt: skip
+    begin = ledger.claim(Chunk(job_id, 0, 0), Stage.FETCH)
+    assert begin is not None
+    ledger.plan(begin, "00")
+    ledger.cancel(job_id)
+
+    def finish() -> None:
+        ((stage, chunk),) = ledger.sweep()
+        final = ledger.claim(chunk, stage)
+        assert final is not None
+        ledger.advance(final, transitions=[], result={"detail": "noted"})
+
+    at_poll(monkeypatch, 2, finish)
+    found = events_of(api.http.get(f"/v1/jobs/{job_id}/events").text)
+    assert [(name, job["status"], job["result"]) for name, job in found] == [
+        ("status", "cancelled", None), ("end", "cancelled", {"detail": "noted"}),
+    ]  # fmt: skip
 
 
 def test_an_idle_stream_beats_and_outlives_a_ledger_outage(

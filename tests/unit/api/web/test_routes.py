@@ -21,7 +21,7 @@ from tests.unit.api.http.test_auth import ANOTHER_MACHINE, make_with_keys
 from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
-VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/system")
+VIEWS = ("/", "/ingest", "/jobs", "/jobs/4f0c", "/duplicates", "/sources", "/system")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_every_view_has_the_shell_with_what_it_needs_first(api: Api, path: str) 
     view = path.split("/")[1] or "search"
     enabled = re.findall(r'href="/static/(\S+\.css)"(?: data-views="[a-z ]+")?>', response.text)
     assert {"shell/page.css", f"{view}/{view}.css"} <= set(enabled)
-    others = {f"{other}/{other}.css" for other in ("search", "ingest", "jobs", "system")} - {
+    others = {f"{other}/{other}.css" for other in ("search", "ingest", "jobs", "sources", "system")} - {
         f"{view}/{view}.css"
     }
     assert not others & set(enabled), "they would hold up the first paint"

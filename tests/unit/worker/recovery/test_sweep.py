@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,21 @@ def test_files_of_a_job_that_the_ledger_does_not_know_go_after_a_day(
         os.utime(path, (long_ago, long_ago))
     clear_orphans(services.real)
     assert sorted(services.blobs.folders("jobs/")) == sorted([known, "fresh"])
+
+
+def test_the_sweeper_starts_what_is_due_and_restores_schedules(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop: list[Callable[..., None]] = []
+    done: list[str] = []
+    monkeypatch.setattr(sweeper, "configure_logging", lambda _: None)
+    monkeypatch.setattr(sweeper, "build_services", lambda _: services.real)
+    monkeypatch.setattr(sweeper.signal, "signal", lambda _, handler: stop.append(handler))
+    for name in ("clear_deleted", "restore_schedule", "start_due"):
+        monkeypatch.setattr(sweeper, name, lambda _, name=name: done.append(name))
+    monkeypatch.setattr(sweeper, "clear_away", lambda _: stop[0]())
+    sweeper.run_sweep(services.settings)
+    assert done == ["start_due", "clear_deleted", "restore_schedule"]
 
 
 def test_callbacks_outlive_a_failure_of_their_own(
