@@ -130,14 +130,14 @@ class Rig:
 
     def get(self, path: str, **params: str) -> httpx.Response:
         """An answer; asked for until a server is there that can give it."""
-        return self._answered("GET", path, params=params)
+        return self._answered("GET", path, params={**params})
 
     def put(self, path: str, body: dict[str, Any]) -> None:
         answer = self._answered("PUT", path, json=body)
         assert answer.is_success, answer.text
 
     def delete(self, path: str, **params: str) -> httpx.Response:
-        return self._answered("DELETE", path, params=params)
+        return self._answered("DELETE", path, params={**params})
 
     def post(self, body: dict[str, Any], path: str = "/v1/jobs") -> str:
         """Asks for a job until it is taken; returns its id."""
