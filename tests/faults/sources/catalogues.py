@@ -18,7 +18,8 @@ from tests.image_server import small_picture
 from tests.object_store import BUCKET
 from tests.raw_server import raw_server
 
-ANYBODY = "AWS4-HMAC-SHA256 Credential=anybody/20260101/us-east-1/s3/aws4_request"  # is not checked
+# By whom moto does not ask, but without it nothing is replaced or deleted.
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=anybody/20260101/us-east-1/s3/aws4_request"}
 PIECES = 25  # in which a feed comes, if it is slow
 
 
@@ -160,10 +161,10 @@ class Bucket(Objects):
         self._http = f"{rig.bucket.env['AWS_ENDPOINT_URL']}/{BUCKET}/{name}"
 
     def _put(self, file: str, content: bytes) -> None:
-        httpx.put(f"{self._http}/{file}", content=content).raise_for_status()
+        httpx.put(f"{self._http}/{file}", content=content, headers=SIGNED).raise_for_status()
 
     def _delete(self, file: str) -> None:
-        httpx.delete(f"{self._http}/{file}", headers={"Authorization": ANYBODY}).raise_for_status()
+        httpx.delete(f"{self._http}/{file}", headers=SIGNED).raise_for_status()
 
 
 KINDS: dict[str, type[Catalogue]] = {"feed": Feed, "folder": Folder, "bucket": Bucket}
