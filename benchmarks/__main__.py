@@ -39,6 +39,7 @@ from benchmarks import (
     search_ingest,
     search_load,
     switching,
+    syncs,
     tables,
     vectors,
 )
@@ -125,6 +126,7 @@ FAST: dict[str, Part] = {
 LONG: dict[str, Part] = {
     "encode": Bench.encode,
     "known": lambda bench: known.measure(bench.checkpoint, bench.work / "known", bench.rounds),
+    "syncs": lambda bench: syncs.measure(bench.checkpoint, bench.work / "syncs", bench.rounds),
     "kinds": lambda bench: kinds.measure(bench.work / "kinds", bench.first_photos(KINDS_SAMPLE)),
     "models": lambda bench: models.measure(bench.work / "models"),
     "scaling": lambda bench: scaling.measure(bench.work / "scaling"),
@@ -153,7 +155,7 @@ LONG: dict[str, Part] = {
 @click.command(context_settings={"show_default": True})
 @click.option("--photos", default=500, help="Photo-sized JPEGs (2048 x 1536) to ingest.")
 @click.option("--pictures", default=filters.PICTURES, help="Pictures in the index for filtered searches.")
-@click.option("--rounds", default=2, help="Rounds of `ingest`, `known` and `peers`.")
+@click.option("--rounds", default=2, help="Rounds of `ingest`, `known`, `peers` and `syncs`.")
 @click.option("--precision", default="auto,int8", help="What `ingest` and `peers` encode in, in turn.")
 @click.option(
     "--model",

@@ -16,6 +16,7 @@ from benchmarks.processes import cpu_seconds
 from benchmarks.results import Result, wall_seconds
 from benchmarks.stages import DEFAULTS
 from image_search import Client
+from image_search.models.jobs import Job
 from shared.config import WHOLE_DOWNLOAD
 from shared.download.downloader import Download, Downloader
 from shared.download.validators import Validators
@@ -54,17 +55,14 @@ class Lists:
         before = self._core_seconds()
         handle = self.client.ingest_urls(list(self.urls[:most]), collection=collection, since=since)
         job = self.client.wait(handle.job_id)
-        if job.finished_at is None or any(job.counts[state] != count for state, count in expected.items()):
-            raise RuntimeError(f"{expected} was expected: {job.counts}")
-        began, ended = (datetime.fromisoformat(one).timestamp() for one in (job.created_at, job.finished_at))
         spent = {role: now - before[role] for role, now in self._core_seconds().items()}
-        return Run(job.job_id, ended - began, spent)
+        return Run(job.job_id, seconds_of(job, expected), spent)
 
     def change(self, number: int) -> None:
         """Put other photos under 1 % of the URLs."""
         for photo in self.photos[number * CHANGED : (number + 1) * CHANGED]:
             photo.write_bytes(make_photo(PHOTOS + int(photo.stem), WIDTH, HEIGHT))
-            _age(photo)
+            age(photo)
 
     def _core_seconds(self) -> dict[str, float]:
         return {role: sum(map(cpu_seconds, self.stack.processes(role))) for role in ROLES}
@@ -74,7 +72,7 @@ def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
     """Medians of `rounds`, each in a collection of its own."""
     photos = write_photos(work / "photos", PHOTOS)
     for photo in photos:
-        _age(photo)
+        age(photo)
     settings = {"MODEL": str(checkpoint), "PRECISION": "bf16"}
     with (
         served(work / "photos") as address,
@@ -85,7 +83,7 @@ def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
         warm = lists.ingest("warm-up", {INDEXED: WARM_UP}, most=WARM_UP)
         lists.ingest("warm-up", {UNCHANGED: WARM_UP}, since=warm.job_id, most=WARM_UP)
         found = [_round(lists, number) for number in range(rounds)]
-    return [_median(results) for results in zip(*found, strict=True)]
+    return [median_of(results) for results in zip(*found, strict=True)]
 
 
 def _round(lists: Lists, number: int) -> list[Result]:
@@ -140,13 +138,21 @@ def _bare_loop(urls: Sequence[str]) -> float:
     return seconds
 
 
-def _age(photo: Path) -> None:
+def seconds_of(job: Job, expected: Mapping[ItemState, int]) -> float:
+    """Return how long a job took. Raises RuntimeError unless it came to these counts."""
+    if job.finished_at is None or any(job.counts[state] != count for state, count in expected.items()):
+        raise RuntimeError(f"{expected} was expected: {job.counts}")
+    began, ended = (datetime.fromisoformat(one).timestamp() for one in (job.created_at, job.finished_at))
+    return ended - began
+
+
+def age(photo: Path) -> None:
     """Date the file an hour back: a Last-Modified of the last seconds is not relied on."""
     written = photo.stat().st_mtime
     os.utime(photo, (written - HOUR, written - HOUR))
 
 
-def _median(results: Sequence[Result]) -> Result:
+def median_of(results: Sequence[Result]) -> Result:
     values = [result.value for result in results]
     spread = (min(values), max(values)) if len(values) > 1 else None
     return replace(results[0], value=statistics.median(values), spread=spread)

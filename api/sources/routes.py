@@ -86,6 +86,8 @@ def put_source(path: DefinedPath, body: SourceRequest) -> Response:
         store.new_source(parts.blobs, source)
     else:
         source = replace(source, location=known.location, created_at=known.created_at)
+        if known.callback_url and source.callback_url == redacted(known.callback_url):  # as GET shows it
+            source = replace(source, callback_url=known.callback_url)
         store.put_source(parts.blobs, source)
     if source.every_s is None:
         parts.ledger.sources.unschedule(source.name)

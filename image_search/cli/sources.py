@@ -89,11 +89,11 @@ def sync(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Keep a collection in step with a bucket, a feed, a sitemap or a folder of the server's.
+    """Keep a collection in step with a bucket, feed or folder.
 
-    SOURCE is s3://bucket/prefix, the URL of a table or a sitemap, or file:///folder: it becomes a source of
-    that --name, if it is none yet. Or it is the name of a source, which is synced as it was defined;
-    --max-delete-share is for this sync then.
+    SOURCE is s3://bucket/prefix, the URL of a table or a sitemap, or file:///folder, one of the server's: it
+    becomes a source of that --name, if it is none yet. Or SOURCE is the name of a source, which is synced as
+    it was defined; --max-delete-share is for this sync then.
 
     With --wait the exit status is 0 if all is in step, 3 if some failed or removals were withheld; so it is
     of a dry run. It is 1 if no job could be made.
@@ -121,7 +121,7 @@ def sync(
 
 @click.group()
 def sources() -> None:
-    """List, show and delete sources, which `image-search sync` makes."""
+    """List, show and delete what `sync` keeps in step with."""
 
 
 @sources.command("list")

@@ -31,7 +31,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     sources          zset    sources with a schedule, by when they are due
     syncing          hash    source -> the job that syncs it, until that has ended
     idem:<key>       string  "<digest> <job>" of an Idempotency-Key
-    removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal
+    removed:<coll>   hash    image id (or * for the whole collection) -> version of its latest removal,
+                             source:<name> -> version of the latest sync that wrote something
     unfinished       hash    a chunk of changes that the writer has logged and not yet made: the name of its
                              segment in the vector log -> its collection
     discarded        zset    <coll>/<image id> by the time at which its files were put aside

@@ -79,7 +79,10 @@ class WriterLedger:
             self._redis.call("expire", key, int(self._removals_ttl_s))
 
     def removals(self, collection: str, image_ids: Sequence[str]) -> dict[str, int]:
-        """Return the latest removal's version of those of `image_ids` that have one; skip older additions."""
+        """Return the latest removal's version of those of `image_ids` that have one; skip older additions.
+
+        `run_of` (shared/index/provenance.py) names a source's additions: its latest run's version is kept so.
+        """
         values = self._redis.call("hmget", f"{PREFIX}removed:{collection}", ["*", *image_ids])
         everything, *each = [int(value or 0) for value in values]
         latest = {i: max(everything, version) for i, version in zip(image_ids, each, strict=True)}

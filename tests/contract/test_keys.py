@@ -83,7 +83,10 @@ def test_a_picture_comes_back_with_what_it_is_made_of(collection: Collection) ->
     whole = assembled(image(1), made_of)
     assert whole is not None
     assert whole.metadata == {"n": 1.5, "list": ["x"], "empty": []}
-    for contributions in (made_of, made_of[:1], made_of[1:2], of_image(whole, 7)):
+    of_sources = (replace(made_of[0], of="shop"), replace(made_of[1], of="feed"), made_of[2])
+    for contributions in (
+        made_of, made_of[:1], made_of[1:2], of_image(whole, 7), of_sources, of_image(whole, 7, "shop"),
+    ):  # fmt: skip
         one = assembled(image(1), contributions)
         assert one is not None
         collection.upsert([one], vector(1)[None], ["job:0"], [contributions])

@@ -59,7 +59,7 @@ def test_the_blocks_of_the_documentation_run(
     Path("products.csv").write_text(f"url,sku,price\n{base}/photo/1.jpg,A1,9.5\n", encoding="utf-8")
     names: dict[str, object] = {"__name__": "docs"}
     found = blocks("docs/client.md")
-    assert len(found) == 7
+    assert len(found) == 8
     for block in found:
         code = block.replace("http://127.0.0.1:8000", stack.url).replace("https://example.com", base)
         exec(compile(code, "docs/client.md", "exec"), names)

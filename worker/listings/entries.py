@@ -8,6 +8,7 @@ from typing import Protocol
 
 from shared.errors import ImageSearchError, Unavailable
 from shared.models import Metadata, Note, url_item
+from shared.validation import MAX_SOURCE
 
 MAX_ENTRIES = 5_000_000
 _WEB = re.compile(r"https?://", re.IGNORECASE)
@@ -59,8 +60,10 @@ def web_entry(
     """Return the entry of what a feed or sitemap names: that may be on the web alone, whoever wrote it."""
     if not is_web(url):
         error = error or "invalid_url: The URL does not begin with http:// or https://."
-    item = url_item(url, metadata, key, error)
-    return Entry(item.url or "", item.key, item.metadata, error=item.error)
+    if len(url) > MAX_SOURCE:
+        item = url_item(url)
+        url, error = item.source, item.error
+    return Entry(url, key, metadata or {}, error=error)
 
 
 def is_web(url: str) -> bool:

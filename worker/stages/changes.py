@@ -79,7 +79,8 @@ def hand_on_removals(services: Services, claim: Claim) -> bool:
     An entry that has brought no picture has nothing to lose.
     """
     pending = services.ledger.pending(claim)
-    listed = read_items(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    span = (claim.chunk.job_id, claim.first_item, claim.last_item)
+    listed = read_items(services.blobs, *span) if pending else []
     items = {i: listed[i - claim.first_item] for i in pending}
     if not items or not all(one.withdraws for one in items.values()):
         return False

@@ -517,7 +517,7 @@ NOT_CALLED = {
 ARGUMENTS: dict[str, Any] = {
     "a": "x", "b": "y", "collection": "c", "image_id": "ab" * 32, "items": ["http://x"], "job_id": "j1",
     "job_ids": ["j1"], "key": "k", "metadata": {}, "model": "m", "name": "c", "path": Path(__file__),
-    "source": ["http://x"], "text": "x",
+    "source": ["http://x"], "text": "x", "from_": "s3://x",
 }  # fmt: skip
 
 

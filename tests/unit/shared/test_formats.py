@@ -87,12 +87,30 @@ def test_the_vector_log_and_scratch() -> None:
     refused(lambda: arrays.unpack(data), "A file of vectors or pixels")
 
 
-@pytest.mark.parametrize(("known", "written"), [(False, 1), (True, 2)])
-def test_only_a_segment_with_known_images_needs_the_later_format(*, known: bool, written: int) -> None:
-    addition = vector_log.Addition(0, 1, "job:0", IMAGE, 1, known=known)
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [({}, 1), ({"known": True}, 2), ({"known": True, "of": "shop", "replaces": ("b", "c")}, 3)],
+)
+def test_only_a_segment_with_known_images_or_entries_of_sources_needs_a_later_format(
+    said: dict[str, Any], written: int
+) -> None:
+    addition = vector_log.Addition(0, 1, "job:0", IMAGE, 1, **said)
     data = vector_log.packed(vector_log.Segment(1, "m", "f", [addition], np.ones((1, 2), np.float32)))
-    assert ("known" in addition.record(), int(np.load(io.BytesIO(data))["format"])) == (known, written)
+    later = {"known", "unchanged", "of", "replaces", "updates"}
+    assert (addition.record().keys() & later, int(np.load(io.BytesIO(data))["format"])) == (
+        said.keys(), written,
+    )  # fmt: skip
     assert vector_log.unpacked(data).additions == [addition]
+
+
+def test_a_log_with_withdrawals_needs_the_latest_format(blobs: Blobs) -> None:
+    record = {"op": "withdraw", "version": 1, "index": 0, "id": "a", "of": "shop", "entry": "k"}
+    for key, one, written in (("w", record, 3), ("d", {"op": "delete", "version": 1, "id": "a"}, 1)):
+        vector_log.write_changes(blobs, key, "f", [one], [[0, "removed", "a", None]])
+        assert int(np.load(io.BytesIO(blobs.get(key)))["format"]) == written
+        assert vector_log.read_changes(blobs, key) == ([one], [[0, "removed", "a", None]])
+    vector_log.drop(blobs, "w", {7})
+    assert int(np.load(io.BytesIO(blobs.get("w")))["format"]) == 3
 
 
 def test_a_job_s_items(blobs: Blobs) -> None:

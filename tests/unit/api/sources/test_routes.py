@@ -214,6 +214,14 @@ def test_a_token_in_a_feed_s_url_is_kept_and_not_shown(api: Api) -> None:
         assert "hunter2" not in answer.text
 
 
+def test_a_token_in_a_callback_url_is_kept_as_it_is_shown(api: Api) -> None:
+    secret = "https://example.com/done?token=hunter2"
+    shown = put(api, status=201, callback_url=secret)["callback_url"]
+    assert shown == "https://example.com/done?token=REDACTED"
+    put(api, callback_url=shown)
+    assert store.get_source(api.services.blobs, "shop").callback_url == secret
+
+
 def test_there_are_only_so_many(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MAX_SOURCES", 1)
     put(api, status=201)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from api.images.answers import image_answer
 from api.search.facets import count_values
-from shared.index.provenance import Contribution, KeyRecord, key_from_record
+from shared.index.provenance import Contribution, KeyRecord, assembled, key_from_record, of_image
 from shared.index.records import from_record, pointer_of, records_of, stored_image, to_record
 from shared.models import Image
 from shared.validation import FIELDS
@@ -74,6 +74,29 @@ def test_odd_contributions_are_left_out_and_without_any_the_image_speaks() -> No
         assert (own.version, own.source) == (7, "https://example.com/1.jpg")
     for owner, version in (("job:0", 0), ("job:0@x", 0), ("@12", 12), (5, 0), ("job:0@" + "9" * 5000, 0)):
         assert stored_image(record | {"_owner": owner}).contributions[0].version == version
+
+
+def test_the_record_of_a_picture_of_one_entry_names_its_source_and_nothing_more() -> None:
+    one = sound(image_id(1))
+    made_of = of_image(one, 7, "shop")
+    record = to_record(one, "job:0", made_of)
+    assert record == to_record(one, "job:0", of_image(one, 7)) | {"_of": "shop"}
+    assert stored_image(record).contributions == made_of
+    assert all(said.of is None for said in stored_image(record | {"_of": 5}).contributions)
+
+
+def test_a_picture_of_several_sources_keeps_which_said_what() -> None:
+    made_of = (
+        Contribution(1, "u", None, {}, "shop"),
+        Contribution(2, None, "k"),
+        Contribution(3, "u", "k", {"n": 1}),
+        Contribution(4, None, None, {"n": 2}),
+    )
+    whole = assembled(sound(image_id(1)), made_of)
+    assert whole is not None
+    record = to_record(whole, "job:0", made_of)
+    assert [len(row) for row in json.loads(record["_contributions"])] == [5, 4, 4, 4]
+    assert stored_image(record).contributions == made_of
 
 
 def test_a_damaged_key_record_still_names_its_picture() -> None:

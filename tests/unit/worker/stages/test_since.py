@@ -14,16 +14,18 @@ import pytest
 
 from api.jobs.ingest import Options, launch
 from shared.download.downloader import Downloader
+from shared.download.validators import Validators
 from shared.errors import IndexUnavailable, Unavailable
 from shared.index.collection import Collection
+from shared.index.provenance import Contribution, StoredImage
 from shared.ledger.ledger import new_job_id
 from shared.models import Image, Item, ItemState, Job, JobKind, Label, Stage
 from shared.services import Services
 from shared.storage.blobs import file_key, job_prefix
-from shared.storage.validators import read_earlier, read_validators
+from shared.storage.validators import Earlier, read_earlier, read_validators
 from tests.image_server import ImageServer, small_picture
 from tests.unit.fakes import Down, StubEncoder, make_services
-from tests.unit.stages import StubDispatcher, StubModel, drain
+from tests.unit.stages import StubDispatcher, StubModel, drain, image
 from worker import database
 from worker.encoders import EncoderClock
 from worker.recovery.lease import SUSPICIOUS_DELIVERIES
@@ -474,3 +476,26 @@ def test_while_chroma_is_away_everything_is_downloaded(
         fetch.run(here.services, MODEL, claim)
     assert here.server.statuses == {200: 4}
     assert here.job(again).counts[ItemState.FETCHED] == 2
+
+
+def test_an_entry_of_a_source_says_nothing_new_only_where_its_source_has_said_exactly_that() -> None:
+    entry = Item("u", "u", metadata={"n": 1}, key="e\u0301", of="shop")
+    said = Contribution(1, "u", "\u00e9", {"n": 1}, "shop")
+    earlier = Earlier("a" * 64, Validators(bytes(16)))
+
+    def adds_nothing(one: Contribution, *, shared: bool = False, unsettled: bool = False) -> bool:
+        stored = StoredImage(image("a" * 64, "u", "\u00e9", n=1), "job:0", (one,))
+        return since.adds_nothing(entry, stored, replace(earlier, shared=shared, unsettled=unsettled))
+
+    assert adds_nothing(said)
+    assert adds_nothing(said, shared=True), "an entry with the same picture changes nothing of what it says"
+    assert not adds_nothing(said, unsettled=True)
+    others = {
+        "of": [None, "feed"],
+        "source": ["v"],
+        "key": [None],
+        "metadata": [{}, {"n": True}, {"n": 1, "m": 2}],
+    }
+    for name, values in others.items():
+        for value in values:
+            assert not adds_nothing(replace(said, **{name: value})), (name, value)
