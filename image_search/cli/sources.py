@@ -254,8 +254,8 @@ def _check_is_name(source: str, given: dict[str, Any]) -> None:
         raise _no_source(source)
     if named := [f"--{option.replace('_', '-')}" for option, value in given.items() if value is not None]:
         raise click.UsageError(
-            f"{', '.join(named)} define a source, and {source} is the name of one: give its location "
-            "(s3://, https://, file:///) with them"
+            f"{source} is the name of a source, and {', '.join(named)} how one is defined: give its location "
+            "(s3://, https://, file:///) instead of its name"
         )
 
 
@@ -283,13 +283,7 @@ def _show_dry_run(job: Job, console: Console, *, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        if detail := result.get("detail"):
-            console.print(detail)
-        withheld = counts.get("withheld", 0)
-        console.print(
-            f"{counts['added']:,} would be added, {counts['changed']:,} changed, {counts['removed']:,} "
-            f"removed, {counts['unchanged']:,} unchanged." + (f" {withheld:,} withheld." if withheld else "")
-        )
+        console.print(result["detail"])
         _show_entries(result, console)
     if job.status != "succeeded" or counts.get("withheld"):
         sys.exit(EXIT_SOME_FAILED)

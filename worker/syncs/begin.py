@@ -7,7 +7,7 @@ listing that there is.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from threading import Event
@@ -64,7 +64,7 @@ def begin(services: Services, claim: Claim, headers: HostHeaders, lost: Event) -
             removes=not withheld and (source.delete_missing or claim.options["removing"]),
         )
         if claim.options["dry_run"]:
-            result = _preview(found, withheld)
+            result = _preview(found, withheld, notes)
             record_run(services, claim, JobStatus.SUCCEEDED, withheld=withheld, detail=result["detail"])
             services.ledger.advance(claim, transitions=[], result=result, complete=True)
         else:
@@ -143,7 +143,11 @@ class _Found:
 
     def removals(self) -> Iterator[Row]:
         if self.removes:
-            yield from islice(chain.from_iterable(self.comparison.gone()), MAX_JOB_ITEMS)
+            yield from self.missing(MAX_JOB_ITEMS)
+
+    def missing(self, most: int) -> Iterator[Row]:
+        """Yield at most so many of what is missing from the listing, whether or not it is to go."""
+        yield from islice(chain.from_iterable(self.comparison.gone()), most)
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         """Return those of the images that the collection has: what was deleted there is fetched again."""
@@ -155,22 +159,37 @@ class _Found:
             return set()
 
 
-def _preview(found: _Found, withheld: int) -> JsonObject:
-    """Return the result of a dry run: what a sync would do, as far as the listing tells."""
+def _preview(found: _Found, withheld: int, notes: Sequence[Note]) -> JsonObject:
+    """Return the result of a dry run: what a sync would do, as far as the listing tells.
+
+    What is withheld is shown among what is removed, and not counted there.
+    """
     counts = dict.fromkeys(("added", "changed", "unchanged", "removed"), 0)
     shown: dict[str, list[JsonObject]] = {"added": [], "changed": [], "removed": []}
-    rows = chain(found.entries(), ({**row, "status": "removed"} for row in found.removals()))
-    for row in rows:
+    for row in chain(found.entries(), ({**row, "status": "removed"} for row in found.removals())):
         status = "unchanged" if row["status"] == "asked" else row["status"]
         counts[status] += 1
         if len(shown.get(status, range(MAX_SHOWN))) < MAX_SHOWN:
-            image = row["images"] and row["images"][0].hex()
-            shown[status].append({"source": redacted(row["url"]), "key": row["key"], "image_id": image})
+            shown[status].append(_shown(row))
+    if withheld:  # so that somebody can tell whether they should go
+        shown["removed"] = [_shown(row) for row in found.missing(MAX_SHOWN)]
     listed = ", ".join(f"{count:,} {status}" for status, count in counts.items())
     detail = f"Dry run, nothing was changed. It would be: {listed}."
     if withheld:
         detail += f" {withheld:,} would not be removed: they are more than max_delete_share of what is known."
-    return {"dry_run": True, "detail": detail, "counts": {**counts, "withheld": withheld}, **shown}
+    counts["withheld"] = withheld
+    return {
+        "dry_run": True,
+        "detail": detail,
+        "counts": counts,
+        "notes": [asdict(note) for note in notes],
+        **shown,
+    }
+
+
+def _shown(row: Row) -> JsonObject:
+    image = row["images"] and row["images"][0].hex()
+    return {"source": redacted(row["url"]), "key": row["key"], "image_id": image}
 
 
 def _plan(services: Services, claim: Claim, found: _Found, notes: Sequence[Note]) -> None:

@@ -70,7 +70,7 @@ ORDER BY entry
 def finish(services: Services, claim: Claim) -> None:
     """Write what the source has brought and what the run came to; a source that was to go is then gone."""
     job, name = services.ledger.get(claim.chunk.job_id), claim.options["source"]
-    withheld = sum(note.count for note in job.notes if note.code == WITHHELD)
+    withheld = next((note for note in job.notes if note.code == WITHHELD), None)
     went_well = job.status is not JobStatus.CANCELLED and not job.counts[ItemState.FAILED]
     if claim.options["removing"] and went_well:
         services.ledger.sources.unschedule(name)
@@ -80,7 +80,12 @@ def finish(services: Services, claim: Claim) -> None:
             _load(services, job, name, database)
             database.execute(_BRING)
             write_catalogue(services.blobs, brought_key(name), BROUGHT, database.read(_BROUGHT))
-        record_run(services, claim, withheld=withheld)
+        record_run(
+            services,
+            claim,
+            withheld=withheld.count if withheld else 0,
+            detail=withheld.detail if withheld else None,
+        )
     end_chunk(services, claim, [], complete=not withheld)
 
 

@@ -230,7 +230,9 @@ def test_no_more_goes_than_may_go_at_once(here: Here, share: float | None, goes:
         [] if goes else [2]
     )
     assert len(here.brought()) == (2 if goes else 4), "what was withheld is still known"
-    assert here.runs()[0].withheld == (0 if goes else 2)
+    run = here.runs()[0]
+    assert run.withheld == (0 if goes else 2)
+    assert run.detail is None if goes else "2 of 4 known entries" in str(run.detail)
 
 
 def test_without_delete_missing_nothing_goes_and_nothing_is_withheld(here: Here) -> None:
@@ -350,7 +352,26 @@ def test_a_dry_run_tells_and_changes_nothing(here: Here) -> None:
     assert result["removed"] == [{"source": "http://x/2", "key": None, "image_id": image(2)}]
     assert result["changed"] == [{"source": "http://x/5", "key": "k", "image_id": image(3)}]
     assert here.services.blobs.get(brought_key("shop")) == before
-    assert [run.dry_run for run in here.runs()] == [True, False]
+    here.start(dry_run=True, max_delete_share=0.0)
+    here.begin()
+    result = here.job.result
+    assert result is not None
+    assert (result["counts"]["removed"], result["counts"]["withheld"]) == (0, 1)
+    assert [one["image_id"] for one in result["removed"]] == [image(2)], "what is withheld is shown"
+    assert [note["code"] for note in result["notes"]] == ["too_many_deletions"]
+    assert [run.dry_run for run in here.runs()] == [True, True, False]
+
+
+def test_a_dry_run_shows_what_would_be_withheld(here: Here) -> None:
+    here.listing = Listing([Entry(f"http://x/{n}") for n in range(4)])
+    here.run([INDEXED] * 4, [0, 1, 2, 3])
+    here.listing = Listing([Entry("http://x/0")])
+    here.start(dry_run=True)
+    here.begin()
+    result = here.job.result
+    assert result is not None
+    assert result["counts"] == {"added": 0, "changed": 0, "unchanged": 1, "removed": 0, "withheld": 3}
+    assert sorted(one["image_id"] for one in result["removed"]) == [image(1), image(2), image(3)]
 
 
 def test_a_source_that_is_deleted_with_its_images_goes_once_they_have(here: Here) -> None:
