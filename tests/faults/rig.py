@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import httpx
 import numpy as np
+from redis import Redis
+from redis.exceptions import RedisError
 
 from deploy.doctor import deployment
 from shared.errors import ImageSearchError
@@ -235,6 +237,20 @@ class Rig:
                 n for name, n in self.ledger.workers.gauges().items() if name.startswith("chunks_")
             )
         except ImageSearchError:
+            return False
+
+    def chunks(self, job_id: str) -> list[dict[str, str]]:
+        """What the ledger has of each chunk of a job that is not yet done."""
+        socket_path = str(up.redis_socket(self.stack.data_dir))
+        with Redis(unix_socket_path=socket_path, decode_responses=True) as redis:
+            return [redis.hgetall(key) for key in redis.scan_iter(f"is:chunk:{job_id}:*", 1_000)]
+
+    def is_done_with(self, jobs: Sequence[str]) -> bool:
+        """Chroma answers, and nothing of these jobs is under way."""
+        try:
+            self.index.ping()
+            return not any(self.chunks(job) for job in jobs)
+        except (ImageSearchError, RedisError):
             return False
 
     def items(self, job_id: str, status: str) -> Iterator[dict[str, Any]]:

@@ -48,7 +48,7 @@ def cancelled_sync(phase: str, kind: str, fault: Fault = lambda _: None) -> Faul
 
             job = rig.finished(begun(source, phase, cancel))
             assert job["status"] == "cancelled", job
-            eventually(rig.at_rest, 60)
+            eventually(lambda: rig.is_done_with(source.jobs), 60)
             source.check_nothing_is_lost()
             source.check_runs()
             rest = rig.finished(source.start())
@@ -78,7 +78,7 @@ def listing_that_lies(
             withheld = sum(one["count"] for one in job["notes"] if one["code"] == "too_many_deletions")
             assert {"status": job["status"], "withheld": withheld} == {"withheld": 0} | says, job
             assert "removed" not in counted(job)
-            eventually(rig.at_rest, 60)
+            eventually(lambda: rig.is_done_with(source.jobs), 60)
             source.check_nothing_is_lost()
             source.check_runs()
             rest = rig.finished(source.start())
@@ -105,7 +105,7 @@ def deleted_source(fault: Fault, phase: str, kind: str) -> Fault:
             assert counted(job) == {"removed": PICTURES + len(TWINS)}, job
             assert rig.get(f"/v1/sources/{source.name}").status_code == 404
             source.catalogue.entries = source.brought = {}
-            eventually(rig.at_rest, 60)
+            eventually(lambda: rig.is_done_with([*source.jobs, job["job_id"]]), 60)
             assert not rig.services.blobs.list(source_prefix(source.name))
             source.check_collection()
             assert rig.services.ledger.sources.running(source.name) is None

@@ -4,14 +4,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.errors import ImageSearchError
 from shared.ledger.ledger import BEGIN, FINAL
 from shared.models import ItemState
 from shared.storage.blobs import listing_key, log_prefix, source_prefix
-from tests.faults import up
 from tests.faults.again import join_folders
 from tests.faults.rig import JOB_SECONDS, Rig
 from tests.faults.sources.catalogues import Bucket, Feed
@@ -69,10 +67,7 @@ def _is_over(rig: Rig, job_id: str) -> bool:
 
 def _payloads(rig: Rig, job_id: str) -> set[str]:
     """What the chunks of a job are to do that some worker is at."""
-    redis = Redis(unix_socket_path=str(up.redis_socket(rig.stack.data_dir)), decode_responses=True)
-    with redis:
-        chunks = [redis.hgetall(key) for key in redis.scan_iter(f"is:chunk:{job_id}:*", 1_000)]
-    return {str(chunk["payload"]) for chunk in chunks if chunk.get("state") == "running"}
+    return {one["payload"] for one in rig.chunks(job_id) if one.get("state") == "running"}
 
 
 Reached = Callable[[str], object]

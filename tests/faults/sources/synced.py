@@ -81,7 +81,7 @@ class Synced:
 
     def check(self) -> None:
         """Everything that is to be true once a sync has ended well."""
-        eventually(self.rig.at_rest, 60)
+        eventually(lambda: self.rig.is_done_with(self.jobs), 60)
         wrong = {name for name, one in self.brought.items() if self._image_of(name, one) != one.image_id}
         assert not wrong, wrong
         self.check_collection()
