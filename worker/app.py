@@ -29,13 +29,13 @@ from shared.errors import (
     Unavailable,
 )
 from shared.ledger.leases import renewing
-from shared.ledger.ledger import CHUNK_LEASE_SECONDS
+from shared.ledger.ledger import BEGIN, CHUNK_LEASE_SECONDS, FINAL
 from shared.ledger.processes import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
-from worker.aside import BUSY_SECONDS, Aside
+from worker.aside import BUSY_SECONDS, BUSY_SECONDS_EACH, Aside
 from worker.celery_request import AcknowledgedRequest
 from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
@@ -47,6 +47,7 @@ from worker.stages.transition import fail_chunk
 log = structlog.get_logger(__name__)
 
 _DECISION_RETRY_SECONDS = 5.0
+LISTINGS_AT_ONCE = 3  # of a pool process; each has some 200 MB
 
 
 class Process:
@@ -62,7 +63,8 @@ class Process:
 
     def __init__(self, settings: Settings, model: str, stages: Sequence[Stage], headers: HostHeaders) -> None:
         self.headers = headers
-        self._aside = Aside()
+        # A server that is slow on purpose holds up a listing for hours: not also the end of other syncs.
+        self._asides = {BEGIN: Aside(LISTINGS_AT_ONCE), FINAL: Aside(1)}
         self.services = build_services(settings)
         self.models = CollectionModels(self.services.index, model)
         if Stage.FETCH in stages:
@@ -81,8 +83,11 @@ class Process:
         if claim is None:
             return
         if is_long(claim):
-            if not self._aside.start(partial(copy(self)._work, claim)):  # a copy, as `lost` is the claim's
-                ledger.release([claim], BUSY_SECONDS, count_delivery=False, waits=True)
+            if not self._asides[claim.payload].start(
+                partial(copy(self)._work, claim)
+            ):  # a copy, as `lost` is the claim's
+                delay = BUSY_SECONDS + BUSY_SECONDS_EACH * ledger.sources.count_running()
+                ledger.release([claim], delay, count_delivery=False, waits=True)
             return
         self._work(claim)
 

@@ -8,22 +8,26 @@ import structlog
 from shared.errors import ConfigError, Unavailable
 
 BUSY_SECONDS = 2.0
+BUSY_SECONDS_EACH = 0.1  # more for each sync: all ask again, and cost other jobs' messages time
 
 log = structlog.get_logger(__name__)
 
 
 class Aside:
-    """One thread, for one piece of such work at a time; what a stop breaks off is delivered again."""
+    """Threads, for up to `most` pieces of such work at a time; what a stop breaks off is delivered again."""
 
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._threads: list[threading.Thread] = []
 
     def start(self, work: Callable[[], None]) -> bool:
-        """Begin `work`, or return False while other work goes on."""
-        if self._thread is not None and self._thread.is_alive():
+        """Begin `work`, or return False while there are enough others."""
+        self._threads = [one for one in self._threads if one.is_alive()]
+        if len(self._threads) == self._most:
             return False
-        self._thread = threading.Thread(target=_logged, args=[work], name="aside", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=_logged, args=[work], name="aside", daemon=True)
+        self._threads.append(thread)
+        thread.start()
         return True
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 MEMORY_LIMIT = "128MiB"
 ROWS = 64 * 1024  # of one batch on its way
+BATCH_BYTES = 8 * 2**20  # about as much, where rows are long
 _PREFIX = "image-search-join-"
 
 Failed = (duckdb.Error, OSError)
@@ -29,12 +30,12 @@ class Database:
         self._connection = connection
         self._check = check
 
-    def load(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-        """Make a table of Arrow tables. Raises what they raise, and one of Failed."""
+    def load(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table], columns: str = "*") -> None:
+        """Make a table of `columns` of Arrow tables. Raises what they raise, and one of Failed."""
         stream = _Stream(schema, self._checked(tables))
         self._connection.register("stream", pa.RecordBatchReader.from_batches(schema, stream.batches()))
         try:
-            self._connection.execute(f"CREATE TABLE {name} AS FROM stream")
+            self._connection.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM stream")  # noqa: S608 - ours
         except duckdb.Error:
             if stream.failure is None:
                 raise
@@ -44,9 +45,9 @@ class Database:
     def execute(self, statements: str) -> None:
         self._connection.execute(statements)
 
-    def read(self, query: str) -> pa.RecordBatchReader:
-        """Return a query's rows as a stream; one at a time."""
-        return self._connection.sql(query).to_arrow_reader(ROWS)
+    def read(self, query: str, rows: int = ROWS) -> pa.RecordBatchReader:
+        """Return a query's rows as a stream, `rows` in a batch; one at a time."""
+        return self._connection.sql(query).to_arrow_reader(rows)
 
     def first(self, query: str) -> tuple[Any, ...]:
         """Return the first row of a query that has one."""
@@ -109,13 +110,14 @@ class _Stream:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         try:
-            waiting, count = [self._schema.empty_table()], 0
+            waiting, count, size = [self._schema.empty_table()], 0, 0
             for table in self._tables:
                 waiting.append(table)
                 count += len(table)
-                if count >= ROWS:
+                size += table.nbytes
+                if count >= ROWS or size >= BATCH_BYTES:
                     yield from self._joined(waiting)
-                    waiting, count = [], 0
+                    waiting, count, size = [], 0, 0
             if waiting:
                 yield from self._joined(waiting)
         except Exception as error:

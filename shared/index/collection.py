@@ -249,14 +249,6 @@ class Collection:
             found |= {record["id"]: stored_image(record) for record in records}
         return found
 
-    def present(self, ids: Sequence[str]) -> set[str]:
-        """Return those of the ids that are present."""
-        found: set[str] = set()
-        for start in range(0, len(ids), BATCH):
-            get = methodcaller("get", list(dict.fromkeys(ids[start : start + BATCH])), include=[])
-            found.update(self._run(get)["ids"])
-        return found
-
     def with_vectors(self, ids: Sequence[str]) -> dict[str, tuple[StoredImage, NDArray[np.float32]]]:
         """Return, in one call, the records and vectors (dimension,) of those ids that are present."""
         get = methodcaller("get", list(dict.fromkeys(ids)), include=["metadatas", "embeddings"])
@@ -359,7 +351,7 @@ class Collection:
             return None
         found = self.stored(record.candidates)
         holders = [
-            (max(one.key_versions(record.key)), one) for one in found.values() if record.key in one.image.keys
+            (max(versions), one) for one in found.values() if (versions := one.key_versions(record.key))
         ]
         return max(holders, key=lambda holder: holder[0])[1] if holders else None
 

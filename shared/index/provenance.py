@@ -38,8 +38,7 @@ class Contribution:
     """What the item with this `version` said: source, key, metadata. A change of metadata has no `source`.
 
     A metadata value of None, in a change only, takes the name away. `of` is the name of the source of which
-    the item was an entry. A key without a `source` is what is left of a withdrawn entry while others have the
-    key: it tells that the key pointed here at this version, so that older items do not take it.
+    the item was an entry.
     """
 
     version: int
@@ -87,7 +86,9 @@ class KeyRecord:
 
     `floor` is a version: what the key pointed at up to then, it no longer does. `image_id` is the image that
     it points at now ("": none); `before` are those whose records may still name the key after a crash. The
-    contributions of all of these, later than the floor, decide.
+    contributions of all of these, later than the floor, decide. `held` is the latest version at which it
+    pointed at `image_id` by a source's entry that was withdrawn since: no other image gets it by what
+    is older.
 
     The key is in NFC. Earlier versions have a record for each form in which it came: `joined`, they say what
     one would, had the key always been one.
@@ -97,6 +98,7 @@ class KeyRecord:
     floor: int = 0
     image_id: str = ""
     before: tuple[str, ...] = ()
+    held: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", nfc(self.key))
@@ -105,9 +107,17 @@ class KeyRecord:
     def candidates(self) -> list[str]:
         return [image_id for image_id in (self.image_id, *self.before) if image_id]
 
+    def held_by(self, image_id: str, version: int) -> "KeyRecord":
+        """Return the record once the entry is withdrawn that pointed the key at an image at `version`."""
+        before = tuple(one for one in self.candidates if one != image_id)
+        held = self.held if self.image_id == image_id else 0
+        return replace(self, image_id=image_id, before=before, held=max(held, version))
+
     def joined(self, other: "KeyRecord") -> "KeyRecord":
+        if other.held > self.held:
+            return other.joined(self)
         first, *rest = dict.fromkeys([*self.candidates, *other.candidates, ""])
-        return KeyRecord(self.key, max(self.floor, other.floor), first, tuple(filter(None, rest)))
+        return KeyRecord(self.key, max(self.floor, other.floor), first, tuple(filter(None, rest)), self.held)
 
 
 def entry_of(source: str, key: str | None) -> str:
@@ -266,7 +276,7 @@ def json_of(written: object) -> Any:
 
 
 def key_to_record(record: KeyRecord) -> dict[str, Any]:
-    fields = asdict(record)
+    fields = {name: value for name, value in asdict(record).items() if value or name != "held"}
     # Chroma has no empty lists, and keeps whole numbers to 64 bits.
     return {"record": json.dumps(fields), "image_id": record.image_id}
 
@@ -275,29 +285,22 @@ def key_from_record(key: str, record: Mapping[str, Any]) -> KeyRecord:
     """Return what is sound of a key's record."""
     fields = json_of(record.get("record"))
     fields = fields if isinstance(fields, dict) else record
-    floor, image_id = fields.get("floor"), text(fields.get("image_id"))
-    return KeyRecord(
-        key, floor if isinstance(floor, int) else 0, image_id, tuple(texts(fields.get("before")))
-    )
+    floor, held = (one if isinstance(one := fields.get(name), int) else 0 for name in ("floor", "held"))
+    return KeyRecord(key, floor, text(fields.get("image_id")), tuple(texts(fields.get("before"))), held)
 
 
 def _without_overruled_changes(ordered: Iterable[Contribution]) -> list[Contribution]:
-    """Keep only the latest change of each metadata name, so that an image can be changed for ever.
-
-    And of what is left of withdrawn entries only what is later than all else that has its key.
-    """
+    """Keep only the latest change of each metadata name, so that an image can be changed for ever."""
     kept: list[Contribution] = []
     changed: set[str] = set()
-    keys: set[str | None] = set()
     for one in reversed(list(ordered)):
-        if one.source is None and one.key is None:
+        if one.source is None:
             left = {name: value for name, value in one.metadata.items() if name not in changed}
             changed |= left.keys()
             if left:
                 kept.append(replace(one, metadata=left))
-        elif one.source is not None or one.key not in keys:
+        else:
             kept.append(one)
-        keys.add(one.key)
     return kept[::-1]
 
 

@@ -178,15 +178,22 @@ class WriteBatch:
             for image_id in self._keys[key].candidates
             if (versions := self._versions(self._images, image_id, key))
         ]
-        holder = max(claims)[1] if claims else None
-        return holder if holder and key in self._images[holder].image.keys else None
+        return max(claims)[1] if claims else None
 
     def remove(self, image_id: str, version: int) -> bool:
         """Take away what was said of an image up to `version`; return whether it was there."""
         before = self._images.get(image_id)
         if before is None:
             return False
-        self._take_away(before, [one for one in before.contributions if one.version <= version])
+        gone = [
+            (one.key, one.version)
+            for one in before.contributions
+            if one.key is not None and one.version <= version
+        ]
+        self._load((), (key for key, _ in gone))
+        for key, until in gone:
+            self._raise_floor(key, until)
+        self._put(before.image, before.owner, [one for one in before.contributions if one.version > version])
         return True
 
     def withdraw(self, image_id: str, of: str, entry: str, version: int) -> bool:
@@ -200,26 +207,11 @@ class WriteBatch:
         gone = [one for one in made_of if one.entry == (of, entry) and one.version <= version]
         if before is None or not gone:
             return False
-        self._take_away(before, gone)
+        keyed = {one.key: one.version for one in gone if one.key is not None}
+        self._load((), keyed)
+        self._keys |= {key: self._keys[key].held_by(image_id, until) for key, until in keyed.items()}
+        self._put(before.image, before.owner, [one for one in made_of if one not in gone])
         return True
-
-    def _take_away(self, before: StoredImage, gone: Sequence[Contribution]) -> None:
-        """Take contributions of an image away, and their keys where no item with the key is left."""
-        ids = set(map(id, gone))
-        left = [one for one in before.contributions if id(one) not in ids]
-        living = {one.key for one in left if one.source is not None}
-        ended: dict[str, int] = {}
-        for one in gone:
-            if one.key is not None:
-                ended[one.key] = max(one.version, ended.get(one.key, 0))
-        self._load((), ended)
-        for key, version in ended.items():
-            if key in living:
-                left.append(Contribution(version, key=key))
-            else:
-                self._raise_floor(key, max(before.key_versions(key)))
-        left = [one for one in left if one.key is None or one.key in living]
-        self._put(before.image, before.owner, left)
 
     def remove_key(self, key: str, version: int) -> bool:
         """Take away what the key said of any image up to `version`; return whether there was something."""
@@ -346,13 +338,16 @@ class WriteBatch:
             for other in record.candidates
             if other != image_id and (versions := self._versions(self._images, other, key))
         }
+        if record.held and record.image_id != image_id:
+            others[record.image_id] = max(record.held, others.get(record.image_id, 0))
         latest = max(others.values(), default=0)
         wins = version > latest
         holder = image_id if wins else max(others, key=lambda other: others[other])
         claiming = [one for one in record.candidates if self._versions(self._loaded, one, key)]
         before = tuple(dict.fromkeys(one for one in claiming if one != holder))
         floor = max(record.floor, latest if wins else version)
-        self._keys[key] = KeyRecord(key, floor, holder, before)
+        held = record.held if holder == record.image_id else 0
+        self._keys[key] = KeyRecord(key, floor, holder, before, held)
         for other in dict.fromkeys([*record.candidates, image_id]):
             if self._prune(other, key) and other != holder:
                 self._lost_to.setdefault(other, set()).add(holder)
@@ -368,10 +363,11 @@ class WriteBatch:
         stored, floor = self._images.get(image_id), self._keys[key].floor
         if stored is None:
             return False
-        gone = [one for one in stored.contributions if one.key == key and one.version <= floor]
-        if gone:
-            self._take_away(stored, gone)
-        return bool(gone)
+        left = [one for one in stored.contributions if one.key != key or one.version > floor]
+        if len(left) == len(stored.contributions):
+            return False
+        self._put(stored.image, stored.owner, left)
+        return True
 
     def _put(self, image: Image, owner: str, made_of: Sequence[Contribution], *new: Contribution) -> None:
         whole = with_contributions(made_of, new)

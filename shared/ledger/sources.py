@@ -43,3 +43,7 @@ class SourceLedger:
         """Return the id of the job that syncs the source; None once that has ended."""
         job_id = self._redis.call("hget", f"{PREFIX}syncing", name)
         return job_id if job_id and self._redis.call("exists", f"{PREFIX}job:{job_id}") else None
+
+    def count_running(self) -> int:
+        """Return how many sources are being synced, or wait for it."""
+        return int(self._redis.call("hlen", f"{PREFIX}syncing"))

@@ -6,7 +6,7 @@ An entry is the same in two catalogues if its `entry` is: the hash of its key, o
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from shared.storage.blobs import Blobs
 from shared.validation import nfc
 
 FORMAT = 1
+MAX_ROWS = 16_384
 _NOTES = b"notes"
 
 # `place` counts from 0; `said` is the hash of all that the listing says of the entry but the stamp.
@@ -77,11 +78,18 @@ def write_catalogue(
             writer.write_table(pa.table(batch).cast(schema))
 
 
-def read_catalogue(blobs: Blobs, key: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield a catalogue's rows in parts. Raises KeyError without it, and NewerFormat."""
+def read_catalogue(blobs: Blobs, key: str, schema: pa.Schema, rows: int = MAX_ROWS) -> Iterator[pa.Table]:
+    """Yield a catalogue's rows, up to `rows` at once. Raises KeyError without it, and NewerFormat."""
     with _opened(blobs, key) as file:
-        for batch in file.iter_batches(batch_size=16_384, use_threads=False):
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
             yield pa.table(batch).replace_schema_metadata(None).cast(schema)
+
+
+def count_rows(blobs: Blobs, key: str) -> int:
+    """Return how many rows a catalogue has; 0 without it. Raises NewerFormat."""
+    with suppress(KeyError), _opened(blobs, key) as file:
+        return int(file.metadata.num_rows)
+    return 0
 
 
 def read_notes(blobs: Blobs, key: str) -> list[Note]:

@@ -340,3 +340,16 @@ def test_another_process_goes_on_with_what_one_has_begun(real_redis: str) -> Non
     assert another.plan(claim_begin(one, job_id), "06")
     assert end(another, job_id, complete=True) is JobStatus.SUCCEEDED
     assert one.sources.running("feed") is None
+
+
+def test_however_many_syncs_wait_for_one_another_other_jobs_go_on(ledger: Ledger) -> None:
+    ledger.workers.heartbeat("w", "host", ["fetch"], 1)
+    syncs = [make_sync(ledger, f"feed-{n}") for n in range(20)]
+    for job_id in syncs[1:]:
+        ledger.release([claim_begin(ledger, job_id)], 0.0, count_delivery=False, waits=True)
+    assert len(ledger.sweep()) == 19
+    job_id = ledger.create(new_job_id(), collection="images", total=4, chunk_size=4)
+    assert ledger.dispatch() == [Chunk(job_id, 0, 0)]
+    many = ledger.create(new_job_id(), collection="images", total=400, chunk_size=4)
+    assert {chunk.job_id for chunk in ledger.dispatch()} == {many}
+    assert ledger.dispatch() == [], "other chunks count as before"

@@ -68,7 +68,7 @@ class TableListing:
     def __iter__(self) -> Iterator[Entry]:
         for row in self._table.rows() if self._table else ():
             if row.error:
-                yield web_entry(row.url or f"row {row.number:,}", error=row.error)
+                yield web_entry(row.url or f"row {row.number:,}", row.key, error=row.error)
             else:
                 yield web_entry(row.url, row.key, row.metadata)
 

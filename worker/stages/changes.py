@@ -23,13 +23,15 @@ from shared.index.write_batch import WriteBatch
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
 from shared.storage import vector_log
-from shared.storage.blobs import change_key, dry_run_key, dry_run_prefix
+from shared.storage.blobs import change_key, dry_run_key, dry_run_prefix, listing_key
+from shared.storage.catalogues import count_rows
 from shared.storage.manifest import read_items
 from shared.storage.trash import discard
 from worker.recovery.lease import MAX_DELIVERIES, exhausted
 from worker.stages.transition import Outcome, end_chunk, fail_chunk
 
 MAX_SHOWN = 100
+WAIT_SECONDS = 1.0
 REMOVALS = "removals"  # the payload of a sync's chunk at index, of which these are written
 
 log = structlog.get_logger(__name__)
@@ -76,7 +78,8 @@ def begin(services: Services, claim: Claim) -> None:
 def hand_on_removals(services: Services, claim: Claim) -> bool:
     """Run the fetch stage of a sync's claim that has nothing pending but removals; return False of another.
 
-    An entry that has brought no picture has nothing to lose.
+    They wait for the entries: a picture that is only listed under another URL shall not go and come again. An
+    entry that has brought no picture has nothing to lose.
     """
     pending = services.ledger.pending(claim)
     span = (claim.chunk.job_id, claim.first_item, claim.last_item)
@@ -84,6 +87,9 @@ def hand_on_removals(services: Services, claim: Claim) -> bool:
     items = {i: listed[i - claim.first_item] for i in pending}
     if not items or not all(one.withdraws for one in items.values()):
         return False
+    if _entries_are_open(services, claim.chunk.job_id):
+        services.ledger.release([claim], WAIT_SECONDS, count_delivery=False, waits=True)
+        return True
     outcomes = [
         Outcome(i, one.source, ItemState.FETCHED, image_id=one.before[0])
         if one.before
@@ -93,6 +99,15 @@ def hand_on_removals(services: Services, claim: Claim) -> bool:
     stage = Stage.INDEX if any(one.before for one in items.values()) else None
     end_chunk(services, claim, outcomes, next_stage=stage, payload=REMOVALS if stage else "")
     return True
+
+
+def _entries_are_open(services: Services, job_id: str) -> bool:
+    """Return whether items of a sync that come before its removals have still to end."""
+    entries = count_rows(services.blobs, listing_key(job_id))
+    first = (
+        services.ledger.items(job_id, state, 0, 1)[0] for state in (ItemState.PENDING, ItemState.FETCHED)
+    )
+    return any(index < entries for found in first for index, _ in found)
 
 
 def _look(services: Services, claim: Claim) -> None:

@@ -35,12 +35,11 @@ def earlier_of(services: Services, claim: Claim, lost: threading.Event | None = 
     Whoever comes first compares the lists. Raises Unavailable while somebody else does, while the body of the
     job is still being read, and once `lost` is set, as when the job was cancelled.
     """
-    if claim.kind is JobKind.SYNC:  # compared when the sync began
-        return read_earlier(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
     since = claim.options.get("since")
-    if not since:
-        return {}
-    found = _found(services, claim, since, lost)
+    if claim.kind is JobKind.SYNC:  # compared when the sync began
+        found = read_earlier(services.blobs, claim.chunk.job_id, claim.first_item, claim.last_item)
+    else:
+        found = _found(services, claim, since, lost) if since else {}
     if not found or services.ledger.joins.is_oldest(claim.chunk.job_id, claim.collection):
         return found
     return {index: replace(one, unsettled=True) for index, one in found.items()}
@@ -95,7 +94,8 @@ def adds_nothing(item: Item, stored: StoredImage, earlier: Earlier) -> bool:
     with what older jobs have still to change or delete. What an entry of a source says is kept by itself.
     """
     if item.of is not None:
-        return not earlier.unsettled and says_the_same(item, stored)
+        others = {*item.before} - {earlier.image_id}  # of which only the writer takes it away
+        return not earlier.unsettled and not others and says_the_same(item, stored)
     if earlier.unsettled or (earlier.shared and (item.metadata or item.key is not None)):
         return False
     key = None if item.key is None else nfc(item.key)

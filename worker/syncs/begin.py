@@ -6,7 +6,7 @@ listing that there is.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from shared.download.host_headers import HostHeaders
 from shared.errors import CollectionNotFound, Unavailable
+from shared.index.provenance import StoredImage
 from shared.ledger.ledger import MAX_JOB_ITEMS
 from shared.models import (
     ITEM_STATES,
@@ -36,6 +37,7 @@ from shared.storage.validators import OF_ITEMS, write_earlier
 from shared.urls.redaction import redacted
 from worker.listings.entries import ListingFailed
 from worker.listings.listing import open_listing
+from worker.stages.since import says_the_same
 from worker.syncs.comparison import Comparison, Row, compared, write_listing
 from worker.syncs.runs import WITHHELD, record_run
 
@@ -134,11 +136,11 @@ class _Found:
         always = self.source.refetch == "always"
         for rows in self.comparison.entries():
             same = [row["image_id"].hex() for row in rows if row["status"] == "same"]
-            present = set() if always else self._present(same)
+            stored = {} if always else self._stored(same)
             for row in rows:
                 if row["status"] == "same":
                     left = "asked" if always else "changed"
-                    row["status"] = "unchanged" if row["image_id"].hex() in present else left
+                    row["status"] = "unchanged" if self._is_settled(row, stored) else left
                 yield row
 
     def removals(self) -> Iterator[Row]:
@@ -149,14 +151,19 @@ class _Found:
         """Yield at most so many of what is missing from the listing, whether or not it is to go."""
         yield from islice(chain.from_iterable(self.comparison.gone()), most)
 
-    def _present(self, ids: Sequence[str]) -> set[str]:
+    def _stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
         """Return those of the images that the collection has: what was deleted there is fetched again."""
         if not ids:
-            return set()
+            return {}
         try:
-            return self.services.index.collection(self.source.collection).present(ids)
+            return self.services.index.collection(self.source.collection).stored(ids)
         except CollectionNotFound:
-            return set()
+            return {}
+
+    def _is_settled(self, row: Row, stored: Mapping[str, StoredImage]) -> bool:
+        """Return whether the entry has its image, as one that the source has brought, and no other."""
+        image = stored.get(row["image_id"].hex())
+        return image is not None and len(row["images"]) == 1 and says_the_same(_item(row, self.source), image)
 
 
 def _preview(found: _Found, withheld: int, notes: Sequence[Note]) -> JsonObject:
@@ -202,9 +209,7 @@ def _plan(services: Services, claim: Claim, found: _Found, notes: Sequence[Note]
     for row in found.entries():
         if row["image_id"] is not None:
             asked.append(_earlier(len(states), row, source))
-        metadata = json.loads(row["metadata"])
-        item = url_item(row["url"], metadata, row["key"], row["error"])
-        writer.add(replace(item, of=source.name, before=_ids(row)))
+        writer.add(_item(row, source))
         states.append(_DIGITS[ItemState.UNCHANGED if row["status"] == "unchanged" else ItemState.PENDING])
         if len(states) % SEGMENT_ITEMS == 0:
             _write_asked(services.blobs, job_id, len(states), asked)
@@ -217,6 +222,11 @@ def _plan(services: Services, claim: Claim, found: _Found, notes: Sequence[Note]
         states.append(_DIGITS[ItemState.PENDING])
     writer.flush()
     services.ledger.plan(claim, "".join(states), size=writer.size, notes=notes)
+
+
+def _item(row: Row, source: Source) -> Item:
+    item = url_item(row["url"], json.loads(row["metadata"]), row["key"], row["error"])
+    return replace(item, of=source.name, before=_ids(row))
 
 
 def _write_asked(blobs: Blobs, job_id: str, count: int, asked: list[Row]) -> None:

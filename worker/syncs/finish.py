@@ -40,13 +40,16 @@ CREATE TABLE latest AS
 CREATE TABLE good AS
     SELECT entries.entry, entries.said, entries.key, entries.url, entries.stamp,
         coalesce(found, before.image_id) AS image_id,
-        CASE WHEN latest.url_hash IS NOT NULL THEN latest.said_of ELSE before.said_of END AS said_of,
-        CASE WHEN latest.url_hash IS NOT NULL THEN latest.etag ELSE before.etag END AS etag,
-        CASE WHEN latest.url_hash IS NOT NULL THEN latest.last_modified ELSE before.last_modified END
+        CASE WHEN latest.url_hash IS NOT NULL THEN latest.said_of ELSE same.said_of END AS said_of,
+        CASE WHEN latest.url_hash IS NOT NULL THEN latest.etag ELSE same.etag END AS etag,
+        CASE WHEN latest.url_hash IS NOT NULL THEN latest.last_modified ELSE same.last_modified END
             AS last_modified
     FROM entries
     LEFT JOIN (FROM brought WHERE sure) AS before
         ON before.entry = entries.entry
+    LEFT JOIN (FROM brought WHERE sure) AS same  -- what the former picture was asked for with is its own
+        ON same.entry = entries.entry AND same.url = entries.url
+        AND same.image_id = coalesce(found, before.image_id)
     LEFT JOIN latest
         ON latest.url_hash = unhex(left(sha256(entries.url), 32))
         AND latest.image_id = coalesce(found, before.image_id)

@@ -23,7 +23,7 @@ local encode_full = redis.call('ZCARD', P..'stage:encode') >= tonumber(ARGV[2])
 local held, open = 0, redis.call('LLEN', P..'open')
 while #refs < tonumber(ARGV[4]) and held < open do
   -- Exports pass by what waits for a model that cannot be had; looked for among a few jobs, others the next time.
-  local waiting = redis.call('ZCARD', P..'stage:fetch')
+  local waiting = redis.call('ZCARD', P..'stage:fetch') - redis.call('SCARD', P..'aside')
   local full = encode_full or waiting >= tonumber(ARGV[1])
   if full and (held >= 8 or waiting >= tonumber(ARGV[1]) + 4) then break end
   local id = redis.call('LPOP', P..'open')

@@ -51,7 +51,17 @@ local function forget_chunk(ref)
   end_wait(ref)
   redis.call('DEL', P..'chunk:'..ref)
   redis.call('ZREM', P..'due', ref)
+  redis.call('SREM', P..'aside', ref)
   for _, stage in ipairs({'fetch', 'encode', 'index'}) do redis.call('ZREM', P..'stage:'..stage, ref) end
+end
+
+-- Puts a chunk into the queue of a stage. Those that are worked on beside the others (worker/aside.py) wait for one
+-- another, perhaps for hours: they are marked, so that others need not wait behind them.
+local function await_message(ref, stage, payload, t)
+  redis.call('ZADD', P..'stage:'..stage, 'NX', t, ref)
+  if (payload == 'begin' or payload == 'finish') and job_field(split(ref), 'kind') == 'sync' then
+    redis.call('SADD', P..'aside', ref)
+  end
 end
 
 -- A chunk arrives at a stage and waits there for a message to be delivered; the sweeper repeats a message
@@ -61,7 +71,7 @@ local function queue_chunk(ref, stage, payload, resend)
   forget_chunk(ref)
   redis.call('HSET', P..'chunk:'..ref, 'stage', stage, 'state', 'queued', 'token', '', 'deliveries', 0,
     'payload', payload, 'resends', 0)
-  redis.call('ZADD', P..'stage:'..stage, t, ref)
+  await_message(ref, stage, payload, t)
   redis.call('ZADD', P..'due', t + resend, ref)
 end
 

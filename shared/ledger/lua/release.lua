@@ -9,6 +9,7 @@ for i = 5, #ARGV do
     local stage = redis.call('HGET', P..'chunk:'..ARGV[i], 'stage')
     if ARGV[4] == '1' and stage ~= 'index' then
       redis.call('ZREM', P..'stage:'..stage, ARGV[i])
+      redis.call('SREM', P..'aside', ARGV[i])
       redis.call('HSET', P..'job:'..split(ARGV[i]), 'held', t + tonumber(ARGV[2]))
     end
     released = released + 1

@@ -1,6 +1,7 @@
 """What sources say of pictures by their entries: replaced, withdrawn, and never taken for another's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.errors import IndexUnavailable
 from shared.index.collection import Collection
 from shared.index.provenance import (
     MAX_CONTRIBUTIONS,
@@ -71,7 +73,7 @@ class Stored:
     collection: StubCollection = field(default_factory=StubCollection)
     removals: dict[str, int] = field(default_factory=dict)
 
-    def deliver(self, *ops: Op) -> list[Outcome | bool]:
+    def deliver(self, *ops: Op, check: Callable[[], None] = lambda: None) -> list[Outcome | bool]:
         """As one batch of the writer."""
         for op in ops:
             if isinstance(op, Delete) and op.image_id:
@@ -82,7 +84,7 @@ class Stored:
             cast(Collection, self.collection), ids=filter(None, ids), keys=keys, removals=dict(self.removals)
         )
         said = [_made(batch, op) for op in ops]
-        batch.save(lambda: None)
+        batch.save(check)
         for op in ops:
             if isinstance(op, Add | Withdraw) and op.of:
                 self._remember(run_of(op.of), op.run)
@@ -232,6 +234,15 @@ def test_a_withdrawn_key_is_not_taken_by_an_item_that_is_older_than_what_had_it(
     assert stored.state == {}, "the shop took it from v, and v had nothing else"
 
 
+def test_a_withdrawn_key_is_not_lost_to_who_gave_it_the_same_picture_before_and_comes_late() -> None:
+    for others in (Add(3, "a", "u", "k"), Add(3, "a", "u", "k", FEED, run=3)):
+        stored = Stored()
+        stored.deliver(of_shop(5, "a", key="k"))
+        stored.deliver(Withdraw(9, "a", "k"))
+        stored.deliver(others)
+        assert stored.state == {"a": (["u"], ["k"], {})}
+
+
 def test_what_a_run_withdraws_leaves_an_item_of_the_same_bytes_on_its_way_alone() -> None:
     stored = Stored()
     stored.deliver(of_shop(1, "a", run=1))
@@ -281,17 +292,6 @@ def test_what_entries_say_is_never_dropped_to_make_room() -> None:
     assert stored.deliver(of_shop(1, "b", "v1" + text), of_shop(2, "b", "v2" + text)) == [INDEXED, DUPLICATE]
     (outcome,) = stored.deliver(of_shop(3, "b", "v3" + text))
     assert "bytes, and it takes no more" in str(outcome)
-
-
-def test_what_is_left_of_withdrawn_entries_does_not_pile_up() -> None:
-    stored = Stored()
-    stored.deliver(Add(1, "a", "u", "k"))
-    for version in range(10, 100, 10):
-        stored.deliver(of_shop(version, "a", key="k"))
-        stored.deliver(Withdraw(version + 5, "a", "k"))
-    assert [one.version for one in stored.images["a"].contributions] == [1, 90]
-    stored.deliver(Add(200, "a", "v", "k"))
-    assert [one.version for one in stored.images["a"].contributions] == [1, 200]
 
 
 # In whatever order
@@ -367,6 +367,27 @@ def test_the_end_depends_on_the_versions_alone(given: Given) -> None:
     assert stored.state == in_order.state
     for key in "kl":
         assert stored.at(key) == in_order.at(key)
+
+
+@settings(max_examples=300, deadline=None)
+@given(out_of_order(), st.integers(1, 3))
+def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_delivery_does_not_complete(
+    given: Given, death: int
+) -> None:
+    in_order, stored = Stored(), Stored()
+    for op in given.ops:
+        in_order.deliver(op)
+    for op in given.deliveries:
+        calls = iter(range(1, 100))
+
+        def die(calls: Iterator[int] = calls) -> None:
+            if next(calls) == death:
+                raise IndexUnavailable("The writer died here.")
+
+        with suppress(IndexUnavailable):
+            stored.deliver(op, check=die)
+        stored.deliver(op)
+    assert stored.state == in_order.state
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import given, settings
 
 from api.images.answers import image_answer
 from api.search.facets import count_values
-from shared.index.provenance import Contribution, KeyRecord, assembled, key_from_record, of_image
+from shared.index.provenance import (
+    Contribution,
+    KeyRecord,
+    assembled,
+    key_from_record,
+    key_to_record,
+    of_image,
+)
 from shared.index.records import from_record, pointer_of, records_of, stored_image, to_record
 from shared.models import Image
 from shared.validation import FIELDS
@@ -88,14 +96,13 @@ def test_the_record_of_a_picture_of_one_entry_names_its_source_and_nothing_more(
 def test_a_picture_of_several_sources_keeps_which_said_what() -> None:
     made_of = (
         Contribution(1, "u", None, {}, "shop"),
-        Contribution(2, None, "k"),
         Contribution(3, "u", "k", {"n": 1}),
         Contribution(4, None, None, {"n": 2}),
     )
     whole = assembled(sound(image_id(1)), made_of)
     assert whole is not None
     record = to_record(whole, "job:0", made_of)
-    assert [len(row) for row in json.loads(record["_contributions"])] == [5, 4, 4, 4]
+    assert [len(row) for row in json.loads(record["_contributions"])] == [5, 4, 4]
     assert stored_image(record).contributions == made_of
 
 
@@ -104,6 +111,16 @@ def test_a_damaged_key_record_still_names_its_picture() -> None:
     assert key_from_record("k", {"record": '{"floor": "x", "before": ["b", 5]}'}) == KeyRecord(
         "k", 0, "", ("b",)
     )
+
+
+def test_the_record_of_a_key_says_what_a_source_has_withdrawn_only_where_one_has() -> None:
+    assert "held" not in key_to_record(KeyRecord("k", 3, "a"))["record"]
+    held = KeyRecord("k", 3, "a", ("b",), held=5)
+    assert key_from_record("k", key_to_record(held)) == held
+    assert key_from_record("k", {"record": '{"held": "x", "image_id": "a"}'}) == KeyRecord("k", 0, "a")
+    joined = KeyRecord("k", 3, "a", ("c", "b"), held=5)
+    assert held.joined(KeyRecord("k", 1, "c")) == KeyRecord("k", 1, "c").joined(held)
+    assert held.joined(KeyRecord("k", 1, "c")) == replace(joined, before=("b", "c"))
 
 
 def test_a_record_has_the_id_under_which_it_lies() -> None:

@@ -66,11 +66,11 @@ def test_the_notes_of_the_table_are_passed_on() -> None:
     assert [note.code for note in notes] == ["column_renamed", "rows_skipped"]
 
 
-def test_a_row_that_cannot_be_an_item_costs_itself_alone() -> None:
+def test_a_row_that_cannot_be_an_item_costs_itself_alone_and_keeps_its_key() -> None:
     entries, _ = listing_of(b"url,key\nhttp://a.example/1.jpg,one\n,two\nno url,three\n")
     assert entries[0] == Entry("http://a.example/1.jpg", "one")
     assert [(entry.key, entry.error) for entry in entries[1:]] == [
-        (None, "invalid_url: Line 3 is malformed: the URL is empty."),
+        ("two", "invalid_url: Line 3 is malformed: the URL is empty."),
         ("three", "invalid_url: The URL does not begin with http:// or https://."),
     ]
 

@@ -57,7 +57,13 @@ class Road:
 
     def start(self, *items: Item, kind: JobKind = JobKind.SYNC) -> str:
         job_id = self.services.job(list(items), chunk_size=max(len(items), 4), kind=kind)
-        write_earlier(self.services.blobs, job_id, 0, pa.Table.from_pylist([], OF_ITEMS))
+        nothing = dict.fromkeys(OF_ITEMS.names)
+        asked = [
+            {**nothing, "item": number, "image_id": bytes.fromhex(one.before[0]), "shared": False}
+            for number, one in enumerate(items)
+            if one.before and not one.withdraws
+        ]
+        write_earlier(self.services.blobs, job_id, 0, pa.Table.from_pylist(asked, OF_ITEMS))
         return job_id
 
     def handle(self, claim: Claim | None) -> None:
@@ -146,6 +152,25 @@ def test_an_entry_with_another_picture_leaves_the_former_one_with_its_files(road
     for number, there in ((0, False), (1, False), (2, True), (3, True)):
         assert road.services.blobs.exists(file_key("images", id_of(number), "thumbnail")) is there
     assert road.same_as_its_log()
+
+
+def test_an_entry_that_came_back_to_its_former_picture_leaves_the_one_between(road: Road) -> None:
+    road.sync(entry(1))
+    road.services.downloader.pages["http://x/1"] = png(2)
+    road.sync(entry(2, "http://x/1"))  # killed before it took the former one away
+    road.services.downloader.pages["http://x/1"] = png(1)
+    assert road.sync(entry(1, "http://x/1", 1, 2)) == [UNCHANGED]
+    assert road.ids == {id_of(1)}
+
+
+def test_what_an_older_job_has_still_to_do_does_not_undo_a_sync(road: Road) -> None:
+    road.sync(entry(1, key="k"))
+    road.start(Item("http://y/2", "http://y/2", key="k"), kind=JobKind.INGEST)
+    (older,) = road.services.ledger.dispatch()
+    assert road.sync(entry(1, "http://x/1", 1, key="k")) == [UNCHANGED]
+    road.handle(road.services.ledger.claim(older, Stage.FETCH))
+    road.work()
+    assert road.ids == {id_of(1)}
 
 
 def test_what_is_withdrawn_goes_unless_somebody_else_has_it_and_is_counted(road: Road) -> None:

@@ -115,12 +115,20 @@ def test_of_an_entry_that_is_listed_twice_the_last_counts_and_it_is_noted(blobs:
     assert (note.code, note.count) == ("repeated", 1)
 
 
-def test_the_catalogue_of_a_listing_is_sorted(blobs: Blobs) -> None:
+def test_the_catalogue_of_a_listing_has_its_order(blobs: Blobs) -> None:
     write_listing(blobs, "job", Listing(Entry(f"http://x/{i}") for i in range(10_000)), lambda: None)
-    entries = [row for table in read_catalogue(blobs, listing_key("job"), LISTED) for row in table["entry"]]
-    hashes = [one.as_py() for one in entries]
-    assert len(hashes) == 10_000
-    assert hashes == sorted(hashes)
+    tables = read_catalogue(blobs, listing_key("job"), LISTED)
+    assert [place for table in tables for place in table["place"].to_pylist()] == [*range(10_000)]
+
+
+def test_what_entries_say_may_be_far_longer_than_the_memory_of_a_comparison(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.database.MEMORY_LIMIT", "24MiB")
+    text = "A boot of leather, with a sole of rubber. " * 500
+    entries = [Entry(f"http://x/{i}", metadata={"text": f"{text}{i}"}) for i in range(3_000)]
+    found, _, _ = statuses(blobs, entries, [])
+    assert found == [(entry.url, "added") for entry in entries]
 
 
 def test_a_listing_that_breaks_off_leaves_no_catalogue(blobs: Blobs) -> None:
@@ -137,3 +145,12 @@ def test_a_listing_that_breaks_off_leaves_no_catalogue(blobs: Blobs) -> None:
 def test_nothing_listed_and_nothing_brought_compare(blobs: Blobs) -> None:
     with compared(blobs, "job", "shop", lambda: None) as comparison:
         assert (comparison.known, comparison.missing, [*comparison.entries()]) == (0, 0, [])
+
+
+def test_of_an_entry_that_is_listed_twice_the_last_that_can_be_fetched_counts(blobs: Blobs) -> None:
+    broken = Entry("row 4", key="k", error="invalid_url: the URL is empty")
+    entries = [Entry("http://x/1", key="k"), Entry("http://x/2", key="k"), broken]
+    found, gone, _ = statuses(blobs, entries, [brought(Entry("http://x/2", key="k"), 1)])
+    assert (found, gone) == ([("http://x/2", "asked")], [])
+    found, gone, _ = statuses(blobs, [broken], [brought(Entry("http://x/2", key="k"), 1)])
+    assert (found, gone) == ([("row 4", "changed")], []), "listed all the same: it keeps what it had"

@@ -12,8 +12,9 @@ import pytest
 from shared.download.host_headers import HostHeaders
 from shared.download.validators import Validators
 from shared.errors import Unavailable
+from shared.index.provenance import Contribution, StoredImage
 from shared.ledger.ledger import BEGIN, FINAL, Ledger
-from shared.models import Chunk, Claim, ItemResult, ItemState, Job, JobStatus, Note, Stage
+from shared.models import Chunk, Claim, Item, ItemResult, ItemState, Job, JobStatus, Note, Stage
 from shared.services import Services
 from shared.sources.definition import Run, Source
 from shared.sources.store import put_source, runs, source_exists
@@ -24,7 +25,9 @@ from shared.storage.manifest import read_items, write_results
 from shared.storage.validators import Earlier, read_earlier, url_hash, write_validators
 from tests.redis_server import fake_ledger
 from tests.unit.stages import StubDispatcher
+from tests.unit.stages import image as stored_image
 from worker.listings.entries import Entry, ListingFailed
+from worker.stages.changes import hand_on_removals
 from worker.syncs import begin as beginning
 from worker.syncs.begin import begin
 from worker.syncs.finish import finish
@@ -49,7 +52,7 @@ class Here:
     services: Services
     source: Source
     listing: Listing = field(default_factory=lambda: Listing([]))
-    images: set[str] = field(default_factory=set)
+    images: dict[str, StoredImage] = field(default_factory=dict)
     listed: int = 0
     job_id: str = ""
 
@@ -94,8 +97,15 @@ class Here:
                     for url, one in urls.items()
                 }
                 write_validators(self.services.blobs, chunk, claim.token, said)
-            self.images |= {one.image_id for one in found if one.image_id}
+            for one in found:
+                self.stores(one.image_id or "", items[one.index - claim.first_item])
             assert self.ledger.advance(claim, transitions=[(i, states[i]) for i in indices])
+
+    def stores(self, image_id: str, item: Item) -> None:
+        said = Contribution(0, item.source, item.key, dict(item.metadata), item.of)
+        before = self.images[image_id].contributions if image_id in self.images else ()
+        stored = stored_image(image_id, item.source, item.key, **item.metadata)
+        self.images[image_id] = StoredImage(stored, "", (*before, said))
 
     def finish(self) -> None:
         finish(self.services, self.claim(FINAL))
@@ -126,7 +136,7 @@ def image(number: int) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
-    collection = SimpleNamespace(present=lambda ids: {one for one in ids if one in made.images})
+    collection = SimpleNamespace(stored=lambda ids: {i: made.images[i] for i in ids if i in made.images})
     services = SimpleNamespace(
         blobs=Blobs(f"file://{tmp_path}"),
         ledger=fake_ledger(),
@@ -192,7 +202,7 @@ def test_an_object_with_the_same_stamp_is_not_touched_while_the_collection_has_i
         [Entry("s3://b/1", stamp="1"), Entry("s3://b/2", stamp="1"), Entry("s3://b/3", stamp="1")]
     )
     here.run([INDEXED] * 3, [1, 2, 3])
-    here.images.remove(image(2))
+    del here.images[image(2)]
     here.listing.entries = [
         Entry("s3://b/1", stamp="1"),
         Entry("s3://b/2", stamp="1"),
@@ -205,6 +215,32 @@ def test_an_object_with_the_same_stamp_is_not_touched_while_the_collection_has_i
     claim = here.ledger.claim(chunk, Stage.FETCH)
     assert claim is not None
     assert here.ledger.pending(claim) == [1, 2]
+
+
+def test_an_object_is_opened_again_unless_the_collection_has_its_picture_from_this_source(here: Here) -> None:
+    here.listing = Listing([Entry("s3://b/1", stamp="1"), Entry("s3://b/2", stamp="1")])
+    here.run([INDEXED] * 2, [1, 2])
+    del here.images[image(2)]  # deleted, and brought again by somebody, who may delete it again
+    here.stores(image(2), Item("http://x/2", "http://x/2"))
+    here.start()
+    here.begin()
+    assert here.job.counts[UNCHANGED] == 1
+    here.brings([UNCHANGED, ItemState.DUPLICATE], [None, 2])
+    here.finish()
+    here.start()
+    here.begin()
+    assert here.job.counts[UNCHANGED] == 2
+
+
+def test_an_object_that_may_have_brought_two_pictures_is_opened_to_put_that_in_order(here: Here) -> None:
+    here.listing = Listing([Entry("s3://b/1", stamp="1")])
+    here.run([INDEXED], [1])
+    here.listing = Listing([Entry("s3://b/1", stamp="2")])
+    here.run([FAILED], [8])
+    here.listing = Listing([Entry("s3://b/1", stamp="1")])
+    here.start()
+    here.begin()
+    assert here.job.counts[ItemState.PENDING] == 1
 
 
 def test_everything_is_fetched_again_where_the_source_says_so(here: Here) -> None:
@@ -303,6 +339,21 @@ def test_the_end_may_come_twice(here: Here) -> None:
     ]
 
 
+def test_a_picture_is_not_asked_for_with_what_the_server_said_of_another(here: Here) -> None:
+    here.listing = Listing([Entry("http://x/1"), Entry("http://x/2"), Entry("http://x/3", key="k")])
+    here.run([INDEXED] * 3, [1, 2, 3], etag='"e"')
+    here.listing.entries = [Entry("http://x/1"), Entry("http://x/2"), Entry("http://x/4", key="k")]
+    here.run([INDEXED, UNCHANGED, UNCHANGED], [8, 2, 3])  # and the server says nothing of them
+    here.start()
+    here.begin()
+    earlier = read_earlier(here.services.blobs, here.job_id, 0, 3)
+    assert [(one.image_id, one.validators.etag) for one in earlier.values()] == [
+        (image(8), None),
+        (image(2), '"e"'),
+        (image(3), None),
+    ]
+
+
 def test_a_listing_that_fails_ends_the_job_and_a_passing_failure_is_tried_again(here: Here) -> None:
     here.listing = Listing(
         [Entry("http://x/1")], failure=ListingFailed("The feed broke off.", transient=True)
@@ -384,3 +435,23 @@ def test_a_source_that_is_deleted_with_its_images_goes_once_they_have(here: Here
     assert not source_exists(here.services.blobs, "shop")
     assert here.services.blobs.list("sources/") == []
     assert here.listed == 1
+
+
+def test_removals_wait_until_the_entries_have_ended(here: Here) -> None:
+    here.listing = Listing([Entry(f"http://x/{n}") for n in range(8)])
+    here.run([INDEXED] * 8, [*range(8)])
+    here.listing.entries = here.listing.entries[:4]
+    here.start()
+    here.begin()
+    entries, removals = (here.ledger.claim(chunk, Stage.FETCH) for chunk in here.ledger.dispatch())
+    assert entries and removals
+    assert hand_on_removals(here.services, removals)
+    assert here.job.counts[ItemState.FETCHED] == 0
+    assert here.ledger.advance(entries, transitions=[(i, UNCHANGED) for i in range(4)])
+    cast(Any, here.ledger)._redis.call("zadd", "is:due", {removals.chunk.ref: 0})
+    assert (Stage.FETCH, removals.chunk) in here.ledger.sweep()
+    again = here.ledger.claim(removals.chunk, Stage.FETCH)
+    assert again is not None
+    assert again.deliveries == 1, "waiting is no failure"
+    assert hand_on_removals(here.services, again)
+    assert here.job.counts[ItemState.FETCHED] == 4
