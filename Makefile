@@ -54,7 +54,7 @@ performance: install ## Make docs/performance.md and its tables anew from the re
 screenshots: install ## Make the README's pictures of the page anew
 	@$(BIN)/python -m tests.browser.readme_pictures
 
-faults: install ## Break a running stack in every way, many times (half an hour; ARGS="--injections 30 --seed 1")
+faults: install ## Break a running stack in every way, many times (an hour and a half; ARGS="--only sync --seed 1")
 	$(BIN)/python -m tests.faults $(ARGS)
 
 eval: install ## Measure how well a model finds pictures (MODEL=starter, a folder or a hub id)

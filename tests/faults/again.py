@@ -89,7 +89,7 @@ def _slow(rig: Rig, phase: str) -> Iterator[None]:
         rig.chroma.delay_s = 0.0
 
 
-def _join_folders(job: str) -> list[Path]:
+def join_folders(job: str) -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob(f"image-search-join-{job}*"))
 
 
@@ -104,7 +104,7 @@ PHASES: dict[str, Callable[[Rig, str, str, int], object]] = {
     "look-up": lambda rig, _, job, asked: (
         _asked(rig) > asked + 4 or rig.services.blobs.list(f"{job_prefix(job)}since/")
     ),
-    "join": lambda _rig, _, job, _before: _join_folders(job),
+    "join": lambda _rig, _, job, _before: join_folders(job),
     "requests": lambda rig, _, _job, asked: _asked(rig) > asked + PICTURES // 3,
     "log": lambda rig, name, job, _: any(job in key for key in rig.services.blobs.list(log_prefix(name))),
 }
@@ -119,7 +119,7 @@ def _until(reached: Callable[[], object]) -> None:
 
 def _left_by(rig: Rig, job: str) -> list[str]:
     """What a job that has ended should not have left: crops on their way, and what its list was joined in."""
-    return [*map(str, _join_folders(job)), *rig.services.blobs.list(scratch_prefix(job))]
+    return [*map(str, join_folders(job)), *rig.services.blobs.list(scratch_prefix(job))]
 
 
 def check(rig: Rig, name: str, first: int, job: str, *, since: bool) -> None:

@@ -1,133 +1,29 @@
-"""The faults: each breaks one thing of a running stack, and returns when that is over."""
+"""The faults by their names: what is broken, and in the middle of what."""
 
-import contextlib
-import os
-import random
-import secrets
-import signal
-import time
-from collections.abc import Callable
-
-from redis import Redis
-
-from shared.models import Chunk, Stage
-from shared.tasks import TASK_NAMES, make_celery
-from tests.faults import again, bulk, switches, up
-from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
-from tests.stack import eventually
-
-Injection = Callable[[Rig], None]
-
-PAUSE_SECONDS = LEASE_SECONDS + 5
-OUTAGE_SECONDS = 5.0
-DELAY_SECONDS = 0.3
-FLOOD = 50  # messages a chunk
-
-
-def kill(role: str) -> Injection:
-    """`kill -9` of every process of a role; over when `up` has started it again."""
-
-    def inject(rig: Rig) -> None:
-        before = rig.stack.leader(role)
-        for pid in rig.stack.processes(role):
-            _signal(pid, signal.SIGKILL)
-        eventually(lambda: rig.stack.leader(role) not in (None, before), 60)
-
-    return inject
-
-
-def kill_child(role: str) -> Injection:
-    """`kill -9` of one pool process: the worker's parent lives on, and replaces it."""
-
-    def inject(rig: Rig) -> None:
-        children = rig.stack.processes(role)[1:]
-        if children:
-            _signal(random.choice(children), signal.SIGKILL)
-
-    return inject
-
-
-def pause(role: str) -> Injection:
-    """Stops a role for longer than its leases, and lets it go on where it was."""
-
-    def inject(rig: Rig) -> None:
-        stopped = rig.stack.processes(role)
-        for pid in stopped:
-            _signal(pid, signal.SIGSTOP)
-        try:
-            time.sleep(PAUSE_SECONDS)
-        finally:
-            for pid in stopped:
-                _signal(pid, signal.SIGCONT)
-
-    return inject
-
-
-def restart_redis(rig: Rig) -> None:
-    """An orderly end: Redis comes back from its append-only file."""
-    before = rig.stack.leader("redis")
-    _signal(before or 0, signal.SIGTERM)
-    eventually(lambda: rig.stack.leader("redis") not in (None, before), 60)
-
-
-def cut(store: str) -> Injection:
-    """Resets all connections to Redis or Chroma, and all new ones for a while."""
-
-    def inject(rig: Rig) -> None:
-        proxy = getattr(rig, store)
-        proxy.refusing = True
-        proxy.cut()
-        time.sleep(OUTAGE_SECONDS)
-        proxy.refusing = False
-
-    return inject
-
-
-def cut_once(store: str) -> Injection:
-    return lambda rig: getattr(rig, store).cut()
-
-
-def delay(store: str) -> Injection:
-    def inject(rig: Rig) -> None:
-        proxy = getattr(rig, store)
-        proxy.delay_s = DELAY_SECONDS
-        time.sleep(2 * OUTAGE_SECONDS)
-        proxy.delay_s = 0.0
-
-    return inject
-
-
-def fill_disk(rig: Rig) -> None:
-    with rig.full_disk():
-        time.sleep(OUTAGE_SECONDS)
-
-
-def flood(rig: Rig) -> None:
-    """Every message that may be under way, many times over, and for each stage."""
-    settings = rig.services.settings
-    celery = make_celery(settings)
-    redis = Redis(unix_socket_path=str(up.redis_socket(rig.stack.data_dir)), decode_responses=True)
-    refs = {key.removeprefix("is:chunk:") for key in redis.scan_iter("is:chunk:*")}
-    for ref in sorted(refs):
-        assert Chunk.parse(ref).ref == ref
-        for stage in Stage:
-            for _ in range(FLOOD // 3):
-                celery.send_task(TASK_NAMES[stage], args=[ref], queue=str(stage))
-
-
-def refuse_payload(rig: Rig) -> None:
-    """Chroma takes no request with some pictures: they alone fail, among others of their job."""
-    rig.chroma.refused = POISON.encode()
-    try:
-        job = rig.finished(rig.submit_poisoned(f"poisoned-{secrets.token_hex(4)}"))
-    finally:
-        rig.chroma.refused = b""
-    assert {state: count for state, count in job["counts"].items() if count} == {
-        "indexed": POISONED_JOB - POISONED,
-        "failed": POISONED,
-    }
-    assert {error["code"] for error in job["errors"]} == {"index_error"}
-
+from tests.faults import again, bulk, switches
+from tests.faults.breaking import (
+    Injection,
+    cut,
+    cut_once,
+    delay,
+    fill_disk,
+    flood,
+    hide_bucket,
+    kill,
+    kill_child,
+    kill_everything,
+    pause,
+    refuse_payload,
+    restart_redis,
+)
+from tests.faults.sources import lies
+from tests.faults.sources.nights import (
+    broken_sync,
+    cancelled_sync,
+    deleted_source,
+    due_once,
+    listing_that_lies,
+)
 
 ROLES = ("fetch", "encode", "index", "sweep", "api", "redis", "chroma")
 INJECTIONS: dict[str, Injection] = {
@@ -180,9 +76,93 @@ INJECTIONS: dict[str, Injection] = {
             ("cut chroma off", cut("chroma"), "look-up"),
         )
     },
+    **{
+        f"{name} at the {phase} of a sync of a {kind}": broken_sync(
+            fault, phase, kind, exact="chroma" not in name
+        )
+        for name, fault, phase, kind in (
+            ("kill fetch", kill("fetch"), "listing", "feed"),
+            ("kill fetch", kill("fetch"), "listing", "bucket"),
+            ("kill sweep", kill("sweep"), "listing", "feed"),
+            ("kill api", kill("api"), "listing", "feed"),
+            ("kill redis", kill("redis"), "listing", "feed"),
+            ("restart redis", restart_redis, "listing", "bucket"),
+            ("kill everything", kill_everything, "listing", "feed"),
+            ("hide the bucket", hide_bucket, "listing", "bucket"),
+            ("kill fetch", kill("fetch"), "plan", "feed"),
+            ("kill fetch", kill("fetch"), "plan", "folder"),
+            ("kill redis", kill("redis"), "plan", "folder"),
+            ("restart redis", restart_redis, "plan", "bucket"),
+            ("kill chroma", kill("chroma"), "plan", "folder"),
+            ("cut chroma off", cut("chroma"), "plan", "bucket"),
+            ("kill everything", kill_everything, "plan", "folder"),
+            ("kill fetch", kill("fetch"), "fetching", "feed"),
+            ("kill fetch", kill("fetch"), "fetching", "bucket"),
+            ("kill encode", kill("encode"), "fetching", "feed"),
+            ("kill index", kill("index"), "fetching", "folder"),
+            ("kill sweep", kill("sweep"), "fetching", "feed"),
+            ("kill api", kill("api"), "fetching", "folder"),
+            ("kill redis", kill("redis"), "fetching", "folder"),
+            ("restart redis", restart_redis, "fetching", "feed"),
+            ("kill chroma", kill("chroma"), "fetching", "feed"),
+            ("hide the bucket", hide_bucket, "fetching", "bucket"),
+            ("kill everything", kill_everything, "fetching", "feed"),
+            ("kill index", kill("index"), "writing", "feed"),
+            ("kill encode", kill("encode"), "writing", "bucket"),
+            ("kill redis", kill("redis"), "writing", "feed"),
+            ("kill chroma", kill("chroma"), "writing", "folder"),
+            ("cut chroma off", cut("chroma"), "writing", "feed"),
+            ("kill everything", kill_everything, "writing", "bucket"),
+            ("kill index", kill("index"), "removals", "feed"),
+            ("kill index", kill("index"), "removals", "folder"),
+            ("kill fetch", kill("fetch"), "removals", "feed"),
+            ("kill redis", kill("redis"), "removals", "bucket"),
+            ("restart redis", restart_redis, "removals", "feed"),
+            ("kill chroma", kill("chroma"), "removals", "feed"),
+            ("kill everything", kill_everything, "removals", "folder"),
+            ("kill fetch", kill("fetch"), "final chunk", "feed"),
+            ("kill redis", kill("redis"), "final chunk", "bucket"),
+            ("kill sweep", kill("sweep"), "final chunk", "folder"),
+            ("kill everything", kill_everything, "final chunk", "feed"),
+            ("kill fetch", kill("fetch"), "record", "folder"),
+            ("restart redis", restart_redis, "record", "feed"),
+        )
+    },
+    **{
+        f"{name} for a sync": listing_that_lies(lie, kind, says=says)
+        for name, lie, kind, says in (
+            ("break the feed off", lies.broken_off, "feed", {"status": "failed"}),
+            ("halve the feed", lies.halved, "feed", {"status": "partial", "withheld": 50}),
+            ("empty the feed", lies.emptied, "feed", {"status": "partial", "withheld": 82}),
+            ("empty the bucket", lies.emptied, "bucket", {"status": "partial", "withheld": 82}),
+            ("unmount the folder", lies.unmounted, "folder", {"status": "partial", "withheld": 82}),
+            ("move the folder away", lies.moved_away, "folder", {"status": "failed"}),
+            ("hide the bucket", lies.out_of_reach, "bucket", {"status": "failed"}),
+        )
+    },
+    "kill fetch at the plan of a sync of half a feed": listing_that_lies(
+        lies.halved, "feed", says={"status": "partial", "withheld": 50}, fault=kill("fetch"), phase="plan"
+    ),
+    **{
+        f"cancel at the {phase} of a sync of a {kind}": cancelled_sync(phase, kind)
+        for phase, kind in (
+            ("listing", "feed"),
+            ("plan", "folder"),
+            ("fetching", "bucket"),
+            ("writing", "feed"),
+            ("removals", "folder"),
+        )
+    },
+    "cancel and kill fetch at the fetching of a sync": cancelled_sync("fetching", "feed", kill("fetch")),
+    **{
+        f"{name} at the {phase} of a source's deletion": deleted_source(fault, phase, kind)
+        for name, fault, phase, kind in (
+            ("kill index", kill("index"), "removals", "feed"),
+            ("kill redis", kill("redis"), "removals", "folder"),
+            ("kill fetch", kill("fetch"), "final chunk", "bucket"),
+            ("kill everything", kill_everything, "removals", "feed"),
+        )
+    },
+    "two sweepers for sources that are due": due_once(lambda _: None),
+    "two sweepers, one killed, for sources that are due": due_once(kill("sweep")),
 }
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

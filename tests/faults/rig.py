@@ -1,6 +1,7 @@
 """A real stack whose connections, processes and disk can be broken, and the check that nothing came of it."""
 
 import contextlib
+import functools
 import resource
 import shutil
 import socket
@@ -9,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,8 @@ from typing import Any, Self
 
 import httpx
 import numpy as np
+from redis import Redis
+from redis.exceptions import RedisError
 
 from deploy.doctor import deployment
 from shared.errors import ImageSearchError
@@ -27,6 +30,7 @@ from tests.checkpoints import tiny_checkpoint
 from tests.faults import up
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer
+from tests.object_store import ObjectStore
 from tests.stack import Stack, eventually
 from worker.recovery import rebuild
 
@@ -70,6 +74,8 @@ class Rig:
         self.redis = Proxy(lambda: _unix(up.redis_socket(data)))
         self.chroma = Proxy(lambda: socket.create_connection(("127.0.0.1", up.chroma_port(data)), 5))
         self.pictures = ImageServer()
+        self.source_folder = self._folder / "sources"
+        self._bucket = ObjectStore(self._folder)
         self.stack = ProxiedStack(
             self._folder,
             CHUNK_SIZE="8",
@@ -79,9 +85,11 @@ class Rig:
             LOG_LEVEL="warning",
             MODELS_FOLDER=str(self.other_model.parent),
             RATE_LIMIT="off",
+            SOURCE_FOLDERS=str(self.source_folder),
         )
         self.stack.configure_process(
-            **{up.REDIS_PORT: str(self.redis.port), up.CHROMA_PORT: str(self.chroma.port)}
+            **{up.REDIS_PORT: str(self.redis.port), up.CHROMA_PORT: str(self.chroma.port)},
+            **self._bucket.env,
         )
         self.blobs = data / "blobs"
         self.reference: dict[str, np.ndarray] = {}
@@ -91,6 +99,7 @@ class Rig:
         with contextlib.ExitStack() as exits:
             exits.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self.blobs.mkdir(parents=True)
+            self.source_folder.mkdir()
             tiny_checkpoint(self.other_model, shape="tiny siglip", spread=3.0)
             self._own_disk = exits.enter_context(_small_disk(self.blobs))
             for part in (self.redis, self.chroma, self.pictures, self.stack):
@@ -115,6 +124,22 @@ class Rig:
         items = [{"url": self.pictures.url(f"/photo/{n}.jpg?w=48&h=48")} for n in range(POISONED_JOB)]
         poisoned = [item | {"metadata": {"note": POISON}} for item in items[:POISONED]]
         return self.post({"items": items[POISONED:] + poisoned, "collection": collection})
+
+    @functools.cached_property
+    def bucket(self) -> ObjectStore:
+        """A bucket that the stack's sources can read; it starts when it is first asked for."""
+        return self._exits.enter_context(self._bucket)
+
+    def get(self, path: str, **params: str) -> httpx.Response:
+        """An answer; asked for until a server is there that can give it."""
+        return self._answered("GET", path, params={**params})
+
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        answer = self._answered("PUT", path, json=body)
+        assert answer.is_success, answer.text
+
+    def delete(self, path: str, **params: str) -> httpx.Response:
+        return self._answered("DELETE", path, params={**params})
 
     def post(self, body: dict[str, Any], path: str = "/v1/jobs") -> str:
         """Asks for a job until it is taken; returns its id."""
@@ -214,6 +239,20 @@ class Rig:
         except ImageSearchError:
             return False
 
+    def chunks(self, job_id: str) -> list[dict[str, str]]:
+        """What the ledger has of each chunk of a job that is not yet done."""
+        socket_path = str(up.redis_socket(self.stack.data_dir))
+        with Redis(unix_socket_path=socket_path, decode_responses=True) as redis:
+            return [redis.hgetall(key) for key in redis.scan_iter(f"is:chunk:{job_id}:*", 1_000)]
+
+    def is_done_with(self, jobs: Sequence[str]) -> bool:
+        """Chroma answers, and nothing of these jobs is under way."""
+        try:
+            self.index.ping()
+            return not any(self.chunks(job) for job in jobs)
+        except (ImageSearchError, RedisError):
+            return False
+
     def items(self, job_id: str, status: str) -> Iterator[dict[str, Any]]:
         """The items of a job that ended so, page by page."""
         cursor = None
@@ -225,6 +264,18 @@ class Rig:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
+            answer = self._request(method, path, **options)
+            if answer is not None and answer.status_code != 503:
+                answers.append(answer)
+            return bool(answers)
+
+        eventually(answered, JOB_SECONDS)
+        return answers[0]
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response | None:
         """None when the server is away."""

@@ -34,7 +34,8 @@ class BucketListing:
             if not found:
                 self._refuse_object(bucket)
         except S3Failed as error:
-            raise ListingFailed(f"The bucket {self._name} cannot be listed: {error.detail}.") from None
+            detail = f"The bucket {self._name} cannot be listed: {error.detail}."
+            raise ListingFailed(detail, transient=not error.denied) from None
         if count := len(self._skipped):
             self.notes.append(Note("files_skipped", f"No pictures by their names: {self._skipped}.", count))
 
