@@ -74,7 +74,7 @@ def put_source(path: DefinedPath, body: SourceRequest) -> Response:
     Nothing is read yet; the first sync is the one that is asked for, or `every` from now. `from` and
     `collection` of a source that is there cannot be changed: `409 source_exists`. Credentials do not belong
     into `from`: those for buckets are the workers' (`AWS_*`, say), those for web servers in FETCH_HEADERS;
-    a token in a URL's query is kept, and not shown.
+    a token in a URL's query is kept, not shown, and can be changed.
 
     At most 1,000 sources.
     """
@@ -85,8 +85,10 @@ def put_source(path: DefinedPath, body: SourceRequest) -> Response:
     if known is None:
         store.new_source(parts.blobs, source)
     else:
-        source = replace(source, location=known.location, created_at=known.created_at)
-        if known.callback_url and source.callback_url == redacted(known.callback_url):  # as GET shows it
+        source = replace(source, created_at=known.created_at)
+        if source.location == redacted(known.location):  # as GET shows it
+            source = replace(source, location=known.location)
+        if known.callback_url and source.callback_url == redacted(known.callback_url):
             source = replace(source, callback_url=known.callback_url)
         store.put_source(parts.blobs, source)
     if source.every_s is None:
@@ -139,8 +141,8 @@ def _known(parts: Services, source: Source) -> Source | None:
         return None
     if known.removing:
         raise SourceExists(f"The source {known.name!r} is being deleted with its pictures: wait for its end.")
-    # What GET shows is without a token that the URL may have; whoever sends that again means the same.
-    if source.location not in (known.location, redacted(known.location)):
+    # A token that the URL may have is not shown, and may be another one day: it is the same source.
+    if redacted(source.location) != redacted(known.location):
         fault = f"reads from {redacted(known.location)}"
     elif source.collection != known.collection:
         fault = f"goes into the collection {known.collection!r}"
@@ -267,7 +269,7 @@ def _described(parts: Services, source: Source) -> models.Source:
     runs = store.runs(parts.blobs, source.name)
     return source_answer(
         source,
-        runs[0] if runs else None,
+        next((run for run in runs if not run.dry_run), None),
         next_due=parts.ledger.sources.next_due([source.name]).get(source.name),
         running_job=parts.ledger.sources.running(source.name),
         runs=runs,

@@ -93,7 +93,7 @@ class Source(BaseModel):
     removing: bool = Field(False, description="whether it is being deleted together with its pictures")
     next_run_at: Time | None = Field(description="when it is synced next by itself; null: never")
     running_job: str | None = Field(description="the id of its sync that has not ended")
-    last_run: Run | None = Field(description="what its latest sync did")
+    last_run: Run | None = Field(description="what its latest sync did, dry runs left out")
     runs: list[Run] | None = Field(
         None, description="the latest, at most 20, newest first; null where sources are listed"
     )

@@ -14,6 +14,7 @@ from shared.storage.blobs import SOURCES, Blobs, brought_key, run_key, runs_pref
 MAX_SOURCES = 1_000
 MAX_RUNS = 20
 SOURCE_NAME = COLLECTION_NAME
+_DRY = ".dry.json"
 
 Stored = TypeVar("Stored")
 
@@ -73,14 +74,16 @@ def list_sources(blobs: Blobs) -> list[Source]:
 def source_page(
     blobs: Blobs, after: str = "", limit: int = MAX_SOURCES
 ) -> tuple[list[tuple[Source, Run | None]], str | None]:
-    """Return the first `limit` sources past the name `after`, each with its latest run, and the last's name.
+    """Return the first `limit` sources past the name `after`, each with its latest run that was no dry one.
 
-    That is None where there are no more. What cannot be read is left out, and logged.
+    Beside them stands the last one's name: None where there are no more. What cannot be read is left out, and
+    logged.
     """
     keys = blobs.list(SOURCES)
     names = [name for name in _names(keys) if name > after]
     more, names = len(names) > limit, names[:limit]
-    latest = {key.split("/")[1]: key for key in keys if "/runs/" in key}  # sorted, so the last counts
+    # Sorted, so the last counts; what a dry run would have done says nothing of how the source is.
+    latest = {key.split("/")[1]: key for key in keys if "/runs/" in key and not key.endswith(_DRY)}
     run_keys = [latest[name] for name in names if name in latest]
     found = {run.job_id: run for run in _readable(blobs, run_keys, Run.from_json)}
     sources = _readable(blobs, [source_key(name) for name in names], Source.from_json)
@@ -105,6 +108,7 @@ def add_run(blobs: Blobs, name: str, run: Run) -> None:
     Stored again, the same run replaces itself.
     """
     key = run_key(name, f"{int(run.started_at * 1000):020d}-{run.job_id}")
+    key = key.removesuffix(".json") + _DRY if run.dry_run else key
     blobs.put(key, _bytes(run.to_json()))
     blobs.delete(*blobs.list(runs_prefix(name))[:-MAX_RUNS])
 

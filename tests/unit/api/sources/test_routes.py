@@ -427,3 +427,22 @@ def test_what_was_stored_as_a_definition_is_read_by_the_next_process(api: Api, t
     put(api, status=201, every="1d", key_column="sku")
     again = with_services(api, tmp_path, blobs=replace(api.services).blobs)
     assert get(again) == get(api)
+
+
+def test_a_token_in_a_feed_s_url_can_be_changed(api: Api) -> None:
+    put(api, status=201, **{"from": "https://shop.example/feed.csv?token=hunter2"})
+    put(api, **{"from": "https://shop.example/feed.csv?token=hunter3"})
+    assert store.get_source(api.services.blobs, "shop").location.endswith("?token=hunter3")
+    answer = api.http.put("/v1/sources/shop", json={"from": "https://shop.example/other.csv?token=hunter3"})
+    assert_problem(answer, 409, "source_exists")
+
+
+def test_the_last_run_is_no_dry_run(api: Api) -> None:
+    put(api, status=201)
+    runs = [Run("a" * 24, "succeeded", 1.0, 2.0), Run("b" * 24, "succeeded", 3.0, 4.0, dry_run=True)]
+    for run in runs:
+        store.add_run(api.services.blobs, "shop", run)
+    one = api.http.get("/v1/sources/shop").get_json()
+    (listed,) = api.http.get("/v1/sources").get_json()["sources"]
+    assert one["last_run"]["job_id"] == listed["last_run"]["job_id"] == "a" * 24
+    assert [run["dry_run"] for run in one["runs"]] == [True, False]
