@@ -20,6 +20,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
+    aside            set     chunks at fetch that are worked on beside others, and take no place in its window
     stage:<stage>    zset    chunks at a stage, but for some that are delayed, by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
