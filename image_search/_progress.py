@@ -85,7 +85,7 @@ class _LinePrinter:
         self._shown = -1
 
     def __call__(self, job: Job) -> None:
-        if int(job.progress * 10) > self._shown:
+        if job.total and int(job.progress * 10) > self._shown:
             self._shown = int(job.progress * 10)
             share = f"{int(job.progress * 100):3d} % ({done(job):,} of {job.total:,})"
             line = f"Job {job.job_id}: {share} {pace(job)}"

@@ -33,11 +33,9 @@ _EXAMPLES: list[Any] = [
 def seconds_of(every: str) -> int:
     """Return the seconds of a whole number and `m`, `h` or `d`. Raises ValueError, with a sentence."""
     found = _EVERY.fullmatch(every)
-    if found is None:
-        raise ValueError("is a whole number and `m`, `h` or `d`, such as `24h`")
-    seconds = int(found[1]) * _UNITS[found[2]]
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not _LEAST_EVERY_S <= seconds <= _MOST_EVERY_S:
-        raise ValueError("is at least `5m` and at most `365d`")
+        raise ValueError("is a whole number and `m`, `h` or `d`, from `5m` to `365d`")
     return seconds
 
 

@@ -273,8 +273,10 @@ def _describe_unsent(unsent: Sequence[Unsent], console: Console) -> None:
 
 def _describe(client: Client, job: Job, console: Console) -> None:
     cut = " The body broke off before its end." if job.truncated else ""
-    done = f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}"
+    done = f", {job.progress:.0%} of {job.total:,}.{cut} {_counts(job)}" if job.total else f".{cut}"
     console.print(Text.assemble(f"Job {job.job_id}: ", status_text(job.status), done))
+    if detail := (job.result or {}).get("detail"):
+        console.print(detail)
     if not job.finished and (rate := pace(job)):
         console.print(rate)
     if job.counts.get("failed"):
@@ -313,7 +315,8 @@ def _describe_failures(client: Client, job: Job, console: Console) -> None:
 
 def _id_and_name(job: Job, *more: str) -> Text:
     """Return a job's id and, below it, its name, what it was made of and by, and how to see its parts."""
-    of = [(one or "").replace("_", " ") for one in (job.made_of, job.origin)]
+    made_of = None if job.made_of == job.name else job.made_of  # which a sync's are
+    of = [(one or "").replace("_", " ") for one in (made_of, job.origin)]
     parts = f"{job.parts:,} jobs: --group {job.group}" if job.parts > 1 else ""
     about = ", ".join(filter(None, (*more, *of, parts)))
     lines = [Text(job.job_id), Text(printable(job.name or "")), Text(about, "dim")]

@@ -114,8 +114,6 @@ def sync(
     if dry_run and (job.result or {}).get("counts"):
         _show_dry_run(job, console, as_json=as_json)
     else:
-        if job.result and job.result.get("detail"):
-            console.print(job.result["detail"])
         print_jobs(client, [job], console, as_json=as_json, followed=dry_run or wait)
 
 

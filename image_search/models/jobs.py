@@ -106,8 +106,8 @@ class Note(BaseModel):
     code: str = Field(
         description="stable, for programs: `column_renamed`, `columns_left_out`, `values_left_out`, "
         "`values_as_text`, `text_replaced`, `rows_skipped`, `files_skipped`, `links_skipped`, "
-        "`sitemaps_skipped`, `archive_end`, "
-        "`repeated`, `no_match`, and `more_notes` where there are over 100; later versions may say others"
+        "`sitemaps_skipped`, `archive_end`, `repeated`, `no_match`, `nothing_listed`, `too_many_deletions`, "
+        "and `more_notes` where there are over 100; later versions may say others"
     )
     detail: str = Field(description="for people")
     count: int = Field(description="how many columns, values, rows or files it concerns")

@@ -24,12 +24,16 @@ def new_source(blobs: Blobs, source: Source) -> None:
     """Store a source under a name that is free. Raises SourceExists, and Conflict for one too many."""
     if len(source_names(blobs)) >= MAX_SOURCES:
         raise Conflict(f"There are {MAX_SOURCES:,} sources, the most there may be: delete one.")
-    # Of a former source of this name, whose last run ended when it had been deleted.
-    blobs.delete(brought_key(source.name))
-    blobs.delete_prefix(runs_prefix(source.name))
+    clear_source(blobs, source.name)
     blobs.put_new(source_key(source.name), _bytes(source.to_json()))
     if get_source(blobs, source.name) != source:
         raise SourceExists(f"Somebody else has just defined a source {source.name!r}: look at that first.")
+
+
+def clear_source(blobs: Blobs, name: str) -> None:
+    """Delete what is stored of a source but its definition, as what a sync that outlived it has left."""
+    blobs.delete(brought_key(name))
+    blobs.delete_prefix(runs_prefix(name))
 
 
 def put_source(blobs: Blobs, source: Source) -> None:

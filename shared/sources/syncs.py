@@ -10,8 +10,10 @@ from shared.ledger.sources import NotDue
 from shared.models import Chunk, JobKind, Label, Stage
 from shared.services import Services
 from shared.sources.definition import Source
-from shared.sources.store import MAX_SOURCES, delete_source, get_source, list_sources, runs, source_exists
+from shared.sources.store import MAX_SOURCES, clear_source, get_source, list_sources, runs, source_exists
 from shared.storage.blobs import SOURCES
+
+CLOCKS_APART_SECONDS = 60.0  # that machines may be, and nobody minds
 
 log = structlog.get_logger(__name__)
 
@@ -105,19 +107,26 @@ def next_due(due_at: float, every_s: int, now: float) -> float:
 def restore_schedule(services: Services) -> None:
     """Schedule the sources that should be and are not, as after a loss of the ledger.
 
-    Each is due `every` after its latest run, which may be now.
+    Each is due `every` after its latest run, which may be now. One that is due later than `every` from now,
+    as after a clock that was ahead, is due then.
     """
+    now = time.time()
     sources = {source.name: source for source in list_sources(services.blobs)}
     for name, due in services.ledger.sources.next_due([*sources]).items():
         source = sources[name]
-        if due is None and source.every_s is not None and not source.removing:
+        if source.every_s is None or source.removing:
+            continue
+        if due is None:
             latest = next(iter(runs(services.blobs, name, 1)), None)
             since = latest.started_at if latest else source.created_at
             services.ledger.sources.schedule(name, since + source.every_s)
+        elif due > now + source.every_s + CLOCKS_APART_SECONDS:
+            log.warning("schedule_brought_forward", source=name)
+            services.ledger.sources.schedule(name, now + source.every_s)
 
 
 def clear_deleted(services: Services) -> None:
     """Delete what syncs that ended after their source was deleted have left."""
     for name in services.blobs.folders(SOURCES):
         if not source_exists(services.blobs, name) and not services.ledger.sources.running(name):
-            delete_source(services.blobs, name)
+            clear_source(services.blobs, name)

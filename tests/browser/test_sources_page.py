@@ -32,7 +32,7 @@ def ledger(stack: Stack) -> Ledger:
 @pytest.fixture
 def shop(stack: Stack, http: httpx.Client, ledger: Ledger) -> Iterator[str]:
     """The name of a source whose last run withheld removals."""
-    body = {"from": FEED, "every": "1d", "delete_missing": True}
+    body = {"from": FEED, "every": "1d", "delete_missing": True, "max_delete_share": 0.001}
     assert http.put("/v1/sources/shop", json=body).status_code == 201
     now = time.time()
     counts = {ItemState.INDEXED: 5, ItemState.UPDATED: 2, ItemState.UNCHANGED: 1965, ItemState.PENDING: 0}
@@ -97,7 +97,7 @@ def test_a_source_says_what_it_is_and_how_its_last_sync_went(page: Page, shop: s
     expect(card(page).get_by_role("link", name=FEED)).to_be_visible()
     expect(card(page)).to_contain_text("Every day")
     expect(card(page)).to_contain_text("in 24 hours")
-    expect(card(page)).to_contain_text("Is removed, at most 20 % at once")
+    expect(card(page)).to_contain_text("Is removed, at most 0.1 % at once")
     expect(card(page)).to_contain_text("Partial")
     expect(card(page).locator(".counts").first).to_have_text("5 indexed2 updated1,965 unchanged")
     expect(card(page)).to_contain_text("893 removals withheld")

@@ -18,7 +18,7 @@ from shared.tables.table import Table, TableOptions, column_names, open_table
 from shared.urls.redaction import redacted
 from worker.listings.downloads import Downloaded, Downloads
 from worker.listings.entries import Entry, Listing, ListingFailed, is_web, stop_if_lost, web_entry
-from worker.listings.sitemaps import DTD, SITEMAPS, SitemapListing, path_of, root_of
+from worker.listings.sitemaps import DTD, HTML, SITEMAPS, SitemapListing, path_of, root_of
 
 _SYNDICATED = {"rss": "an RSS feed", "RDF": "an RSS feed", "feed": "an Atom feed"}
 _READ_BYTES = 256 * 1024
@@ -34,6 +34,11 @@ def open_feed(
         root, shown = root_of(got.file), redacted(source.location)
         if root in SITEMAPS or root == DTD:  # which says what is wrong
             yield SitemapListing(downloads, source.location, got.file)
+        elif root == HTML:
+            raise ListingFailed(
+                f"{shown} is a web page (HTML), neither a table nor a sitemap: the feed may have moved, or "
+                "its host may want a sign-in (FETCH_HEADERS)."
+            )
         elif root in _SYNDICATED:
             raise ListingFailed(
                 f"{shown} is {_SYNDICATED[root]}, which is not read: give a sitemap, or a table with a "

@@ -21,6 +21,7 @@ from worker.listings.entries import Entry, ListingFailed, stop_if_lost, web_entr
 
 SITEMAPS = frozenset({"urlset", "sitemapindex"})
 MAX_SITEMAPS = 50_000
+MAX_NAMED = 2 * MAX_SITEMAPS  # by all indexes together: the names of each are held until it has been read
 MAX_INDEXES = 5  # from the source's own to a sitemap with pictures, itself included
 MAX_LOC = 2_048  # characters of a sitemap's URL
 MAX_TEXT = 4_096  # of a title or caption
@@ -29,7 +30,8 @@ MAX_TAG_BYTES = 2**20
 _HEAD_BYTES = 64 * 1024
 _PIECE = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-_HTML, DTD = "html", "!"
+HTML, DTD = "html", "!"
+_PAGE = b"<!doctype html"
 
 
 def path_of(url: str) -> str:
@@ -38,14 +40,16 @@ def path_of(url: str) -> str:
 
 
 def root_of(file: IO[bytes]) -> str:
-    """Return the local name of an XML document's root, "" for what is none, `!` for one with a DTD."""
+    """Return the local name of a document's root, "" for what is no XML or HTML, `!` for one with a DTD."""
     found: list[str] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _: found.append(_local(name))
-    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(_HTML if name.lower() == _HTML else DTD)
+    parser.StartDoctypeDeclHandler = lambda name, *_: found.append(HTML if name.lower() == HTML else DTD)
+    head = _first_piece(file, _HEAD_BYTES)
     with suppress(expat.ExpatError):
-        parser.Parse(_first_piece(file, _HEAD_BYTES))
-    return found[0] if found else ""
+        parser.Parse(head)
+    is_page = head[: len(_PAGE)].lower() == _PAGE  # XML writes it in capitals
+    return found[0] if found else HTML if is_page else ""
 
 
 class SitemapListing:
@@ -57,7 +61,8 @@ class SitemapListing:
         self._url = url
         self._file = file
         self._read: set[tuple[object, ...]] = set()
-        self._again = self._left_out = 0
+        self._again = self._left_out = self._named = 0
+        self._named_again = ""  # the first of them
         self._skipped = Skipped()
 
     def __iter__(self) -> Iterator[Entry]:
@@ -71,14 +76,16 @@ class SitemapListing:
         for found in reading.read(file, self._downloads):
             if isinstance(found, Entry):
                 yield found
-            elif len(children) == MAX_SITEMAPS:
+            elif len(children) == MAX_SITEMAPS or self._named == MAX_NAMED:
                 raise self._too_many()
             else:
+                self._named += 1
                 children.append(found)
         self._left_out += reading.left_out
         for child in children:
             if not self._is_new(child, url):
                 self._again += 1
+                self._named_again = self._named_again or child
                 continue
             if depth == MAX_INDEXES:
                 raise ListingFailed(
@@ -116,7 +123,8 @@ class SitemapListing:
         if count := len(self._skipped):
             yield Note("files_skipped", f"No pictures: {self._skipped}.", count)
         if self._again:
-            yield Note("sitemaps_skipped", "Sitemaps that name themselves, or are named again.", self._again)
+            detail = f"Sitemaps that name themselves, or are named again: {self._named_again}, for one."
+            yield Note("sitemaps_skipped", detail, self._again)
         if self._left_out:
             detail = f"Titles and captions of over {MAX_TEXT:,} characters are left out."
             yield Note("values_left_out", detail, self._left_out)

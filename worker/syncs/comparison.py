@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -37,23 +38,27 @@ CREATE TABLE latest AS
 CREATE TABLE kept AS
     SELECT found.place, latest.place IS NOT NULL AS kept FROM found LEFT JOIN latest USING (place);
 """
-_COMPARED = "entry, place, said, md5(url) AS url, stamp"  # of LISTED
-_COMPARE = """
-CREATE TABLE images AS SELECT entry, list(image_id ORDER BY sure DESC) AS images FROM brought GROUP BY entry;
-CREATE TABLE compared AS
-    SELECT listed.place, image_id, images, said_of, etag, last_modified,
-        coalesce(listed.url = md5(before.url), false) AS same_url,
-        CASE WHEN image_id IS NULL THEN 'added'
-             WHEN listed.said <> before.said OR listed.stamp IS DISTINCT FROM before.stamp THEN 'changed'
-             WHEN listed.stamp IS NOT NULL THEN 'same'
-             ELSE 'asked' END AS status
-    FROM listed
-    LEFT JOIN (FROM brought WHERE sure) AS before USING (entry)
-    LEFT JOIN images USING (entry);
-CREATE TABLE missing AS
-    SELECT entry, arg_max(key, sure) AS key, arg_max(url, sure) AS url, list(image_id) AS images
-    FROM brought WHERE entry NOT IN (SELECT entry FROM listed) GROUP BY entry;
+NUMBERED = BROUGHT.append(pa.field("place", pa.int64()))
+_LISTED = (
+    "md5_number(entry) AS entry, place, md5_number(said) AS said, md5_number(url) AS url, "
+    "md5_number(stamp) AS stamp"
+)
+_BROUGHT = f"{_LISTED}, image_id, sure, said_of, etag, last_modified"
+_MISSING = """
+CREATE TABLE missing AS SELECT entry, place, image_id, sure FROM brought ANTI JOIN listed USING (entry);
+CREATE TABLE heads AS
+    SELECT entry, coalesce(min(place) FILTER (sure), min(place)) AS head FROM missing GROUP BY entry;
 """
+_KNOWN = "SELECT count(*) FROM (SELECT entry FROM brought GROUP BY entry)"
+# Several rows of one place where an entry may have brought several images; the sure one comes first.
+_COMPARE = """
+SELECT listed.place, image_id, coalesce(sure, false) AS sure, said_of, etag, last_modified,
+    coalesce(listed.url = brought.url, false) AS same_url, listed.stamp IS NOT NULL AS stamped,
+    coalesce(listed.said = brought.said, false) AND listed.stamp IS NOT DISTINCT FROM brought.stamp AS same
+FROM listed LEFT JOIN brought USING (entry)
+ORDER BY listed.place, sure DESC, brought.place
+"""
+_GONE = "SELECT head AS place, image_id FROM missing JOIN heads USING (entry) ORDER BY head, sure DESC, place"
 
 Row = dict[str, Any]
 
@@ -71,17 +76,48 @@ class Comparison:
     missing: int
     _database: Database
     _listed: Callable[[], Iterator[pa.Table]]
+    _brought: Callable[[], Iterator[pa.Table]]
 
     def entries(self) -> Iterator[list[Row]]:
-        batches = self._database.read("SELECT * EXCLUDE (place) FROM compared ORDER BY place", _ROWS)
-        compared = chain.from_iterable(batch.to_pylist() for batch in batches)
+        found = _by_place(self._database.read(_COMPARE, _ROWS))
         for table in self._listed():
-            rows = table.drop_columns(["entry", "said"]).to_pylist()
-            yield [row | found for row, found in zip(rows, islice(compared, len(rows)), strict=True)]
+            rows = table.drop_columns(["entry", "place", "said"]).to_pylist()
+            here = islice(found, len(rows))
+            yield [row | _found(of_it) for row, (_, of_it) in zip(rows, here, strict=True)]
 
     def gone(self) -> Iterator[list[Row]]:
         """Yield what is missing from the listing: `key`, `url` and `images`."""
-        yield from (batch.to_pylist() for batch in self._database.read("FROM missing ORDER BY entry"))
+        missing = _by_place(self._database.read(_GONE, _ROWS))
+        following = next(missing, None)
+        place = 0
+        for table in self._brought():
+            rows: list[Row] = []
+            for row in table.select(["key", "url"]).to_pylist():
+                if following is not None and following[0] == place:
+                    rows.append(row | {"images": [one["image_id"] for one in following[1]]})
+                    following = next(missing, None)
+                place += 1
+            yield rows
+
+
+def _by_place(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, list[Row]]]:
+    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+    return ((place, list(here)) for place, here in groupby(rows, itemgetter("place")))
+
+
+def _found(rows: list[Row]) -> Row:
+    """Return what an entry has brought, of rows of which the first may be sure, and others are not."""
+    first = rows[0]
+    if not first["sure"]:
+        nothing = dict.fromkeys(("image_id", "said_of", "etag", "last_modified"))
+        status, first = "added", first | nothing | {"same_url": False}
+    elif not rows[0]["same"]:
+        status = "changed"
+    else:
+        status = "same" if first["stamped"] else "asked"
+    images = [one["image_id"] for one in rows if one["image_id"] is not None]
+    kept = ("image_id", "said_of", "etag", "last_modified", "same_url")
+    return {**{name: first[name] for name in kept}, "images": images or None, "status": status}
 
 
 def write_listing(blobs: Blobs, job_id: str, listing: Listing, check: Callable[[], None]) -> None:
@@ -89,8 +125,10 @@ def write_listing(blobs: Blobs, job_id: str, listing: Listing, check: Callable[[
     with opened(job_id, check) as database, TemporaryFile() as file:
         database.load("found", _PLACES, _written(file, _tables(listing)))
         database.execute(_KEPT)
-        (repeated,) = database.first("SELECT count(*) FROM kept WHERE NOT kept")
+        found, repeated = database.first("SELECT count(*), count(*) FILTER (NOT kept) FROM kept")
         notes = [*listing.notes]
+        if not found:
+            notes.append(Note("nothing_listed", "The listing has no entries: is the location right?", 0))
         if repeated:
             notes.append(
                 Note("repeated", "Entries that the listing has more than once: the last counts.", repeated)
@@ -103,18 +141,27 @@ def compared(blobs: Blobs, job_id: str, source: str, check: Callable[[], None]) 
     """Compare a sync's listing, of which there may be none, with what the source has brought."""
     with opened(job_id, check) as database:
         listed = partial(rows_of, blobs, listing_key(job_id), LISTED, _ROWS)
-        database.load("listed", LISTED, listed(), _COMPARED)
-        database.load("brought", BROUGHT, rows_of(blobs, brought_key(source), BROUGHT))
-        database.execute(_COMPARE)
-        (known,) = database.first("SELECT count(DISTINCT entry) FROM brought")
-        (missing,) = database.first("SELECT count(*) FROM missing")
-        yield Comparison(known, missing, database, listed)
+        brought = partial(rows_of, blobs, brought_key(source), BROUGHT, _ROWS)
+        database.load("listed", LISTED, listed(), _LISTED)
+        database.load("brought", NUMBERED, numbered(brought()), _BROUGHT)
+        database.execute(_MISSING)
+        (known,) = database.first(_KNOWN)
+        (missing,) = database.first("SELECT count(*) FROM heads")
+        yield Comparison(known, missing, database, listed, brought)
 
 
 def rows_of(blobs: Blobs, key: str, schema: pa.Schema, rows: int = MAX_ROWS) -> Iterator[pa.Table]:
     """Yield the rows of a catalogue, up to `rows` at once; none where there is no such file."""
     with suppress(KeyError):
         yield from read_catalogue(blobs, key, schema, rows)
+
+
+def numbered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Add a column `place`, which counts the rows of all tables from 0."""
+    place = 0
+    for table in tables:
+        yield table.append_column("place", pa.array(range(place, place + len(table)), pa.int64()))
+        place += len(table)
 
 
 def _tables(entries: Iterable[Entry]) -> Iterator[pa.Table]:

@@ -264,6 +264,8 @@ def test_a_listing_that_broke_off_says_why(run: Run, server: Server) -> None:
         result = run("sync", "shop", *arguments)
         assert result.exit_code == 3
         assert "The feed broke off." in result.output
+        assert " 0" not in result.output, "there is no progress to speak of"
+    assert "The feed broke off." in run("status", "j1").output
 
 
 def test_what_a_sync_could_not_fetch_is_for_the_next(run: Run, server: Server) -> None:

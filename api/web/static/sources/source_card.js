@@ -142,5 +142,5 @@ function everyText(every) {
 }
 
 function deletionText({ delete_missing: goes, max_delete_share: share }) {
-  return goes ? `Is removed, at most ${Math.round(100 * share)}\u00a0% at once` : "Stays";
+  return goes ? `Is removed, at most ${Number((100 * share).toPrecision(3))}\u00a0% at once` : "Stays";
 }

@@ -6,6 +6,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from shared.download.downloader import Downloader
 from shared.errors import ItemError
 from tests.raw_server import raw_server
 from tests.unit.shared.download.test_downloader import _certificate, _failure
+
+compress = partial(gzip.compress, mtime=0)  # the same in every process that collects the tests
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = bytes(range(256)) * 40
@@ -65,7 +68,7 @@ def test_the_content_is_in_the_file_and_the_media_type_is_told(downloader: Downl
         (OK + b"\r\n" + BODY, BODY),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), BODY),
         (OK + length(0) + b"\r\n", b""),
-        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(BODY), BODY),
+        (OK + b"Content-Encoding: gzip\r\n\r\n" + compress(BODY), BODY),
         (OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(BODY), BODY),
         (OK + b"Content-Encoding: gzip\r\n\r\n" + BODY, BODY),
     ],
@@ -81,14 +84,14 @@ def test_what_is_whole_is_saved(answer: bytes, content: bytes, downloader: Downl
         (OK + length(len(BODY) + 1) + b"\r\n" + BODY, "connect_error", "the answer broke off"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "connect_error", "the answer broke off"),
         (
-            OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(BODY)[:-3],
+            OK + b"Content-Encoding: gzip\r\n\r\n" + compress(BODY)[:-3],
             "connect_error",
             "the content is damaged",
         ),
         (OK + length(MOST + 1) + b"\r\n", "too_large", "the file has more than 100,000 bytes"),
         (OK + b"\r\n" + bytes(MOST + 1), "too_large", "the file has more than 100,000 bytes"),
         (
-            OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(50 * MOST)),
+            OK + b"Content-Encoding: gzip\r\n\r\n" + compress(bytes(50 * MOST)),
             "too_large",
             "it unpacks to more than 100,000 bytes",
         ),
@@ -154,9 +157,9 @@ ENCODERS = {
     "deflate": zlib.compress,
     "bare": lambda content: zlib.compress(content, wbits=-zlib.MAX_WBITS),
     "members": lambda content: b"".join(
-        gzip.compress(content[at : at + 9]) for at in range(0, len(content) or 1, 9)
+        compress(content[at : at + 9]) for at in range(0, len(content) or 1, 9)
     ),
-    "padded": lambda content: gzip.compress(content) + bytes(20),
+    "padded": lambda content: compress(content) + bytes(20),
 }
 NAMED = {"gzip": "gzip", "deflate": "deflate", "bare": "deflate", "members": "gzip", "padded": "gzip"}
 

@@ -172,6 +172,22 @@ def test_a_schedule_that_the_ledger_lost_is_restored_from_the_last_run(services:
     }  # fmt: skip
 
 
+def test_a_source_that_a_clock_far_ahead_has_put_off_is_due_every_from_now(services: Services) -> None:
+    services.ledger.sources.schedule("shop", 9e9)
+    restore_schedule(services)
+    due = services.ledger.sources.next_due(["shop"])["shop"]
+    assert due is not None
+    assert due <= time.time() + HOUR
+
+
+def test_clearing_away_leaves_a_source_that_is_defined_meanwhile(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.sources.syncs.source_exists", lambda *_: False)  # it was not, a moment ago
+    clear_deleted(services)
+    assert store.source_exists(services.blobs, "shop")
+
+
 def test_what_a_sync_of_a_deleted_source_left_goes_when_it_has_ended(services: Services) -> None:
     job_id = start_sync(services, replace(SOURCE, name="gone"))
     for name in ("gone", "shop"):

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,8 @@ from shared.models import Note
 from tests.unit.worker.listings.listed import failure, failure_of, listing, listing_of, web
 from worker.listings import sitemaps
 from worker.listings.entries import Entry
+
+compress = partial(gzip.compress, mtime=0)  # the same in every process that collects the tests
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 NAMES = (
@@ -64,7 +67,7 @@ def test_images_of_pages_and_pages_that_are_pictures_are_entries() -> None:
     "body",
     [
         urlset(PICTURE),
-        gzip.compress(urlset(PICTURE)),
+        compress(urlset(PICTURE)),
         b"\xef\xbb\xbf\n\n  " + urlset(PICTURE),
         urlset(PICTURE, names=""),
         urlset(PICTURE).replace(b"<url", b"<s:url").replace(b"</url", b"</s:url"),
@@ -113,7 +116,7 @@ def test_the_sitemaps_of_an_index_are_read_in_turn() -> None:
     entries, notes = listing_at(
         {
             "/map.xml": index("BASE/a.xml.gz", "BASE/inner.xml"),
-            "/a.xml.gz": gzip.compress(urlset(PICTURE)),
+            "/a.xml.gz": compress(urlset(PICTURE)),
             "/inner.xml": index("BASE/b.xml"),
             "/b.xml": urlset("<url><loc>http://a.example/2.jpg</loc></url>"),
         }
@@ -132,6 +135,7 @@ def test_a_sitemap_that_names_itself_or_its_index_is_read_once() -> None:
     )
     assert entries == [Entry("http://a.example/1.jpg")]
     assert (note.code, note.count) == ("sitemaps_skipped", 3)
+    assert "/map.xml" in note.detail, "it says which"
 
 
 @pytest.mark.parametrize(
@@ -182,6 +186,17 @@ def test_an_index_has_a_largest_number_of_sitemaps(monkeypatch: pytest.MonkeyPat
     assert failure_of(index(*(f"http://a.example/{n}" for n in range(4)))).startswith(
         "FEED leads to more than 3 sitemaps"
     )
+
+
+def test_indexes_that_name_one_another_have_a_largest_number_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sitemaps, "MAX_NAMED", 3)
+    served: dict[str, bytes] = {}
+    with web(served) as server:
+        served["/0"] = index(server.url("/1"), server.url("/1"))
+        served["/1"] = index(server.url("/0"), server.url("/0"))
+        assert "leads to more than" in failure(server.url("/0"))
 
 
 LAUGHS = "<!DOCTYPE lolz [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"

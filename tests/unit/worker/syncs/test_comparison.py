@@ -142,6 +142,11 @@ def test_a_listing_that_breaks_off_leaves_no_catalogue(blobs: Blobs) -> None:
     assert not blobs.exists(listing_key("job"))
 
 
+def test_a_listing_without_entries_is_noted(blobs: Blobs) -> None:
+    write_listing(blobs, "job", Listing(), lambda: None)
+    assert [note.code for note in read_notes(blobs, listing_key("job"))] == ["nothing_listed"]
+
+
 def test_nothing_listed_and_nothing_brought_compare(blobs: Blobs) -> None:
     with compared(blobs, "job", "shop", lambda: None) as comparison:
         assert (comparison.known, comparison.missing, [*comparison.entries()]) == (0, 0, [])
