@@ -28,7 +28,8 @@ def begun(source: Synced, phase: str, fault: Fault, start: Callable[[], str] | N
     reached = PHASES[phase](source)
     with _slow(source, phase):
         job_id = (start or source.start)()
-        _until(lambda: reached(job_id) or _is_over(source.rig, job_id))
+        ledger = source.rig.ledger
+        _until(lambda: reached(job_id) or ledger.get(job_id).finished_at)
         fault(source.rig)
     return job_id
 
@@ -58,11 +59,7 @@ def _until(reached: Callable[[], object]) -> None:
         with contextlib.suppress(RedisError, ImageSearchError):  # another fault
             if reached():
                 return
-        time.sleep(0.002)
-
-
-def _is_over(rig: Rig, job_id: str) -> bool:
-    return rig.ledger.get(job_id).finished_at is not None
+        time.sleep(0.004)
 
 
 def _payloads(rig: Rig, job_id: str) -> set[str]:

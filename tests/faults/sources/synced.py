@@ -1,13 +1,15 @@
 """A source of the rig's stack, and what must be true of its collection, its files and its runs."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from secrets import token_hex
 from typing import Any
 
+from shared.errors import IndexUnavailable
 from shared.storage.blobs import FileKind, brought_key, collection_prefix, file_key
 from shared.storage.catalogues import BROUGHT, entry_hash, read_catalogue
 from tests.faults.again import join_folders
@@ -22,6 +24,7 @@ RETITLED, BROKEN = range(2, PICTURES, 20), range(7, PICTURES, 40)  # with titles
 NEW = range(PICTURES, PICTURES + 8)
 TWINS = (1, 5)  # of GONE, whose pictures other entries have too
 FOREIGN = (5, 9)  # of GONE, whose pictures an ingest has brought too
+CHROMA_TRIES, CHROMA_SECONDS = 5, 5.0
 FILES: tuple[FileKind, ...] = ("thumbnail", "original")
 
 _numbers = count(100_000, 1_000)  # each source has pictures of its own
@@ -121,6 +124,14 @@ class Synced:
 
     def check_collection(self) -> None:
         """The collection has exactly what was brought, and what others have: in Chroma, log and files."""
+        for _ in range(CHROMA_TRIES):
+            with suppress(IndexUnavailable):  # another fault
+                self._compare_collection()
+                return
+            time.sleep(CHROMA_SECONDS)
+        self._compare_collection()
+
+    def _compare_collection(self) -> None:
         services = self.rig.services
         opened = services.index.collection(self.name)
         ids = {entry.image_id for entry in self.brought.values()} | self.foreign.keys()
