@@ -92,7 +92,7 @@ def _outcomes(services: Services, job: Job) -> Iterator[tuple[ItemState, bytes |
             found = read_results(services.blobs, job.job_id, job.chunk_size, start, start + len(held))
         for index, state in held:
             image_id = found[index].image_id if index in found else None
-            yield state, image_id and bytes.fromhex(image_id)
+            yield state, bytes.fromhex(image_id) if image_id else None
 
 
 def _ended(
