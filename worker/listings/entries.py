@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.errors import ImageSearchError, Unavailable
+from shared.errors import Unavailable
 from shared.models import Metadata, Note, url_item
 from shared.validation import MAX_SOURCE
 
@@ -14,17 +14,15 @@ MAX_ENTRIES = 5_000_000
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
-class ListingFailed(ImageSearchError):
+class ListingFailed(Exception):
     """A listing that did not end well; `detail` says why, and never has a secret.
 
-    `transient` where it may end well when it is tried again soon.
+    `transient` where it may end well when it is tried again soon. It ends in a job, never in an answer.
     """
-
-    code = "listing_failed"
-    title = "Listing failed"
 
     def __init__(self, detail: str, *, transient: bool = False) -> None:
         super().__init__(detail)
+        self.detail = detail
         self.transient = transient
 
 

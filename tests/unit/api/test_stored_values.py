@@ -93,6 +93,9 @@ APART = {
     *("GET /metrics", "GET /openapi.json", "GET /docs", "GET /docs/errors", "GET /docs/init.js"),
     *("GET /docs/static/<path:name>", "GET /static/<path:name>", "GET /manifest.webmanifest", "GET /system"),
     *("GET /", "GET /ingest", "GET /jobs", "GET /jobs/<job_id>", "GET /duplicates", "GET /readyz"),
+    # Their documents are files of ours, which tests/unit/shared/sources damages.
+    *("GET /sources", "GET /v1/sources", "PUT /v1/sources/<name>", "GET /v1/sources/<name>"),
+    *("DELETE /v1/sources/<name>", "POST /v1/sources/<name>/sync"),
 }
 
 
