@@ -8,7 +8,6 @@ from typing import Any
 import fsspec
 from fsspec.asyn import sync
 
-from shared.errors import ImageSearchError
 from shared.storage.store_errors import reason
 
 # Of a client of S3, which need not ask how long a file is before it reads it. By default a store that hangs
@@ -46,17 +45,15 @@ def s3_options() -> dict[str, Any]:
     return _OPTIONS | {"config_kwargs": {**_OPTIONS["config_kwargs"], **told}}
 
 
-class S3Failed(ImageSearchError):
+class S3Failed(Exception):
     """A bucket that does not do what it was asked; `detail` says why, without keys or addresses.
 
     `denied` where it answered and refuses, so that trying again would bring the same.
     """
 
-    code = "s3_failed"
-    title = "Bucket failed"
-
     def __init__(self, detail: str, *, denied: bool = False) -> None:
         super().__init__(detail)
+        self.detail = detail
         self.denied = denied
 
 
