@@ -5,8 +5,9 @@ By the jobs' own times, from their making to their end, in a stack that has inge
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -68,8 +69,9 @@ class Lists:
         return {role: sum(map(cpu_seconds, self.stack.processes(role))) for role in ROLES}
 
 
-def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
-    """Medians of `rounds`, each in a collection of its own."""
+@contextmanager
+def served_lists(checkpoint: Path, work: Path) -> Iterator[Lists]:
+    """Start a stack, and a server of photos that are old enough for their Last-Modified to count."""
     photos = write_photos(work / "photos", PHOTOS)
     for photo in photos:
         age(photo)
@@ -79,7 +81,12 @@ def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
         Stack(work / "stack", **settings) as stack,
         Client(stack.url) as client,
     ):
-        lists = Lists(stack, client, [f"{address}/{photo.name}" for photo in photos], photos)
+        yield Lists(stack, client, [f"{address}/{photo.name}" for photo in photos], photos)
+
+
+def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
+    """Medians of `rounds`, each in a collection of its own."""
+    with served_lists(checkpoint, work) as lists:
         warm = lists.ingest("warm-up", {INDEXED: WARM_UP}, most=WARM_UP)
         lists.ingest("warm-up", {UNCHANGED: WARM_UP}, since=warm.job_id, most=WARM_UP)
         found = [_round(lists, number) for number in range(rounds)]

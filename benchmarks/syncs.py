@@ -14,15 +14,12 @@ from benchmarks.known import (
     UNCHANGED,
     WARM_UP,
     Lists,
-    age,
     median_of,
     seconds_of,
+    served_lists,
 )
-from benchmarks.photos import served, write_photos
 from benchmarks.results import Result
-from image_search import Client
 from image_search.models.jobs import Job
-from tests.stack import Stack
 
 SMALL = 10
 SMALL_JOBS = 5
@@ -30,23 +27,15 @@ SMALL_JOBS = 5
 
 def measure(checkpoint: Path, work: Path, rounds: int) -> list[Result]:
     """Medians of `rounds`, each with a feed, and collections, of its own."""
-    photos = write_photos(work / "photos", PHOTOS)
-    for photo in photos:
-        age(photo)
-    settings = {"MODEL": str(checkpoint), "PRECISION": "bf16"}
-    with (
-        served(work / "photos") as address,
-        Stack(work / "stack", **settings) as stack,
-        Client(stack.url) as client,
-    ):
-        lists = Lists(stack, client, [f"{address}/{photo.name}" for photo in photos], photos)
+    with served_lists(checkpoint, work) as lists:
         lists.ingest("warm-up", {INDEXED: WARM_UP}, most=WARM_UP)
-        found = [_round(lists, address, number) for number in range(rounds)]
+        found = [_round(lists, number) for number in range(rounds)]
     return [median_of(results) for results in zip(*found, strict=True)]
 
 
-def _round(lists: Lists, address: str, number: int) -> list[Result]:
+def _round(lists: Lists, number: int) -> list[Result]:
     client, name = lists.client, f"feed-{number}"
+    address = lists.urls[0].rpartition("/")[0]
     feed = lists.photos[0].with_name(f"{name}.csv")
     rows = [f"sku-{place},{url}" for place, url in enumerate(lists.urls)]
     feed.write_text("\n".join(["key,url", *rows, ""]))

@@ -100,6 +100,14 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def numbered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Add a column `place`, which counts the rows of all tables from 0."""
+    place = 0
+    for table in tables:
+        yield table.append_column("place", pa.array(range(place, place + len(table)), pa.int64()))
+        place += len(table)
+
+
 class _Stream:
     """Small tables, joined to batches that are worth a turn; `failure` is why there are no more of them."""
 

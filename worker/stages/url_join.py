@@ -16,7 +16,7 @@ from shared.storage.blobs import Blobs
 from shared.storage.manifest import SEGMENT_ITEMS, read_urls
 from shared.storage.validators import OF_ITEMS, OF_URLS, read_validators, url_hash, write_earlier
 from shared.validation import nfc
-from worker.database import Failed, opened
+from worker.database import Failed, numbered, opened
 
 _ASKED = pa.schema([("item", pa.int32()), ("url", pa.binary(16)), ("key", pa.binary(16))])
 
@@ -70,17 +70,12 @@ def _joined(
 ) -> Iterator[pa.RecordBatchReader]:
     """Open the stream of the items that have a row in the earlier job, in their order."""
     with opened(job_id, check) as database:
-        database.load("known", OF_URLS.append(pa.field("place", pa.int64())), _known(blobs, earlier))
+        database.load(
+            "known", OF_URLS.append(pa.field("place", pa.int64())), numbered(read_validators(blobs, earlier))
+        )
         database.load("asked", _ASKED, _asked(blobs, job_id, total))
         database.execute(_JOIN)
         yield database.read(_FOUND)
-
-
-def _known(blobs: Blobs, job_id: str) -> Iterator[pa.Table]:
-    place = 0
-    for table in read_validators(blobs, job_id):
-        yield table.append_column("place", pa.array(range(place, place + len(table)), pa.int64()))
-        place += len(table)
 
 
 def _asked(blobs: Blobs, job_id: str, total: int) -> Iterator[pa.Table]:

@@ -42,7 +42,6 @@ from worker.syncs.comparison import Comparison, Row, compared, write_listing
 from worker.syncs.runs import WITHHELD, record_run
 
 MAX_SHOWN = 100
-ID_BATCH = 2_000
 RETRY_SECONDS = (3.0, 10.0, 30.0)  # before a listing that could not be had is tried again
 _DIGITS = {state: str(ITEM_STATES.index(state)) for state in (ItemState.PENDING, ItemState.UNCHANGED)}
 

@@ -16,8 +16,8 @@ from shared.storage.blobs import brought_key, listing_key
 from shared.storage.catalogues import BROUGHT, LISTED, entry_hash, write_catalogue
 from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
 from shared.storage.validators import OF_URLS, read_validators
-from worker.database import Database, opened
-from worker.syncs.comparison import NUMBERED, Row, numbered, rows_of
+from worker.database import Database, numbered, opened
+from worker.syncs.comparison import NUMBERED, Row, rows_of
 
 _KEPT = (ItemState.INDEXED, ItemState.DUPLICATE, ItemState.UNCHANGED, ItemState.UPDATED)
 _ITEMS = 16_384  # that are held at once

@@ -23,7 +23,7 @@ from shared.storage.catalogues import (
     said_hash,
     write_catalogue,
 )
-from worker.database import Database, opened
+from worker.database import Database, numbered, opened
 from worker.listings.entries import Entry, Listing
 
 _ROWS = 2_048  # of entries that are held as such
@@ -154,14 +154,6 @@ def rows_of(blobs: Blobs, key: str, schema: pa.Schema, rows: int = MAX_ROWS) -> 
     """Yield the rows of a catalogue, up to `rows` at once; none where there is no such file."""
     with suppress(KeyError):
         yield from read_catalogue(blobs, key, schema, rows)
-
-
-def numbered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Add a column `place`, which counts the rows of all tables from 0."""
-    place = 0
-    for table in tables:
-        yield table.append_column("place", pa.array(range(place, place + len(table)), pa.int64()))
-        place += len(table)
 
 
 def _tables(entries: Iterable[Entry]) -> Iterator[pa.Table]:
