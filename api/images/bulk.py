@@ -24,8 +24,9 @@ from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.jobs import JOB_EXAMPLE
 from shared.errors import FieldError, InvalidRequest
+from shared.filters.conditions import Not, Where
+from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
-from shared.index.filters import Not, Where, parse_where
 from shared.ledger.ledger import new_job_id
 from shared.models import Item, JobKind, JsonObject, Label, Note, Stage
 from shared.storage.blobs import change_key

@@ -19,8 +19,9 @@ from api.search.requests import SimilarQuery
 from api.search.unknown_names import warnings_of
 from image_search import models
 from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNotKept
+from shared.filters.conditions import Where
+from shared.filters.parsing import parse_where
 from shared.index.collection import Collection, no_image
-from shared.index.filters import Where, parse_where
 from shared.models import Image, Metadata
 from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults

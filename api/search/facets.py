@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from api.search.requests import FacetName
 from image_search import models
 from image_search.models.search import MAX_FACET_VALUES
-from shared.index.filters import Scalar, values_of
+from shared.filters.conditions import Scalar, values_of
 from shared.models import Image
 from shared.rfc3339 import rfc3339
 from shared.validation import FIELDS, Kind

@@ -1,7 +1,7 @@
 """The filter that NSFW_MAX puts on searches and listings that do not ask for `nsfw` themselves."""
 
 from api.context import services
-from shared.index.filters import And, In, Not, Or, Range, Where
+from shared.filters.conditions import And, In, Not, Or, Range, Where
 
 
 def visible(where: Where | None) -> Where | None:

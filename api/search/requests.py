@@ -8,7 +8,7 @@ from typing_extensions import TypeAliasType
 
 from api.http.request_models import BodyModel, CollectionName, Limit, QueryModel
 from image_search.models.images import IMAGE_ID
-from image_search.models.search import FACET_BOUND
+from image_search.models.search import FACET_BOUND, LIST_BOUND
 from shared.models import DEFAULT_COLLECTION
 from shared.validation import FIELDS, METADATA_NAME, RESERVED_NAMES
 
@@ -17,8 +17,28 @@ MAX_TEXT = 2000
 MAX_TERMS = 32
 MAX_PICTURES = 8
 MAX_FACETS = 16
+MAX_BASE64 = 28 * 2**20  # 20 MB of a file; a larger one is a part of a multipart search
+MAX_DIMENSION = 8_192
+MAX_KEYWORDS = 16
+MAX_KEYWORD = 200  # characters
+MAX_KEYWORD_NAMES = 16
 # docs/search.md: with more, most of what was found goes with the picture.
 MIXED_NEGATIVE = 0.35
+
+
+def _field_name(name: str) -> str:
+    if name in RESERVED_NAMES and name not in FIELDS:
+        raise PydanticCustomError("field_name", "is a word of filters, not a field")
+    return name
+
+
+def _box(sides: list[float]) -> list[float]:
+    left, top, right, bottom = sides
+    if left >= right or top >= bottom:
+        raise PydanticCustomError("box", "has no area: it is left, top, right, bottom")
+    return sides
+
+
 Text = Annotated[
     str,
     Field(
@@ -36,6 +56,28 @@ ImageId = Annotated[
     ),
 ]
 ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
+ImageBase64 = Annotated[
+    str, Field(max_length=MAX_BASE64, description="a picture's file in base64, also as a `data:` URL")
+]
+QueryVector = Annotated[
+    list[Annotated[float, Field(allow_inf_nan=False)]],
+    Field(
+        min_length=1,
+        max_length=MAX_DIMENSION,
+        description="a vector of the collection's model, of any length but 0; counts as a picture",
+    ),
+]
+Box = Annotated[
+    list[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="left, top, right and bottom, as shares of the picture's sides as it is shown: only this "
+        "part of the term's picture counts",
+        json_schema_extra={"example": [0.25, 0.1, 0.75, 0.6]},
+    ),
+    AfterValidator(_box),
+]
 Offset = Annotated[
     int, Field(ge=0, le=MAX_OFFSET, description="how many results to pass over; to get further, use filters")
 ]
@@ -59,16 +101,13 @@ Confidence = Annotated[
         json_schema_extra={"example": 0.9},
     ),
 ]
+Keyword = Annotated[
+    str, Field(max_length=MAX_KEYWORD, description="a word or phrase", json_schema_extra={"example": "boot"})
+]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, description="how much it counts")]
 
 
-def _facet_name(name: str) -> str:
-    if name in RESERVED_NAMES and name not in FIELDS:
-        raise PydanticCustomError("facet", "is a word of filters, not a field")
-    return name
-
-
-FacetName = Annotated[str, Field(pattern=f"^{METADATA_NAME.pattern}$"), AfterValidator(_facet_name)]
+FacetName = Annotated[str, Field(pattern=f"^{METADATA_NAME.pattern}$"), AfterValidator(_field_name)]
 SEARCHES: dict[str, Any] = {
     "a text": {"value": {"text": "a red car", "limit": 5}},
     "a combined query": {
@@ -92,21 +131,29 @@ SEARCHES: dict[str, Any] = {
 
 
 class Subject(BodyModel):
-    """Exactly one of `text`, `image_url` and `image_id`."""
+    """Exactly one of `text`, `image_url`, `image_id`, `image_base64`, `vector`; pictures may have a `box`."""
 
     text: Text | None = None
     image_url: ImageUrl | None = None
     image_id: ImageId | None = None
+    image_base64: ImageBase64 | None = None
+    vector: QueryVector | None = None
+    box: Box | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if [self.text, self.image_url, self.image_id].count(None) != 2:
-            raise PydanticCustomError("one_of", "needs exactly one of text, image_url and image_id")
+        pictures = (self.image_url, self.image_id, self.image_base64)
+        if [self.text, *pictures, self.vector].count(None) != 4:
+            raise PydanticCustomError(
+                "one_of", "needs exactly one of text, image_url, image_id, image_base64 and vector"
+            )
+        if self.box is not None and pictures.count(None) == 3:
+            raise PydanticCustomError("box", "has a box, which only a picture can have")
         return self
 
 
 class WeightedSubject(Subject):
-    """Exactly one of `text`, `image_url` and `image_id`, and how much it counts."""
+    """A subject, and how much it counts."""
 
     weight: Weight | None = Field(
         None,
@@ -127,31 +174,101 @@ _FILTERS = {
 }
 # Named aliases, each a component of the description.
 Filters = TypeAliasType("Filters", Annotated[dict[str, Any], WithJsonSchema(_FILTERS)])
-ResultPart = TypeAliasType("ResultPart", Literal["metadata", "tags", "contributions", "confidence"])
+ResultPart = TypeAliasType(
+    "ResultPart", Literal["metadata", "tags", "contributions", "confidence", "vectors"]
+)
+OrderBy = Annotated[
+    str,
+    Field(
+        pattern=f"^-?{METADATA_NAME.pattern}$",
+        description="a field or metadata name to order by instead of the score, with `-` the largest first: "
+        "numbers before texts, missing last. It orders what is relevant, and so needs `min_score`, "
+        "`min_confidence` or `among`",
+        json_schema_extra={"example": "-created_at"},
+    ),
+    AfterValidator(lambda name: ("-" if name.startswith("-") else "") + _field_name(name.lstrip("-"))),
+]
+Among = Annotated[
+    int, Field(ge=1, le=LIST_BOUND, description="only the nearest so many are what `order_by` orders")
+]
+GroupBy = Annotated[
+    str,
+    Field(
+        pattern=f"^{METADATA_NAME.pattern}$",
+        description="a field or metadata name, of which each value has one result, the best, or "
+        "`near_duplicates`: one of each group of pictures whose cosine is .95 or more",
+        json_schema_extra={"example": "sku"},
+    ),
+    AfterValidator(_field_name),
+]
+Diversity = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="how much a result is to differ from those before it: 0 by score alone, 1 as unlike as "
+        "can be (maximal marginal relevance)",
+        json_schema_extra={"example": 0.3},
+    ),
+]
+
+
+class Keywords(BodyModel):
+    """Words and phrases that the metadata must have, whole and in any case: `any` or `all` of them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"any": ["north face"], "in": ["title", "brand"]}]}
+    )
+
+    any: list[Keyword] | None = Field(None, min_length=1, max_length=MAX_KEYWORDS)
+    all: list[Keyword] | None = Field(None, min_length=1, max_length=MAX_KEYWORDS)
+    names: list[FacetName] | None = Field(
+        None,
+        alias="in",
+        min_length=1,
+        max_length=MAX_KEYWORD_NAMES,
+        description="metadata names to look in; by default all that hold texts",
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.any is None) == (self.all is None):
+            raise PydanticCustomError("one_of", "needs exactly one of any and all")
+        return self
 
 
 class SearchRequest(BodyModel):
-    """At least one of `text`, `image_url`, `image_id`, `positive`, `negative` or, in multipart, a picture."""
+    """At least one of `text`, a picture, `vector`, `positive` and `negative`, or a part `image`."""
 
     text: Text | None = None
     image_url: ImageUrl | None = None
     image_id: ImageId | None = None
+    image_base64: ImageBase64 | None = None
+    vector: QueryVector | None = None
+    box: Box | None = None
     positive: list[WeightedSubject] = Field([], max_length=MAX_TERMS, description="what adds to the query")
     negative: list[WeightedSubject] = Field(
         [], max_length=MAX_TERMS, description="what is subtracted from it"
     )
     filters: Filters | None = Field(None, description="what the pictures must be like")
+    keywords: Keywords | None = Field(None, description="words that their metadata must have")
     collection: CollectionName = DEFAULT_COLLECTION
     limit: Limit = 20
     offset: Offset = 0
     min_score: Score | None = None
     min_confidence: Confidence | None = None
+    order_by: OrderBy | None = None
+    among: Among | None = None
+    group_by: GroupBy | None = None
+    diversity: Diversity | None = None
     include: list[ResultPart] = Field(
         ["metadata"],
         max_length=8,
         description=(
             "what each result carries beside the basics; `contributions`: its score, term by term; "
-            "`confidence`: how sure it is that it fits, also as the word `strength`"
+            "`confidence`: how sure it is that it fits, also as the word `strength`; `vectors`: those of the "
+            "query's pictures, once for all results, to ask for the next page with"
         ),
     )
     facets: list[FacetName] = Field(
@@ -185,6 +302,10 @@ class SearchQuery(QueryModel):
     offset: Offset = 0
     min_score: Score | None = None
     min_confidence: Confidence | None = None
+    order_by: OrderBy | None = None
+    among: Among | None = None
+    group_by: GroupBy | None = None
+    diversity: Diversity | None = None
 
 
 class SimilarQuery(QueryModel):

@@ -24,8 +24,9 @@ from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.filters.conditions import Where
+from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
-from shared.index.filters import Where, parse_where
 from shared.models import Hit, Image
 from shared.validation import pointer
 

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from api.context import context
 from api.search.nsfw_filter import visible
 from shared.errors import Unavailable
+from shared.filters.conditions import JOB, And, In, Not, Or, Range, Scalar, Where
 from shared.index.collection import Collection
-from shared.index.filters import JOB, And, In, Not, Or, Range, Scalar, Where
 from shared.index.survey import Survey, Type, type_of
 from shared.models import Image
 from shared.validation import FIELDS

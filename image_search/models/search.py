@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_FACET_VALUES = 100
 FACET_BOUND = 10_000
+LIST_BOUND = 10_000
+MAX_GROUP_IDS = 100
 Strength = Literal["strong", "likely", "weak"]
 # The least confidence of each, from the best on. All but the last are good matches.
 STRENGTHS: dict[Strength, float] = {"strong": 0.99, "likely": 0.9, "weak": 0.0}
@@ -85,6 +87,34 @@ class FacetScope(BaseModel):
     cut_off: list[str] = Field(description=f"facets that have more than {MAX_FACET_VALUES} values")
 
 
+class Group(BaseModel):
+    """The pictures that a result is the best of, where `group_by` was asked for."""
+
+    value: Annotated[
+        Any, WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]})
+    ] = Field(None, description="null of near-duplicates, and of a picture without the value, which is alone")
+    size: int = Field(description="how many pictures it has among those looked at (`list_scope`)")
+    ids: list[str] = Field(description=f"its first {MAX_GROUP_IDS}, best first, the result's own among them")
+
+
+class ListScope(BaseModel):
+    """What `order_by`, `group_by` or `diversity` was made over."""
+
+    by: Literal["min_score", "min_confidence", "among", "bound"] = Field(
+        description="what bounds it: what was asked for, or `bound`"
+    )
+    pictures: int = Field(description="how many were looked at: the nearest that match")
+    complete: bool = Field(description="whether no other picture matches the query, its filters and bounds")
+    bound: int = Field(LIST_BOUND, description="the most that are ever looked at")
+
+
+class TermVector(BaseModel):
+    """The vector of one picture of the query, of length 1."""
+
+    pointer: str = Field(description="where the request has the picture, such as `/image/0`")
+    vector: list[float]
+
+
 class Hit(BaseModel):
     """An image that was found. `score` is its cosine similarity to the query, in [-1, 1]."""
 
@@ -111,6 +141,10 @@ class Hit(BaseModel):
             + ", ".join(f"`{name}` from {least:g}" for name, least in STRENGTHS.items())
         ),
     )
+    group: Group | None = Field(None, description="only with `group_by`")
+    matched: dict[str, list[str]] | None = Field(
+        None, description="only with `keywords`: those that it has, and the metadata names that have them"
+    )
 
 
 class Took(BaseModel):
@@ -122,7 +156,7 @@ class Took(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """What a search has found: `results`, best first, ties by id."""
+    """What a search has found: `results`, best first, ties by id, unless another order was asked for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_ANSWER]})
 
@@ -137,6 +171,8 @@ class SearchResult(BaseModel):
         ),
     )
     facet_scope: FacetScope | None = Field(None, description="only with facets")
+    list_scope: ListScope | None = Field(None, description="only with `order_by`, `group_by` or `diversity`")
+    vectors: list[TermVector] | None = Field(None, description="only where `include` names it")
     warnings: list[str] | None = Field(
         None, description="such as a text that was cut off, or a filter's metadata name that no picture has"
     )

@@ -1,5 +1,4 @@
 """The collections in Chroma.
 
-Imports `batching`, `config`, `download`, `errors`, `formats`, `models`, `rfc3339`, `storage`, `urls`,
-`validation`.
+Imports `batching`, `config`, `download`, `errors`, `filters`, `formats`, `models`, `storage`, `validation`.
 """

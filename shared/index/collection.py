@@ -17,9 +17,9 @@ from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
 from shared.errors import CollectionNotFound, ImageNotFound, Unavailable
+from shared.filters.conditions import Where
 from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
-from shared.index.filters import Where
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
 from shared.index.records import (
     BATCH,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.index.filters import Where
+from shared.filters.conditions import Where
 from shared.index.records import PLACES, from_record, place_of, read_records
 from shared.models import Image, JsonObject
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelMismatch
+from shared.filters.conditions import survives_chroma
 from shared.index import provenance
-from shared.index.filters import survives_chroma
 from shared.index.provenance import Contribution, StoredImage
 from shared.models import RANGES, Image, JsonObject, MetadataValue
 from shared.storage.image_fields import sound_image, text

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.index.filters import Where
+from shared.filters.conditions import Where
 from shared.index.records import Record, from_record, read_records, records_of
 from shared.models import Hit, Image, JsonObject
 

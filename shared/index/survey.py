@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from shared.index.filters import Scalar, Where, compared
+from shared.filters.conditions import Scalar, Where, compared
 from shared.index.records import PLACES, from_record, read_records
 from shared.index.search import Store
 from shared.models import Image, MetadataValue

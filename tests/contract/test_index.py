@@ -26,12 +26,12 @@ from shared.errors import (
     InvalidRequest,
     ModelMismatch,
 )
+from shared.filters.parsing import parse_where
 from shared.index import collection as collection_module
 from shared.index import index as index_module
 from shared.index import search, survey
 from shared.index.collection import Collection
 from shared.index.connection import CALLS_AT_ONCE, QUERIES_PER_CALL, calls
-from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.index.records import MAX_LISTED
 from shared.models import Image

@@ -11,9 +11,9 @@ import pytest
 from api.images import edits
 from shared.config import Settings
 from shared.errors import CollectionNotFound
+from shared.filters.parsing import parse_where
 from shared.index import index as index_module
 from shared.index.collection import Collection
-from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.index.provenance import Contribution, KeyRecord, StoredImage, assembled, of_image
 from shared.index.write_batch import WriteBatch

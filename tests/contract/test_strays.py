@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import IndexUnavailable
+from shared.filters.parsing import parse_where
 from shared.index import index as index_module
 from shared.index import strays
 from shared.index.collection import Collection
 from shared.index.connection import calls
-from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.models import Image, ItemState
 from shared.storage.vector_log import Addition, Segment

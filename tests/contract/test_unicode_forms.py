@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from api.search.facets import count_values
+from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
 from shared.index.connection import calls
-from shared.index.filters import parse_where
 from shared.index.index import Index
 from shared.index.provenance import KeyRecord
 from shared.index.records import to_record

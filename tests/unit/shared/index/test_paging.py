@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.filters.parsing import parse_where
 from shared.index import search as index_search
 from shared.index.collection import Collection
-from shared.index.filters import parse_where
 from shared.models import Image
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from shared.errors import IndexUnavailable
+from shared.filters.conditions import Where
+from shared.filters.parsing import parse_where
 from shared.index import survey as survey_module
-from shared.index.filters import Where, parse_where
 from shared.index.records import PLACES, to_record
 from shared.index.survey import MAX_LISTED, MAX_VALUES, Survey, Surveys, survey
 from shared.models import Image, Metadata

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
-from shared.index import filters
+from shared.filters import parsing
+from shared.filters.conditions import Where
+from shared.filters.parsing import parse_where
 from shared.index import index as index_module
 from shared.index.collection import Collection
-from shared.index.filters import Where, parse_where
 from shared.models import Image
 from tests.unit.fakes import index_in
 
@@ -220,7 +221,7 @@ def test_near_does_not_match_a_picture_without_a_place() -> None:
         ({"near": {"lat": "1", "lon": True, "radius_km": math.nan}}, [f"/filters/near/{n}" for n in NEAR]),
         ({"near": {"lat": 1, "lon": 1}}, ["/filters/near"]),
         ({"near": {"lat": 1, "lon": 1, "radius_km": 1, "unit": "m"}}, ["/filters/near/unit"]),
-        ({"shop": {"in": ["x"] * (filters.MAX_VALUES + 1)}}, ["/filters/shop/in"]),
+        ({"shop": {"in": ["x"] * (parsing.MAX_VALUES + 1)}}, ["/filters/shop/in"]),
     ],
 )
 def test_a_malformed_filter_is_refused_with_a_pointer_to_each_fault(
@@ -237,11 +238,11 @@ def test_the_pointer_starts_where_the_filter_stands() -> None:
 
 def test_depth_and_size_are_bounded() -> None:
     deep: dict[str, Any] = {"shop": "x"}
-    for _ in range(filters.MAX_DEPTH - 1):
+    for _ in range(parsing.MAX_DEPTH - 1):
         deep = {"not": deep}
     parse_where(deep)
-    assert faults({"not": deep}) == ["/filters" + "/not" * filters.MAX_DEPTH]
-    wide = {f"f{number}": number for number in range(filters.MAX_CONDITIONS)}
+    assert faults({"not": deep}) == ["/filters" + "/not" * parsing.MAX_DEPTH]
+    wide = {f"f{number}": number for number in range(parsing.MAX_CONDITIONS)}
     parse_where(wide)
     assert faults(wide | {"more": 1}) == ["/filters"]
 
@@ -270,7 +271,7 @@ def test_whatever_a_request_may_hold_is_a_filter_or_an_invalid_request() -> None
 
 def test_what_chroma_cannot_take_is_not_narrowed() -> None:
     assert parse_where({"shop": {"gt": "a"}}).to_chroma() is None
-    assert parse_where({"shop": {"in": [str(n) for n in range(filters.MAX_VALUES)]}}).to_chroma() is None
+    assert parse_where({"shop": {"in": [str(n) for n in range(parsing.MAX_VALUES)]}}).to_chroma() is None
     assert parse_where({"or": [{"shop": "a"}, {"shop": {"gt": "a"}}]}).to_chroma() is None
     assert parse_where({"width": {"gte": 5}, "shop": {"gt": "a"}}).to_chroma() == {"width": {"$gte": 5}}
 
