@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import IO, Any
 
@@ -16,6 +15,7 @@ from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
 from api.http.problems import load_json, parse
 from api.search.answers import hit_answer
+from api.search.arrangement import Floor, Relevant, arrange, check, most_of, names_of, scope_of
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, encoded, refuse_blank, terms_of
@@ -27,7 +27,7 @@ from shared.errors import InvalidRequest, UnsupportedMediaType
 from shared.filters.conditions import Where
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
-from shared.models import Hit, Image
+from shared.models import Image
 from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
@@ -115,6 +115,7 @@ def _query_part() -> Any:
 
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
+    check(asked)
     where = parse_where(asked.filters) if asked.filters else None
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
@@ -130,6 +131,7 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
             model=collection.pointer.model if collection else main_model().name,
             facets=found.facets,
             facet_scope=found.facet_scope,
+            list_scope=found.list_scope,
             warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
@@ -142,6 +144,7 @@ class _Found:
     results: list[models.Hit] = field(default_factory=list)
     facets: Facets | None = None
     facet_scope: models.FacetScope | None = None
+    list_scope: models.ListScope | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -149,13 +152,18 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     found = _Found()
     if collection is None:
         _count_facets(found, asked, [], complete=True)
+        found.list_scope = scope_of(asked, None, 0, complete=True)
         return found
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
     shown = visible(where)
-    hits = _hits(asked, query, shown, floor, collection)
+    relevant = Relevant(query, collection, shown, floor, most_of(asked))
+    listed = arrange(asked, relevant, floor)
+    found.list_scope = listed.scope
     shown_parts = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in hits]
+    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in listed.hits]
+    for result, group in zip(found.results, listed.groups or (), strict=False):
+        result.group = group
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
@@ -163,12 +171,14 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
             result.confidence = calibration.confidence(result.score)
             result.strength = strength(result.confidence)
     if asked.facets:
-        images, complete = collection.matching(query.vector, where=shown, min_score=floor, most=FACET_BOUND)
+        least = None if floor is None else floor.score
+        images, complete = collection.matching(query.vector, where=shown, min_score=least, most=FACET_BOUND)
         _count_facets(found, asked, images, complete=complete)
     if not asked.offset:  # said once, with the first page
-        empty = [name for name, counts in (found.facets or {}).items() if not counts]
-        images, is_full = [hit.image for hit in hits], len(hits) == asked.limit
-        found.warnings += warnings_of(where, empty, images, collection, is_full=is_full)
+        names = [*names_of(asked)]
+        names += [("/facets", name) for name, counts in (found.facets or {}).items() if not counts]
+        images, is_full = [hit.image for hit in listed.hits], len(listed.hits) == asked.limit
+        found.warnings += warnings_of(where, names, images, collection, is_full=is_full)
     return found
 
 
@@ -188,34 +198,12 @@ def _calibration(
     return calibration
 
 
-def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
+def _floor(asked: SearchRequest, calibration: Calibration | None) -> Floor | None:
     """Return the least score that both bounds allow: confidence grows with the score."""
-    floors = [] if asked.min_score is None else [asked.min_score]
+    floors = [] if asked.min_score is None else [Floor(asked.min_score, "min_score")]
     if asked.min_confidence is not None and calibration is not None:
-        floors.append(calibration.score(asked.min_confidence))
+        floors.append(Floor(calibration.score(asked.min_confidence), "min_confidence"))
     return max(floors, default=None)
-
-
-def _hits(
-    asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
-) -> list[Hit]:
-    of_text = any(term.text is not None for term in query.terms)
-    search = partial(collection.search, query.vector, where=where, min_score=floor, of_text=of_text)
-    first = query.terms[0]
-    asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
-    if asked_for is None:
-        return search(limit=asked.limit, offset=asked.offset)
-    # Rounding could put a picture of the same vector before the one that was asked for.
-    if not asked.offset:  # what finds others nearly always brings its own record, too
-        hits = search(limit=asked.limit + 1)
-        if own := [Hit(hit.image, 1.0) for hit in hits if hit.image.id == asked_for]:
-            return (own + [hit for hit in hits if hit.image.id != asked_for])[: asked.limit]
-    image = collection.get(asked_for)
-    fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
-    own = [Hit(image, 1.0)] if fits else []
-    start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
-    others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
-    return own[asked.offset :] + others
 
 
 def _add_contributions(results: list[models.Hit], query: Query, collection: Collection) -> None:

@@ -38,6 +38,7 @@ from shared.index.records import (
     update_records,
     write_records,
 )
+from shared.index.search import Ranked
 from shared.models import CollectionInfo, Hit, Image, JsonObject
 from shared.validation import forms, nfc
 
@@ -164,12 +165,31 @@ class Collection:
             search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
             exclude=exclude,
         )  # fmt: skip
+        return self._run(self._looking(which, of_text))
 
-        def run(chroma: ChromaCollection) -> list[Hit]:
-            size = self._index.size(chroma) if of_text else 0
-            return which(self._index.reaching(chroma), candidates=search.candidates_for(size))
+    def ranked(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        where: Where | None = None,
+        min_score: float | None = None,
+        exclude: str | None = None,
+        of_text: bool = False,
+    ) -> Ranked:
+        """Return the ids and scores of the `limit` nearest, in an order that does not depend on `limit`.
 
-        return self._run(run)
+        The other parameters are those of `search`. Beside them, the images that were read on the way.
+        """
+        which = partial(
+            search.ranked, vector=vector, limit=limit, where=where, min_score=min_score, exclude=exclude
+        )
+        return self._run(self._looking(which, of_text))
+
+    def images(self, ids: Sequence[str]) -> dict[str, Image]:
+        """Return those of the images that are present, by id."""
+        found = self._run(lambda chroma: list(search.images_of(chroma, list(dict.fromkeys(ids)))))
+        return {image.id: image for image in found}
 
     def matching(
         self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
@@ -370,6 +390,15 @@ class Collection:
 
     def _reaching(self, operation: Callable[[strays.Reaching], T]) -> Callable[[ChromaCollection], T]:
         return lambda chroma: operation(self._index.reaching(chroma))
+
+    def _looking(self, which: Callable[..., T], of_text: bool) -> Callable[[ChromaCollection], T]:
+        """Return a search that looks at as many candidates as the collection's size asks for."""
+
+        def run(chroma: ChromaCollection) -> T:
+            size = self._index.size(chroma) if of_text else 0
+            return which(self._index.reaching(chroma), candidates=search.candidates_for(size))
+
+        return run
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         def run(_: ChromaCollection) -> T:

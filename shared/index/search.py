@@ -52,16 +52,23 @@ class Store(Protocol):
     def count(self) -> int: ...
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     id: str
     score: float
+
+
+class Ranked(NamedTuple):
+    """The beginning of a ranking, and the images, by id, whose records were read to find it."""
+
+    order: list[Scored]
+    images: dict[str, Image]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """Some of what matches: above the score `reach`, all that HNSW finds among the `fetch` nearest."""
 
-    found: list[_Scored]
+    found: list[Scored]
     reach: float = -np.inf
     fetch: float = np.inf
 
@@ -87,16 +94,37 @@ def search(
 
     `candidates` is the least number that HNSW is asked for.
     """
+    found = ranked(
+        store, vector, limit=offset + limit, where=where, min_score=min_score, exclude=exclude,
+        candidates=candidates,
+    )  # fmt: skip
+    page = sorted(found.order[offset:], key=_order)
+    lacking = images_of(store, [one.id for one in page if one.id not in found.images])
+    there = found.images | {image.id: image for image in lacking}
+    return [Hit(there[one.id], one.score) for one in page if one.id in there]
+
+
+def ranked(
+    store: Store,
+    vector: Vector,
+    *,
+    limit: int,
+    where: Where | None,
+    min_score: float | None,
+    exclude: str | None,
+    candidates: int = 0,
+) -> Ranked:
+    """Return the first `limit` of all that match, in an order that does not depend on `limit`.
+
+    Best first, ties by id, but for what HNSW finds only when it is asked for more: that comes behind. Some
+    may have been deleted meanwhile. `candidates` is the least number that HNSW is asked for.
+    """
     floor = -np.inf if min_score is None else min_score
-    needed = offset + limit + (exclude is not None)
+    needed = limit + (exclude is not None)
     nearest = _Nearest(store, vector, candidates)
-    filtered = None if where is None else _Filtered(store, nearest, where, floor)
-    plain = _Plain(store, nearest, needed)
-    steps = plain.steps() if filtered is None else filtered.steps()
-    ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
-    page = sorted(ranking[offset : offset + limit], key=_order)
-    images = plain.images([one.id for one in page]) if filtered is None else filtered.matching
-    return [Hit(images[one.id], one.score) for one in page if one.id in images]
+    looking = _Plain(store, nearest, needed) if where is None else _Filtered(store, nearest, where, floor)
+    ranking = [one for one in _ranking(looking.steps(), needed, floor) if one.id != exclude]
+    return Ranked(ranking[:limit], looking.matching)
 
 
 def matching(
@@ -113,7 +141,7 @@ def matching(
     if complete:  # HNSW may have come back short
         missed = [one for one in ids if one not in images]
         scored += _score(store, vector, missed)
-        images |= {image.id: image for image in _images(store, missed)}
+        images |= {image.id: image for image in images_of(store, missed)}
     else:
         complete = any(one.score < floor for one in scored)
     inside = [images[one.id] for one in scored if one.score >= floor and one.id in images]
@@ -160,16 +188,16 @@ def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, f
     return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
 
 
-def _order(one: _Scored) -> tuple[float, str]:
+def _order(one: Scored) -> tuple[float, str]:
     return -one.score, one.id
 
 
-def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
+def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[Scored]:
     """Rank what scores `floor` or more: at least `needed` results, if there are so many.
 
     Whatever is `needed`, it is the beginning of the same ranking, so pages fit together.
     """
-    ranking: dict[str, _Scored] = {}
+    ranking: dict[str, Scored] = {}
     last_find = 0.0
     for step in steps:
         fresh = [one for one in step.found if one.score >= floor and one.id not in ranking]
@@ -188,15 +216,15 @@ class _Nearest:
         self._store, self.vector = store, vector
         self._candidates = candidates
         self._asked = 0
-        self._found: list[_Scored] = []
+        self._found: list[Scored] = []
 
-    def first(self, fetch: int) -> list[_Scored]:
+    def first(self, fetch: int) -> list[Scored]:
         if fetch > self._asked:
             self._asked = max(fetch, self._candidates)
             self._found = _query(self._store, self.vector, self._asked)
         return self._found[:fetch]
 
-    def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
+    def with_records(self, fetch: int) -> tuple[list[Scored], list[Record]]:
         """Return the `fetch` nearest with their records, which are left out where most are useless."""
         if self._candidates > fetch:
             return self.first(fetch), []
@@ -205,7 +233,7 @@ class _Nearest:
 
 
 class _Plain:
-    """One unfiltered search for the first `needed`.
+    """One unfiltered search for the first `needed`; `matching` is what it has read on the way, by id.
 
     Where the first step, likely the only one, suffices for them, it fetches records, too, and no more than
     show that nothing ties with the last: HNSW looks at more candidates, so fewer are the first of more.
@@ -215,7 +243,7 @@ class _Plain:
         self._store, self._nearest = store, nearest
         self._with_records = needed < _FETCHES[0]
         self._first = min(needed + 1, _FETCHES[0])
-        self._records: dict[str, Record] = {}
+        self.matching: dict[str, Image] = {}
 
     def steps(self) -> Iterator[_Step]:
         for fetch in (self._first, *_FETCHES[1:]):
@@ -232,17 +260,11 @@ class _Plain:
                 yield _Step(found)
                 return
 
-    def images(self, ids: Sequence[str]) -> dict[str, Image]:
-        """Return those of the images that still exist, by id."""
-        lacking = [one for one in ids if one not in self._records]
-        known = {one: from_record(self._records[one]) for one in ids if one in self._records}
-        return known | {image.id: image for image in _images(self._store, lacking)}
-
-    def _query(self, fetch: int) -> list[_Scored]:
+    def _query(self, fetch: int) -> list[Scored]:
         if fetch > _FETCHES[0] or not self._with_records:
             return self._nearest.first(fetch)
         found, records = self._nearest.with_records(fetch)
-        self._records = {record["id"]: record for record in records}
+        self.matching = {image.id: image for image in map(from_record, records)}
         return found
 
 
@@ -286,7 +308,7 @@ class _Filtered:
             if len(found) < fetch:
                 return
 
-    def _query(self, fetch: int) -> list[_Scored]:
+    def _query(self, fetch: int) -> list[Scored]:
         if self._seen:
             found = self._nearest.first(fetch)
         else:
@@ -295,9 +317,9 @@ class _Filtered:
         self._see_fresh(found)
         return found
 
-    def _see_fresh(self, found: Sequence[_Scored]) -> None:
+    def _see_fresh(self, found: Sequence[Scored]) -> None:
         fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
-        self._see(_images(self._store, fresh))
+        self._see(images_of(self._store, fresh))
 
     def _see(self, images: Iterable[Image]) -> None:
         for image in images:
@@ -306,13 +328,13 @@ class _Filtered:
                 self.matching[image.id] = image
 
 
-def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
+def _cut_off(found: list[Scored], matching: list[Scored], fetch: int) -> _Step:
     """Return the step without ties with the worst of `found`: lower ids of that score may come behind it."""
     reach = min((one.score for one in found), default=np.inf)
     return _Step([one for one in matching if one.score > reach], reach, fetch)
 
 
-def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[_Scored]:
+def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[Scored]:
     return _scored(_answer(store, vector, count, narrowed))
 
 
@@ -322,9 +344,9 @@ def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | Non
     )
 
 
-def _scored(answer: Any) -> list[_Scored]:
+def _scored(answer: Any) -> list[Scored]:
     scores = _scores(1.0 - np.asarray(answer["distances"][0], dtype=np.float64))
-    return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
+    return [Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
 
 
 def _scores(cosines: NDArray[np.float64]) -> list[float]:
@@ -339,13 +361,13 @@ def _records(answer: Any) -> list[Record]:
     return records_of([one for one, _ in there], [record for _, record in there])
 
 
-def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
+def _score(store: Store, vector: Vector, ids: list[str]) -> list[Scored]:
     """Return every one of `ids` with its exact score."""
     query = vector.astype(np.float64) / max(float(np.linalg.norm(vector)), 1e-12)
-    scored: list[_Scored] = []
+    scored: list[Scored] = []
     for page, rows in vectors(store, ids):
         cosines = (rows @ query) / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-        scored += [_Scored(*one) for one in zip(page, _scores(cosines), strict=True)]
+        scored += [Scored(*one) for one in zip(page, _scores(cosines), strict=True)]
     return scored
 
 
@@ -356,6 +378,7 @@ def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
         offset += len(found["ids"])
 
 
-def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
+def images_of(store: Store, ids: Sequence[str]) -> Iterator[Image]:
+    """Yield those of the images that exist."""
     for start in range(0, len(ids), PAGE):
         yield from map(from_record, read_records(store, list(ids[start : start + PAGE])))
