@@ -370,10 +370,6 @@ def test_deep_nesting_is_refused(shared: Api) -> None:
         assert_problem(response, 400, "bad_request")
 
 
-def test_a_body_over_a_mebibyte_is_refused(shared: Api) -> None:
-    assert_problem(search(shared, text="x" * 2**20), 413, "request_too_large")
-
-
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_another_media_type_is_refused(shared: Api, content_type: str | None) -> None:
     response = shared.http.post("/v1/search", data=b'{"text": "x"}', content_type=content_type)
