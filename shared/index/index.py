@@ -44,9 +44,9 @@ from shared.models import COLLECTION_NAME, CollectionInfo
 log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
-# Of the pictures' records: in FORMAT each has a document, by which keywords find it. An earlier version, which
-# would write some without, refuses it. What such a one made is PLAIN until `add_documents` has been through;
-# the registry and the keys' records stay so.
+# Of the pictures' records: in FORMAT each has a document, by which keywords find it. An earlier version,
+# which would write some without, refuses it; what such a version made is PLAIN until `add_documents` is
+# through. The registry and the keys' records always are.
 FORMAT, PLAIN = 2, 1
 POINTER_TTL_SECONDS = 2.0
 SIZE_TTL_SECONDS = 600.0  # Chroma counts 10,000 a millisecond
