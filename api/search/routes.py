@@ -31,7 +31,8 @@ from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
-from shared.filters.conditions import Where
+from shared.filters.conditions import And, Where
+from shared.filters.keywords import HasKeywords, parse_keywords
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
 from shared.models import Image
@@ -132,9 +133,11 @@ def _query_part() -> Any:
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
     check(asked)
-    where = parse_where(asked.filters) if asked.filters else None
+    where = _where(asked)
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
+    if asked.keywords and collection:
+        collection.check_keywords()
     query, encode_s = _timed(lambda: Query.of(terms, collection))
     found, index_s = _timed(lambda: _find(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
@@ -152,6 +155,20 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
             warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
+
+
+def _where(asked: SearchRequest) -> Where | None:
+    """Return the condition of `filters` and `keywords`."""
+    filters = parse_where(asked.filters) if asked.filters else None
+    keywords = _keywords(asked)
+    return And((filters, keywords)) if filters and keywords else filters or keywords
+
+
+def _keywords(asked: SearchRequest) -> HasKeywords | None:
+    words = asked.keywords
+    if words is None:
+        return None
+    return parse_keywords(words.all or words.any or (), words.names or (), every=bool(words.all))
 
 
 @dataclass
@@ -181,6 +198,9 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in listed.hits]
     for result, group in zip(found.results, listed.groups or (), strict=False):
         result.group = group
+    if words := _keywords(asked):
+        for result, hit in zip(found.results, listed.hits, strict=True):
+            result.matched = words.matched(hit.image)
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:

@@ -16,7 +16,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
-from shared.errors import CollectionNotFound, ImageNotFound, Unavailable
+from shared.errors import CollectionNotFound, ImageNotFound, KeywordsNotReady, Unavailable
 from shared.filters.conditions import Where
 from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
@@ -70,6 +70,7 @@ class Opener(Protocol):
     def open(self, name: str, max_age_s: float = ...) -> Opened: ...
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
+    def has_documents(self, name: str) -> bool: ...
     def size(self, chroma: ChromaCollection) -> int: ...
     def reaching(self, chroma: ChromaCollection, at_once: int = ...) -> strays.Reaching: ...
     def forget_strays(self, chroma: ChromaCollection) -> None: ...
@@ -101,6 +102,17 @@ class Collection:
     def check_model(self, model: str, fingerprint: str) -> None:
         """Raise ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
+
+    def check_keywords(self) -> None:
+        """Raise KeywordsNotReady while pictures of an earlier version lack what keywords find them by."""
+        name = self.pointer.name
+        with calls(self._index.timeout_s):
+            if not self._index.has_documents(name):
+                raise KeywordsNotReady(
+                    f"The texts of the collection {name!r} are still being prepared for `keywords`, since an "
+                    "earlier version wrote them; the sweeper does so by itself. Try again in some minutes, "
+                    "or search without `keywords`."
+                )
 
     def upsert(
         self,
