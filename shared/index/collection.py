@@ -66,6 +66,7 @@ class Opener(Protocol):
     """What a Collection needs of its Index."""
 
     timeout_s: float
+    recent: dict[str, float]
 
     def open(self, name: str, max_age_s: float = ...) -> Opened: ...
     def reopen(self, name: str) -> Opened: ...
@@ -390,6 +391,26 @@ class Collection:
     def page(self, after: str, limit: int, where: Where | None) -> list[Image]:
         """Return up to `limit` images that match, in the order of their ids, from the first past `after`."""
         return self._run(lambda chroma: pages.page(chroma, after, limit, where))
+
+    def newest(
+        self, after: pages.Place | None, limit: int, where: Where | None, since: float | None = None
+    ) -> list[Image]:
+        """Return up to `limit` images that match, newest first, from the first past `after`.
+
+        Those of one `created_at` are in the order of their ids, those without one last. `since`, in seconds
+        since the epoch, is a guess at the time of the page's last image (pages.py).
+        """
+        known = self._index.recent
+        is_first = after is None and (where is None or where.to_chroma() is None)
+
+        def run(chroma: ChromaCollection) -> list[Image]:
+            guess = known.get(chroma.name) if is_first else since
+            found = pages.newest(chroma, after, limit, where, guess)
+            if is_first and len(found) == limit and (last := found[-1].created_at) is not None:
+                known[chroma.name] = last
+            return found
+
+        return self._run(run)
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         index, name = self._index, self.pointer.name

@@ -99,6 +99,7 @@ class Index:
         self._turns: dict[UUID, Batching] = {}  # by Chroma's id: a slow collection holds up no other
         self._cache: dict[str, Opened] = {}
         self._sizes: dict[str, tuple[float, int]] = {}  # by physical name: when it was counted, what came out
+        self.recent: dict[str, float] = {}  # by physical name: the time of the last image of the newest page
         self._reaching: dict[UUID, tuple[float, Reaching]] = {}  # by Chroma's id, and when it was read
 
     def ping(self) -> None:
