@@ -2,10 +2,10 @@
 
 import { h } from "../lib/dom.js";
 import { groupWords, orderWords } from "../search/list_words.js";
-import { LISTED, NEAR_DUPLICATES, hasTerms } from "../search/query.js";
+import { NEAR_DUPLICATES, NEWEST, ORDERED, hasTerms } from "../search/query.js";
 import { group } from "./fields.js";
 
-const BUILT_IN = [...LISTED, "-taken_at", "taken_at"];
+const ORDERS = [NEWEST, "created_at", "-taken_at", "taken_at"];
 
 const namesOf = (facets) => (facets?.metadata?.names ?? []).map(({ name }) => name);
 
@@ -24,17 +24,16 @@ function choice(label, words, choose) {
 }
 
 export function order(change) {
-  let isSearch = false;
-  const words = (value) => (value ? capitalized(orderWords(value)) : isSearch ? "Best first" : "As usual");
+  const words = (value) => (value ? capitalized(orderWords(value)) : "Best first");
   const { select, show } = choice("Order", words, (orderBy) => change({ orderBy, ...(orderBy && { diversity: 0 }) }));
-  const note = h("p", { class: "muted small" }, "Of the 200 nearest, or of what surely fits.");
+  const note = h("p", { class: "muted small" }, `Of the ${ORDERED} nearest, or of what surely fits.`);
+  const element = group("Order", select, note);
   return {
-    element: group("Order", select, note),
+    element,
     sync(state, _tags, facets) {
-      isSearch = hasTerms(state);
-      const own = isSearch ? namesOf(facets).flatMap((name) => [name, `-${name}`]) : [];
-      show([...(isSearch ? BUILT_IN : LISTED), ...own], state.orderBy);
-      note.hidden = !isSearch || !state.orderBy;
+      element.hidden = !hasTerms(state); // else the newest come first
+      show([...ORDERS, ...namesOf(facets).flatMap((name) => [name, `-${name}`])], state.orderBy);
+      note.hidden = !state.orderBy;
     },
   };
 }

@@ -1,6 +1,6 @@
 /** How a list of results is ordered, grouped and varied, in words. */
 
-import { NEAR_DUPLICATES, hasTerms, orderOf } from "./query.js";
+import { NEAR_DUPLICATES, hasTerms } from "./query.js";
 
 const ORDERS = {
   "-created_at": "newest first",
@@ -20,10 +20,10 @@ export const groupWords = (groupBy) => (groupBy === NEAR_DUPLICATES ? "one of ne
 /** The parts of a state that say how its results are listed, as `{part, text}`: those that mean something for it. */
 export function listedBy(state) {
   const { orderBy, groupBy, diversity, stack } = state;
-  const isSearch = hasTerms(state);
+  if (!hasTerms(state)) return [];
   return [
-    orderBy && orderBy === orderOf(state) && { part: { orderBy: "" }, text: orderWords(orderBy) },
-    isSearch && groupBy && !stack && { part: { groupBy: "" }, text: groupWords(groupBy) },
-    isSearch && diversity && !orderBy && { part: { diversity: 0 }, text: `variety ${diversity}` },
+    orderBy && { part: { orderBy: "" }, text: orderWords(orderBy) },
+    groupBy && !stack && { part: { groupBy: "" }, text: groupWords(groupBy) },
+    diversity && !orderBy && { part: { diversity: 0 }, text: `variety ${diversity}` },
   ].filter(Boolean);
 }

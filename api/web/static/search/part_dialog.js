@@ -1,7 +1,6 @@
 /** A picture on which somebody draws a rectangle: with a finger, a mouse or the keyboard. */
 
 import { h } from "../lib/dom.js";
-import { imageURL } from "../lib/image_urls.js";
 import { blob } from "../lib/requests.js";
 import { collectionPath } from "./query.js";
 
@@ -13,14 +12,14 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 /**
  * Asks for a part of a `file`, or of the image `id` of the state's collection, beginning with `box`; null when
- * nobody wants one.
+ * nobody wants one. Throws ApiError where its pixels cannot be had.
  */
 export async function choosePart({ file, id, box }, state) {
   const name = file ? file.name || "your picture" : `picture ${id.slice(0, 8)}`;
-  const data = file ?? (await blob(collectionPath(`/v1/images/${id}/rendition`, state)).catch(() => null));
-  const url = data ? URL.createObjectURL(data) : await imageURL(collectionPath(`/v1/images/${id}/thumbnail`, state));
+  const load = (size) => blob(collectionPath(`/v1/images/${id}/${size}`, state));
+  const url = URL.createObjectURL(file ?? (await load("rendition").catch(() => load("thumbnail"))));
   const chosen = await drawnPart({ url, name, box });
-  if (data) URL.revokeObjectURL(url);
+  URL.revokeObjectURL(url);
   return chosen;
 }
 

@@ -12,8 +12,8 @@ import { splitPart } from "./parts.js";
 
 export const NEAR_DUPLICATES = "near_duplicates";
 export const NEWEST = "-created_at";
-/** What pictures that were not searched for can be in the order of. */
-export const LISTED = [NEWEST, "created_at"];
+/** Of the nearest so many are put into another order: what is less alike has no place in it. */
+export const ORDERED = 200;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
 const keptFiles = new Map();
@@ -136,11 +136,8 @@ export function similarTo(state, id) {
   return { ...state, q: "", urls: [], files: [], more: [id], less: [], image: null };
 }
 
-/** The order of the results; "" for that of their scores. */
-export function orderOf(state) {
-  if (hasTerms(state)) return state.orderBy;
-  return LISTED.includes(state.orderBy) ? state.orderBy : NEWEST;
-}
+/** The order of the results; "" for that of their scores. What is not searched for is listed in one order alone. */
+export const orderOf = (state) => (hasTerms(state) ? state.orderBy : NEWEST);
 
 /** What a state of results asks for without how they are listed: their order, groups and variety. */
 export const unlisted = (state) => ({ ...state, orderBy: "", groupBy: "", diversity: 0 });

@@ -2,13 +2,12 @@
 
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
-import { fileOf, keywordsOf, splitWords } from "./query.js";
+import { ORDERED, fileOf, keywordsOf, splitWords } from "./query.js";
 import { splitPart } from "./parts.js";
 
 // docs/search.md: with more, a negative also takes away what it has in common with what is wanted. Where texts
 // and images are mixed, the server knows how much is right.
 const NEGATIVE_WEIGHT = 0.5;
-const ORDERED = 200; // of the nearest: what is less alike has no place in an order by something else
 
 const keptVectors = new Map(); // collection and picture → {model, vector}
 

@@ -1,5 +1,6 @@
 /** The search view: a search box, the query's chips, filters, and what is found. */
 
+import { ApiError } from "../lib/answers.js";
 import { notify } from "../lib/dialogs.js";
 import { createSelection } from "../selection/selection.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
@@ -57,11 +58,16 @@ export function show(container, params, signal) {
 
   /** The part that somebody chooses of a picture as `field` of the state names it; null for none. */
   async function askForPart(field, name) {
-    const module = await loadPartDialog().catch(() => notify(NOT_LOADED, { kind: "error" }));
     const { of, box } = splitPart(name);
     const picture = field === "files" ? { file: fileOf(name) } : { id: of };
-    const chosen = await module?.choosePart({ ...picture, box }, state.asked);
-    return chosen ? partOf(of, chosen) : null;
+    try {
+      const { choosePart: choose } = await loadPartDialog();
+      const chosen = await choose({ ...picture, box }, state.asked);
+      return chosen && partOf(of, chosen);
+    } catch (error) {
+      notify(error instanceof ApiError ? error.message : NOT_LOADED, { kind: "error" });
+      return null;
+    }
   }
 
   /** Shows what an address asks for; called for each one, by the router. */
@@ -159,6 +165,15 @@ export function show(container, params, signal) {
     view.paintCounts();
   }
 
+  async function countForPanel() {
+    const running = state.signal;
+    try {
+      await countResults();
+    } catch (error) {
+      if (!running.aborted) notify(error.message, { kind: "error" });
+    }
+  }
+
   async function loadCollections() {
     try {
       await state.loadCollections(signal);
@@ -201,7 +216,7 @@ export function show(container, params, signal) {
     event.preventDefault();
     typing.submit(images.takeURL);
   });
-  listenToFilterPanel(view, () => countResults().catch((error) => notify(error.message, { kind: "error" })), signal);
+  listenToFilterPanel(view, countForPanel, signal);
   listenToKeys(view, state, signal);
   const scrolled = listenToScrolling(rememberScroll, signal);
   signal.addEventListener("abort", () => {
