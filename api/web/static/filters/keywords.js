@@ -5,6 +5,8 @@ import { group, show } from "./fields.js";
 
 const MOST_NAMES = 12; // to choose from
 
+const namesOf = (asked) => [asked?.in ?? []].flat();
+
 export function keywords(change) {
   let asked = null;
   const field = h("input", {
@@ -22,28 +24,28 @@ export function keywords(change) {
   const element = group("Keywords in the metadata", h("div", { class: "condition" }, field, how), names);
 
   function set() {
-    ask(asked?.in);
+    ask(namesOf(asked));
   }
 
   function ask(inNames) {
     const words = field.value.split(/[,，、]/).map((word) => word.trim()).filter(Boolean);
-    change({ keywords: words.length ? { [how.value]: words, ...(inNames?.length && { in: inNames }) } : null });
+    change({ keywords: words.length ? { [how.value]: words, ...(inNames.length && { in: inNames }) } : null });
   }
 
   function toggle(name) {
-    const chosen = asked?.in ?? [];
+    const chosen = namesOf(asked);
     ask(chosen.includes(name) ? chosen.filter((one) => one !== name) : [...chosen, name]);
   }
 
   function nameButton(name) {
-    const pressed = Boolean(asked?.in?.includes(name));
+    const pressed = namesOf(asked).includes(name);
     const properties = { "aria-pressed": String(pressed), "aria-label": `Only in ${name}`, dataset: { name } };
     return h("button", { class: "chip toggle", type: "button", ...properties, onclick: () => toggle(name) }, h("span", { class: "ellipsis" }, name));
   }
 
   function showNames(known) {
     const focused = names.contains(document.activeElement) ? document.activeElement.dataset.name : null;
-    const all = asked ? [...new Set([...known, ...(asked.in ?? [])])] : [];
+    const all = asked ? [...new Set([...known, ...namesOf(asked)])] : [];
     names.replaceChildren(...all.map(nameButton));
     [...names.children].find(({ dataset }) => dataset.name === focused)?.focus();
   }
