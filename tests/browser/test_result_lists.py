@@ -372,3 +372,29 @@ def test_a_part_of_a_dropped_picture_is_cut_out_by_the_server(
     assert term["box"] == [0.25, 0.25, 0.75, 0.75]
     assert term["image_base64"].startswith("data:image/png;base64,")
     assert server.uploads == 1
+
+
+def test_the_server_gives_what_the_page_asks_for(page: Page, drawings: Pictures) -> None:
+    page.goto("/?q=an+elephant&group_by=group")
+    stack = page.locator(".cell.stacked").first
+    others = int(stack.locator(".others").inner_text().removeprefix("+"))
+    stack.get_by_role("link").click()
+    expect(cells(page)).to_have_count(others + 1)
+    page.goto("/?q=a+photo&order_by=-taken_at")
+    expect(page.locator(".result-status")).to_have_text(re.compile("last taken first"))
+    expect(cells(page).first.locator(".name")).to_have_text("photo-11.jpg")
+    drop(page.get_by_role("search"), [drawings.folder / "elephant.png"])
+    page.get_by_role("button", name="Remove words a photo").click()
+    page.get_by_role("button", name=re.compile("^Remove last taken first")).click()
+    expect(cells(page).first.locator(".name")).to_have_text("elephant.png")
+    with page.expect_response(
+        lambda response: '"vector":[' in (response.request.post_data or "")
+    ) as answered:
+        page.get_by_role("searchbox", name="Search for").fill("animal")
+    assert answered.value.ok
+    page.get_by_role("button", name="Choose a part of elephant.png").click()
+    part_dialog(page).get_by_role("button", name="Search for this part").click()
+    chip = page.get_by_role("button", name="Remove part of picture elephant.png")
+    expect(chip).to_be_visible()
+    expect(page.locator(".grid[aria-busy]")).to_have_count(0)
+    expect(cells(page).first).to_be_visible()
