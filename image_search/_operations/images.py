@@ -79,10 +79,6 @@ class ImageOperations(Core):
         offset: int = 0,
         min_score: float | None = None,
         min_confidence: float | None = None,
-        order_by: str | None = None,
-        among: int | None = None,
-        group_by: str | None = None,
-        diversity: float | None = None,
         include: str | Sequence[str] | None = None,
         facets: str | Sequence[str] = (),
     ) -> Flow[SearchResult]:
@@ -100,18 +96,12 @@ class ImageOperations(Core):
             offset: how many results to pass over.
             min_score: leaves out results of a lower cosine similarity, -1 to 1.
             min_confidence: leaves out results that are less sure to fit, 0 to 1.
-            order_by: a field or metadata name to order by, `-` before it for the largest first; needs
-                `min_score`, `min_confidence` or `among`.
-            among: leaves out all but so many of the nearest.
-            group_by: a field, a metadata name or `near_duplicates`, of each of which the best is a result.
-            diversity: how much results are to differ from each other, 0 to 1.
             include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
                 `confidence` (with `strength`, the word for it).
             facets: names of fields and metadata whose values are counted over all that match.
 
         Returns:
             `results`, best first, with a `score` (cosine similarity) each; `took_ms`; `model`; `facets`.
-            In another order with `order_by` and `diversity`; with `group_by` each has its `group`.
         """
         examples = _listed(images)
         terms = [term for image in examples if (term := _stored_or_url(image)) is not None]
@@ -126,10 +116,6 @@ class ImageOperations(Core):
                 "offset": offset or None,
                 "min_score": min_score,
                 "min_confidence": min_confidence,
-                "order_by": order_by,
-                "among": among,
-                "group_by": group_by,
-                "diversity": diversity,
                 "include": None if include is None else _listed(include),
                 "facets": _listed(facets) or None,
             }

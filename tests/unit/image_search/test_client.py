@@ -171,10 +171,6 @@ def test_a_search_sends_files_bytes_urls_and_ids_each_as_what_it_is(
         filters={"shop": "north"},
         limit=3,
         min_score=0.0,
-        order_by="-price",
-        among=50,
-        group_by="sku",
-        diversity=0.0,
         include=[],
     )
     assert answer.results == []
@@ -186,10 +182,6 @@ def test_a_search_sends_files_bytes_urls_and_ids_each_as_what_it_is(
         "filters": {"shop": "north"},
         "limit": 3,
         "min_score": 0.0,
-        "order_by": "-price",
-        "among": 50,
-        "group_by": "sku",
-        "diversity": 0.0,
         "include": [],
     }
     assert json.dumps(query).encode() in form
