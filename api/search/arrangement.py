@@ -66,7 +66,8 @@ class Relevant:
             collection.ranked, query.vector, where=where, min_score=self._least, of_text=of_text
         )
         first = query.terms[0]
-        self._itself = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
+        is_itself = len(query.terms) == 1 and first.weight > 0 and first.box is None
+        self._itself = first.image_id if is_itself else None
         self._order: list[Scored] = []
         self._images: dict[str, Image] = {}
 

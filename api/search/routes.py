@@ -13,24 +13,33 @@ from api.context import context, main_model, metrics, open_collection
 from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
-from api.http.problems import load_json, parse
+from api.http.problems import MAX_BODY_BYTES, load_json, parse
 from api.search.answers import hit_answer
 from api.search.arrangement import Floor, Relevant, arrange, check, most_of, names_of, scope_of
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, encoded, refuse_blank, terms_of
-from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
+from api.search.requests import (
+    MAX_BASE64,
+    SEARCHES,
+    CompareRequest,
+    SearchForm,
+    SearchQuery,
+    SearchRequest,
+)
 from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
-from shared.filters.conditions import Where
+from shared.filters.conditions import And, Where
+from shared.filters.keywords import HasKeywords, parse_keywords
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
 from shared.models import Image
 from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
+MAX_JSON_BYTES = MAX_BASE64 + MAX_BODY_BYTES
 
 blueprint = make_blueprint("search", __name__)
 
@@ -41,6 +50,11 @@ _BODY = {
         "multipart/form-data": component(blueprint, SearchForm),
     },
 }
+
+
+@blueprint.before_request
+def _take_pictures() -> None:
+    request.max_content_length = MAX_JSON_BYTES
 
 
 @blueprint.post(
@@ -54,8 +68,11 @@ def search() -> Response:
     """Search by texts and pictures, best first, ties by id; `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive terms' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. Where texts
-    and pictures are mixed, the pictures' weights are scaled so that they count as the texts' do. So the score
+    ones'; `text`, `image_url`, `image_id`, `image_base64`, `vector` and uploaded pictures are positive terms
+    of weight 1. Of a picture with a `box` only that part counts. A `vector` counts as a picture;
+    `include: ["vectors"]` gives those of the pictures that were read, so that further pages need not send
+    them again. Where texts and pictures are mixed, the pictures' weights are scaled so that they count as the
+    texts' do. So the score
     is a weighted sum of the picture's cosines to the terms, over the norm of the weighted sum of the terms'
     vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
     rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
@@ -79,7 +96,7 @@ def search_by_text(query: SearchQuery) -> Response:
 @blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: models.Comparison})
 @requires("search")
 def compare(body: CompareRequest) -> Response:
-    """Return the cosine similarity of any two of text, image_id and image_url."""
+    """Return the cosine similarity of any two texts, pictures (or parts of them, by `box`) and vectors."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
     refuse_blank(terms)
     (first, second), _ = encoded(terms, open_collection(body.collection))
@@ -116,9 +133,11 @@ def _query_part() -> Any:
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
     check(asked)
-    where = parse_where(asked.filters) if asked.filters else None
+    where = _where(asked)
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
+    if asked.keywords and collection:
+        collection.check_keywords()
     query, encode_s = _timed(lambda: Query.of(terms, collection))
     found, index_s = _timed(lambda: _find(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
@@ -132,9 +151,24 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
             facets=found.facets,
             facet_scope=found.facet_scope,
             list_scope=found.list_scope,
+            vectors=query.picture_vectors() if "vectors" in asked.include else None,
             warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
+
+
+def _where(asked: SearchRequest) -> Where | None:
+    """Return the condition of `filters` and `keywords`."""
+    filters = parse_where(asked.filters) if asked.filters else None
+    keywords = _keywords(asked)
+    return And((filters, keywords)) if filters and keywords else filters or keywords
+
+
+def _keywords(asked: SearchRequest) -> HasKeywords | None:
+    words = asked.keywords
+    if words is None:
+        return None
+    return parse_keywords(words.all or words.any or (), words.names or (), every=bool(words.all))
 
 
 @dataclass
@@ -164,6 +198,9 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in listed.hits]
     for result, group in zip(found.results, listed.groups or (), strict=False):
         result.group = group
+    if words := _keywords(asked):
+        for result, hit in zip(found.results, listed.hits, strict=True):
+            result.matched = words.matched(hit.image)
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:

@@ -13,6 +13,7 @@ from api.context import context
 from api.search.nsfw_filter import visible
 from shared.errors import Unavailable
 from shared.filters.conditions import JOB, And, In, Not, Or, Range, Scalar, Where
+from shared.filters.keywords import HasKeywords
 from shared.index.collection import Collection
 from shared.index.survey import Survey, Type, type_of
 from shared.models import Image
@@ -51,7 +52,8 @@ def warnings_of(
         for name, value in image.metadata.items():
             shown[name].add(type_of(value))
     doubtful = [one for one in conditions if not _comparable(one, shown[one.field])]
-    doubted = [(at, name) for at, name in names if name not in _BUILT_IN and not shown[name]]
+    asked = [*names, *(("/keywords/in", one) for one in _looked_in(where))]
+    doubted = [(at, name) for at, name in asked if name not in _BUILT_IN and not shown[name]]
     if collection is None or not (doubtful or doubted or jobs):
         return []
     seen = visible(None) if visible(where) is not where else None
@@ -79,6 +81,16 @@ def _conditions(where: Where) -> Iterator[In | Range]:
                 yield from _conditions(part)
         case Not():
             yield from _conditions(where.part)
+
+
+def _looked_in(where: Where | None) -> Iterator[str]:
+    """Yield the names that keywords are looked for in."""
+    match where:
+        case HasKeywords():
+            yield from where.names
+        case And():
+            for part in where.parts:
+                yield from _looked_in(part)
 
 
 def _of_job(condition: In | Range) -> str:

@@ -54,6 +54,10 @@ class Where(ABC):
         narrowed = self._narrow(negated=False)
         return None if narrowed is None or _leaves(narrowed) > _MAX_CHROMA_LEAVES else narrowed
 
+    def to_document(self) -> JsonObject | None:
+        """Return a Chroma `where_document` that selects at least every match; None where it cannot narrow."""
+        return None
+
     @abstractmethod
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         """Return a Chroma `where` for a superset of what matches, or if `negated` of what does not."""
@@ -186,6 +190,9 @@ class And(Where):
 
     def matches(self, image: Image) -> bool:
         return all(part.matches(image) for part in self.parts)
+
+    def to_document(self) -> JsonObject | None:
+        return _all_of([part.to_document() for part in self.parts])
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         return (_any_of if negated else _all_of)([part._narrow(negated=negated) for part in self.parts])

@@ -16,7 +16,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
-from shared.errors import CollectionNotFound, ImageNotFound, Unavailable
+from shared.errors import CollectionNotFound, ImageNotFound, KeywordsNotReady, Unavailable
 from shared.filters.conditions import Where
 from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
@@ -67,10 +67,12 @@ class Opener(Protocol):
     """What a Collection needs of its Index."""
 
     timeout_s: float
+    recent: dict[str, float]
 
     def open(self, name: str, max_age_s: float = ...) -> Opened: ...
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
+    def has_documents(self, name: str) -> bool: ...
     def size(self, chroma: ChromaCollection) -> int: ...
     def reaching(self, chroma: ChromaCollection, at_once: int = ...) -> strays.Reaching: ...
     def forget_strays(self, chroma: ChromaCollection) -> None: ...
@@ -102,6 +104,17 @@ class Collection:
     def check_model(self, model: str, fingerprint: str) -> None:
         """Raise ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
+
+    def check_keywords(self) -> None:
+        """Raise KeywordsNotReady while pictures of an earlier version lack what keywords find them by."""
+        name = self.pointer.name
+        with calls(self._index.timeout_s):
+            if not self._index.has_documents(name):
+                raise KeywordsNotReady(
+                    f"The texts of the collection {name!r} are still being prepared for `keywords`, since an "
+                    "earlier version wrote them; the sweeper does so by itself. Try again in some minutes, "
+                    "or search without `keywords`."
+                )
 
     def upsert(
         self,
@@ -382,6 +395,26 @@ class Collection:
     def page(self, after: str, limit: int, where: Where | None) -> list[Image]:
         """Return up to `limit` images that match, in the order of their ids, from the first past `after`."""
         return self._run(lambda chroma: pages.page(chroma, after, limit, where))
+
+    def newest(
+        self, after: pages.Place | None, limit: int, where: Where | None, since: float | None = None
+    ) -> list[Image]:
+        """Return up to `limit` images that match, newest first, from the first past `after`.
+
+        Those of one `created_at` are in the order of their ids, those without one last. `since`, in seconds
+        since the epoch, is a guess at the time of the page's last image (pages.py).
+        """
+        known = self._index.recent
+        is_first = after is None and (where is None or where.to_chroma() is None)
+
+        def run(chroma: ChromaCollection) -> list[Image]:
+            guess = known.get(chroma.name) if is_first else since
+            found = pages.newest(chroma, after, limit, where, guess)
+            if is_first and len(found) == limit and (last := found[-1].created_at) is not None:
+                known[chroma.name] = last
+            return found
+
+        return self._run(run)
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         index, name = self._index, self.pointer.name

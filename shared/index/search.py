@@ -12,6 +12,7 @@ Every page is then cut from the same list: pages neither repeat nor miss a pictu
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -131,8 +132,8 @@ def matching(
     store: Store, vector: Vector, *, where: Where | None, min_score: float | None, most: int
 ) -> tuple[list[Image], bool]:
     """Return those of the `most` nearest in Chroma's `where` that match, and whether these are all."""
-    narrowed = None if where is None else where.to_chroma()
-    ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
+    narrowed = _narrowing(where)
+    ids = store.get(**narrowed, limit=most + 1, include=[])["ids"]
     answer = _answer(store, vector, most, narrowed, "metadatas")
     scored = _scored(answer)
     images = {image.id: image for image in map(from_record, _records(answer))}
@@ -228,7 +229,7 @@ class _Nearest:
         """Return the `fetch` nearest with their records, which are left out where most are useless."""
         if self._candidates > fetch:
             return self.first(fetch), []
-        answer = _answer(self._store, self.vector, fetch, None, "metadatas")
+        answer = _answer(self._store, self.vector, fetch, {}, "metadatas")
         return _scored(answer), _records(answer)
 
 
@@ -276,7 +277,8 @@ class _Filtered:
 
     def __init__(self, store: Store, nearest: _Nearest, where: Where, floor: float) -> None:
         self._store, self._nearest, self._where, self._floor = store, nearest, where, floor
-        self._narrowed = where.to_chroma()
+        self._narrowed = _narrowing(where)
+        self._has_words = where.to_document() is not None
         self._seen: set[str] = set()
         self.matching: dict[str, Image] = {}
 
@@ -291,11 +293,21 @@ class _Filtered:
             yield step
             if step.reach >= self._floor and _SPARSE * len(matching) < len(found):
                 break
-        candidates = self._store.get(where=self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
-        if len(candidates) > _EXACT_CANDIDATES:
+            if self._has_words and fetch == _FILTERED_FETCHES[1] and self._are_few:
+                break
+        if not self._are_few:
             yield from self._narrowed_steps()
         self._see(_scan(self._store, self._narrowed))
         yield _Step(_score(self._store, self._nearest.vector, list(self.matching)))
+
+    @cached_property
+    def _are_few(self) -> bool:
+        """Return whether Chroma leaves so few candidates that all are scored.
+
+        Of keywords its full-text index says so at once, so that few are not looked for among thousands.
+        """
+        ids = self._store.get(**self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
+        return len(ids) <= _EXACT_CANDIDATES
 
     def _narrowed_steps(self) -> Iterator[_Step]:
         most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
@@ -334,13 +346,21 @@ def _cut_off(found: list[Scored], matching: list[Scored], fetch: int) -> _Step:
     return _Step([one for one in matching if one.score > reach], reach, fetch)
 
 
+def _narrowing(where: Where | None) -> JsonObject:
+    """Return the arguments of `get` and `query` that have Chroma look at less than the whole."""
+    if where is None:
+        return {}
+    narrowing = {"where": where.to_chroma(), "where_document": where.to_document()}
+    return {name: condition for name, condition in narrowing.items() if condition is not None}
+
+
 def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[Scored]:
-    return _scored(_answer(store, vector, count, narrowed))
+    return _scored(_answer(store, vector, count, narrowed or {}))
 
 
-def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | None, *include: str) -> Any:
+def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject, *include: str) -> Any:
     return store.query(
-        query_embeddings=[vector], n_results=count, where=narrowed, include=["distances", *include]
+        query_embeddings=[vector], n_results=count, include=["distances", *include], **narrowed
     )
 
 
@@ -371,9 +391,9 @@ def _score(store: Store, vector: Vector, ids: list[str]) -> list[Scored]:
     return scored
 
 
-def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
+def _scan(store: Store, narrowed: JsonObject) -> Iterator[Image]:
     offset = 0
-    while (found := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
+    while (found := store.get(**narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
         yield from map(from_record, records_of(found["ids"], found["metadatas"]))
         offset += len(found["ids"])
 
