@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shared.index.collection import Collection
 
 MAX_BYTES = 64 * 2**20
+_PAGE = 1_000  # vectors in one call
 Vector = NDArray[np.float32]
 
 
@@ -29,8 +30,10 @@ class VectorCache:
     def get(self, collection: Collection, ids: Sequence[str]) -> Vector:
         """Return unit vectors (len(ids), dimension), zeros for images that are gone. Raises as Collection."""
         found = self._find(collection.physical, ids)
-        if lacking := [one for one in ids if one not in found]:
-            read = {one: _unit(row) for one, row in collection.vectors(lacking).items()}
+        lacking = [one for one in ids if one not in found]
+        for start in range(0, len(lacking), _PAGE):  # each under a deadline of its own
+            page = collection.vectors(lacking[start : start + _PAGE])
+            read = {one: _unit(row) for one, row in page.items()}
             self._keep(collection.physical, read)
             found |= read
         rows = np.zeros((len(ids), collection.pointer.dimension), np.float32)

@@ -100,7 +100,7 @@ def search(
         candidates=candidates,
     )  # fmt: skip
     page = sorted(found.order[offset:], key=_order)
-    lacking = images_of(store, [one.id for one in page if one.id not in found.images])
+    lacking = _images(store, [one.id for one in page if one.id not in found.images])
     there = found.images | {image.id: image for image in lacking}
     return [Hit(there[one.id], one.score) for one in page if one.id in there]
 
@@ -142,7 +142,7 @@ def matching(
     if complete:  # HNSW may have come back short
         missed = [one for one in ids if one not in images]
         scored += _score(store, vector, missed)
-        images |= {image.id: image for image in images_of(store, missed)}
+        images |= {image.id: image for image in _images(store, missed)}
     else:
         complete = any(one.score < floor for one in scored)
     inside = [images[one.id] for one in scored if one.score >= floor and one.id in images]
@@ -331,7 +331,7 @@ class _Filtered:
 
     def _see_fresh(self, found: Sequence[Scored]) -> None:
         fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
-        self._see(images_of(self._store, fresh))
+        self._see(_images(self._store, fresh))
 
     def _see(self, images: Iterable[Image]) -> None:
         for image in images:
@@ -398,7 +398,6 @@ def _scan(store: Store, narrowed: JsonObject) -> Iterator[Image]:
         offset += len(found["ids"])
 
 
-def images_of(store: Store, ids: Sequence[str]) -> Iterator[Image]:
-    """Yield those of the images that exist."""
+def _images(store: Store, ids: Sequence[str]) -> Iterator[Image]:
     for start in range(0, len(ids), PAGE):
         yield from map(from_record, read_records(store, list(ids[start : start + PAGE])))
