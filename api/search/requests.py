@@ -29,7 +29,7 @@ MAX_PICTURES = 8
 MAX_FACETS = 16
 MAX_BASE64 = 28 * 2**20  # 20 MB of a file; a larger one is a part of a multipart search
 MAX_DIMENSION = 8_192
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 MAX_KEYWORDS = 16
 MAX_KEYWORD = 200  # characters
 MAX_KEYWORD_NAMES = 16
@@ -57,7 +57,7 @@ def _file_of(text: object) -> bytes:
         if not head.lower().endswith(";base64"):
             raise PydanticCustomError("base64", "is a data: URL that is not in base64")
     try:
-        return base64.b64decode("".join(text.split()).translate(_URL_SAFE), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(_URL_SAFE, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PydanticCustomError("base64", "is not base64: {error}", {"error": str(error)}) from None
 
