@@ -145,9 +145,7 @@ def of_an_earlier_version(index: Index, monkeypatch: pytest.MonkeyPatch, texts: 
     images = [image(n, metadata={"title": text}) for n, text in enumerate(texts)]
     records: list[Any] = [to_record(one, "job:0") for one in images]
     with index_module.calls(20):
-        chroma.upsert(
-            [one.id for one in images], unit_rows(len(texts)), [to_record(one, "") for one in images]
-        )
+        chroma.upsert([one.id for one in images], unit_rows(len(texts)), records)
     return collection
 
 
