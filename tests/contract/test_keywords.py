@@ -144,9 +144,7 @@ def of_an_earlier_version(index: Index, monkeypatch: pytest.MonkeyPatch, texts: 
         chroma = index.open("images").chroma
     images = [image(n, metadata={"title": text}) for n, text in enumerate(texts)]
     with index_module.calls(20):
-        chroma.upsert(
-            [one.id for one in images], unit_rows(len(texts)), [to_record(one, "") for one in images]
-        )
+        chroma.upsert([one.id for one in images], unit_rows(len(texts)), records)
     return collection
 
 
