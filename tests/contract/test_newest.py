@@ -139,7 +139,9 @@ def test_a_picture_newer_than_all_is_first_although_the_page_before_is_remembere
     collection = made(index, spread(300))
     assert len(collection.newest(None, 10, None)) == 10
     fill(collection, [image(1_000 + n, NOW + n) for n in range(200)])
-    assert [one.id for one in collection.newest(None, 10, None)] == [image_id(n) for n in range(1_199, 1_189, -1)]
+    assert [one.id for one in collection.newest(None, 10, None)] == [
+        image_id(n) for n in range(1_199, 1_189, -1)
+    ]
     collection.delete([image_id(1_000 + n) for n in range(200)])
     assert [one.id for one in collection.newest(None, 10, None)] == in_order(spread(300))[:10]
 
