@@ -30,6 +30,7 @@ from benchmarks import (
     load,
     memory,
     models,
+    newest,
     parity,
     peers,
     poison,
@@ -67,6 +68,7 @@ class Bench:
     model: Path | None
     seconds: float
     items: int
+    large: int
     mutations: int
     seed: int
 
@@ -143,6 +145,7 @@ LONG: dict[str, Part] = {
         bench.checkpoint, bench.first_photos(switching.PHOTOS), bench.work / "switch"
     ),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
+    "newest": lambda bench: newest.measure(bench.work / "newest", bench.large),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),
     "gpu": lambda bench: _gpu().measure(bench.work / "gpu"),
@@ -167,6 +170,7 @@ LONG: dict[str, Part] = {
 @click.option("--mutations", default=20_000, help="Damaged files that `fuzz` reads.")
 @click.option("--seed", default=0, help="The first of them: other seeds, other damage.")
 @click.option("--items", default=200_000, help="Pictures that `memory` ingests, about 200 per second.")
+@click.option("--large", default=newest.LARGE, help="Pictures of the larger collection of `newest`.")
 @click.option("--only", type=click.Choice([*FAST, *LONG]), help="One part.")
 @click.option("--full", is_flag=True, help="The long parts too; some take an hour.")
 @click.option("--record", is_flag=True, help="Keep the results in benchmarks/recorded, over the last ones.")

@@ -1,10 +1,15 @@
-"""The tenant of a data folder's Chroma, whose name is its password: `chroma run` asks for no other.
+"""What is prepared in the file of a data folder's Chroma: its tenant, and what SQLite plans by.
+
+The tenant's name is its password: `chroma run` asks for no other.
 
 The server listens for every user of the machine and each page in their browsers, lists no tenants, and finds
 a collection's records by its id alone, whatever tenant a request names. So everything in Chroma's file is in
 one tenant of a random name, under ids that nobody has seen; others cannot make tenants and databases of their
 own, to which they could write: a deleted collection's lists go to whoever stores next. This knows the
 tables of Chroma 1.5, so pyproject.toml allows no other.
+
+SQLite, told nothing, takes a collection for some ten records, and answers each condition on metadata by going
+through all of them, though an index has the few that fulfil it: 70 ms of 150,000, 0.2 ms by the index.
 """
 
 import contextlib
@@ -26,6 +31,8 @@ _IDS = {  # where the id of a collection is; it is the end of what is there
     "segments": "collection",
     "embeddings_queue": "topic",
 }
+# For sqlite_stat1: of a million records, a thousand are of one collection, one of them has one id.
+_STATISTICS = ("embeddings", "sqlite_autoindex_embeddings_1", "1000000 1000 1")
 _MAKE_FILE = """
 import pathlib, sys
 from shared.index.connection import in_process_server
@@ -48,6 +55,7 @@ def secret_tenant(folder: Path) -> str:
             file.execute("BEGIN IMMEDIATE")
             if _objects(file, "trigger", *map(_trigger, _CLOSED)) < len(_CLOSED):
                 _move(file)
+            _plan(file)
             [(tenant,)] = file.execute("SELECT tenant_id FROM databases WHERE name = ?", [DATABASE])
             file.execute("COMMIT")
     except (sqlite3.Error, subprocess.SubprocessError) as error:
@@ -78,6 +86,13 @@ def _move(file: sqlite3.Connection) -> None:
             f"CREATE TRIGGER {_trigger(table)} BEFORE INSERT ON {table} "
             f"BEGIN SELECT RAISE(ABORT, 'image-search lets nobody add {table}'); END"
         )
+
+
+def _plan(file: sqlite3.Connection) -> None:
+    """Have SQLite look up the records that an index gives, in place of going through a collection."""
+    file.execute("ANALYZE sqlite_master")  # makes the table of statistics, if there is none, and nothing else
+    file.execute("DELETE FROM sqlite_stat1 WHERE idx = ?", [_STATISTICS[1]])
+    file.execute("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", _STATISTICS)
 
 
 def _trigger(table: str) -> str:

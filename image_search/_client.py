@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from image_search._core import MAX_RETRIES, Step
 from image_search._operations.search import Term
@@ -88,10 +88,14 @@ class Client(SourceOperations, SyncRunner):
             yield from page.items
 
     def iter_images(
-        self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        order_by: Literal["-created_at"] | None = None,
+        collection: str | None = None,
     ) -> Iterator[Image]:
-        """Yield every image of a collection, or those that match, in the order of their ids."""
-        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE_LIMIT}
+        """Yield every image of a collection, or those that match, as `images` orders them."""
+        options = _listing(filters, order_by, collection)
         for page in _pages(lambda cursor: self.images(cursor=cursor, **options)):
             yield from page.images
 
@@ -148,10 +152,14 @@ class AsyncClient(SourceOperations, AsyncRunner):
                 yield item
 
     async def iter_images(
-        self, *, filters: Mapping[str, Any] | None = None, collection: str | None = None
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        order_by: Literal["-created_at"] | None = None,
+        collection: str | None = None,
     ) -> AsyncIterator[Image]:
-        """Yield every image of a collection, or those that match, in the order of their ids."""
-        options: dict[str, Any] = {"filters": filters, "collection": collection, "limit": _PAGE_LIMIT}
+        """Yield every image of a collection, or those that match, as `images` orders them."""
+        options = _listing(filters, order_by, collection)
         async for page in _async_pages(lambda cursor: self.images(cursor=cursor, **options)):
             for image in page.images:
                 yield image
@@ -161,6 +169,12 @@ class AsyncClient(SourceOperations, AsyncRunner):
 
     def _synchronous(self, items: AsyncIterable[Term]) -> Iterable[Term]:
         return self._http.synchronous(items)
+
+
+def _listing(
+    filters: Mapping[str, Any] | None, order_by: Literal["-created_at"] | None, collection: str | None
+) -> dict[str, Any]:
+    return {"filters": filters, "order_by": order_by, "collection": collection, "limit": _PAGE_LIMIT}
 
 
 def _pages(ask: Callable[[str | None], Page]) -> Iterator[Page]:

@@ -1,7 +1,7 @@
 """What goes into the routes of images one by one, and of their list."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
@@ -56,7 +56,15 @@ class ImagesQuery(QueryModel):
         description="JSON, the same as `filters` of a search",
         json_schema_extra={"example": '{"shop": "north", "width": {"gte": 1024}}'},
     )
-    cursor: Cursor | None = None
+    order_by: Literal["-created_at"] | None = Field(
+        None, description="newest first; in the order of the pictures' ids where it is left out"
+    )
+    cursor: str | None = Field(
+        None,
+        max_length=200,
+        description="`next_cursor` of the page before, in the same order",
+        json_schema_extra={"example": IMAGE_ID},
+    )
     limit: Limit = 50
     collection: CollectionName = DEFAULT_COLLECTION
 

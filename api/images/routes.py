@@ -12,6 +12,7 @@ from api.http.openapi import bytes_answer, make_blueprint, string_headers
 from api.http.problems import load_json, refuse
 from api.images.answers import image_answer
 from api.images.edits import change_metadata, remove_image, remove_key
+from api.images.listing import check_cursor, list_page
 from api.images.requests import PICTURE_ID, CollectionQuery, ImagePatch, ImagePath, ImagesQuery, KeyQuery
 from api.search.answers import hit_answer
 from api.search.nsfw_filter import visible
@@ -22,7 +23,7 @@ from shared.errors import FieldError, ImageNotFound, InvalidRequest, RenditionNo
 from shared.filters.conditions import Where
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection, no_image
-from shared.models import Image, Metadata
+from shared.models import Metadata
 from shared.storage.blobs import FileKind, file_key
 from shared.validation import json_bytes, listed, metadata_faults
 
@@ -84,27 +85,22 @@ def delete_image(path: ImagePath, query: CollectionQuery) -> tuple[str, int]:
 @blueprint.get("/v1/images", summary="List pictures", responses={200: models.ImagePage})
 @requires("search")
 def list_images(query: ImagesQuery) -> Response:
-    """List pictures in the order of their ids, page by page, with `filters` those that match.
+    """List pictures by their ids or newest first, page by page; with `filters` those that match.
 
     What is there from the first page to the last is listed exactly once, whatever is added or deleted in
     between; with `NSFW_MAX` set, without what is above that. With `key` at most the one picture that it
-    points at; none is no error.
+    points at; none is no error. Newest first, pictures of one `created_at` are in the order of their ids, and
+    those without one last.
     """
     where = _where(query.filters)
+    check_cursor(query)
     collection = open_collection(query.collection)
-    found: list[Image] = []
-    if collection is not None and query.key is not None:
-        held = collection.by_key(query.key)
-        found = [held.image] if held and (where is None or where.matches(held.image)) else []
-        found = [image for image in found if image.id > (query.cursor or "")]
-    elif collection is not None:
-        found = collection.page(query.cursor or "", query.limit + 1, visible(where))
-    page, is_full = found[: query.limit], len(found) > query.limit
+    page, next_cursor = list_page(collection, query, where) if collection else ([], None)
     # Said once, with the first page.
-    warnings = [] if query.cursor else warnings_of(where, [], page, collection, is_full=is_full)
+    warnings = [] if query.cursor else warnings_of(where, [], page, collection, is_full=bool(next_cursor))
     answer = models.ImagePage(
         images=[image_answer(image, query.collection) for image in page],
-        next_cursor=page[-1].id if is_full else None,
+        next_cursor=next_cursor,
         warnings=warnings or None,
     )
     return jsonify(answer.model_dump(exclude=None if warnings else {"warnings"}))

@@ -6,7 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+<<<<<<< HEAD
 from typing import TYPE_CHECKING, Any
+=======
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+>>>>>>> help-newest
 
 from image_search._answers import not_understood, read_json, refusal
 from image_search._core import (
@@ -101,15 +107,18 @@ class ImageOperations(SearchOperations):
         *,
         key: str | None = None,
         filters: Mapping[str, Any] | None = None,
+        order_by: Literal["-created_at"] | None = None,
         collection: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Flow[ImagePage]:
         """Return one page of a collection's images, in the order of their ids; `iter_images` gives all.
 
-        `key` and `filters` leave only what they match. `cursor` is the `next_cursor` of the page before.
+        `key` and `filters` leave only what they match; `order_by="-created_at"` gives the newest first.
+        `cursor` is the `next_cursor` of the page before, in the same order.
         """
-        return self._list(filters, {"collection": collection}, key=key, limit=limit, cursor=cursor)
+        where = {"collection": collection, "order_by": order_by}
+        return self._list(filters, where, key=key, limit=limit, cursor=cursor)
 
     @operation
     def update_image(

@@ -1,4 +1,4 @@
-"""`image-search delete` and `update`: pictures by their ids, keys or what filters match."""
+"""`image-search list`, `delete` and `update`: pictures by their ids, keys or what filters match."""
 
 import re
 import sys
@@ -15,6 +15,8 @@ from image_search.cli.common import (
     collection_option,
     console_for,
     counted,
+    day_and_time,
+    image_table,
     print_job_notes,
     print_json,
     print_notes,
@@ -57,6 +59,47 @@ def pictures_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+@click.command("list")
+@click.option("--newest", is_flag=True, help="Newest first.  [default: in the order of their ids]")
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help=FILTER_HELP)
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--cursor", help="Go on behind a page: its next_cursor.")
+@collection_option(help="Collection to list.  [default: images]")
+@client_command
+def list_(
+    client: Client,
+    *,
+    newest: bool,
+    filters: tuple[str, ...],
+    limit: int,
+    cursor: str | None,
+    collection: str | None,
+    as_json: bool,
+) -> None:
+    """List pictures, all or those that match --filter."""
+    page = client.images(
+        filters=parse_filters(filters) if filters else None,
+        order_by="-created_at" if newest else None,
+        collection=collection,
+        limit=limit,
+        cursor=cursor,
+    )
+    if as_json:
+        print_json(page)
+        return
+    console = console_for()
+    print_notes(page.warnings)
+    if not page.images:
+        console.print("Nothing found.")
+        return
+    table, add = image_table(console, "created (UTC)")
+    for one in page.images:
+        add(day_and_time(one.created_at) if one.created_at else "", one.id, one.source)
+    console.print(table)
+    if page.next_cursor:
+        console.print(f"There are more: --cursor {page.next_cursor}")
+
+
 @click.command()
 @pictures_options
 @client_command
@@ -90,7 +133,7 @@ def update(client: Client, metadata: tuple[str, ...], remove: tuple[str, ...], *
     _change(client, partial(client.update, change), "Update", ("updated", "unchanged"), **options)
 
 
-client_commands: list[click.Command] = [delete, update]
+client_commands: list[click.Command] = [list_, delete, update]
 
 
 def _change(

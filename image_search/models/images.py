@@ -65,7 +65,7 @@ class Image(BaseModel):
 
 
 class ImagePage(BaseModel):
-    """A page of images, in the order of their ids; `next_cursor` is null on the last page."""
+    """A page of images, in the order of their ids or newest first; `next_cursor` is null on the last page."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"images": [IMAGE_EXAMPLE], "next_cursor": IMAGE_EXAMPLE["id"]}]}

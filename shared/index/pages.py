@@ -24,6 +24,9 @@ class Place(NamedTuple):
     created_at: float | None
     id: str
 
+    def precedes(self, image: Image) -> bool:
+        return _rank(self) < _rank(image)
+
 
 def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image]:
     """Return up to `limit` images whose ids follow `after`, reading one stretch of ids after another.
@@ -67,11 +70,12 @@ def newest(
 ) -> list[Image]:
     """Return up to `limit` images behind `after`: newest first, those of one time by id, without one last.
 
-    Chroma has an index for "at least so new", some 3 us an image; for "older than" it goes through all that
-    are. So the ids of a stretch of time are those since its beginning without those since its end: the cost
-    grows with how many are newer than the page, not with the collection. `since` is a guess at the time of
-    the page's last image: a good one saves most calls, a bad one costs one. With `where` the cost grows with
-    how many Chroma's part of it selects; where it has none, with how many newer ones do not match.
+    Chroma has an index for "at least so new", some 3 us an image; "older than" would go through all that are.
+    So the ids of a stretch of time are those since its beginning without those since its end: the cost grows
+    with how many are newer than the page, not with the collection, where Chroma's file has the statistics
+    that deploy/chroma_tenant.py gives it. `since` is a guess at the time of the page's last image: a good one
+    saves most calls, a bad one costs one. With `where` the cost grows with how many Chroma's part of it
+    selects; where it has none, with how many newer ones do not match.
     """
     look, start = _Newest(chroma, where, limit), after or Place(math.inf, "")
     if (few := look.few()) is not None:
@@ -85,7 +89,7 @@ def newest(
 
 
 def _behind(start: Place, images: Iterable[Image]) -> list[Image]:
-    return sorted((one for one in images if _rank(one) > _rank(start)), key=_rank)
+    return sorted(filter(start.precedes, images), key=_rank)
 
 
 def _rank(one: Image | Place) -> tuple[bool, float, str]:
@@ -156,11 +160,14 @@ class _Newest:
 
     def _some_of_all(self) -> list[Image]:
         """Return some of the whole collection: those whose ids, which are hashes, come first."""
-        first = {"_place": {"$lt": PLACES * _SAMPLE // max(1, self._chroma.count())}}
-        return [*self._read(self._chroma.get(where=first, limit=2 * _SAMPLE, include=[])["ids"])]
+        width, ids = PLACES >> 14, set[str]()
+        while len(ids) < _SAMPLE // 2 and width <= PLACES:
+            ids = set(self._chroma.get(where={"_place": {"$lt": width}}, include=[])["ids"])
+            width *= 8
+        return self._some_of(ids)
 
     def _some_of(self, ids: set[str]) -> list[Image]:
-        return [*self._read(random.sample(sorted(ids), _SAMPLE))]
+        return [*self._read(random.sample(sorted(ids), min(len(ids), _SAMPLE)))]
 
     def _cuts(self, sample: Sequence[Image], count: int, floor: float, until: float) -> list[float]:
         """Return times between `floor` and `until`, rising, with about twice what is wanted between two."""

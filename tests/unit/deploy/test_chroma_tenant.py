@@ -144,3 +144,13 @@ def test_a_file_that_is_none_of_chromas_is_one_line(tmp_path: Path) -> None:
         ConfigError, match=f"Chroma's file in {tmp_path} cannot be prepared: .*not a database"
     ):
         secret_tenant(tmp_path)
+
+
+def test_sqlite_looks_up_the_records_that_an_index_gives(folder: Path) -> None:
+    for _ in range(2):  # of a file that has the statistics, too
+        secret_tenant(folder)
+    plan = """EXPLAIN QUERY PLAN SELECT DISTINCT embeddings.id, embedding_id FROM embeddings
+        WHERE segment_id = 's' AND embeddings.id IN (SELECT id FROM embedding_metadata
+            WHERE key = 'created_at' AND float_value >= 1 UNION SELECT 1) ORDER BY embeddings.id"""
+    assert any("embeddings USING INTEGER PRIMARY KEY" in step for *_, step in _rows(folder, plan))
+    assert len(_rows(folder, "SELECT * FROM sqlite_stat1 WHERE tbl = 'embeddings'")) == 1

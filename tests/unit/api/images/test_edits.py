@@ -22,6 +22,7 @@ from tests.unit.fakes import (
     axis,
     image_id,
     make_api,
+    make_services,
     with_services,
 )
 
@@ -98,6 +99,37 @@ def test_the_list_is_filtered_as_a_search_is(api: Api) -> None:
     assert [one["id"] for one in found["results"]] == [image_id(4)]
 
 
+def test_the_newest_come_first_page_by_page(api: Api) -> None:
+    times = [3.5, None, 9.0, 3.5, 1_700_000_000.123456, None]
+    for number, created_at in enumerate(times):
+        api.add(number, axis(0), created_at=created_at)
+    found: list[str] = []
+    query = {"order_by": "-created_at", "limit": "1"}
+    while True:
+        page = api.http.get("/v1/images", query_string=query).json
+        found += [one["id"] for one in page["images"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert found == [image_id(number) for number in (4, 2, 0, 3, 1, 5)]
+    by_id = {"cursor": query["cursor"]}
+    assert_problem(api.http.get("/v1/images", query_string=by_id), 422, "invalid_request", "/cursor")
+
+
+def test_what_nsfw_max_hides_is_not_among_the_newest(tmp_path: Path) -> None:
+    api = make_api(tmp_path, make_services(tmp_path, nsfw_max=0.5))
+    shown, hidden = api.add(1, axis(0), nsfw=0.1), api.add(2, axis(0), nsfw=0.9, created_at=1_800_000_000.0)
+    assert listed(api, "order_by=-created_at") == [shown]
+    asked = quote(json.dumps({"nsfw": {"gte": 0}}))
+    assert listed(api, f"order_by=-created_at&filters={asked}") == [hidden, shown]
+
+
+def test_a_key_is_looked_up_in_any_order(api: Api) -> None:
+    store(api, 1, "k")
+    store(api, 2, "other")
+    assert listed(api, "key=k&order_by=-created_at") == [image_id(1)]
+
+
 def test_a_key_is_looked_up(api: Api) -> None:
     store(api, 1, "sku é/?&1")
     store(api, 2, "other", n=2)
@@ -126,6 +158,10 @@ def test_the_list_needs_the_index_only(api: Api, tmp_path: Path) -> None:
         ("limit=0", "/limit"),
         ("limit=501", "/limit"),
         ("cursor=x", "/cursor"),
+        ("order_by=-created_at&cursor=x", "/cursor"),
+        ("order_by=-created_at&cursor=" + "a" * 64, "/cursor"),
+        ("order_by=-created_at&cursor=W05hTiwgImEiXQ", "/cursor"),
+        ("order_by=width", "/order_by"),
         ("key=", "/key"),
         ("key=" + "k" * 257, "/key"),
         ("filters=", "/filters"),

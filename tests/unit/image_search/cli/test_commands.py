@@ -16,6 +16,7 @@ from image_search import Client, _core
 from image_search._operations import jobs
 from image_search.cli import common
 from image_search.cli.errors import Commands
+from image_search.models.images import IMAGE_EXAMPLE
 from tests.unit.client_server import Server, job, problem
 from tests.unit.image_search.test_retries import CutOff
 
@@ -501,6 +502,21 @@ def test_search_builds_the_query_and_prints_a_table(run: Callable[..., Result], 
         "include": ["metadata", "confidence"],
     }
     assert json.loads(run("search", "x", "--json").stdout) == answer
+
+
+def test_the_newest_pictures_are_listed(run: Callable[..., Result], server: Server) -> None:
+    image = IMAGE_EXAMPLE
+    server.routes["GET /v1/images"] = {"images": [image], "next_cursor": "abc"}
+    result = run("list", "--newest", "--filter", "shop=north", "--limit", "1", "--collection", "cats")
+    assert result.exit_code == 0, result.output
+    assert dict(server.requests[0].url.params) == {
+        "filters": '{"shop": {"eq": "north"}}', "order_by": "-created_at", "limit": "1", "collection": "cats",
+    }  # fmt: skip
+    assert re.search(rf"2026-11-24 13:20 +{image['id']} +{image['source']}", result.output)
+    assert "--cursor abc" in result.output
+    server.routes["GET /v1/images"] = {"images": [], "next_cursor": None}
+    assert run("list").output == "Nothing found.\n"
+    assert dict(server.requests[-1].url.params) == {"limit": "20"}
 
 
 def test_search_in_what_a_job_brought_and_counts_values(run: Callable[..., Result], server: Server) -> None:
