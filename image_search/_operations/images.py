@@ -6,13 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-<<<<<<< HEAD
-from typing import TYPE_CHECKING, Any
-=======
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
->>>>>>> help-newest
 
 from image_search._answers import not_understood, read_json, refusal
 from image_search._core import (

@@ -14,7 +14,6 @@ from shared.index import index as index_module
 from shared.index import search
 from shared.index.collection import Collection
 from shared.index.index import Index
-from shared.index.records import to_record
 from shared.models import Image
 from tests.contract.conftest import NewIndex
 from tests.contract.test_index import MODEL, OTHER_MODEL, exact, image, unit_rows
