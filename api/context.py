@@ -7,6 +7,7 @@ from flask import Flask, current_app
 from api.encoding.calibration import Backgrounds
 from api.encoding.loaded_models import LoadedModels
 from api.encoding.text_cache import EncodedText, TextCache
+from api.encoding.vector_cache import VectorCache
 from api.http.auth import KeyRing
 from api.http.metrics import Metrics
 from api.readiness import Probe
@@ -33,6 +34,7 @@ class Context:
     backgrounds: Backgrounds
     texts: TextCache = field(default_factory=TextCache)
     surveys: Surveys = field(default_factory=Surveys)
+    vectors: VectorCache = field(default_factory=VectorCache)
 
 
 def install(app: Flask, context: Context) -> None:

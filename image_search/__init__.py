@@ -11,8 +11,9 @@ with Client("http://127.0.0.1:8000") as client:
 from image_search._bodies import Unsent
 from image_search._client import AsyncClient, Client
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
-from image_search._operations.images import Deletion, ImageLike, Term
+from image_search._operations.images import Deletion
 from image_search._operations.jobs import Source
+from image_search._operations.search import ImageLike, Term
 from image_search.errors import ApiError, ClientError, InvalidSource, NotInstalled
 from image_search.models import (
     Collection,

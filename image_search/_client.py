@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from image_search._core import MAX_RETRIES, Step
-from image_search._operations.images import Term
+from image_search._operations.search import Term
 from image_search._operations.sources import SourceOperations
 from image_search._runners import AsyncRunner, SyncRunner, with_operations
 from image_search.models.images import Image, ImagePage

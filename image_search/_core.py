@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
 from image_search._answers import not_understood, read_json
-from image_search.errors import ApiError, ClientError
+from image_search.errors import INVALID_REQUEST, ApiError, ClientError
 
 if TYPE_CHECKING:
     import httpx
@@ -133,6 +134,23 @@ class Core:
                 return answer
             yield Pause(pause)
         raise AssertionError  # count() has no end
+
+
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def listed(given: Any) -> list[Any]:
+    """Return a list, of one where a text, file or object stands by itself."""
+    return [given] if isinstance(given, str | bytes | Path | Mapping) else [*given]
+
+
+def path_of(folder: str, name: str, *more: str) -> str:
+    """Return the path of what has this name or id, or of more of it. Raises ApiError for an empty one."""
+    if not name:
+        raise ApiError(0, INVALID_REQUEST, "an id or a name is empty")
+    return "/".join([folder, quote(name, safe=""), *more])
 
 
 def _pause(error: ApiError, attempt: int) -> float:

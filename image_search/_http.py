@@ -19,7 +19,7 @@ import httpx
 from image_search._answers import VERSION, check_version, is_asked_for, refusal, shown
 from image_search._bodies import PIECE_BYTES, PIECE_SECONDS
 from image_search._core import Pause, Request, Step, Work
-from image_search._operations.images import Term
+from image_search._operations.search import Term
 from image_search.errors import INVALID_REQUEST, TIMEOUT, TLS, UNREACHABLE, ApiError
 
 _MAX_BATCH = 256

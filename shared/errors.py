@@ -14,7 +14,7 @@ ImageSearchError
 │   ├── JobNotFound, ImageNotFound, CollectionNotFound, RenditionNotKept, SourceNotFound
 ├── Conflict              409
 │   ├── JobFinished, JobRunning, NothingToRetry, CollectionExists, ModelMismatch, PixelsNotKept
-│   ├── SourceExists, SyncRunning
+│   ├── SourceExists, SyncRunning, KeywordsNotReady
 ├── RequestTooLarge       413
 ├── UnsupportedMediaType  415
 ├── RateLimited           429   retryable: this caller asks too often
@@ -222,6 +222,11 @@ class ModelMismatch(Conflict):
 class PixelsNotKept(Conflict):
     code = "pixels_not_kept"
     title = "Pixels not kept"
+
+
+class KeywordsNotReady(Conflict):
+    code = "keywords_not_ready"
+    title = "Keywords not ready"
 
 
 class RequestTooLarge(ImageSearchError):

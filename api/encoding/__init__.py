@@ -1,1 +1,1 @@
-"""The encoder in the API's process: loading, cached texts, what a score means. Imports no other room."""
+"""The encoder in the API's process: loading, caches, what a score means. Imports no other room."""

@@ -123,7 +123,7 @@ class Request(FlaskRequest):
         if not self.is_json:
             raise UnsupportedMediaType("The body's Content-Type must be application/json.")
         if not hasattr(self, "_document"):
-            body = Body(self.environ, MAX_BODY_BYTES)
+            body = Body(self.environ, self.max_content_length)
             data = body.read_all()
             if body.truncated:
                 raise BadRequest("The body broke off before its end.")

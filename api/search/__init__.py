@@ -1,1 +1,1 @@
-"""Search: terms to a query vector, results, facets. Imports `context`, `encoding` and `http`."""
+"""Search: terms to a query vector, lists of results, facets. Imports `context`, `encoding` and `http`."""

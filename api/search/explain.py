@@ -1,6 +1,7 @@
 """Why a picture was found: where in it a text finds what it says."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from flask import Response
@@ -11,16 +12,14 @@ from api.encoding.calibration import strength
 from api.http.auth import requires
 from api.http.openapi import bytes_answer, make_blueprint
 from api.search.query import Term, refuse_blank
-from api.search.query_images import read_all
+from api.search.query_images import kept_file, read_all
 from api.search.requests import ExplainQuery
 from shared.embedding.encoder import Encoder
 from shared.embedding.heatmap import Heat, heat, overlay
-from shared.errors import ImageNotFound, ItemError, PixelsNotKept
+from shared.errors import ImageNotFound, ImageSearchError
 from shared.imaging.decode import open_stored
 from shared.index.collection import Collection
-from shared.storage.blobs import Blobs, FileKind, file_key
 
-_KEPT: tuple[FileKind, ...] = ("rendition", "original")
 _PNG = bytes_answer(
     "The picture under its heat map, in its own shape, longest side at most 768 px.",
     "image/png",
@@ -56,9 +55,9 @@ def explain(query: ExplainQuery) -> Response:
     except ImageNotFound as error:
         raise error.at("/image_id") from None
     model = encoder_of(collection)
-    data = _kept(services().blobs, query.collection, query.image_id)
-    (image,) = read_all([data], open_stored, model.preprocess)
-    if isinstance(image, ItemError):
+    kept = partial(kept_file, services().blobs, query.collection, query.image_id, "/image_id")
+    (image,) = read_all([kept], open_stored, model.preprocess)
+    if isinstance(image, ImageSearchError):
         raise image
     text = encoded_text(model, query.text).vector
     found = heat(image, model, text)
@@ -75,15 +74,3 @@ def _spot(found: Heat, text: NDArray[np.float32], collection: Collection, model:
     confidence = replace(calibration, count=found.windows).confidence(found.best)
     is_clear = strength(confidence) != "weak" and not found.is_even
     return {"Heat-Spot": "clear" if is_clear else "unclear", "Heat-Confidence": f"{confidence:.4f}"}
-
-
-def _kept(blobs: Blobs, collection: str, image_id: str) -> bytes:
-    for kind in _KEPT:
-        try:
-            return blobs.get(file_key(collection, image_id, kind))
-        except KeyError:
-            continue
-    raise PixelsNotKept(
-        "Only a thumbnail of this picture was kept: ingest it again with IMAGE_SEARCH_KEEP set to rendition "
-        "or original."
-    ).at("/image_id")

@@ -1,8 +1,18 @@
 """What goes into the routes that compare pictures and texts: search, compare, explain."""
 
+import base64
+import binascii
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
@@ -19,6 +29,7 @@ MAX_PICTURES = 8
 MAX_FACETS = 16
 MAX_BASE64 = 28 * 2**20  # 20 MB of a file; a larger one is a part of a multipart search
 MAX_DIMENSION = 8_192
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 MAX_KEYWORDS = 16
 MAX_KEYWORD = 200  # characters
 MAX_KEYWORD_NAMES = 16
@@ -30,6 +41,25 @@ def _field_name(name: str) -> str:
     if name in RESERVED_NAMES and name not in FIELDS:
         raise PydanticCustomError("field_name", "is a word of filters, not a field")
     return name
+
+
+def _file_of(text: object) -> bytes:
+    """Decode base64, of either alphabet, with blanks or without; it may be in a `data:` URL."""
+    if not isinstance(text, str):
+        raise PydanticCustomError("base64", "must be a text")
+    if len(text) > MAX_BASE64:
+        raise PydanticCustomError(
+            "base64",
+            f"has more than {MAX_BASE64:,} characters: send the file as a part of a multipart search",
+        )
+    if text[:5].lower() == "data:":
+        head, _, text = text.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise PydanticCustomError("base64", "is a data: URL that is not in base64")
+    try:
+        return base64.b64decode(text.encode("ascii").translate(_URL_SAFE, b" \t\r\n"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PydanticCustomError("base64", "is not base64: {error}", {"error": str(error)}) from None
 
 
 def _box(sides: list[float]) -> list[float]:
@@ -57,7 +87,16 @@ ImageId = Annotated[
 ]
 ImageUrl = Annotated[str, Field(max_length=8192, description="a picture to fetch, http or https")]
 ImageBase64 = Annotated[
-    str, Field(max_length=MAX_BASE64, description="a picture's file in base64, also as a `data:` URL")
+    bytes,
+    BeforeValidator(_file_of),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "maxLength": MAX_BASE64,
+            "description": "a picture's file in base64, also as a `data:` URL",
+        }
+    ),
 ]
 QueryVector = Annotated[
     list[Annotated[float, Field(allow_inf_nan=False)]],
@@ -119,6 +158,7 @@ SEARCHES: dict[str, Any] = {
             "include": ["metadata", "contributions"],
         }
     },
+    "a part of a picture": {"value": {"image_id": IMAGE_ID, "box": [0.25, 0.1, 0.75, 0.6]}},
     "or nothing, with counts": {
         "value": {
             "text": "a red car",
@@ -189,7 +229,13 @@ OrderBy = Annotated[
     AfterValidator(lambda name: ("-" if name.startswith("-") else "") + _field_name(name.lstrip("-"))),
 ]
 Among = Annotated[
-    int, Field(ge=1, le=LIST_BOUND, description="only the nearest so many are what `order_by` orders")
+    int,
+    Field(
+        ge=1,
+        le=LIST_BOUND,
+        description="only the nearest so many are what `order_by` orders",
+        json_schema_extra={"example": 200},
+    ),
 ]
 GroupBy = Annotated[
     str,

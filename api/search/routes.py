@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import IO, Any
 
@@ -14,23 +13,33 @@ from api.context import context, main_model, metrics, open_collection
 from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
-from api.http.problems import load_json, parse
+from api.http.problems import MAX_BODY_BYTES, load_json, parse
 from api.search.answers import hit_answer
+from api.search.arrangement import Floor, Relevant, arrange, check, most_of, names_of, scope_of
 from api.search.facets import Facets, count_values
 from api.search.nsfw_filter import visible
 from api.search.query import Query, Term, cut_off, encoded, refuse_blank, terms_of
-from api.search.requests import SEARCHES, CompareRequest, SearchForm, SearchQuery, SearchRequest
+from api.search.requests import (
+    MAX_BASE64,
+    SEARCHES,
+    CompareRequest,
+    SearchForm,
+    SearchQuery,
+    SearchRequest,
+)
 from api.search.unknown_names import warnings_of
 from image_search import models
 from image_search.models.search import FACET_BOUND
 from shared.errors import InvalidRequest, UnsupportedMediaType
-from shared.filters.conditions import Where
+from shared.filters.conditions import And, Where
+from shared.filters.keywords import HasKeywords, parse_keywords
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
-from shared.models import Hit, Image
+from shared.models import Image
 from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
+MAX_JSON_BYTES = MAX_BASE64 + MAX_BODY_BYTES
 
 blueprint = make_blueprint("search", __name__)
 
@@ -41,6 +50,11 @@ _BODY = {
         "multipart/form-data": component(blueprint, SearchForm),
     },
 }
+
+
+@blueprint.before_request
+def _take_pictures() -> None:
+    request.max_content_length = MAX_JSON_BYTES
 
 
 @blueprint.post(
@@ -54,8 +68,11 @@ def search() -> Response:
     """Search by texts and pictures, best first, ties by id; `score` is the cosine similarity to the query.
 
     The query is the unit vector of the weighted sum of the positive terms' unit vectors less the negative
-    ones'; `text`, `image_url`, `image_id` and uploaded pictures are positive terms of weight 1. Where texts
-    and pictures are mixed, the pictures' weights are scaled so that they count as the texts' do. So the score
+    ones'; `text`, `image_url`, `image_id`, `image_base64`, `vector` and uploaded pictures are positive terms
+    of weight 1. Of a picture with a `box` only that part counts. A `vector` counts as a picture;
+    `include: ["vectors"]` gives those of the pictures that were read, so that further pages need not send
+    them again. Where texts and pictures are mixed, the pictures' weights are scaled so that they count as the
+    texts' do. So the score
     is a weighted sum of the picture's cosines to the terms, over the norm of the weighted sum of the terms'
     vectors; `include: ["contributions"]` gives each summand. `include: ["confidence"]` and `min_confidence`
     rest on how the query scores among pictures of all kinds, so that "nothing fits" can be an answer. Pages
@@ -79,7 +96,7 @@ def search_by_text(query: SearchQuery) -> Response:
 @blueprint.post("/v1/compare", summary="Compare two texts or pictures", responses={200: models.Comparison})
 @requires("search")
 def compare(body: CompareRequest) -> Response:
-    """Return the cosine similarity of any two of text, image_id and image_url."""
+    """Return the cosine similarity of any two texts, pictures (or parts of them, by `box`) and vectors."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
     refuse_blank(terms)
     (first, second), _ = encoded(terms, open_collection(body.collection))
@@ -115,9 +132,12 @@ def _query_part() -> Any:
 
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
-    where = parse_where(asked.filters) if asked.filters else None
+    check(asked)
+    where = _where(asked)
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
+    if asked.keywords and collection:
+        collection.check_keywords()
     query, encode_s = _timed(lambda: Query.of(terms, collection))
     found, index_s = _timed(lambda: _find(asked, query, where, collection))
     metrics().encode_seconds.observe(encode_s)
@@ -130,9 +150,25 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
             model=collection.pointer.model if collection else main_model().name,
             facets=found.facets,
             facet_scope=found.facet_scope,
+            list_scope=found.list_scope,
+            vectors=query.picture_vectors() if "vectors" in asked.include else None,
             warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
+
+
+def _where(asked: SearchRequest) -> Where | None:
+    """Return the condition of `filters` and `keywords`."""
+    filters = parse_where(asked.filters) if asked.filters else None
+    keywords = _keywords(asked)
+    return And((filters, keywords)) if filters and keywords else filters or keywords
+
+
+def _keywords(asked: SearchRequest) -> HasKeywords | None:
+    words = asked.keywords
+    if words is None:
+        return None
+    return parse_keywords(words.all or words.any or (), words.names or (), every=bool(words.all))
 
 
 @dataclass
@@ -142,6 +178,7 @@ class _Found:
     results: list[models.Hit] = field(default_factory=list)
     facets: Facets | None = None
     facet_scope: models.FacetScope | None = None
+    list_scope: models.ListScope | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -149,13 +186,21 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     found = _Found()
     if collection is None:
         _count_facets(found, asked, [], complete=True)
+        found.list_scope = scope_of(asked, None, 0, complete=True)
         return found
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
     shown = visible(where)
-    hits = _hits(asked, query, shown, floor, collection)
+    relevant = Relevant(query, collection, shown, floor, most_of(asked))
+    listed = arrange(asked, relevant, floor)
+    found.list_scope = listed.scope
     shown_parts = {name: name in asked.include for name in ("metadata", "tags")}
-    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in hits]
+    found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in listed.hits]
+    for result, group in zip(found.results, listed.groups or (), strict=False):
+        result.group = group
+    if words := _keywords(asked):
+        for result, hit in zip(found.results, listed.hits, strict=True):
+            result.matched = words.matched(hit.image)
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:
@@ -163,12 +208,14 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
             result.confidence = calibration.confidence(result.score)
             result.strength = strength(result.confidence)
     if asked.facets:
-        images, complete = collection.matching(query.vector, where=shown, min_score=floor, most=FACET_BOUND)
+        least = None if floor is None else floor.score
+        images, complete = collection.matching(query.vector, where=shown, min_score=least, most=FACET_BOUND)
         _count_facets(found, asked, images, complete=complete)
     if not asked.offset:  # said once, with the first page
-        empty = [name for name, counts in (found.facets or {}).items() if not counts]
-        images, is_full = [hit.image for hit in hits], len(hits) == asked.limit
-        found.warnings += warnings_of(where, empty, images, collection, is_full=is_full)
+        names = [*names_of(asked)]
+        names += [("/facets", name) for name, counts in (found.facets or {}).items() if not counts]
+        images, is_full = [hit.image for hit in listed.hits], len(listed.hits) == asked.limit
+        found.warnings += warnings_of(where, names, images, collection, is_full=is_full)
     return found
 
 
@@ -188,34 +235,12 @@ def _calibration(
     return calibration
 
 
-def _floor(asked: SearchRequest, calibration: Calibration | None) -> float | None:
+def _floor(asked: SearchRequest, calibration: Calibration | None) -> Floor | None:
     """Return the least score that both bounds allow: confidence grows with the score."""
-    floors = [] if asked.min_score is None else [asked.min_score]
+    floors = [] if asked.min_score is None else [Floor(asked.min_score, "min_score")]
     if asked.min_confidence is not None and calibration is not None:
-        floors.append(calibration.score(asked.min_confidence))
+        floors.append(Floor(calibration.score(asked.min_confidence), "min_confidence"))
     return max(floors, default=None)
-
-
-def _hits(
-    asked: SearchRequest, query: Query, where: Where | None, floor: float | None, collection: Collection
-) -> list[Hit]:
-    of_text = any(term.text is not None for term in query.terms)
-    search = partial(collection.search, query.vector, where=where, min_score=floor, of_text=of_text)
-    first = query.terms[0]
-    asked_for = first.image_id if len(query.terms) == 1 and first.weight > 0 else None
-    if asked_for is None:
-        return search(limit=asked.limit, offset=asked.offset)
-    # Rounding could put a picture of the same vector before the one that was asked for.
-    if not asked.offset:  # what finds others nearly always brings its own record, too
-        hits = search(limit=asked.limit + 1)
-        if own := [Hit(hit.image, 1.0) for hit in hits if hit.image.id == asked_for]:
-            return (own + [hit for hit in hits if hit.image.id != asked_for])[: asked.limit]
-    image = collection.get(asked_for)
-    fits = (where is None or where.matches(image)) and (floor is None or floor <= 1)
-    own = [Hit(image, 1.0)] if fits else []
-    start, stop = asked.offset - len(own), asked.offset + asked.limit - len(own)
-    others = search(limit=stop - max(start, 0), offset=max(start, 0), exclude=asked_for) if stop else []
-    return own[asked.offset :] + others
 
 
 def _add_contributions(results: list[models.Hit], query: Query, collection: Collection) -> None:

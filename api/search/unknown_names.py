@@ -13,6 +13,7 @@ from api.context import context
 from api.search.nsfw_filter import visible
 from shared.errors import Unavailable
 from shared.filters.conditions import JOB, And, In, Not, Or, Range, Scalar, Where
+from shared.filters.keywords import HasKeywords
 from shared.index.collection import Collection
 from shared.index.survey import Survey, Type, type_of
 from shared.models import Image
@@ -32,15 +33,16 @@ _Types = Mapping[str, set[Type]]
 
 def warnings_of(
     where: Where | None,
-    facets: Sequence[str],
+    names: Sequence[tuple[str, str]],
     found: Sequence[Image],
     collection: Collection | None,
     *,
     is_full: bool,
 ) -> list[str]:
-    """Return a sentence for each name of `where` or `facets`, of which no value was counted, that is unknown.
+    """Return a sentence for each name of `where` or `names` that is unknown.
 
-    `where` is what was asked for, `found` the pictures of the answer; `is_full`: there may be more of them.
+    `where` is what was asked for, `names` are others with what asked for them, such as `/facets`, and `found`
+    the pictures of the answer; `is_full`: there may be more of them.
     """
     every = list(_conditions(where)) if where else []
     conditions = [one for one in every if one.field not in _BUILT_IN]
@@ -50,21 +52,22 @@ def warnings_of(
         for name, value in image.metadata.items():
             shown[name].add(type_of(value))
     doubtful = [one for one in conditions if not _comparable(one, shown[one.field])]
-    names = [name for name in facets if name not in _BUILT_IN and not shown[name]]
-    if collection is None or not (doubtful or names or jobs):
+    asked = [*names, *(("/keywords/in", one) for one in _looked_in(where))]
+    doubted = [(at, name) for at, name in asked if name not in _BUILT_IN and not shown[name]]
+    if collection is None or not (doubtful or doubted or jobs):
         return []
     seen = visible(None) if visible(where) is not where else None
     wait_s = WAIT_OF_FULL_SECONDS if is_full else WAIT_SECONDS
     try:
         said = [_of_job(one) for one in jobs if not collection.page("", 1, visible(one))]
-        survey = context().surveys.get(collection, seen, wait_s) if doubtful or names else None
+        survey = context().surveys.get(collection, seen, wait_s) if doubtful or doubted else None
     except Unavailable:  # what was found is an answer without it
         return []
     if survey is None or not survey.pictures:
         return said
     said += [
         *filter(None, (_of_condition(one, shown[one.field], survey) for one in doubtful)),
-        *(f"/facets: {_unknown(name, survey)}" for name in names if name not in survey.names),
+        *(f"{at}: {_unknown(name, survey)}" for at, name in doubted if name not in survey.names),
     ]
     return list(dict.fromkeys(said))[:MAX_WARNINGS]
 
@@ -78,6 +81,16 @@ def _conditions(where: Where) -> Iterator[In | Range]:
                 yield from _conditions(part)
         case Not():
             yield from _conditions(where.part)
+
+
+def _looked_in(where: Where | None) -> Iterator[str]:
+    """Yield the names that keywords are looked for in."""
+    match where:
+        case HasKeywords():
+            yield from where.names
+        case And():
+            for part in where.parts:
+                yield from _looked_in(part)
 
 
 def _of_job(condition: In | Range) -> str:

@@ -97,6 +97,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "This needs a picture's pixels, and none are kept.",
         "Add the picture again with IMAGE_SEARCH_KEEP set to `rendition` or `original`.",
     ),
+    "keywords_not_ready": (
+        "An earlier version wrote the collection; its texts are still being prepared for `keywords`.",
+        "Try again in some minutes, or search without keywords.",
+    ),
     "request_too_large": (
         "The body, a part of it or what an archive unpacks to is larger than is taken.",
         "Send less at once: several requests, or a stream of lines.",

@@ -6,8 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from image_search._core import Flow, Request
-from image_search._operations.images import given
+from image_search._core import Flow, Request, given
 from image_search._operations.jobs import UPLOAD_TIMEOUT_SECONDS, JobOperations
 from image_search._runners import operation
 from image_search.models.jobs import Job

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from image_search._answers import not_understood, read_json, refusal
-from image_search._bodies import media_type
-from image_search._core import MAX_PAUSE_SECONDS, PATIENCE_SECONDS, Core, Flow, Pause, Request
+from image_search._core import (
+    MAX_PAUSE_SECONDS,
+    PATIENCE_SECONDS,
+    Flow,
+    Pause,
+    Request,
+    given,
+    listed,
+    path_of,
+)
+from image_search._operations.search import SearchOperations, Term, image_path
 from image_search._runners import operation
-from image_search.errors import INVALID_REQUEST, ApiError, InvalidSource
+from image_search.errors import INVALID_REQUEST, ApiError
 from image_search.models.collections import (
     DEFAULT_COLLECTION,
     Collection,
@@ -24,7 +30,6 @@ from image_search.models.collections import (
 )
 from image_search.models.duplicates import DuplicatePage
 from image_search.models.images import Embedding, Image, ImagePage, Metadata
-from image_search.models.search import Comparison, HeatMap, SearchResult, SimilarResult
 from image_search.models.system import ModelList, ModelState, Readiness, System
 
 if TYPE_CHECKING:
@@ -40,11 +45,6 @@ ANY = {"nsfw": {"ne": -1}}
 _IDS_PER_REQUEST = 50  # an address of 4,000 characters passes every proxy
 # Of one image alone; whatever else is wrong meets the next one, too.
 _OWN_FAULTS = frozenset({"internal", INVALID_REQUEST})
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
-# A text, or an object of the API such as {"image_id": "…", "weight": 0.5}.
-Term = str | Mapping[str, Any]
-# A file, its bytes, a URL or a stored image's id; a str is whichever it looks like.
-ImageLike = Path | bytes | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,99 +62,8 @@ class Deletion:
     failed: dict[str, ApiError] = field(default_factory=dict)
 
 
-class ImageOperations(Core):
-    """Searching, images and collections."""
-
-    @operation
-    def search(
-        self,
-        text: str | None = None,
-        *,
-        images: ImageLike | Sequence[ImageLike] = (),
-        positive: Term | Sequence[Term] = (),
-        negative: Term | Sequence[Term] = (),
-        filters: Mapping[str, Any] | None = None,
-        collection: str | None = None,
-        limit: int = 20,
-        offset: int = 0,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
-        include: str | Sequence[str] | None = None,
-        facets: str | Sequence[str] = (),
-    ) -> Flow[SearchResult]:
-        """Find images by words, by example images, or by both.
-
-        Args:
-            text: words that describe what to find.
-            images: example images: files (Path), their bytes, URLs, ids of stored images. A str is a URL, an
-                id or a file's name, whichever it looks like.
-            positive: further terms: texts, or objects such as `{"image_id": "…", "weight": 0.5}`.
-            negative: terms that a result should not be like.
-            filters: conditions on fields and metadata, such as `{"shop": "north", "width": {"gte": 1024}}`.
-            collection: where to search; `images` by default.
-            limit: the most results, 1 to 500.
-            offset: how many results to pass over.
-            min_score: leaves out results of a lower cosine similarity, -1 to 1.
-            min_confidence: leaves out results that are less sure to fit, 0 to 1.
-            include: what each result carries besides: `metadata` (the default), `tags`, `contributions`,
-                `confidence` (with `strength`, the word for it).
-            facets: names of fields and metadata whose values are counted over all that match.
-
-        Returns:
-            `results`, best first, with a `score` (cosine similarity) each; `took_ms`; `model`; `facets`.
-        """
-        examples = _listed(images)
-        terms = [term for image in examples if (term := _stored_or_url(image)) is not None]
-        query = given(
-            {
-                "text": text,
-                "positive": [*terms, *map(_term, _listed(positive))] or None,
-                "negative": [*map(_term, _listed(negative))] or None,
-                "filters": filters or None,
-                "collection": collection,
-                "limit": limit,
-                "offset": offset or None,
-                "min_score": min_score,
-                "min_confidence": min_confidence,
-                "include": None if include is None else _listed(include),
-                "facets": _listed(facets) or None,
-            }
-        )
-        uploads = [_upload(image) for image in examples if _stored_or_url(image) is None]
-        if not uploads:
-            return self._ask(SearchResult, Request("POST", "/v1/search", json=query))
-        part = ("query", (None, json.dumps(query).encode(), "application/json"))
-        return self._ask(SearchResult, Request("POST", "/v1/search", files=[part, *uploads]))
-
-    @operation
-    def similar(
-        self,
-        image_id: str,
-        *,
-        collection: str | None = None,
-        limit: int = 20,
-        min_score: float | None = None,
-    ) -> Flow[SimilarResult]:
-        """Find the images nearest to a stored one, which is not among them."""
-        params = {"collection": collection, "limit": limit, "min_score": min_score}
-        return self._ask(SimilarResult, Request("GET", _image(image_id, "similar"), given(params)))
-
-    @operation
-    def compare(self, a: Term, b: Term, *, collection: str | None = None) -> Flow[float]:
-        """Return the cosine similarity, -1 to 1, of any two of texts, stored images and images' URLs."""
-        body = given({"a": _term(a), "b": _term(b), "collection": collection})
-        answer = yield from self._ask(Comparison, Request("POST", "/v1/compare", json=body))
-        return answer.score
-
-    @operation
-    def explain(self, image_id: str, text: str, *, collection: str | None = None) -> Flow[HeatMap]:
-        """Return a PNG of the image under a heat map of where it matches the text.
-
-        Its `clear` says whether there is a clear spot at all.
-        """
-        params = given({"image_id": image_id, "text": text, "collection": collection})
-        answer = yield from self._file("/v1/explain", params)
-        return HeatMap.of(answer.content, answer.headers)
+class ImageOperations(SearchOperations):
+    """Images and collections."""
 
     @operation
     def duplicates(
@@ -184,7 +93,7 @@ class ImageOperations(Core):
     @operation
     def image(self, image_id: str, *, collection: str | None = None) -> Flow[Image]:
         """Return what is known of an image."""
-        return self._ask(Image, Request("GET", _image(image_id), given({"collection": collection})))
+        return self._ask(Image, Request("GET", image_path(image_id), given({"collection": collection})))
 
     @operation
     def images(
@@ -212,12 +121,12 @@ class ImageOperations(Core):
         """Merge `metadata` into an image's own; None as a value removes the name."""
         body = {"metadata": {**metadata}}
         params, timeout = given({"collection": collection}), CHANGE_TIMEOUT_SECONDS
-        return self._ask(Image, Request("PATCH", _image(image_id), params, json=body, timeout=timeout))
+        return self._ask(Image, Request("PATCH", image_path(image_id), params, json=body, timeout=timeout))
 
     @operation
     def delete_image(self, image_id: str, *, collection: str | None = None) -> Flow[None]:
         """Delete an image, with all its keys."""
-        yield from self._send(_deletion(_image(image_id), {"collection": collection}))
+        yield from self._send(_deletion(image_path(image_id), {"collection": collection}))
 
     @operation
     def delete_images(
@@ -251,12 +160,12 @@ class ImageOperations(Core):
             if dry_run:
                 return Deletion(found)
             image_ids = found
-        names = [*dict.fromkeys(_listed(image_ids if keys is None else keys))]
+        names = [*dict.fromkeys(listed(image_ids if keys is None else keys))]
         if dry_run:
             present = yield from self._present(names, where, are_keys=keys is not None)
             return Deletion(present, [name for name in names if name not in {*present}])
         if keys is None:
-            requests = [_deletion(_image(name), where) for name in names]
+            requests = [_deletion(image_path(name), where) for name in names]
         else:
             requests = [_deletion("/v1/images", {"key": name, **where}) for name in names]
         return (yield from self._delete_each(names, requests, on_done))
@@ -332,18 +241,18 @@ class ImageOperations(Core):
     @operation
     def thumbnail(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
         """Return an image's thumbnail: a WebP, longest side 256 px."""
-        return (yield from self._bytes(_image(image_id, "thumbnail"), given({"collection": collection})))
+        return (yield from self._bytes(image_path(image_id, "thumbnail"), given({"collection": collection})))
 
     @operation
     def rendition(self, image_id: str, *, collection: str | None = None) -> Flow[bytes]:
         """Return an image's rendition, where the server keeps one: a JPEG or WebP, longest side 768 px."""
-        return (yield from self._bytes(_image(image_id, "rendition"), given({"collection": collection})))
+        return (yield from self._bytes(image_path(image_id, "rendition"), given({"collection": collection})))
 
     @operation
     def embedding(self, image_id: str, *, collection: str | None = None) -> Flow[Embedding]:
         """Return an image's unit vector, as the index holds it."""
         params = given({"collection": collection})
-        return self._ask(Embedding, Request("GET", _image(image_id, "embedding"), params))
+        return self._ask(Embedding, Request("GET", image_path(image_id, "embedding"), params))
 
     @operation
     def collections(self) -> Flow[list[Collection]]:
@@ -399,9 +308,6 @@ class ImageOperations(Core):
     def _bytes(self, path: str, params: Mapping[str, Any]) -> Flow[bytes]:
         return (yield from self._file(path, params)).content
 
-    def _file(self, path: str, params: Mapping[str, Any]) -> Flow[httpx.Response]:
-        return self._send(Request("GET", path, params, media="image/"))
-
 
 def collection_path(name: str, *more: str) -> str:
     return path_of("/v1/collections", name, *more)
@@ -414,49 +320,5 @@ def with_metadata(items: Iterable[Term], metadata: Metadata) -> Iterable[Term]:
         yield {**own, "metadata": {**metadata, **(own.get("metadata") or {})}} if metadata else item
 
 
-def path_of(folder: str, name: str, *more: str) -> str:
-    """Return the path of what has this name or id, or of more of it. Raises ApiError for an empty one."""
-    if not name:
-        raise ApiError(0, INVALID_REQUEST, "an id or a name is empty")
-    return "/".join([folder, quote(name, safe=""), *more])
-
-
-def _image(image_id: str, *more: str) -> str:
-    return path_of("/v1/images", image_id, *more)
-
-
 def _deletion(path: str, params: Mapping[str, Any]) -> Request:
     return Request("DELETE", path, given(params), timeout=CHANGE_TIMEOUT_SECONDS, media=None)
-
-
-def _listed(given: Any) -> list[Any]:
-    """Return a list, of one where a text, file or object stands by itself."""
-    return [given] if isinstance(given, str | bytes | Path | Mapping) else [*given]
-
-
-def given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is None."""
-    return {name: value for name, value in params.items() if value is not None}
-
-
-def _term(term: Term) -> Mapping[str, Any]:
-    return {"text": term} if isinstance(term, str) else term
-
-
-def _stored_or_url(image: ImageLike) -> Mapping[str, str] | None:
-    """Return the term for an image that the server has or fetches; None for what is to be uploaded."""
-    if not isinstance(image, str):
-        return None
-    if "://" in image:
-        return {"image_url": image}
-    return {"image_id": image} if _IMAGE_ID.fullmatch(image) else None
-
-
-def _upload(image: ImageLike) -> tuple[str, tuple[str, bytes, str]]:
-    if isinstance(image, bytes):
-        return "image", ("image", image, "application/octet-stream")
-    path = Path(image)
-    try:
-        return "image", (path.name, path.read_bytes(), media_type(path.name))
-    except OSError as error:
-        raise InvalidSource(f"{image!r} cannot be read: {error.strerror}") from None

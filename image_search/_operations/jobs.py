@@ -25,16 +25,10 @@ from image_search._bodies import (
     media_type,
     pieces,
 )
-from image_search._core import PARQUET, PATIENCE_SECONDS, Flow, Pause, Renew, Request, Work
+from image_search._core import PARQUET, PATIENCE_SECONDS, Flow, Pause, Renew, Request, Work, given, path_of
 from image_search._handles import AsyncJobHandle, JobHandle, Progress
-from image_search._operations.images import (
-    ImageOperations,
-    Term,
-    collection_path,
-    given,
-    path_of,
-    with_metadata,
-)
+from image_search._operations.images import ImageOperations, collection_path, with_metadata
+from image_search._operations.search import Term
 from image_search._runners import Operation, operation
 from image_search._sources import Sources, sources_of, table_options
 from image_search.errors import INVALID_REQUEST, TIMEOUT, UNREACHABLE, ApiError, InvalidSource

@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Literal
 
-from image_search._core import Flow, Request
+from image_search._core import Flow, Request, given, path_of
 from image_search._operations.changes import ChangeOperations
-from image_search._operations.images import given, path_of
 from image_search._runners import operation
 from image_search._sources import table_options
 from image_search.models.jobs import Job

@@ -166,10 +166,13 @@ def image_table(console: Console, *headings: str) -> tuple[Table, Callable[..., 
 
 def values_text(counts: Iterable[FacetCount]) -> str:
     """Return values as `--filter` takes them, with how many pictures have each: `north (61), "7" (2)`."""
-    return ", ".join(f"{_as_typed(one.value)} ({one.count:,})" for one in counts)
+    return ", ".join(f"{value_text(one.value)} ({one.count:,})" for one in counts)
 
 
-def _as_typed(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return a value as `--filter` takes it; of none nothing."""
+    if value is None:
+        return ""
     if isinstance(value, str) and typed(value) == value and value.strip() == value != "":
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -54,6 +54,10 @@ class Where(ABC):
         narrowed = self._narrow(negated=False)
         return None if narrowed is None or _leaves(narrowed) > _MAX_CHROMA_LEAVES else narrowed
 
+    def to_document(self) -> JsonObject | None:
+        """Return a Chroma `where_document` that selects at least every match; None where it cannot narrow."""
+        return None
+
     @abstractmethod
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         """Return a Chroma `where` for a superset of what matches, or if `negated` of what does not."""
@@ -67,11 +71,11 @@ class In(Where):
     values: tuple[Scalar, ...]
 
     @cached_property
-    def _wanted(self) -> frozenset[tuple[type, Scalar]]:
-        return frozenset(_typed(compared(value)) for value in self.values)
+    def _wanted(self) -> frozenset[tuple[str, Scalar]]:
+        return frozenset(typed(compared(value)) for value in self.values)
 
     def matches(self, image: Image) -> bool:
-        return any(_typed(value) in self._wanted for value in _stored(image, self.field))
+        return any(typed(value) in self._wanted for value in _stored(image, self.field))
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         texts = [form for value in self.values if isinstance(value, str) for form in forms(value)]
@@ -124,8 +128,8 @@ class Range(Where):
     bound: str | int | float
 
     def matches(self, image: Image) -> bool:
-        compare, wanted, bound = RANGES[self.op], _type(self.bound), compared(self.bound)
-        return any(_type(value) is wanted and compare(value, bound) for value in _stored(image, self.field))
+        compare, (kind, bound) = RANGES[self.op], typed(compared(self.bound))
+        return any(typed(value)[0] == kind and compare(value, bound) for value in _stored(image, self.field))
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         if negated or isinstance(self.bound, str):
@@ -187,6 +191,9 @@ class And(Where):
     def matches(self, image: Image) -> bool:
         return all(part.matches(image) for part in self.parts)
 
+    def to_document(self) -> JsonObject | None:
+        return _all_of([part.to_document() for part in self.parts])
+
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         return (_any_of if negated else _all_of)([part._narrow(negated=negated) for part in self.parts])
 
@@ -225,6 +232,12 @@ def values_of(image: Image, field: str) -> Sequence[Scalar]:
     return _stored(image, field)
 
 
+def typed(value: Scalar) -> tuple[str, Scalar]:
+    """Return what is equal for equal values: 1 and 1.0 are one, 1 and true are two."""
+    kind = "text" if isinstance(value, str) else "flag" if isinstance(value, bool) else "number"
+    return kind, value
+
+
 def compared(value: Scalar) -> Scalar:
     return nfc(value) if isinstance(value, str) else value
 
@@ -246,15 +259,6 @@ def _stored(image: Image, field: str) -> Sequence[Scalar]:
     if value is None:
         return ()
     return [nfc(one) for one in value] if isinstance(value, list) else (compared(value),)
-
-
-def _type(value: Scalar) -> type:
-    """Return a type that is equal for values that compare: ints and floats do, bools and numbers do not."""
-    return float if type(value) is int else type(value)
-
-
-def _typed(value: Scalar) -> tuple[type, Scalar]:
-    return _type(value), value
 
 
 def _all_of(parts: Iterable[JsonObject | None]) -> JsonObject | None:

@@ -7,9 +7,10 @@ size depends on the image and the model alone, so the same bytes always give the
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.errors import ItemError
+from shared.errors import InvalidRequest, ItemError
 from shared.image_files.color_spaces import color_profile
 from shared.image_files.decompression_bombs import bomb_of
 from shared.image_files.formats import JPEGS, format_name, open_image, too_big_for_memory, unreadable
@@ -38,6 +39,9 @@ __all__ = ["DecodedImage", "Preprocess", "decode", "open_query_image"]
 
 Keep = Literal["rendition", "original", "none"]
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]  # left, top, right, bottom: shares of an upright picture's sides
+
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 RENDITION_SIDE = 768
 THUMBNAIL_SIDE = 256
@@ -125,14 +129,34 @@ def _decoded_image(decoded: _Decoded, preprocess: Preprocess, keep: Keep) -> Dec
 
 
 def open_query_image(
-    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
+    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None, box: Box = WHOLE
 ) -> Pixels:
-    """Return the model's crop, uint8 (height, width, 3): the same that `decode` gives for these bytes.
+    """Return the model's crop, uint8 (height, width, 3): of all the same that `decode` gives for these bytes.
 
-    Raises ItemError as `decode` does, and Unavailable when it is not its turn within `wait_s`.
+    Raises ItemError as `decode` does, InvalidRequest for a box without a pixel, and Unavailable when it is
+    not its turn within `wait_s`.
     """
-    with _decoded(data, preprocess, max_pixels, wait_s) as decoded:
-        return preprocess.crop(decoded.image, decoded.scale, decoded.width, decoded.height)
+    with _decoded(data, preprocess, max_pixels, wait_s, box) as decoded:
+        part = decoded if box == WHOLE else _part(decoded, box)
+        return preprocess.crop(part.image, part.scale, part.width, part.height)
+
+
+def _part(decoded: _Decoded, box: Box) -> _Decoded:
+    """Cut out a box, its edges at the nearest of the original's pixels. Raises InvalidRequest."""
+    sides = (decoded.width, decoded.height) * 2
+    edges = [math.floor(share * side + 0.5) for share, side in zip(box, sides, strict=True)]
+    left, top, right, bottom = edges
+    if left == right or top == bottom:
+        raise InvalidRequest(f"has no area in a picture of {decoded.width} x {decoded.height} pixels")
+    image = decoded.image.crop(
+        (
+            int(left / decoded.scale),
+            int(top / decoded.scale),
+            min(math.ceil(right / decoded.scale), decoded.image.width),
+            min(math.ceil(bottom / decoded.scale), decoded.image.height),
+        )
+    )
+    return replace(decoded, image=image, width=right - left, height=bottom - top)
 
 
 def open_stored(
@@ -146,14 +170,14 @@ def open_stored(
         return _fit(decoded.image, RENDITION_SIDE)
 
 
-def estimate(data: bytes, preprocess: Preprocess, max_pixels: int) -> int:
+def estimate(data: bytes, preprocess: Preprocess, max_pixels: int, box: Box = WHOLE) -> int:
     """Return a file's bytes of memory to decode, by its headers. Raises ItemError as `decode` does."""
     if bomb := bomb_of(data):
         raise ItemError(
             "unsupported_format", f"the file has more than {bomb}: it would take far too long to read"
         )
     image = open_image(data)
-    shrink = _shrink(image, preprocess, max_pixels)
+    shrink = _shrink(image, preprocess, max_pixels, box)
     _check_pixels(image, data, max_pixels)
     return footprint(image, data, shrink)
 
@@ -173,15 +197,15 @@ def is_small_file(data: bytes, kind: Literal["thumbnail", "rendition"]) -> bool:
 
 @contextmanager
 def _decoded(
-    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None
+    data: bytes, preprocess: Preprocess, max_pixels: int, wait_s: float | None = None, box: Box = WHOLE
 ) -> Iterator[_Decoded]:
-    size = estimate(data, preprocess, max_pixels)
+    size = estimate(data, preprocess, max_pixels, box)
 
     def fits(other: bytes) -> bool:
-        return estimate(other, preprocess, max_pixels) <= size + _END_BYTES
+        return estimate(other, preprocess, max_pixels, box) <= size + _END_BYTES
 
     with decoding(size, wait_s):
-        yield _load(data, partial(_loaded, preprocess=preprocess, max_pixels=max_pixels), fits)
+        yield _load(data, partial(_loaded, preprocess=preprocess, max_pixels=max_pixels, box=box), fits)
 
 
 def _load(data: bytes, read: Callable[[bytes], _Decoded], fits: Callable[[bytes], bool]) -> _Decoded:
@@ -217,11 +241,11 @@ def _mended(
     raise unreadable(data, failure)
 
 
-def _loaded(data: bytes, preprocess: Preprocess, max_pixels: int) -> _Decoded:
+def _loaded(data: bytes, preprocess: Preprocess, max_pixels: int, box: Box) -> _Decoded:
     image = open_image(data)
     profile = image.info["icc_profile"] = color_profile(image, data)
     width, height = image.size
-    room, shrink = _room(width, height, preprocess), _shrink(image, preprocess, max_pixels)
+    room, shrink = _room(width, height, preprocess, box), _shrink(image, preprocess, max_pixels, box)
     scale: float
     if (small := between_drafts(data, image, room)) is not None:
         upright, scale = to_srgb(small, profile), 1 / BETWEEN_DRAFTS
@@ -266,18 +290,22 @@ def _check_pixels(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise ItemError("too_many_pixels", f"{width} x {height} pixels are more than {limit}")
 
 
-def _room(width: int, height: int, preprocess: Preprocess) -> float:
-    """Return how many times smaller the image may be and still serve everything made of it."""
+def _room(width: float, height: float, preprocess: Preprocess, box: Box) -> float:
+    """Return how many times smaller the image may be and still serve everything made of the box of it."""
+    left, top, right, bottom = box
+    # Of both sides the lesser share, since the header does not say yet which way the picture is turned.
+    share = min(right - left, bottom - top)
+    width, height = width * share, height * share
     crop_height, crop_width = preprocess.resized(height, width)
     room = min(height / (_CROP_MARGIN * crop_height), width / (_CROP_MARGIN * crop_width))
     return min(max(width, height) / RENDITION_SIDE, room)
 
 
-def _shrink(image: Image.Image, preprocess: Preprocess, max_pixels: int) -> int:
+def _shrink(image: Image.Image, preprocess: Preprocess, max_pixels: int, box: Box) -> int:
     """Return by which whole number to divide the sides: two at least of a JPEG of more than `max_pixels`."""
     width, height = image.size
     least = 2 if image.format in JPEGS and width * height > max_pixels else 1
-    return max(least, int(_room(width, height, preprocess)))
+    return max(least, int(_room(width, height, preprocess, box)))
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:

@@ -111,7 +111,7 @@ class Preprocess:
         }
         return cls(**fields)
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: float, width: float) -> tuple[int, int]:
         """Return (height, width) after resizing, with the rounding of transformers' CLIPImageProcessor."""
         if isinstance(self.size, tuple):
             return self.size

@@ -16,7 +16,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import NotFoundError
 from numpy.typing import NDArray
 
-from shared.errors import CollectionNotFound, ImageNotFound, Unavailable
+from shared.errors import CollectionNotFound, ImageNotFound, KeywordsNotReady, Unavailable
 from shared.filters.conditions import Where
 from shared.index import pages, provenance, search, strays, survey
 from shared.index.connection import calls
@@ -28,6 +28,7 @@ from shared.index.records import (
     Pointer,
     described,
     divided,
+    from_record,
     in_calls,
     joined,
     place_of,
@@ -38,6 +39,7 @@ from shared.index.records import (
     update_records,
     write_records,
 )
+from shared.index.search import Ranked
 from shared.models import CollectionInfo, Hit, Image, JsonObject
 from shared.validation import forms, nfc
 
@@ -70,6 +72,7 @@ class Opener(Protocol):
     def open(self, name: str, max_age_s: float = ...) -> Opened: ...
     def reopen(self, name: str) -> Opened: ...
     def make(self, physical: str) -> ChromaCollection: ...
+    def has_documents(self, name: str) -> bool: ...
     def size(self, chroma: ChromaCollection) -> int: ...
     def reaching(self, chroma: ChromaCollection, at_once: int = ...) -> strays.Reaching: ...
     def forget_strays(self, chroma: ChromaCollection) -> None: ...
@@ -101,6 +104,17 @@ class Collection:
     def check_model(self, model: str, fingerprint: str) -> None:
         """Raise ModelMismatch unless the collection's vectors are this model's."""
         self.pointer.check_model(model, fingerprint)
+
+    def check_keywords(self) -> None:
+        """Raise KeywordsNotReady while pictures of an earlier version lack what keywords find them by."""
+        name = self.pointer.name
+        with calls(self._index.timeout_s):
+            if not self._index.has_documents(name):
+                raise KeywordsNotReady(
+                    f"The texts of the collection {name!r} are still being prepared for `keywords`, since an "
+                    "earlier version wrote them; the sweeper does so by itself. Try again in some minutes, "
+                    "or search without `keywords`."
+                )
 
     def upsert(
         self,
@@ -165,12 +179,34 @@ class Collection:
             search.search, vector=vector, limit=limit, offset=offset, where=where, min_score=min_score,
             exclude=exclude,
         )  # fmt: skip
+        return self._run(self._looking(which, of_text))
 
-        def run(chroma: ChromaCollection) -> list[Hit]:
-            size = self._index.size(chroma) if of_text else 0
-            return which(self._index.reaching(chroma), candidates=search.candidates_for(size))
+    def ranked(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        where: Where | None = None,
+        min_score: float | None = None,
+        exclude: str | None = None,
+        of_text: bool = False,
+    ) -> Ranked:
+        """Return the ids and scores of the `limit` nearest, in an order that does not depend on `limit`.
 
-        return self._run(run)
+        The other parameters are those of `search`. Beside them, the images that were read on the way.
+        """
+        which = partial(
+            search.ranked, vector=vector, limit=limit, where=where, min_score=min_score, exclude=exclude
+        )
+        return self._run(self._looking(which, of_text))
+
+    def images(self, ids: Sequence[str]) -> dict[str, Image]:
+        """Return those of the images that are present, by id."""
+        found: dict[str, Image] = {}
+        for start in range(0, len(ids), search.PAGE):  # each under a deadline of its own
+            read = partial(read_records, ids=list(ids[start : start + search.PAGE]))
+            found |= {record["id"]: from_record(record) for record in self._run(read)}
+        return found
 
     def matching(
         self, vector: NDArray[np.float32], *, where: Where | None, min_score: float | None, most: int
@@ -391,6 +427,15 @@ class Collection:
 
     def _reaching(self, operation: Callable[[strays.Reaching], T]) -> Callable[[ChromaCollection], T]:
         return lambda chroma: operation(self._index.reaching(chroma))
+
+    def _looking(self, which: Callable[..., T], of_text: bool) -> Callable[[ChromaCollection], T]:
+        """Return a search that looks at as many candidates as the collection's size asks for."""
+
+        def run(chroma: ChromaCollection) -> T:
+            size = self._index.size(chroma) if of_text else 0
+            return which(self._index.reaching(chroma), candidates=search.candidates_for(size))
+
+        return run
 
     def _beside(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         def run(_: ChromaCollection) -> T:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
@@ -77,10 +77,12 @@ class Together:
         return self._store.count()
 
     def query(
-        self, *, query_embeddings: Sequence[Any], n_results: int, include: Include, where: Any = None
+        self, *, query_embeddings: Sequence[Any], n_results: int, include: Include, **narrowed: Any
     ) -> Any:
-        ask = partial(self._store.query, n_results=n_results, include=include, where=where)
-        if where is not None or n_results > FEW_RESULTS or len(query_embeddings) > 1:
+        ask: Callable[[Any], Any] = partial(
+            self._store.query, n_results=n_results, include=include, **narrowed
+        )
+        if narrowed or n_results > FEW_RESULTS or len(query_embeddings) > 1:
             return ask(list(query_embeddings))  # it may take long, which none should wait for
 
         def answers(calls: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ from shared.errors import (
 from shared.formats import FIELD, check_format
 from shared.index.collection import WRITE_TIMEOUT_SECONDS, Collection, Opened
 from shared.index.connection import CALLS_AT_ONCE, Together, calls, http_server
-from shared.index.records import BATCH, Pointer, new_pointer, pointer_of
+from shared.index.records import BATCH, Pointer, add_documents, new_pointer, pointer_of
 from shared.index.search import EF_SEARCH
 from shared.index.strays import AT_ONCE, Reaching, reaching
 from shared.models import COLLECTION_NAME, CollectionInfo
@@ -44,7 +44,10 @@ from shared.models import COLLECTION_NAME, CollectionInfo
 log = structlog.get_logger(__name__)
 
 REGISTRY = "image-search-registry"
-FORMAT = 1  # of the registry and of the pictures' and keys' records
+# Of the pictures' records: in FORMAT each has a document, by which keywords find it. An earlier version,
+# which would write some without, refuses it; what such a version made is PLAIN until `add_documents` is
+# through. The registry and the keys' records always are.
+FORMAT, PLAIN = 2, 1
 POINTER_TTL_SECONDS = 2.0
 SIZE_TTL_SECONDS = 600.0  # Chroma counts 10,000 a millisecond
 STRAYS_TTL_SECONDS = 60.0
@@ -61,6 +64,16 @@ HNSW = CreateCollectionConfiguration(
 )
 
 _NO_VECTOR: NDArray[np.float32] = np.ones((1, 1), dtype=np.float32)
+
+
+class _Unembedded:
+    """Leaves vectors as they are where documents are written: Chroma's own way is to download a model."""
+
+    def __call__(self, input: object) -> None:
+        return None
+
+
+_UNEMBEDDED: Any = _Unembedded()
 
 
 class Index:
@@ -255,7 +268,7 @@ class Index:
             self._turns.pop(before.chroma.id, None)
         if pointer is None:
             raise CollectionNotFound(f"There is no collection {name!r}.")
-        chroma = self.make(pointer.physical)
+        chroma = self.make(pointer.physical, FORMAT)
         if self._pointer(name) != pointer:
             here = pointer.physical
             if self._registry(lambda registry: registry.get(where={"physical": here}, include=[]))["ids"]:
@@ -295,6 +308,25 @@ class Index:
         if found := self._reaching.get(chroma.id):
             self._reaching[chroma.id] = -STRAYS_TTL_SECONDS, found[1]
 
+    def has_documents(self, name: str) -> bool:
+        """Return whether each record of a collection has a document. Raises CollectionNotFound."""
+        opened = self.open(name)
+        return _format_of(opened.chroma) >= FORMAT or _format_of(self.reopen(name).chroma) >= FORMAT
+
+    def add_documents(self, name: str, check: Callable[[], None]) -> int:
+        """Write the documents of up to BATCH records that have none yet; return of how many.
+
+        Once there are none the collection is in FORMAT. The caller holds the writer's lease; `check`, which
+        may raise, is called before each write. Raises CollectionNotFound.
+        """
+        with calls(WRITE_TIMEOUT_SECONDS):
+            chroma = self.reopen(name).chroma
+            added = add_documents(chroma, BATCH, check) if _format_of(chroma) < FORMAT else 0
+            if not added:
+                check()
+                chroma.modify(metadata={FIELD: FORMAT})
+            return added
+
     def _pointer(self, name: str) -> Pointer | None:
         found = self._registry(lambda registry: registry.get(ids=[name], include=["metadatas"]))
         return pointer_of(name, found["metadatas"][0]) if found["ids"] else None
@@ -312,16 +344,16 @@ class Index:
         self._registry_collection = self.make(REGISTRY)
         return operation(self._registry_collection)
 
-    def make(self, physical: str) -> ChromaCollection:
-        """Open a physical collection, made if there is none."""
+    def make(self, physical: str, new: int | None = None) -> ChromaCollection:
+        """Open a physical collection, made if there is none in the format `new`, by default PLAIN."""
         place = (self._tenant, self._database)
         try:
             # One that exists keeps the metadata that it was made with.
-            model = self._server.create_collection(physical, None, HNSW, {FIELD: FORMAT}, True, *place)
+            model = self._server.create_collection(physical, None, HNSW, {FIELD: new or PLAIN}, True, *place)
         except errors.InvalidArgumentError as error:
             raise IndexUnavailable("Chroma does not have the tenant or database.") from error
-        check_format((model.metadata or {}).get(FIELD), FORMAT, f"The Chroma collection {physical!r}")
-        return ChromaCollection(self._server, model, embedding_function=None, data_loader=None)
+        check_format(_format_of(model), FORMAT, f"The Chroma collection {physical!r}")
+        return ChromaCollection(self._server, model, embedding_function=_UNEMBEDDED, data_loader=None)
 
     def _drop(self, physical: str) -> None:
         """Delete a physical collection, some 5,000 records per second.
@@ -341,6 +373,10 @@ class Index:
                     more = True
                 else:
                     self._server.delete_collection(physical, **place)
+
+
+def _format_of(chroma: Any) -> int:
+    return int((chroma.metadata or {}).get(FIELD, PLAIN))
 
 
 def build_index(settings: Settings) -> Index:

@@ -14,6 +14,7 @@ COSINE = 0.95
 # one in up to 8.
 HAMMING = 8
 _CELLS = 4_000_000  # comparisons at once: 40 MB
+_ROWS = 256
 
 Hashes = NDArray[np.uint64]
 Vectors = NDArray[np.float32]
@@ -41,6 +42,45 @@ def groups(
     return [part for part in parts if len(part) > 1]
 
 
+def leaders(vectors: Vectors, cosine: float = COSINE) -> Places:
+    """Return for each row the first that it is alike to of those that are their own leaders, or itself.
+
+    `vectors` (n, dimension) are of length 1, or 0 for what is like nothing. So no two leaders are alike, and
+    what the first rows are told does not depend on those that follow.
+    """
+    places = np.arange(len(vectors))
+    leading, count = np.empty_like(vectors), 0
+    at = np.empty_like(places)
+    for start in range(0, len(vectors), _ROWS):
+        block = vectors[start : start + _ROWS]
+        alike = _alike(block, leading[:count], cosine)
+        known = alike.any(axis=1)
+        if known.any():
+            places[start : start + _ROWS][known] = at[:count][alike[known].argmax(axis=1)]
+        rest = np.flatnonzero(~known)
+        fresh = _first_alike(_alike(block[rest], block[rest], cosine))
+        places[start + rest] = start + rest[fresh]
+        new = rest[fresh == np.arange(len(rest))]
+        leading[count : count + len(new)], at[count : count + len(new)] = block[new], start + new
+        count += len(new)
+    return places
+
+
+def _first_alike(alike: NDArray[np.bool_]) -> Places:
+    places = np.arange(len(alike))
+    free = np.ones(len(alike), np.bool_)
+    for row in range(len(alike)):
+        if free[row]:
+            joining = alike[row] & free
+            places[joining], free[joining] = row, False
+    return places
+
+
+def _alike(left: Vectors, right: Vectors, cosine: float) -> NDArray[np.bool_]:
+    # The slack is the rounding of a product of float32: equal vectors are near at a threshold of 1.
+    return np.asarray(left @ right.T >= cosine - 1e-6)
+
+
 def _has_partner(hashes: Hashes, hamming: int) -> NDArray[np.bool_]:
     found = np.zeros(len(hashes), np.bool_)
     for start, stop in _blocks(len(hashes)):
@@ -58,8 +98,7 @@ def _labels(hashes: Hashes, vectors: Vectors, cosine: float, hamming: int) -> Pl
     for start, stop in _blocks(len(hashes)):
         similar = _similar_hashes(hashes, start, stop, hamming)
         columns = np.flatnonzero(similar.any(axis=0))
-        # The slack is the rounding of a product of float32: equal vectors are near at a threshold of 1.
-        alike = vectors[start:stop] @ vectors[start + columns].T >= cosine - 1e-6
+        alike = _alike(vectors[start:stop], vectors[start + columns], cosine)
         alike &= similar[:, columns]
         for row in range(stop - start):
             joined = np.append(labels[start + columns[alike[row]]], labels[start + row])

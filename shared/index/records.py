@@ -7,7 +7,8 @@ of several, `_jobs`, `_phash`, `_place`, the start of the id as a number, by whi
 `_stray`, the mark of strays.py, and `_extra`, a JSON object of the values that Chroma cannot hold or would
 change: empty lists, broken Unicode, numbers of more than 15 digits, and texts that are not in NFC. The
 numbers also lie nearly right under their names, for ranges, and the texts in NFC, in which filters compare.
-An image's keys are the list `key`.
+An image's keys are the list `key`. Beside its record it has a document, Chroma's word for a text that is
+searched in full: that of its metadata (shared/filters/keywords.py).
 
 Anybody may have written a record: `from_record` and `stored_image` take any.
 """
@@ -16,7 +17,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from shared.errors import ModelMismatch
 from shared.filters.conditions import survives_chroma
+from shared.filters.keywords import LINE, document_of
 from shared.index import provenance
 from shared.index.provenance import Contribution, StoredImage
 from shared.models import RANGES, Image, JsonObject, MetadataValue
@@ -50,6 +52,7 @@ _NUMBER_BYTES = 20  # one of a vector, as JSON
 # Of one record. With more, Chroma 1.5 answers 500, but has it in its log, which it can apply no more: nothing
 # can be written to the collection then, nor, once Chroma is started anew, read.
 MAX_LISTED = 5_461
+_NO_DOCUMENT: JsonObject = {"$not_contains": LINE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,11 @@ def described(record: Record, image: Image) -> JsonObject:
     return joined(divided(record)[0], divided(to_record(bare, ""))[1])
 
 
-def in_calls(records: Sequence[JsonObject], dimension: int = 0) -> Iterator[slice]:
+def in_calls(records: Sequence[Record], dimension: int = 0) -> Iterator[slice]:
     """Yield slices of records, with vectors of `dimension` numbers, that Chroma takes in one call."""
     start, size = 0, 0
     for place, record in enumerate(records):
-        more = _METADATA_WEIGHT * json_bytes(record) + _NUMBER_BYTES * dimension
+        more = _METADATA_WEIGHT * (json_bytes(record) + len(_document(record))) + _NUMBER_BYTES * dimension
         if place > start and (size + more > _CALL_BYTES or place - start == BATCH):
             yield slice(start, place)
             start, size = place, 0
@@ -234,11 +237,30 @@ def write_records(
 ) -> None:
     """Write records and vectors; `new`: nothing is stored under these ids that would have to be forgotten."""
     rows = list(records.values()) if new else _without_forgotten(chroma, records)
-    chroma.upsert(list(records), vectors, rows)
+    chroma.upsert(list(records), vectors, rows, list(map(_document, records.values())))
 
 
 def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
-    chroma.update(list(records), metadatas=_without_forgotten(chroma, records))
+    rows = _without_forgotten(chroma, records)
+    chroma.update(list(records), metadatas=rows, documents=list(map(_document, records.values())))
+
+
+def add_documents(chroma: Any, limit: int, check: Callable[[], None]) -> int:
+    """Write the documents of up to `limit` records that have none; return of how many.
+
+    `check`, which may raise, is called before each write: a record that another process changes meanwhile
+    would get the document of its former texts.
+    """
+    found = chroma.get(where_document=_NO_DOCUMENT, limit=limit, include=["metadatas"])
+    lacking = records_of(found["ids"], found["metadatas"])
+    for call in in_calls(lacking):
+        check()
+        chroma.update(found["ids"][call], documents=list(map(_document, lacking[call])))
+    return len(lacking)
+
+
+def _document(record: Record) -> str:
+    return document_of(from_record({"id": "", **record}).metadata)
 
 
 def _survives(value: MetadataValue | None, near: MetadataValue | None) -> bool:

@@ -12,6 +12,7 @@ Every page is then cut from the same list: pages neither repeat nor miss a pictu
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -52,16 +53,23 @@ class Store(Protocol):
     def count(self) -> int: ...
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     id: str
     score: float
+
+
+class Ranked(NamedTuple):
+    """The beginning of a ranking, and the images, by id, whose records were read to find it."""
+
+    order: list[Scored]
+    images: dict[str, Image]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """Some of what matches: above the score `reach`, all that HNSW finds among the `fetch` nearest."""
 
-    found: list[_Scored]
+    found: list[Scored]
     reach: float = -np.inf
     fetch: float = np.inf
 
@@ -87,24 +95,45 @@ def search(
 
     `candidates` is the least number that HNSW is asked for.
     """
+    found = ranked(
+        store, vector, limit=offset + limit, where=where, min_score=min_score, exclude=exclude,
+        candidates=candidates,
+    )  # fmt: skip
+    page = sorted(found.order[offset:], key=_order)
+    lacking = _images(store, [one.id for one in page if one.id not in found.images])
+    there = found.images | {image.id: image for image in lacking}
+    return [Hit(there[one.id], one.score) for one in page if one.id in there]
+
+
+def ranked(
+    store: Store,
+    vector: Vector,
+    *,
+    limit: int,
+    where: Where | None,
+    min_score: float | None,
+    exclude: str | None,
+    candidates: int = 0,
+) -> Ranked:
+    """Return the first `limit` of all that match, in an order that does not depend on `limit`.
+
+    Best first, ties by id, but for what HNSW finds only when it is asked for more: that comes behind. Some
+    may have been deleted meanwhile. `candidates` is the least number that HNSW is asked for.
+    """
     floor = -np.inf if min_score is None else min_score
-    needed = offset + limit + (exclude is not None)
+    needed = limit + (exclude is not None)
     nearest = _Nearest(store, vector, candidates)
-    filtered = None if where is None else _Filtered(store, nearest, where, floor)
-    plain = _Plain(store, nearest, needed)
-    steps = plain.steps() if filtered is None else filtered.steps()
-    ranking = [one for one in _ranking(steps, needed, floor) if one.id != exclude]
-    page = sorted(ranking[offset : offset + limit], key=_order)
-    images = plain.images([one.id for one in page]) if filtered is None else filtered.matching
-    return [Hit(images[one.id], one.score) for one in page if one.id in images]
+    looking = _Plain(store, nearest, needed) if where is None else _Filtered(store, nearest, where, floor)
+    ranking = [one for one in _ranking(looking.steps(), needed, floor) if one.id != exclude]
+    return Ranked(ranking[:limit], looking.matching)
 
 
 def matching(
     store: Store, vector: Vector, *, where: Where | None, min_score: float | None, most: int
 ) -> tuple[list[Image], bool]:
     """Return those of the `most` nearest in Chroma's `where` that match, and whether these are all."""
-    narrowed = None if where is None else where.to_chroma()
-    ids = store.get(where=narrowed, limit=most + 1, include=[])["ids"]
+    narrowed = _narrowing(where)
+    ids = store.get(**narrowed, limit=most + 1, include=[])["ids"]
     answer = _answer(store, vector, most, narrowed, "metadatas")
     scored = _scored(answer)
     images = {image.id: image for image in map(from_record, _records(answer))}
@@ -160,16 +189,16 @@ def nearest(store: Store, vectors: Vector, count: int) -> list[list[tuple[str, f
     return [list(zip(*row, strict=True)) for row in zip(found["ids"], scores, strict=True)]
 
 
-def _order(one: _Scored) -> tuple[float, str]:
+def _order(one: Scored) -> tuple[float, str]:
     return -one.score, one.id
 
 
-def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[_Scored]:
+def _ranking(steps: Iterable[_Step], needed: int, floor: float) -> list[Scored]:
     """Rank what scores `floor` or more: at least `needed` results, if there are so many.
 
     Whatever is `needed`, it is the beginning of the same ranking, so pages fit together.
     """
-    ranking: dict[str, _Scored] = {}
+    ranking: dict[str, Scored] = {}
     last_find = 0.0
     for step in steps:
         fresh = [one for one in step.found if one.score >= floor and one.id not in ranking]
@@ -188,24 +217,24 @@ class _Nearest:
         self._store, self.vector = store, vector
         self._candidates = candidates
         self._asked = 0
-        self._found: list[_Scored] = []
+        self._found: list[Scored] = []
 
-    def first(self, fetch: int) -> list[_Scored]:
+    def first(self, fetch: int) -> list[Scored]:
         if fetch > self._asked:
             self._asked = max(fetch, self._candidates)
             self._found = _query(self._store, self.vector, self._asked)
         return self._found[:fetch]
 
-    def with_records(self, fetch: int) -> tuple[list[_Scored], list[Record]]:
+    def with_records(self, fetch: int) -> tuple[list[Scored], list[Record]]:
         """Return the `fetch` nearest with their records, which are left out where most are useless."""
         if self._candidates > fetch:
             return self.first(fetch), []
-        answer = _answer(self._store, self.vector, fetch, None, "metadatas")
+        answer = _answer(self._store, self.vector, fetch, {}, "metadatas")
         return _scored(answer), _records(answer)
 
 
 class _Plain:
-    """One unfiltered search for the first `needed`.
+    """One unfiltered search for the first `needed`; `matching` is what it has read on the way, by id.
 
     Where the first step, likely the only one, suffices for them, it fetches records, too, and no more than
     show that nothing ties with the last: HNSW looks at more candidates, so fewer are the first of more.
@@ -215,7 +244,7 @@ class _Plain:
         self._store, self._nearest = store, nearest
         self._with_records = needed < _FETCHES[0]
         self._first = min(needed + 1, _FETCHES[0])
-        self._records: dict[str, Record] = {}
+        self.matching: dict[str, Image] = {}
 
     def steps(self) -> Iterator[_Step]:
         for fetch in (self._first, *_FETCHES[1:]):
@@ -232,17 +261,11 @@ class _Plain:
                 yield _Step(found)
                 return
 
-    def images(self, ids: Sequence[str]) -> dict[str, Image]:
-        """Return those of the images that still exist, by id."""
-        lacking = [one for one in ids if one not in self._records]
-        known = {one: from_record(self._records[one]) for one in ids if one in self._records}
-        return known | {image.id: image for image in _images(self._store, lacking)}
-
-    def _query(self, fetch: int) -> list[_Scored]:
+    def _query(self, fetch: int) -> list[Scored]:
         if fetch > _FETCHES[0] or not self._with_records:
             return self._nearest.first(fetch)
         found, records = self._nearest.with_records(fetch)
-        self._records = {record["id"]: record for record in records}
+        self.matching = {image.id: image for image in map(from_record, records)}
         return found
 
 
@@ -254,7 +277,8 @@ class _Filtered:
 
     def __init__(self, store: Store, nearest: _Nearest, where: Where, floor: float) -> None:
         self._store, self._nearest, self._where, self._floor = store, nearest, where, floor
-        self._narrowed = where.to_chroma()
+        self._narrowed = _narrowing(where)
+        self._has_words = where.to_document() is not None
         self._seen: set[str] = set()
         self.matching: dict[str, Image] = {}
 
@@ -269,11 +293,21 @@ class _Filtered:
             yield step
             if step.reach >= self._floor and _SPARSE * len(matching) < len(found):
                 break
-        candidates = self._store.get(where=self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
-        if len(candidates) > _EXACT_CANDIDATES:
+            if self._has_words and fetch == _FILTERED_FETCHES[1] and self._are_few:
+                break
+        if not self._are_few:
             yield from self._narrowed_steps()
         self._see(_scan(self._store, self._narrowed))
         yield _Step(_score(self._store, self._nearest.vector, list(self.matching)))
+
+    @cached_property
+    def _are_few(self) -> bool:
+        """Return whether Chroma leaves so few candidates that all are scored.
+
+        Of keywords its full-text index says so at once, so that few are not looked for among thousands.
+        """
+        ids = self._store.get(**self._narrowed, limit=_EXACT_CANDIDATES + 1, include=[])["ids"]
+        return len(ids) <= _EXACT_CANDIDATES
 
     def _narrowed_steps(self) -> Iterator[_Step]:
         most = self._store.count() // 8  # records cost Chroma 75 us each: past that, scan them once
@@ -286,7 +320,7 @@ class _Filtered:
             if len(found) < fetch:
                 return
 
-    def _query(self, fetch: int) -> list[_Scored]:
+    def _query(self, fetch: int) -> list[Scored]:
         if self._seen:
             found = self._nearest.first(fetch)
         else:
@@ -295,7 +329,7 @@ class _Filtered:
         self._see_fresh(found)
         return found
 
-    def _see_fresh(self, found: Sequence[_Scored]) -> None:
+    def _see_fresh(self, found: Sequence[Scored]) -> None:
         fresh = [one.id for one in found if one.score >= self._floor and one.id not in self._seen]
         self._see(_images(self._store, fresh))
 
@@ -306,25 +340,33 @@ class _Filtered:
                 self.matching[image.id] = image
 
 
-def _cut_off(found: list[_Scored], matching: list[_Scored], fetch: int) -> _Step:
+def _cut_off(found: list[Scored], matching: list[Scored], fetch: int) -> _Step:
     """Return the step without ties with the worst of `found`: lower ids of that score may come behind it."""
     reach = min((one.score for one in found), default=np.inf)
     return _Step([one for one in matching if one.score > reach], reach, fetch)
 
 
-def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[_Scored]:
-    return _scored(_answer(store, vector, count, narrowed))
+def _narrowing(where: Where | None) -> JsonObject:
+    """Return the arguments of `get` and `query` that have Chroma look at less than the whole."""
+    if where is None:
+        return {}
+    narrowing = {"where": where.to_chroma(), "where_document": where.to_document()}
+    return {name: condition for name, condition in narrowing.items() if condition is not None}
 
 
-def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject | None, *include: str) -> Any:
+def _query(store: Store, vector: Vector, count: int, narrowed: JsonObject | None = None) -> list[Scored]:
+    return _scored(_answer(store, vector, count, narrowed or {}))
+
+
+def _answer(store: Store, vector: Vector, count: int, narrowed: JsonObject, *include: str) -> Any:
     return store.query(
-        query_embeddings=[vector], n_results=count, where=narrowed, include=["distances", *include]
+        query_embeddings=[vector], n_results=count, include=["distances", *include], **narrowed
     )
 
 
-def _scored(answer: Any) -> list[_Scored]:
+def _scored(answer: Any) -> list[Scored]:
     scores = _scores(1.0 - np.asarray(answer["distances"][0], dtype=np.float64))
-    return [_Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
+    return [Scored(*one) for one in zip(answer["ids"][0], scores, strict=True)]
 
 
 def _scores(cosines: NDArray[np.float64]) -> list[float]:
@@ -339,19 +381,19 @@ def _records(answer: Any) -> list[Record]:
     return records_of([one for one, _ in there], [record for _, record in there])
 
 
-def _score(store: Store, vector: Vector, ids: list[str]) -> list[_Scored]:
+def _score(store: Store, vector: Vector, ids: list[str]) -> list[Scored]:
     """Return every one of `ids` with its exact score."""
     query = vector.astype(np.float64) / max(float(np.linalg.norm(vector)), 1e-12)
-    scored: list[_Scored] = []
+    scored: list[Scored] = []
     for page, rows in vectors(store, ids):
         cosines = (rows @ query) / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-        scored += [_Scored(*one) for one in zip(page, _scores(cosines), strict=True)]
+        scored += [Scored(*one) for one in zip(page, _scores(cosines), strict=True)]
     return scored
 
 
-def _scan(store: Store, narrowed: JsonObject | None) -> Iterator[Image]:
+def _scan(store: Store, narrowed: JsonObject) -> Iterator[Image]:
     offset = 0
-    while (found := store.get(where=narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
+    while (found := store.get(**narrowed, limit=PAGE, offset=offset, include=["metadatas"]))["ids"]:
         yield from map(from_record, records_of(found["ids"], found["metadatas"]))
         offset += len(found["ids"])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from shared.index.records import MARK
 from shared.index.search import PAGE, Store, nearest, vectors
+from shared.models import JsonObject
 
 MOST = 20_000  # strays of a collection: 80 MB at 512 numbers each, in every process that searches
 AT_ONCE = 2_000  # are read while a search waits: some 0.2 s
@@ -52,21 +53,21 @@ class Reaching:
         return answer
 
     def _join(
-        self, answer: Any, row: int, vector: Vector, most: int, *, include: Sequence[str], where: Any = None
+        self, answer: Any, row: int, vector: Vector, most: int, *, include: Sequence[str], **narrowed: Any
     ) -> None:
         """Put the strays that belong among the `most` nearest of a query where they belong."""
         ids, distances = answer["ids"][row], answer["distances"][row]
         away = 1.0 - self._rows @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
         near = np.flatnonzero(away < distances[-1]) if len(ids) >= most else np.arange(len(away))
         near = near[np.argsort(away[near], kind="stable")]
-        if where is None:
+        if not narrowed:
             near = near[:most]
         strays = dict(zip(self._ids[near].tolist(), away[near].tolist(), strict=True))
         for known in ids:
             strays.pop(known, None)
         records = {}
-        if where is not None or "metadatas" in include:
-            records = self._matching(list(strays), where, most)
+        if narrowed or "metadatas" in include:
+            records = self._matching(list(strays), most, narrowed)
             strays = {one: strays[one] for one in strays if one in records}
         if not strays:
             return
@@ -78,13 +79,13 @@ class Reaching:
             known = [*answer["metadatas"][row], *(records[one] for one in strays)]
             answer["metadatas"][row] = [known[place] for place in order]
 
-    def _matching(self, ids: list[str], where: Any, most: int) -> dict[str, Any]:
+    def _matching(self, ids: list[str], most: int, narrowed: JsonObject) -> dict[str, Any]:
         """Return the records of the first `most` that match, and of some more."""
         found: dict[str, Any] = {}
         for start in range(0, len(ids), PAGE):
             if len(found) >= most:
                 break
-            page = self._store.get(ids=ids[start : start + PAGE], where=where, include=["metadatas"])
+            page = self._store.get(ids=ids[start : start + PAGE], include=["metadatas"], **narrowed)
             found |= zip(page["ids"], page["metadatas"], strict=True)
         return found
 

@@ -36,7 +36,7 @@ def cell(page: Page, name: str) -> Locator:
 
 
 def chips(page: Page) -> Locator:
-    return page.get_by_role("list", name="The query").get_by_role("button")
+    return page.get_by_role("list", name="The query").get_by_role("button", name=re.compile("^Remove "))
 
 
 def detail(page: Page) -> Locator:

@@ -694,6 +694,18 @@ def test_pages_join_into_the_whole_list(collection: Collection) -> None:
         assert len(whole) == (90 if where is None else 45)
 
 
+def test_a_ranking_does_not_depend_on_how_much_of_it_is_asked_for(collection: Collection) -> None:
+    fill(collection, unit_rows(90), even=lambda number: number % 2 == 0)
+    query = unit_rows(1, seed=1)[0]
+    for where in (None, parse_where({"even": True})):
+        whole = collection.search(query, limit=500, where=where)
+        for limit in (1, 31, 32, 40, 500):
+            found = collection.ranked(query, limit=limit, where=where)
+            assert found.order == [(hit.image.id, hit.score) for hit in whole[:limit]]
+            read = found.images | collection.images([one.id for one in found.order])
+            assert [read[one.id] for one in found.order] == [hit.image for hit in whole[:limit]]
+
+
 def test_min_score_and_exclude(collection: Collection) -> None:
     vectors = unit_rows(50)
     images = fill(collection, vectors)

@@ -17,6 +17,7 @@ from shared.sources.syncs import clear_deleted, restore_schedule, start_due
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
 from shared.storage.trash import delete_from_trash
 from worker.recovery.callbacks import STOP_SECONDS, send_callbacks_until
+from worker.recovery.documents import add_documents_until
 
 TICK_SECONDS = 1.0
 MAX_OPEN_FILES = 4096
@@ -39,6 +40,8 @@ def run_sweep(settings: Settings) -> None:
     services = build_services(settings)
     callbacks = threading.Thread(target=send_callbacks_until, args=(services, stopped), daemon=True)
     callbacks.start()
+    documents = threading.Thread(target=add_documents_until, args=(services, stopped), daemon=True)
+    documents.start()
     housekeeping_at = orphans_at = 0.0
     while not stopped.is_set():
         try:

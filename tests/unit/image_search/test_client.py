@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import httpx
+import numpy as np
 import pytest
 
 from image_search import (
@@ -190,6 +191,80 @@ def test_a_search_sends_files_bytes_urls_and_ids_each_as_what_it_is(
     assert b"PNG" in form
     client.search(images=[stored])
     assert json.loads(server.requests[1].content) == {"positive": [{"image_id": stored}], "limit": 20}
+
+
+FOUND = {"results": [], "took_ms": {"encode": 1, "index": 1, "total": 2}, "model": "m"}
+
+
+def test_what_is_asked_of_a_list_is_sent_by_both_clients(server: Server, client: Client) -> None:
+    server.routes["POST /v1/search"] = FOUND
+    asked: dict[str, Any] = {
+        "vector": np.float32([0.1, 0.2]), "keywords": "north face", "order_by": "-price", "among": 200,
+        "group_by": "sku", "diversity": 0.0, "include": "vectors",
+    }  # fmt: skip
+    client.search("boots", **asked)
+    awaited(server, lambda other: other.search("boots", **asked))
+    for request in server.requests:
+        assert json.loads(request.content) == {
+            "text": "boots", "vector": [float(np.float32(0.1)), float(np.float32(0.2))],
+            "keywords": {"all": ["north face"]}, "order_by": "-price", "among": 200, "group_by": "sku",
+            "diversity": 0.0, "include": ["vectors"], "limit": 20,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keywords", "sent"),
+    [
+        (["boot", "shoe"], {"all": ["boot", "shoe"]}),
+        ({"any": ["boot"], "in": ["title"]}, {"any": ["boot"], "in": ["title"]}),
+    ],
+)
+def test_keywords_are_all_wanted_unless_they_say_otherwise(
+    server: Server, client: Client, keywords: Any, sent: dict[str, Any]
+) -> None:
+    server.routes["POST /v1/search"] = FOUND
+    client.search("x", keywords=keywords)
+    assert json.loads(server.requests[0].content)["keywords"] == sent
+
+
+def test_a_box_goes_with_its_picture(server: Server, client: Client) -> None:
+    server.routes["POST /v1/search"] = FOUND
+    box, stored = (0, 0.25, 0.5, 1), "ab" * 32
+    client.search(images=stored, box=box)
+    client.search(images=["http://x/a"], box=box)
+    client.search(images=b"picture", box=box)
+    for request, term in zip(
+        server.requests, ({"image_id": stored}, {"image_url": "http://x/a"}), strict=False
+    ):
+        sent = json.loads(request.content)
+        assert (sent["positive"], "box" in sent) == ([{**term, "box": [0.0, 0.25, 0.5, 1.0]}], False)
+    assert server.form(2, "image") == (
+        {"query": '{"box": [0.0, 0.25, 0.5, 1.0], "limit": 20}'},
+        [("image", b"picture")],
+    )
+    for images in ([], [stored, stored], [stored, b"picture"]):
+        with pytest.raises(ApiError, match="one example image"):
+            client.search("x", images=images, box=box)
+    assert len(server.requests) == 3
+
+
+def test_groups_scopes_vectors_and_what_matched_are_read(server: Server, client: Client) -> None:
+    group = {"value": "A-7", "size": 12, "ids": ["a", "b"]}
+    hit = {
+        "id": "a", "score": 0.5, "source": "s", "thumbnail_url": "/t", "group": group,
+        "matched": {"north face": ["title"]},
+    }  # fmt: skip
+    more = {
+        "results": [hit], "list_scope": {"by": "among", "pictures": 200, "complete": False, "bound": 10_000},
+        "vectors": [{"pointer": "/image/0", "vector": [0.6, 0.8]}],
+    }  # fmt: skip
+    server.routes["POST /v1/search"] = FOUND | more
+    answer = client.search("x", group_by="sku", among=200)
+    assert answer.list_scope and (answer.list_scope.by, answer.list_scope.pictures) == ("among", 200)
+    assert answer.vectors and answer.vectors[0].vector == [0.6, 0.8]
+    (found,) = answer.results
+    assert found.group and (found.group.value, found.group.size, found.group.ids) == ("A-7", 12, ["a", "b"])
+    assert found.matched == {"north face": ["title"]}
 
 
 def test_an_id_cannot_change_the_path(server: Server, client: Client) -> None:

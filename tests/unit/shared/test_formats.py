@@ -53,7 +53,7 @@ def newer(module: Any) -> Iterator[None]:
     """Inside, what `module` writes is of the format after the latest."""
     later = module.FORMAT + 1
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("FORMAT", "PLAIN") if module is arrays else ("FORMAT",):
+        for name in ("FORMAT", "PLAIN") if hasattr(module, "PLAIN") else ("FORMAT",):
             patch.setattr(module, name, later)
         yield
 

@@ -14,6 +14,12 @@ export function describeConditions(filters) {
   return Object.entries(filters).map(([field, condition]) => ({ field, text: sentence(field, condition) }));
 }
 
+/** What keywords ask for, for people: "boot or shoe in title". */
+export function describeKeywords({ any, all, in: names }) {
+  const words = [any ?? all ?? []].flat().join(any ? " or " : " and ");
+  return names ? `${words} in ${[names].flat().join(", ")}` : words;
+}
+
 function sentence(field, condition) {
   const isObject = condition !== null && typeof condition === "object" && !Array.isArray(condition);
   if (field === "near" && isObject) {

@@ -20,7 +20,7 @@ export function watchTyping(panel) {
   }
 }
 
-function show(input, value) {
+export function show(input, value) {
   if (input !== edited) input.value = value;
 }
 

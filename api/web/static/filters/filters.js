@@ -3,6 +3,8 @@
 import { notify } from "../lib/dialogs.js";
 import { h, icon } from "../lib/dom.js";
 import { NOT_LOADED } from "../shell/router.js";
+import { diversity, grouping, order } from "./list_fields.js";
+import { keywords } from "./keywords.js";
 import { withCondition } from "./conditions.js";
 import {
   colorChoice,
@@ -15,6 +17,8 @@ import {
   watchTyping,
 } from "./fields.js";
 
+const CLEARED = { filters: {}, keywords: null, sure: false, orderBy: "", groupBy: "", diversity: 0 };
+
 /**
  * The panel. `change(patch)` is called with what of the state is to be different. `sync(state, tags,
  * facets)` shows a state, with the tags to choose from, or the facets where they were counted.
@@ -23,6 +27,10 @@ export function createFilters({ change }) {
   let filters = {};
   const set = (field, condition) => change({ filters: withCondition(filters, field, condition) });
   const parts = [
+    order(change),
+    grouping(change),
+    diversity(change),
+    keywords(change),
     dateRange(set),
     tagChoice(set),
     colorChoice(set),
@@ -39,7 +47,7 @@ export function createFilters({ change }) {
   );
   const clear = h(
     "button",
-    { class: "button quiet", type: "button", onclick: () => change({ filters: {}, sure: false }) },
+    { class: "button quiet", type: "button", onclick: () => change(CLEARED) },
     "Clear all",
   );
   const element = h(

@@ -3,7 +3,7 @@
 import { limits } from "./server.js";
 
 // Parameters of an address whose values are of one collection: in another they mean nothing.
-const OF_ONE = ["more", "less", "image", "group", "all"];
+const OF_ONE = ["more", "less", "image", "stack", "group", "all"];
 const NAME = new RegExp(`^(?:${limits.collection_name.pattern})$`);
 
 /** Whether a collection may have this name. */

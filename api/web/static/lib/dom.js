@@ -26,6 +26,7 @@ const ICONS = {
   retry: "M19.5 12a7.5 7.5 0 1 1-2.3-5.4M19.5 3.5v4h-4",
   warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17h.01",
   collection: "M4 9.5h16v10H4zM6.500 6.5h11M9 3.500h6",
+  crop: "M7 3v14h14M3 7h14v14",
   down: "M7 10l5 5 5-5",
   download: "M12 4v11M7 10.5l5 5 5-5M4.5 19.5h15",
 };

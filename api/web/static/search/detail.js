@@ -5,6 +5,7 @@ import { api } from "../lib/requests.js";
 import { sourceName } from "../lib/sources.js";
 import { showFacts } from "./image_facts.js";
 import { showElsewhere } from "./messages.js";
+import { markMatched } from "./matched.js";
 import { showLargeImage } from "./large_image.js";
 import { showNeighbours } from "./neighbours.js";
 import { addressOf, collectionPath } from "./query.js";
@@ -13,8 +14,8 @@ import { explainScore } from "./score.js";
 const NEEDS = ["id", "source", "sources", "format", "tags", "colors", "metadata", "keys"];
 
 /**
- * Opens the image `id`. `actions`: `close()`, `step(by)` to a neighbour, `like(name, id)` for "more", "less"
- * and "similar", `filter(field, condition)`, `hrefOf(id)`, `deleted(id)`, `can(by)` whether there is a
+ * Opens the image `id`. `actions`: `close()`, `step(by)` to a neighbour, `like(name, id)` for "more", "less",
+ * "similar" and "part", `filter(field, condition)`, `hrefOf(id)`, `deleted(id)`, `can(by)` whether there is a
  * neighbour. Gives back the dialog, whose `dismiss()` closes it without `close()`.
  */
 export function openDetail(id, state, actions) {
@@ -63,6 +64,7 @@ function onKey(event, id, actions) {
     m: () => actions.like("more", id),
     l: () => actions.like("less", id),
     s: () => actions.like("similar", id),
+    p: () => actions.like("part", id),
   };
   if (!keys[event.key]) return;
   event.preventDefault();
@@ -76,7 +78,8 @@ async function load(view) {
     dialog.setAttribute("aria-label", sourceName(image.source));
     showLargeImage(view, image);
     showFacts(view, image);
-    await Promise.all([explainScore(facts.querySelector(".score-terms"), state, id, signal), showNeighbours(view, image)]);
+    const explained = explainScore(facts.querySelector(".score-terms"), state, id, signal);
+    await Promise.all([explained.then((found) => markMatched(facts, found?.matched)), showNeighbours(view, image)]);
   } catch (error) {
     if (signal.aborted) return;
     facts.querySelector(".loading")?.remove();

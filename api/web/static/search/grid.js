@@ -190,7 +190,18 @@ export function createGrid({ hrefOf, onAction, needMore, leave, lineAt, selectio
   resized.observe(element);
   signal.addEventListener("abort", () => resized.disconnect());
 
-  return { element, set, grow, focus, render, paintSelection };
+  return {
+    element,
+    set,
+    grow,
+    focus,
+    render,
+    paintSelection,
+    /** The place of the item that Tab leads to. */
+    get active() {
+      return active;
+    },
+  };
 }
 
 /** Calls `onPress(cell)` for a finger that rests on one; what the browser makes of it besides is left out. */

@@ -2,7 +2,9 @@
 
 import { h, icon } from "../lib/dom.js";
 import { imageURL } from "../lib/image_urls.js";
+import { number } from "../lib/format.js";
 import { sourceName } from "../lib/sources.js";
+import { othersOf } from "./query.js";
 
 const TAGS_SHOWN = 3;
 
@@ -20,11 +22,13 @@ export function makeCell(item, index, { href, isActive, isSelected }) {
   const name = sourceName(item.source);
   const score = item.score === undefined ? null : item.score.toFixed(2);
   const label = [name, score && `score ${score}`, item.strength && `${item.strength} match`, tags].filter(Boolean).join(", ");
+  const others = othersOf(item);
   const select = { class: "select", type: "checkbox", "aria-label": `Select ${name}`, title: "Select (x)", checked: isSelected };
   return h(
     "div",
-    { class: `cell${isSelected ? " selected" : ""}`, role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
-    h("a", { class: "result", href, tabindex: isActive ? 0 : -1, "aria-label": label }, image),
+    { class: `cell${isSelected ? " selected" : ""}${others ? " stacked" : ""}`, role: "listitem", "aria-posinset": index + 1, "aria-setsize": -1, dataset: { index } },
+    h("a", { class: "result", href, tabindex: isActive ? 0 : -1, "aria-label": others ? `${label}, and ${number(others)} more like it` : label }, image),
+    others > 0 && h("span", { class: "others numbers", "aria-hidden": "true" }, `+${number(others)}`),
     h("input", { ...select, tabindex: isActive ? 0 : -1 }),
     h(
       "div",

@@ -25,6 +25,7 @@ export function showFacts(view, image) {
       like("more", "plus", "More like", "More like this (m)"),
       like("less", "minus", "Less like", "Less like this (l)"),
       like("similar", "similar", "Similar", "Only similar pictures (s)"),
+      like("part", "crop", "Search for a part", "Search for a part of this picture (p)"),
     ),
     heatMapTools(view, image),
     pairsList(fileFacts(image)),
@@ -78,7 +79,7 @@ function fileFacts(image) {
 
 function filterChip({ actions }, text, field, condition) {
   const label = `Only pictures with ${field} ${text}`;
-  return h("button", { class: "chip", type: "button", "aria-label": label, title: label, onclick: () => actions.filter(field, condition) }, text);
+  return h("button", { class: "chip", type: "button", "aria-label": label, title: label, onclick: () => actions.filter(field, condition) }, h("span", { class: "value" }, text));
 }
 
 function metadataTable(view, metadata) {
@@ -87,7 +88,7 @@ function metadataTable(view, metadata) {
       "div",
       {},
       h("dt", {}, name),
-      h("dd", { class: "row" }, ...[value].flat().map((one) => filterChip(view, String(one), name, one))),
+      h("dd", { class: "row", dataset: { name } }, ...[value].flat().map((one) => filterChip(view, String(one), name, one))),
     ),
   );
   return h("dl", { class: "pairs" }, ...rows);

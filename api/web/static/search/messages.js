@@ -8,6 +8,7 @@ import { byHand, notice } from "../lib/notice.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
+import { splitPart } from "./parts.js";
 import { addressOf } from "./query.js";
 import { modelState } from "./waiting.js";
 
@@ -65,7 +66,7 @@ export function failed(error, retry) {
 export function deadEnd(error, asked, { retry, signal }) {
   const isOfCollection = error.code === "collection_not_found" || error.errors?.[0]?.pointer === "/collection";
   if (isOfCollection) return noCollection(asked.collection, { retry, signal });
-  const ids = [...asked.more, ...asked.less].filter((id) => error.code === "image_not_found" && error.message.includes(id));
+  const ids = [...asked.more, ...asked.less].map((one) => splitPart(one).of).filter((id) => error.code === "image_not_found" && error.message.includes(id));
   return ids.length ? noImage(ids[0], asked, signal) : null;
 }
 
@@ -86,7 +87,7 @@ function noCollection(name, { retry, signal }) {
 }
 
 function noImage(id, asked, signal) {
-  const kept = (ids) => ids.filter((one) => one !== id);
+  const kept = (ids) => ids.filter((one) => splitPart(one).of !== id);
   const without = addressOf({ ...asked, more: kept(asked.more), less: kept(asked.less) });
   const text = `The search asks for the picture ${id.length > SHOWN_OF_ID ? `${id.slice(0, SHOWN_OF_ID)}…` : id}, which the collection “${asked.collection}” does not have.`;
   const element = notice("A picture of this search is not here", text, [h("a", { class: "button", href: without }, "Search without it")], { role: "alert" });

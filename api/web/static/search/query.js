@@ -1,16 +1,19 @@
 /**
- * A query: what it is in the address bar, and what is sent to the server for it. In the page it is a `state`: the
- * words `q` as typed, `urls` of images, names of the visitor's own `files`, ids of images of which `more` or
- * `less` is wanted, `filters`, `sure` for good matches alone, `nearest` for the results of words that have no good
- * match, the `collection`, and the `image` that is open.
+ * A query as the address bar has it. In the page it is a `state`: the words `q` as typed, `urls` of images, names of
+ * the visitor's own `files`, ids of images of which `more` or `less` is wanted (parts of files and of images are as
+ * parts.js writes them), `filters`, the `keywords` that metadata must have (`{any | all, in}`, null for none), `sure`
+ * for good matches alone, `nearest` for the results of words that have no good match; of the list: `orderBy` and
+ * `groupBy` ("" for none), `diversity` (0 to 1) and the id of a `stack` of near-duplicates that is opened; the
+ * `collection`, and the `image` that is open.
  */
 
 import { collectionOf, withCollection } from "../lib/collection.js";
-import { limits } from "../lib/server.js";
+import { splitPart } from "./parts.js";
 
-// docs/search.md: with more, a negative also takes away what it has in common with what is wanted. Where texts
-// and images are mixed, the server knows how much is right.
-const NEGATIVE_WEIGHT = 0.5;
+export const NEAR_DUPLICATES = "near_duplicates";
+export const NEWEST = "-created_at";
+/** Of the nearest so many are put into another order: what is less alike has no place in it. */
+export const ORDERED = 200;
 const MINUS = /(^|\s)-(?:"([^"]+)"|(\S+))/g;
 
 const keptFiles = new Map();
@@ -22,7 +25,7 @@ export function keepFile(file) {
   return name;
 }
 
-export const fileOf = (name) => keptFiles.get(name);
+export const fileOf = (name) => keptFiles.get(splitPart(name).of);
 
 /** The images of a state that this page does not hold: of somebody else, or from before it was loaded anew. */
 export const lostFiles = (state) => state.files.filter((name) => !fileOf(name));
@@ -36,7 +39,13 @@ export function stateOf(params) {
     files: params.getAll("picture"),
     more: params.getAll("more"),
     less: params.getAll("less"),
-    filters: parseFilters(params.get("f")),
+    filters: parsed(params.get("f")) ?? {},
+    keywords: parsed(params.get("keywords")),
+    orderBy: params.get("order_by") ?? "",
+    groupBy: params.get("group_by") ?? "",
+    diversity: Number(params.get("diversity")) || 0,
+    stack: params.get("stack"),
+    members: null, // ids of the stack's pictures, where they are known
     sure: params.has("sure"),
     nearest: params.has("nearest"),
     collection: collectionOf(params),
@@ -44,18 +53,18 @@ export function stateOf(params) {
   };
 }
 
-function parseFilters(text) {
-  if (!text) return {};
-  let filters = null;
+function parsed(text) {
+  if (!text) return null;
+  let conditions = null;
   try {
-    filters = JSON.parse(text);
+    conditions = JSON.parse(text);
   } catch {
     // said below
   }
-  if (filters === null || typeof filters !== "object" || Array.isArray(filters)) {
-    throw new Error("The filters in this link (f=…) cannot be read, so it is shown without them.");
+  if (conditions === null || typeof conditions !== "object" || Array.isArray(conditions)) {
+    throw new Error("The filters in this link (f=…, keywords=…) cannot be read, so it is shown without them.");
   }
-  return filters;
+  return conditions;
 }
 
 /** The address of a state; what is as usual is left out. */
@@ -67,6 +76,11 @@ export function addressOf(state) {
   for (const id of state.more) params.append("more", id);
   for (const id of state.less) params.append("less", id);
   if (Object.keys(state.filters).length) params.set("f", JSON.stringify(state.filters));
+  if (state.keywords) params.set("keywords", JSON.stringify(state.keywords));
+  if (state.orderBy) params.set("order_by", state.orderBy);
+  if (state.groupBy) params.set("group_by", state.groupBy);
+  if (state.diversity) params.set("diversity", state.diversity);
+  if (state.stack) params.set("stack", state.stack);
   if (state.sure) params.set("sure", "1");
   if (state.nearest) params.set("nearest", "1");
   if (state.image) params.set("image", state.image);
@@ -93,14 +107,17 @@ function minus(word) {
 /** Whether anything is asked for, so that results have scores; else pictures are only listed. */
 export function hasTerms(state) {
   const { words, not } = splitWords(state.q);
-  return Boolean(words) || [not, state.urls, state.files, state.more, state.less].some((part) => part.length);
+  return Boolean(words || state.keywords || state.stack) || [not, state.urls, state.files, state.more, state.less].some((part) => part.length);
 }
 
 /** Whether words alone are asked for, of all pictures: then, and only then, "nothing fits" is an answer. */
 export function isOfWords(state) {
   const others = [state.urls, state.files, state.more, state.less, Object.keys(state.filters)];
-  return Boolean(splitWords(state.q).words) && !others.some((part) => part.length);
+  return Boolean(splitWords(state.q).words) && !state.keywords && !state.stack && !others.some((part) => part.length);
 }
+
+/** The words and phrases that metadata must have. */
+export const keywordsOf = ({ keywords }) => [keywords?.any ?? keywords?.all ?? []].flat();
 
 /** The state with more like an image asked for; asked again it changes nothing. */
 export function moreLike(state, id) {
@@ -119,34 +136,20 @@ export function similarTo(state, id) {
   return { ...state, q: "", urls: [], files: [], more: [id], less: [], image: null };
 }
 
-/** The body of a search, JSON or with the image files as parts. `page`: what is asked of this one request. */
-export function searchBody(state, page) {
-  const { words, not } = splitWords(state.q);
-  const hasTexts = Boolean(words) || not.length > 0;
-  const hasImages = [state.urls, state.files, state.more, state.less].some((part) => part.length);
-  const weight = hasTexts && hasImages ? {} : { weight: NEGATIVE_WEIGHT };
-  const query = {
-    ...(words && { text: words }),
-    positive: [
-      ...state.urls.map((url) => ({ image_url: url })),
-      ...state.more.map((id) => ({ image_id: id })),
-    ],
-    negative: [
-      ...not.map((text) => ({ text, ...weight })),
-      ...state.less.map((id) => ({ image_id: id, ...weight })),
-    ],
-    ...(Object.keys(state.filters).length && { filters: state.filters }),
-    ...(state.sure && { min_confidence: limits.good_confidence }),
-    collection: state.collection,
-    ...page,
-  };
-  const files = state.files.map(fileOf).filter(Boolean);
-  if (!files.length) return query;
-  const form = new FormData();
-  form.append("query", JSON.stringify(query));
-  for (const file of files) form.append("image", file, file.name || "picture");
-  return form;
+/** The order of the results; "" for that of their scores. What is not searched for is listed in one order alone. */
+export const orderOf = (state) => (hasTerms(state) ? state.orderBy : NEWEST);
+
+/** What a state of results asks for without how they are listed: their order, groups and variety. */
+export const unlisted = (state) => ({ ...state, orderBy: "", groupBy: "", diversity: 0 });
+
+/** The state that shows the group of a result, which `groupBy` made. */
+export function openedGroup(state, { id, group }) {
+  if (state.groupBy === NEAR_DUPLICATES) return { ...state, stack: id, image: null };
+  return { ...state, filters: { ...state.filters, [state.groupBy]: group.value }, groupBy: "", image: null };
 }
+
+/** How many pictures a result stands for beside its own. */
+export const othersOf = ({ group }) => (group ? group.size - 1 : 0);
 
 /** A path of the server with the state's collection and other parameters. */
 export function collectionPath(path, state, params = {}) {

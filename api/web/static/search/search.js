@@ -1,10 +1,12 @@
 /** The search view: a search box, the query's chips, filters, and what is found. */
 
+import { ApiError } from "../lib/answers.js";
 import { notify } from "../lib/dialogs.js";
 import { createSelection } from "../selection/selection.js";
 import { NOT_LOADED, navigate } from "../shell/router.js";
 import { withCondition } from "../filters/conditions.js";
-import { addressOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
+import { splitPart, partOf } from "./parts.js";
+import { addressOf, fileOf, lessLike, lostFiles, moreLike, similarTo } from "./query.js";
 import { acceptImages } from "./query_images.js";
 import { forgetResults } from "./results.js";
 import { SearchState } from "./search_state.js";
@@ -16,6 +18,7 @@ const LIKE = { more: moreLike, less: lessLike, similar: similarTo };
 const PHONE = matchMedia("(max-width: 40rem)");
 // Not with the view: its modules would hold up the results, and are there before somebody opens one.
 const loadDetail = () => import("./detail.js");
+const loadPartDialog = () => import("./part_dialog.js");
 
 /** Shows the view until the signal. The address is its state: whatever changes the query goes through it. */
 export function show(container, params, signal) {
@@ -30,6 +33,7 @@ export function show(container, params, signal) {
   });
   const view = createSearchView(container, state, {
     change,
+    choosePart,
     selection,
     onGrid: { onAction: (name, item) => like(name, item.id), needMore: loadMore, leave: () => view.input.focus() },
     signal,
@@ -38,11 +42,32 @@ export function show(container, params, signal) {
   const detail = detailDialog(view, state, { change, like, afterDelete });
 
   function change(patch, options) {
-    return navigate(addressOf({ ...state.asked, nearest: false, image: null, ...patch }), options);
+    return navigate(addressOf({ ...state.asked, nearest: false, stack: null, image: null, ...patch }), options);
   }
 
-  function like(name, id) {
-    navigate(addressOf({ ...LIKE[name](state.asked, id), nearest: false }));
+  async function like(name, id) {
+    const picture = name === "part" ? await askForPart("more", id) : id;
+    if (picture) navigate(addressOf({ ...(LIKE[name] ?? similarTo)(state.asked, picture), nearest: false, stack: null }));
+  }
+
+  /** Another part of a picture of the query. */
+  async function choosePart(field, name) {
+    const part = await askForPart(field, name);
+    if (part) change({ [field]: state.asked[field].map((one) => (one === name ? part : one)) });
+  }
+
+  /** The part that somebody chooses of a picture as `field` of the state names it; null for none. */
+  async function askForPart(field, name) {
+    const { of, box } = splitPart(name);
+    const picture = field === "files" ? { file: fileOf(name) } : { id: of };
+    try {
+      const { choosePart: choose } = await loadPartDialog();
+      const chosen = await choose({ ...picture, box }, state.asked);
+      return chosen && partOf(of, chosen);
+    } catch (error) {
+      notify(error instanceof ApiError ? error.message : NOT_LOADED, { kind: "error" });
+      return null;
+    }
   }
 
   /** Shows what an address asks for; called for each one, by the router. */
@@ -62,6 +87,7 @@ export function show(container, params, signal) {
     } catch (error) {
       notify(error.message, { kind: "error" });
       addressed.delete("f");
+      addressed.delete("keywords");
       return state.read(addressed);
     }
   }
@@ -69,7 +95,7 @@ export function show(container, params, signal) {
   async function run() {
     const hadFocus = view.results.contains(document.activeElement);
     // An entry of the history that was seen before has a place to scroll to; any other is asked for anew.
-    const scroll = history.state?.scroll;
+    const { scroll, place } = history.state ?? {};
     state.begin({ mayRepeat: scroll !== undefined });
     const running = state.signal;
     view.paintQuery({ isTyping: typing.isUnderWay() });
@@ -87,7 +113,7 @@ export function show(container, params, signal) {
       rememberScroll();
       view.grid.render();
       // Whoever went somewhere else while results were on their way stays there.
-      if (hadFocus && document.activeElement === document.body) view.focusResults();
+      if (hadFocus && document.activeElement === document.body) view.focusResults(place);
       loadDetail().catch(() => {}); // said when an image is opened
       await countResults();
     } catch (error) {
@@ -139,6 +165,15 @@ export function show(container, params, signal) {
     view.paintCounts();
   }
 
+  async function countForPanel() {
+    const running = state.signal;
+    try {
+      await countResults();
+    } catch (error) {
+      if (!running.aborted) notify(error.message, { kind: "error" });
+    }
+  }
+
   async function loadCollections() {
     try {
       await state.loadCollections(signal);
@@ -152,7 +187,7 @@ export function show(container, params, signal) {
     forgetResults();
     selection.remove(ids);
     const gone = new Set(ids);
-    const others = (some) => some.filter((one) => !gone.has(one));
+    const others = (some) => some.filter((one) => !gone.has(splitPart(one).of));
     change({ more: others(state.asked.more), less: others(state.asked.less) }, { replace: true });
     run().then(() => {
       if (document.activeElement === document.body) view.focusResults(); // the button is gone, or can do nothing
@@ -161,8 +196,10 @@ export function show(container, params, signal) {
   }
 
   function rememberScroll() {
-    if (!signal.aborted) history.replaceState({ ...history.state, scroll: scrollY }, "");
+    if (!signal.aborted) history.replaceState({ ...history.state, scroll: scrollY, place: view.grid.active }, "");
   }
+  // Before a link leads away; Enter on it is a click, too.
+  view.grid.element.addEventListener("click", rememberScroll, { capture: true });
 
   const images = acceptImages({
     state: () => state.asked,
@@ -179,7 +216,7 @@ export function show(container, params, signal) {
     event.preventDefault();
     typing.submit(images.takeURL);
   });
-  listenToFilterPanel(view, () => countResults().catch((error) => notify(error.message, { kind: "error" })), signal);
+  listenToFilterPanel(view, countForPanel, signal);
   listenToKeys(view, state, signal);
   const scrolled = listenToScrolling(rememberScroll, signal);
   signal.addEventListener("abort", () => {

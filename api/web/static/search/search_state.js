@@ -1,8 +1,9 @@
 /** What the search view knows: what is asked for, and what was found so far. It touches no element. */
 
 import { api } from "../lib/requests.js";
+import { listedBy } from "./list_words.js";
 import { addressOf, hasTerms, isOfWords, stateOf } from "./query.js";
-import { countValues, resultsOf } from "./results.js";
+import { countValues, membersOf, resultsOf } from "./results.js";
 
 export class SearchState {
   asked = null; // the state that the address stands for, as `stateOf` gives it
@@ -18,6 +19,7 @@ export class SearchState {
   read(params) {
     const before = this.asked && this.#queryAddress();
     this.asked = stateOf(params);
+    this.asked.members = membersOf(this.asked);
     return before !== this.#queryAddress();
   }
 
@@ -30,7 +32,18 @@ export class SearchState {
   }
 
   get isFiltered() {
-    return Object.keys(this.asked.filters).length > 0 || this.asked.sure;
+    const { filters, sure, keywords, stack } = this.asked;
+    return Object.keys(filters).length > 0 || Boolean(sure || keywords || stack);
+  }
+
+  /** Whether the best do not come first, so that no line parts them from the rest. */
+  get isReordered() {
+    return Boolean(this.asked.orderBy || this.asked.diversity);
+  }
+
+  /** Whether each result stands for a group. */
+  get isGrouped() {
+    return Boolean(this.asked.groupBy) && !this.asked.stack && hasTerms(this.asked);
   }
 
   /** Whether nothing is asked for, so that the collection itself is shown. */
@@ -39,13 +52,14 @@ export class SearchState {
   }
 
   get filterCount() {
-    return Object.keys(this.asked.filters).length + Number(this.asked.sure);
+    const { filters, sure, keywords } = this.asked;
+    return Object.keys(filters).length + [sure, keywords, ...listedBy(this.asked)].filter(Boolean).length;
   }
 
   /** How many good matches lead the results that are loaded; null where that is not known. */
   get good() {
     const { items } = this.results;
-    if (!items[0]?.strength) return null; // not asked for, or too few pictures to tell
+    if (this.isReordered || !items[0]?.strength) return null; // or not asked for, or too few pictures to tell
     const weak = items.findIndex(({ strength }) => strength === "weak");
     return weak < 0 ? items.length : weak;
   }

@@ -9,19 +9,20 @@ import { showChips } from "./chips.js";
 import { createFilters } from "../filters/filters.js";
 import { createGrid } from "./grid.js";
 import { deadEnd, failed, noGoodMatch, noPictures, nothingFits, pictureNotHere } from "./messages.js";
-import { addressOf, collectionPath, fileOf, hasTerms, splitWords } from "./query.js";
+import { orderWords } from "./list_words.js";
+import { addressOf, collectionPath, fileOf, hasTerms, openedGroup, orderOf, othersOf, splitWords } from "./query.js";
 import { modelOnItsWay } from "./waiting.js";
 
 const MAX_EXAMPLES = 8;
-const OF_FILTERS = "/filters: ";
+const OF_FILTERS = /^\/(?:filters|keywords|order_by|group_by)\b[^:]*: /;
 
 const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /**
- * Builds the view in `container`. `change(patch)` asks for another query, `onGrid` is what the grid calls, without
- * its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
+ * Builds the view in `container`. `change(patch)` asks for another query, `choosePart` is as for `showChips`, `onGrid`
+ * is what the grid calls, without its `hrefOf`, `selection` a Selection. The elements are those that the view's wiring listens to.
  */
-export function createSearchView(container, state, { change, onGrid, selection, signal }) {
+export function createSearchView(container, state, { change, choosePart, onGrid, selection, signal }) {
   const input = h("input", {
     class: "search-input",
     type: "search",
@@ -58,7 +59,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
   const status = h("p", { class: "result-status muted small numbers", role: "status" });
   const message = h("div");
   const end = h("div", { class: "results-end" });
-  const hrefOf = (item) => addressOf({ ...state.asked, image: item.id });
+  const hrefOf = (item) => addressOf(othersOf(item) ? openedGroup(state.asked, item) : { ...state.asked, image: item.id });
   const grid = createGrid({ ...onGrid, hrefOf, lineAt: () => state.line, selection, signal });
   const select = h("button", { class: "button quiet", type: "button", onclick: () => selection.begin() }, icon("check"), "Select");
   const duplicates = h("a", { class: "button quiet" }, icon("similar"), "Near-duplicates");
@@ -79,7 +80,7 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     hero.classList.toggle("visually-hidden", !isFresh);
     title.textContent = isFresh ? "What are you looking for?" : "Search";
     document.title = `${words || "Search"} · image-search`;
-    showChips(chips, asked, change);
+    showChips(chips, asked, { change, choosePart });
     filterButton.lastChild.textContent = filterCount ? `Filters (${filterCount})` : "Filters";
     syncFilters();
   }
@@ -99,8 +100,8 @@ export function createSearchView(container, state, { change, onGrid, selection, 
 
   /** What is to be said of the filters stands below them. */
   function paintWarnings(warnings) {
-    const own = warnings.filter((warning) => warning.startsWith(OF_FILTERS));
-    notes.replaceChildren(...own.map((warning) => h("p", {}, icon("warning"), capitalized(warning.slice(OF_FILTERS.length)))));
+    const own = warnings.filter((warning) => OF_FILTERS.test(warning));
+    notes.replaceChildren(...own.map((warning) => h("p", {}, icon("warning"), capitalized(warning.replace(OF_FILTERS, "")))));
     for (const warning of warnings) if (!own.includes(warning)) notify(warning);
   }
 
@@ -108,15 +109,15 @@ export function createSearchView(container, state, { change, onGrid, selection, 
     const { asked, isFiltered, isHidden, collection } = state;
     const isEmpty = !isHidden && (!isFiltered || collection?.count === 0);
     if (isEmpty) return noPictures(asked.collection, signal);
-    const clear = () => change({ filters: {}, sure: false });
+    const clear = () => change({ filters: {}, keywords: null, sure: false });
     if (!isHidden && !(asked.sure && hasTerms(asked))) return nothingFits(clear);
     const showNearest = () => change({ sure: false, nearest: true });
     return noGoodMatch(splitWords(asked.q).words, showNearest, Object.keys(asked.filters).length > 0 && clear);
   }
 
-  /** The first result, or what can be done where there is none. */
-  function focusResults() {
-    if (state.shown.length) grid.focus(0);
+  /** The result at a place, or what can be done where there is none. */
+  function focusResults(place = 0) {
+    if (state.shown.length) grid.focus(place);
     else message.querySelector("button, a")?.focus();
   }
 
@@ -178,14 +179,17 @@ export function createSearchView(container, state, { change, onGrid, selection, 
   function goodText() {
     const { results, good, asked, fitting } = state;
     if (!good) return "No good match";
-    const known = asked.sure ? fitting : null; // only then it is good matches that were counted
+    const known = asked.sure && !state.isGrouped ? fitting : null; // only then it is good matches that were counted
     const isLeast = known === null && good === results.items.length && !results.done;
     const count = known ?? good;
     return `${isLeast ? "more than " : ""}${number(count)} good match${count === 1 ? "" : "es"}`;
   }
 
   function orderText() {
-    if (!hasTerms(state.asked) || state.isHidden) return "";
+    if (state.isHidden) return "";
+    const order = orderOf(state.asked);
+    if (order) return `, ${orderWords(order)}`;
+    if (state.asked.diversity) return ", nearest first, varied";
     if (state.good === null) return ", nearest first";
     if (!state.good) return "; the nearest first";
     return state.line ? "; less certain below" : ", best first";
@@ -194,6 +198,13 @@ export function createSearchView(container, state, { change, onGrid, selection, 
   function countText() {
     const { results, isFiltered, fitting, collection } = state;
     const shown = results.items.length;
+    const { scope } = results;
+    const isPart = scope && !scope.complete && Boolean(results.done || state.asked.orderBy);
+    if (state.isGrouped) {
+      const of = isPart ? ` of the ${number(scope.pictures)} nearest pictures` : "";
+      return `${results.done ? "" : "more than "}${plural(shown, "group")}${of}`;
+    }
+    if (isPart) return `the ${number(scope.pictures)} nearest pictures`;
     const known = isFiltered ? fitting : collection?.count;
     const count = results.done && !results.cutOff ? shown : (known ?? shown);
     const isLeast = known === null && !results.done;

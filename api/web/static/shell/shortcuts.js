@@ -11,6 +11,7 @@ const SHORTCUTS = [
   [["m"], "more like this picture"],
   [["l"], "less like this picture"],
   [["s"], "only pictures similar to this one"],
+  [["p"], "search for a part of the open picture"],
   [["x"], "select the picture, or no longer"],
   [["Shift", "←", "→", "↑", "↓"], "select from picture to picture"],
   [["Esc"], "close, leave the selection, or back to the search box"],

@@ -15,8 +15,6 @@ from tests.unit.fakes import Api, assert_problem, make_api, make_services, pictu
 
 URLS = {"urls": ["https://example.com/1.jpg"]}
 JSON_ROUTES = [
-    ("POST", "/v1/search"),
-    ("POST", "/v1/compare"),
     ("POST", "/v1/collections"),
     ("PATCH", f"/v1/images/{'0' * 64}"),
     ("POST", "/v1/collections/images/reindex"),
@@ -45,6 +43,17 @@ def test_a_json_body_is_of_one_mebibyte_at_most(api: Api, method: str, path: str
     assert_problem(unknown, 413, "request_too_large")
 
 
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/compare"])
+def test_a_json_body_that_may_have_pictures_is_bounded(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(search, "MAX_JSON_BYTES", 2 * problems.MAX_BODY_BYTES)
+    for size, status in ((1, 422), (2, 413)):
+        body = json.dumps({"x": "y" * size * problems.MAX_BODY_BYTES}).encode()
+        assert api.http.post(path, data=body, content_type="application/json").status_code == status
+        assert chunked(api, path, io.BytesIO(body), "application/json").status_code == status
+
+
 def test_the_length_that_is_announced_is_refused_before_the_body_comes(api: Api) -> None:
     class Unread(io.RawIOBase):
         def readable(self) -> bool:
@@ -54,7 +63,7 @@ def test_the_length_that_is_announced_is_refused_before_the_body_comes(api: Api)
             pytest.fail("the body was read")
 
     for path, media_type, most in (
-        ("/v1/search", "application/json", problems.MAX_BODY_BYTES),
+        ("/v1/search", "application/json", search.MAX_JSON_BYTES),
         ("/v1/search", "multipart/form-data; boundary=x", search.MAX_FORM_BYTES),
     ):
         announced = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(most + 1)}

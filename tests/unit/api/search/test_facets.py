@@ -148,7 +148,7 @@ def test_the_documented_queries_and_answer_are_valid(api: Api) -> None:
     document: dict[str, Any] = json.loads(api.http.get("/openapi.json").data)
     operation = document["paths"]["/v1/search"]["post"]
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
-    assert len(examples) == 3
+    assert "or nothing, with counts" in examples
     for example in examples.values():
         SearchRequest.model_validate(example["value"])
     (answer,) = document["components"]["schemas"]["SearchResult"]["examples"]

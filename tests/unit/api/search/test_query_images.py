@@ -169,12 +169,12 @@ def test_pictures_leave_a_core_and_their_files_stay_on_disk_meanwhile(
     files, decoding_now = Counter[str](), Counter[str]()
 
     def watched(now: Counter[str], real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             with lock:
                 now["now"] += 1
                 now["most"] = max(now["most"], now["now"])
             time.sleep(0.01)
-            found = real(*arguments)
+            found = real(*arguments, **options)
             with lock:
                 now["now"] -= 1
             return found

@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 from api.search.requests import MIXED_NEGATIVE
 from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
+from shared.index import index as index_module
 from shared.index.collection import Collection
 from tests.unit.fakes import (
     INDEX_DOWN,
@@ -370,10 +371,6 @@ def test_deep_nesting_is_refused(shared: Api) -> None:
         assert_problem(response, 400, "bad_request")
 
 
-def test_a_body_over_a_mebibyte_is_refused(shared: Api) -> None:
-    assert_problem(search(shared, text="x" * 2**20), 413, "request_too_large")
-
-
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_another_media_type_is_refused(shared: Api, content_type: str | None) -> None:
     response = shared.http.post("/v1/search", data=b'{"text": "x"}', content_type=content_type)
@@ -557,3 +554,41 @@ def test_what_cannot_be_compared_is_pointed_at(
 def test_comparing_in_an_unknown_collection_is_refused(shared: Api) -> None:
     response = compare(shared, {"text": "x"}, {"image_id": image_id(0)}, collection="nowhere")
     assert_problem(response, 404, "collection_not_found")
+
+
+# --- keywords ------------------------------------------------------------------------------------------
+
+
+def test_keywords_are_a_condition_beside_filters_and_say_what_matched(api: Api) -> None:
+    api.add(0, axis(0), "axes", metadata={"title": "The North Face", "shop": "a"})
+    api.add(1, axis(1), "axes", metadata={"title": "face of the north", "brand": "NORTH-FACE", "shop": "a"})
+    api.add(2, axis(2), "axes", metadata={"title": "north face", "shop": "b"})
+    asked = {"text": "a", "filters": {"shop": "a"}, "keywords": {"any": ["north face", "hat"]}}
+    found = {one["id"]: one["matched"] for one in results(search(api, **asked))}
+    assert found == {image_id(0): {"north face": ["title"]}, image_id(1): {"north face": ["brand"]}}
+    narrower = asked | {"keywords": {"all": ["north face", "face of"], "in": ["title", "brand"]}}
+    (only,) = results(search(api, **narrower))
+    assert only["matched"] == {"north face": ["brand"], "face of": ["title"]}
+    assert all("matched" not in one for one in results(search(api, text="a")))
+    facets = json.loads(search(api, **asked, facets=["shop"]).data)["facets"]
+    assert facets == {"shop": [{"value": "a", "count": 2}]}
+
+
+def test_keywords_without_a_word_or_in_a_field_are_refused_and_unknown_names_warned_of(api: Api) -> None:
+    api.add(0, axis(0), "axes", metadata={"title": "boot"})
+    wrong = search(api, text="a", keywords={"any": ["boot", "!!!"], "in": ["title", "tags"]})
+    assert_problem(wrong, 422, "invalid_request")
+    assert [one["pointer"] for one in wrong.json["errors"]] == ["/keywords/any/1", "/keywords/in/1"]
+    empty = json.loads(search(api, text="a", keywords={"any": ["boot"], "in": ["titel"]}).data)
+    assert empty["results"] == []
+    assert empty["warnings"] == ["/keywords/in: no picture of this collection has titel; did you mean title?"]
+
+
+def test_keywords_in_a_collection_whose_texts_are_being_prepared_are_a_409_and_all_else_works(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(index_module, "FORMAT", index_module.PLAIN)
+        api.add(0, axis(0), "axes", metadata={"title": "boot"})
+    assert_problem(search(api, text="a", keywords={"any": ["boot"]}), 409, "keywords_not_ready")
+    assert len(results(search(api, text="a"))) == 1

@@ -532,6 +532,68 @@ def test_search_in_what_a_job_brought_and_counts_values(run: Callable[..., Resul
     assert (json.loads(noted.stdout)["warnings"], noted.stderr) == (warnings, "")
 
 
+def test_search_orders_groups_and_wants_words(run: Callable[..., Result], server: Server) -> None:
+    answer = found("ab" * 32)
+    answer["results"][0] |= {
+        "group": {"value": "A-7", "size": 1200, "ids": ["ab" * 32]},
+        "matched": {"north face": ["title", "brand"], "boot": ["title"]},
+    }
+    scope = {"by": "among", "pictures": 200, "complete": False, "bound": 10_000}
+    server.routes["POST /v1/search"] = answer | {"list_scope": scope}
+    result = run(
+        "search", "boots", "--order-by", "-price", "--among", "200", "--group-by", "sku", "--diversity", "0",
+        "--min-score", "-0.5", "--min-confidence", "0.9", "--keyword", "north face", "--keyword", "boot",
+        "--any", "--keyword-in", "title", "--keyword-in", "brand",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    sent = json.loads(server.requests[0].content)
+    assert {name: value for name, value in sent.items() if name not in ("text", "limit", "include")} == {
+        "order_by": "-price", "among": 200, "group_by": "sku", "diversity": 0.0, "min_score": -0.5,
+        "min_confidence": 0.9, "keywords": {"any": ["north face", "boot"], "in": ["title", "brand"]},
+    }  # fmt: skip
+    assert "Of the 200 pictures nearest:" in result.output
+    assert re.search(r"score +sku +size +matched +id", result.output)
+    assert re.search(r"A-7 +1,200 +north face \(title, brand\), boot \(title\) +abab", result.output)
+    near = run("search", "boots", "--group-by", "near_duplicates", "--keyword", "boot").output
+    assert re.search(r"score +size +matched +id", near)
+    assert json.loads(server.requests[1].content)["keywords"] == {"all": ["boot"]}
+
+
+def test_search_by_a_part_of_a_picture_or_a_vector(
+    run: Callable[..., Result], server: Server, tmp_path: Path
+) -> None:
+    server.routes["POST /v1/search"] = found() | {"vectors": [{"pointer": "/image/0", "vector": [0.6, 0.8]}]}
+    (tmp_path / "vector.json").write_text("[0.5, -1e-3,\n 2]\n")
+    assert run("search", "--image", "ab" * 32, "--box", "0,0.25,.5,1").exit_code == 0
+    assert run("search", "--vector", f"@{tmp_path / 'vector.json'}").exit_code == 0
+    told = run("search", "--vector", "-1,2", "--vectors", "--json")
+    assert json.loads(told.stdout)["vectors"] == [{"pointer": "/image/0", "vector": [0.6, 0.8]}]
+    sent = [json.loads(request.content) for request in server.requests]
+    assert sent[0]["positive"] == [{"image_id": "ab" * 32, "box": [0, 0.25, 0.5, 1]}]
+    assert [one["vector"] for one in sent[1:]] == [[0.5, -0.001, 2], [-1, 2]]
+    assert sent[2]["include"] == ["metadata", "confidence", "vectors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--box", "0,0,a,1"), "Invalid value for '--box': is no list of numbers"),
+        (("--vector", ""), "Invalid value for '--vector': is no list of numbers"),
+        (("--vector", "@nowhere.json"), "nowhere.json: No such file"),
+        (("--box", "0,0,1,1"), "one example image"),
+        (("--keyword-in", "title"), "--any and --keyword-in need a --keyword"),
+        (("--any",), "--any and --keyword-in need a --keyword"),
+    ],
+)
+def test_search_says_what_an_option_lacks(
+    run: Callable[..., Result], server: Server, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run("search", "x", *arguments)
+    assert result.exit_code != 0
+    assert said in result.output
+    assert server.requests == []
+
+
 def test_a_collections_metadata_are_listed(run: Callable[..., Result], server: Server) -> None:
     values = [{"value": f"s{n}", "count": 9 - n} for n in range(7)]
     price = {

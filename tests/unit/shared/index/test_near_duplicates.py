@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.index import near_duplicates
-from shared.index.near_duplicates import groups
+from shared.index.near_duplicates import groups, leaders
 
 Vectors = NDArray[np.float32]
 
@@ -69,3 +69,20 @@ def test_blocks_of_any_size_give_what_the_definition_says(seed: int, count: int,
         reached = (reached.astype(np.int64) @ reached.astype(np.int64)) > 0
     expected = {tuple(np.flatnonzero(row).tolist()) for row in reached}
     assert blocks == sorted(list(group) for group in expected if len(group) > 1)
+
+
+def test_leaders_are_those_that_no_leader_before_is_alike_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_ROWS", 5)
+    vectors = angle(*np.random.default_rng(0).uniform(0, 360, 40))
+    expected: list[int] = []
+    for row in range(len(vectors)):
+        before = [one for one in dict.fromkeys(expected) if vectors[one] @ vectors[row] >= 0.95]
+        expected.append(before[0] if before else row)
+    assert leaders(vectors, 0.95).tolist() == expected
+    assert len(set(expected)) < len(expected)
+
+
+def test_a_chain_has_several_leaders_and_nothing_is_alike_to_zeros() -> None:
+    assert leaders(angle(0, 15, 30), 0.95).tolist() == [0, 0, 2]
+    assert leaders(np.zeros((2, 2), np.float32)).tolist() == [0, 1]
+    assert leaders(np.zeros((0, 2), np.float32)).tolist() == []
