@@ -12,6 +12,7 @@ import { splitPart } from "./parts.js";
 import { addressOf } from "./query.js";
 import { modelState } from "./waiting.js";
 
+const OF_KEYWORD = /^\/keywords\/(?:any|all)\//;
 const MOST_NAMED = 8;
 const SHOWN_OF_ID = 16;
 const MOST_ASKED = 12; // of the collections, whether they have an image
@@ -137,5 +138,5 @@ const button = (text, onclick, kind = "") => h("button", { class: `button ${kind
 
 /** What is wrong, without the places in the request, which the server names for programs. */
 function linesOf({ message: text, errors }) {
-  return errors?.length ? [...new Set(errors.map((fault) => fault.message))] : [text];
+  return errors?.length ? [...new Set(errors.map(({ pointer, message }) => (OF_KEYWORD.test(pointer) ? `A keyword ${message}` : message)))] : [text];
 }
