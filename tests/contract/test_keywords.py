@@ -14,6 +14,7 @@ from shared.index import index as index_module
 from shared.index import search
 from shared.index.collection import Collection
 from shared.index.index import Index
+from shared.index.records import to_record
 from shared.models import Image
 from tests.contract.conftest import NewIndex
 from tests.contract.test_index import MODEL, OTHER_MODEL, exact, image, unit_rows
@@ -142,6 +143,7 @@ def of_an_earlier_version(index: Index, monkeypatch: pytest.MonkeyPatch, texts: 
         collection = index.create("images", **MODEL, dimension=8)
         chroma = index.open("images").chroma
     images = [image(n, metadata={"title": text}) for n, text in enumerate(texts)]
+    records: list[Any] = [to_record(one, "job:0") for one in images]
     with index_module.calls(20):
         chroma.upsert([one.id for one in images], unit_rows(len(texts)), records)
     return collection
