@@ -162,7 +162,7 @@ def test_a_server_of_the_next_minor_version_works(page: Page) -> None:
     expect(page.get_by_text("Everything works")).to_be_visible()
     assert not page.get_by_role("alert").count()
     counts = {"pending": 0, "fetched": 0, "indexed": 2, "unchanged": 3, "failed": 0}
-    newer = {"job_id": "4f0c", "kind": "sync", "status": "resting", "collection": "images", "counts": counts}
+    newer = {"job_id": "4f0c", "kind": "scan", "status": "resting", "collection": "images", "counts": counts}
     newer |= {
         "total": 5,
         "progress": 1,
@@ -177,11 +177,11 @@ def test_a_server_of_the_next_minor_version_works(page: Page) -> None:
     gets(page, "**/v1/jobs/4f0c", json=newer)
     gets(page, "**/v1/jobs/4f0c/items?*", json={"items": [], "next_cursor": None})
     page.get_by_role("link", name="Jobs", exact=True).click()
-    row = page.get_by_role("row").filter(has_text="Sync of images")
+    row = page.get_by_role("row").filter(has_text="Scan of images")
     expect(row).to_contain_text("3 unchanged")
     expect(row.locator(".status")).to_have_text("resting")
     row.get_by_role("link").click()
-    expect(page.get_by_role("heading", name="Sync of images")).to_be_visible()
+    expect(page.get_by_role("heading", name="Scan of images")).to_be_visible()
 
 
 def test_a_server_of_another_major_version_is_one_sentence(page: Page, faults: Faults) -> None:

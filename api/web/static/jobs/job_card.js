@@ -65,7 +65,7 @@ const isChange = (job) => job.kind === "delete" || job.kind === "update";
 /** "A folder, from the command line", "By the source “shop”"; empty where it is not known. */
 export function originOf(job) {
   const { made_of: of, origin } = job;
-  if (job.kind === "sync") return `By the source “${of}”`;
+  if (job.kind === "sync" && of) return `By the source “${of}”`;
   const text = [MADE_OF[of] ?? of, ORIGINS[origin] ?? origin].filter(Boolean).join(", ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
