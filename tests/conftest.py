@@ -47,6 +47,7 @@ TOGETHER = {
     "tests/unit/test_benchmarks.py": "torch",
     "tests/unit/api/operations/test_health.py": "torch",
     "tests/unit/shared/embedding/": "torch",
+    "tests/unit/shared/imaging/test_preprocess.py": "torch",
     "tests/unit/worker/stages/test_encode.py": "torch",
     "tests/unit/worker/test_app.py": "torch",
 }
