@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,18 +15,28 @@ from tests import checkpoints
 from tests.image_server import ImageServer
 from tests.stack import ROOT, Stack
 
-# What one process runs, since it shares stacks that take seconds to start; every other file is by itself.
+# What one process runs, since it shares a stack, called as its fixture is, which takes each process half a
+# minute to start; every other file is by itself.
 TOGETHER = {
-    "tests/browser/": "starter",
-    "tests/integration/test_starter_search.py": "starter",
+    "tests/browser/": "starter_stack",
+    "tests/integration/test_grey_and_icons.py": "starter_stack",
+    "tests/integration/test_starter_search.py": "starter_stack",
     "tests/integration/test_api_fuzz.py": "stack",
     "tests/integration/test_backup.py": "stack",
     "tests/integration/test_client.py": "stack",
+    "tests/integration/test_colors.py": "stack",
+    "tests/integration/test_damaged_pictures.py": "stack",
+    "tests/integration/test_generated_client.py": "stack",
+    "tests/integration/test_lists_sent_again.py": "stack",
+    "tests/integration/test_names_and_values.py": "stack",
     "tests/integration/test_other_users.py": "stack",
     "tests/integration/test_own_services.py": "stack",
-    "tests/integration/test_names_and_values.py": "stack",
-    "tests/integration/test_query.py": "stack",
+    "tests/integration/test_picture_kinds.py": "stack",
     "tests/integration/test_pipeline.py": "stack",
+    "tests/integration/test_query.py": "stack",
+    "tests/integration/test_times_and_places.py": "stack",
+    "tests/integration/test_uploads.py": "stack",
+    "tests/integration/test_bulk_changes.py": "small_chunks",
     "tests/integration/test_embedded.py": "small_chunks",
     "tests/integration/test_keys.py": "small_chunks",
     "tests/integration/test_transfers.py": "small_chunks",
@@ -33,8 +44,10 @@ TOGETHER = {
     "tests/integration/test_pictures.py": "poisoned_stack",
     "tests/integration/test_poison.py": "poisoned_stack",
     # Those that import torch, for seconds.
+    "tests/unit/test_benchmarks.py": "torch",
     "tests/unit/api/operations/test_health.py": "torch",
     "tests/unit/shared/embedding/": "torch",
+    "tests/unit/shared/imaging/test_preprocess.py": "torch",
     "tests/unit/worker/stages/test_encode.py": "torch",
     "tests/unit/worker/test_app.py": "torch",
 }
@@ -44,7 +57,7 @@ class Scheduler(LoadFileScheduling):
     """Takes files that belong together for one."""
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        super().add_node_collection(node, [f"{_together(name)}::{name}" for name in collection])
+        super().add_node_collection(node, [f"{together(name)}::{name}" for name in collection])
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -58,7 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling |
     return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-def _together(name: str) -> str:
+def together(name: str) -> str:
     file = name.partition("::")[0]
     return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
 
@@ -68,6 +81,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
+    # Each process of a run would wait seconds for it, since each collects all tests.
+    assert "torch" not in sys.modules, "a test module imports torch: let its tests do so"
     gc.freeze()  # nor is it looked through in any later collection
     gc.enable()
 

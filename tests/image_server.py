@@ -24,6 +24,7 @@ _CHUNK = bytes(64 * 1024)
 _LONG_AGO = 1_700_000_000
 
 
+@functools.lru_cache(maxsize=32)  # a large one takes half a second
 def make_photo(seed: int, width: int, height: int) -> bytes:
     """A JPEG of quality 88 that weighs and decodes like a photograph (about 0.25 bytes a pixel).
 

@@ -25,6 +25,7 @@ from image_search import errors as client_errors
 from shared import errors
 from shared.config import PREFIX, Settings
 from shared.models import Stage
+from tests.conftest import TOGETHER, together
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "worker", "shared", "deploy", "image_search")
@@ -330,6 +331,18 @@ def test_importing_a_light_module_does_not_import_torch(module: str) -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert found.returncode == 0, found.stderr
+
+
+def test_one_process_runs_all_that_shares_a_stack(request: pytest.FixtureRequest) -> None:
+    """Looks at what this run has: each other process would start a stack of its own."""
+    for item in request.session.items:
+        found = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest's own
+        shared = {
+            name
+            for name in found.keys() & set(TOGETHER.values())
+            if found[name][-1].scope in ("package", "session")
+        }
+        assert not shared or together(item.nodeid) in shared, item.nodeid
 
 
 def test_the_help_imports_no_heavy_library() -> None:

@@ -1,5 +1,6 @@
 """The frame of the benchmarks: what is kept of a run, what counts as worse, and the page made of it."""
 
+import importlib
 import re
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import figures, gpu, models, on_paper, records, report
+from benchmarks import figures, models, on_paper, records, report
 from benchmarks.plots import draw
 from benchmarks.records import Machine, Recording
 from benchmarks.results import Curve, NotHere, Result
@@ -182,6 +183,7 @@ def test_a_regression_fails_the_run_if_it_is_compared(
 def test_the_gpu_part_measures_a_model_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, with what only CUDA has left out: it shows that the part runs, not how fast."""
     torch = pytest.importorskip("torch")
+    gpu = importlib.import_module("benchmarks.gpu")  # imports torch
     sizes = {"BATCHES": (2, 4), "OTHERS_BATCH": 2, "CROPS": 8, "ROUNDS": 1, "PRODUCTS": 1}
     others = ("tiny metaclip_2", "tiny chinese_clip", "tiny altclip")
     goal_shapes = {"tiny": 1e9, "tiny siglip": 1e9}

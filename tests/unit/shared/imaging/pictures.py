@@ -27,8 +27,8 @@ SAVED = {
     "gif": {"format": "GIF"},
     "bmp": {"format": "BMP"},
     "tiff": {"format": "TIFF", "compression": "tiff_lzw"},
-    "avif": {"format": "AVIF", "quality": 90},
-    "heic": {"format": "HEIF", "quality": 90},
+    "avif": {"format": "AVIF", "quality": 90, "speed": 10},
+    "heic": {"format": "HEIF", "quality": 90, "enc_params": {"preset": "ultrafast"}},
 }
 
 

@@ -47,7 +47,7 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tiff, 32 bits": ("I", "TIFF", {"compression": "tiff_lzw"}),
     "png, grey and alpha": ("LA", "PNG", {"compress_level": 1}),
     "avif": ("RGB", "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
-    "heic": ("RGB", "HEIF", {"quality": 20}),
+    "heic": ("RGB", "HEIF", {"quality": 20, "enc_params": {"preset": "ultrafast"}}),
 }
 
 

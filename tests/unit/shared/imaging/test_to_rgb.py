@@ -238,7 +238,7 @@ SAVED_DRAWINGS: dict[str, dict[str, Any]] = {
     "webp, lossy": {"format": "WEBP"},
     "gif": {"format": "GIF"},
     "avif": {"format": "AVIF", "speed": 10},
-    "heic": {"format": "HEIF"},
+    "heic": {"format": "HEIF", "enc_params": {"preset": "ultrafast"}},
     "tiff": {"format": "TIFF"},
     "tiff, associated": {"format": "TIFF", "tiffinfo": {338: 1}},
 }

@@ -91,13 +91,15 @@ def test_parts_of_a_collection_have_one_schema_whatever_their_rows_lack() -> Non
     assert source(b"".join(joined(closing(io.BytesIO(d)) for d in (part([bare]), part([row(1)]))))).group_rows
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"PAR1", b"no parquet at all", part([row(0)])[:-20], b"PAR1" + b"\xff" * 200 + b"PAR1"],
-)
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no parquet at all", b"PAR1" + b"\xff" * 200 + b"PAR1"])
 def test_what_is_no_parquet_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not Parquet"):
         source(data)
+
+
+def test_parquet_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="not Parquet"):
+        source(part([row(0)])[:-20])
 
 
 def test_parquet_that_no_export_wrote_is_refused() -> None:
