@@ -57,7 +57,9 @@ class ImagesQuery(QueryModel):
         json_schema_extra={"example": '{"shop": "north", "width": {"gte": 1024}}'},
     )
     order_by: Literal["-created_at"] | None = Field(
-        None, description="newest first; in the order of the pictures' ids where it is left out"
+        None,
+        description="newest first; in the order of the pictures' ids where it is left out",
+        json_schema_extra={"example": "-created_at"},
     )
     cursor: str | None = Field(
         None,

@@ -159,6 +159,18 @@ SEARCHES: dict[str, Any] = {
         }
     },
     "a part of a picture": {"value": {"image_id": IMAGE_ID, "box": [0.25, 0.1, 0.75, 0.6]}},
+    "the newest of what is nearest, one per product": {
+        "value": {
+            "text": "a red car",
+            "keywords": {"any": ["north face"], "in": ["title", "brand"]},
+            "order_by": "-created_at",
+            "among": 200,
+            "group_by": "sku",
+        }
+    },
+    "a part of a picture, and results unlike each other": {
+        "value": {"image_id": "0f3a" * 16, "box": [0.25, 0.1, 0.75, 0.6], "diversity": 0.3}
+    },
     "or nothing, with counts": {
         "value": {
             "text": "a red car",
