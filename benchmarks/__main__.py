@@ -27,6 +27,7 @@ from benchmarks import (
     kinds,
     known,
     large_pictures,
+    lists,
     load,
     memory,
     models,
@@ -145,6 +146,9 @@ LONG: dict[str, Part] = {
         bench.checkpoint, bench.first_photos(switching.PHOTOS), bench.work / "switch"
     ),
     "memory": lambda bench: memory.measure(bench.work / "memory", bench.items),
+    "lists": lambda bench: lists.measure(
+        bench.checkpoint, bench.work / "lists", bench.first_photos(1)[0], bench.pictures
+    ),
     "newest": lambda bench: newest.measure(bench.work / "newest", bench.large),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),

@@ -8,7 +8,7 @@ Cosine to the 10th and 100th neighbour: of a text .28, .22 there, .31, .25 here;
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shared.embedding.encoder import Encoder
 from shared.index.collection import Collection
 from shared.index.index import Index
-from shared.models import DEFAULT_COLLECTION, Image
+from shared.models import DEFAULT_COLLECTION, Image, Metadata, MetadataValue
 
 CLUSTERS = 600
 BATCH = 2_000
@@ -63,17 +63,19 @@ def batches(
         yield first, clustered(rng, min(BATCH, count - first), dimension)
 
 
-def image(number: int, **metadata: float) -> Image:
+def image(number: int, **metadata: MetadataValue) -> Image:
     source = f"http://a/{number}.jpg"
     return Image(
         f"{number:064x}", source, [source], "jpeg", 2048, 1536, 10**6, time.time(), metadata={**metadata}
     )
 
 
-def fill(index: Index, encoder: Encoder, count: int) -> Collection:
+def fill(
+    index: Index, encoder: Encoder, count: int, more: Callable[[float], Metadata] = lambda _: {}
+) -> Collection:
     """The default collection with pictures 0 to `count`, as if `encoder` had made their vectors.
 
-    Their metadata `draw` is spread evenly over [0, 1), independent of the vectors.
+    Their metadata `draw` is spread evenly over [0, 1), independent of the vectors; `more` makes others of it.
     """
     collection = index.ensure(
         DEFAULT_COLLECTION,
@@ -84,6 +86,7 @@ def fill(index: Index, encoder: Encoder, count: int) -> Collection:
     rng = np.random.default_rng(0)
     draws = rng.permutation(count) / count
     for first, vectors in batches(rng, count, encoder.dimension):
-        images = [image(first + row, draw=float(draws[first + row])) for row in range(len(vectors))]
+        drawn = draws[first : first + len(vectors)].tolist()
+        images = [image(first + row, draw=draw, **more(draw)) for row, draw in enumerate(drawn)]
         collection.upsert(images, vectors, ["bench:0"] * len(images))
     return collection
