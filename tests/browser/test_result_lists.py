@@ -152,7 +152,7 @@ def test_an_order_is_asked_for_among_the_nearest_and_is_in_the_address(page: Pag
     panel.get_by_label("Order").select_option("Price, largest first")
     expect(page).to_have_url(re.compile(r"\?q=shoe&order_by=-price$"))
     status = page.locator(".result-status")
-    expect(status).to_have_text(re.compile("^the 200 nearest pictures, price, largest first"))
+    expect(status).to_have_text(re.compile("^the 200 nearest pictures( in images)?, price, largest first"))
     assert (server.asked["order_by"], server.asked["among"]) == ("-price", 200)
     expect(page.locator(".certainty-line")).to_be_hidden()
     expect(panel.get_by_role("slider", name="Variety")).to_be_hidden()
