@@ -15,6 +15,7 @@ from shared.download.validators import Validators
 from shared.errors import CollectionNotFound, IndexUnavailable, ItemError, ModelMismatch
 from shared.imaging.preprocess import Preprocess
 from shared.index.provenance import Contribution, KeyRecord, StoredImage
+from shared.index.records import Pointer
 from shared.ledger.ledger import Ledger, new_job_id
 from shared.models import Chunk, Claim, Image, Item, ItemResult, ItemState, MetadataValue, Stage
 from shared.services import Services
@@ -175,6 +176,9 @@ class StubIndex:
     stored: StubCollection = field(default_factory=StubCollection)
     down: bool = False
     fingerprint: str = FINGERPRINT
+
+    def pointers(self) -> list[Pointer]:
+        return []
 
     def ensure(self, name: str, *, model: str, fingerprint: str, dimension: int) -> StubCollection:
         if self.down:
