@@ -33,7 +33,6 @@ def rig() -> Iterator[Rig]:
         ["kill index in the middle of a bulk delete", "restart redis in the middle of a bulk update"],
         ["kill fetch at the join of an ingest since another", "kill index at the log of a second ingest"],
         ["kill fetch at the plan of a sync of half a feed"],
-        ["kill index at the removals of a sync of a folder"],
     ],
     ids=" + ".join,
 )
