@@ -263,7 +263,8 @@ class _Plain:
 
     def _query(self, fetch: int) -> list[Scored]:
         if fetch > _FETCHES[0] or not self._with_records:
-            return self._nearest.first(fetch)
+            # HNSW looks at no fewer than EF_SEARCH for the first 32: so the next step costs no call.
+            return self._nearest.first(max(fetch, EF_SEARCH))[:fetch]
         found, records = self._nearest.with_records(fetch)
         self.matching = {image.id: image for image in map(from_record, records)}
         return found
