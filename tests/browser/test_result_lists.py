@@ -368,10 +368,11 @@ def test_a_part_of_a_dropped_picture_is_cut_out_by_the_server(
     page.get_by_role("button", name="Choose a part of elephant.png").click()
     part_dialog(page).get_by_role("button", name="Search for this part").click()
     expect(page.get_by_role("button", name="Remove part of picture elephant.png")).to_be_visible()
-    (term,) = server.asked["positive"]
-    assert term["box"] == [0.25, 0.25, 0.75, 0.75]
-    assert term["image_base64"].startswith("data:image/png;base64,")
-    assert server.uploads == 1
+    assert (server.asked["box"], server.asked["positive"]) == ([0.25, 0.25, 0.75, 0.75], [])
+    assert server.uploads == 2, "as a file, which may be larger than one in base64"
+    scroll_on(page, server)
+    assert (server.asked["positive"], server.uploads) == ([{"vector": [0.6, 0.8]}], 2)
+    assert "box" not in server.asked
 
 
 def test_the_server_gives_what_the_page_asks_for(page: Page, drawings: Pictures) -> None:

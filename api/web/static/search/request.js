@@ -62,12 +62,16 @@ async function requestOf(state, page) {
   // Keywords alone are asked for as words, too: a search needs something to be near to.
   const words = isStackAlone ? "" : typed || (isOfPictures || not.length ? "" : keywordsOf(state).join(" "));
   const weight = (words || not.length) && isOfPictures ? {} : { weight: NEGATIVE_WEIGHT };
-  const parts = pictures.filter(({ file, box, kept }) => file && !box && !kept);
+  const unsent = pictures.filter(({ file, kept }) => file && !kept);
+  // A query has one `box` of a file. In base64 a file may be less than half as large as in a part.
+  const parts = unsent.length === 1 ? unsent : unsent.filter(({ box }) => !box);
+  const partBox = parts.length === 1 ? parts[0].box : null;
   const positive = placed("/positive", pictures.filter((picture) => !parts.includes(picture)));
   const negative = placed("/negative", isStackAlone ? [] : negativesOf(state, not, weight));
   const toSee = pictures.some(({ key, kept }) => key && !kept);
   const query = {
     ...(words && { text: words }),
+    ...(partBox && { box: partBox }),
     positive: await Promise.all(positive.map(termOf)),
     negative: negative.map(({ term }) => term),
     ...conditionsOf(state),
