@@ -108,13 +108,12 @@ class Collection:
     def check_keywords(self) -> None:
         """Raise KeywordsNotReady while pictures of an earlier version lack what keywords find them by."""
         name = self.pointer.name
-        with calls(self._index.timeout_s):
-            if not self._index.has_documents(name):
-                raise KeywordsNotReady(
-                    f"The texts of the collection {name!r} are still being prepared for `keywords`, since an "
-                    "earlier version wrote them; the sweeper does so by itself. Try again in some minutes, "
-                    "or search without `keywords`."
-                )
+        if not self._index.has_documents(name):
+            raise KeywordsNotReady(
+                f"The texts of the collection {name!r} are still being prepared for `keywords`, since an "
+                "earlier version wrote them; the sweeper does so by itself. Try again in some minutes, "
+                "or search without `keywords`."
+            )
 
     def upsert(
         self,

@@ -310,8 +310,9 @@ class Index:
 
     def has_documents(self, name: str) -> bool:
         """Return whether each record of a collection has a document. Raises CollectionNotFound."""
-        opened = self.open(name)
-        return _format_of(opened.chroma) >= FORMAT or _format_of(self.reopen(name).chroma) >= FORMAT
+        with calls(self.timeout_s):
+            opened = self.open(name)
+            return _format_of(opened.chroma) >= FORMAT or _format_of(self.reopen(name).chroma) >= FORMAT
 
     def add_documents(self, name: str, check: Callable[[], None]) -> int:
         """Write the documents of up to BATCH records that have none yet; return of how many.

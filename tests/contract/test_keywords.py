@@ -155,6 +155,7 @@ def test_a_collection_of_an_earlier_version_has_keywords_once_all_its_texts_are_
     monkeypatch.setattr(index_module, "BATCH", 4)
     collection = of_an_earlier_version(index, monkeypatch, [*["old boot"] * 9, ""])
     other = new_index().collection("images")
+    assert not new_index().has_documents("images")
 
     def killed() -> None:
         raise KeyboardInterrupt
@@ -170,6 +171,7 @@ def test_a_collection_of_an_earlier_version_has_keywords_once_all_its_texts_are_
     for one in (collection, other):
         one.check_keywords()
         assert having(one, "boot") == {*range(9), 20}
+    assert new_index().has_documents("images")
     assert collection.count() == 11
 
 

@@ -19,11 +19,16 @@ def add_documents_until(services: Services, stopped: threading.Event) -> None:
     """Look every INTERVAL_SECONDS for collections whose records lack documents, and write these."""
     while not stopped.is_set():
         try:
-            for pointer in services.index.pointers():
-                if not services.index.has_documents(pointer.name):
-                    add_documents(services, pointer.name, stopped)
-        except ImageSearchError as error:  # what is written stays: the next look goes on from there
+            names = [pointer.name for pointer in services.index.pointers()]
+        except ImageSearchError as error:
+            names = []
             log.warning("documents_postponed", reason=error.detail)
+        for name in names:
+            try:
+                if not services.index.has_documents(name):
+                    add_documents(services, name, stopped)
+            except ImageSearchError as error:  # what is written stays: the next look goes on from there
+                log.warning("documents_postponed", collection=name, reason=error.detail)
         stopped.wait(INTERVAL_SECONDS)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import IndexUnavailable, KeywordsNotReady
+from shared.errors import IndexUnavailable, KeywordsNotReady, NewerFormat
 from shared.filters.keywords import HasKeywords
 from shared.index import index as index_module
 from shared.index.index import Index
@@ -99,3 +99,18 @@ def test_an_outage_is_waited_for_and_does_not_end_the_thread(
     monkeypatch.setattr(Index, "add_documents", adding)
     until_all_have(services, monkeypatch, looks=2)
     services.index.collection("old").check_keywords()
+
+
+def test_a_collection_that_fails_keeps_no_other_from_its_documents(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Index.has_documents
+
+    def has_documents(index: Index, name: str) -> bool:
+        if name == "new":
+            raise NewerFormat("A newer version wrote it.")
+        return known(index, name)
+
+    monkeypatch.setattr(Index, "has_documents", has_documents)
+    until_all_have(services, monkeypatch)
+    assert known(services.index, "old")
