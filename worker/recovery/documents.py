@@ -29,6 +29,8 @@ def add_documents_until(services: Services, stopped: threading.Event) -> None:
                     add_documents(services, name, stopped)
             except ImageSearchError as error:  # what is written stays: the next look goes on from there
                 log.warning("documents_postponed", collection=name, reason=error.detail)
+            except Exception:  # else nobody would ever look again
+                log.exception("documents_failed", collection=name)
         stopped.wait(INTERVAL_SECONDS)
 
 

@@ -114,3 +114,18 @@ def test_a_collection_that_fails_keeps_no_other_from_its_documents(
     monkeypatch.setattr(Index, "has_documents", has_documents)
     until_all_have(services, monkeypatch)
     assert known(services.index, "old")
+
+
+def test_what_nobody_expected_of_one_collection_ends_no_look(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Index.has_documents
+
+    def has_documents(index: Index, name: str) -> bool:
+        if name == "new":
+            raise LookupError(name)
+        return known(index, name)
+
+    monkeypatch.setattr(Index, "has_documents", has_documents)
+    until_all_have(services, monkeypatch, looks=2)
+    services.index.collection("old").check_keywords()
