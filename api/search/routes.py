@@ -133,13 +133,13 @@ def _query_part() -> Any:
 def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     started = perf_counter()
     check(asked)
-    where = _where(asked)
+    filters, keywords = parse_where(asked.filters) if asked.filters else None, _keywords(asked)
     terms = terms_of(asked, uploads)
     collection = open_collection(asked.collection)
-    if asked.keywords and collection:
+    if keywords and collection:
         collection.check_keywords()
     query, encode_s = _timed(lambda: Query.of(terms, collection))
-    found, index_s = _timed(lambda: _find(asked, query, where, collection))
+    found, index_s = _timed(lambda: _find(asked, query, filters, keywords, collection))
     metrics().encode_seconds.observe(encode_s)
     metrics().index_seconds.observe(index_s)
     total_s = perf_counter() - started
@@ -155,13 +155,6 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
             warnings=[*cut_off(query), *found.warnings] or None,
         )
     )
-
-
-def _where(asked: SearchRequest) -> Where | None:
-    """Return the condition of `filters` and `keywords`."""
-    filters = parse_where(asked.filters) if asked.filters else None
-    keywords = _keywords(asked)
-    return And((filters, keywords)) if filters and keywords else filters or keywords
 
 
 def _keywords(asked: SearchRequest) -> HasKeywords | None:
@@ -182,7 +175,13 @@ class _Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def _find(asked: SearchRequest, query: Query, where: Where | None, collection: Collection | None) -> _Found:
+def _find(
+    asked: SearchRequest,
+    query: Query,
+    filters: Where | None,
+    keywords: HasKeywords | None,
+    collection: Collection | None,
+) -> _Found:
     found = _Found()
     if collection is None:
         _count_facets(found, asked, [], complete=True)
@@ -190,6 +189,7 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
         return found
     calibration = _calibration(asked, query, collection, found.warnings)
     floor = _floor(asked, calibration)
+    where = And((filters, keywords)) if filters and keywords else filters or keywords
     shown = visible(where)
     relevant = Relevant(query, collection, shown, floor, most_of(asked))
     listed = arrange(asked, relevant, floor)
@@ -198,9 +198,9 @@ def _find(asked: SearchRequest, query: Query, where: Where | None, collection: C
     found.results = [hit_answer(hit, asked.collection, **shown_parts) for hit in listed.hits]
     for result, group in zip(found.results, listed.groups or (), strict=False):
         result.group = group
-    if words := _keywords(asked):
+    if keywords:
         for result, hit in zip(found.results, listed.hits, strict=True):
-            result.matched = words.matched(hit.image)
+            result.matched = keywords.matched(hit.image)
     if "contributions" in asked.include:
         _add_contributions(found.results, query, collection)
     if "confidence" in asked.include and calibration is not None:

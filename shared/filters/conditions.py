@@ -75,7 +75,7 @@ class In(Where):
         return frozenset(typed(compared(value)) for value in self.values)
 
     def matches(self, image: Image) -> bool:
-        return any(typed(value) in self._wanted for value in _stored(image, self.field))
+        return any(typed(value) in self._wanted for value in values_of(image, self.field))
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         texts = [form for value in self.values if isinstance(value, str) for form in forms(value)]
@@ -129,7 +129,8 @@ class Range(Where):
 
     def matches(self, image: Image) -> bool:
         compare, (kind, bound) = RANGES[self.op], typed(compared(self.bound))
-        return any(typed(value)[0] == kind and compare(value, bound) for value in _stored(image, self.field))
+        stored = values_of(image, self.field)
+        return any(typed(value)[0] == kind and compare(value, bound) for value in stored)
 
     def _narrow(self, *, negated: bool) -> JsonObject | None:
         if negated or isinstance(self.bound, str):
@@ -224,14 +225,6 @@ class Not(Where):
         return self.part._narrow(negated=not negated)
 
 
-def values_of(image: Image, field: str) -> Sequence[Scalar]:
-    """Return a built-in field's or metadata name's values as filters compare them: none, one, or a list's.
-
-    Times are seconds since the epoch, texts in NFC.
-    """
-    return _stored(image, field)
-
-
 def typed(value: Scalar) -> tuple[str, Scalar]:
     """Return what is equal for equal values: 1 and 1.0 are one, 1 and true are two."""
     kind = "text" if isinstance(value, str) else "flag" if isinstance(value, bool) else "number"
@@ -246,8 +239,11 @@ def kind_of(field: str) -> Kind:
     return FIELDS.get(field, Kind.ANY)
 
 
-def _stored(image: Image, field: str) -> Sequence[Scalar]:
-    """Return the field's values of an image: none if it lacks the field, several if it holds a list."""
+def values_of(image: Image, field: str) -> Sequence[Scalar]:
+    """Return a built-in field's or metadata name's values as filters compare them: none, one, or a list's.
+
+    Times are seconds since the epoch, texts in NFC.
+    """
     if field == "source":
         return [nfc(image.source), *map(nfc, image.sources)]
     if field == "key":
