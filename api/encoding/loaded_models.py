@@ -72,16 +72,17 @@ class LoadedModels:
     def any(self) -> Encoder | None:
         """Return an encoder that is loaded, whichever; None while the only places change hands.
 
-        Loads none but the deployment's, where nothing is. Raises as `main`.
+        Loads none but the deployment's, where nothing is. Raises as `main`, and until that has had its first
+        try: another collection's model may be loaded before it.
         """
         with self._lock:
             loaded = [loader.encoder for _, loader in self._slots if loader.encoder is not None]
-            is_loading = any(loader.encoder is None and loader.failure is None for _, loader in self._slots)
+            loading = [n for n, one in self._slots if one.encoder is None and one.failure is None]
+        if self._identity is None and _MAIN in loading:
+            return self.main()
         if loaded:
             return loaded[-1]
-        if self._identity is not None and is_loading:
-            return None
-        return self.main()
+        return None if self._identity and loading else self.main()
 
     def identity(self) -> LoadedModel:
         """Return what a new collection is bound to, wherever that is loaded now. Raises as `main`."""

@@ -246,6 +246,20 @@ def test_while_the_default_model_loads_others_go_on(make: Any, loads: Loads) -> 
     assert loads.count[A[0]] == 1
 
 
+def test_what_works_is_told_by_another_model_only_when_the_default_one_had_its_first_try(
+    make: Any, loads: Loads
+) -> None:
+    loads.gates[A[0]] = threading.Event()
+    loads.failing[A[0]] = ModelUnavailable("stub/model is broken.")
+    models = make(started=False)
+    other = ready(models, B)
+    with pytest.raises(ModelNotReady):
+        models.any()
+    loads.gates[A[0]].set()
+    wait_until(lambda: models.states()[0].failure is not None)
+    assert models.any() is other
+
+
 def test_a_default_model_that_fails_keeps_no_collection_of_another_waiting(make: Any, loads: Loads) -> None:
     loads.failing[A[0]] = ModelUnavailable("stub/model is broken.")
     models = make(1, started=False)

@@ -209,7 +209,8 @@ def test_a_broken_checkpoint_is_read_once_and_served_soon_after_its_repair(
         with pytest.raises(Unavailable, match=f"{copy} cannot be loaded") as caught:
             loader.get()
         assert caught.value.code == "model_unavailable"
-        shutil.copy(tiny / "tokenizer.json", config)
+        shutil.copy(tiny / "tokenizer.json", copy / "repaired")
+        (copy / "repaired").replace(config)  # at once: half a file would be read, too
         wait_until(lambda: loader.encoder is not None)
         assert len(reads) == 2
     finally:
