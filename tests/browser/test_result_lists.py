@@ -400,3 +400,17 @@ def test_the_server_gives_what_the_page_asks_for(page: Page, drawings: Pictures)
     expect(chip).to_be_visible()
     expect(page.locator(".grid[aria-busy]")).to_have_count(0)
     expect(cells(page).first).to_be_visible()
+
+
+def test_keywords_of_the_filters_are_marked_where_the_server_matched_them(page: Page) -> None:
+    page.goto("/?q=a+cat")
+    panel = filters(page)
+    panel.get_by_label("Keywords", exact=True).fill("CAT face, boot")
+    panel.get_by_label("Keywords", exact=True).press("Enter")
+    panel.get_by_role("button", name="Only in name").click()
+    expect(page.get_by_role("button", name="Remove with CAT face or boot in name")).to_be_visible()
+    expect(cells(page)).to_have_count(2)
+    expect(cells(page).locator(".name")).to_have_text([re.compile("cat-face")] * 2)
+    cells(page).first.get_by_role("link").click()
+    expect(detail(page).locator("mark")).to_have_text(["cat face"])
+    expect(detail(page).locator('[data-name="name"]')).to_contain_text("cat face")
