@@ -173,7 +173,7 @@ class Supervisor:
         with self._log(child).open("ab") as log:
             child.process = launch(child.argv, self.env, log.fileno(), signal.SIGKILL)
         if child.niceness:
-            _set_niceness(child.process.pid, child.niceness)
+            set_niceness(child.process.pid, child.niceness)
         child.started_at = time.monotonic()
         self._record()
 
@@ -292,7 +292,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return arm
 
 
-def _set_niceness(pid: int, niceness: int) -> None:
+def set_niceness(pid: int, niceness: int) -> None:
     """Set a group's niceness, also as `autogroup`, by which Linux may weigh whole sessions."""
     with contextlib.suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PGRP, pid, niceness)

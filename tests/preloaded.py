@@ -200,12 +200,14 @@ def serve(requests: socket.socket, modules: Sequence[str]) -> None:
     gc.unfreeze = lambda: None  # a worker has its collector go through all that was imported
     supervisor.launch = launch  # type: ignore[assignment]
     chroma_tenant.make_file = _make_file
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the minders
+    minders: list[Forked] = []
     while True:
         request, fds, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 2)
+        minders = [one for one in minders if one.poll() is None]
         if not request:
             return
-        fork(functools.partial(_mind, request, *fds, supervisor.die_with_parent(signal.SIGKILL)))
+        arm = supervisor.die_with_parent(signal.SIGKILL)
+        minders.append(fork(functools.partial(_mind, request, *fds, arm)))
         for fd in fds:
             os.close(fd)
 
@@ -213,7 +215,6 @@ def serve(requests: socket.socket, modules: Sequence[str]) -> None:
 def _mind(request: bytes, log_fd: int, answer_fd: int, die_with_parent: Callable[[], None]) -> None:
     """Starts what is asked for, says its pid and, when it ends, how."""
     die_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *argv, env = json.loads(request)
     process = launch(argv, env, log_fd, signal.SIGTERM)
     os.write(answer_fd, str(process.pid).encode())

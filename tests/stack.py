@@ -16,7 +16,7 @@ import httpx
 
 from deploy.embedded import WORKER_NICENESS
 from deploy.ports import free_port, http_status
-from deploy.supervisor import die_with_parent
+from deploy.supervisor import launch, set_niceness
 from shared.config import Settings
 from shared.index.index import Index
 from shared.models import Stage
@@ -97,30 +97,20 @@ class Stack:
 
     def spawn(self, *options: str) -> subprocess.Popen[bytes] | Preloaded:
         """Another `image-search up` on the same data folder."""
-        command = [sys.executable, "-m", self.module, "up", "--data-dir", str(self.data_dir), *options]
+        return self._run(self._env, "up", "--data-dir", str(self.data_dir), *options)
+
+    def _run(self, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes] | Preloaded:
+        command = [sys.executable, "-m", self.module, *arguments]
         with self._log.open("ab") as log:
             if self._preloaded:
-                return Preloaded(command, self._env, log.fileno())
-            return subprocess.Popen(
-                command,
-                env=self._env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
-            )
+                return Preloaded(command, env, log.fileno())
+            return launch(command, env, log.fileno(), signal.SIGTERM)  # for a killed test run
 
     @contextmanager
     def joined(self, *arguments: str) -> Iterator[None]:
         """Inside, `image-search ARGUMENTS` is at work too, another worker, say, as nice as those of `up`."""
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                ["nice", f"-n{WORKER_NICENESS}", sys.executable, "-m", self.module, *arguments],
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
-            )
+        process = self._run(self.env, *arguments)
+        set_niceness(process.pid, WORKER_NICENESS)
         try:
             yield
         finally:
