@@ -51,7 +51,7 @@ def secret_tenant(folder: Path) -> str:
             sqlite3.connect(folder / "chroma.sqlite3", timeout=30, isolation_level=None)
         ) as file:
             if not _objects(file, "table", "databases"):
-                subprocess.run([sys.executable, "-c", _MAKE_FILE, str(folder)], check=True)
+                make_file(folder)
             file.execute("BEGIN IMMEDIATE")
             if _objects(file, "trigger", *map(_trigger, _CLOSED)) < len(_CLOSED):
                 _move(file)
@@ -61,6 +61,11 @@ def secret_tenant(folder: Path) -> str:
     except (sqlite3.Error, subprocess.SubprocessError) as error:
         raise ConfigError(f"Chroma's file in {folder} cannot be prepared: {error}") from None
     return str(tenant)
+
+
+def make_file(folder: Path) -> None:
+    """Have Chroma make its file, in a process whose end closes it."""
+    subprocess.run([sys.executable, "-c", _MAKE_FILE, str(folder)], check=True)
 
 
 def _move(file: sqlite3.Connection) -> None:

@@ -171,17 +171,9 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         self._bound_log(child)
         with self._log(child).open("ab") as log:
-            child.process = subprocess.Popen(
-                child.argv,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - there is one thread
-            )
+            child.process = launch(child.argv, self.env, log.fileno(), signal.SIGKILL)
         if child.niceness:
-            _set_niceness(child.process.pid, child.niceness)
+            set_niceness(child.process.pid, child.niceness)
         child.started_at = time.monotonic()
         self._record()
 
@@ -237,6 +229,21 @@ class Supervisor:
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing") + f" ({path})"
 
 
+def launch(
+    argv: Sequence[str], env: Mapping[str, str], log_fd: int, last_signal: signal.Signals
+) -> subprocess.Popen[bytes]:
+    """Start a process that leads a session and gets `last_signal` when this one ends (Linux only)."""
+    return subprocess.Popen(
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log_fd,
+        stderr=log_fd,
+        start_new_session=True,
+        preexec_fn=die_with_parent(last_signal),  # noqa: PLW1509 - there is one thread
+    )
+
+
 def kill_groups(run_file: Path) -> None:
     """Kill the process groups that `run_file` names, unless the id now belongs to another process."""
     try:
@@ -285,7 +292,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return arm
 
 
-def _set_niceness(pid: int, niceness: int) -> None:
+def set_niceness(pid: int, niceness: int) -> None:
     """Set a group's niceness, also as `autogroup`, by which Linux may weigh whole sessions."""
     with contextlib.suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PGRP, pid, niceness)

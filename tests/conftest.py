@@ -37,7 +37,6 @@ TOGETHER = {
     "tests/integration/test_times_and_places.py": "stack",
     "tests/integration/test_uploads.py": "stack",
     "tests/integration/test_bulk_changes.py": "small_chunks",
-    "tests/integration/test_embedded.py": "small_chunks",
     "tests/integration/test_keys.py": "small_chunks",
     "tests/integration/test_transfers.py": "small_chunks",
     "tests/integration/test_scale_out.py": "small_chunks",

@@ -16,12 +16,13 @@ import httpx
 
 from deploy.embedded import WORKER_NICENESS
 from deploy.ports import free_port, http_status
-from deploy.supervisor import die_with_parent
+from deploy.supervisor import launch, set_niceness
 from shared.config import Settings
 from shared.index.index import Index
 from shared.models import Stage
 from shared.tasks import make_celery
 from tests.checkpoints import tiny_checkpoint
+from tests.preloaded import Preloaded
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 120.0
@@ -32,13 +33,20 @@ class Stack:
     """`with Stack(tmp_path, KEEP="none") as stack:` gives a ready stack; keywords are settings.
 
     `url` is the API's address, `data_dir` the data folder, `env` what another role needs to join the stack,
-    `output` what `up` has printed. `module` is what runs as `image-search`.
+    `output` what `up` has printed. `module` is what runs as `image-search`. If `preloaded`, its processes are
+    forks: 3 s of a core in place of 25, but not what a user starts.
     """
 
     module = "deploy.cli"
 
     def __init__(
-        self, folder: Path, *, fetch_workers: int = 1, encode_workers: int = 1, **settings: str
+        self,
+        folder: Path,
+        *,
+        fetch_workers: int = 1,
+        encode_workers: int = 1,
+        preloaded: bool = sys.platform == "linux",
+        **settings: str,
     ) -> None:
         self.data_dir = folder / "data"
         self._model = folder / "model"
@@ -52,7 +60,8 @@ class Stack:
         if "MODEL" not in settings:  # the tiny one gains nothing from a second core
             self._env |= {"OMP_NUM_THREADS": "1"}
         self._log = folder / "up.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self._preloaded = preloaded
+        self.process: subprocess.Popen[bytes] | Preloaded | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -86,30 +95,22 @@ class Stack:
         """Further environment variables from the next start on."""
         self._env |= variables
 
-    def spawn(self, *options: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *options: str) -> subprocess.Popen[bytes] | Preloaded:
         """Another `image-search up` on the same data folder."""
-        command = [sys.executable, "-m", self.module, "up", "--data-dir", str(self.data_dir), *options]
+        return self._run(self._env, "up", "--data-dir", str(self.data_dir), *options)
+
+    def _run(self, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes] | Preloaded:
+        command = [sys.executable, "-m", self.module, *arguments]
         with self._log.open("ab") as log:
-            return subprocess.Popen(
-                command,
-                env=self._env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
-            )
+            if self._preloaded:
+                return Preloaded(command, env, log.fileno())
+            return launch(command, env, log.fileno(), signal.SIGTERM)  # for a killed test run
 
     @contextmanager
     def joined(self, *arguments: str) -> Iterator[None]:
         """Inside, `image-search ARGUMENTS` is at work too, another worker, say, as nice as those of `up`."""
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                ["nice", f"-n{WORKER_NICENESS}", sys.executable, "-m", self.module, *arguments],
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run
-            )
+        process = self._run(self.env, *arguments)
+        set_niceness(process.pid, WORKER_NICENESS)
         try:
             yield
         finally:
@@ -197,8 +198,8 @@ class Stack:
                 os.kill(pid, signal.SIGCONT)
 
     def mine(self) -> list[int]:
-        """Every process whose environment or command names this data folder, `up` itself included."""
-        marks = (str(self.data_dir).encode(), str(self._model).encode())
+        """Every process whose environment, command or output names this folder, `up` itself included."""
+        marks = (str(self.data_dir).encode(), str(self._model).encode(), str(self._log).encode())
         return [pid for pid, text in _all_processes() if any(mark in text for mark in marks)]
 
 
@@ -241,6 +242,7 @@ def group_members(pgid: int) -> list[int]:
 def _all_processes() -> Iterator[tuple[int, bytes]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            yield int(folder.name), (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            text = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            yield int(folder.name), text + os.fsencode(os.path.realpath(folder / "fd" / "1"))
         except OSError:
             continue

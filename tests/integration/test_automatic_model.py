@@ -56,7 +56,7 @@ def test_up_takes_the_model_of_its_collections(tmp_path: Path) -> None:
     """Though a better one is in the cache; and without the model it says which it needs."""
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     model = tmp_path / "model"
-    with Stack(tmp_path) as stack, httpx.Client(timeout=60) as http:
+    with Stack(tmp_path, preloaded=False) as stack, httpx.Client(timeout=60) as http:
         http.base_url = stack.url
         assert ingest(http, 1)["status"] == "succeeded"
         blobs = Blobs(stack.env["IMAGE_SEARCH_BLOB_URL"])

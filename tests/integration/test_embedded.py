@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,8 +22,10 @@ pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 
 
 @pytest.fixture(scope="module")
-def stack(small_chunks: Stack) -> Stack:
-    return small_chunks
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One that is started as a user starts it."""
+    with Stack(tmp_path_factory.mktemp("embedded"), preloaded=False) as running:
+        yield running
 
 
 def _run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +84,18 @@ def test_what_only_a_trusted_forwarder_may_say_is_ignored(stack: Stack, header: 
     answer = httpx.post(f"{stack.url}/v1/jobs", json={}, headers={header: "203.0.113.5"})
     marked = header.startswith("X-Forwarded")  # such a request came through a proxy, so no key is no service
     assert answer.status_code == (403 if marked else 422)
+
+
+def test_another_user_reads_the_tenant_nowhere(stack: Stack) -> None:
+    tenant = stack.env["IMAGE_SEARCH_CHROMA_TENANT"].encode()
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in stack.mine()]
+    assert len(commands) > 5
+    assert [command for command in commands if tenant in command] == []
+    assert tenant.decode() not in stack.output
+    (file,) = (
+        path for path in stack.data_dir.glob("run/*") if path.is_file() and tenant in path.read_bytes()
+    )
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def _wait_for_workers(stack: Stack) -> None:

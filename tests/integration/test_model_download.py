@@ -32,7 +32,7 @@ def test_a_collection_of_a_model_that_comes_later(tmp_path: Path, monkeypatch: p
     tiny_checkpoint(tmp_path / "siglip", shape="tiny siglip")
     files = {path.name: path.read_bytes() for path in (tmp_path / "siglip").iterdir()}
     gate = threading.Event()
-    stack = Stack(tmp_path, fetch_workers=2)
+    stack = Stack(tmp_path, fetch_workers=2, preloaded=False)  # HF_HOME is read once
     with served_hub(monkeypatch, MODEL, files, kind="siglip", gate=gate) as downloaded:
         stack.configure_process(HF_ENDPOINT=constants.ENDPOINT, HF_HOME=str(tmp_path / "hf"))
         with stack, httpx.Client(base_url=stack.url, timeout=60) as http:
