@@ -56,7 +56,7 @@ def second_ingest(
             if not exact:
                 counts["unchanged"] = counts.get("unchanged", 0) + counts.pop("duplicate", 0)
         assert counts == expected, (job, counts)
-        eventually(rig.at_rest, 60)
+        eventually(rig.at_rest, JOB_SECONDS)
         check(rig, name, first, job, since=since)
         eventually(lambda: not _left_by(rig, job), 90)
 

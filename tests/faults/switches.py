@@ -44,7 +44,7 @@ def kill_at(role: str, phase: str) -> Callable[[Rig], None]:
         assert searches.statuses.keys() <= HARMLESS, searches.others
         assert (switched["status"], switched["result"]["switched"]) == ("succeeded", True), switched
         assert ingested["counts"]["indexed"] == MEANWHILE, ingested
-        eventually(rig.at_rest, 60)
+        eventually(rig.at_rest, JOB_SECONDS)
         services = rig.services
         assert services.index.collection(name).count() == len(pictures)
         assert not mixed(services, name)
