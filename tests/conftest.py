@@ -41,6 +41,10 @@ TOGETHER = {
     "tests/integration/test_keys.py": "small_chunks",
     "tests/integration/test_transfers.py": "small_chunks",
     "tests/integration/test_scale_out.py": "small_chunks",
+    "tests/integration/test_buckets.py": "store",
+    "tests/integration/test_object_store.py": "store",
+    "tests/integration/test_s3.py": "store",
+    "tests/integration/test_sources.py": "store",
     "tests/integration/test_pictures.py": "poisoned_stack",
     "tests/integration/test_poison.py": "poisoned_stack",
     # Those that import torch, for seconds.

@@ -106,7 +106,7 @@ def test_a_file_that_is_none_stops_the_start_with_a_line(tmp_path: Path) -> None
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert ended.returncode != 0
