@@ -11,10 +11,10 @@ from tests.faults.rig import JOB_SECONDS, Rig
 from tests.stack import eventually
 from worker.recovery import rebuild
 
-PICTURES = 200
-KEYED = 50  # that have a key each
+PICTURES = 120
+KEYED = 30  # that have a key each
 GONE, KEPT = range(0, PICTURES, 2), range(1, PICTURES, 2)
-ABSENT = [f"{number:064x}" for number in range(100)]  # with which there are several chunks of changes
+ABSENT = [f"{number:064x}" for number in range(160)]  # with which there are several chunks of changes
 MOMENT_SECONDS = 0.6  # about as long as such a job takes
 
 

@@ -34,7 +34,7 @@ from tests.services import services_of
 from tests.stack import Stack, eventually
 from worker.recovery import rebuild
 
-DISTINCT, REPEATED, MISSING = 150, 15, 5
+DISTINCT, REPEATED, MISSING = 96, 12, 4
 POISONED_JOB, POISONED = 20, 2
 POISON = "refused by the index"  # in the metadata of pictures that Chroma is to refuse
 BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
@@ -114,7 +114,7 @@ class Rig:
 
     def submit(self, collection: str) -> str:
         """A job of sound, repeated and missing pictures; asked for until it is taken, as clients do."""
-        photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=100") for n in range(DISTINCT)]
+        photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=150") for n in range(DISTINCT)]
         missing = [self.pictures.url(f"/status/404?n={n}") for n in range(MISSING)]
         return self.post({"urls": photos + photos[:REPEATED] + missing, "collection": collection})
 
