@@ -13,6 +13,7 @@ from tests.integration import poisoned
 from tests.object_store import ObjectStore
 from tests.stack import Stack
 
+TIMEOUT_SECONDS = 600
 MAX_JOBS = 200  # that the stack keeps: more than any module looks back
 PAGE = 100  # objects
 VOCABULARY = ["zeppelin", "accordion", "lighthouse", "octopus", "cathedral", "tulip"]
@@ -22,11 +23,15 @@ COLLECTIONS_BEFORE = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each once more where it fails: two cores that run stacks and the other tests keep no time."""
+    """Each has long, and is run once more where it fails.
+
+    Two cores that run stacks and the other tests keep no time.
+    """
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +45,8 @@ def _once_more_from_the_beginning(request: pytest.FixtureRequest) -> None:
                 _clear(http, stash[COLLECTIONS_BEFORE])
             else:
                 stash[COLLECTIONS_BEFORE] = {*_listed(http, "collections", "name")}
-    if "pictures" in request.fixturenames:
-        server = request.getfixturevalue("pictures")
+    for fixture in {"pictures", "private"} & {*request.fixturenames}:
+        server = request.getfixturevalue(fixture)
         server.hits.clear()
         server.posts.clear()
 
@@ -86,10 +91,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def fetch_headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of `stack`; nobody gets any until it is changed."""
+    file = tmp_path_factory.mktemp("secrets") / "headers.json"
+    file.write_text("{}", encoding="utf-8")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, fetch_headers: Path) -> Iterator[Stack]:
     """Shared by modules, each of which keeps to its own collections and leaves every role alive."""
     settings = {"FETCH_TIMEOUT_S": "2", "MAX_IMAGE_BYTES": "3000000", "CALLBACK_SECRET": "shh"}
-    settings |= {"MAX_JOBS_PER_KEY": str(MAX_JOBS)}
+    settings |= {"MAX_JOBS_PER_KEY": str(MAX_JOBS), "FETCH_HEADERS": str(fetch_headers), "LOG_LEVEL": "debug"}
     with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
         yield running
 

@@ -16,7 +16,6 @@ from schemathesis.specs.openapi import checks
 from tests.image_server import ImageServer
 from tests.stack import Stack, finished
 
-pytestmark = pytest.mark.timeout(300)
 EXAMPLES = 8  # an operation and mode
 KNOWN_SHARE = 0.6  # of the cases ask for what exists; strings from nowhere never meet an id
 FREE_TEXT = ("text/plain", "application/x-ndjson")

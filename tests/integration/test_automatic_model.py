@@ -26,7 +26,7 @@ from tests.model_hub import cache_as
 from tests.redis_server import redis_server
 from tests.stack import ROOT, Stack, eventually, finished
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ROLES = (
     ("worker", "--queues", "fetch"),

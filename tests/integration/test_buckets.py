@@ -15,7 +15,6 @@ from tests.unit.worker.listings.listed import failure, listing, services
 from worker.listings.buckets import BucketListing
 from worker.listings.objects import read_object
 
-pytestmark = pytest.mark.timeout(300)
 SHOP = f"s3://{BUCKET}/shop"
 MANY = [f"many/{number:04d}.jpg" for number in range(PAGE + 5)]
 

@@ -16,7 +16,7 @@ from deploy.embedded import redis_answers
 from deploy.ports import http_status
 from tests.stack import ROLES, Stack, eventually
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture(scope="module")

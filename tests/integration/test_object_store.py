@@ -16,7 +16,6 @@ from tests.object_store import SECRET, ObjectStore
 from tests.roles import Roles
 from tests.stack import eventually, finished
 
-pytestmark = pytest.mark.timeout(400)
 PICTURES = 64
 CHUNK_SIZE = 16
 

@@ -15,7 +15,6 @@ from tests.checkpoints import tiny_checkpoint
 from tests.chroma_server import ChromaServer
 from tests.stack import eventually
 
-pytestmark = pytest.mark.timeout(300)
 SEARCHES = 40
 
 

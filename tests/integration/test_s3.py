@@ -14,8 +14,6 @@ from shared.imaging.isolation import run_isolated
 from shared.storage.blobs import Blobs
 from tests.object_store import ObjectStore
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def blobs(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Blobs:

@@ -11,11 +11,11 @@ import pytest
 from image_search import Client
 from tests.checkpoints import tiny_checkpoint
 from tests.image_server import ImageServer
+from tests.integration.conftest import BreakableStack
 from tests.searches import Searches, mixed
 from tests.services import services_of
 from tests.stack import Stack, eventually, finished
 
-pytestmark = pytest.mark.timeout(300)
 PICTURES = 24
 FIRST = itertools.count(0, PICTURES)  # each job brings pictures of its own
 SPREAD = 8.0  # of the weights, so that vectors differ
@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stack(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"MODELS_FOLDER": str(models), "KEEP": "original", "CHUNK_SIZE": "4", "RATE_LIMIT": "off"}
-    with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
+    with BreakableStack(tmp_path_factory.mktemp("stack"), **settings) as running:
         yield running
 
 

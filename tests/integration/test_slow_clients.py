@@ -10,7 +10,6 @@ import pytest
 from api.http.concurrency import QUICK_BYTES
 from tests.api_server import api_server
 
-pytestmark = pytest.mark.timeout(300)
 THREADS = 4
 MANY = 5 * THREADS
 # Without Redis and Chroma: what is asked for here needs neither.
