@@ -28,9 +28,13 @@ _LINE = re.compile(r"(GET|PUT|HEAD|POST|DELETE) (/\S*) HTTP/1")
 
 
 class ObjectStore:
-    """From `__enter__` to `__exit__` there is a bucket, `url`, behind a proxy that can be made to refuse."""
+    """From `__enter__` to `__exit__` there is a bucket, `url`, behind a proxy that can be made to refuse.
 
-    def __init__(self, folder: Path) -> None:
+    It lists up to `page` objects at once.
+    """
+
+    def __init__(self, folder: Path, page: int = 1_000) -> None:
+        self._page = page
         self._log = folder / "moto.log"
         self._port = free_port()
         self.proxy = Proxy(lambda: socket.create_connection(("127.0.0.1", self._port), 5))
@@ -50,6 +54,7 @@ class ObjectStore:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+                env=os.environ | {"MOTO_S3_DEFAULT_MAX_KEYS": str(self._page)},
                 stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - for a killed test run

@@ -11,6 +11,7 @@ from typing import Self
 
 from deploy.ports import free_port, http_status
 from deploy.supervisor import die_with_parent
+from tests import short_waits
 from tests.checkpoints import tiny_checkpoint
 from tests.chroma_server import ChromaServer
 from tests.redis_server import redis_server
@@ -72,7 +73,7 @@ class Roles:
             arguments += ["--port", str(self._port), "--processes", "2"]
         with (self._folder / f"{role}.log").open("ab") as log:
             self._running[role] = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", *arguments],
+                [sys.executable, "-m", short_waits.__name__, *arguments],
                 env=self.env,
                 cwd=self._folder,
                 stdout=log,

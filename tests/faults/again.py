@@ -16,10 +16,10 @@ from tests.image_server import small_picture
 from tests.stack import eventually
 from worker.recovery import rebuild
 
-PICTURES = 120  # fifteen chunks
-KEYED = 66  # that have a key each
-REPEATED = range(61, 72)  # that the list has twice
-CHANGED, GONE, SAID_OF = range(0, 120, 12), range(5, 120, 24), range(3, 120, 6)  # with `since`
+PICTURES = 72  # nine chunks
+KEYED = 42  # that have a key each
+REPEATED = range(37, 48)  # that the list has twice
+CHANGED, GONE, SAID_OF = range(0, PICTURES, 12), range(5, PICTURES, 24), range(3, PICTURES, 6)  # with `since`
 CALL_SECONDS = 0.4  # of each call to Chroma, for the fault to come in its middle
 
 _numbers = itertools.count(10_000, PICTURES)  # each list has pictures of its own
@@ -56,7 +56,7 @@ def second_ingest(
             if not exact:
                 counts["unchanged"] = counts.get("unchanged", 0) + counts.pop("duplicate", 0)
         assert counts == expected, (job, counts)
-        eventually(rig.at_rest, 60)
+        eventually(rig.at_rest, JOB_SECONDS)
         check(rig, name, first, job, since=since)
         eventually(lambda: not _left_by(rig, job), 90)
 
@@ -65,7 +65,7 @@ def second_ingest(
 
 def _items(rig: Rig, first: int, said_of: range | tuple[()] = ()) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = [
-        {"url": rig.pictures.url(f"/kept/{first + n}.png?ms=20"), "metadata": _said(n, said_of)}
+        {"url": rig.pictures.url(f"/kept/{first + n}.png?ms=40"), "metadata": _said(n, said_of)}
         for n in range(PICTURES)
     ]
     items = [item | ({"key": f"k{n}"} if n < KEYED else {}) for n, item in enumerate(items)]
@@ -114,7 +114,7 @@ def _until(reached: Callable[[], object]) -> None:
     """Waits without sparing the cores, as some phases are short; not for ever: another fault may be about."""
     deadline = time.monotonic() + JOB_SECONDS / 4
     while not reached() and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def _left_by(rig: Rig, job: str) -> list[str]:
@@ -145,7 +145,7 @@ def check(rig: Rig, name: str, first: int, job: str, *, since: bool) -> None:
     files: tuple[FileKind, ...] = ("thumbnail", "original")
     for n, image_id in [*now.items(), *stayed.items()]:
         image = stored[image_id].image
-        assert image.sources == [rig.pictures.url(f"/kept/{first + n}.png?ms=20")]
+        assert image.sources == [rig.pictures.url(f"/kept/{first + n}.png?ms=40")]
         assert image.keys == ([f"k{n}"] if n < KEYED else [])
         assert image.metadata == _said(n, SAID_OF if since else ()), n
         assert len(image.jobs) == len(set(image.jobs)) <= 2

@@ -13,7 +13,8 @@ from redis import Redis
 from shared.models import Chunk, Stage
 from shared.tasks import TASK_NAMES, make_celery
 from tests.faults import up
-from tests.faults.rig import LEASE_SECONDS, POISON, POISONED, POISONED_JOB, Rig
+from tests.faults.rig import POISON, POISONED, POISONED_JOB, Rig
+from tests.short_waits import LEASE_SECONDS
 from tests.stack import eventually
 
 Injection = Callable[[Rig], None]

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.storage.blobs import file_key
-from tests.faults.rig import Rig
+from tests.faults.rig import JOB_SECONDS, Rig
 from tests.stack import eventually
 from worker.recovery import rebuild
 
-PICTURES = 400  # several chunks of changes
-KEYED = 100  # that have a key each
+PICTURES = 120
+KEYED = 30  # that have a key each
 GONE, KEPT = range(0, PICTURES, 2), range(1, PICTURES, 2)
-ABSENT = [f"{number:064x}" for number in range(40)]
+ABSENT = [f"{number:064x}" for number in range(160)]  # with which there are several chunks of changes
 MOMENT_SECONDS = 0.6  # about as long as such a job takes
 
 
@@ -38,7 +38,7 @@ def in_the_middle(fault: Callable[[Rig], None], kind: str) -> Callable[[Rig], No
         ]
         keyed = len(by_key["keys"])
         assert counts == [{done: keyed}, {done: len(GONE) - keyed, "unchanged": len(ABSENT)}], counts
-        eventually(rig.at_rest, 60)
+        eventually(rig.at_rest, JOB_SECONDS)
         check(rig, name, ids, kind)
 
     return inject

@@ -21,24 +21,23 @@ import numpy as np
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.doctor import deployment
 from shared.errors import ImageSearchError
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
-from shared.services import Services, build_services
+from shared.services import Services
 from tests.checkpoints import tiny_checkpoint
 from tests.faults import up
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer
 from tests.object_store import ObjectStore
+from tests.services import services_of
 from tests.stack import Stack, eventually
 from worker.recovery import rebuild
 
-DISTINCT, REPEATED, MISSING = 150, 15, 5
+DISTINCT, REPEATED, MISSING = 96, 12, 4
 POISONED_JOB, POISONED = 20, 2
 POISON = "refused by the index"  # in the metadata of pictures that Chroma is to refuse
 BLOB_BYTES = 256 * 2**20  # what a hundred rounds write, and more
-LEASE_SECONDS = 30.0
 JOB_SECONDS = 240.0  # far beyond what any injection may cost
 
 
@@ -115,7 +114,7 @@ class Rig:
 
     def submit(self, collection: str) -> str:
         """A job of sound, repeated and missing pictures; asked for until it is taken, as clients do."""
-        photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=100") for n in range(DISTINCT)]
+        photos = [self.pictures.url(f"/photo/{n}.jpg?w=48&h=48&ms=150") for n in range(DISTINCT)]
         missing = [self.pictures.url(f"/status/404?n={n}") for n in range(MISSING)]
         return self.post({"urls": photos + photos[:REPEATED] + missing, "collection": collection})
 
@@ -175,7 +174,7 @@ class Rig:
     def outcome(self, collection: str, job: dict[str, Any], calm_at: float) -> Outcome:
         """Compares what Chroma and the vector log have with the undisturbed reference."""
         seconds = max(0.0, time.time() - calm_at)
-        eventually(self.at_rest, 60)
+        eventually(self.at_rest, JOB_SECONDS)
         listed = Counter(item["image_id"] for item in self.items(job["job_id"], "indexed"))
         opened = self.index.collection(collection)
         there = opened.vectors(list(opened.ids()))
@@ -211,9 +210,7 @@ class Rig:
 
     @property
     def services(self) -> Services:
-        """Those of the running stack, anew: nothing cached outlives a fault."""
-        settings, _, _ = deployment(self.stack.data_dir)
-        return build_services(settings)
+        return services_of(self.stack)
 
     @property
     def index(self) -> Index:

@@ -13,6 +13,7 @@ from tests.stack import eventually
 from worker.recovery import rebuild
 
 BEFORE, MEANWHILE = 40, 24  # pictures
+SEARCHES_PER_SECOND = 4
 HARMLESS = {0, 200, 503}  # statuses of searches while a role is away; 0 where nobody answered
 
 PHASES: dict[str, Callable[[Rig, str], object]] = {
@@ -29,7 +30,7 @@ def kill_at(role: str, phase: str) -> Callable[[Rig], None]:
         name = f"switched-{secrets.token_hex(4)}"
         pictures = [rig.pictures.url(f"/photo/{n}.jpg?w=48&h=48") for n in range(BEFORE + MEANWHILE)]
         rig.finished(rig.post({"urls": pictures[:BEFORE], "collection": name}))
-        with Searches(rig.stack.url, name) as searches:
+        with Searches(rig.stack.url, name, SEARCHES_PER_SECOND) as searches:
             switch = rig.post({"model": str(rig.other_model)}, f"/v1/collections/{name}/reindex")
             ingest = rig.post({"urls": pictures[BEFORE:], "collection": name})
             eventually(lambda: _reached(rig, name, phase, switch), JOB_SECONDS)
@@ -44,7 +45,7 @@ def kill_at(role: str, phase: str) -> Callable[[Rig], None]:
         assert searches.statuses.keys() <= HARMLESS, searches.others
         assert (switched["status"], switched["result"]["switched"]) == ("succeeded", True), switched
         assert ingested["counts"]["indexed"] == MEANWHILE, ingested
-        eventually(rig.at_rest, 60)
+        eventually(rig.at_rest, JOB_SECONDS)
         services = rig.services
         assert services.index.collection(name).count() == len(pictures)
         assert not mixed(services, name)

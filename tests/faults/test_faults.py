@@ -19,7 +19,7 @@ def rig() -> Iterator[Rig]:
 @pytest.mark.parametrize(
     "faults",
     [
-        ["kill fetch", "kill encode", "kill index", "kill sweep", "kill api"],
+        ["kill fetch", "kill index", "kill sweep", "kill api"],
         [
             "kill redis",
             "flood of duplicates",
@@ -28,11 +28,17 @@ def rig() -> Iterator[Rig]:
             "fill the disk",
             "cut redis off",
         ],
-        ["pause index"],
-        ["kill encode at the switch of a reindex"],
-        ["kill index in the middle of a bulk delete", "restart redis in the middle of a bulk update"],
-        ["kill fetch at the join of an ingest since another", "kill index at the log of a second ingest"],
-        ["kill fetch at the plan of a sync of half a feed"],
+        [
+            "pause index",
+            "kill encode at the switch of a reindex",
+            "kill index in the middle of a bulk delete",
+            "restart redis in the middle of a bulk update",
+        ],
+        [
+            "kill fetch at the join of an ingest since another",
+            "kill index at the log of a second ingest",
+            "kill fetch at the plan of a sync of half a feed",
+        ],
     ],
     ids=" + ".join,
 )

@@ -1,10 +1,11 @@
-"""`image-search up` whose children reach Redis and Chroma through ports that the harness holds."""
+"""`image-search up` with short waits, whose children reach Redis and Chroma through the harness's ports."""
 
 import os
 from pathlib import Path
 
-from deploy import cli, embedded
+from deploy import embedded
 from deploy.data_folder import Folder
+from tests import short_waits
 
 REDIS_PORT, CHROMA_PORT = "FAULTS_REDIS_PORT", "FAULTS_CHROMA_PORT"
 _environment = embedded._environment
@@ -27,4 +28,4 @@ def _through_proxies(folder: Folder, variables: dict[str, str]) -> dict[str, str
 
 if __name__ == "__main__":
     embedded._environment = _through_proxies
-    cli.main()
+    short_waits.main(short_waits.__name__)

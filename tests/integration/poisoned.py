@@ -1,26 +1,14 @@
 """`image-search` whose fetch workers read pictures with `crashing_decode`, which some do not survive."""
 
-from dataclasses import replace
+import sys
 
-from deploy import cli, embedded
-from deploy.supervisor import Child
 from shared.models import Stage
-from tests.unit.crashing import crashing_decode
-from worker.stages import fetch
-
-_role_children = embedded.role_children
-
-
-def _poisoned(host: str, port: int, fetch_workers: int, encode_workers: int) -> list[Child]:
-    return [
-        replace(child, argv=[__spec__.name if word == "deploy.cli" else word for word in child.argv])
-        if child.name == Stage.FETCH
-        else child
-        for child in _role_children(host, port, fetch_workers, encode_workers)
-    ]
-
+from tests import short_waits
 
 if __name__ == "__main__":
-    embedded.role_children = _poisoned
-    fetch.decode = crashing_decode
-    cli.main()
+    if Stage.FETCH in sys.argv:
+        from tests.unit.crashing import crashing_decode
+        from worker.stages import fetch
+
+        fetch.decode = crashing_decode
+    short_waits.main(__spec__.name)

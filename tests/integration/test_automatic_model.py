@@ -26,7 +26,7 @@ from tests.model_hub import cache_as
 from tests.redis_server import redis_server
 from tests.stack import ROOT, Stack, eventually, finished
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ROLES = (
     ("worker", "--queues", "fetch"),
@@ -77,11 +77,11 @@ def test_up_takes_the_model_of_its_collections(tmp_path: Path) -> None:
         blobs.delete(MODEL_KEY)
         model.rename(tmp_path / "elsewhere")
         told = len(stack.output)
-        assert stack.spawn("--port", str(free_port())).wait(60) == 1
+        assert stack.spawn("--port", str(free_port())).wait(120) == 1
         assert f"`auto` needs the model {model}, which wrote the collection 'images'" in stack.output[told:]
         assert "Traceback" not in stack.output[told:]
         assert recorded(blobs) is None
-        eventually(lambda: len(stack.mine()) == 0, 10)
+        eventually(lambda: len(stack.mine()) == 0, 60)
 
 
 class Deployment:
@@ -145,12 +145,12 @@ def test_roles_that_start_at_once_take_the_model_of_the_collections(tmp_path: Pa
         fetch, encode, *others = ROLES
         with here.running(here.api(), fetch, encode, *others) as processes:
             # Chroma comes last: whoever has to ask it waits.
-            eventually(lambda: "model_not_decided" in here.log("fetch") + here.log("encode"), 60)
-            eventually(lambda: "Chroma" in (here.model_state()["detail"] or ""), 60)
+            eventually(lambda: "model_not_decided" in here.log("fetch") + here.log("encode"), 120)
+            eventually(lambda: "Chroma" in (here.model_state()["detail"] or ""), 120)
             assert recorded(here.blobs) is None
             here.chroma.start()
-            eventually(lambda: recorded(here.blobs) == str(here.model), 60)
-            eventually(lambda: here.model_state()["ok"], 90)
+            eventually(lambda: recorded(here.blobs) == str(here.model), 120)
+            eventually(lambda: here.model_state()["ok"], 120)
             with httpx.Client(base_url=here.url, timeout=60) as http:
                 assert ingest(http, 1)["status"] == "succeeded"
                 assert len(found(http)) == 1
@@ -160,9 +160,9 @@ def test_roles_that_start_at_once_take_the_model_of_the_collections(tmp_path: Pa
         here.model.rename(tmp_path / "elsewhere")
         needed = f"needs the model {here.model}, which wrote the collection 'images'"
         with here.running(here.api(), fetch, encode) as (api, *workers):
-            assert [worker.wait(60) for worker in workers] == [1, 1]
-            eventually(lambda: needed in (here.model_state()["detail"] or ""), 60)
-            assert httpx.get(f"{here.url}/v1/collections").json()["collections"][0]["count"] == 1
+            assert [worker.wait(120) for worker in workers] == [1, 1]
+            eventually(lambda: needed in (here.model_state()["detail"] or ""), 120)
+            assert httpx.get(f"{here.url}/v1/collections", timeout=60).json()["collections"][0]["count"] == 1
             assert api.poll() is None
         for role in ("fetch", "encode"):
             assert needed in here.log(role).splitlines()[-1]
@@ -174,6 +174,6 @@ def test_a_recorded_model_is_asked_for_without_chroma(tmp_path: Path) -> None:
         here = Deployment(tmp_path, redis)
         here.blobs.put(MODEL_KEY, json.dumps({"model": str(here.model)}).encode())
         with here.running(ROLES[0]) as (worker,):
-            eventually(lambda: "process_ready" in here.log("fetch"), 60)
+            eventually(lambda: "process_ready" in here.log("fetch"), 120)
             time.sleep(0.1)
             assert worker.poll() is None

@@ -9,19 +9,14 @@ from s3fs import S3FileSystem
 from shared.errors import ItemError
 from shared.models import Note
 from shared.services import Services
+from tests.integration.conftest import PAGE
 from tests.object_store import BUCKET, SECRET, ObjectStore
 from tests.unit.worker.listings.listed import failure, listing, services
 from worker.listings.buckets import BucketListing
 from worker.listings.objects import read_object
 
-pytestmark = pytest.mark.timeout(300)
 SHOP = f"s3://{BUCKET}/shop"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("store")) as running:
-        yield running
+MANY = [f"many/{number:04d}.jpg" for number in range(PAGE + 5)]
 
 
 @pytest.fixture
@@ -63,12 +58,10 @@ def test_pictures_below_the_prefix_are_entries_and_none_is_opened(
 
 
 def test_a_large_listing_comes_in_pages(files: S3FileSystem, made: Services, store: ObjectStore) -> None:
-    put(files, *(f"many/{number:04d}.jpg" for number in range(1_005)))
+    put(files, *MANY)
     with store.counted() as requests:
         found, _ = listing(f"s3://{BUCKET}/many/", made)
-    assert [entry.url for entry in found] == [
-        f"s3://{BUCKET}/many/{number:04d}.jpg" for number in range(1_005)
-    ]
+    assert [entry.url for entry in found] == [f"s3://{BUCKET}/{key}" for key in MANY]
     assert dict(requests) == {"LIST": 2}
 
 
@@ -147,7 +140,7 @@ def test_an_object_that_cannot_be_had_fails_alone(
 def test_a_listing_in_the_middle_of_which_the_store_goes_fails(
     files: S3FileSystem, made: Services, store: ObjectStore
 ) -> None:
-    put(files, *(f"many/{number:04d}.jpg" for number in range(1_005)))
+    put(files, *MANY)
     found = iter(BucketListing(made.settings, f"s3://{BUCKET}/many", threading.Event()))
     next(found)
     with store.away(), pytest.raises(Exception, match="cannot be listed: it does not answer"):

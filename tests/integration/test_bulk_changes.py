@@ -6,12 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.doctor import deployment
 from image_search import Client
-from shared.services import build_services
 from shared.storage.blobs import file_key
 from tests.image_server import ImageServer
 from tests.integration.test_keys import by_key, finished, ingest, photo
+from tests.services import services_of
 from tests.stack import Stack
 from worker.recovery import rebuild
 
@@ -58,8 +57,7 @@ def test_pictures_are_updated_and_deleted_by_filters_keys_and_ids(
             job = client.wait(client.delete([one["id"] for one in found[:5]], collection="bulk").job_id)
             assert (job.status, job.counts["removed"]) == ("succeeded", 5)
             assert client.collection("bulk").count == 2
-        settings, _, _ = deployment(stack.data_dir)
-        services = build_services(settings)
+        services = services_of(stack)
         assert not rebuild.verify(services, "bulk")
         for one in found:
             is_there = services.blobs.exists(file_key("bulk", one["id"], "thumbnail"))

@@ -17,16 +17,18 @@ import termios
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from image_search import ApiError, AsyncClient, Client, _bodies
+from image_search.models.jobs import Job
 from shared.models import ItemState
 from tests.faults.proxy import Proxy
 from tests.image_server import ImageServer, make_photo
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, eventually
 
 PHOTOS = 6
 
@@ -164,25 +166,30 @@ def test_what_cannot_be_sent_is_in_no_job_and_leaves_none_that_is_truncated(
 ) -> None:
     monkeypatch.setattr(_bodies, "MAX_WHOLE_BYTES", 2**20)
     folder, changed = tmp_path / "trip", ["b.jpg", "huge.jpg", "all.zip"]
+    name = f"changed-{token_hex(4)}"
     shutil.copytree(photos, folder)
-    for name in changed[1:]:
-        (folder / name).write_bytes(bytes(8 * 2**20))
+    for file in changed[1:]:
+        (folder / file).write_bytes(bytes(8 * 2**20))
 
     def spoil(count: int) -> None:
-        for name in changed if count else ():
-            if (folder / name).stat().st_size > 3 * 2**20 or name == "b.jpg":
-                os.truncate(folder / name, 100)
+        for file in changed if count else ():
+            if (folder / file).stat().st_size > 3 * 2**20 or file == "b.jpg":
+                os.truncate(folder / file, 100)
 
-    job = client.ingest([folder, folder / "all.zip"], collection="changed", on_sent=spoil)
+    job = client.ingest([folder, folder / "all.zip"], collection=name, on_sent=spoil)
     assert sorted(one.path.name for one in job.unsent) == sorted(changed)
     done = job.wait(timeout=90)
     assert (done.status, done.total, len(job.ids)) == ("succeeded", PHOTOS - 1, 1)
-    assert [one.job_id for one in client.jobs(collection="changed").jobs] == [job.id]
+    assert [one.job_id for one in client.jobs(collection=name).jobs] == [job.id]
     assert job.left_out == "1 all.zip"
 
 
 def test_a_connection_that_is_cut_in_the_middle_of_a_stream_loses_nothing(stack: Stack) -> None:
-    address = urlsplit(stack.url)
+    address, name = urlsplit(stack.url), f"cut-{token_hex(4)}"
+
+    def jobs() -> list[Job]:
+        with Client(stack.url) as past:
+            return past.jobs(collection=name).jobs
 
     def connect() -> socket.socket:
         return socket.create_connection((address.hostname or "", address.port or 0))
@@ -193,15 +200,15 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_stream_loses_nothing(stack:
         def items() -> Iterator[str]:
             for number in range(6000):
                 if number == 4500:
-                    time.sleep(2.5)  # the server makes a job of what it has
+                    eventually(jobs)  # the server makes one of what it has
                     cuts.append(proxy.cut())
                 yield f"ftp://{number}/{'x' * 200}"
 
-        job = through.ingest(items(), collection="cut")
+        job = through.ingest(items(), collection=name)
         done = job.wait(timeout=90)
         assert cuts == [1]
         assert (done.total, done.counts[ItemState.FAILED], done.truncated) == (6000, 6000, False)
-        others = [one for one in through.jobs().jobs if one.collection == "cut" and one.job_id != job.id]
+        others = [one for one in jobs() if one.job_id != job.id]
         assert [one.truncated for one in others] == [True]
 
 
@@ -288,7 +295,7 @@ def test_bash_completes_commands_collections_and_jobs(
         env=stack.env | {"IMAGE_SEARCH_URL": stack.url, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert wanted.format(job=job.id) in told.stdout.split()
@@ -339,7 +346,7 @@ def in_terminal(stack: Stack, answers: dict[bytes, bytes], *arguments: str) -> b
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    output, waiting, deadline = b"", dict(answers), time.monotonic() + 60
+    output, waiting, deadline = b"", dict(answers), time.monotonic() + 120
     while time.monotonic() < deadline:
         if not select.select([ours], [], [], 0.1)[0]:
             continue
@@ -350,5 +357,5 @@ def in_terminal(stack: Stack, answers: dict[bytes, bytes], *arguments: str) -> b
         for question in [one for one in waiting if one in output]:
             os.write(ours, waiting.pop(question))
     os.close(ours)
-    assert process.wait(20) == 0, output
+    assert process.wait(60) == 0, output
     return output

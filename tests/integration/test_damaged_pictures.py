@@ -3,14 +3,11 @@
 from typing import Any
 
 import httpx
-import pytest
 from PIL import Image
 
 from tests.image_server import make_photo
 from tests.sample_files import png_with, samples, save
 from tests.stack import finished
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def results(http: httpx.Client, collection: str, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ def module(path: str) -> Any:
 @pytest.fixture(scope="module")
 def folder(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generated")
-    (folder / "openapi.json").write_text(httpx.get(f"{stack.url}/openapi.json").text)
+    (folder / "openapi.json").write_text(httpx.get(f"{stack.url}/openapi.json", timeout=60).text)
     config = {
         "content_type_overrides": dict.fromkeys(FILES, "application/octet-stream"),
         "post_hooks": [],  # formatters, which would have to be on the PATH

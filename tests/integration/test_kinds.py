@@ -22,9 +22,10 @@ from PIL import Image
 from image_search import Client
 from tests.checkpoints import tiny_checkpoint
 from tests.image_server import ImageServer, make_photo
+from tests.services import services_of
 from tests.stack import ROOT, Stack, finished
+from worker.recovery import rebuild
 
-pytestmark = pytest.mark.timeout(400)
 SPREAD = 8.0  # tells texts apart
 UPLOADED, FETCHED = 30, 2
 TEXTS = (
@@ -186,7 +187,7 @@ def test_queries_in_any_script_go_through_towers_of_two_kinds_from_one_to_the_ot
         assert picture["tags"]
         assert 0 <= picture["nsfw"] <= 1
     assert_the_road_is_right(stack, http, files, Reference(folder / "model", **EXACT))
-    assert command(stack, "verify", "--data-dir", str(stack.data_dir))["wrong"] == []
+    assert not rebuild.verify(services_of(stack), "images").wrong
 
     export = finished(http, http.post("/v1/collections/images/export", json={}))
     table = http.get(f"/v1/jobs/{export['job_id']}/export").content

@@ -13,7 +13,6 @@ from PIL.TiffImagePlugin import IFDRational
 from tests.image_server import ImageServer
 from tests.stack import finished
 
-pytestmark = pytest.mark.timeout(300)
 COMPOSED, DECOMPOSED = "Z\u00fcrich", "Zu\u0308rich"  # as most systems type it, and as macOS does
 WHEN, OFFSET, EXIF, GPS = 36867, 36881, 0x8769, 0x8825
 # What a camera may claim: a time with its offset, and what is shown.

@@ -16,15 +16,8 @@ from tests.object_store import SECRET, ObjectStore
 from tests.roles import Roles
 from tests.stack import eventually, finished
 
-pytestmark = pytest.mark.timeout(400)
 PICTURES = 64
 CHUNK_SIZE = 16
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("store")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +161,10 @@ def test_so_many_requests_are_made_of_the_store(
 
 
 def test_a_job_goes_on_after_a_store_that_was_away(
-    roles: Roles, store: ObjectStore, http: httpx.Client, pictures: ImageServer
+    filled: dict[str, Any], roles: Roles, store: ObjectStore, http: httpx.Client, pictures: ImageServer
 ) -> None:
     known = ids_of(http, "filled")[0]
-    answer = submit(http, pictures, "away", "&ms=200")
+    answer = submit(http, pictures, "away", "&ms=1000")
     with store.away():
         refused = thumbnail(http, "filled", known)
         assert (refused.status_code, refused.json()["code"]) == (503, "blobs_unavailable")

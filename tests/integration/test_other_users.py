@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.stack import Stack, finished
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 WHERE = {"collection": "watched"}
 TENANTS = ["default_tenant", "default", "image-search", "*", "%25", "' OR 1=1 --", "%00"]
 DATABASES = ["default_database", "*"]

@@ -6,7 +6,6 @@ import zipfile
 from typing import Any
 
 import httpx
-import pytest
 from PIL import Image
 
 from tests.image_server import make_photo
@@ -14,7 +13,6 @@ from tests.sample_files import samples
 from tests.stack import finished
 from tests.tiff_files import PREVIEW, picture, raw_file, tiff_file
 
-pytestmark = pytest.mark.timeout(300)
 SOUND = {"before.jpg": make_photo(1, 64, 48), "after.png": samples()["png, alpha"]}
 
 

@@ -15,7 +15,6 @@ from tests.checkpoints import tiny_checkpoint
 from tests.chroma_server import ChromaServer
 from tests.stack import eventually
 
-pytestmark = pytest.mark.timeout(300)
 SEARCHES = 40
 
 
@@ -42,7 +41,7 @@ def search(url: str, name: str) -> set[int]:
 
 
 def counted(url: str) -> float:
-    text = httpx.get(f"{url}/metrics").text
+    text = httpx.get(f"{url}/metrics", timeout=60).text
     found = re.findall(
         r'^image_search_http_requests_total\{.*"/v1/search",status="200".* ([0-9.e+]+)$', text, re.M
     )
@@ -58,7 +57,8 @@ def test_a_scrape_of_one_process_counts_the_requests_of_all(server: tuple[str, i
 
 def test_it_fetches_nothing_from_the_address_that_it_listens_on(server: tuple[str, int, Path]) -> None:
     url = server[0].replace("127.0.0.1", "127.0.0.2")
-    refused = httpx.post(f"{server[0]}/v1/search", json={"image_url": f"{url}/icons/icon-512.png"})
+    body = {"image_url": f"{url}/icons/icon-512.png"}
+    refused = httpx.post(f"{server[0]}/v1/search", json=body, timeout=60)
     assert (refused.status_code, refused.json()["code"]) == (422, "blocked_address")
     assert "this service itself" in refused.json()["detail"]
 

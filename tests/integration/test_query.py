@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.stack import Stack, eventually, finished
 
-pytestmark = pytest.mark.timeout(300)
 COUNT = 45
 WHERE = {"collection": "asked"}
 

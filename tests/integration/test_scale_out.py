@@ -12,7 +12,7 @@ from shared.models import Stage
 from tests.image_server import ImageServer
 from tests.stack import ROOT, Stack, eventually, finished
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SCALED, WORKERS = (Stage.FETCH, Stage.ENCODE), 3
 JOBS = 20  # the most, until workers that were still loading have taken part
 

@@ -17,7 +17,7 @@ from tests.integration.test_pipeline import finished
 from tests.object_store import BUCKET, SECRET, ObjectStore
 from tests.stack import Stack
 
-COUNT = 120
+COUNT = 60
 
 
 class Feed:
@@ -47,15 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack"), CHUNK_SIZE="16", SOURCE_FOLDERS=str(folder)) as running:
+def stack(tmp_path_factory: pytest.TempPathFactory, folder: Path, store: ObjectStore) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("stack"), CHUNK_SIZE="16", SOURCE_FOLDERS=str(folder))
+    made.configure_process(**store.env)
+    with made as running:
         yield running
-
-
-@pytest.fixture
-def http(sources: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sources.url, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture
@@ -230,8 +226,8 @@ def picture(path: Path, colour: tuple[int, int, int]) -> None:
     path.write_bytes(png(colour))
 
 
-def test_the_night_of_a_folder(http: httpx.Client, folder: Path, sources: Stack) -> None:
-    here = folder / "prints"
+def test_the_night_of_a_folder(http: httpx.Client, folder: Path, tmp_path: Path) -> None:
+    here = folder / tmp_path.name
     for n in range(40):
         picture(here / f"{n % 3}" / f"{n}.png", (n, 5, 5))
     define(http, "prints", f"file://{here}", delete_missing=True)
@@ -263,38 +259,33 @@ def test_the_night_of_a_folder(http: httpx.Client, folder: Path, sources: Stack)
     assert counts(sync(http, "prints")) == {"unchanged": 35, "indexed": 5}, "what is listed comes back"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("store")) as running:
-        yield running
-
-
-def test_the_night_of_a_bucket(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_night_of_a_bucket(
+    store: ObjectStore, stack: Stack, http: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in store.env.items():
         monkeypatch.setenv(name, value)
     bucket = s3fs.S3FileSystem(endpoint_url=store.env["AWS_ENDPOINT_URL"], use_listings_cache=False)
-    prefix = f"{BUCKET}/photos"
+    prefix = f"{BUCKET}/{tmp_path.name}"
     for n in range(40):
         bucket.pipe_file(f"{prefix}/{n % 3}/{n}.png", png((n, 5, 5)))
     bucket.pipe_file(f"{prefix}/notes.txt", b"no picture")
-    with Stack(tmp_path, CHUNK_SIZE="16") as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
-        define(http, "photos", f"s3://{prefix}", delete_missing=True)
-        assert counts(sync(http, "photos")) == {"indexed": 40}
+    define(http, "photos", f"s3://{prefix}", delete_missing=True)
+    assert counts(sync(http, "photos")) == {"indexed": 40}
 
-        with store.counted() as asked:
-            assert counts(sync(http, "photos")) == {"unchanged": 40}
-        assert asked == {"LIST": 1}, "no object is opened"
+    with store.counted() as asked:
+        assert counts(sync(http, "photos")) == {"unchanged": 40}
+    assert asked == {"LIST": 1}, "no object is opened"
 
-        bucket.pipe_file(f"{prefix}/0/0.png", png((0, 200, 5)))
-        bucket.rm_file(f"{prefix}/1/1.png")
-        bucket.pipe_file(f"{prefix}/new.png", png((7, 7, 200)))
-        with store.counted() as asked:
-            assert counts(sync(http, "photos")) == {"unchanged": 38, "indexed": 2, "removed": 1}
-        assert asked == {"LIST": 1, "GET": 2}
-        assert images(http, "photos") == 40
+    bucket.pipe_file(f"{prefix}/0/0.png", png((0, 200, 5)))
+    bucket.rm_file(f"{prefix}/1/1.png")
+    bucket.pipe_file(f"{prefix}/new.png", png((7, 7, 200)))
+    with store.counted() as asked:
+        assert counts(sync(http, "photos")) == {"unchanged": 38, "indexed": 2, "removed": 1}
+    assert asked == {"LIST": 1, "GET": 2}
+    assert images(http, "photos") == 40
 
-        with store.away():
-            unreachable = sync(http, "photos")
-        assert (unreachable["status"], unreachable["total"]) == ("failed", 0)
-        assert images(http, "photos") == 40
-        assert SECRET not in stack.logs() + http.get("/v1/sources/photos").text
+    with store.away():
+        unreachable = sync(http, "photos")
+    assert (unreachable["status"], unreachable["total"]) == ("failed", 0)
+    assert images(http, "photos") == 40
+    assert SECRET not in stack.logs() + http.get("/v1/sources/photos").text

@@ -14,7 +14,6 @@ from tests.image_server import make_photo
 from tests.sample_files import make_tar
 from tests.stack import Stack, finished
 
-pytestmark = pytest.mark.timeout(300)
 SIZES = pytest.mark.parametrize("padding", [0, 2**21], ids=["small", "large"])
 A, B = make_photo(1, 64, 48), make_photo(2, 64, 48)
 

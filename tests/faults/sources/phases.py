@@ -59,7 +59,7 @@ def _until(reached: Callable[[], object]) -> None:
         with contextlib.suppress(RedisError, ImageSearchError):  # another fault
             if reached():
                 return
-        time.sleep(0.004)
+        time.sleep(0.01)
 
 
 def _payloads(rig: Rig, job_id: str) -> set[str]:
