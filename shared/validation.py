@@ -50,6 +50,7 @@ FIELDS: Mapping[str, Kind] = {
 UNSHOWN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _UNSHOWN = re.compile(f"[{UNSHOWN}]")
 _PIECE_CHARS = 256
+_LETTERS = re.compile(r"[^\W\uff9e\uff9f]+")  # no marks, and what becomes none
 _MARKS = re.compile(rb"[^\0]{2,}")  # among the classes of a text's characters
 RESERVED_NAMES = frozenset(FIELDS) | {"near", "and", "or", "not"}
 
@@ -134,7 +135,7 @@ def normalized(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
     """
     if text.isascii():
         return text
-    if len(text) > _PIECE_CHARS:
+    if len(text) > _PIECE_CHARS and max(map(len, _LETTERS.split(text))) > _PIECE_CHARS:
         pieces = (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
         text = "".join(unicodedata.normalize("NFKD" if "K" in form else "NFD", piece) for piece in pieces)
         text = _with_marks_in_order(text)

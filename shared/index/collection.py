@@ -26,8 +26,10 @@ from shared.index.records import (
     MARK,
     PLACES,
     Pointer,
+    Record,
     described,
     divided,
+    documents_of,
     from_record,
     in_calls,
     joined,
@@ -133,11 +135,7 @@ class Collection:
             raise ValueError(f"{vectors.shape} vectors and {len(owners)} owners for {len(images)} images")
         made = contributions or [()] * len(images)
         records = [to_record(*one) for one in zip(images, owners, made, strict=True)]
-        for call in in_calls(records, self.pointer.dimension):
-            batch = {record["id"]: record for record in records[call]}
-            self._run(
-                partial(write_records, records=batch, vectors=vectors[call], new=new), WRITE_TIMEOUT_SECONDS
-            )
+        self._write(records, vectors, new=new)
 
     def vector(self, image_id: str) -> NDArray[np.float32]:
         """Return an image's vector, shape (dimension,). Raises ImageNotFound."""
@@ -296,9 +294,7 @@ class Collection:
     def update(self, stored: Sequence[StoredImage]) -> None:
         """Write the records of images that are present, and leave their vectors as they are."""
         records = [to_record(one.image, one.owner, one.contributions) for one in stored]
-        for call in in_calls(records):
-            batch = {record["id"]: record for record in records[call]}
-            self._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
+        self._update(records)
 
     def records(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return what Chroma holds for those ids that are present, only to be compared or copied."""
@@ -320,24 +316,19 @@ class Collection:
         for start in range(0, len(ids), BATCH):
             records = self.records(ids[start : start + BATCH])
             records |= {i: described(records[i], one) for i, one in (images or {}).items() if i in records}
-            for call in in_calls(list(records.values()), target.pointer.dimension):
-                batch = dict(list(records.items())[call])
-                rows = np.stack([vectors[image_id] for image_id in batch])
-                target._run(partial(write_records, records=batch, vectors=rows), WRITE_TIMEOUT_SECONDS)
+            target._write(list(records.values()), np.array([vectors[image_id] for image_id in records]))
             copied += records
         return copied
 
     def copy_changes(self, target: "Collection", ids: Sequence[str]) -> None:
         """Write to the records of `target` what they have otherwise, but for what the models said."""
         ours, theirs = self.records(ids), target.records(ids)
-        changed: dict[str, JsonObject] = {}
+        changed: list[JsonObject] = []
         for image_id in ours.keys() & theirs.keys():
             (rest, _), (former, said) = divided(ours[image_id]), divided(theirs[image_id])
             if rest != former:
-                changed[image_id] = joined(rest, said)
-        for call in in_calls(list(changed.values())):
-            batch = dict(list(changed.items())[call])
-            target._run(partial(update_records, records=batch), WRITE_TIMEOUT_SECONDS)
+                changed.append(joined(rest, said))
+        target._update(changed)
 
     def ids(self) -> Iterator[str]:
         """Yield every id, in the order in which they came; memory holds a page.
@@ -370,7 +361,7 @@ class Collection:
     def write_keys(self, records: Sequence[KeyRecord]) -> None:
         ids = [_key_id(record.key) for record in records]
         rows = [provenance.key_to_record(record) for record in records]
-        for call in in_calls(rows):
+        for call in in_calls(rows, [""] * len(rows)):  # which need no documents
             self._beside(
                 methodcaller("upsert", ids[call], _spread(ids[call]), rows[call]), WRITE_TIMEOUT_SECONDS
             )
@@ -414,6 +405,18 @@ class Collection:
             return found
 
         return self._run(run)
+
+    def _write(self, records: Sequence[Record], vectors: NDArray[np.float32], *, new: bool = False) -> None:
+        documents = documents_of(records)
+        for call in in_calls(records, documents, self.pointer.dimension):
+            write = partial(write_records, records=records[call], documents=documents[call], new=new)
+            self._run(partial(write, vectors=vectors[call]), WRITE_TIMEOUT_SECONDS)
+
+    def _update(self, records: Sequence[Record]) -> None:
+        documents = documents_of(records)
+        for call in in_calls(records, documents):
+            update = partial(update_records, records=records[call], documents=documents[call])
+            self._run(update, WRITE_TIMEOUT_SECONDS)
 
     def _run(self, operation: Callable[[ChromaCollection], T], timeout_s: float | None = None) -> T:
         index, name = self._index, self.pointer.name

@@ -17,7 +17,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -169,11 +169,11 @@ def described(record: Record, image: Image) -> JsonObject:
     return joined(divided(record)[0], divided(to_record(bare, ""))[1])
 
 
-def in_calls(records: Sequence[Record], dimension: int = 0) -> Iterator[slice]:
+def in_calls(records: Sequence[Record], documents: Sequence[str], dimension: int = 0) -> Iterator[slice]:
     """Yield slices of records, with vectors of `dimension` numbers, that Chroma takes in one call."""
     start, size = 0, 0
-    for place, record in enumerate(records):
-        more = _METADATA_WEIGHT * (json_bytes(record) + len(_document(record))) + _NUMBER_BYTES * dimension
+    for place, (record, document) in enumerate(zip(records, documents, strict=True)):
+        more = _METADATA_WEIGHT * (json_bytes(record) + len(document)) + _NUMBER_BYTES * dimension
         if place > start and (size + more > _CALL_BYTES or place - start == BATCH):
             yield slice(start, place)
             start, size = place, 0
@@ -226,23 +226,28 @@ def read_records(chroma: Any, ids: list[str]) -> list[Record]:
     return records_of(found["ids"], found["metadatas"])
 
 
-def _without_forgotten(chroma: Any, records: Mapping[str, JsonObject]) -> list[Any]:
+def _without_forgotten(chroma: Any, records: Sequence[Record]) -> list[Any]:
     """Return `records` with None for each stored name that they lack, since Chroma merges records."""
-    gone = {old["id"]: removals(old, records[old["id"]]) for old in read_records(chroma, list(records))}
-    return [record | gone.get(image_id, {}) for image_id, record in records.items()]
+    stored = {record["id"]: record for record in read_records(chroma, [one["id"] for one in records])}
+    return [{**record, **removals(stored.get(record["id"], {}), record)} for record in records]
 
 
 def write_records(
-    chroma: Any, records: Mapping[str, JsonObject], vectors: NDArray[np.float32], *, new: bool = False
+    chroma: Any,
+    records: Sequence[Record],
+    documents: list[str],
+    vectors: NDArray[np.float32],
+    *,
+    new: bool = False,
 ) -> None:
     """Write records and vectors; `new`: nothing is stored under these ids that would have to be forgotten."""
-    rows = list(records.values()) if new else _without_forgotten(chroma, records)
-    chroma.upsert(list(records), vectors, rows, list(map(_document, records.values())))
+    rows = list(records) if new else _without_forgotten(chroma, records)
+    chroma.upsert([one["id"] for one in records], vectors, rows, documents)
 
 
-def update_records(chroma: Any, records: Mapping[str, JsonObject]) -> None:
+def update_records(chroma: Any, records: Sequence[Record], documents: list[str]) -> None:
     rows = _without_forgotten(chroma, records)
-    chroma.update(list(records), metadatas=rows, documents=list(map(_document, records.values())))
+    chroma.update([one["id"] for one in records], metadatas=rows, documents=documents)
 
 
 def add_documents(chroma: Any, limit: int, check: Callable[[], None]) -> int:
@@ -253,14 +258,15 @@ def add_documents(chroma: Any, limit: int, check: Callable[[], None]) -> int:
     """
     found = chroma.get(where_document=_NO_DOCUMENT, limit=limit, include=["metadatas"])
     lacking = records_of(found["ids"], found["metadatas"])
-    for call in in_calls(lacking):
+    documents = documents_of(lacking)
+    for call in in_calls(lacking, documents):
         check()
-        chroma.update(found["ids"][call], documents=list(map(_document, lacking[call])))
+        chroma.update(found["ids"][call], documents=documents[call])
     return len(lacking)
 
 
-def _document(record: Record) -> str:
-    return document_of(from_record({"id": "", **record}).metadata)
+def documents_of(records: Iterable[Record]) -> list[str]:
+    return [document_of(from_record(record).metadata) for record in records]
 
 
 def _survives(value: MetadataValue | None, near: MetadataValue | None) -> bool:
