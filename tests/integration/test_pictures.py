@@ -223,7 +223,7 @@ def test_a_killed_worker_neither_keeps_two_nor_loses_the_one(
     eventually(lambda: http.get(f"/v1/jobs/{answer.json()['job_id']}").json()["started_at"])
     for pid in stack.processes(role):
         os.kill(pid, signal.SIGKILL)
-    job = finished(http, answer)
+    job = finished(http, answer, 240)
     assert (job["counts"]["indexed"], job["counts"]["duplicate"]) == (1, 39)
     assert http.get(f"/v1/collections/killed-{role}").json()["count"] == 1
 
