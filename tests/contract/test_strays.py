@@ -24,7 +24,7 @@ from worker.stages import reindex
 from worker.stages.index import Arrival, Store, store
 
 MODEL: dict[str, Any] = {"model": "m/one", "fingerprint": "1" * 16, "dimension": 64}
-COUNT, TRIES = 600, 6
+COUNT, TRIES = 400, 6
 Vectors = NDArray[np.float32]
 
 
@@ -79,18 +79,18 @@ def missed_by_chroma(index: Index, vectors: dict[str, Vectors]) -> list[str]:
     """What HNSW does not find by its own vector, however much it is asked for."""
     with calls(60.0):
         chroma = index.open("images").chroma
-        rows, most = list(vectors.values()), len(vectors)
-        found = [chroma.query(query_embeddings=[row], n_results=most, include=[])["ids"][0] for row in rows]
-    return [one for one, ids in zip(vectors, found, strict=True) if one not in ids]
+        rows: Any = list(vectors.values())
+        found = chroma.query(query_embeddings=rows, n_results=len(rows), include=[])["ids"]
+    return [one for one, ids in zip(vectors, found, strict=True) if one not in set(ids)]
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.0005])
+@pytest.mark.parametrize(("noise", "count"), [(0.0, 800), (0.0005, COUNT)])  # of equal ones it loses fewer
 def test_the_writer_marks_what_hnsw_loses_and_all_are_found(
-    index: Index, tmp_path: Path, noise: float
+    index: Index, tmp_path: Path, noise: float, count: int
 ) -> None:
     missed: list[str] = []
     for seed in range(TRIES):
-        vectors = shots(noise, seed=seed)
+        vectors = shots(noise, count, seed)
         write(index, tmp_path, vectors)
         collection = index.collection("images")
         assert collection.lost(vectors) == []
@@ -98,8 +98,8 @@ def test_the_writer_marks_what_hnsw_loses_and_all_are_found(
             break
         index.delete("images")
     assert missed, "HNSW has lost none: there is nothing to test"
-    for one in missed[:20]:
-        assert one in {hit.image.id for hit in collection.search(vectors[one], limit=COUNT)}
+    for one in missed[:3]:
+        assert one in {hit.image.id for hit in collection.search(vectors[one], limit=count)}
 
 
 def test_a_reindex_marks_what_hnsw_loses_of_the_new_vectors_before_the_switch(
@@ -130,10 +130,9 @@ def test_exactly_what_hnsw_misses_is_lost_and_once_marked_every_search_finds_it(
     assert collection.lost(vectors) == []
     for reader in (collection, new_index().collection("images")):
         for one in (lost[0], lost[-1]):
-            whole = {hit.image.id for hit in reader.search(vectors[one], limit=COUNT)}
-            own = {hit.image.id: hit.score for hit in reader.search(vectors[one], limit=COUNT)}[one]
-            assert own == pytest.approx(1.0, abs=1e-5)
-            assert set(lost) <= whole
+            whole = {hit.image.id: hit.score for hit in reader.search(vectors[one], limit=COUNT)}
+            assert whole[one] == pytest.approx(1.0, abs=1e-5)
+            assert set(lost) <= whole.keys()
             assert one not in {h.image.id for h in reader.search(vectors[one], limit=COUNT, exclude=one)}
             assert one in [near for near, _ in reader.nearest(vectors[one][None], COUNT)[0]]
             even = int(one, 16) % 2 == 0

@@ -4,10 +4,12 @@ import importlib
 import ipaddress
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.routing import Rule
 
 from shared.embedding import load_failures
 from tests.checkpoints import tiny_checkpoint
@@ -16,6 +18,23 @@ from tests.checkpoints import tiny_checkpoint
 @pytest.fixture(autouse=True)
 def _no_checkpoint_was_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_failures, "_refused", {})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_route_is_compiled_once() -> Iterator[None]:
+    """Werkzeug compiles for each app anew what builds its URLs, which takes most of making one."""
+    compiled: dict[object, Any] = {}
+    compile_builder = Rule._compile_builder
+
+    def once(rule: Rule, append_unknown: bool = True) -> Any:
+        key = (*rule._trace, repr(rule.defaults), append_unknown)
+        if key not in compiled:
+            compiled[key] = compile_builder(rule, append_unknown)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Rule, "_compile_builder", once)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,7 @@ def test_a_collection_in_chroma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert opened.collection("old").count() == 0
     with newer(index_module):
         other = index_in(tmp_path / "other")
+        other._server.delete_collection(index_module.REGISTRY)
         other.create("any", **model)
     refused(index_in(tmp_path / "other").collections, f"The Chroma collection {index_module.REGISTRY!r}")
 
