@@ -31,8 +31,13 @@ _IDS = {  # where the id of a collection is; it is the end of what is there
     "segments": "collection",
     "embeddings_queue": "topic",
 }
-# For sqlite_stat1: of a million records, a thousand are of one collection, one of them has one id.
-_STATISTICS = ("embeddings", "sqlite_autoindex_embeddings_1", "1000000 1000 1")
+# The first makes the table of statistics, if there is none, and nothing else. The last says: of a million
+# records, a thousand are of one collection, one of them has one id.
+PLAN = (
+    "ANALYZE sqlite_master",
+    "DELETE FROM sqlite_stat1 WHERE idx = 'sqlite_autoindex_embeddings_1'",
+    "INSERT INTO sqlite_stat1 VALUES ('embeddings', 'sqlite_autoindex_embeddings_1', '1000000 1000 1')",
+)
 _MAKE_FILE = """
 import pathlib, sys
 from shared.index.connection import in_process_server
@@ -95,9 +100,8 @@ def _move(file: sqlite3.Connection) -> None:
 
 def _plan(file: sqlite3.Connection) -> None:
     """Have SQLite look up the records that an index gives, in place of going through a collection."""
-    file.execute("ANALYZE sqlite_master")  # makes the table of statistics, if there is none, and nothing else
-    file.execute("DELETE FROM sqlite_stat1 WHERE idx = ?", [_STATISTICS[1]])
-    file.execute("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", _STATISTICS)
+    for statement in PLAN:  # a script would end the transaction
+        file.execute(statement)
 
 
 def _trigger(table: str) -> str:

@@ -31,6 +31,8 @@ class Place(NamedTuple):
 def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image]:
     """Return up to `limit` images whose ids follow `after`, reading one stretch of ids after another.
 
+    Chroma gathers all records of its file that one bound selects, and then all of the other's, some 5 us a
+    record: a page at an end of the list has one bound, and costs next to nothing.
     Ids are hashes and so evenly spread: a stretch is as wide as the missing number needs, and wider where a
     filter leaves few. A record that is not where its id belongs is in no page: it would end one too early.
     """
@@ -39,16 +41,21 @@ def page(chroma: Any, after: str, limit: int, where: Where | None) -> list[Image
     narrowed = where.to_chroma() if where else None
     found: list[Image] = []
     while start < PLACES and len(found) < limit:
-        stretch: JsonObject = {"$and": [{"_place": {"$gte": start}}, {"_place": {"$lt": start + width}}]}
-        if narrowed:
-            stretch["$and"].append(narrowed)
-        ids = chroma.get(where=stretch, include=[])["ids"]
+        stretch: list[JsonObject] = [{"_place": {"$gte": start}}] if start else []
+        stretch += [{"_place": {"$lt": start + width}}] if not start or start + width < PLACES else []
+        ids = chroma.get(where=_every([*stretch, narrowed]), include=[])["ids"]
         rest = sorted(one for one in ids if one > after and start <= place_of(one) < start + width)
         found += _matching(chroma, rest, limit - len(found), where)
         start += width
         if len(found) < limit:
             width *= 2
     return found
+
+
+def _every(conditions: Iterable[JsonObject | None]) -> JsonObject | None:
+    """Return the `where` that selects what all of the conditions select; None is no condition."""
+    given = [one for one in conditions if one is not None]
+    return {"$and": given} if len(given) > 1 else given[0] if given else None
 
 
 def _matching(chroma: Any, ids: Sequence[str], limit: int, where: Where | None) -> list[Image]:
@@ -145,9 +152,7 @@ class _Newest:
         return [one for one in _matching(self._chroma, rest, limit, self._where) if one.created_at is None]
 
     def _ids(self, created_at: JsonObject | None = None) -> set[str]:
-        parts = [{"created_at": created_at}] if created_at else []
-        parts += [self._narrowed] if self._narrowed else []
-        where = {"$and": parts} if len(parts) > 1 else parts[0] if parts else None
+        where = _every([created_at and {"created_at": created_at}, self._narrowed])
         return set(self._chroma.get(where=where, include=[])["ids"])
 
     def _read(self, ids: Iterable[str]) -> Iterator[Image]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy.chroma_tenant import DATABASE, secret_tenant
+from deploy.chroma_tenant import DATABASE, PLAN, secret_tenant
 from shared.errors import ConfigError
 
 # As it was before: in the tenant that everybody knows; somebody else had made one, too.
@@ -154,3 +154,8 @@ def test_sqlite_looks_up_the_records_that_an_index_gives(folder: Path) -> None:
             WHERE key = 'created_at' AND float_value >= 1 UNION SELECT 1) ORDER BY embeddings.id"""
     assert any("embeddings USING INTEGER PRIMARY KEY" in step for *_, step in _rows(folder, plan))
     assert len(_rows(folder, "SELECT * FROM sqlite_stat1 WHERE tbl = 'embeddings'")) == 1
+
+
+def test_a_chroma_of_ones_own_is_told_the_same() -> None:
+    told = (Path(__file__).parents[3] / "docs/keys.md").read_text(encoding="utf-8")
+    assert f'`sqlite3 chroma.sqlite3 "{"; ".join(PLAN)}"`' in told
