@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from examples.demo.pictures import Pictures, openmoji
@@ -83,6 +84,9 @@ def together(name: str) -> str:
 
 def pytest_configure() -> None:
     gc.disable()  # what is imported stays: looking through it again and again takes seconds
+    # By default a logged exception is pages of source in colour, which take up to a second.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def pytest_collection_finish() -> None:

@@ -52,6 +52,9 @@ def work(api: Api) -> None:
             if stage is Stage.FETCH and (claim := api.services.ledger.claim(chunk, stage)):
                 handler_of(claim)(cast(Any, SimpleNamespace(services=api.services)), claim)
         index.drain(api.services, store_of)
+        jobs, _ = api.services.ledger.list_jobs(None, None, 100)
+        if all(job.status.finished for job in jobs):
+            return
 
 
 def done(api: Api, what: str, **body: Any) -> dict[str, Any]:

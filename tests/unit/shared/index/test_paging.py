@@ -15,7 +15,7 @@ from shared.index.collection import Collection
 from shared.models import Image
 from tests.unit.fakes import Api, Vector, assert_problem, axis, image_id, index_in, make_api, unit
 
-COUNT, DIMENSION = 4_000, 32
+COUNT, DIMENSION = 3_000, 32
 EQUAL = range(1_000, 1_700)
 
 
