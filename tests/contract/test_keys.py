@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from chromadb.api.models.Collection import Collection as ChromaCollection
 
 from api.images import edits
 from shared.config import Settings
@@ -235,6 +237,24 @@ def test_pages_join_into_all_pictures_in_the_order_of_their_ids(collection: Coll
     assert [one for page in pages(collection, 7, {"even": True}) for one in page] == even
     assert pages(collection, 7, {"n": 77}) == [[image_id(77)]]
     assert pages(collection, 7, {"nonesuch": 1}) == []
+
+
+def test_a_page_at_an_end_has_chroma_gather_no_other_s_pictures(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(collection, *((n, image(n)) for n in range(1, 151)))
+    asked: list[Any] = []
+    get = ChromaCollection.get
+
+    def noted(self: ChromaCollection, *ids: Any, **how: Any) -> Any:
+        asked.append(how.get("where"))
+        return get(self, *ids, **how)
+
+    monkeypatch.setattr(ChromaCollection, "get", noted)
+    for after in ("", "e" * 64):
+        assert collection.page(after, 5, None)
+    bounds = [(name, operator) for where in filter(None, asked) for name in where for operator in where[name]]
+    assert bounds == [("_place", "$lt"), ("_place", "$gte")]
 
 
 def test_pages_are_stable_while_pictures_come_and_go(collection: Collection) -> None:

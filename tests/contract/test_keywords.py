@@ -11,6 +11,7 @@ from shared.errors import KeywordsNotReady, NewerFormat
 from shared.filters.conditions import And, Range, Where
 from shared.filters.keywords import HasKeywords
 from shared.index import index as index_module
+from shared.index import records as records_module
 from shared.index import search
 from shared.index.collection import Collection
 from shared.index.index import Index
@@ -135,6 +136,17 @@ def test_a_copy_has_the_words_and_their_changes(index: Index, collection: Collec
 def test_a_long_text_of_characters_that_become_many_is_written(collection: Collection) -> None:
     write(collection, ["ﷺ" * 20_000, "boot"])
     assert having(collection, "صلى") == {0}
+
+
+def test_what_is_written_has_its_words_taken_from_its_texts_once(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    of = records_module.document_of
+    monkeypatch.setattr(records_module, "document_of", lambda metadata: read.append(metadata) or of(metadata))
+    write(collection, TEXTS)
+    change(collection, 0, {"title": "scarf"})
+    assert len(read) == len(TEXTS) + 1
 
 
 def of_an_earlier_version(index: Index, monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> Collection:
