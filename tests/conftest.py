@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import structlog
 from xdist.scheduler import LoadFileScheduling, Scheduling
@@ -83,6 +84,9 @@ def together(name: str) -> str:
 
 
 def pytest_configure() -> None:
+    # Two cores that run stacks and the other tests keep no time.
+    hypothesis.settings.register_profile("without deadlines", deadline=None)
+    hypothesis.settings.load_profile("without deadlines")
     gc.disable()  # what is imported stays: looking through it again and again takes seconds
     # By default a logged exception is pages of source in colour, which take up to a second.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

@@ -59,7 +59,8 @@ class Preloaded:
         self._minder, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
             request = json.dumps([*argv, dict(env)]).encode()
-            socket.send_fds(_preloader(modules), [request], [log_fd, theirs.fileno()])
+            preloader = _preloader(modules, env.get("OMP_NUM_THREADS"))
+            socket.send_fds(preloader, [request], [log_fd, theirs.fileno()])
         self.args = argv
         self.pid = int(self._minder.recv(64))
         self.returncode: int | None = None
@@ -92,14 +93,15 @@ class Preloaded:
 
 
 @functools.cache
-def _preloader(modules: tuple[str, ...]) -> socket.socket:
-    """The connection to the process that forks."""
+def _preloader(modules: tuple[str, ...], threads: str | None) -> socket.socket:
+    """The connection to the process that forks, where OpenMP has so many threads."""
+    # Read when torch is imported, and never again.
+    openmp = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": threads} if threads else {})
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-um", __name__, *modules],
-            # Read when torch is imported, and never again.
-            env=_ENV | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            env={name: value for name, value in _ENV.items() if name != "OMP_NUM_THREADS"} | openmp,
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -185,8 +187,6 @@ def _leave_behind(env: Mapping[str, str], log_fd: int) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(env)
-    if "OMP_NUM_THREADS" not in env and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def serve(requests: socket.socket, modules: Sequence[str]) -> None:

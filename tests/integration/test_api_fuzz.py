@@ -85,7 +85,6 @@ def failures(operation: Any, mode: GenerationMode, known: dict[str, str]) -> lis
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

@@ -214,7 +214,6 @@ JOBS = st.builds(
 
 @settings(
     max_examples=8,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -252,7 +251,6 @@ def test_no_route_is_forgotten(api: Api) -> None:
 
 @settings(
     max_examples=4,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

@@ -358,7 +358,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return index.create("filters", model="m", fingerprint="f" * 16, dimension=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     pictures=st.lists(images(), min_size=1, max_size=12),
     conditions=st.lists(FILTERS, min_size=1, max_size=12),

@@ -356,7 +356,7 @@ def out_of_order(draw: st.DrawFn) -> Given:
     return Given(ops, deliveries)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(out_of_order())
 def test_the_end_depends_on_the_versions_alone(given: Given) -> None:
     in_order, stored = Stored(), Stored()
@@ -369,7 +369,7 @@ def test_the_end_depends_on_the_versions_alone(given: Given) -> None:
         assert stored.at(key) == in_order.at(key)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(out_of_order(), st.integers(1, 3))
 def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_delivery_does_not_complete(
     given: Given, death: int
@@ -390,7 +390,7 @@ def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_deli
     assert stored.state == in_order.state
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(out_of_order())
 def test_one_batch_and_a_log_that_is_replayed_end_in_the_same_state(given: Given) -> None:
     one_by_one, together = Stored(), Stored()

@@ -54,7 +54,7 @@ def test_only_the_vectors_of_near_hashes_are_asked_for() -> None:
     assert asked == [0, 2, 3]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 40), cells=st.sampled_from([7, 64, 4_000]))
 def test_blocks_of_any_size_give_what_the_definition_says(seed: int, count: int, cells: int) -> None:
     random = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from tests.odd_records import KEY, KEY_RECORDS, ODD_IDS, records, sound
 from tests.unit.fakes import image_id
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(stored=records(ODD_IDS[0]))
 def test_any_record_is_an_image_that_can_be_answered_and_written_again(stored: dict[str, Any]) -> None:
     (record,) = records_of([ODD_IDS[0]], [stored])

@@ -126,7 +126,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Change], list[list[Change]]]:
     return changes, batches
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(deliveries())
 def test_the_end_depends_on_the_versions_alone(given: tuple[list[Change], list[list[Change]]]) -> None:
     changes, batches = given
@@ -136,7 +136,7 @@ def test_the_end_depends_on_the_versions_alone(given: tuple[list[Change], list[l
     assert stored.state == as_versions_say(changes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(deliveries(), st.lists(st.integers(1, 4), min_size=20))
 def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_delivery_does_not_complete(
     given: tuple[list[Change], list[list[Change]]], deaths: list[int]
@@ -157,7 +157,7 @@ def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_deli
     assert stored.state == as_versions_say(changes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(OPS, min_size=1, max_size=8), st.randoms())
 def test_a_log_that_is_replayed_ends_in_the_same_state(ops: list[Any], random: Any) -> None:
     changes = [Change(op, n, i, k, c) for n, (op, i, k, c) in enumerate(ops, start=1)]
@@ -182,7 +182,7 @@ def test_a_record_that_a_later_version_wrote_is_an_error() -> None:
         WriteBatch(cast(Collection, StubCollection())).apply({"op": "merge", "version": 1})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(deliveries())
 def test_a_key_points_at_one_picture_which_says_so(given: tuple[list[Change], list[list[Change]]]) -> None:
     stored = Stored()

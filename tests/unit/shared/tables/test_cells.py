@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
@@ -163,7 +163,6 @@ _CELLS = _SCALARS | st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(cells=st.lists(_CELLS, max_size=12))
 def test_any_cells_become_values_of_one_type_that_metadata_can_hold(cells: list[Any]) -> None:
     found = Cells(typed=True)

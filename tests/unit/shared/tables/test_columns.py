@@ -1,7 +1,7 @@
 """Which column is what, and what it is called as metadata."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest, NoUrlColumn
@@ -171,7 +171,6 @@ def test_options_list_names_as_csv_does(text: str, names: tuple[str, ...]) -> No
     assert column_names(text) == names
 
 
-@settings(deadline=None)
 @given(names=st.lists(st.text(st.characters(), max_size=70), max_size=12))
 def test_any_names_become_names_that_metadata_can_have(names: list[str]) -> None:
     stored = metadata_names(names, range(len(names)), {"url"}, set())

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest, NoUrlColumn, RequestTooLarge
@@ -220,7 +220,6 @@ _JSON = st.recursive(
 
 
 @FORMS
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.dictionaries(st.sampled_from(["a", "b", "key", "metadata", "url", "日"]), _JSON, max_size=5),

@@ -8,7 +8,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.errors import ImageSearchError, RequestTooLarge
@@ -145,7 +145,6 @@ _PIECES = (
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     start=st.sampled_from(_STARTS),
     pieces=st.lists(st.binary(max_size=12) | st.sampled_from(_PIECES), max_size=20),
@@ -169,7 +168,6 @@ def test_any_bytes_are_read_or_refused(start: bytes, pieces: list[bytes], name: 
         assert row.url or row.error
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(
