@@ -101,31 +101,28 @@ def test_an_outage_is_waited_for_and_does_not_end_the_thread(
     services.index.collection("old").check_keywords()
 
 
-def test_a_collection_that_fails_keeps_no_other_from_its_documents(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def let_new_fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     known = Index.has_documents
 
     def has_documents(index: Index, name: str) -> bool:
         if name == "new":
-            raise NewerFormat("A newer version wrote it.")
+            raise error
         return known(index, name)
 
     monkeypatch.setattr(Index, "has_documents", has_documents)
+
+
+def test_a_collection_that_fails_keeps_no_other_from_its_documents(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_new_fail(monkeypatch, NewerFormat("A newer version wrote it."))
     until_all_have(services, monkeypatch)
-    assert known(services.index, "old")
+    assert services.index.has_documents("old")
 
 
 def test_what_nobody_expected_of_one_collection_ends_no_look(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = Index.has_documents
-
-    def has_documents(index: Index, name: str) -> bool:
-        if name == "new":
-            raise LookupError(name)
-        return known(index, name)
-
-    monkeypatch.setattr(Index, "has_documents", has_documents)
+    let_new_fail(monkeypatch, LookupError("new"))
     until_all_have(services, monkeypatch, looks=2)
     services.index.collection("old").check_keywords()
