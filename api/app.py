@@ -1,9 +1,7 @@
 """The application: `create_app` puts it together."""
 
-import time
 from collections.abc import Callable
 
-from flask import Flask, Response, g, request
 from flask_openapi3.openapi import OpenAPI
 
 from api import context
@@ -18,6 +16,7 @@ from api.http import (
     auth,
     concurrency,
     cross_origin,
+    metrics,
     openapi,
     problems,
     rate_limits,
@@ -25,7 +24,6 @@ from api.http import (
     switches,
 )
 from api.http.auth import KeyRing
-from api.http.metrics import Metrics
 from api.images import bulk, duplicates
 from api.images import routes as images
 from api.jobs import routes as jobs
@@ -39,6 +37,8 @@ from api.web import docs
 from api.web import routes as page
 from shared.config import Settings
 from shared.embedding.serving.downloads import at_hand
+from shared.metrics.exporter import Page
+from shared.metrics.ledger import LedgerMetrics
 from shared.services import Services, build_services
 from shared.version import VERSION
 
@@ -70,7 +70,8 @@ def create_app(
     keys = KeyRing(services.blobs)
     probe = Probe(services, models)
     context.install(
-        app, Context(services, models, keys, Metrics(services.ledger.workers.gauges), probe, backgrounds)
+        app,
+        Context(services, models, keys, Page(["api"], LedgerMetrics(services.ledger)), probe, backgrounds),
     )
 
     concurrency.install(app, threads)
@@ -78,7 +79,7 @@ def create_app(
     cross_origin.install(app, services.settings.allow_origins)
     security_headers.install(app)
     auth.refuse_downloads(app)
-    _install_metrics(app)
+    metrics.install(app)
     auth.identify_callers(app, keys)
     rate_limits.install(app, services.settings)
     auth.require_scopes(app)
@@ -104,17 +105,3 @@ def create_app(
 
     models.start()
     return app
-
-
-def _install_metrics(app: Flask) -> None:
-    def start() -> None:
-        g.started = time.perf_counter()
-
-    def finish(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "unmatched"
-        elapsed = time.perf_counter() - g.get("started", time.perf_counter())
-        context.metrics().observe_request(request.method, route, response.status_code, elapsed)
-        return response
-
-    app.before_request(start)
-    app.after_request(finish)

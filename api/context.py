@@ -1,4 +1,4 @@
-"""The parts of the current app: its services, its encoder once that is loaded, its metrics."""
+"""The parts of the current app: its services, its encoder once that is loaded, its page of metrics."""
 
 from dataclasses import dataclass, field
 
@@ -9,13 +9,13 @@ from api.encoding.loaded_models import LoadedModels
 from api.encoding.text_cache import EncodedText, TextCache
 from api.encoding.vector_cache import VectorCache
 from api.http.auth import KeyRing
-from api.http.metrics import Metrics
 from api.readiness import Probe
 from image_search.models import LoadedModel
 from shared.embedding.encoder import Encoder
 from shared.errors import CollectionNotFound
 from shared.index.collection import Collection
 from shared.index.survey import Surveys
+from shared.metrics.exporter import Page
 from shared.models import DEFAULT_COLLECTION
 from shared.services import Services
 
@@ -29,7 +29,7 @@ class Context:
     services: Services
     models: LoadedModels
     keys: KeyRing
-    metrics: Metrics
+    metrics: Page
     probe: Probe
     backgrounds: Backgrounds
     texts: TextCache = field(default_factory=TextCache)
@@ -75,7 +75,3 @@ def open_collection(name: str) -> Collection | None:
         if name == DEFAULT_COLLECTION:
             return None
         raise error.at("/collection") from None
-
-
-def metrics() -> Metrics:
-    return context().metrics

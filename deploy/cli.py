@@ -246,7 +246,12 @@ def _scopes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
 @keys.command("create")
 @data_dir_option
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, callback=_scopes, help="search, ingest, admin."
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    callback=_scopes,
+    help="search, ingest, metrics, admin.",
 )
 @click.option("--name", default="", help="To recognise it in the list.")
 @json_option

@@ -22,8 +22,8 @@ from shared.errors import ConfigError, FieldError, InvalidRequest, NewerFormat, 
 from shared.formats import FIELD, check_format
 from shared.storage.blobs import API_KEYS, Blobs, api_key_key
 
-Scope = Literal["search", "ingest", "admin"]
-SCOPES: tuple[Scope, ...] = ("search", "ingest", "admin")
+Scope = Literal["search", "ingest", "metrics", "admin"]
+SCOPES: tuple[Scope, ...] = ("search", "ingest", "metrics", "admin")
 FORMAT = 1  # of a stored key, which says so from 2 on: versions from before know no further field
 _KEY = re.compile(r"isk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 

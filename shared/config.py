@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     tag_min_score: float | None = Field(None, ge=0, le=1)
     nsfw_max: float | None = Field(None, ge=0, le=1)
     rate_limit: str = "1200/minute"
+    metrics_port: int | None = Field(None, ge=1, le=65_535)
+    metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import context
 from api.http.auth import requires
-from api.http.metrics import CONTENT_TYPE
 from api.http.openapi import make_blueprint
 from api.http.problems import problem
 from api.http.request_models import QueryModel
 from image_search import models
+from shared.metrics.exporter import CONTENT_TYPE
 
 blueprint = make_blueprint("health", __name__, tag="operations")
 _METRICS = {
@@ -61,7 +61,7 @@ def get_readiness(query: ReadyQuery) -> Response:
     summary="Get metrics for Prometheus",
     responses={200: {"description": "Metrics.", "content": {"text/plain": _METRICS}}},
 )
-@requires("admin")
+@requires("metrics")
 def get_metrics() -> Response:
-    """Return counts of requests, searches, queues and totals. Needs `admin` once a key exists."""
+    """Return what this server and the ledger count. Needs the scope `metrics` once a key exists."""
     return Response(context().metrics.render(), content_type=CONTENT_TYPE)

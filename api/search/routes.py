@@ -9,7 +9,7 @@ from flask import Response, jsonify, request
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from api.context import context, main_model, metrics, open_collection
+from api.context import context, main_model, open_collection
 from api.encoding.calibration import MIN_IMAGES, Calibration, strength
 from api.http.auth import requires
 from api.http.openapi import component, make_blueprint
@@ -35,6 +35,7 @@ from shared.filters.conditions import And, Where
 from shared.filters.keywords import HasKeywords, parse_keywords
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
+from shared.metrics.definitions import SEARCH_ENCODE_SECONDS, SEARCH_INDEX_SECONDS
 from shared.models import Image
 from shared.validation import pointer
 
@@ -140,8 +141,8 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
         collection.check_keywords()
     query, encode_s = _timed(lambda: Query.of(terms, collection))
     found, index_s = _timed(lambda: _find(asked, query, filters, keywords, collection))
-    metrics().encode_seconds.observe(encode_s)
-    metrics().index_seconds.observe(index_s)
+    SEARCH_ENCODE_SECONDS.observe(encode_s)
+    SEARCH_INDEX_SECONDS.observe(index_s)
     total_s = perf_counter() - started
     return _json(
         models.SearchResult(

@@ -1,0 +1,91 @@
+"""The page of metrics of one target: a process, or all processes of a worker or server on this machine."""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from shared.errors import ConfigError
+from shared.metrics.definitions import DEFINITIONS, REGISTRY, ROLES, Exporter, define
+from shared.version import VERSION
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
+_BUILD = define("build_info", "gauge", "1, with the version of this target", ("version",), ROLES)
+
+
+class Page:
+    """The metrics of `roles`, and of further collectors, such as the ledger's, that one target shows."""
+
+    def __init__(self, roles: Collection[Exporter], *others: Collector) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        folder = os.environ.get(FOLDER_VARIABLE)
+        self._registry.register(_OfRoles(_Shared(folder) if folder else REGISTRY, set(roles)))
+        self._registry.register(_Build())
+        for other in others:
+            self._registry.register(other)
+
+    def render(self) -> bytes:
+        """Return the page in Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve the page from a thread. Raises ConfigError for a port that is taken or a wrong host."""
+        try:
+            start_http_server(port, host, self._registry)
+        except OSError:
+            raise ConfigError(
+                f"cannot export metrics on {host}:{port}: the port is taken or the address is not this "
+                "machine's; set IMAGE_SEARCH_METRICS_PORT to another"
+            ) from None
+
+
+class _Shared(Collector):
+    """The numbers of all processes that keep them in a folder; of those that ended the counters alone."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._files = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        for path in Path(self._folder).glob("gauge_live*.db"):
+            pid = int(re.sub(r"\D", "", path.stem))
+            if not _lives(pid):
+                mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]
+        found: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]
+        return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class _OfRoles(Collector):
+    """What a collector has of some roles' metrics: one registry has those of all."""
+
+    def __init__(self, source: Collector | CollectorRegistry, roles: set[Exporter]) -> None:
+        self._source = source
+        self._names = {
+            one.name.removesuffix("_total") for one in DEFINITIONS if roles.intersection(one.exporters)
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        return (family for family in self._source.collect() if family.name in self._names)
+
+
+class _Build(Collector):
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(_BUILD.name, _BUILD.help, labels=_BUILD.labels)
+        family.add_metric([VERSION], 1)
+        yield family
