@@ -12,6 +12,7 @@ import structlog
 from shared.config import Settings
 from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
+from shared.metrics.definitions import MESSAGES_RESENT
 from shared.services import Services, build_services
 from shared.sources.syncs import clear_deleted, restore_schedule, start_due
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
@@ -75,6 +76,7 @@ def sweep(services: Services) -> None:
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
+        MESSAGES_RESENT.labels(stage).inc()
     services.ledger.sent([chunk for _, chunk in due])
     if services.ledger.writer.unfinished() and not services.ledger.writer.is_held():
         services.dispatcher.wake_writer()
