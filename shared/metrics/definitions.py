@@ -152,7 +152,7 @@ CHUNKS = _counter(
 )
 REDELIVERIES = _counter(
     "redeliveries",
-    "Deliveries of chunks that had been delivered at the stage before: their worker died, or failed over them",
+    "Deliveries of chunks that a worker had at the stage before, and died or failed over",
     STAGES,
     stage=STAGES,
 )
