@@ -1,5 +1,6 @@
 import io
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -602,7 +603,7 @@ def test_keywords_in_a_collection_whose_texts_are_being_prepared_are_a_409_and_a
         ({"positive": [{"text": "nor was"}], "negative": [{"text": "this"}]}, "text", [False, True]),
         ({"image_id": image_id(0)}, "image", [True]),
         ({"vector": [1.0] + [0.0] * (len(axis(0)) - 1)}, "image", [True]),
-        ({"image_base64": picture()}, "image", [False, False]),
+        ({"image_base64": b64encode(picture()).decode()}, "image", [False, False]),
         ({"text": "and a picture", "image_id": image_id(0)}, "combined", [False, True]),
     ],
 )
