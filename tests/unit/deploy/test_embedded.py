@@ -130,7 +130,7 @@ def test_all_ports_of_metrics_have_to_be_free_before_anything_starts() -> None:
     _check_metrics_ports({"fetch": port}, "127.0.0.1", 8000)
     with pytest.raises(ConfigError, match="of fetch"):
         _check_metrics_ports({"fetch": port}, "127.0.0.1", port)
-    with pytest.raises(ConfigError, match="of encode on .*:65536"):
+    with pytest.raises(ConfigError, match=r"of encode on .*:65536"):
         _check_metrics_ports({"encode": 65_536}, "127.0.0.1", 8000)
     for host in ("192.0.2.1", "a..b"):
         with pytest.raises(ConfigError, match=f"on {host}:"):
