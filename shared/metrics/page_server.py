@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from shared.download.own_services import FETCH_HEADER
 from shared.errors import ConfigError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,6 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: "PageServer"
 
     def do_GET(self) -> None:
+        if FETCH_HEADER in self.headers:  # no picture is fetched from here
+            self.send_error(403)
+            return
         if urlsplit(self.path).path != "/metrics":
             self.send_error(404)
             return

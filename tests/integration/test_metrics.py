@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from deploy.metrics_folder import FOLDER_PREFIX
 from deploy.ports import free_port, is_free
 from shared.api_keys import SCOPES, create_key
 from shared.metrics.definitions import DEFINITIONS
+from shared.metrics.ledger import UP
 from shared.storage.blobs import Blobs
 from tests.image_server import ImageServer
 from tests.stack import Stack, eventually, finished
@@ -84,7 +84,7 @@ def test_each_role_shows_its_own_metrics_and_no_other_s(pages: dict[str, str]) -
         own = {one.name.removesuffix("_total") for one in DEFINITIONS if role in one.exporters}
         assert shown.keys() <= own
         assert shown["image_search_build_info"] == 1
-        assert ("image_search_ledger_up" in shown) == (role in ("api", "sweep"))
+        assert (UP.name in shown) == (role in ("api", "sweep"))
 
 
 def test_the_processes_of_a_pool_are_one_target_which_a_killed_one_takes_no_counts_from(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from deploy.ports import free_port, is_free
+from shared.download.own_services import FETCH_HEADER
 from shared.errors import ConfigError
 from shared.metrics import page_server
 from shared.metrics.page_server import MAX_CLIENTS, PageServer, serve
@@ -53,6 +54,10 @@ def test_the_page_and_nothing_else_is_shown(url: str) -> None:
     assert [httpx.get(url + path).status_code for path in ("/", "/metrics/x", "/../etc/passwd")] == [404] * 3
     methods = ("DELETE", "HEAD", "OPTIONS", "POST", "PUT")
     assert {httpx.request(method, f"{url}/metrics").status_code for method in methods} == {501}
+
+
+def test_a_downloader_of_the_service_itself_is_refused(url: str) -> None:
+    assert httpx.get(f"{url}/metrics", headers={FETCH_HEADER: "1"}).status_code == 403
 
 
 def test_more_slow_clients_than_are_served_at_once_stop_nobody_else(server: PageServer, url: str) -> None:
