@@ -120,7 +120,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models", "validation"},
     "shared.logs": {"config", "urls"},
-    "shared.metrics": {"errors", "ledger", "version"},
+    "shared.metrics": {"download", "errors", "ledger", "version"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},

@@ -32,6 +32,7 @@ from shared.ledger.leases import renewing
 from shared.ledger.ledger import BEGIN, CHUNK_LEASE_SECONDS, FINAL
 from shared.ledger.processes import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
+from shared.metrics.exporter import Page
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
@@ -192,7 +193,10 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
     """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     configure_logging(settings)
-    app = make_worker(settings, [Stage(queue) for queue in queues])
+    stages = [Stage(queue) for queue in queues]
+    if settings.metrics_port:  # first, as it may be taken
+        Page([stage.value for stage in stages]).serve(settings.metrics_host, settings.metrics_port)
+    app = make_worker(settings, stages)
     with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
         build_services(settings).ledger.ping()
     _beat_from_parent(settings, queues, concurrency)
