@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flask_openapi3.openapi import OpenAPI
 
-from api import context
+from api import context, request_spans
 from api.collections import routes as collections
 from api.collections import transfers
 from api.context import Context
@@ -76,6 +76,7 @@ def create_app(
 
     concurrency.install(app, threads)
     problems.install(app)
+    request_spans.install(app)
     cross_origin.install(app, services.settings.allow_origins)
     security_headers.install(app)
     auth.refuse_downloads(app)

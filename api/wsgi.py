@@ -10,6 +10,7 @@ from api.encoding.encoder_loader import load_encoder as load_own
 from shared.config import Settings, load_settings
 from shared.imaging.memory import limit_heap_arenas
 from shared.logs import configure_logging
+from shared.tracing import tracing
 
 
 def make_app(
@@ -25,6 +26,7 @@ def make_app(
     """
     settings = settings or load_settings()
     configure_logging(settings)
+    tracing.set_up("api")
     limit_heap_arenas()
     app = create_app(settings, load=load_encoder or load_own, threads=threads, listens_at=listens_at)
     with app.app_context():

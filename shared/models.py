@@ -176,13 +176,21 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """The request that brought about a job, by its id, and its span as W3C's `traceparent`; "" for none."""
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's lease on a chunk at one stage.
 
     `token` names this delivery; `deliveries` counts from 1 how often the chunk was claimed at this stage.
     `payload` is the key of the blob that the stage before wrote ("" for fetch). `version` is the job's: an
-    item's own is that plus its index. `kind` and `options` are the job's. `arrived` is when the chunk came to
-    the stage, on this process's monotonic clock.
+    item's own is that plus its index. `kind`, `options` and `cause` are the job's. `arrived` is when the
+    chunk came to the stage, on this process's monotonic clock.
     """
 
     chunk: Chunk
@@ -198,6 +206,7 @@ class Claim:
     options: JsonObject = field(default_factory=dict)
     postponed: int = 0  # earlier attempts that found a host busy, and do not count as tries
     arrived: float = 0.0
+    cause: Cause = field(default_factory=Cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,12 @@ TOUCHED_BY = {
     "torch": {"shared/embedding/towers.py"},
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
+    "httpx": {
+        "shared/download/request_urls.py",
+        "image_search/_http.py",
+        "shared/index/connection.py",
+        "shared/index/observed_client.py",
+    },
     "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
     "duckdb": {"worker/database.py"},
     "pyarrow": {
@@ -62,6 +67,7 @@ TOUCHED_BY = {
         *(f"worker/syncs/{name}.py" for name in ("begin", "brought", "comparison")),
     },
     "pydantic_settings": {"shared/config.py"},
+    "opentelemetry": {"shared/tracing/sdk.py"},
 }
 HEAVIEST = {"torch", "transformers"}
 HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
@@ -69,8 +75,8 @@ HEAVY = HEAVIEST | {"chromadb", "celery", "flask", "PIL"}
 # row every room has one, and there is no circle.
 ROOMS: dict[str, set[str]] = {
     "api.app": {
-        "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness", "search",
-        "sources", "web",
+        "collections", "context", "encoding", "http", "images", "jobs", "operations", "readiness",
+        "request_spans", "search", "sources", "web",
     },
     "api.collections": {"context", "http", "images", "jobs"},
     "api.archives": set(),
@@ -81,6 +87,7 @@ ROOMS: dict[str, set[str]] = {
     "api.jobs": {"archives", "context", "http"},
     "api.operations": {"collections", "context", "encoding", "http"},
     "api.readiness": {"encoding"},
+    "api.request_spans": set(),
     "api.search": {"context", "encoding", "http"},
     "api.sources": {"context", "http", "jobs"},
     "api.web": {"context", "http", "jobs", "search"},
@@ -115,33 +122,38 @@ ROOMS: dict[str, set[str]] = {
     "shared.imaging": {"errors", "image_files", "image_metadata", "models"},
     "shared.index": {
         "batching", "config", "download", "errors", "filters", "formats", "metrics", "models", "storage",
+        "tracing",
         "validation",
     },
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models", "validation"},
-    "shared.logs": {"config", "urls"},
+    "shared.logs": {"config", "tracing", "urls"},
     "shared.metrics": {"download", "errors", "ledger", "version"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
     "shared.sources": {
-        "config", "errors", "formats", "ledger", "models", "services", "storage", "validation",
+        "config", "errors", "formats", "ledger", "models", "services", "storage", "tracing", "validation",
     },
     "shared.storage": {"download", "errors", "formats", "ledger", "models", "urls", "validation"},
     "shared.tables": {"errors", "models", "validation"},
     "shared.tasks": {"config", "errors", "ledger", "models"},
+    "shared.tracing": {"errors", "models", "urls", "version"},
     "shared.urls": {"validation"},
     "shared.validation": {"errors"},
     "shared.version": set(),
-    "worker.app": {"aside", "celery_request", "database", "encoders", "pipelines", "recovery", "stages"},
+    "worker.app": {
+        "aside", "celery_request", "chunk_spans", "database", "encoders", "pipelines", "recovery", "stages",
+    },
     "worker.aside": set(),
     "worker.celery_request": set(),
+    "worker.chunk_spans": set(),
     "worker.database": set(),
     "worker.encoders": set(),
     "worker.listings": set(),
     "worker.pipelines": {"encoders", "stages", "syncs"},
     "worker.recovery": set(),
-    "worker.stages": {"database", "encoders", "listings", "recovery"},
+    "worker.stages": {"chunk_spans", "database", "encoders", "listings", "recovery"},
     "worker.syncs": {"database", "listings", "stages"},
 }  # fmt: skip
 ROOMED = sorted({room.split(".")[0] for room in ROOMS})

@@ -36,8 +36,10 @@ from shared.metrics.exporter import Page
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
+from shared.tracing import tracing
 from worker.aside import BUSY_SECONDS, BUSY_SECONDS_EACH, Aside
 from worker.celery_request import AcknowledgedRequest
+from worker.chunk_spans import in_span
 from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, is_long, store_of
@@ -95,6 +97,7 @@ class Process:
     def _work(self, claim: Claim) -> None:
         ledger = self.services.ledger
         with (
+            in_span(claim),
             renewing(lambda: ledger.renew([claim]), CHUNK_LEASE_SECONDS) as self.lost,
             releasing(ledger, [claim]),
         ):
@@ -150,7 +153,7 @@ def make_worker(settings: Settings, stages: Sequence[Stage]) -> Celery:
 
         return deliver
 
-    _connect_signals(settings, process)
+    _connect_signals(settings, process, role="-".join(stages))
     for stage in stages:
         app.task(task(stage), name=TASK_NAMES[stage], Request=AcknowledgedRequest, shared=False)
     return app
@@ -167,8 +170,8 @@ def _decided(settings: Settings) -> str:
         time.sleep(_DECISION_RETRY_SECONDS)
 
 
-def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
-    """Make Celery log as all roles do, and call `start` in each pool process."""
+def _connect_signals(settings: Settings, start: Callable[[], object], role: str) -> None:
+    """Make Celery log as all roles do, and call `start` in each pool process, which makes a role's spans."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def configure(**_: Any) -> None:
@@ -184,15 +187,21 @@ def _connect_signals(settings: Settings, start: Callable[[], object]) -> None:
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start_process(**_: Any) -> None:
         configure_logging(settings)
+        tracing.set_up(role)
         try:
             start()
         except ImageSearchError as error:  # Celery only logs what this raises; each message tries again
             log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
 
+    @signals.worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def end_process(**_: Any) -> None:
+        tracing.shut_down()  # what is left to atexit never runs in a pool process
+
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> None:
     """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     configure_logging(settings)
+    tracing.is_wanted()  # refuses, before there are processes, what none of them could do
     stages = [Stage(queue) for queue in queues]
     if settings.metrics_port:  # first, as it may be taken
         Page([stage.value for stage in stages]).serve(settings.metrics_host, settings.metrics_port)

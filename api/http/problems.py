@@ -19,6 +19,7 @@ from api.http.request_body import Body, decoded
 from api.http.request_models import MAX_ITEMS
 from image_search.models.jobs import MAX_ERRORS
 from shared.errors import FieldError, ImageSearchError, InvalidRequest, NoUrlColumn, RateLimited, Unavailable
+from shared.tracing import tracing
 from shared.validation import is_unicode, pointer
 from shared.version import VERSION
 
@@ -182,6 +183,7 @@ def answer(error: ImageSearchError) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unavailable):
         log.warning("unavailable", code=error.code, detail=error.detail, exc_info=error.__cause__)
+        tracing.current().record(error)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="image-search"'
     members: dict[str, Any] = {"errors": error.errors[:MAX_ERRORS]} if error.errors else {}
@@ -209,5 +211,6 @@ def http_problem(error: HTTPException) -> Response | HTTPException:
 
 
 def _unexpected(error: Exception) -> Response:
+    tracing.current().record(error)
     log.error("unexpected error", method=request.method, path=request.path, exc_info=error)
     return problem(500, "internal", "Internal error", _INTERNAL)

@@ -43,6 +43,7 @@ from shared.models import (
 from shared.services import Services
 from shared.storage.blobs import job_prefix
 from shared.storage.manifest import SEGMENT_ITEMS, ManifestWriter
+from shared.tracing.tracing import cause
 from shared.urls.redaction import redacted
 from shared.validation import metadata_faults
 
@@ -263,6 +264,7 @@ def launch(
             size=writer.size + uploaded,
             label=options.label,
             notes=notes,
+            cause=cause(),
         )
         if reading and owner == job_id:
             services.ledger.close(job_id, truncated=truncated)
@@ -334,6 +336,7 @@ class _GrowingJob:
                 made_by=self._options.made_by,
                 size=self._writer.size,
                 label=self._options.label,
+                cause=cause(),
             )
             if owner != self.job_id:
                 discard(self._services, self.job_id)

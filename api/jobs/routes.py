@@ -24,6 +24,7 @@ from shared.errors import JobNotFound, UnsupportedMediaType
 from shared.models import ItemState, Job, Label
 from shared.services import Services
 from shared.storage.manifest import SEGMENT_ITEMS, read_items, read_results
+from shared.tracing.tracing import cause
 
 STREAMED_TYPES = ("application/x-ndjson", "text/plain")
 TABLE_TYPES = {
@@ -190,7 +191,7 @@ def cancel_job(path: JobPath) -> Response:
 @requires("ingest")
 def retry_job(path: JobPath) -> Response:
     """Take the failed items once more, in the same job. 409 while it is running or when none failed."""
-    job = services().ledger.retry(path.job_id)
+    job = services().ledger.retry(path.job_id, cause())
     services().dispatcher.pump()
     return accepted(job)
 

@@ -18,6 +18,7 @@ from shared.imaging.memory import SMALL_BYTES, Budget, decoding, release_memory
 from shared.imaging.preprocess import Preprocess
 from shared.services import Services
 from shared.storage.blobs import Blobs, FileKind, file_key
+from shared.tracing.tracing import carried
 
 WAIT_SECONDS = 30.0  # for the turns of all pictures of a request
 DECODE_TIMEOUT_SECONDS = 30
@@ -60,7 +61,7 @@ def read_all(
 
     try:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(read, sources, boxes or repeat(WHOLE)))
+            return list(pool.map(carried(read), sources, boxes or repeat(WHOLE)))
     finally:
         release_memory()
 

@@ -37,6 +37,7 @@ from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
 from shared.metrics.definitions import SEARCH_ENCODE_SECONDS, SEARCH_INDEX_SECONDS, SEARCHES_ANSWERED
 from shared.models import Image
+from shared.tracing import tracing
 from shared.validation import pointer
 
 MAX_FORM_BYTES = 128 * 2**20
@@ -139,8 +140,8 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     collection = open_collection(asked.collection)
     if keywords and collection:
         collection.check_keywords()
-    query, encode_s = _timed(lambda: Query.of(terms, collection))
-    found, index_s = _timed(lambda: _find(asked, query, filters, keywords, collection))
+    query, encode_s = _timed("encode", lambda: Query.of(terms, collection))
+    found, index_s = _timed("index", lambda: _find(asked, query, filters, keywords, collection))
     SEARCH_ENCODE_SECONDS.observe(encode_s)
     SEARCH_INDEX_SECONDS.observe(index_s)
     SEARCHES_ANSWERED.labels(query.kind, str(query.cached).lower()).inc()
@@ -261,9 +262,10 @@ def _count_facets(found: _Found, asked: SearchRequest, images: list[Image], *, c
         )
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(name: str, call: Callable[[], Any]) -> tuple[Any, float]:
     started = perf_counter()
-    return call(), perf_counter() - started
+    with tracing.span(name, within=True):
+        return call(), perf_counter() - started
 
 
 def _ms(seconds: float) -> float:

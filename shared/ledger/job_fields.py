@@ -5,9 +5,13 @@ What no answer could say, or is no error of an item, is left out.
 
 import json
 import time
+from typing import Any
 
 from shared.models import (
     ITEM_STATES,
+    Cause,
+    Chunk,
+    Claim,
     Failure,
     ItemState,
     Job,
@@ -18,6 +22,7 @@ from shared.models import (
     Label,
     Note,
     Retrying,
+    Stage,
     item_states,
 )
 from shared.validation import whole_text
@@ -72,6 +77,16 @@ def read_job(
         ],
         retrying=retrying,
     )
+
+
+def read_claim(answer: list[Any], stage: Stage, token: str) -> Claim:
+    """Make a claim of what lua/claim.lua returns."""
+    ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited = answer[:-2]
+    return Claim(
+        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
+        kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
+        arrived=time.monotonic() - float(waited), cause=Cause(*answer[-2:]),
+    )  # fmt: skip
 
 
 def _error(written: str) -> JobError | None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 import structlog
 
@@ -59,7 +60,7 @@ def renewing(renew: Callable[[], int], lease_s: float) -> Iterator[threading.Eve
             except LedgerUnavailable as error:
                 log.warning("lease_not_renewed", reason=error.detail)
 
-    thread = threading.Thread(target=run, name="lease", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=[run], name="lease", daemon=True)
     thread.start()
     try:
         yield lost

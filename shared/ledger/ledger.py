@@ -7,7 +7,6 @@ again. So a message may be lost, doubled or late without an item being lost or c
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +25,7 @@ from shared.errors import (
 from shared.ledger.callbacks import CallbackLedger
 from shared.ledger.connection import Connection, retry_while_unavailable
 from shared.ledger.hosts import HostLedger
-from shared.ledger.job_fields import read_job
+from shared.ledger.job_fields import read_claim, read_job
 from shared.ledger.leases import JoinLedger
 from shared.ledger.processes import ModelLedger, WorkerLedger
 from shared.ledger.scripts import PREFIX
@@ -36,6 +35,7 @@ from shared.models import (
     ITEM_STATES,
     MAX_GROUP_JOBS,
     MAX_NOTES,
+    Cause,
     Chunk,
     Claim,
     ItemState,
@@ -69,7 +69,7 @@ def new_job_id() -> str:
     return secrets.token_hex(12)
 
 
-_UNNAMED = Label()
+_UNNAMED, _UNCAUSED = Label(), Cause()
 
 
 class Ledger:
@@ -129,6 +129,7 @@ class Ledger:
         source: str | None = None,
         due_at: float | None = None,
         next_due: float | None = None,
+        cause: Cause = _UNCAUSED,
     ) -> str:
         """Make a job of `total` pending items and return its id.
 
@@ -162,7 +163,7 @@ class Ledger:
             "most_of_group": MAX_GROUP_JOBS, "notes": json.dumps([asdict(note) for note in _bounded(notes)]),
             "begins": begins, "resend": RESEND_SECONDS, "source": source or "",
             "due_at": "" if due_at is None else due_at, "next_due": "" if next_due is None else next_due,
-            **{name: one or "" for name, one in asdict(label).items()},
+            **{name: one or "" for name, one in (asdict(label) | asdict(cause)).items()},
         }  # fmt: skip
         answer = self._redis.run("create", json.dumps(job))
         match answer:
@@ -270,7 +271,7 @@ class Ledger:
             raise JobFinished(f"Job {job_id} has already {job.status}.")
         return job
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, cause: Cause = _UNCAUSED) -> Job:
         """Make the failed items of a finished job pending again. Raises JobRunning, NothingToRetry.
 
         A sync is not taken up again: the next one tries what it could not fetch.
@@ -279,7 +280,7 @@ class Ledger:
         if job.kind is JobKind.SYNC:
             again = f"POST /v1/sources/{job.label.made_of}/sync"
             raise NothingToRetry(f"What a sync could not fetch is tried again by the next: {again}.")
-        answer = self._redis.run("retry", job_id)
+        answer = self._redis.run("retry", job_id, cause.request_id, cause.traceparent)
         _check_found(answer, job_id)
         if answer == -2:
             raise JobRunning(f"Job {job_id} is still running; retry it when it has finished.")
@@ -327,7 +328,7 @@ class Ledger:
         """Lease a chunk that waits at `stage` for CHUNK_LEASE_SECONDS; None when there is nothing to do."""
         token = secrets.token_hex(8)
         answer = self._redis.run("claim", chunk.ref, stage, token, CHUNK_LEASE_SECONDS)
-        return _claim(answer, stage, token) if answer else None
+        return read_claim(answer, stage, token) if answer else None
 
     def claim_ready(self, stage: Stage, most_items: int) -> list[Claim]:
         """Lease, under one token, the chunks of one size that have waited longest, up to `most_items` items.
@@ -336,7 +337,7 @@ class Ledger:
         """
         token = secrets.token_hex(8)
         answers = self._redis.run("claim_ready", stage, token, CHUNK_LEASE_SECONDS, most_items)
-        return [_claim(answer, stage, token) for answer in answers]
+        return [read_claim(answer, stage, token) for answer in answers]
 
     def pending(self, claim: Claim) -> list[int]:
         """Return the indices of the claim's items that are still to be fetched."""
@@ -468,12 +469,3 @@ def _same_request(answer: str, digest: str) -> str:
 def _check_found(answer: int, job_id: str) -> None:
     if answer == -1:
         raise JobNotFound(f"There is no job {job_id!r}; finished jobs expire.")
-
-
-def _claim(answer: list[Any], stage: Stage, token: str) -> Claim:
-    ref, deliveries, payload, collection, first, last, version, kind, options, postponed, waited = answer
-    return Claim(
-        Chunk.parse(ref), stage, token, deliveries, payload, collection, first, last, int(version) * 1000,
-        kind=JobKind(kind), options=json.loads(options), postponed=int(postponed),
-        arrived=time.monotonic() - float(waited),
-    )  # fmt: skip

@@ -5,7 +5,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     job:<job>        hash    the job: collection, total, chunk, gen, status, cursor, kind, options,
                              final_stage, finish, incomplete, result, c0..c8 (items per state), by and
                              bytes (the key that made it, the bytes of its items and uploads), plan (awaited,
-                             made or failed, of a job that begins without items), source, …
+                             made or failed, of a job that begins without items), source, request_id and
+                             traceparent (of the request that made it, or had it retried), …
     states:<job>     string  the state map, one byte per item: the digit of models.ITEM_STATES
     errors:<job>     list    the first failures, JSON
     failures:<job>   hash    code -> failed items, <code>:transient -> those of them that may succeed later

@@ -12,6 +12,7 @@ from shared.services import Services
 from shared.sources.definition import Source
 from shared.sources.store import MAX_SOURCES, clear_source, get_source, list_sources, runs, source_exists
 from shared.storage.blobs import SOURCES
+from shared.tracing.tracing import cause, span
 
 CLOCKS_APART_SECONDS = 60.0  # that machines may be, and nobody minds
 
@@ -58,6 +59,7 @@ def start_sync(
         made_by=made_by,
         label=Label(name=source.name, origin="source", made_of=source.name),
         idempotency=idempotency,
+        cause=cause(),
     )
     if job_id == new:
         try:
@@ -89,13 +91,14 @@ def _start_due(services: Services, name: str, due_at: float) -> None:
     if source is None or source.every_s is None or source.removing:
         services.ledger.sources.unschedule(name)
         return
-    job_id = start_sync(
-        services,
-        source,
-        made_by=source.made_by,
-        due_at=due_at,
-        next_due=next_due(due_at, source.every_s, time.time()),
-    )
+    with span("scheduled sync", attributes={"image_search.source": name}):  # whose parts the chunks' are
+        job_id = start_sync(
+            services,
+            source,
+            made_by=source.made_by,
+            due_at=due_at,
+            next_due=next_due(due_at, source.every_s, time.time()),
+        )
     log.info("sync_started", source=name, job_id=job_id)
 
 

@@ -10,6 +10,7 @@ from shared.errors import ConfigError, ItemError, LedgerUnavailable, ModelUnavai
 from shared.ledger.ledger import Ledger
 from shared.metrics.definitions import POISON_CHUNKS, POSTPONED_CHUNKS, REDELIVERIES
 from shared.models import Claim
+from shared.tracing import tracing
 
 SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
 MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the pictures' fault
@@ -38,18 +39,21 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
             yield
         except Unavailable as error:
             postpone(ledger, claims, error)
-        except Exception:
+        except Exception as error:
             log.exception("chunks_failed", chunks=refs)
             _count_postponed(claims, "error")
+            tracing.current().record(error)
             ledger.release(claims, ERROR_DELAY_SECONDS, count_delivery=True)
     except LedgerUnavailable as error:
         log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
+        tracing.current().record(error)
 
 
 def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
     """Release claims because a dependency failed; that does not count as a delivery."""
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
     _count_postponed(claims, "unavailable")
+    tracing.current().record(error)
     ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False, waits=True)
 
 
@@ -60,6 +64,7 @@ def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
     delay_s = min(ERROR_DELAY_SECONDS * 2 ** (claim.deliveries - 1), MAX_DELAY_SECONDS)
     log.warning("chunk_waits_for_its_model", chunk=claim.chunk.ref, reason=error.detail, delay_s=delay_s)
     _count_postponed([claim], "unavailable")
+    tracing.current().record(error)
     ledger.release([claim], delay_s, count_delivery=True, waits=True)
     return True
 

@@ -19,6 +19,7 @@ from shared.services import Services, build_services
 from shared.sources.syncs import clear_deleted, restore_schedule, start_due
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
 from shared.storage.trash import delete_from_trash
+from shared.tracing import tracing
 from worker.recovery.callbacks import STOP_SECONDS, send_callbacks_until
 from worker.recovery.documents import add_documents_until
 
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 def run_sweep(settings: Settings) -> None:
     """Sweep every TICK_SECONDS until SIGTERM or SIGINT."""
     configure_logging(settings)
+    tracing.set_up("sweep")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -65,6 +67,7 @@ def run_sweep(settings: Settings) -> None:
             log.warning("sweep_postponed", reason=error.detail)
         stopped.wait(TICK_SECONDS)
     callbacks.join(TICK_SECONDS + STOP_SECONDS)
+    tracing.shut_down()
 
 
 def _allow_open_files(count: int) -> None:

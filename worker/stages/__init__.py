@@ -1,4 +1,4 @@
 """What is done with a chunk at each stage, and how it leaves one.
 
-Imports `database`, `encoders`, `listings`, `recovery`.
+Imports `chunk_spans`, `database`, `encoders`, `listings`, `recovery`.
 """

@@ -14,6 +14,7 @@ from shared.storage import parquet
 from shared.storage.blobs import export_prefix, file_key
 from shared.storage.manifest import read_items
 from shared.storage.parquet import FileColumn, Header, Row
+from shared.tracing.tracing import carried
 from worker.stages.transition import Outcome, end_chunk
 
 
@@ -55,4 +56,4 @@ def _stored(services: Services, claim: Claim, header: Header, ids: list[str]) ->
         return Row(image, vectors[image.id], kept)
 
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "export") as pool:
-        return dict(zip(images, pool.map(row, images.values()), strict=True))
+        return dict(zip(images, pool.map(carried(row), images.values()), strict=True))

@@ -34,6 +34,7 @@ from shared.storage.arrays import KNOWN, pack
 from shared.storage.blobs import file_key, scratch_prefix
 from shared.storage.manifest import read_items
 from shared.storage.validators import Earlier, write_validators
+from shared.tracing.tracing import carried
 from worker.encoders import BoundModel
 from worker.listings.entries import is_web
 from worker.listings.objects import read_object
@@ -118,10 +119,9 @@ def run(
     earlier = earlier_of(services, claim, lost) if indices and _tries(claim) < MAX_ATTEMPTS else {}
     known = KnownImages(services, claim.collection, model)
     known.expect([earlier[i].image_id for i in indices if i in earlier])
+    fetch = carried(partial(fetch_item, services, reader, download, known))
     with ThreadPoolExecutor(services.settings.fetch_concurrency, "fetch") as pool:
-        attempts = pool.map(
-            lambda i: fetch_item(services, reader, download, known, items[i], earlier=earlier.get(i)), indices
-        )
+        attempts = pool.map(lambda i: fetch(items[i], earlier=earlier.get(i)), indices)
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
         _end(services, claim, model, items, found, others=waiting - len(indices))

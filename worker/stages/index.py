@@ -30,6 +30,7 @@ from shared.storage import vector_log
 from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, has_files, restore
+from worker.chunk_spans import BatchSpans, in_log
 from worker.recovery.lease import (
     MAX_DELIVERIES,
     SUSPICIOUS_DELIVERIES,
@@ -129,30 +130,36 @@ class Writer:
 
     def _write(self, claims: Sequence[Claim], ending: Executor) -> list[Future[None]]:
         told: list[Future[None]] = []
-        with releasing(self.services.ledger, claims):
+        with in_log(claims), releasing(self.services.ledger, claims), BatchSpans(claims) as spans:
             groups = defaultdict[tuple[str, str, Store], list[tuple[Claim, vector_log.Segment]]](list)
             direct: list[tuple[Claim, Direct]] = []
             for claim in claims:
                 store = self.store_of(claim)
                 if isinstance(store, Direct):
                     direct.append((claim, store))
-                elif (segment := _segment(self.services, claim)) is not None:
+                    continue
+                with spans.inside(claim):
+                    segment = _segment(self.services, claim)
+                if segment is not None:
                     groups[claim.collection, segment.fingerprint, store].append((claim, segment))
             for (collection, _, store), claimed in groups.items():
                 of_group = [claim for claim, _ in claimed]
                 try:
-                    results = self._write_group(store, collection, claimed)
+                    with spans.writing(of_group):
+                        results = self._write_group(store, collection, claimed)
                 except (IndexUnavailable, NewerFormat) as error:  # one collection does not hold up the others
                     postpone(self.services.ledger, of_group, error)
                 else:
-                    told.append(ending.submit(_end_all, self.services, of_group, results))
+                    told.append(ending.submit(_end_all, self.services, spans.take(of_group), results))
             for claim, one in direct:  # after the pictures that they may change
                 try:
-                    tell = one.write(self.services, claim, self.check)
+                    with spans.writing([claim]), in_log([claim]):
+                        tell = one.write(self.services, claim, self.check)
                 except (IndexUnavailable, NewerFormat) as error:
                     postpone(self.services.ledger, [claim], error)
                 else:
-                    told += [ending.submit(_tell, self.services, claim, tell)] if tell else []
+                    if tell:
+                        told.append(ending.submit(_tell, self.services, spans.take([claim]), tell))
         return told
 
     def _write_group(
@@ -295,14 +302,17 @@ def _fill(batch: WriteBatch, collection: Collection, arrivals: list[Arrival], lo
     return [stored[place] for place in range(len(arrivals))]
 
 
-def _end_all(services: Services, claims: Sequence[Claim], results: Sequence[list[Result]]) -> None:
-    with releasing(services.ledger, claims):
+def _end_all(services: Services, spans: BatchSpans, results: Sequence[list[Result]]) -> None:
+    claims = spans.claims
+    with in_log(claims), releasing(services.ledger, claims), spans:
         for claim, of_claim in zip(claims, results, strict=True):
-            _end(services, claim, of_claim)
+            with spans.inside(claim):
+                _end(services, claim, of_claim)
 
 
-def _tell(services: Services, claim: Claim, tell: Callable[[], None]) -> None:
-    with releasing(services.ledger, [claim]):
+def _tell(services: Services, spans: BatchSpans, tell: Callable[[], None]) -> None:
+    (claim,) = spans.claims
+    with in_log([claim]), releasing(services.ledger, [claim]), spans, spans.inside(claim):
         tell()
 
 

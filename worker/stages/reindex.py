@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -37,6 +38,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack, unpack
 from shared.storage.blobs import FILE_KINDS, file_key, log_prefix, scratch_prefix
 from shared.storage.manifest import read_items
+from shared.tracing.tracing import carried
 from worker.encoders import BoundModel
 from worker.stages.encode import encode_halving
 from worker.stages.index import Arrival, Stored
@@ -96,7 +98,8 @@ def begin(services: Services, claim: Claim) -> None:
     model = BoundModel(claim.options["model"], claim.options["fingerprint"])
     preprocess = model.preprocess
     with ThreadPoolExecutor(4, "reindex") as pool:
-        found = pool.map(lambda i: crop_of(services, claim.collection, i, preprocess), todo.values())
+        crop_of_id = carried(partial(crop_of, services, claim.collection))
+        found = pool.map(lambda i: crop_of_id(i, preprocess), todo.values())
         cropped = dict(zip(todo, found, strict=True))
     failed = {i: crop for i, crop in cropped.items() if isinstance(crop, ItemError)}
     crops = {i: crop for i, crop in cropped.items() if not isinstance(crop, ItemError)}

@@ -22,6 +22,7 @@ redis.call('HSET', P..'job:'..id, 'collection', new.collection, 'total', total, 
   'incomplete', new.final_stage ~= '' and '1' or '0', 'version', versions(new.versions),
   'by', new.by, 'bytes', new.bytes, 'idempotency', new.idempotency_key,
   'name', new.name, 'origin', new.origin, 'made_of', new.made_of, 'group', new.group, 'notes', new.notes,
+  'request_id', new.request_id, 'traceparent', new.traceparent,
   'c0', total, 'c1', 0, 'c2', 0, 'c3', 0, 'c4', 0, 'c5', 0, 'c6', 0, 'c7', 0, 'c8', 0, 'mark_t', '', 'mark_n', '', 'prev_t', '', 'prev_n', '')
 redis.call('SET', P..'states:'..id, string.rep(PENDING, total))
 redis.call('ZADD', P..'jobs', t, id)

@@ -244,7 +244,8 @@ end
 
 local function claim(ref, stage, token, lease)
   local id, gen, num = split(ref)
-  local job = job_fields(id, 'gen', 'chunk', 'total', 'collection', 'version', 'kind', 'options')
+  local job = job_fields(id, 'gen', 'chunk', 'total', 'collection', 'version', 'kind', 'options',
+    'request_id', 'traceparent')
   if not job.gen or tonumber(job.gen) ~= gen then forget_chunk(ref) return nil end
   local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'payload')
   if c[1] ~= stage or c[2] == 'delayed' then return nil end
@@ -257,5 +258,5 @@ local function claim(ref, stage, token, lease)
   local size = tonumber(job.chunk)
   return {ref, deliveries, c[3], job.collection, num * size, math.min((num + 1) * size, tonumber(job.total)),
     job.version or '0', job.kind or 'ingest', job.options or '{}', number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0'),
-    tostring(t - number(redis.call('ZSCORE', P..'stage:'..stage, ref) or t))}
+    tostring(t - number(redis.call('ZSCORE', P..'stage:'..stage, ref) or t)), job.request_id or '', job.traceparent or ''}
 end

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from shared.errors import ImageSearchError, IndexRefused
-from shared.index.connection import _CountingClient, calls
+from shared.index.connection import calls
+from shared.index.observed_client import ObservedClient
 from tests.unit.counted import Counted, samples
 
 OF = "http://chroma/api/v2/tenants/default_tenant/databases/default_database"
@@ -26,7 +27,7 @@ def raising(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
 
 
 def client(answer: Callable[[httpx.Request], httpx.Response], **options: Any) -> httpx.Client:
-    return _CountingClient(transport=httpx.MockTransport(answer), **options)
+    return ObservedClient(transport=httpx.MockTransport(answer), **options)
 
 
 @pytest.mark.parametrize(

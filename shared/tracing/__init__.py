@@ -1,0 +1,1 @@
+"""Spans for an OpenTelemetry collector. Imports `errors`, `models`, `urls`, `version`."""
