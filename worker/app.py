@@ -41,7 +41,7 @@ from worker.celery_request import AcknowledgedRequest
 from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, is_long, store_of
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
+from worker.recovery.lease import MAX_DELIVERIES, count_delivery, exhausted, releasing, wait_for_model
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 
@@ -102,6 +102,7 @@ class Process:
         self.services.dispatcher.pump()
 
     def _handle(self, claim: Claim) -> None:
+        count_delivery(claim)
         if claim.deliveries > MAX_DELIVERIES:
             fail_chunk(self.services, claim, exhausted(claim))
             return

@@ -1,4 +1,5 @@
 """The collections in Chroma.
 
-Imports `batching`, `config`, `download`, `errors`, `filters`, `formats`, `models`, `storage`, `validation`.
+Imports `batching`, `config`, `download`, `errors`, `filters`, `formats`, `metrics`, `models`, `storage`,
+`validation`.
 """

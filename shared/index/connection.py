@@ -21,6 +21,7 @@ from chromadb.config import Settings, System
 from shared.batching.batching import Batching
 from shared.download.addresses import is_loopback
 from shared.errors import IndexRefused, IndexUnavailable
+from shared.metrics.definitions import CHROMA_OPERATIONS, CHROMA_REQUESTS, CHROMA_SECONDS
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 FEW_RESULTS = 256
@@ -110,13 +111,48 @@ def http_server(url: str, token: str | None) -> ServerAPI:
     server = _start(settings)
     # chromadb has no setting for time-outs: this is the one place that touches what is private there.
     session: httpx.Client = server._session  # type: ignore[attr-defined]
-    server._session = httpx.Client(  # type: ignore[attr-defined]
+    server._session = _CountingClient(  # type: ignore[attr-defined]
         headers=session.headers,
         event_hooks={"request": [_give_time_left], "response": [_refuse_refusals]},
         trust_env=not is_loopback(address.hostname or ""),
     )
     session.close()
     return server
+
+
+class _CountingClient(httpx.Client):
+    """A client that counts and times its requests; one that the hooks refuse or end, too."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        operation, outcome, started = _operation(request), "refused", time.monotonic()
+        try:
+            response = super().send(request, **options)
+            outcome = _outcome(response.status_code)
+        except httpx.TimeoutException:
+            outcome = "timeout"
+            raise
+        except httpx.HTTPError:
+            outcome = "unavailable"
+            raise
+        finally:
+            CHROMA_REQUESTS.labels(operation, outcome).inc()
+            CHROMA_SECONDS.labels(operation).observe(time.monotonic() - started)
+        return response
+
+
+def _operation(request: httpx.Request) -> str:
+    """Return the one of CHROMA_OPERATIONS that a request is: of records, of a collection, or another."""
+    *_, before, collection, last = ("", "", *request.url.path.split("/"))
+    if before == "collections":
+        return last if last in CHROMA_OPERATIONS else "other"
+    return "collection" if "collections" in (collection, last) else "other"
+
+
+def _outcome(status: int) -> str:
+    if status < HTTPStatus.BAD_REQUEST:
+        return "ok"
+    is_away = status == HTTPStatus.TOO_MANY_REQUESTS or status > HTTPStatus.INTERNAL_SERVER_ERROR
+    return "unavailable" if is_away else "refused"
 
 
 def _give_time_left(request: httpx.Request) -> None:

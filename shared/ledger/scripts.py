@@ -46,7 +46,8 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     host:<host>      hash    a foreign host's token bucket and breaker (hosts.py)
     format           string  the ledger's (upgrade.py)
     clock            string  the latest version that was given out, in microseconds since the epoch
-    totals           hash    since the beginning: items per terminal state, seconds of the encoders
+    totals           hash    since the beginning: items per terminal state, code:<code> -> failed items,
+                             seconds of the encoders
 """
 
 from functools import cache

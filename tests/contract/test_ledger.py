@@ -16,6 +16,7 @@ from shared.errors import (
 from shared.ledger import ledger as ledger_module
 from shared.ledger import processes, writer
 from shared.ledger.ledger import Ledger, new_job_id
+from shared.ledger.scripts import PREFIX
 from shared.models import (
     MAX_NOTES,
     Chunk,
@@ -838,3 +839,16 @@ def test_a_group_takes_no_more_jobs_than_are_added_up(
 )
 def test_a_name_is_one_line_without_what_is_not_to_be_shown(name: str, shown: str | None) -> None:
     assert Label(name=name).name == shown
+
+
+def test_failed_items_count_in_the_totals_by_their_code_once(ledger: Ledger) -> None:
+    make_job(ledger, total=3)
+    claim = claim_next(ledger)
+    errors = [JobError(i, "", code, "no.") for i, code in enumerate(["timeout", "timeout", "dns_error"])]
+    for _ in range(2):
+        ledger.advance(claim, transitions=[(i, FAILED) for i in range(3)], errors=errors)
+    totals = ledger._redis.client.hgetall(f"{PREFIX}totals")
+    assert {code: totals[f"code:{code}"] for code in ("timeout", "dns_error")} == {
+        "timeout": "2",
+        "dns_error": "1",
+    }

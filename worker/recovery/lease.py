@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import structlog
 
 from shared.errors import ConfigError, ItemError, LedgerUnavailable, ModelUnavailable, Unavailable
 from shared.ledger.ledger import Ledger
+from shared.metrics.definitions import POISON_CHUNKS, POSTPONED_CHUNKS, REDELIVERIES
 from shared.models import Claim
 
 SUSPICIOUS_DELIVERIES = 3  # a chunk that came this often may hold a picture that kills its worker
@@ -16,6 +18,15 @@ ERROR_DELAY_SECONDS = 10.0  # doubled with each delivery that waits for a model,
 MAX_DELAY_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
+
+
+def count_delivery(claim: Claim) -> None:
+    """Count a delivery that is not the chunk's first, and what is done with one that comes too often."""
+    if claim.deliveries > 1:
+        REDELIVERIES.labels(claim.stage).inc()
+    if claim.deliveries >= SUSPICIOUS_DELIVERIES:
+        action = "given_up" if claim.deliveries > MAX_DELIVERIES else "isolated"
+        POISON_CHUNKS.labels(claim.stage, action).inc()
 
 
 @contextmanager
@@ -29,6 +40,7 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
             postpone(ledger, claims, error)
         except Exception:
             log.exception("chunks_failed", chunks=refs)
+            _count_postponed(claims, "error")
             ledger.release(claims, ERROR_DELAY_SECONDS, count_delivery=True)
     except LedgerUnavailable as error:
         log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
@@ -37,6 +49,7 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
 def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> None:
     """Release claims because a dependency failed; that does not count as a delivery."""
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
+    _count_postponed(claims, "unavailable")
     ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False, waits=True)
 
 
@@ -46,8 +59,14 @@ def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
         return False
     delay_s = min(ERROR_DELAY_SECONDS * 2 ** (claim.deliveries - 1), MAX_DELAY_SECONDS)
     log.warning("chunk_waits_for_its_model", chunk=claim.chunk.ref, reason=error.detail, delay_s=delay_s)
+    _count_postponed([claim], "unavailable")
     ledger.release([claim], delay_s, count_delivery=True, waits=True)
     return True
+
+
+def _count_postponed(claims: Sequence[Claim], reason: Literal["unavailable", "error"]) -> None:
+    for claim in claims:
+        POSTPONED_CHUNKS.labels(claim.stage, reason).inc()
 
 
 def exhausted(claim: Claim) -> ItemError:

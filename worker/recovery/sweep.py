@@ -12,6 +12,7 @@ import structlog
 from shared.config import Settings
 from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
+from shared.metrics.definitions import MESSAGES_RESENT
 from shared.metrics.exporter import Page
 from shared.metrics.ledger import LedgerMetrics
 from shared.services import Services, build_services
@@ -79,6 +80,7 @@ def sweep(services: Services) -> None:
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
+        MESSAGES_RESENT.labels(stage).inc()
     services.ledger.sent([chunk for _, chunk in due])
     if services.ledger.writer.unfinished() and not services.ledger.writer.is_held():
         services.dispatcher.wake_writer()

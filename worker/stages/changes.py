@@ -20,6 +20,7 @@ from shared.errors import CollectionNotFound, ItemError, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import entry_of, run_of, sound_change
 from shared.index.write_batch import WriteBatch
+from shared.metrics.definitions import WRITE_BATCH, WRITE_SECONDS
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -174,7 +175,9 @@ def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callab
         items = {i: one for i, one in items.items() if one.withdraws}
     try:
         collection = services.index.collection(claim.collection)
-        written = _write(services, claim, collection, items, check)
+        WRITE_BATCH.observe(len(items))
+        with WRITE_SECONDS.time():
+            written = _write(services, claim, collection, items, check)
     except CollectionNotFound:
         written = Written([Said(i, ItemState.UNCHANGED) for i in items])
     outcomes = [_outcome(one, items[one.index]) for one in written.said if one.index in items]

@@ -27,6 +27,7 @@ for _, index in ipairs(a.transient) do transient[index] = true end
 for _, error in ipairs(a.errors) do
   if failed[error.index] then
     redis.call('HINCRBY', P..'failures:'..id, error.code, 1)
+    redis.call('HINCRBY', P..'totals', 'code:'..error.code, 1)
     if transient[error.index] then redis.call('HINCRBY', P..'failures:'..id, error.code..':transient', 1) end
     if redis.call('LLEN', P..'errors:'..id) < a.most_errors then
       redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
