@@ -19,7 +19,7 @@ def test_no_panel_lies_on_another_or_beside_the_grid() -> None:
     board = dashboard()["panels"]
     assert len({one["id"] for one in board}) == len(board)
     areas = [one["gridPos"] for one in board]
-    assert all(0 <= one["x"] and one["x"] + one["w"] <= 24 for one in areas)
+    assert all(one["x"] >= 0 and one["x"] + one["w"] <= 24 for one in areas)
     for a, b in combinations(areas, 2):
         beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
         assert beside or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"], (a, b)
