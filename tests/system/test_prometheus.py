@@ -119,7 +119,7 @@ def work(http: httpx.Client, images: ImageServer, seed: int) -> None:
 
 def answer(prometheus: httpx.Client, query: str) -> dict[str, float]:
     """What a query of the dashboard brings now, by labels; refused ones raise."""
-    asked = query.replace("$__rate_interval", "30s").replace("$job", JOB)
+    asked = query.replace("$__rate_interval", "2m").replace("$job", JOB)
     found = prometheus.get("/query", params={"query": asked}).json()
     assert found["status"] == "success", found
     return {
