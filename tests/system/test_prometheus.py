@@ -1,9 +1,11 @@
 """Real Prometheus beside a real stack: it takes each page, each query has an answer, each alert its tests."""
 
 import math
+import re
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,10 +17,10 @@ from shared.api_keys import create_key
 from shared.storage.blobs import Blobs
 from tests.image_server import ImageServer
 from tests.observing import ALERTS, ALERTS_TEST, alerts, queries
-from tests.stack import Stack, eventually, finished
+from tests.stack import ROOT, Stack, eventually, finished
 from tests.system import programs
 
-JOB = "image-search"
+JOB = "image-search"  # the only one, of all roles
 OF_GPU = "image_search_gpu_memory_bytes"
 
 
@@ -68,13 +70,10 @@ def prometheus(
 ) -> Iterator[httpx.Client]:
     """A client of a Prometheus that scrapes the stack and has the alerts."""
     folder = tmp_path_factory.mktemp("prometheus")
-    scrape = {
-        "job_name": JOB,
-        "authorization": {"credentials": scraper["Authorization"].removeprefix("Bearer ")},
-        "static_configs": [{"targets": targets}],
-    }
+    (folder / "key").write_text(scraper["Authorization"].removeprefix("Bearer "), encoding="utf-8")
     every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    configuration = {"global": every, "rule_files": [str(ALERTS)], "scrape_configs": [scrape]}
+    scraped = documented(targets, folder / "key")
+    configuration = {"global": every, "rule_files": [str(ALERTS)], "scrape_configs": scraped}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"
     options = {"config.file": "prometheus.yml", "storage.tsdb.path": "data", "web.listen-address": address}
@@ -89,6 +88,16 @@ def prometheus(
     finally:
         process.terminate()
         process.wait(20)
+
+
+def documented(targets: list[str], key: Path) -> list[dict[str, Any]]:
+    """What docs/deployment.md has Prometheus scrape, with addresses and a key of our own."""
+    text = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n# prometheus.yml\n(scrape_configs:.*?)^```", text, re.M | re.S)
+    api, workers = yaml.safe_load(shown)["scrape_configs"]
+    api["authorization"]["credentials_file"] = str(key)
+    (api["static_configs"][0]["targets"], workers["static_configs"][0]["targets"]) = targets[:1], targets[1:]
+    return [api, workers]
 
 
 def program(name: str) -> str:
