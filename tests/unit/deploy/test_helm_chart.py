@@ -1,4 +1,4 @@
-"""The Helm chart: rendered by Helm's own code, and held against Kubernetes' schemas and docker-compose.yml."""
+"""The Helm chart, rendered by Helm's own code, against Kubernetes' schemas and docker-compose.yml."""
 
 import re
 import shlex
@@ -349,6 +349,19 @@ def test_a_stopped_release_runs_no_role(rendered: Any) -> None:
 def test_the_notes_say_how_the_first_key_is_made() -> None:
     notes = render(BUCKET)["image-search/templates/NOTES.txt"]
     assert "exec -n search deploy/image-search-sweep -- image-search keys create" in notes
+
+
+def test_what_the_document_shows_is_taken() -> None:
+    text = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    (first,) = re.findall(r"<<'END'\n(.*?)END\n", text, re.DOTALL)
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    shown += [helm_python.parse_set_string(one) for one in re.findall(r"--set (\S+)", text)]
+    assert len(shown) == 4
+    for values in shown:
+        render({**yaml.safe_load(first), **values})
+    assert {f"Deployment/{name}" for name in re.findall(r"deploy/image-search-(\w+)", text)} <= EXPECTED[
+        "bucket"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ serviceAccountName: {{ . }}
 automountServiceAccountToken: false
 # Else each Service of the namespace becomes variables, of which IMAGE_SEARCH_… would be refused as unknown settings.
 enableServiceLinks: false
-# A parent of all that reaps: an image without an init.
+# The image has no init: the pod's reaps what is left of killed processes.
 shareProcessNamespace: true
 securityContext:
   {{- include "image-search.pod-security" (dict "user" 10001 "group" 10001) | nindent 2 }}
