@@ -114,7 +114,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models", "validation"},
     "shared.logs": {"config", "urls"},
-    "shared.metrics": {"errors", "ledger", "version"},
+    "shared.metrics": {"errors", "ledger", "models", "version"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},

@@ -1,1 +1,1 @@
-"""What the roles count, and its export to Prometheus. Imports `errors`, `ledger`, `version`."""
+"""What the roles count, and its export to Prometheus. Imports `errors`, `ledger`, `models`, `version`."""

@@ -81,9 +81,9 @@ def test_queues_tell_what_waits_from_what_a_worker_holds(api: Api) -> None:
     jobs = system(api)["jobs"]
     assert jobs["open"] == 1
     assert jobs["queues"] == [
-        {"stage": "fetch", "waiting": 2, "running": 1},
-        {"stage": "encode", "waiting": 0, "running": 0},
-        {"stage": "index", "waiting": 0, "running": 0},
+        {"stage": "fetch", "waiting": 2, "running": 1, "items": 2, "oldest_wait_s": pytest.approx(0, abs=60)},
+        {"stage": "encode", "waiting": 0, "running": 0, "items": 0, "oldest_wait_s": None},
+        {"stage": "index", "waiting": 0, "running": 0, "items": 0, "oldest_wait_s": None},
     ]
 
 
@@ -104,7 +104,9 @@ def test_without_redis_the_rest_is_told(api: Api, tmp_path: Path) -> None:
     found = system(with_services(api, tmp_path, ledger=LEDGER_DOWN))
     assert found["jobs"] is None
     assert found["errors"] is None
-    assert found["missing"] == dict.fromkeys(("jobs", "errors"), "The job ledger (Redis) does not answer.")
+    assert found["missing"] == dict.fromkeys(
+        ("jobs", "ingestion", "errors"), "The job ledger (Redis) does not answer."
+    )
     assert found["collections"] == []
     assert found["model"]
 
