@@ -219,7 +219,7 @@ class System(BaseModel):
     )
     collections: list[Collection] | None
     jobs: JobsState | None
-    ingestion: Ingestion | None
+    ingestion: Ingestion | None = None
     errors: list[LastError] | None = Field(
         description=f"the first {MAX_ERRORS_PER_JOB} of each of the {NEWEST_JOBS} newest jobs, newest first"
     )

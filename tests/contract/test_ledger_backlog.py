@@ -115,11 +115,13 @@ def test_what_a_worker_gave_back_still_waits_at_its_stage_with_the_reason(
     if stage is not Stage.FETCH:
         hand_on(ledger, claim, stage)
         claim = claim_at(ledger, claim, stage)
-    ledger.release([claim], 60, count_delivery=False, waits=True, reason="It does not answer.")
-    queue = ledger.workers.backlog().queues[list(Stage).index(stage)]
-    assert (queue.waiting, queue.running, queue.items) == (1, 0, 4)
-    assert (queue.put_back, queue.reason) == (1, "It does not answer.")
-    assert sum(items(ledger)) == 4
+    ledger.release([claim], 0, count_delivery=False, waits=True, reason="It does not answer.")
+    for _ in ("delayed", "queued again"):
+        queue = ledger.workers.backlog().queues[list(Stage).index(stage)]
+        assert (queue.waiting, queue.running, queue.items) == (1, 0, 4)
+        assert (queue.put_back, queue.reason) == (1, "It does not answer.")
+        assert sum(items(ledger)) == 4
+        ledger.sweep()
 
 
 def test_a_cancelled_job_leaves_nothing_that_waits(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ for i = 6, #ARGV do
     if ARGV[4] == '1' and stage ~= 'index' then
       redis.call('ZREM', P..'stage:'..stage, ARGV[i])
       redis.call('SREM', P..'aside', ARGV[i])
+      redis.call('SADD', P..'away', ARGV[i])
       redis.call('HSET', P..'job:'..split(ARGV[i]), 'held', t + tonumber(ARGV[2]))
     end
     released = released + 1

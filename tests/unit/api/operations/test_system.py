@@ -127,3 +127,15 @@ def test_what_fails_between_two_looks_is_missing_too(api: Api, monkeypatch: pyte
 def test_what_is_raised_by_mistake_is_not_shown(api: Api, tmp_path: Path) -> None:
     found = system(with_services(api, tmp_path, index=Down(ValueError("/secret/path"))))
     assert found["missing"] == {"collections": "ValueError"}
+
+
+def test_what_limits_ingestion_is_told_as_the_metric_has_it(api: Api) -> None:
+    ledger = api.services.ledger
+    assert system(api)["ingestion"] == {"limited_by": "nothing", "detail": "Nothing waits."}
+    ledger.create("job", collection="images", total=3, chunk_size=1)
+    found = system(api)["ingestion"]
+    assert found["limited_by"] == "fetch"
+    assert "image-search worker --queues fetch" in found["detail"]
+    page = api.http.get("/metrics").text
+    assert 'image_search_ingest_limited_by{by="fetch"} 1.0' in page
+    assert 'image_search_ingest_limited_by{by="nothing"} 0.0' in page
