@@ -22,7 +22,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
                              items (past fetch: those that it carries), reason (why a worker gave it back)
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     aside            set     chunks at fetch that are worked on beside others, and take no place in its window
-    away             set     chunks that a worker gave back and that left their stage's queue until they are due
+    away             set     chunks that a worker gave back and that left their stage's queue until due
     stage:<stage>    zset    chunks at a stage, but for some that are delayed, by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
