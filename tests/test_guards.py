@@ -128,7 +128,7 @@ ROOMS: dict[str, set[str]] = {
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models", "validation"},
     "shared.logs": {"config", "tracing", "urls"},
-    "shared.metrics": {"download", "errors", "ledger", "version"},
+    "shared.metrics": {"download", "errors", "ledger", "models", "version"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},

@@ -17,6 +17,7 @@ MAX_DELIVERIES = 10  # far beyond isolation: what still fails is not the picture
 UNAVAILABLE_DELAY_SECONDS = 3.0
 ERROR_DELAY_SECONDS = 10.0  # doubled with each delivery that waits for a model, up to
 MAX_DELAY_SECONDS = 300.0
+_FAILED = "The worker failed on it; its log says why."
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ def releasing(ledger: Ledger, claims: Sequence[Claim]) -> Iterator[None]:
             log.exception("chunks_failed", chunks=refs)
             _count_postponed(claims, "error")
             tracing.current().record(error)
-            ledger.release(claims, ERROR_DELAY_SECONDS, count_delivery=True)
+            ledger.release(claims, ERROR_DELAY_SECONDS, count_delivery=True, reason=_FAILED)
     except LedgerUnavailable as error:
         log.warning("chunks_left_to_the_sweeper", chunks=refs, reason=error.detail)
         tracing.current().record(error)
@@ -54,7 +55,7 @@ def postpone(ledger: Ledger, claims: Sequence[Claim], error: Unavailable) -> Non
     log.warning("chunks_postponed", chunks=[claim.chunk.ref for claim in claims], reason=error.detail)
     _count_postponed(claims, "unavailable")
     tracing.current().record(error)
-    ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False, waits=True)
+    ledger.release(claims, UNAVAILABLE_DELAY_SECONDS, count_delivery=False, waits=True, reason=error.detail)
 
 
 def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
@@ -65,7 +66,7 @@ def wait_for_model(ledger: Ledger, claim: Claim, error: ConfigError) -> bool:
     log.warning("chunk_waits_for_its_model", chunk=claim.chunk.ref, reason=error.detail, delay_s=delay_s)
     _count_postponed([claim], "unavailable")
     tracing.current().record(error)
-    ledger.release([claim], delay_s, count_delivery=True, waits=True)
+    ledger.release([claim], delay_s, count_delivery=True, waits=True, reason=error.detail)
     return True
 
 

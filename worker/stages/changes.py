@@ -89,7 +89,9 @@ def hand_on_removals(services: Services, claim: Claim) -> bool:
     if not items or not all(one.withdraws for one in items.values()):
         return False
     if _entries_are_open(services, claim.chunk.job_id):
-        services.ledger.release([claim], WAIT_SECONDS, count_delivery=False, waits=True)
+        services.ledger.release(
+            [claim], WAIT_SECONDS, count_delivery=False, waits=True, reason="Removals wait for the entries."
+        )
         return True
     outcomes = [
         Outcome(i, one.source, ItemState.FETCHED, image_id=one.before[0])

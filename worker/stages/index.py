@@ -21,7 +21,7 @@ from shared.index.provenance import run_of
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
-from shared.ledger.writer import WRITER_LEASE_SECONDS
+from shared.ledger.writer import MAX_BATCH_ITEMS, WRITER_LEASE_SECONDS
 from shared.ledger.writer_lease import WriterLease
 from shared.metrics.definitions import WRITE_BATCH, WRITE_SECONDS
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
@@ -43,7 +43,6 @@ from worker.stages import changes
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import AGAIN, Outcome, end_chunk, fail_chunk, fetch_again
 
-MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 _OF_PIXELS = (JobKind.INGEST, JobKind.SYNC)  # whose pictures another model can encode
 DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 

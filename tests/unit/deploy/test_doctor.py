@@ -80,6 +80,12 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert found["model"][1] == "m/one (siglip, 512 dimensions, texts of up to 64 tokens) on a CPU, bf16"
 
 
+def test_what_limits_a_server_s_ingestion_is_told(examine: Examine, server: Server) -> None:
+    limit = {"limited_by": "encode", "detail": "9 chunks (576 items) wait for 1 slot at encode."}
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"ingestion": limit}}
+    assert examine()[1]["ingestion"] == ("ok", "9 chunks (576 items) wait for 1 slot at encode.")
+
+
 def test_a_server_s_models_are_listed_with_what_each_waits_for(examine: Examine, server: Server) -> None:
     state = {"kind": None, "dimension": None, "languages": None, "progress": None, "detail": None}
     several = [

@@ -225,9 +225,9 @@ def test_the_metrics_say_how_long_the_encoder_computed_and_how_long_it_stood_whi
     clock = EncoderClock(lambda: next(moments))
     run(services.real, ENCODERS, replace(encode_claim(0), arrived=104.0), clock)  # waits until 110
     run(services.real, ENCODERS, replace(encode_claim(1), arrived=108.0), clock)  # waits since 114, until 115
-    gauges = services.ledger.workers.gauges()
-    assert gauges["encoder_stalled_seconds"] == pytest.approx(6 + 1)
-    assert gauges["encoder_busy_seconds"] == pytest.approx(4 + 2)
+    totals = services.ledger.workers.totals()
+    assert totals["encoder_stalled_seconds"] == pytest.approx(6 + 1)
+    assert totals["encoder_busy_seconds"] == pytest.approx(4 + 2)
 
 
 def test_a_chunk_that_is_encoded_is_counted_with_its_pictures(
