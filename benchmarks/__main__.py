@@ -32,6 +32,7 @@ from benchmarks import (
     memory,
     models,
     newest,
+    observing,
     parity,
     peers,
     poison,
@@ -96,6 +97,10 @@ class Bench:
         with served(paths[0].parent) as address:
             yield [f"{address}/{path.name}" for path in paths]
 
+    def observing(self) -> list[Result]:
+        with self.urls() as urls:
+            return observing.measure(self.checkpoint, urls, self.work / "observing")
+
     def ingest(self) -> list[Result]:
         with self.urls() as urls:
             precisions = self.precision.split(",")
@@ -149,6 +154,7 @@ LONG: dict[str, Part] = {
     "lists": lambda bench: lists.measure(
         bench.checkpoint, bench.work / "lists", bench.first_photos(1)[0], bench.pictures
     ),
+    "observing": Bench.observing,
     "newest": lambda bench: newest.measure(bench.work / "newest", bench.large),
     "vectors": lambda bench: vectors.measure(bench.work / "vectors"),
     "graphs": lambda bench: graphs.measure(bench.work / "graphs"),

@@ -13,6 +13,7 @@ from tests.stack import Stack
 
 SMALL, LARGE = 10, 100_000
 READS = 300
+CHUNKS = ("image_search_waiting_chunks", "image_search_running_chunks")
 # A port that refuses at once: items fail after their retries, which is all that they have to do here.
 REFUSED = "http://127.0.0.1:9/{}.jpg"
 
@@ -57,4 +58,4 @@ def _status_ratio(http: httpx.Client, large: str, small: str) -> float:
 
 def _chunks_in_flight(http: httpx.Client) -> int:
     lines = http.get("/metrics").text.splitlines()
-    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("image_search_chunks")))
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith(CHUNKS)))

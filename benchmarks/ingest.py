@@ -89,7 +89,7 @@ class Product:
     def _encoder_seconds(self) -> dict[str, float]:
         lines = httpx.get(f"{self._stack.url}/metrics").raise_for_status().text.splitlines()
         found = dict(line.split() for line in lines if not line.startswith("#"))
-        return {how: float(found[f"image_search_encoder_{how}_seconds"]) for how in (BUSY, STALLED)}
+        return {how: float(found[f"image_search_encoder_{how}_seconds_total"]) for how in (BUSY, STALLED)}
 
     def _core_seconds(self) -> dict[str, float]:
         pids = {role: self._stack.processes(role) for role in ROLES}
