@@ -8,7 +8,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-system check format bench bench-full performance screenshots faults eval train clean
+.PHONY: help install demo test test-system check format bench bench-full performance metrics screenshots faults eval train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-full: install ## Run the long benchmarks too (hours)
 
 performance: install ## Make docs/performance.md and its tables anew from the recorded benchmarks
 	@$(BIN)/python -m benchmarks.report
+
+metrics: install ## Make docs/metrics.md anew from the metrics' definitions
+	@$(BIN)/python -m tests.metrics_page
 
 screenshots: install ## Make the README's pictures of the page anew
 	@$(BIN)/python -m tests.browser.readme_pictures

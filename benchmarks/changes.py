@@ -19,6 +19,7 @@ from shared.config import Settings
 from shared.index.collection import Collection
 from shared.index.index import Index
 from shared.ledger.ledger import new_job_id
+from shared.ledger.writer import MAX_BATCH_ITEMS
 from shared.models import Item, ItemState, JobKind, Stage
 from shared.services import Services, build_services
 from shared.storage.blobs import change_key, file_key
@@ -106,7 +107,7 @@ def _product(work: Path) -> tuple[float, float, float, float]:
             took = _job(services, JobKind.DELETE, ids[half:], ItemState.REMOVED)
         if collection.count() != KEPT:
             raise RuntimeError("not every picture was deleted")
-        return rate, updated, changing.longest, took * index.MAX_BATCH_ITEMS / half
+        return rate, updated, changing.longest, took * MAX_BATCH_ITEMS / half
 
 
 class _Changing:

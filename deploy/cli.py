@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,9 @@ def _is_ours(module: str) -> bool:
 @click.version_option(VERSION, prog_name="image-search")
 def main() -> None:
     """Search pictures with words and pictures; ingest them in bulk."""
+    # In a folder that targets share each would show the others' counts: they make their own.
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)
 
 
 data_dir_option = click.option(
@@ -142,10 +145,14 @@ def _queues(_ctx: click.Context, _option: click.Parameter, value: str) -> list[s
 @click.option("--concurrency", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 def worker(queues: list[str], concurrency: int) -> None:
     """Work on the queues."""
+    from deploy.metrics_folder import shared_metrics_folder
     from shared.config import load_settings
-    from worker.app import run_worker
 
-    run_worker(load_settings(), queues, concurrency)
+    settings = load_settings()
+    with shared_metrics_folder() if settings.metrics_port else nullcontext():
+        from worker.app import run_worker
+
+        run_worker(settings, queues, concurrency)
 
 
 @main.command()

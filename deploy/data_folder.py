@@ -50,7 +50,7 @@ class Folder:
     def running(self) -> int | None:
         """Return the pid of the `up` that holds this folder, if one does."""
         try:
-            with _locked(self.run / "lock", os.O_RDWR):
+            with locked(self.run / "lock", os.O_RDWR):
                 return None
         except OSError:
             return _number_in(self.run / "lock")
@@ -94,7 +94,7 @@ def hold(folder: Folder) -> Iterator[int]:
     deadline = time.monotonic() + 10
     while True:
         try:
-            with _locked(path, os.O_RDWR | os.O_CREAT) as descriptor:
+            with locked(path, os.O_RDWR | os.O_CREAT) as descriptor:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 yield descriptor
@@ -109,7 +109,8 @@ def hold(folder: Folder) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, flags: int) -> Iterator[int]:
+def locked(path: Path, flags: int) -> Iterator[int]:
+    """Hold a file or folder that is there, or made by `flags`. Raises BlockingIOError while another does."""
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.data_folder import Folder, data_folder
-from deploy.embedded import OWN_SETTINGS
+from deploy.embedded import OWN_SETTINGS, metrics_ports
 from deploy.findings import (
     DEADLINE_SECONDS,
     Check,
@@ -24,7 +24,7 @@ from deploy.findings import (
     staffed,
     tell,
 )
-from deploy.ports import http_status
+from deploy.ports import http_answer, http_status, page_url
 from image_search import ApiError
 from shared.config import PREFIX, Settings, load_settings
 from shared.embedding.automatic import known_model
@@ -40,7 +40,7 @@ MODEL_DEADLINE_SECONDS = 180.0  # imports torch and reads the weights
 
 def examine(data_dir: Path | None, as_json: bool = False) -> bool:
     """Print the findings; return False when something is broken."""
-    settings, source, url = deployment(data_dir)
+    settings, source, url, runs_up = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     found: list[Check] = []
     if not data_dir and not settings.model_fields_set & set(OWN_SETTINGS):
@@ -56,6 +56,7 @@ def examine(data_dir: Path | None, as_json: bool = False) -> bool:
     ]
     if settings.fetch_headers is not None:
         checks.append(("headers", lambda: _headers(settings), DEADLINE_SECONDS))
+    checks += _metrics(settings, runs_up)
     findings = [Finding("settings", "ok", source), *run(checks)]
     return tell(findings, as_json)
 
@@ -69,8 +70,8 @@ def examine_this_worker(as_json: bool = False) -> bool:
     return seen
 
 
-def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
-    """Return the settings to examine, where they come from, and the API's address.
+def deployment(data_dir: Path | None) -> tuple[Settings, str, str, bool]:
+    """Return the settings to examine, where they come from, the API's address, and whether `up` runs it.
 
     They are those of the `up` that runs in the data folder, unless REDIS_URL was set for something else.
     """
@@ -81,10 +82,11 @@ def deployment(data_dir: Path | None) -> tuple[Settings, str, str]:
     if not running:
         names = ", ".join(PREFIX + name.upper() for name in sorted(settings.model_fields_set))
         where = " and .env" if Path(".env").is_file() else ""
-        return settings, f"environment{where}: {names or 'nothing set, all defaults'}", url
+        return settings, f"environment{where}: {names or 'nothing set, all defaults'}", url, False
     url = running.pop(PREFIX + "URL", url)
-    update = {name.removeprefix(PREFIX).lower(): value for name, value in running.items()}
-    return settings.model_copy(update=update), f"`up` with pid {folder.running()} in {folder.root}", url
+    update: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in running.items()}
+    update["metrics_port"] = int(update["metrics_port"]) if "metrics_port" in update else None
+    return settings.model_copy(update=update), f"`up` with pid {folder.running()} in {folder.root}", url, True
 
 
 def _redis(settings: Settings) -> str:
@@ -149,6 +151,28 @@ def _headers(settings: Settings) -> str:
     if headers.open_to_others:
         return Note(f"{said}; other users can read or change the file: chmod 600 {settings.fetch_headers}")
     return said
+
+
+def _metrics(settings: Settings, runs_up: bool) -> list[Check]:
+    """Return the checks of the pages of metrics: those of `up`, else the one that the environment names."""
+    first = settings.metrics_port
+    if first is None:
+        return []
+    ports = {f"metrics of {role}": port for role, port in metrics_ports(first).items()}
+    return [
+        (subject, partial(_page, page_url(settings.metrics_host, port), runs_up), DEADLINE_SECONDS)
+        for subject, port in (ports if runs_up else {"metrics": first}).items()
+    ]
+
+
+def _page(url: str, must_answer: bool) -> str:
+    status, body = http_answer(url, timeout_s=DEADLINE_SECONDS / 2)
+    if status == 200 and b"image_search_build_info" in body:
+        return f"{url} answers"
+    found = f"{url} does not answer" if status is None else f"{url} is another program's"
+    if must_answer:
+        raise ConfigError(f"{found}: the logs in the data folder say why")
+    return Note(f"{found}: start a worker or the sweeper with this {PREFIX}METRICS_PORT on this machine")
 
 
 def _api(url: str) -> str:

@@ -8,14 +8,24 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
 from deploy.chroma_tenant import DATABASE, secret_tenant
 from deploy.data_folder import Folder, hold
-from deploy.ports import check_port_free, free_port, http_answer, http_status, in_url, reachable_host
+from deploy.ports import (
+    check_port_free,
+    free_port,
+    http_answer,
+    http_status,
+    in_url,
+    is_free,
+    page_url,
+    reachable_host,
+)
 from deploy.supervisor import Child, Supervisor
 from shared.config import PREFIX, Settings
 from shared.download.addresses import AddressPolicy
@@ -37,6 +47,7 @@ SERVICE_START_SECONDS = 120.0
 API_START_SECONDS = 600.0  # loads the model, perhaps from a slow disk
 REDIS_GROUP, CHROMA_GROUP, ROLE_GROUP = 3, 2, 1  # ended from low to high
 WORKER_NICENESS = 5  # a third of the API's weight while both want the processor; alone, all of it
+MAX_PORT = 65_535
 INDEX_WORKERS = 1  # Chroma takes its writes through one actor: a second writer only makes them slower
 
 
@@ -52,6 +63,8 @@ def up(
             click.echo(f"note: {PREFIX}{name.upper()} is not used: up runs its own")
         port = port or free_port()
         check_port_free(host, port)
+        pages = metrics_ports(settings.metrics_port)
+        _check_metrics_ports(pages, settings.metrics_host, port)
         own = settings.model_copy(update={"blob_url": folder.blob_url})
         _check_bind(host, own)
         AddressPolicy(own.allow_hosts)  # raises ConfigError, rather than in each child
@@ -79,7 +92,7 @@ def up(
             supervisor = Supervisor(
                 folder.run / "children.json",
                 folder.root / "logs",
-                _environment(folder, variables),
+                _environment(folder, settings, variables),
                 click.echo,
             )
             supervisor.open(keep_fds=[lock_fd])
@@ -89,11 +102,13 @@ def up(
                 if not decided:
                     with supervisor.interruptible():
                         variables["MODEL"] = _decide_model(own, _collections(variables))
-                    supervisor.env = _environment(folder, variables)
+                    supervisor.env = _environment(folder, settings, variables)
                     click.echo(f"model {variables['MODEL']}")
-                for child in role_children(host, port, fetch_workers, encode_workers):
+                for child in role_children(host, port, fetch_workers, encode_workers, pages):
                     supervisor.start(child)
                 supervisor.wait_until(_search_works(f"{url}/readyz"), "the API", API_START_SECONDS)
+                for role, metrics_port in pages.items():
+                    click.echo(f"metrics of {role}: {page_url(settings.metrics_host, metrics_port)}")
                 click.echo(f"ready: {url}  (Ctrl-C stops)")
                 supervisor.run()
             except KeyboardInterrupt:
@@ -104,7 +119,27 @@ def up(
     click.echo("stopped")
 
 
-def role_children(host: str, port: int, fetch_workers: int, encode_workers: int) -> list[Child]:
+def metrics_ports(first: int | None) -> dict[str, int]:
+    """Return the port at which each child shows its metrics, `first` and those after it; none without it."""
+    return {} if first is None else {role: first + n for n, role in enumerate([*Stage, "sweep"])}
+
+
+def _check_metrics_ports(ports: Mapping[str, int], host: str, api_port: int) -> None:
+    for role, port in ports.items():
+        if port > MAX_PORT or port == api_port or not is_free(host, port):
+            raise ConfigError(
+                f"cannot show the metrics of {role} on {host}:{port}: the port is taken or the address is "
+                f"not this machine's; {PREFIX}METRICS_PORT is the first of {len(ports)} in a row"
+            )
+
+
+def role_children(
+    host: str,
+    port: int,
+    fetch_workers: int,
+    encode_workers: int,
+    pages: Mapping[str, int] = MappingProxyType({}),
+) -> list[Child]:
     """Return one worker per stage, the sweeper and the API: the commands of docker-compose.yml."""
     concurrency = {Stage.FETCH: fetch_workers, Stage.ENCODE: encode_workers, Stage.INDEX: INDEX_WORKERS}
     commands = {
@@ -118,6 +153,7 @@ def role_children(host: str, port: int, fetch_workers: int, encode_workers: int)
             [sys.executable, "-m", "deploy.cli", *arguments],
             stop_group=ROLE_GROUP,
             niceness=WORKER_NICENESS if name in set(Stage) else 0,
+            env={PREFIX + "METRICS_PORT": str(pages[name])} if name in pages else {},
         )
         for name, arguments in commands.items()
     ]
@@ -247,11 +283,16 @@ def _check_bind(host: str, settings: Settings) -> None:
     check_bind(host, Blobs(settings.blob_url))
 
 
-def _environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
-    """Return the children's environment; its settings are also left in `run/settings.json` for `doctor`."""
+def _environment(folder: Folder, settings: Settings, variables: dict[str, str]) -> dict[str, str]:
+    """Return the children's environment; its settings are also left in `run/settings.json` for `doctor`.
+
+    With them is the first of the ports for metrics, which each child gets its own of.
+    """
     chosen = {PREFIX + name: value for name, value in variables.items()}
-    folder.write_child_settings(chosen)
-    dropped = {PREFIX + name.upper() for name in OWN_SETTINGS}
+    pages = {"METRICS_PORT": str(settings.metrics_port), "METRICS_HOST": settings.metrics_host}
+    told = {PREFIX + name: value for name, value in pages.items()} if settings.metrics_port else {}
+    folder.write_child_settings(chosen | told)
+    dropped = {PREFIX + name.upper() for name in (*OWN_SETTINGS, "metrics_port")}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in dropped}
     return {
         # Spinning OpenMP threads take the other children's cores: half the encoder's rate, a longer tail.

@@ -98,6 +98,8 @@ def server_checks(url: str) -> list[Check]:
         "api": lambda: Note(f"{url} answers{refused}") if refused else f"{url} answers",
         "model": said(ready.model, system and system.model, described),
     }
+    if system and (limit := system.ingestion):
+        checks["ingestion"] = lambda: limit.detail
     if system and system.models:
         checks["models"] = lambda: _listed(system.models)
     return [(subject, check, DEADLINE_SECONDS) for subject, check in checks.items()]

@@ -65,7 +65,7 @@ def rebuild(data_dir: Path | None, collection: str, as_json: bool = False) -> No
 
 
 def _services(data_dir: Path | None) -> Services:
-    settings, source, _ = deployment(data_dir)
+    settings, source, *_ = deployment(data_dir)
     configure_logging(settings.model_copy(update={"log_level": "error"}))
     print(source, file=sys.stderr)
     return build_services(settings)

@@ -45,12 +45,17 @@ def is_free(host: str, port: int) -> bool:
     try:
         with socket.create_server((host, port), family=family):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a name that cannot be one
         return False
 
 
 def reachable_host(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared
+
+
+def page_url(host: str, port: int) -> str:
+    """Return where a page of metrics that listens on `host` is asked for on this machine."""
+    return f"http://{in_url(reachable_host(host))}:{port}/metrics"
 
 
 def in_url(host: str) -> str:

@@ -2,9 +2,8 @@
 
 import gc
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 
+from deploy.metrics_folder import shared_metrics_folder
 from deploy.ports import check_port_free
 from shared.api_keys import check_bind
 from shared.config import Settings
@@ -81,20 +81,12 @@ def serve(settings: Settings, host: str, port: int, threads: int, processes: int
     }
     if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file on a disk can block the worker
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
-    encoder = None
-    if processes > 1:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the others' cores
-        folder = _share_metrics()
-        options["on_exit"] = lambda _: shutil.rmtree(folder, ignore_errors=True)
-        encoder = _encoder_to_share(settings)
-    Server(settings, options, encoder).run()
-
-
-def _share_metrics() -> str:
-    """Make the folder in which processes keep their counts, so that a scrape of one gives those of all."""
-    folder = tempfile.mkdtemp(prefix="image-search-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
-    return folder
+    with shared_metrics_folder() if processes > 1 else nullcontext():
+        encoder = None
+        if processes > 1:
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the others' cores
+            encoder = _encoder_to_share(settings)
+        Server(settings, options, encoder).run()
 
 
 def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
@@ -105,7 +97,7 @@ def _encoder_to_share(settings: Settings) -> "LoadEncoder | None":
     """
     if settings.device != "cpu" or settings.precision == "int8":
         return None
-    from api.encoding.encoder_loader import load_encoder  # noqa: PLC0415 - Prometheus, see above
+    from api.encoding.encoder_loader import load_encoder  # noqa: PLC0415 - has Prometheus' client
     from shared.services import build_services  # noqa: PLC0415
 
     configure_logging(settings)

@@ -34,13 +34,15 @@ _PR_SET_PDEATHSIG = 1
 class Child:
     """A command to keep running. Children of a lower `stop_group` are ended first.
 
-    One with a `niceness` (0 to 19) leaves the processor to those with less when all want it.
+    One with a `niceness` (0 to 19) leaves the processor to those with less when all want it. `env` is what
+    its environment has beside the supervisor's.
     """
 
     name: str
     argv: Sequence[str]
     stop_group: int = 0
     niceness: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     failures: int = 0
@@ -171,7 +173,7 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         self._bound_log(child)
         with self._log(child).open("ab") as log:
-            child.process = launch(child.argv, self.env, log.fileno(), signal.SIGKILL)
+            child.process = launch(child.argv, {**self.env, **child.env}, log.fileno(), signal.SIGKILL)
         if child.niceness:
             set_niceness(child.process.pid, child.niceness)
         child.started_at = time.monotonic()

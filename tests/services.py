@@ -7,5 +7,5 @@ from tests.stack import Stack
 
 def services_of(stack: Stack) -> Services:
     """Those of the stack that runs, anew: nothing cached outlives what a test breaks."""
-    settings, _, _ = deployment(stack.data_dir)
+    settings, *_ = deployment(stack.data_dir)
     return build_services(settings)

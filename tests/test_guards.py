@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 import click
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks import records, report
 from deploy.cli import main
@@ -24,7 +25,9 @@ from deploy.embedded import role_children
 from image_search import errors as client_errors
 from shared import errors
 from shared.config import PREFIX, Settings
+from shared.metrics import definitions
 from shared.models import Stage
+from tests import metrics_page
 from tests.conftest import TOGETHER, together
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +48,12 @@ TOUCHED_BY = {
     "torch": {"shared/embedding/towers.py"},
     "transformers": {"shared/embedding/towers.py"},
     # the last for what chromadb raises
-    "httpx": {"shared/download/request_urls.py", "image_search/_http.py", "shared/index/connection.py"},
+    "httpx": {
+        "shared/download/request_urls.py",
+        "image_search/_http.py",
+        "shared/index/connection.py",
+        "shared/index/observed_client.py",
+    },
     "pycurl": {"shared/download/connections.py", "shared/download/transfer.py"},
     "duckdb": {"worker/database.py"},
     "pyarrow": {
@@ -103,7 +111,9 @@ ROOMS: dict[str, set[str]] = {
     "shared.batching": set(),
     "shared.config": {"errors", "urls"},
     "shared.download": {"errors", "ledger", "version"},
-    "shared.embedding": {"batching", "config", "errors", "formats", "imaging", "models", "storage"},
+    "shared.embedding": {
+        "batching", "config", "errors", "formats", "imaging", "metrics", "models", "storage",
+    },
     "shared.errors": set(),
     "shared.formats": {"errors"},
     "shared.filters": {"errors", "models", "rfc3339", "urls", "validation"},
@@ -111,13 +121,14 @@ ROOMS: dict[str, set[str]] = {
     "shared.image_metadata": {"models"},
     "shared.imaging": {"errors", "image_files", "image_metadata", "models"},
     "shared.index": {
-        "batching", "config", "download", "errors", "filters", "formats", "models", "storage", "tracing",
+        "batching", "config", "download", "errors", "filters", "formats", "metrics", "models", "storage",
+        "tracing",
         "validation",
     },
     "shared.job_document": {"models", "rfc3339"},
     "shared.ledger": {"errors", "formats", "models", "validation"},
     "shared.logs": {"config", "tracing", "urls"},
-    "shared.metrics": {"errors", "ledger", "version"},
+    "shared.metrics": {"download", "errors", "ledger", "models", "version"},
     "shared.models": {"urls", "validation"},
     "shared.rfc3339": set(),
     "shared.services": {"config", "download", "index", "ledger", "storage", "tasks"},
@@ -476,6 +487,18 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     for name, field in fields.items():
         default = str(field.get_default(call_default_factory=True))
         assert documented[name] == {"None": "unset", "[]": "empty"}.get(default, default)
+
+
+def test_the_page_of_metrics_is_made_of_their_definitions() -> None:
+    """`make metrics`, and commit it."""
+    assert metrics_page.PAGE.read_text(encoding="utf-8") == metrics_page.page()
+
+
+def test_every_metric_is_counted_somewhere() -> None:
+    counted = [name for name, one in vars(definitions).items() if isinstance(one, MetricWrapperBase)]
+    assert counted
+    texts = [path.read_text("utf-8") for path in _sources() if path != Path(definitions.__file__)]
+    assert [name for name in counted if not any(re.search(rf"\b{name}\b", text) for text in texts)] == []
 
 
 def test_the_performance_pages_are_made_of_the_recorded_runs() -> None:

@@ -12,6 +12,7 @@ from api.jobs import events
 from api.search import query_images
 from deploy import gunicorn_worker, supervisor
 from shared.imaging import memory
+from shared.metrics import page_server
 from worker.recovery import callbacks, lease
 from worker.stages import fetch
 
@@ -67,6 +68,8 @@ def test_no_test_is_mentioned_in_another_way() -> None:
         ("emptied at {} MiB", supervisor.MAX_LOG_BYTES / 2**20),
         ("ends after {} minutes", events.STREAM_SECONDS / 60),
         ("come after {} s is answered 408", gunicorn_worker.REQUEST_SECONDS),
+        ("a client has {} s", page_server.CLIENT_SECONDS),
+        ("of more than {} at once the first", page_server.MAX_CLIENTS),
         ("nothing comes for {} s", gunicorn_worker.RECEIVE_SECONDS),
         ("a thread for up to {} s", gunicorn_worker.SEND_SECONDS),
     ],

@@ -32,6 +32,7 @@ from shared.ledger.leases import renewing
 from shared.ledger.ledger import BEGIN, CHUNK_LEASE_SECONDS, FINAL
 from shared.ledger.processes import WORKER_SEEN_SECONDS
 from shared.logs import configure_logging
+from shared.metrics.exporter import Page
 from shared.models import Chunk, Claim, Stage
 from shared.services import build_services
 from shared.tasks import TASK_NAMES, make_celery
@@ -42,7 +43,7 @@ from worker.chunk_spans import in_span
 from worker.database import clear_left
 from worker.encoders import CollectionModels, EncoderClock, Encoders
 from worker.pipelines import handler_of, is_long, store_of
-from worker.recovery.lease import MAX_DELIVERIES, exhausted, releasing, wait_for_model
+from worker.recovery.lease import MAX_DELIVERIES, count_delivery, exhausted, releasing, wait_for_model
 from worker.stages import index
 from worker.stages.transition import fail_chunk
 
@@ -104,6 +105,7 @@ class Process:
         self.services.dispatcher.pump()
 
     def _handle(self, claim: Claim) -> None:
+        count_delivery(claim)
         if claim.deliveries > MAX_DELIVERIES:
             fail_chunk(self.services, claim, exhausted(claim))
             return
@@ -200,7 +202,10 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int) -> N
     """Run a prefork worker for `queues` until SIGTERM (finish what is running) or SIGQUIT."""
     configure_logging(settings)
     tracing.is_wanted()  # refuses, before there are processes, what none of them could do
-    app = make_worker(settings, [Stage(queue) for queue in queues])
+    stages = [Stage(queue) for queue in queues]
+    if settings.metrics_port:  # first, as it may be taken
+        Page([stage.value for stage in stages]).serve(settings.metrics_host, settings.metrics_port)
+    app = make_worker(settings, stages)
     with suppress(LedgerUnavailable):  # may come later; a newer version's stops the start with one line
         build_services(settings).ledger.ping()
     _beat_from_parent(settings, queues, concurrency)

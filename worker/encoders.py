@@ -26,6 +26,7 @@ from shared.errors import (
 from shared.imaging.preprocess import Preprocess
 from shared.index.index import Index
 from shared.ledger.ledger import Ledger
+from shared.metrics.definitions import MODEL_INFO
 from shared.models import Claim, JsonObject
 
 log = structlog.get_logger(__name__)
@@ -109,7 +110,7 @@ class Encoders:
         self._main = model
         self._slots = Slots[Any](settings.models_loaded)
         try:
-            self._slots.put(model, _load_encoder(settings, model))
+            self._slots.put(model, self._load(model))
         except ImageSearchError as error:  # chunks that need it try again
             log.error("process_not_ready", reason=error.detail)  # noqa: TRY400 - the sentence says it
 
@@ -128,7 +129,7 @@ class Encoders:
                 raise ModelNotReady(
                     f"{name} waits for its turn: MODELS_LOADED is {self._settings.models_loaded}."
                 )
-            encoder = _load_encoder(self._settings, name)
+            encoder = self._load(name)
             self._slots.put(name, encoder)
         if bound_to and encoder.fingerprint != bound_to:
             if files_of(name) != encoder.files:  # they may have been put right
@@ -137,6 +138,12 @@ class Encoders:
                 f"This worker has other weights under the name {encoder.name} than the collection is bound "
                 "to: put those back in their place, or encode it again with `image-search reindex`."
             )
+        return encoder
+
+    def _load(self, name: str) -> Any:
+        encoder = _load_encoder(self._settings, name)
+        if name == self._main:
+            MODEL_INFO.labels(name, encoder.fingerprint, encoder.device, encoder.precision).set(1)
         return encoder
 
 

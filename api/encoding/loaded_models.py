@@ -13,6 +13,7 @@ from shared.embedding.serving.downloads import at_hand
 from shared.embedding.serving.slots import Slots
 from shared.errors import ModelMismatch, ModelNotReady, ModelUnavailable, Unavailable
 from shared.ledger.processes import LoadFailure
+from shared.metrics.definitions import MODEL_INFO
 
 _MAIN = ""  # the place of the deployment's model, whose name `auto` may leave open until it is loaded
 
@@ -220,7 +221,8 @@ class LoadedModels:
                     self._slots.hold(name)
             encoder = self._load(name) if name else self._load_main()
             if name == _MAIN:
-                self._identity = _identity(encoder)
+                one = self._identity = _identity(encoder)
+                MODEL_INFO.labels(one.name, one.fingerprint, one.device, one.precision).set(1)
             return encoder
 
         loader = EncoderLoader(load, tell=lambda: self._settle(name, loader), again=name == _MAIN)

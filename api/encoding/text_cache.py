@@ -34,6 +34,9 @@ class TextCache:
         # Of many that ask for the same new text at once, one encodes; nobody waits for another text.
         self._encoding: dict[tuple[str, str], threading.Lock] = {}
 
+    def has(self, model: Encoder, text: str) -> bool:
+        return self._find((model.fingerprint, text)) is not None
+
     def get(self, model: Encoder, text: str) -> EncodedText:
         """Return a text, encoded if need be. Raises as Encoder.encode_texts does; keeps nothing then."""
         key = (model.fingerprint, text)

@@ -11,7 +11,7 @@ from api.http.openapi import make_blueprint
 from api.http.problems import problem
 from api.http.request_models import QueryModel
 from image_search import models
-from shared.metrics.exporter import CONTENT_TYPE
+from shared.metrics.page_server import CONTENT_TYPE
 
 blueprint = make_blueprint("health", __name__, tag="operations")
 _METRICS = {

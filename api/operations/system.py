@@ -22,6 +22,8 @@ from image_search.models.system import MAX_ERRORS, MAX_ERRORS_PER_JOB, NEWEST_JO
 from shared.errors import ImageSearchError
 from shared.job_document import job_document
 from shared.ledger.ledger import Ledger
+from shared.ledger.processes import slots_of
+from shared.metrics.bottleneck import limit_of
 from shared.rfc3339 import rfc3339
 
 _DISTRIBUTIONS = ("image-search", "torch", "transformers", "chromadb", "celery")
@@ -58,12 +60,16 @@ def get_system(query: SystemQuery) -> Response:
         "collections", readiness.chroma, lambda: [collection_answer(i) for i in parts.index.collections()]
     )
     bound = {one.model: one.dimension for one in collections or []}
+    work = told("jobs", readiness.redis, lambda: _work(parts.ledger))
+    if work is None:
+        missing["ingestion"] = missing["jobs"]
     answer = models.System(
         readiness=readiness,
         model=told("model", readiness.model, main_model),
         models=[one for one in model_states(bound) if one.state != "absent" or one.detail],
         collections=collections,
-        jobs=told("jobs", readiness.redis, lambda: _jobs(parts.ledger)),
+        jobs=work and work[0],
+        ingestion=work and work[1],
         errors=told("errors", readiness.redis, lambda: _last_errors(parts.ledger)),
         versions=_versions(),
         missing=missing,
@@ -71,17 +77,18 @@ def get_system(query: SystemQuery) -> Response:
     return jsonify(answer.model_dump())
 
 
-def _jobs(ledger: Ledger) -> models.JobsState:
-    return models.JobsState(
-        open=ledger.workers.open_jobs(),
-        queues=[
-            models.Queue.model_validate(queue, from_attributes=True) for queue in ledger.workers.queues()
-        ],
+def _work(ledger: Ledger) -> tuple[models.JobsState, models.Ingestion]:
+    backlog, workers = ledger.workers.backlog(), ledger.workers.seen()
+    limit = limit_of(backlog, slots_of(workers))
+    jobs = models.JobsState(
+        open=backlog.open_jobs,
+        queues=[models.Queue.model_validate(queue, from_attributes=True) for queue in backlog.queues],
         workers=[
             models.Worker(**asdict(worker) | {"seen_at": rfc3339(worker.seen_at)})
-            for worker in sorted(ledger.workers.seen(), key=lambda worker: worker.id)
+            for worker in sorted(workers, key=lambda worker: worker.id)
         ],
     )
+    return jobs, models.Ingestion(limited_by=limit.by, detail=limit.detail)
 
 
 def _last_errors(ledger: Ledger) -> list[models.LastError]:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,8 @@ class Query:
     """A query: terms, unit `vectors` (n, dimension), `scales` and `factors` (n,); their unit `vector`.
 
     A term's factor is what it has in the unit vector: weight * scale / |sum of weight * scale * vector|.
-    `encoder` is what encoded the terms; None where all are pictures of the collection.
+    `encoder` is what encoded the terms; None where all are pictures of the collection. `cached`: nothing had
+    to be read or encoded.
     """
 
     terms: Sequence[Term]
@@ -165,11 +166,12 @@ class Query:
     scales: Vector
     factors: Vector
     vector: Vector
+    cached: bool
 
     @classmethod
     def of(cls, terms: Sequence[Term], collection: Collection | None) -> "Query":
         """Make a query of terms. Raises InvalidRequest when they cancel out, and as `encoded` does."""
-        vectors, encoder = encoded(terms, collection)
+        vectors, encoder, cached = encoded(terms, collection)
         scales = _scales(terms, vectors, collection)
         # Only their ratios count, and single precision has no numbers for the smallest weights.
         largest = max(abs(term.weight) for term in terms)
@@ -178,7 +180,15 @@ class Query:
         norm = float(np.linalg.norm(total))
         if norm <= _CANCELLED * float(np.abs(weights).sum()):
             raise _cancelled(terms)
-        return cls(terms, encoder, vectors, scales, weights / norm, (total / norm).astype(np.float32))
+        vector = (total / norm).astype(np.float32)
+        return cls(terms, encoder, vectors, scales, weights / norm, vector, cached)
+
+    @property
+    def kind(self) -> Literal["text", "image", "combined"]:
+        """Return what it asks with; a vector counts as an image."""
+        if _is_mixed(self.terms):
+            return "combined"
+        return "image" if self.terms[0].text is None else "text"
 
     def picture_vectors(self) -> list[TermVector]:
         """Return the vectors of the images that were read, to ask with in their place."""
@@ -219,8 +229,10 @@ def _cancelled(terms: Sequence[Term]) -> InvalidRequest:
     )
 
 
-def encoded(terms: Sequence[Term], collection: Collection | None) -> tuple[Vector, Encoder | None]:
+def encoded(terms: Sequence[Term], collection: Collection | None) -> tuple[Vector, Encoder | None, bool]:
     """Return the terms' vectors (n, dimension) of length 1, and the encoder where any was needed.
+
+    And whether nothing had to be read or encoded: all were known before.
 
     Raises ImageNotFound, PixelsNotKept for a box of an image whose pixels were not kept, and InvalidRequest,
     with the item error's code for an image that cannot be had.
@@ -240,14 +252,15 @@ def encoded(terms: Sequence[Term], collection: Collection | None) -> tuple[Vecto
                 vectors[place] = stored[term.image_id]
         elif term.vector is not None:
             vectors[place] = _unit(term, term.vector, collection)
-    encoder = None
+    encoder, cached = None, not any(term.is_read for term in terms)
     if len(vectors) < len(terms):
         encoder = encoder_of(collection)
         for place, term in enumerate(terms):
             if term.text is not None:
+                cached = cached and context().texts.has(encoder, term.text)
                 vectors[place] = encoded_text(encoder, term.text).vector
         vectors |= _encode_images(encoder, terms, collection)
-    return np.stack([vectors[place] for place in range(len(terms))]), encoder
+    return np.stack([vectors[place] for place in range(len(terms))]), encoder, cached
 
 
 def _unit(term: Term, numbers: Sequence[float], collection: Collection | None) -> Vector:

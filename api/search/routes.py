@@ -35,7 +35,7 @@ from shared.filters.conditions import And, Where
 from shared.filters.keywords import HasKeywords, parse_keywords
 from shared.filters.parsing import parse_where
 from shared.index.collection import Collection
-from shared.metrics.definitions import SEARCH_ENCODE_SECONDS, SEARCH_INDEX_SECONDS
+from shared.metrics.definitions import SEARCH_ENCODE_SECONDS, SEARCH_INDEX_SECONDS, SEARCHES_ANSWERED
 from shared.models import Image
 from shared.tracing import tracing
 from shared.validation import pointer
@@ -101,7 +101,7 @@ def compare(body: CompareRequest) -> Response:
     """Return the cosine similarity of any two texts, pictures (or parts of them, by `box`) and vectors."""
     terms = [Term.of("/a", body.a), Term.of("/b", body.b)]
     refuse_blank(terms)
-    (first, second), _ = encoded(terms, open_collection(body.collection))
+    (first, second), _, _ = encoded(terms, open_collection(body.collection))
     score = min(1.0, max(-1.0, float(first @ second)))
     return _json(models.Comparison(score=score))
 
@@ -144,6 +144,7 @@ def _answer(asked: SearchRequest, uploads: list[IO[bytes]]) -> Response:
     found, index_s = _timed("index", lambda: _find(asked, query, filters, keywords, collection))
     SEARCH_ENCODE_SECONDS.observe(encode_s)
     SEARCH_INDEX_SECONDS.observe(index_s)
+    SEARCHES_ANSWERED.labels(query.kind, str(query.cached).lower()).inc()
     total_s = perf_counter() - started
     return _json(
         models.SearchResult(

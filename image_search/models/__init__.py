@@ -22,6 +22,7 @@ from image_search.models.search import (
 from image_search.models.sources import Run, Source, SourcePage
 from image_search.models.system import (
     Dependency,
+    Ingestion,
     JobsState,
     LastError,
     LoadedModel,
@@ -55,6 +56,7 @@ __all__ = [
     "Hit",
     "Image",
     "ImagePage",
+    "Ingestion",
     "Item",
     "ItemPage",
     "Job",

@@ -91,7 +91,11 @@ _EXAMPLE: dict[str, Any] = {
     "collections": [COLLECTION_EXAMPLE],
     "jobs": {
         "open": 1,
-        "queues": [{"stage": "fetch", "waiting": 3, "running": 2}],
+        "queues": [
+            {"stage": "fetch", "waiting": 3, "running": 2, "items": 9_696, "oldest_wait_s": 4.2},
+            {"stage": "encode", "waiting": 1, "running": 1, "items": 64, "oldest_wait_s": 0.3},
+            {"stage": "index", "waiting": 0, "running": 1, "items": 0, "oldest_wait_s": None},
+        ],
         "workers": [
             {
                 "id": "fetch@host",
@@ -101,6 +105,11 @@ _EXAMPLE: dict[str, Any] = {
                 "seen_at": "2026-11-24T13:20:53.120Z",
             }
         ],
+    },
+    "ingestion": {
+        "limited_by": "fetch",
+        "detail": "9,696 items wait to be fetched; 2 of 2 slots at fetch busy. Add fetch workers, or raise "
+        "IMAGE_SEARCH_FETCH_CONCURRENCY, unless the hosts are slow.",
     },
     "errors": [
         JOB_EXAMPLE["errors"][0] | {name: JOB_EXAMPLE[name] for name in ("job_id", "created_at")},
@@ -155,6 +164,8 @@ class Queue(BaseModel):
     stage: Stage
     waiting: int
     running: int = Field(description="held by a worker")
+    items: int = Field(description="that wait; at fetch those too whose chunk was not sent yet")
+    oldest_wait_s: float | None = Field(description="of the oldest waiting chunk; null without one")
 
 
 class Worker(BaseModel):
@@ -173,6 +184,19 @@ class JobsState(BaseModel):
     open: int = Field(description="jobs that have not finished")
     queues: list[Queue]
     workers: list[Worker] = Field(description="seen in the last 20 s")
+
+
+LimitedBy = TypeAliasType(
+    "LimitedBy",
+    Annotated[str, Field(json_schema_extra={"enum": ["nothing", "fetch", "hosts", "encode", "index"]})],
+)
+
+
+class Ingestion(BaseModel):
+    """What limits ingestion now: a stage, busy or failing foreign hosts, or nothing."""
+
+    limited_by: LimitedBy
+    detail: str = Field(description="the numbers that say so, and what to do")
 
 
 class LastError(JobError):
@@ -195,6 +219,7 @@ class System(BaseModel):
     )
     collections: list[Collection] | None
     jobs: JobsState | None
+    ingestion: Ingestion | None = None
     errors: list[LastError] | None = Field(
         description=f"the first {MAX_ERRORS_PER_JOB} of each of the {NEWEST_JOBS} newest jobs, newest first"
     )

@@ -1,4 +1,4 @@
 """Models and what they compute.
 
-Imports `batching`, `config`, `errors`, `formats`, `imaging`, `models`, `storage`.
+Imports `batching`, `config`, `errors`, `formats`, `imaging`, `metrics`, `models`, `storage`.
 """

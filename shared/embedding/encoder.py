@@ -19,6 +19,7 @@ from shared.embedding.load_failures import caching_failures, check_memory, most_
 from shared.embedding.towers import (
     TEXTS_AT_ONCE,
     Towers,
+    bytes_held,
     choose_device,
     choose_precision,
     device_name,
@@ -26,6 +27,7 @@ from shared.embedding.towers import (
     read_checkpoint,
 )
 from shared.errors import ItemError, ModelUnavailable, Unavailable
+from shared.metrics.definitions import GPU_MEMORY, OUT_OF_MEMORY_HALVINGS
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from shared.embedding.towers import Features, Rows
 
 _NORM_TOLERANCE = 1e-3
+_MEMORY_READ_SECONDS = 1.0  # at the least: torch walks through its statistics for each number
 
 log = structlog.get_logger()
 
@@ -79,7 +82,7 @@ class Encoder:
         self.batch_size = batch_size
         self.max_tokens = towers.max_tokens
         self.files = files_of(name)  # as they were when they were read
-        self.worked_at = -math.inf
+        self.worked_at = self._memory_read_at = -math.inf
         self._asked = (name, self.device, precision)
         self._turns = Batching(at_once)
         self._image_turns = Batching(1) if towers.int8 else self._turns
@@ -230,6 +233,10 @@ class Encoder:
         if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():  # false for NaN too
             raise ItemError("encode_error", f"The model {self.name} gave no finite vector for it.")
         self.worked_at = time.monotonic()
+        if self.worked_at - self._memory_read_at >= _MEMORY_READ_SECONDS:
+            self._memory_read_at = self.worked_at
+            for state, held in bytes_held(self.device).items():
+                GPU_MEMORY.labels(self.device, state).set(held)
         return vectors
 
     def _halved(self, size: int) -> int:
@@ -237,5 +244,6 @@ class Encoder:
         if size == 1:
             raise Unavailable(f"The memory of {self.device_name} does not suffice to encode anything now.")
         self.towers.free_cache()
+        OUT_OF_MEMORY_HALVINGS.inc()
         log.warning("out of memory, halving the batch", device=self.device, batch_size=size)
         return size // 2

@@ -329,6 +329,18 @@ def choose_device(device: str) -> str:
     return f"cuda:{number or 0}" if kind == "cuda" else device
 
 
+def bytes_held(device: str) -> dict[str, int]:
+    """Return the memory of a GPU that this process holds: `allocated` for tensors, `reserved` in all."""
+    import torch  # noqa: PLC0415
+
+    if not device.startswith("cuda"):
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+    }
+
+
 def choose_precision(precision: str, device: str) -> str:
     """Return the precision that the setting means on `device`. Raises ConfigError where it has none such.
 

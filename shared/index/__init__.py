@@ -1,5 +1,5 @@
 """The collections in Chroma.
 
-Imports `batching`, `config`, `download`, `errors`, `filters`, `formats`, `models`, `storage`,
+Imports `batching`, `config`, `download`, `errors`, `filters`, `formats`, `metrics`, `models`, `storage`,
 `tracing`, `validation`.
 """

@@ -21,7 +21,8 @@ from chromadb.config import Settings, System
 from shared.batching.batching import Batching
 from shared.download.addresses import is_loopback
 from shared.errors import IndexRefused, IndexUnavailable
-from shared.tracing.tracing import current, span
+from shared.index.observed_client import ObservedClient
+from shared.tracing.tracing import current
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 FEW_RESULTS = 256
@@ -117,35 +118,13 @@ def http_server(url: str, token: str | None) -> ServerAPI:
     server = _start(settings)
     # chromadb has no setting for time-outs: this is the one place that touches what is private there.
     session: httpx.Client = server._session  # type: ignore[attr-defined]
-    server._session = _TracedClient(  # type: ignore[attr-defined]
+    server._session = ObservedClient(  # type: ignore[attr-defined]
         headers=session.headers,
         event_hooks={"request": [_give_time_left], "response": [_refuse_refusals]},
         trust_env=not is_loopback(address.hostname or ""),
     )
     session.close()
     return server
-
-
-class _TracedClient(httpx.Client):
-    """A client whose calls are spans, within those that there are."""
-
-    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        operation = _operation(request)
-        attributes = {"db.system.name": "chroma", "db.operation.name": operation}
-        with span(f"chroma {operation}", kind="client", within=True, attributes=attributes) as made:
-            response = super().send(request, **options)
-            if response.status_code >= HTTPStatus.BAD_REQUEST:
-                made.set({"db.response.status_code": str(response.status_code)})
-                made.fail(str(response.status_code))
-            return response
-
-
-def _operation(request: httpx.Request) -> str:
-    """Return what a request does, by its path: `query`, `upsert` or the like, or to a whole collection."""
-    *_, before, collection, last = ("", "", *request.url.path.split("/"))
-    if before == "collections":
-        return last
-    return "collection" if "collections" in (collection, last) else last
 
 
 def _give_time_left(request: httpx.Request) -> None:

@@ -46,7 +46,10 @@ class HostLedger:
 
     def answered(self, host: str) -> None:
         """Close the breaker of a host that has answered."""
-        self._redis.call("hdel", f"{PREFIX}host:{host}", "failures", "open", "until", "opened", "error")
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hdel(f"{PREFIX}host:{host}", "failures", "open", "until", "opened", "error")
+            pipeline.zrem(f"{PREFIX}breakers", host)
+            pipeline.execute()
 
     def failed(self, host: str, error: ItemError, pause_s: float) -> None:
         """Count a failure of a host; `pause_s` is what its Retry-After asked for, for all workers.

@@ -27,7 +27,7 @@ from shared.ledger.connection import Connection, retry_while_unavailable
 from shared.ledger.hosts import HostLedger
 from shared.ledger.job_fields import read_claim, read_job
 from shared.ledger.leases import JoinLedger
-from shared.ledger.processes import ModelLedger, WorkerLedger
+from shared.ledger.processes import ModelLedger, WorkerLedger, slots_of
 from shared.ledger.scripts import PREFIX
 from shared.ledger.sources import NotDue, SourceLedger
 from shared.ledger.writer import WriterLedger
@@ -63,13 +63,11 @@ INDEX_WINDOW = 256
 BEGIN, FINAL = "begin", "finish"  # payloads: of the chunk before a job's items, of that beyond them
 _SCAN_BYTES = 65_536
 _SCAN_JOBS = 200
+_UNNAMED, _UNCAUSED = Label(), Cause()
 
 
 def new_job_id() -> str:
     return secrets.token_hex(12)
-
-
-_UNNAMED, _UNCAUSED = Label(), Cause()
 
 
 class Ledger:
@@ -316,10 +314,7 @@ class Ledger:
         How many follows from the workers that are alive: two chunks per fetch slot, none while encode is four
         chunks per slot behind. So a new job waits behind seconds of work, whatever was queued before it.
         """
-        slots = dict.fromkeys(Stage, 0)
-        for worker in self.workers.seen():
-            for queue in worker.queues:
-                slots[Stage(queue)] += worker.slots
+        slots = slots_of(self.workers.seen())
         fetch_window, encode_window = max(4, 2 * slots[Stage.FETCH]), max(8, 4 * slots[Stage.ENCODE])
         refs = self._redis.run("dispatch", fetch_window, encode_window, INDEX_WINDOW, 64, RESEND_SECONDS)
         return [Chunk.parse(ref) for ref in refs]
@@ -408,15 +403,21 @@ class Ledger:
         return bool(retry_while_unavailable(call, ADVANCE_RETRY_SECONDS))
 
     def release(
-        self, claims: Sequence[Claim], delay_s: float, *, count_delivery: bool, waits: bool = False
+        self,
+        claims: Sequence[Claim],
+        delay_s: float,
+        *,
+        count_delivery: bool,
+        waits: bool = False,
+        reason: str = "",
     ) -> None:
         """Give claims that share one token back, to be delivered again after `delay_s` seconds.
 
         With `waits`, for what perhaps only this job needs, others' chunks need not wait behind these, and the
-        job sends no more until then.
+        job sends no more until then. `reason`, a sentence, is for what limits ingestion meanwhile.
         """
         refs = [claim.chunk.ref for claim in claims]
-        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), int(waits), *refs)
+        self._redis.run("release", claims[0].token, delay_s, int(count_delivery), int(waits), reason, *refs)
 
     def sweep(self) -> list[tuple[Stage, Chunk]]:
         """Return chunks whose lease, delay or message is over or lost: send each, then call `sent`."""

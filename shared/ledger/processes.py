@@ -27,15 +27,49 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """How many chunks wait at a stage, and how many are leased to a worker."""
+    """The chunks that wait at a stage, and those that are leased to a worker (`running`).
+
+    `items` are those that wait for the stage: at fetch all that are pending, also where no message was sent
+    for their chunk yet, but for those that a worker has and those that failed and are tried again later.
+    `oldest_wait_s` is None while no chunk waits. `put_back` of the chunks were given back by the worker that
+    had them last, one of them for `reason`, a sentence.
+    """
 
     stage: Stage
-    waiting: int
-    running: int
+    waiting: int = 0
+    running: int = 0
+    items: int = 0
+    oldest_wait_s: float | None = None
+    put_back: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits: at each stage, in the order in which a chunk passes them, and besides.
+
+    `retrying_items` failed and are tried again later; `held_items` are those of fetch's whose jobs wait for
+    busy hosts.
+    """
+
+    queues: Sequence[QueueInfo]
+    open_jobs: int = 0
+    retrying_items: int = 0
+    held_items: int = 0
+    breakers_open: int = 0
+
+
+def slots_of(workers: Sequence[WorkerInfo]) -> dict[Stage, int]:
+    """Return how many chunks the workers can work on at once, at each stage."""
+    slots = dict.fromkeys(Stage, 0)
+    for worker in workers:
+        for queue in worker.queues:
+            slots[Stage(queue)] += worker.slots
+    return slots
 
 
 class WorkerLedger:
-    """The workers' heartbeats, the queues' lengths and the ledger's numbers for metrics."""
+    """The workers' heartbeats, what waits for them and what they have done."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -56,19 +90,14 @@ class WorkerLedger:
             self._redis.call("hdel", f"{PREFIX}workers", *stale)
         return [worker for worker in workers if worker.seen_at >= oldest]
 
-    def open_jobs(self) -> int:
-        """Return how many jobs have not finished."""
-        return int(self._redis.call("zcard", f"{PREFIX}jobs")) - int(
-            self._redis.call("zcard", f"{PREFIX}expiry")
-        )
-
-    def queues(self) -> list[QueueInfo]:
-        """Return the queues in the order in which a chunk passes them."""
-        counts = (self._redis.run("queue", stage) for stage in Stage)
-        return [
-            QueueInfo(stage, waiting, running)
-            for stage, (waiting, running) in zip(Stage, counts, strict=True)
+    def backlog(self) -> Backlog:
+        """Return what waits, all as of one moment."""
+        *stages, others = self._redis.run("backlog")
+        queues = [
+            QueueInfo(stage, waiting, running, items, float(oldest) if oldest else None, put_back, reason)
+            for stage, (waiting, running, items, oldest, put_back, reason) in zip(Stage, stages, strict=True)
         ]
+        return Backlog(queues, *others)
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
         """Add seconds that an encoder computed, and idled while a chunk waited, to the totals of all."""
@@ -77,21 +106,14 @@ class WorkerLedger:
             pipeline.hincrbyfloat(f"{PREFIX}totals", "encoder_stalled_seconds", stalled)
             pipeline.execute()
 
-    def gauges(self) -> dict[str, float]:
-        """Return the ledger's numbers for metrics, by name.
+    def totals(self) -> dict[str, float]:
+        """Return what was counted since the beginning.
 
-        These are `chunks_<stage>`, the chunks at a stage; `jobs_open`; and the totals since the beginning:
-        `items_<state>` and the `encoder_…_seconds` of `add_encoder_seconds`.
+        Items by their terminal state's name, items that failed by `code:` and the error's code, and
+        `encoder_busy_seconds` and `encoder_stalled_seconds`.
         """
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for stage in Stage:
-                pipeline.zcard(f"{PREFIX}stage:{stage}")
-            pipeline.llen(f"{PREFIX}open")
-            pipeline.hgetall(f"{PREFIX}totals")
-            *depths, open_jobs, totals = pipeline.execute()
-        gauges = {f"chunks_{stage}": float(depth) for stage, depth in zip(Stage, depths, strict=True)}
-        named = {f"items_{ITEM_STATES[int(k)]}" if k.isdigit() else k: float(v) for k, v in totals.items()}
-        return gauges | {"jobs_open": float(open_jobs)} | named
+        totals = self._redis.call("hgetall", f"{PREFIX}totals")
+        return {ITEM_STATES[int(k)] if k.isdigit() else k: float(v) for k, v in totals.items()}
 
 
 class LoadFailure(NamedTuple):

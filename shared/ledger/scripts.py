@@ -19,9 +19,11 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     kept:<key id>    zset    those that have, by the time at which they did
     held             hash    <key id> -> bytes of all of these, <key id>:active of those not finished
     open             list    jobs with items that were never enqueued, taken in turn
-    chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload
+    chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload,
+                             items (past fetch: those that it carries), reason (why a worker gave it back)
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     aside            set     chunks at fetch that are worked on beside others, and take no place in its window
+    away             set     chunks that a worker gave back and that left their stage's queue until due
     stage:<stage>    zset    chunks at a stage, but for some that are delayed, by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease
@@ -45,9 +47,11 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     writer           string  the index writer's lease
     writer:wanted    string  who waits for that lease for one change, for a moment: the writer then yields it
     host:<host>      hash    a foreign host's token bucket and breaker (hosts.py)
+    breakers         zset    hosts whose breaker is open, by the time at which that ends
     format           string  the ledger's (upgrade.py)
     clock            string  the latest version that was given out, in microseconds since the epoch
-    totals           hash    since the beginning: items per terminal state, seconds of the encoders
+    totals           hash    since the beginning: items per terminal state, code:<code> -> failed items,
+                             seconds of the encoders
 """
 
 from functools import cache

@@ -7,6 +7,7 @@ from shared.ledger.connection import Connection
 from shared.ledger.scripts import PREFIX
 
 WRITER_LEASE_SECONDS = 30.0
+MAX_BATCH_ITEMS = 2_000  # what one Chroma write takes best
 WRITER_WANTED_SECONDS = 2.0  # who waits for the lease asks again long before
 
 

@@ -1,1 +1,4 @@
-"""What the roles count, and its export to Prometheus. Imports `errors`, `ledger`, `version`."""
+"""What the roles count, and its export to Prometheus.
+
+Imports `download`, `errors`, `ledger`, `models`, `version`.
+"""

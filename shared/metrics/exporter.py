@@ -5,16 +5,15 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from shared.errors import ConfigError
+from shared.metrics import page_server
 from shared.metrics.definitions import DEFINITIONS, REGISTRY, ROLES, Exporter, define
 from shared.version import VERSION
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
 _BUILD = define("build_info", "gauge", "1, with the version of this target", ("version",), ROLES)
 
@@ -36,13 +35,7 @@ class Page:
 
     def serve(self, host: str, port: int) -> None:
         """Serve the page from a thread. Raises ConfigError for a port that is taken or a wrong host."""
-        try:
-            start_http_server(port, host, self._registry)
-        except OSError:
-            raise ConfigError(
-                f"cannot export metrics on {host}:{port}: the port is taken or the address is not this "
-                "machine's; set IMAGE_SEARCH_METRICS_PORT to another"
-            ) from None
+        page_server.serve(self.render, host, port)
 
 
 class _Shared(Collector):
@@ -54,9 +47,8 @@ class _Shared(Collector):
 
     def collect(self) -> Iterable[Metric]:
         for path in Path(self._folder).glob("gauge_live*.db"):
-            pid = int(re.sub(r"\D", "", path.stem))
-            if not _lives(pid):
-                mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]
+            if not _lives(int(re.sub(r"\D", "", path.stem))):
+                path.unlink(missing_ok=True)  # another scrape may do the same now
         found: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]
         return found
 

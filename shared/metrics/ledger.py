@@ -3,14 +3,17 @@
 Every target that shows them shows the same: a query takes the `max` of them, never the sum.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shared.errors import Unavailable
+from shared.errors import ITEM_CODES, Unavailable
 from shared.ledger.ledger import Ledger
+from shared.ledger.processes import Backlog, slots_of
+from shared.metrics.bottleneck import CAUSES, limit_of
 from shared.metrics.definitions import Definition, Exporter, Kind, define
+from shared.models import ItemState, Stage
 
 _OF: tuple[Exporter, ...] = ("api", "sweep")
 
@@ -54,14 +57,52 @@ class LedgerMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families; but for UP, none while Redis is down."""
+        workers = self._ledger.workers
         try:
-            numbers = self._ledger.workers.gauges()
+            backlog, totals, slots = workers.backlog(), workers.totals(), slots_of(workers.seen())
         except Unavailable:
-            yield _gauge(UP, 0)
+            yield _gauge(UP, {(): 0})
             return
-        yield _gauge(UP, 1)
-        yield _gauge(JOBS_OPEN, numbers["jobs_open"])
+        yield _gauge(UP, {(): 1})
+        yield from _counted(totals)
+        yield from _waiting(backlog, slots)
 
 
-def _gauge(definition: Definition, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(definition.name, definition.help, value)
+def _counted(totals: Mapping[str, float]) -> Iterator[Metric]:
+    ended = (one for one in ItemState if one not in (ItemState.PENDING, ItemState.FETCHED))
+    yield _counter(ITEMS, {(one,): totals.get(one, 0) for one in ended})
+    # Only known codes: what another version left in Redis is no label.
+    yield _counter(ITEM_ERRORS, {(code,): totals.get(f"code:{code}", 0) for code in ITEM_CODES})
+    yield _counter(BUSY, {(): totals.get("encoder_busy_seconds", 0)})
+    yield _counter(STALLED, {(): totals.get("encoder_stalled_seconds", 0)})
+
+
+def _waiting(backlog: Backlog, slots: Mapping[Stage, int]) -> Iterator[Metric]:
+    queues = {(queue.stage,): queue for queue in backlog.queues}
+    limit = limit_of(backlog, slots)
+    yield _gauge(JOBS_OPEN, {(): backlog.open_jobs})
+    yield _gauge(RETRYING, {(): backlog.retrying_items})
+    yield _gauge(BACKLOG, {stage: queue.items for stage, queue in queues.items()})
+    yield _gauge(WAITING, {stage: queue.waiting for stage, queue in queues.items()})
+    yield _gauge(RUNNING, {stage: queue.running for stage, queue in queues.items()})
+    yield _gauge(OLDEST, {stage: queue.oldest_wait_s or 0 for stage, queue in queues.items()})
+    yield _gauge(SLOTS, {(stage,): count for stage, count in slots.items()})
+    yield _gauge(LIMITED_BY, {(by,): by == limit.by for by in CAUSES})
+    yield _gauge(BREAKERS, {(): backlog.breakers_open})
+
+
+_Values = Mapping[tuple[str, ...], float]  # by the values of the metric's labels
+
+
+def _gauge(definition: Definition, values: _Values) -> Metric:
+    return _filled(GaugeMetricFamily(definition.name, definition.help, labels=definition.labels), values)
+
+
+def _counter(definition: Definition, values: _Values) -> Metric:
+    return _filled(CounterMetricFamily(definition.name, definition.help, labels=definition.labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: _Values) -> Metric:
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

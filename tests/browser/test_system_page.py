@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PHONE, Faults, NewPage
 from tests.browser.looks import assert_accessible, assert_fits, shot
@@ -16,6 +16,8 @@ def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
     expect(page.locator(".tile .state")).to_have_text(["Works"] * 4)
     expect(page.locator(".stages h3")).to_contain_text(["fetch", "encode", "index"])
     expect(page.locator(".stages").get_by_text("1 worker, 1 slot")).to_have_count(3)
+    expect(page.locator(".stages").get_by_text("0 items waiting")).to_have_count(3)
+    expect(page.locator(".limit")).to_have_text("Nothing waits.")
     collection = page.get_by_role("row").filter(has=page.get_by_role("link", name="images", exact=True))
     expect(collection).to_contain_text("starter")
     expect(page.locator(".facts")).to_contain_text(["starter", "image-search"])
@@ -25,6 +27,25 @@ def test_all_is_told_while_all_is_up(page: Page, http: httpx.Client) -> None:
     assert_accessible(page)
     error.get_by_role("link").click()
     expect(page).to_have_url(f"/jobs/{job['job_id']}?status=failed&collection=system")
+
+
+def test_what_limits_ingestion_is_said_before_the_numbers(page: Page) -> None:
+    def busy(route: Route) -> None:
+        told = route.fetch().json()
+        fetch = {"stage": "fetch", "waiting": 2, "running": 1, "items": 9_800, "oldest_wait_s": 75.2}
+        told["jobs"]["queues"][0] = fetch
+        told["ingestion"] = {"limited_by": "fetch", "detail": "9,800 items wait to be fetched."}
+        route.fulfill(json=told)
+
+    page.route("**/v1/system", busy)
+    page.goto("/system")
+    limit = page.locator('[data-part="queues"] > div > :first-child')
+    expect(limit).to_have_text("Fetch limits ingestion. 9,800 items wait to be fetched.")
+    fetch = page.locator(".stages li").first
+    expect(fetch).to_contain_text("1 at work, 2 chunks waiting")
+    expect(fetch).to_contain_text("9,800 items waiting, the oldest chunk for 1 min 15 s")
+    shot(page, "system-busy-light")
+    assert_accessible(page)
 
 
 def test_without_redis_it_says_what_still_works_and_what_to_do(page: Page, stack: Stack) -> None:

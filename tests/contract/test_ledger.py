@@ -84,7 +84,7 @@ def test_a_job_runs_from_queued_to_succeeded_with_every_item_counted_once(ledger
     assert job.counts[INDEXED] == 10
     assert sum(job.counts.values()) == job.total == 10
     assert job.finished_at is not None
-    assert ledger.workers.gauges()["chunks_index"] == 0
+    assert not any(q.waiting + q.running for q in ledger.workers.backlog().queues)
 
 
 def test_a_job_keeps_the_notes_on_what_it_was_made_of(ledger: Ledger) -> None:
@@ -327,7 +327,7 @@ def test_cancel_ends_the_job_and_work_in_flight_changes_nothing_more(ledger: Led
     assert job.counts[ItemState.CANCELLED] == 10
     assert ledger.advance(claim, transitions=[(0, INDEXED)]) is False
     assert ledger.dispatch() == []
-    assert ledger.workers.gauges()["chunks_fetch"] == 0
+    assert not any(q.waiting + q.running for q in ledger.workers.backlog().queues)
     assert ledger.cancel(job_id).status is JobStatus.CANCELLED
 
 
@@ -604,17 +604,17 @@ def test_queues_and_open_jobs_follow_a_job_to_its_end(ledger: Ledger) -> None:
     chunks = ledger.dispatch()
     held = ledger.claim(chunks[0], Stage.FETCH)
     assert held is not None
-    assert [(q.stage, q.waiting, q.running) for q in ledger.workers.queues()] == [
+    assert [(q.stage, q.waiting, q.running) for q in ledger.workers.backlog().queues] == [
         (Stage.FETCH, 1, 1),
         (Stage.ENCODE, 0, 0),
         (Stage.INDEX, 0, 0),
     ]
-    assert ledger.workers.open_jobs() == 1
+    assert ledger.workers.backlog().open_jobs == 1
     for claim in (held, ledger.claim(chunks[1], Stage.FETCH)):
         assert claim is not None
         ledger.advance(claim, transitions=[(index, FAILED) for index in ledger.pending(claim)])
-    assert all(q.waiting == q.running == 0 for q in ledger.workers.queues())
-    assert ledger.workers.open_jobs() == 0
+    assert all(q.waiting == q.running == 0 for q in ledger.workers.backlog().queues)
+    assert ledger.workers.backlog().open_jobs == 0
 
 
 def test_redis_holds_one_byte_an_item_and_a_window_of_chunks(ledger: Ledger) -> None:
@@ -856,3 +856,16 @@ def test_a_job_of_an_earlier_version_has_no_cause(ledger: Ledger) -> None:
     job_id = make_job(ledger, total=1, cause=Cause("r-1", "00-aa-bb-01"))
     ledger._redis.call("hdel", f"{PREFIX}job:{job_id}", "request_id", "traceparent")
     assert claim_next(ledger).cause == Cause()
+
+
+def test_failed_items_count_in_the_totals_by_their_code_once(ledger: Ledger) -> None:
+    make_job(ledger, total=3)
+    claim = claim_next(ledger)
+    errors = [JobError(i, "", code, "no.") for i, code in enumerate(["timeout", "timeout", "dns_error"])]
+    for _ in range(2):
+        ledger.advance(claim, transitions=[(i, FAILED) for i in range(3)], errors=errors)
+    totals = ledger._redis.client.hgetall(f"{PREFIX}totals")
+    assert {code: totals[f"code:{code}"] for code in ("timeout", "dns_error")} == {
+        "timeout": "2",
+        "dns_error": "1",
+    }

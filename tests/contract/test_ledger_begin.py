@@ -91,7 +91,7 @@ def test_a_plan_gives_the_job_its_items_and_those_that_ended_are_not_fetched(led
     assert (job.status, job.total, job.notes) == (JobStatus.RUNNING, 10, notes)
     assert (job.counts[PENDING], job.counts[UNCHANGED], sum(job.counts.values())) == (4, 6, 10)
     assert ledger.items(job_id, UNCHANGED, 0, 99)[0] == [(i, UNCHANGED) for i in (0, 2, 3, 4, 6, 7)]
-    assert ledger.workers.gauges()["items_unchanged"] == 6
+    assert ledger.workers.totals()["unchanged"] == 6
     assert run_items(ledger) == [1, 5, 8, 9]
     assert ledger.get(job_id).finished_at is None, "its last chunk is left"
     assert ledger.advance(claim_final(ledger, job_id), transitions=[], complete=True)
@@ -99,7 +99,7 @@ def test_a_plan_gives_the_job_its_items_and_those_that_ended_are_not_fetched(led
     assert (job.status, job.counts[INDEXED], job.counts[UNCHANGED]) == (JobStatus.SUCCEEDED, 4, 6)
     assert job.finished_at is not None
     assert ledger.sources.running("feed") is None
-    assert ledger.workers.gauges()["chunks_fetch"] == 0
+    assert not any(q.waiting + q.running for q in ledger.workers.backlog().queues)
 
 
 @pytest.mark.parametrize("states", ["", "6", "66666", "6666"])
@@ -175,7 +175,7 @@ def test_a_plan_whose_answer_got_lost_may_be_made_again_and_changes_nothing(ledg
     assert ledger.plan(begin, "006", size=5)
     job = ledger.get(job_id)
     assert (job.total, job.counts[INDEXED], job.counts[UNCHANGED]) == (3, 2, 1)
-    assert ledger.workers.gauges()["items_unchanged"] == 1
+    assert ledger.workers.totals()["unchanged"] == 1
     assert ledger._redis.client.hgetall(f"{PREFIX}held") == {"k": "5", "k:active": "5"}
 
 

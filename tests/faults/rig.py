@@ -230,11 +230,14 @@ class Rig:
     def at_rest(self) -> bool:
         try:
             self.index.ping()  # it may have been killed after the job's last write
-            return not any(
-                n for name, n in self.ledger.workers.gauges().items() if name.startswith("chunks_")
-            )
+            return not any(one.waiting + one.running for one in self.ledger.workers.backlog().queues)
         except ImageSearchError:
             return False
+
+    def chunks_encoding(self) -> int:
+        """How many chunks are at encode, with a worker or without."""
+        encode = self.ledger.workers.backlog().queues[1]
+        return encode.waiting + encode.running
 
     def chunks(self, job_id: str) -> list[dict[str, str]]:
         """What the ledger has of each chunk of a job that is not yet done."""

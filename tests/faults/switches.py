@@ -17,7 +17,7 @@ SEARCHES_PER_SECOND = 4
 HARMLESS = {0, 200, 503}  # statuses of searches while a role is away; 0 where nobody answered
 
 PHASES: dict[str, Callable[[Rig, str], object]] = {
-    "load": lambda rig, _: rig.ledger.workers.gauges()["chunks_encode"],
+    "load": lambda rig, _: rig.chunks_encoding(),
     "announcement": lambda rig, _: rig.ledger.models.announced(),
     "switch": lambda rig, name: rig.index.collection(name).pointer.model == str(rig.other_model),
 }

@@ -16,6 +16,8 @@ PACKAGES = {
     "jq": "jq",
     "nginx": "nginx",
     "openssl": "openssl",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }  # Debian's, by the program

@@ -11,6 +11,7 @@ import structlog
 from shared.errors import ImageSearchError, ItemError
 from shared.job_document import job_document
 from shared.ledger.callbacks import Call, CallResult, Lane
+from shared.metrics.definitions import CALLBACKS
 from shared.services import Services
 
 TICK_SECONDS = 1.0
@@ -103,6 +104,7 @@ def _call_back(services: Services, call: Call, timeout_s: float) -> None:
     log.info("callback", job_id=job.job_id, outcome=said, tries=call.tries)
     over = delivered or call.tries >= CALLBACK_TRIES
     next_in_s = None if over else 5.0 * 2**call.tries
+    CALLBACKS.labels("taken" if delivered else "given_up" if over else "retried").inc()
     services.ledger.callbacks.over(call, result, next_in_s=next_in_s)
 
 

@@ -12,6 +12,9 @@ import structlog
 from shared.config import Settings
 from shared.errors import ImageSearchError, JobNotFound
 from shared.logs import configure_logging
+from shared.metrics.definitions import MESSAGES_RESENT
+from shared.metrics.exporter import Page
+from shared.metrics.ledger import LedgerMetrics
 from shared.services import Services, build_services
 from shared.sources.syncs import clear_deleted, restore_schedule, start_due
 from shared.storage.blobs import JOBS, SCRATCH, job_prefix, scratch_prefix
@@ -40,6 +43,8 @@ def run_sweep(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopped.set())
     _allow_open_files(MAX_OPEN_FILES)
     services = build_services(settings)
+    if settings.metrics_port:
+        Page(["sweep"], LedgerMetrics(services.ledger)).serve(settings.metrics_host, settings.metrics_port)
     callbacks = threading.Thread(target=send_callbacks_until, args=(services, stopped), daemon=True)
     callbacks.start()
     documents = threading.Thread(target=add_documents_until, args=(services, stopped), daemon=True)
@@ -78,6 +83,7 @@ def sweep(services: Services) -> None:
     due = services.ledger.sweep()
     for stage, chunk in due:
         services.dispatcher.send(stage, chunk)
+        MESSAGES_RESENT.labels(stage).inc()
     services.ledger.sent([chunk for _, chunk in due])
     if services.ledger.writer.unfinished() and not services.ledger.writer.is_held():
         services.dispatcher.wake_writer()

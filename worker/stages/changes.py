@@ -20,6 +20,7 @@ from shared.errors import CollectionNotFound, ItemError, Unavailable
 from shared.index.collection import Collection
 from shared.index.provenance import entry_of, run_of, sound_change
 from shared.index.write_batch import WriteBatch
+from shared.metrics.definitions import WRITE_BATCH, WRITE_SECONDS
 from shared.models import Claim, Item, ItemState, JobKind, JsonObject, MetadataValue, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -88,7 +89,9 @@ def hand_on_removals(services: Services, claim: Claim) -> bool:
     if not items or not all(one.withdraws for one in items.values()):
         return False
     if _entries_are_open(services, claim.chunk.job_id):
-        services.ledger.release([claim], WAIT_SECONDS, count_delivery=False, waits=True)
+        services.ledger.release(
+            [claim], WAIT_SECONDS, count_delivery=False, waits=True, reason="Removals wait for the entries."
+        )
         return True
     outcomes = [
         Outcome(i, one.source, ItemState.FETCHED, image_id=one.before[0])
@@ -174,7 +177,9 @@ def write(services: Services, claim: Claim, check: Callable[[], None]) -> Callab
         items = {i: one for i, one in items.items() if one.withdraws}
     try:
         collection = services.index.collection(claim.collection)
-        written = _write(services, claim, collection, items, check)
+        WRITE_BATCH.observe(len(items))
+        with WRITE_SECONDS.time():
+            written = _write(services, claim, collection, items, check)
     except CollectionNotFound:
         written = Written([Said(i, ItemState.UNCHANGED) for i in items])
     outcomes = [_outcome(one, items[one.index]) for one in written.said if one.index in items]

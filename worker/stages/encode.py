@@ -12,6 +12,7 @@ from shared.embedding.encoder import Encoder
 from shared.errors import ItemError
 from shared.imaging.isolation import run_isolated
 from shared.imaging.preprocess import Preprocess
+from shared.metrics.definitions import ENCODE_BATCH, ENCODE_SECONDS
 from shared.models import Claim, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -38,7 +39,8 @@ def run(services: Services, encoders: Encoders, claim: Claim, clock: EncoderCloc
     additions = [vector_log.Addition.from_record(record) for record in records]
     rows: Sequence[Vectors | ItemError]
     if _fits(encoder, header, pixels):
-        with clock.busy(services.ledger, claim):
+        ENCODE_BATCH.observe(len(pixels))
+        with clock.busy(services.ledger, claim), ENCODE_SECONDS.time():
             rows = encode_halving(_encode_of(encoder, claim), pixels)
     else:
         detail = f"The fetch and encode workers have different files of {encoder.name}; give them the same."

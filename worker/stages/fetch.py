@@ -26,6 +26,7 @@ from shared.errors import HostBusy, ItemError, Unavailable
 from shared.imaging.decode import DecodedImage, decode
 from shared.imaging.isolation import run_isolated
 from shared.index.provenance import StoredImage
+from shared.metrics.definitions import DECODE_SECONDS, DOWNLOAD_BYTES, DOWNLOAD_SECONDS, LEASES_LOST, RETRIES
 from shared.models import Claim, Image, Item, ItemState, JsonObject, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -124,6 +125,8 @@ def run(
         found = dict(zip(indices, attempts, strict=True))
     if lost is None or not lost.is_set():
         _end(services, claim, model, items, found, others=waiting - len(indices))
+    else:
+        LEASES_LOST.labels(claim.stage).inc()
 
 
 def _decode_alone(reader: Reader, data: bytes) -> DecodedImage:
@@ -159,7 +162,7 @@ def fetch_item(
         image_id = hashlib.sha256(data).hexdigest()
         if (found := known.of(image_id)) is not None:
             return _recognised(found, item, got.validators)
-        with known.decoding():
+        with known.decoding(), DECODE_SECONDS.time():
             decoded = reader(data)
     except (ItemError, HostBusy) as error:
         return error.bare()
@@ -178,14 +181,30 @@ def _bytes_of(services: Services, download: Downloads, item: Item, validators: V
     if item.error is not None:
         code, _, detail = item.error.partition(": ")
         raise ItemError(code, detail)
-    if item.of and item.url and not is_web(item.url):
-        return Download(read_object(services, item.url))
     if item.upload is None:
-        return download(item.url or "", known=validators)
+        return _downloaded(services, download, item, validators)
     try:
         return Download(services.blobs.get(item.upload))
     except KeyError:
         raise ItemError("internal", "The uploaded file has expired; upload it again.") from None
+
+
+def _downloaded(
+    services: Services, download: Downloads, item: Item, validators: Validators | None
+) -> Download:
+    """Download a picture. It does not count where its host, being busy, was not asked."""
+    url, started = item.url or "", time.monotonic()
+    try:
+        if item.of and url and not is_web(url):
+            got = Download(read_object(services, url))
+        else:
+            got = download(url, known=validators)
+    except ItemError:
+        DOWNLOAD_SECONDS.observe(time.monotonic() - started)
+        raise
+    DOWNLOAD_SECONDS.observe(time.monotonic() - started)
+    DOWNLOAD_BYTES.inc(len(got.content or b""))
+    return got
 
 
 def _keep(services: Services, collection: str, image_id: str, decoded: DecodedImage, data: bytes) -> None:
@@ -289,7 +308,7 @@ def _end(
     elif known is not None:
         name = vector_log.name_of(claim)
         stage, payload = Stage.INDEX, vector_log.write_segment(services.blobs, claim.collection, name, known)
-    end_chunk(
+    moved = end_chunk(
         services,
         claim,
         outcomes,
@@ -299,6 +318,8 @@ def _end(
         waiting=(len(again), tries + 1, MAX_ATTEMPTS) if again else None,
         hold_s=min(max(busy, default=0.0), MAX_HOLD_SECONDS),
     )
+    for error in again.values() if moved else ():
+        RETRIES.labels(error.code).inc()
 
 
 def _tries(claim: Claim) -> int:

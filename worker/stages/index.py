@@ -21,8 +21,9 @@ from shared.index.provenance import run_of
 from shared.index.write_batch import WriteBatch
 from shared.ledger.leases import renewing
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
-from shared.ledger.writer import WRITER_LEASE_SECONDS
+from shared.ledger.writer import MAX_BATCH_ITEMS, WRITER_LEASE_SECONDS
 from shared.ledger.writer_lease import WriterLease
+from shared.metrics.definitions import WRITE_BATCH, WRITE_SECONDS
 from shared.models import Claim, ItemResult, ItemState, JobKind, Stage
 from shared.services import Services
 from shared.storage import vector_log
@@ -30,12 +31,18 @@ from shared.storage.blobs import log_prefix
 from shared.storage.manifest import write_results
 from shared.storage.trash import discard, has_files, restore
 from worker.chunk_spans import BatchSpans, in_log
-from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted, postpone, releasing
+from worker.recovery.lease import (
+    MAX_DELIVERIES,
+    SUSPICIOUS_DELIVERIES,
+    count_delivery,
+    exhausted,
+    postpone,
+    releasing,
+)
 from worker.stages import changes
 from worker.stages.deduplication import NearDuplicate, NearDuplicates
 from worker.stages.transition import AGAIN, Outcome, end_chunk, fail_chunk, fetch_again
 
-MAX_BATCH_ITEMS = 2000  # what one Chroma write takes best
 _OF_PIXELS = (JobKind.INGEST, JobKind.SYNC)  # whose pictures another model can encode
 DRAIN_SECONDS = 120.0  # well inside the time limit of a task, which a busy writer would else run into
 
@@ -86,6 +93,8 @@ def drain(services: Services, store_of: StoreOf) -> None:
             changes.finish_changes(services, lease.check)
             while lease.renew():
                 claims = ledger.claim_ready(Stage.INDEX, MAX_BATCH_ITEMS)
+                for claim in claims:
+                    count_delivery(claim)
                 wait(told)  # so that none falls behind, and no lease is given up before its work is told
                 if not claims and lease.release():
                     break
@@ -161,7 +170,11 @@ class Writer:
             for claim, segment in claimed
             for addition, vector in zip(segment.additions, segment.vectors, strict=True)
         ]
-        stored = store(self.services, collection, arrivals, self.check) if arrivals else []
+        stored: Sequence[Stored] = []
+        if arrivals:
+            WRITE_BATCH.observe(len(arrivals))
+            with WRITE_SECONDS.time():
+                stored = store(self.services, collection, arrivals, self.check)
         results = zip((arrival.addition for arrival in arrivals), stored, strict=True)
         return [list(islice(results, len(segment.additions))) for _, segment in claimed]
 

@@ -162,7 +162,8 @@ def finish(services: Services, load: Callable[[], Encoder], claim: Claim) -> Non
     except _NotLoaded as fault:
         result = {"switched": False, "detail": str(fault)}
     except _NotNow as wait:  # others are encoded meanwhile
-        services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True)
+        reason = f"The servers have still to load {model.name}." if wait.delay_s else ""
+        services.ledger.release([claim], wait.delay_s, count_delivery=False, waits=True, reason=reason)
         return
     except (CollectionNotFound, ModelMismatch):
         result = _ended_by_another(services, name, model)

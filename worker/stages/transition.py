@@ -4,6 +4,7 @@ Results are written, then the ledger advances, then the next stage is sent its m
 leaves a chunk that is delivered again, and results that say the same.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
@@ -11,6 +12,7 @@ from typing import TypedDict, Unpack
 from shared.errors import ItemError
 from shared.index.index import POINTER_TTL_SECONDS
 from shared.ledger.ledger import BEGIN, FINAL
+from shared.metrics.definitions import CHUNKS, LEASES_LOST, WRITER_LAG
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
@@ -72,6 +74,9 @@ def end_chunk(
         payload=payload,
         **options,
     )
+    (CHUNKS if moved else LEASES_LOST).labels(claim.stage).inc()
+    if moved and claim.stage is Stage.INDEX:
+        WRITER_LAG.observe(time.monotonic() - claim.arrived)
     if moved and next_stage is not None:
         services.dispatcher.send(next_stage, chunk)
     elif not moved and payload:

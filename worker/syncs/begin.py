@@ -92,7 +92,8 @@ def _listed(
 def _end_without(services: Services, claim: Claim, error: ListingFailed) -> None:
     """Have the listing tried again, where it may be had then; else end the job, which has no items."""
     if error.transient and claim.deliveries <= len(RETRY_SECONDS):
-        services.ledger.release([claim], RETRY_SECONDS[claim.deliveries - 1], count_delivery=True, waits=True)
+        delay_s = RETRY_SECONDS[claim.deliveries - 1]
+        services.ledger.release([claim], delay_s, count_delivery=True, waits=True, reason=error.detail)
         return
     record_run(services, claim, JobStatus.FAILED, detail=error.detail)
     services.ledger.advance(claim, transitions=[], result={"detail": error.detail})

@@ -10,7 +10,7 @@ if not holds(ref, token) then return redis.call('EXISTS', advanced) end
 redis.call('SET', advanced, '', 'EX', a.repeat_s)
 local id, gen, num, attempt = split(ref)
 local states = P..'states:'..id
-local failed = {}
+local failed, items = {}, number(redis.call('HGET', P..'chunk:'..ref, 'items') or '0')
 for _, move in ipairs(a.transitions) do
   local at, to = move[1], tostring(move[2])
   local from = redis.call('GETRANGE', states, at, at)
@@ -20,6 +20,7 @@ for _, move in ipairs(a.transitions) do
     count(id, to, 1)
     if not is_open(to) then redis.call('HINCRBY', P..'totals', to, 1) end
     if to == FAILED then failed[at] = true end
+    items = items + (to == FETCHED and 1 or from == FETCHED and -1 or 0)
   end
 end
 local transient = {}
@@ -27,6 +28,7 @@ for _, index in ipairs(a.transient) do transient[index] = true end
 for _, error in ipairs(a.errors) do
   if failed[error.index] then
     redis.call('HINCRBY', P..'failures:'..id, error.code, 1)
+    redis.call('HINCRBY', P..'totals', 'code:'..error.code, 1)
     if transient[error.index] then redis.call('HINCRBY', P..'failures:'..id, error.code..':transient', 1) end
     if redis.call('LLEN', P..'errors:'..id) < a.most_errors then
       redis.call('RPUSH', P..'errors:'..id, cjson.encode(error))
@@ -35,7 +37,10 @@ for _, error in ipairs(a.errors) do
 end
 local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (a.hold > 0 and 1 or 0)
 forget_chunk(ref)
-if a.next_stage ~= '' then queue_chunk(ref, a.next_stage, a.payload, a.resend) end
+if a.next_stage ~= '' then
+  queue_chunk(ref, a.next_stage, a.payload, a.resend)
+  redis.call('HSET', P..'chunk:'..ref, 'items', math.max(items, 0)) -- one of an earlier version did not say how many
+end
 if a.retry_delay >= 0 then
   local again = id..':'..gen..':'..num..':'..(attempt + 1)
   redis.call('HSET', P..'chunk:'..again, 'stage', 'fetch', 'state', 'delayed', 'token', '', 'deliveries', 0,

@@ -8,6 +8,8 @@ local opened = number(f[2])
 -- What was under way when the breaker opened is not news; a failed probe is.
 if failures >= tonumber(ARGV[4]) and t > number(f[3]) then
   local open = math.max(math.min(tonumber(ARGV[5]) * 2 ^ opened, tonumber(ARGV[6])), pause)
+  redis.call('ZREMRANGEBYSCORE', P..'breakers', '-inf', t)
+  redis.call('ZADD', P..'breakers', t + open, ARGV[1])
   redis.call('HSET', key, 'open', t + open, 'until', t + open, 'opened', opened + 1, 'error', ARGV[2])
 end
 redis.call('EXPIRE', key, ARGV[7])

@@ -52,6 +52,7 @@ local function forget_chunk(ref)
   redis.call('DEL', P..'chunk:'..ref)
   redis.call('ZREM', P..'due', ref)
   redis.call('SREM', P..'aside', ref)
+  redis.call('SREM', P..'away', ref)
   for _, stage in ipairs({'fetch', 'encode', 'index'}) do redis.call('ZREM', P..'stage:'..stage, ref) end
 end
 
@@ -59,6 +60,7 @@ end
 -- another, perhaps for hours: they are marked, so that others need not wait behind them.
 local function await_message(ref, stage, payload, t)
   redis.call('ZADD', P..'stage:'..stage, 'NX', t, ref)
+  redis.call('SREM', P..'away', ref)
   if (payload == 'begin' or payload == 'finish') and job_field(split(ref), 'kind') == 'sync' then
     redis.call('SADD', P..'aside', ref)
   end

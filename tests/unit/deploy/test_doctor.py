@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import httpx
 import pytest
 
 from deploy import doctor, findings
+from deploy.ports import free_port
 from image_search import Client
 from shared.config import Settings
 from shared.embedding.checkpoint_files import fingerprint
+from shared.metrics.page_server import serve
 from shared.storage.blobs import MODEL_KEY, Blobs
 from tests.checkpoints import tiny_checkpoint
 from tests.unit.client_server import Server, problem
@@ -76,6 +78,12 @@ def test_a_server_that_answers_is_described(examine: Examine, server: Server) ->
     assert found["workers"][1] == "fetch 2, encode 1, index 1"
     assert found["chroma"][1] == "0 collections, 0 pictures"
     assert found["model"][1] == "m/one (siglip, 512 dimensions, texts of up to 64 tokens) on a CPU, bf16"
+
+
+def test_what_limits_a_server_s_ingestion_is_told(examine: Examine, server: Server) -> None:
+    limit = {"limited_by": "encode", "detail": "9 chunks (576 items) wait for 1 slot at encode."}
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM | {"ingestion": limit}}
+    assert examine()[1]["ingestion"] == ("ok", "9 chunks (576 items) wait for 1 slot at encode.")
 
 
 def test_a_server_s_models_are_listed_with_what_each_waits_for(examine: Examine, server: Server) -> None:
@@ -199,6 +207,50 @@ def test_says_which_origins_have_headers_and_never_a_value(
     assert (healthy, found["headers"][0]) == (state != "broken", state)
     assert re.search(told, found["headers"][1])
     assert "XYZZY" not in str(found)
+
+
+@pytest.fixture
+def page() -> Iterator[int]:
+    """The port of a page of metrics."""
+    server = serve(lambda: b"image_search_build_info 1\n", "127.0.0.1", free_port())
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_says_whether_the_page_of_metrics_that_the_environment_names_answers(
+    examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch, page: int, host: str
+) -> None:
+    server.routes = {"GET /readyz": READY, "GET /v1/system": SYSTEM}
+    monkeypatch.setenv("IMAGE_SEARCH_METRICS_HOST", host)
+    monkeypatch.setenv("IMAGE_SEARCH_METRICS_PORT", str(page))
+    healthy, found = examine()
+    assert (healthy, found["metrics"]) == (True, ("ok", f"http://127.0.0.1:{page}/metrics answers"))
+    monkeypatch.setenv("IMAGE_SEARCH_METRICS_PORT", str(free_port()))
+    healthy, found = examine()
+    assert (healthy, found["metrics"][0]) == (True, "note"), "there may be none on this machine"
+    assert "does not answer" in found["metrics"][1]
+
+
+def test_names_each_page_of_metrics_of_up_and_whether_it_answers(
+    page: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(_env_file=None, metrics_port=page - 2)
+    assert not findings.tell(findings.run(doctor._metrics(settings, runs_up=True)), as_json=True)
+    told = {one["subject"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert [*told] == [f"metrics of {role}" for role in ("fetch", "encode", "index", "sweep")]
+    assert told["metrics of index"]["state"] == "ok"
+    assert f"http://127.0.0.1:{page}/metrics answers" in told["metrics of index"]["detail"]
+    assert told["metrics of fetch"]["state"] == "broken"
+
+
+def test_what_answers_at_the_port_has_to_be_ours() -> None:
+    other = serve(lambda: b"node_load1 0.5\n", "127.0.0.1", free_port())
+    url = f"http://127.0.0.1:{other.server_address[1]}/metrics"
+    assert "another program's" in doctor._page(url, must_answer=False)
+    other.shutdown()
+    other.server_close()
 
 
 def test_tells_what_the_model_cannot_be_used_for(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import stat
@@ -6,10 +7,20 @@ from pathlib import Path
 import pytest
 
 from deploy.data_folder import Folder, hold
-from deploy.embedded import MAX_SOCKET_PATH_BYTES, _redis_socket, role_children
+from deploy.embedded import (
+    MAX_SOCKET_PATH_BYTES,
+    _check_metrics_ports,
+    _environment,
+    _redis_socket,
+    metrics_ports,
+    role_children,
+)
 from deploy.ports import check_port_free, free_port, http_status, reachable_host
+from shared.config import Settings
 from shared.errors import ConfigError
 from shared.models import Stage
+
+METRICS_PORT = "IMAGE_SEARCH_METRICS_PORT"
 
 
 @pytest.mark.parametrize("name", ["a folder", "ümlaut", "x" * MAX_SOCKET_PATH_BYTES])
@@ -83,3 +94,44 @@ def test_an_address_to_listen_on_becomes_one_to_reach(bound: str, reached: str) 
 def test_the_workers_of_one_machine_give_way_to_its_api() -> None:
     children = role_children("127.0.0.1", 8000, fetch_workers=1, encode_workers=1)
     assert {child.name for child in children if child.niceness > 0} == set(Stage)
+
+
+def test_each_worker_and_the_sweeper_show_their_metrics_on_a_port_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("image_search_Metrics_Port", "9464")
+    folder = Folder(tmp_path)
+    folder.run.mkdir()
+    shared = _environment(folder, Settings(_env_file=None), {"URL": "http://127.0.0.1:8000"})
+    assert not [name for name in shared if name.upper() == METRICS_PORT]
+    told = json.loads((folder.run / "settings.json").read_text())
+    assert (told[METRICS_PORT], told["IMAGE_SEARCH_METRICS_HOST"]) == ("9464", "127.0.0.1")
+    children = role_children("127.0.0.1", 8000, 1, 1, metrics_ports(9464))
+    assert {child.name: child.env.get(METRICS_PORT) for child in children} == {
+        "api": None,
+        "fetch": "9464",
+        "encode": "9465",
+        "index": "9466",
+        "sweep": "9467",
+    }
+
+
+def test_without_a_port_nobody_shows_metrics() -> None:
+    children = role_children("127.0.0.1", 8000, 1, 1, metrics_ports(None))
+    assert [child.env for child in children] == [{}] * 5
+
+
+def test_all_ports_of_metrics_have_to_be_free_before_anything_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"metrics of sweep on 127.0.0.1:{taken}: .* first of 1 in a"):
+            _check_metrics_ports({"sweep": taken}, "127.0.0.1", 8000)
+    port = free_port()
+    _check_metrics_ports({"fetch": port}, "127.0.0.1", 8000)
+    with pytest.raises(ConfigError, match="of fetch"):
+        _check_metrics_ports({"fetch": port}, "127.0.0.1", port)
+    with pytest.raises(ConfigError, match=r"of encode on .*:65536"):
+        _check_metrics_ports({"encode": 65_536}, "127.0.0.1", 8000)
+    for host in ("192.0.2.1", "a..b"):
+        with pytest.raises(ConfigError, match=f"on {host}:"):
+            _check_metrics_ports({"fetch": port}, host, 8000)

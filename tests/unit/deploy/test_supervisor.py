@@ -70,6 +70,13 @@ def test_a_nice_child_gives_way_also_where_sessions_are_weighed(supervisor: Supe
     assert not group.exists() or group.read_text().endswith("nice 7\n")
 
 
+def test_a_child_has_an_environment_beside_that_of_all(supervisor: Supervisor, tmp_path: Path) -> None:
+    told = "import os; print(os.environ['OF_IT'], 'HOME' in os.environ, flush=True)"
+    supervisor.start(Child("own", [sys.executable, "-c", told], env={"OF_IT": "alone"}))
+    eventually(lambda: (tmp_path / "logs" / "own.log").read_text() == "alone True\n")
+    assert "OF_IT" not in supervisor.env
+
+
 def test_a_killed_child_is_started_again_and_the_user_is_told_why(supervisor: Supervisor) -> None:
     child = Child("sleeper", SLEEPER)
     supervisor.start(child)

@@ -11,7 +11,7 @@ from shared.errors import ConfigError
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("MODEL", "CHUNK_SIZE", "ALLOW_HOSTS"):
+    for name in ("MODEL", "CHUNK_SIZE", "ALLOW_HOSTS", "METRICS_PORT", "METRICS_HOST"):
         monkeypatch.delenv(f"IMAGE_SEARCH_{name}", raising=False)
 
 
@@ -22,6 +22,22 @@ def test_variables_and_the_env_file_are_read_and_the_environment_wins(
     monkeypatch.setenv("IMAGE_SEARCH_MODEL", "environment")
     settings = load_settings()
     assert (settings.model, settings.chunk_size) == ("environment", 7)
+
+
+def test_metrics_are_shown_to_nobody_by_default_and_then_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings().metrics_port is None
+    monkeypatch.setenv("IMAGE_SEARCH_METRICS_PORT", "9464")
+    settings = load_settings()
+    assert (settings.metrics_port, settings.metrics_host) == (9464, "127.0.0.1")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("IMAGE_SEARCH_METRICS_PORT", port)
+    with pytest.raises(ConfigError, match="IMAGE_SEARCH_METRICS_PORT"):
+        load_settings()
 
 
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,13 @@ from shared.download.host_headers import HostHeaders
 from shared.embedding.checkpoint_files import fingerprint
 from shared.embedding.checkpoints import AUTO
 from shared.errors import ConfigError, IndexUnavailable, ModelUnavailable
-from shared.models import CollectionInfo, Stage
+from shared.models import CollectionInfo, ItemState, Stage
 from shared.storage.blobs import MODEL_KEY, Blobs
 from shared.tasks import TASK_NAMES, make_celery
+from tests.unit.counted import Counted
+from tests.unit.stages import make_services
 from worker import app as worker_app
+from worker.recovery.lease import MAX_DELIVERIES
 
 
 def test_a_process_that_could_not_start_tries_again_with_the_next_message(
@@ -132,3 +136,15 @@ def test_only_who_reads_the_model_decides_which_it_is(
         worker_app.make_worker(Settings(model=AUTO), [Stage.FETCH])
     assert json.loads(blobs.get(MODEL_KEY))["model"] == str(tiny)
     assert (len(waited), logged[0]["reason"]) == (1, "Chroma cannot be reached.")
+
+
+def test_a_chunk_that_is_given_up_is_counted(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    job_id = services.job(2)
+    claim = replace(services.claim(), deliveries=MAX_DELIVERIES + 1)
+    counted = Counted()
+    worker_app.Process._handle(Mock(services=services.real), claim)
+    assert services.states(job_id) == [ItemState.FAILED] * 2
+    assert counted("redeliveries_total", stage="fetch") == 1
+    assert counted("poison_chunks_total", stage="fetch", action="given_up") == 1
+    assert counted("poison_chunks_total", stage="fetch", action="isolated") == 0

@@ -25,6 +25,7 @@ from shared.errors import (
 from shared.imaging.preprocess import Preprocess
 from tests.checkpoints import tiny_checkpoint
 from tests.model_hub import served_hub
+from tests.unit.counted import Counted
 from tests.unit.fakes import StubEncoder, wait_until
 from tests.unit.shared.embedding.configurations import change_json
 from worker import encoders
@@ -214,3 +215,13 @@ def test_a_model_whose_folder_moved_is_the_deployment_s_where_that_has_its_weigh
         pointer = SimpleNamespace(model=name, fingerprint=weights)
         index: Any = SimpleNamespace(collection=lambda _, pointer=pointer: SimpleNamespace(pointer=pointer))
         assert CollectionModels(index, str(tiny)).of("images") == found
+
+
+def test_the_metrics_say_the_deployments_own_model_and_no_other(loads: Counter[str], clock: Clock) -> None:
+    counted = Counted()
+    of = made(clock, 2, main="own").of
+    of({"model": "another"})
+    kind = {"device": StubEncoder.device, "precision": StubEncoder.precision}
+    assert counted("model_info", model="own", fingerprint="own", **kind) == 1
+    assert counted("model_info", model="another", fingerprint="another", **kind) == 0
+    assert loads == {"own": 1, "another": 1}

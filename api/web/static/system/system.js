@@ -4,7 +4,7 @@ import { isRefusal } from "../lib/answers.js";
 import { withCollection } from "../lib/collection.js";
 import { h, icon } from "../lib/dom.js";
 import { poll } from "../lib/timing.js";
-import { number, plural, timeExact } from "../lib/format.js";
+import { duration, number, plural, timeExact } from "../lib/format.js";
 import { loadModels, stateText } from "../lib/models.js";
 import { api } from "../lib/requests.js";
 import { limits } from "../lib/server.js";
@@ -14,7 +14,7 @@ import { collectionTable } from "./collections.js";
 import { table } from "./table.js";
 
 const REFRESH_MS = 4000;
-const NEEDS = ["readiness", "jobs", "collections", "model", "errors", "versions", "missing"];
+const NEEDS = ["readiness", "jobs", "ingestion", "collections", "model", "errors", "versions", "missing"];
 const ALL_WELL = "Everything works";
 const DEPENDENCIES = [
   ["chroma", "Index", "Chroma", "Nothing can be searched; new pictures wait. Start Chroma, or set IMAGE_SEARCH_CHROMA_URL."],
@@ -27,6 +27,8 @@ const STAGES = {
   encode: "Pictures to vectors",
   index: "Write into the index",
 };
+
+const LIMITS = { fetch: "Fetch", hosts: "What foreign hosts allow", encode: "Encode", index: "Index" };
 
 export function show(container, _params, signal) {
   const verdict = h("p", { class: "verdict", role: "status" });
@@ -107,7 +109,7 @@ function whyMissing({ readiness, missing }, name) {
 // Name of the part: its title, what it reads, and how that is shown.
 const PARTS = {
   dependencies: ["Dependencies", ({ readiness }) => readiness, dependencies],
-  queues: ["Queues and workers", ({ jobs }) => jobs, queues],
+  queues: ["Queues and workers", ({ jobs, ingestion }) => ({ ...jobs, ingestion }), queues],
   collections: ["Collections", ({ collections, models, jobs }) => ({ collections, models, open: jobs?.open }), collectionTable],
   models: ["Models", ({ models }) => models, modelTable],
   model: ["Default model", ({ model }) => model, modelFacts],
@@ -130,9 +132,9 @@ function dependencies(readiness) {
   return h("ul", { class: "tiles" }, ...tiles);
 }
 
-function queues({ open, queues: all, workers }) {
+function queues({ open, queues: all, workers, ingestion }) {
   const most = Math.max(1, ...all.map(({ waiting, running }) => waiting + running));
-  const rows = all.map(({ stage, waiting, running }) => {
+  const rows = all.map(({ stage, waiting, running, items, oldest_wait_s: oldest }) => {
     const serving = workers.filter(({ queues: served }) => served.includes(stage));
     const slots = serving.reduce((sum, worker) => sum + worker.slots, 0);
     return h(
@@ -141,12 +143,15 @@ function queues({ open, queues: all, workers }) {
       h("h3", {}, stage, h("span", { class: "muted small" }, STAGES[stage])),
       gauge(running / most, waiting / most),
       h("p", { class: "numbers small" }, `${number(running)} at work, ${plural(waiting, "chunk")} waiting`),
+      h("p", { class: "numbers small" }, `${plural(items, "item")} waiting${oldest === null ? "" : `, the oldest chunk for ${duration(oldest)}`}`),
       slots
         ? h("p", { class: "muted small" }, `${plural(serving.length, "worker")}, ${plural(slots, "slot")}`)
         : h("p", { class: "warn small" }, icon("warning"), "No worker: start ", h("code", {}, `image-search worker --queues ${stage}`)),
     );
   });
+  const limit = LIMITS[ingestion.limited_by];
   return [
+    h("p", { class: "limit" }, limit && h("strong", {}, `${limit} limits ingestion. `), ingestion.detail),
     h("ul", { class: "card stages" }, ...rows),
     h("p", { class: "muted small" }, open ? h("a", { href: withCollection("/jobs?status=running") }, `${plural(open, "job")} not finished`) : "No job is open."),
     workerTable(workers),

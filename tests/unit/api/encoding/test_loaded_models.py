@@ -23,6 +23,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.ledger.processes import LoadFailure
+from tests.unit.counted import Counted
 from tests.unit.fakes import StubEncoder, wait_until
 
 A, B, C = ("stub/model", "a" * 16), ("b/b", "b" * 16), ("c/c", "c" * 16)
@@ -359,3 +360,14 @@ def test_a_look_at_what_works_loads_nothing_and_takes_no_turn(make: Any, loads: 
     for _ in range(3):
         assert models.any() is models.of(*B)
     assert loads.count == {A[0]: 1, B[0]: 1}
+
+
+def test_the_metrics_say_the_default_model_and_no_other(make: Any, loads: Loads) -> None:
+    loads.fingerprints |= {A[0]: "0" * 15 + "1", B[0]: "0" * 15 + "2"}
+    counted = Counted()
+    models = make(started=False)
+    wait_until(lambda: models.fingerprints() != [])
+    ready(models, (B[0], "0" * 15 + "2"))
+    kind = {"device": StubEncoder.device, "precision": StubEncoder.precision}
+    assert counted("model_info", model=A[0], fingerprint="0" * 15 + "1", **kind) == 1
+    assert counted("model_info", model=B[0], fingerprint="0" * 15 + "2", **kind) == 0

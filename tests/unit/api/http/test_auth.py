@@ -17,7 +17,12 @@ from tests.unit.fakes import Api, assert_problem, make_api, make_services
 
 ANOTHER_MACHINE = {"REMOTE_ADDR": "203.0.113.5"}
 # A route for each scope; what it answers without more than the scope.
-ROUTES = {"search": ("GET", "/v1/collections"), "ingest": ("GET", "/v1/jobs"), "admin": ("GET", "/metrics")}
+ROUTES = {
+    "search": ("GET", "/v1/collections"),
+    "ingest": ("GET", "/v1/jobs"),
+    "metrics": ("GET", "/metrics"),
+    "admin": ("GET", "/v1/sources"),
+}
 
 
 @pytest.fixture
@@ -168,7 +173,7 @@ def test_with_keys_a_request_without_a_known_one_is_refused(
 
 
 def test_a_key_opens_its_scopes_only(tmp_path: Path) -> None:
-    scopes = [["search"], ["ingest"], ["search", "ingest"], ["admin"]]
+    scopes = [["search"], ["ingest"], ["search", "ingest"], ["metrics"], ["admin"]]
     api, keys = make_with_keys(tmp_path, *scopes)
     for allowed, key in zip(scopes, keys, strict=True):
         for scope in ROUTES:

@@ -81,9 +81,9 @@ def test_queues_tell_what_waits_from_what_a_worker_holds(api: Api) -> None:
     jobs = system(api)["jobs"]
     assert jobs["open"] == 1
     assert jobs["queues"] == [
-        {"stage": "fetch", "waiting": 2, "running": 1},
-        {"stage": "encode", "waiting": 0, "running": 0},
-        {"stage": "index", "waiting": 0, "running": 0},
+        {"stage": "fetch", "waiting": 2, "running": 1, "items": 2, "oldest_wait_s": pytest.approx(0, abs=60)},
+        {"stage": "encode", "waiting": 0, "running": 0, "items": 0, "oldest_wait_s": None},
+        {"stage": "index", "waiting": 0, "running": 0, "items": 0, "oldest_wait_s": None},
     ]
 
 
@@ -104,7 +104,9 @@ def test_without_redis_the_rest_is_told(api: Api, tmp_path: Path) -> None:
     found = system(with_services(api, tmp_path, ledger=LEDGER_DOWN))
     assert found["jobs"] is None
     assert found["errors"] is None
-    assert found["missing"] == dict.fromkeys(("jobs", "errors"), "The job ledger (Redis) does not answer.")
+    assert found["missing"] == dict.fromkeys(
+        ("jobs", "ingestion", "errors"), "The job ledger (Redis) does not answer."
+    )
     assert found["collections"] == []
     assert found["model"]
 
@@ -125,3 +127,15 @@ def test_what_fails_between_two_looks_is_missing_too(api: Api, monkeypatch: pyte
 def test_what_is_raised_by_mistake_is_not_shown(api: Api, tmp_path: Path) -> None:
     found = system(with_services(api, tmp_path, index=Down(ValueError("/secret/path"))))
     assert found["missing"] == {"collections": "ValueError"}
+
+
+def test_what_limits_ingestion_is_told_as_the_metric_has_it(api: Api) -> None:
+    ledger = api.services.ledger
+    assert system(api)["ingestion"] == {"limited_by": "nothing", "detail": "Nothing waits."}
+    ledger.create("job", collection="images", total=3, chunk_size=1)
+    found = system(api)["ingestion"]
+    assert found["limited_by"] == "fetch"
+    assert "image-search worker --queues fetch" in found["detail"]
+    page = api.http.get("/metrics").text
+    assert 'image_search_ingest_limited_by{by="fetch"} 1.0' in page
+    assert 'image_search_ingest_limited_by{by="nothing"} 0.0' in page

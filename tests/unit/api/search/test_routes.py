@@ -1,5 +1,6 @@
 import io
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.errors import ItemError
 from shared.imaging.decode import open_query_image
 from shared.index import index as index_module
 from shared.index.collection import Collection
+from tests.unit.counted import Counted
 from tests.unit.fakes import (
     INDEX_DOWN,
     LEDGER_DOWN,
@@ -592,3 +594,24 @@ def test_keywords_in_a_collection_whose_texts_are_being_prepared_are_a_409_and_a
         api.add(0, axis(0), "axes", metadata={"title": "boot"})
     assert_problem(search(api, text="a", keywords={"any": ["boot"]}), 409, "keywords_not_ready")
     assert len(results(search(api, text="a"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "cached"),
+    [
+        ({"text": "never asked before"}, "text", [False, True]),
+        ({"positive": [{"text": "nor was"}], "negative": [{"text": "this"}]}, "text", [False, True]),
+        ({"image_id": image_id(0)}, "image", [True]),
+        ({"vector": [1.0] + [0.0] * (len(axis(0)) - 1)}, "image", [True]),
+        ({"image_base64": b64encode(picture()).decode()}, "image", [False, False]),
+        ({"text": "and a picture", "image_id": image_id(0)}, "combined", [False, True]),
+    ],
+)
+def test_searches_are_counted_by_what_they_ask_with_and_whether_that_was_known(
+    shared: Api, query: dict[str, Any], kind: str, cached: list[bool]
+) -> None:
+    for known in cached:
+        counted = Counted()
+        results(search(shared, **query))
+        assert counted("searches_total", kind=kind, cached=str(known).lower()) == 1
+        assert counted("searches_total", kind=kind, cached=str(not known).lower()) == 0

@@ -19,6 +19,7 @@ from shared.embedding.encoder import Encoder
 from shared.errors import ConfigError, ItemError, ModelUnavailable, Unavailable
 from tests.checkpoints import tiny_checkpoint
 from tests.stack import ROOT
+from tests.unit.counted import Counted
 
 Crops = NDArray[np.uint8]
 TEXTS = ["a red car", "", "ÜNÏCÖDE 猫 🐈", "two  spaces\tand more words than the others have"]
@@ -149,8 +150,29 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     monkeypatch.setattr(
         encoder.towers, "image_features", scarce_memory(encoder.towers.image_features, 2, error, tried)
     )
+    counted = Counted()
     np.testing.assert_allclose(encoder.encode_images(crops), expected, atol=1e-5)
     assert tried == [5, 2, 2, 1]
+    assert counted("out_of_memory_halvings_total") == 1
+
+
+def test_a_gpus_memory_is_read_once_a_second_at_most(
+    encoder: Encoder, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def held(device: str) -> dict[str, int]:
+        read.append(device)
+        return {"allocated": 7, "reserved": 8 + len(read)}
+
+    monkeypatch.setattr(encoder_module, "bytes_held", held)
+    monkeypatch.setattr(encoder, "device", "cuda:7")
+    counted = Counted()
+    for _ in range(3):
+        encoder.encode_images(crops)
+    assert read == ["cuda:7"]
+    assert counted("gpu_memory_bytes", device="cuda:7", state="allocated") == 7
+    assert counted("gpu_memory_bytes", device="cuda:7", state="reserved") == 9
 
 
 def test_too_little_memory_in_a_later_batch_keeps_the_earlier_ones(

@@ -17,6 +17,7 @@ from shared.models import Chunk, ItemState, JobKind, JobStatus, Stage
 from shared.storage.blobs import file_key, trash_key
 from shared.storage.trash import discard, restore
 from tests.redis_server import fake_ledger
+from tests.unit.counted import Counted
 from tests.unit.stages import StubServices, make_services
 from worker.recovery import callbacks
 from worker.recovery import sweep as sweeper
@@ -126,8 +127,10 @@ def test_a_lost_message_is_sent_again(services: StubServices, monkeypatch: pytes
     monkeypatch.setattr("shared.ledger.ledger.RESEND_SECONDS", -1.0)
     services.job(1)
     (chunk,) = services.ledger.dispatch()
+    counted = Counted()
     sweep(services.real)
     assert services.dispatcher.sent == [(Stage.FETCH, chunk)]
+    assert counted("messages_resent_total", stage="fetch") == 1
 
 
 def test_a_body_whose_reader_is_gone_ends_truncated(
@@ -249,3 +252,19 @@ def test_files_that_were_put_aside_go_in_the_end(
         False,
         True,
     ]
+
+
+def test_callbacks_are_counted_by_what_becomes_of_them(services: StubServices) -> None:
+    services.downloader.pages[CALLBACK] = 500
+    finish(services, job_id := services.job(1, callback_url=CALLBACK))
+    counted = Counted()
+    for _ in range(CALLBACK_TRIES):
+        now_due(services, job_id)
+        send_callbacks(services)
+    services.downloader.pages[CALLBACK] = 204
+    finish(services, job_id := services.job(1, callback_url=CALLBACK))
+    now_due(services, job_id)
+    send_callbacks(services)
+    assert counted("callbacks_total", outcome="retried") == CALLBACK_TRIES - 1
+    assert counted("callbacks_total", outcome="given_up") == 1
+    assert counted("callbacks_total", outcome="taken") == 1

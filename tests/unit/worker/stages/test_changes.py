@@ -21,6 +21,7 @@ from shared.models import Claim, Item, ItemState, JobKind, Stage
 from shared.storage.arrays import unpack
 from shared.storage.blobs import file_key
 from shared.storage.validators import OF_ITEMS, write_earlier
+from tests.unit.counted import Counted
 from tests.unit.fakes import StubEncoder, index_in
 from tests.unit.stages import StubServices, drain, make_services
 from tests.unit.worker.stages.test_known import MODEL, id_of, png
@@ -281,3 +282,13 @@ def test_a_chunk_of_removals_is_written_by_itself() -> None:
     claim = Claim(cast(Any, None), Stage.INDEX, "t", 1, "removals", "images", 0, 1, 1, JobKind.SYNC)
     assert isinstance(store_of(claim), index.Direct)
     assert store_of(replace(claim, payload="log/images/x.npz")) is index.store
+
+
+def test_a_chunk_of_removals_counts_as_a_write_of_its_own(road: Road) -> None:
+    road.sync(entry(0), entry(1), entry(2))
+    counted = Counted()
+    assert road.sync(gone(0), gone(1)) == [REMOVED] * 2
+    assert counted("write_seconds_count") == 1
+    assert counted("write_batch_images_sum") == 2
+    assert counted("chunks_total", stage="index") == 1
+    assert counted("writer_lag_seconds_count") == 1

@@ -19,6 +19,7 @@ from shared.storage import vector_log
 from shared.storage.arrays import pack
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
+from tests.unit.counted import Counted
 from tests.unit.fakes import PREPROCESS
 from tests.unit.stages import DIMENSION, FINGERPRINT, StubServices, image, make_services
 from worker.encoders import EncoderClock, Encoders
@@ -224,6 +225,16 @@ def test_the_metrics_say_how_long_the_encoder_computed_and_how_long_it_stood_whi
     clock = EncoderClock(lambda: next(moments))
     run(services.real, ENCODERS, replace(encode_claim(0), arrived=104.0), clock)  # waits until 110
     run(services.real, ENCODERS, replace(encode_claim(1), arrived=108.0), clock)  # waits since 114, until 115
-    gauges = services.ledger.workers.gauges()
-    assert gauges["encoder_stalled_seconds"] == pytest.approx(6 + 1)
-    assert gauges["encoder_busy_seconds"] == pytest.approx(4 + 2)
+    totals = services.ledger.workers.totals()
+    assert totals["encoder_stalled_seconds"] == pytest.approx(6 + 1)
+    assert totals["encoder_busy_seconds"] == pytest.approx(4 + 2)
+
+
+def test_a_chunk_that_is_encoded_is_counted_with_its_pictures(
+    services: StubServices, encode_claim: Callable[..., Claim]
+) -> None:
+    counted = Counted()
+    run(services.real, ENCODERS, encode_claim(0, 255, 1), EncoderClock())
+    assert counted("encode_seconds_count") == 1
+    assert counted("encode_batch_images_sum") == 3
+    assert counted("chunks_total", stage="encode") == 1

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from shared.download.downloader import Downloader
-from shared.errors import BlobsUnavailable, ItemError
+from shared.errors import BlobsUnavailable, HostBusy, ItemError
 from shared.imaging.decode import DecodedImage
 from shared.imaging.isolation import run_isolated
 from shared.imaging.preprocess import Preprocess
@@ -24,6 +24,7 @@ from shared.storage.blobs import file_key
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import Addition
 from tests.raw_server import raw_server
+from tests.unit.counted import Counted
 from tests.unit.crashing import crashing_decode, hang, identity
 from tests.unit.stages import StubModel, StubServices, make_services, unavailable
 from worker.recovery.lease import MAX_DELIVERIES, SUSPICIOUS_DELIVERIES, exhausted
@@ -328,3 +329,31 @@ def test_a_job_says_what_it_waits_for_and_then_whether_a_retry_is_worth_it(
     job = services.ledger.get(job_id)
     assert job.retrying is None
     assert [(one.code, one.count, one.worth_retrying) for one in job.failures] == [("http_status", 2, 1)]
+
+
+def test_downloads_decodes_and_retries_are_counted(services: StubServices) -> None:
+    services.downloader.pages |= {
+        "http://x/1": unavailable(),
+        "http://x/2": b"plain words",
+        "http://x/3": HostBusy("x", 5.0),
+    }
+    services.blobs.put("uploads/1", png(9))
+    items = [Item(source=f"http://x/{i}", url=f"http://x/{i}") for i in range(4)]
+    services.job([*items, Item(source="a.png", upload="uploads/1")], chunk_size=5)
+    counted = Counted()
+    run(services.real, StubModel(PREPROCESS), services.claim())
+    assert counted("download_seconds_count") == 3, "a busy host was not asked"
+    assert counted("download_bytes_total") == len(png(0)) + len(b"plain words")
+    assert counted("decode_seconds_count") == 3
+    assert counted("retries_total", code="http_status") == 1
+    assert counted("chunks_total", stage="fetch") == 1
+
+
+def test_of_a_claim_that_is_held_no_longer_its_loss_alone_is_counted(services: StubServices) -> None:
+    services.job(1)
+    lost = threading.Event()
+    lost.set()
+    counted = Counted()
+    run(services.real, StubModel(PREPROCESS), services.claim(), lost)
+    assert counted("leases_lost_total", stage="fetch") == 1
+    assert counted("chunks_total", stage="fetch") == 0

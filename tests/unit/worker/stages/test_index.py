@@ -14,6 +14,7 @@ from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import file_key, log_prefix
 from shared.storage.manifest import read_results
 from shared.storage.vector_log import read_segment
+from tests.unit.counted import Counted
 from tests.unit.stages import StubServices, collection_gone, drain, make_services
 from worker.recovery import lease
 from worker.stages import index as writer
@@ -332,3 +333,43 @@ def test_a_lost_ledger_does_not_escape_from_giving_back(
         raise ValueError
     with lease.releasing(services.ledger, [claim]):
         raise LedgerUnavailable("gone")
+
+
+def test_writes_are_counted_by_batches_and_chunks(services: StubServices) -> None:
+    services.to_index(["a", "b"])
+    services.to_index(["c"])
+    counted = Counted()
+    drain(services.real)
+    assert counted("write_seconds_count") == 1
+    assert counted("write_batch_images_sum") == 3
+    assert counted("chunks_total", stage="index") == 2
+    assert counted("writer_lag_seconds_count") == 2
+    assert counted("redeliveries_total", stage="index") == 0
+
+
+def test_chunks_that_come_again_and_again_are_counted_until_they_are_given_up(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    services.to_index(["a"])
+    (key,) = services.blobs.list("log/")
+    services.blobs.put(key, b"no longer an archive")
+    counted = Counted()
+    deliver(services, lease.MAX_DELIVERIES + 1)
+    assert counted("redeliveries_total", stage="index") == lease.MAX_DELIVERIES
+    isolated = lease.MAX_DELIVERIES - lease.SUSPICIOUS_DELIVERIES + 1
+    assert counted("poison_chunks_total", stage="index", action="isolated") == isolated
+    assert counted("poison_chunks_total", stage="index", action="given_up") == 1
+    assert counted("postponed_chunks_total", stage="index", reason="error") == lease.MAX_DELIVERIES
+
+
+def test_chunks_that_wait_for_the_index_are_counted_as_no_redelivery(
+    services: StubServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redeliver_at_once(services, monkeypatch)
+    services.index.down = True
+    services.to_index(["a"])
+    counted = Counted()
+    deliver(services, 3)
+    assert counted("postponed_chunks_total", stage="index", reason="unavailable") == 3
+    assert counted("redeliveries_total", stage="index") == 0

@@ -6,8 +6,9 @@ import pytest
 
 from shared.errors import ItemError
 from shared.models import Chunk, Claim, JobKind, JobStatus, Stage
+from tests.unit.counted import Counted
 from tests.unit.stages import StubServices, make_services
-from worker.stages.transition import fail_chunk
+from worker.stages.transition import end_chunk, fail_chunk
 
 ERROR = ItemError("internal", "The fetch worker failed on this chunk 10 times; its log says why.")
 
@@ -70,3 +71,17 @@ def test_neither_does_a_cancelled_one(services: StubServices) -> None:
     job = services.ledger.get(job_id)
     assert (job.status, job.result) == (JobStatus.CANCELLED, {"detail": ERROR.detail})
     assert services.ledger.sources.running("feed") is None
+
+
+def test_the_end_of_a_chunk_and_a_lease_that_was_lost_are_counted(services: StubServices) -> None:
+    counted = Counted()
+    services.job(1)
+    claim = services.claim()
+    assert end_chunk(services.real, claim, [])
+    services.job(1)
+    lost = services.claim()
+    services.ledger.cancel(lost.chunk.job_id)
+    assert not end_chunk(services.real, lost, [])
+    assert counted("chunks_total", stage="fetch") == 1
+    assert counted("leases_lost_total", stage="fetch") == 1
+    assert counted("writer_lag_seconds_count") == 0, "no writer had them"

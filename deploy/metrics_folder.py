@@ -1,0 +1,46 @@
+"""The folder in which the processes of one worker or server keep their counts: a scrape of one gives all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from deploy.data_folder import locked
+from shared.errors import ConfigError
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
+FOLDER_PREFIX = "image-search-metrics-"
+
+
+@contextmanager
+def shared_metrics_folder() -> Iterator[None]:
+    """Have this process, and those that it forks inside, keep their counts in one folder, until the end.
+
+    It is locked meanwhile, so what is not was left by a process that was killed, and goes now. Enter this
+    before anything imports prometheus_client. Raises ConfigError where no folder can be made.
+    """
+    made_by = os.getpid()
+    try:
+        _remove_left_behind()
+        hidden = Path(tempfile.mkdtemp(prefix=f".{FOLDER_PREFIX}"))
+    except OSError as error:
+        raise ConfigError(
+            f"there is no folder for what several processes count ({error.strerror}): "
+            "set TMPDIR to one that can be written"
+        ) from None
+    with locked(hidden, os.O_RDONLY):
+        folder = hidden.rename(hidden.with_name(hidden.name[1:]))  # locked before another start sees it
+        os.environ[VARIABLE] = str(folder)
+        try:
+            yield
+        finally:
+            if os.getpid() == made_by:  # gunicorn's processes come by here, too
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError), locked(folder, os.O_RDONLY):  # it is in use, or another user's
+            shutil.rmtree(folder)

@@ -1,0 +1,134 @@
+"""What limits ingestion now, as far as what waits and the workers that were seen tell. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from shared.ledger.ledger import INDEX_WINDOW
+from shared.ledger.processes import Backlog, QueueInfo
+from shared.ledger.writer import MAX_BATCH_ITEMS
+from shared.models import Stage
+
+LimitedBy = Literal["nothing", "fetch", "hosts", "encode", "index"]
+CAUSES: tuple[LimitedBy, ...] = get_args(LimitedBy)
+_AT_WORK = {Stage.FETCH: "fetched", Stage.ENCODE: "encoded", Stage.INDEX: "written"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What limits ingestion, and in a sentence or two: by which numbers, and what to do."""
+
+    by: LimitedBy
+    detail: str
+
+
+def limit_of(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
+    """Return what limits ingestion; `slots` are those of the workers that were seen, of every stage.
+
+    A stage that cannot go on comes first, the last in a chunk's way before the others; then the last with a
+    queue that its workers do not keep up with; then the first that has anything to do.
+    """
+    return _stuck(backlog, slots) or _behind(backlog, slots) or _first_at_work(backlog, slots)
+
+
+def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
+    for queue in reversed(backlog.queues):
+        if _has_work(queue) and not slots[queue.stage]:
+            return _unstaffed(queue)
+    # Fetch may have more to do than the chunks that came back.
+    return next((_put_back(queue) for queue in reversed(backlog.queues[1:]) if _is_put_back(queue)), None)
+
+
+def _behind(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
+    _, encode, index = backlog.queues
+    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW:
+        what = f"{_waiting(index)} for the one writer"
+        return Limit(
+            "index", f"{what}. Give Chroma a faster disk or processor: more index workers do not help."
+        )
+    if encode.waiting >= max(1, 2 * slots[Stage.ENCODE]):
+        what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode"
+        return Limit("encode", f"{what}. Add encode workers, or a GPU.")
+    return None
+
+
+def _first_at_work(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
+    fetch, encode, index = backlog.queues
+    if _has_work(fetch):
+        return _put_back(fetch) if _is_put_back(fetch) else _at_fetch(backlog, slots[Stage.FETCH])
+    for queue, before in ((encode, "fetch"), (index, "fetch or encode")):
+        if _has_work(queue):
+            return Limit(_name(queue), f"Nothing is left to {before}: {_left(queue)}.")
+    if backlog.retrying_items:
+        items = _count(backlog.retrying_items, "item waits", "items wait")
+        again = f"{items} to be tried again: their hosts, or what they need, failed for now."
+        return Limit("hosts", again + _breakers(backlog))
+    if backlog.open_jobs:
+        jobs = _count(backlog.open_jobs, "open job waits", "open jobs wait")
+        return Limit("nothing", f"Nothing is left to do: {jobs} for the client to send more.")
+    return Limit("nothing", "Nothing waits.")
+
+
+def _at_fetch(backlog: Backlog, slots: int) -> Limit:
+    fetch = backlog.queues[0]
+    if not fetch.items:
+        return Limit("fetch", f"Nothing else waits: {_left(fetch)}.")
+    items = _count(fetch.items, "item waits", "items wait")
+    if backlog.held_items == fetch.items:
+        what = f"{items} for hosts that are asked as often as they may be"
+        help_ = "Raise IMAGE_SEARCH_HOST_RATE, or name your own hosts in IMAGE_SEARCH_ALLOW_HOSTS."
+        return Limit("hosts", f"{what}. {help_}{_breakers(backlog)}")
+    if not fetch.waiting + fetch.running:
+        why = "their list is still read or compared, or the sweeper has yet to send them"
+        return Limit("fetch", f"{items} to be fetched, and none is sent: {why}.")
+    busy = f"{items} to be fetched; {fetch.running:,} of {_count(slots, 'slot')} at fetch busy."
+    if fetch.running < slots:
+        return Limit("fetch", busy)
+    help_ = "Add fetch workers, or raise IMAGE_SEARCH_FETCH_CONCURRENCY, unless the hosts are slow."
+    return Limit("fetch", f"{busy} {help_}")
+
+
+def _unstaffed(queue: QueueInfo) -> Limit:
+    what = f"{_count(queue.items, 'item')} and {_count(queue.waiting + queue.running, 'chunk')}"
+    start = f"Start one: image-search worker --queues {queue.stage}."
+    return Limit(_name(queue), f"No worker was seen for {queue.stage}, which has {what} to do. {start}")
+
+
+def _is_put_back(queue: QueueInfo) -> bool:
+    return 0 < queue.put_back == queue.waiting + queue.running
+
+
+def _put_back(queue: QueueInfo) -> Limit:
+    chunks = _count(queue.put_back, "chunk is", "chunks are")
+    return Limit(_name(queue), f"Nothing gets past {queue.stage}, where {chunks} tried again: {queue.reason}")
+
+
+def _has_work(queue: QueueInfo) -> bool:
+    return queue.waiting + queue.running + queue.items > 0
+
+
+def _waiting(queue: QueueInfo) -> str:
+    items = f" ({_count(queue.items, 'item')})" if queue.items else ""
+    return f"{_count(queue.waiting, 'chunk')}{items} {'waits' if queue.waiting == 1 else 'wait'}"
+
+
+def _left(queue: QueueInfo) -> str:
+    if queue.waiting:
+        return f"{_waiting(queue)} at {queue.stage}"
+    return f"{_count(queue.running, 'chunk is', 'chunks are')} being {_AT_WORK[queue.stage]}"
+
+
+def _breakers(backlog: Backlog) -> str:
+    if not backlog.breakers_open:
+        return ""
+    hosts = _count(backlog.breakers_open, "host is", "hosts are")
+    return f" {hosts} not asked for a while, after failures in a row."
+
+
+def _name(queue: QueueInfo) -> LimitedBy:
+    by: dict[Stage, LimitedBy] = {Stage.FETCH: "fetch", Stage.ENCODE: "encode", Stage.INDEX: "index"}
+    return by[queue.stage]
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
