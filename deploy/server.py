@@ -18,6 +18,7 @@ from shared.config import Settings
 from shared.errors import ImageSearchError
 from shared.logs import configure_logging
 from shared.storage.blobs import Blobs
+from shared.tracing import tracing
 
 if TYPE_CHECKING:
     from api.encoding.encoder_loader import LoadEncoder
@@ -56,10 +57,11 @@ class Server(BaseApplication):
 def serve(settings: Settings, host: str, port: int, threads: int, processes: int = 1) -> None:
     """Serve until SIGINT or SIGTERM, with `threads` in each of `processes`.
 
-    Raises ConfigError for an address that may not or cannot be used.
+    Raises ConfigError for an address that may not or cannot be used, and as tracing.is_wanted does.
     """
     check_bind(host, Blobs(settings.blob_url))
     check_port_free(host, port)
+    tracing.is_wanted()  # refuses, before there are processes, what none of them could do
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": processes,

@@ -22,7 +22,7 @@ from shared.batching.batching import Batching
 from shared.download.addresses import is_loopback
 from shared.errors import IndexRefused, IndexUnavailable
 from shared.index.observed_client import ObservedClient
-from shared.tracing.tracing import span
+from shared.tracing.tracing import current
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 FEW_RESULTS = 256
@@ -87,14 +87,19 @@ class Together:
         if narrowed or n_results > FEW_RESULTS or len(query_embeddings) > 1:
             return ask(list(query_embeddings))  # it may take long, which none should wait for
 
+        asked = False
+
         def answers(calls: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+            nonlocal asked
+            asked = True
             found: Any = ask([vector for call in calls for vector in call])
             parts = [name for name in ("ids", *include) if found[name] is not None]
             return [{name: found[name][row] for name in parts} for row in range(len(found["ids"]))]
 
         kind = (self._store.id, n_results, *include)
-        with span("batched query", within=True):  # the call is within that of who was first
-            row = self._turns.run(kind, query_embeddings, answers, QUERIES_PER_CALL)[0]
+        row = self._turns.run(kind, query_embeddings, answers, QUERIES_PER_CALL)[0]
+        if not asked:  # the call is in the trace of somebody else's query
+            current().set({"image_search.query_asked_by_another": True})
         return {name: [part] for name, part in row.items()}
 
 

@@ -15,17 +15,12 @@ class ObservedClient(httpx.Client):
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         operation, outcome, started = _operation(request), "refused", time.monotonic()
-        attributes = {
-            "db.system.name": "chroma",
-            "db.operation.name": operation,
-            "server.address": request.url.host,
-            "server.port": request.url.port or 0,
-        }
+        attributes = {"db.system.name": "chroma", "db.operation.name": operation}
         try:
             with span(f"chroma {operation}", kind="client", within=True, attributes=attributes) as made:
                 response = super().send(request, **options)
-                made.set({"db.response.status_code": str(response.status_code)})
                 if response.status_code >= HTTPStatus.BAD_REQUEST:
+                    made.set({"db.response.status_code": str(response.status_code)})
                     made.fail(str(response.status_code))
             outcome = _outcome(response.status_code)
         except httpx.TimeoutException:

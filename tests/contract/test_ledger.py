@@ -19,6 +19,7 @@ from shared.ledger.ledger import Ledger, new_job_id
 from shared.ledger.scripts import PREFIX
 from shared.models import (
     MAX_NOTES,
+    Cause,
     Chunk,
     Claim,
     ItemState,
@@ -839,6 +840,22 @@ def test_a_group_takes_no_more_jobs_than_are_added_up(
 )
 def test_a_name_is_one_line_without_what_is_not_to_be_shown(name: str, shown: str | None) -> None:
     assert Label(name=name).name == shown
+
+
+def test_a_claim_says_which_request_brought_it_about(ledger: Ledger) -> None:
+    first, again = Cause("r-1", "00-aa-bb-01"), Cause("r-2")
+    job_id = make_job(ledger, total=1, cause=first)
+    claim = claim_next(ledger)
+    assert claim.cause == first
+    ledger.advance(claim, transitions=[(0, FAILED)])
+    ledger.retry(job_id, again)
+    assert claim_next(ledger).cause == again
+
+
+def test_a_job_of_an_earlier_version_has_no_cause(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=1, cause=Cause("r-1", "00-aa-bb-01"))
+    ledger._redis.call("hdel", f"{PREFIX}job:{job_id}", "request_id", "traceparent")
+    assert claim_next(ledger).cause == Cause()
 
 
 def test_failed_items_count_in_the_totals_by_their_code_once(ledger: Ledger) -> None:
