@@ -11,6 +11,8 @@ from shared.models import Stage
 
 LimitedBy = Literal["nothing", "fetch", "hosts", "encode", "index"]
 CAUSES: tuple[LimitedBy, ...] = get_args(LimitedBy)
+LATE_SECONDS = 10.0  # the writer takes all that is ready at once, within a second or two
+_IDLE = "No worker has a chunk there: the worker's log may say why."
 _AT_WORK = {Stage.FETCH: "fetched", Stage.ENCODE: "encoded", Stage.INDEX: "written"}
 
 
@@ -41,14 +43,14 @@ def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
 
 def _behind(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
     _, encode, index = backlog.queues
-    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW:
-        what = f"{_waiting(index)} for the one writer"
-        return Limit(
-            "index", f"{what}. Give Chroma a faster disk or processor: more index workers do not help."
-        )
+    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW or _is_late(index):
+        what = f"{_waiting(index)} for the one writer{_age(index)}"
+        help_ = "See whether Chroma keeps up with its disk and processor: more index workers do not help."
+        return Limit("index", f"{what}. {help_ if index.running else _IDLE}")
     if encode.waiting >= max(1, 2 * slots[Stage.ENCODE]):
-        what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode"
-        return Limit("encode", f"{what}. Add encode workers, or a GPU.")
+        what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode{_age(encode)}"
+        help_ = "Add encode workers, or a GPU."
+        return Limit("encode", f"{what}. {help_ if encode.running or not _is_late(encode) else _IDLE}")
     return None
 
 
@@ -110,6 +112,14 @@ def _has_work(queue: QueueInfo) -> bool:
 def _waiting(queue: QueueInfo) -> str:
     items = f" ({_count(queue.items, 'item')})" if queue.items else ""
     return f"{_count(queue.waiting, 'chunk')}{items} {'waits' if queue.waiting == 1 else 'wait'}"
+
+
+def _is_late(queue: QueueInfo) -> bool:
+    return (queue.oldest_wait_s or 0) >= LATE_SECONDS
+
+
+def _age(queue: QueueInfo) -> str:
+    return f", the oldest for {queue.oldest_wait_s:,.0f} s" if _is_late(queue) else ""
 
 
 def _left(queue: QueueInfo) -> str:

@@ -5,7 +5,7 @@ import pytest
 from shared.ledger.ledger import INDEX_WINDOW
 from shared.ledger.processes import Backlog, QueueInfo
 from shared.ledger.writer import MAX_BATCH_ITEMS
-from shared.metrics.bottleneck import Limit, limit_of
+from shared.metrics.bottleneck import LATE_SECONDS, Limit, limit_of
 from shared.models import Stage
 
 ONE_EACH = dict.fromkeys(Stage, 1)
@@ -56,6 +56,23 @@ def test_the_last_stage_that_falls_behind_limits_else_the_first_with_work(
     by: str, queues: dict[str, dict[str, object]]
 ) -> None:
     assert limit(**queues).by == by  # type: ignore[arg-type]
+
+
+def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
+    late = {"waiting": 2, "items": 64, "oldest_wait_s": LATE_SECONDS}
+    found = limit(fetch={"items": 900, "running": 1}, index=late | {"running": 1})
+    assert found.by == "index"
+    assert found.detail.startswith(
+        "2 chunks (64 items) wait for the one writer, the oldest for 10 s. See whether"
+    )
+    assert limit(fetch={"items": 900}, index=late | {"oldest_wait_s": LATE_SECONDS - 1}).by == "fetch"
+
+
+def test_workers_that_leave_what_waits_are_told_from_busy_ones() -> None:
+    late = {"waiting": 9, "items": 288, "oldest_wait_s": 60.0}
+    for stage in ("encode", "index"):
+        assert "log may say why" in limit(**{stage: late}).detail  # type: ignore[arg-type]
+        assert "log may say why" not in limit(**{stage: late | {"running": 1}}).detail  # type: ignore[arg-type]
 
 
 def test_more_slots_keep_up_with_a_longer_queue() -> None:

@@ -10,6 +10,7 @@ from shared.errors import IndexRefused, LedgerUnavailable
 from shared.index.collection import Collection
 from shared.index.index import POINTER_TTL_SECONDS
 from shared.ledger.ledger import Ledger
+from shared.metrics.bottleneck import limit_of
 from shared.models import ItemState, JobStatus, Stage
 from shared.storage.blobs import file_key, log_prefix
 from shared.storage.manifest import read_results
@@ -131,9 +132,14 @@ def test_chunks_wait_while_the_index_is_down_however_long(
     job_id = services.to_index(["a"])
     deliver(services, lease.MAX_DELIVERIES + 3)
     assert services.ledger.get(job_id).status is JobStatus.RUNNING
+    limit = limit_of(services.ledger.workers.backlog(), dict.fromkeys(Stage, 1))
+    assert limit.by == "index"
+    assert limit.detail.startswith("Nothing gets past index, where 1 chunk is tried again: ")
+    assert limit.detail.endswith("does not answer.")
     services.index.down = False
     deliver(services, 1)
     assert services.states(job_id) == [INDEXED]
+    assert services.ledger.workers.backlog().queues[2].put_back == 0
 
 
 def test_a_chunk_that_cannot_be_read_does_not_hold_up_the_others_and_fails_in_the_end(
