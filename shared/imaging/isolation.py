@@ -44,6 +44,7 @@ def _serve() -> None:
     signal.alarm(int(sys.argv[1]))  # ends this process also when the worker that waits for it is gone
     answer = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not get into the answer
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # it would leave files of counts, and counts nothing
     result, failure = None, None
     try:
         function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by `run_isolated`

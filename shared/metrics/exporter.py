@@ -1,17 +1,16 @@
 """The page of metrics of one target: a process, or all processes of a worker or server on this machine."""
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from shared.metrics import page_server
 from shared.metrics.definitions import DEFINITIONS, REGISTRY, ROLES, Exporter, define
+from shared.metrics.process_files import read_all
 from shared.version import VERSION
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
@@ -39,28 +38,13 @@ class Page:
 
 
 class _Shared(Collector):
-    """The numbers of all processes that keep them in a folder; of those that ended the counters alone."""
+    """The numbers of all processes that keep them in a folder."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._files = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+        self._folder = Path(folder)
 
     def collect(self) -> Iterable[Metric]:
-        for path in Path(self._folder).glob("gauge_live*.db"):
-            if not _lives(int(re.sub(r"\D", "", path.stem))):
-                path.unlink(missing_ok=True)  # another scrape may do the same now
-        found: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]
-        return found
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        return read_all(self._folder)
 
 
 class _OfRoles(Collector):

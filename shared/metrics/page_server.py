@@ -31,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
         if FETCH_HEADER in self.headers:  # no picture is fetched from here
             self.send_error(403)
             return
-        if urlsplit(self.path).path != "/metrics":
+        if _path_of(self.path) != "/metrics":
             self.send_error(404)
             return
         body = self.server.render()
@@ -43,6 +43,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log nothing: it is asked every few seconds."""
+
+
+def _path_of(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:  # no URL at all
+        return ""
 
 
 class PageServer(ThreadingTCPServer):

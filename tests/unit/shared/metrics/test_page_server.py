@@ -56,6 +56,14 @@ def test_the_page_and_nothing_else_is_shown(url: str) -> None:
     assert {httpx.request(method, f"{url}/metrics").status_code for method in methods} == {501}
 
 
+def test_what_is_no_url_is_not_found_without_a_word_in_the_log(
+    server: PageServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with connection_to(server, b"GET http://[::1/metrics HTTP/1.1\r\n\r\n") as client:
+        assert client.makefile("rb").readline().split()[1] == b"404"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_downloader_of_the_service_itself_is_refused(url: str) -> None:
     assert httpx.get(f"{url}/metrics", headers={FETCH_HEADER: "1"}).status_code == 403
 
