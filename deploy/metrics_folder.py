@@ -12,6 +12,9 @@ from shared.errors import ConfigError
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
 FOLDER_PREFIX = "image-search-metrics-"
+# A process ends (SIGBUS) when it counts in a mapped file and the disk is full: not one that uploads fill.
+MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is made as one in TMPDIR
+ROOM_BYTES = 2**20  # some five processes'
 
 
 @contextmanager
@@ -23,12 +26,11 @@ def shared_metrics_folder() -> Iterator[None]:
     """
     made_by = os.getpid()
     try:
-        _remove_left_behind()
-        hidden = Path(tempfile.mkdtemp(prefix=f".{FOLDER_PREFIX}"))
+        hidden = _made()
     except OSError as error:
         raise ConfigError(
             f"there is no folder for what several processes count ({error.strerror}): "
-            "set TMPDIR to one that can be written"
+            "set TMPDIR to one that can be written, with a few MB free"
         ) from None
     with locked(hidden, os.O_RDONLY):
         folder = hidden.rename(hidden.with_name(hidden.name[1:]))  # locked before another start sees it
@@ -40,7 +42,27 @@ def shared_metrics_folder() -> Iterator[None]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left_behind() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+def _made() -> Path:
+    """Return a new folder with room in it, in memory unless TMPDIR says where. Raises OSError."""
+    if "TMPDIR" not in os.environ:
+        with suppress(OSError):
+            return _made_in(MEMORY)
+    return _made_in(Path(tempfile.gettempdir()))
+
+
+def _made_in(parent: Path) -> Path:
+    _remove_left_behind(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f".{FOLDER_PREFIX}", dir=parent))
+    try:
+        (folder / "room").write_bytes(bytes(ROOM_BYTES))
+        (folder / "room").unlink()
+    except OSError:
+        shutil.rmtree(folder)
+        raise
+    return folder
+
+
+def _remove_left_behind(parent: Path) -> None:
+    for folder in parent.glob(f"{FOLDER_PREFIX}*"):
         with suppress(OSError), locked(folder, os.O_RDONLY):  # it is in use, or another user's
             shutil.rmtree(folder)

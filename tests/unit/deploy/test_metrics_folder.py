@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from deploy import metrics_folder
 from deploy.cli import main
 from deploy.metrics_folder import FOLDER_PREFIX, VARIABLE, shared_metrics_folder
 from shared.errors import ConfigError
@@ -20,6 +22,8 @@ from shared.metrics.exporter import FOLDER_VARIABLE
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(metrics_folder, "MEMORY", tmp_path)
+    monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setenv(VARIABLE, "restored afterwards")
     return tmp_path
 
@@ -70,9 +74,38 @@ def test_a_link_is_not_followed_when_left_folders_go(temporary: Path) -> None:
 def test_without_a_folder_for_temporary_files_the_start_says_what_to_set(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(temporary / "gone"))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))
     with pytest.raises(ConfigError, match="set TMPDIR"), shared_metrics_folder():
         pass
+
+
+def test_it_is_in_memory_unless_there_is_no_room_or_another_is_named(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = temporary / "disk"
+    disk.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with shared_metrics_folder():
+        assert Path(os.environ[VARIABLE]).parent == temporary
+    monkeypatch.setenv("TMPDIR", str(disk))
+    with shared_metrics_folder():
+        assert Path(os.environ[VARIABLE]).parent == disk
+    monkeypatch.delenv("TMPDIR")
+    full = Path.write_bytes
+
+    def write(path: Path, data: bytes) -> int:
+        if disk not in path.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return full(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with shared_metrics_folder():
+        assert Path(os.environ[VARIABLE]).parent == disk
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(ConfigError, match="No space left on device"), shared_metrics_folder():
+        pass
+    assert [*temporary.iterdir(), *disk.iterdir()] == [disk]
 
 
 @pytest.mark.parametrize("name", [VARIABLE, VARIABLE.lower()])
