@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -68,13 +68,16 @@ class Folder:
         unfinished.write_text(json.dumps(settings), encoding="utf-8")
         unfinished.replace(self._settings)
 
-    def remembered_port(self, name: str) -> int:
-        """Return the port of the last start if it is still free, else a new one, which is remembered."""
+    def remembered_port(self, name: str, taken: Collection[int] = ()) -> int:
+        """Return the port of the last start if it is still free, else a new one, which is remembered.
+
+        It is none of `taken`, which others will listen on.
+        """
         path = self.run / f"{name}.port"
         remembered = _number_in(path)
-        if remembered is not None and is_free("127.0.0.1", remembered):
+        if remembered is not None and remembered not in taken and is_free("127.0.0.1", remembered):
             return remembered
-        port = free_port()
+        port = next(port for port in iter(free_port, None) if port not in taken)
         path.write_text(str(port), encoding="utf-8")
         return port
 

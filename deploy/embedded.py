@@ -77,7 +77,7 @@ def up(
         if decided:
             click.echo(f"model {model}")
         with _redis_socket(folder) as redis_socket:
-            chroma_port = folder.remembered_port("chroma")
+            chroma_port = folder.remembered_port("chroma", {port, *pages.values()})
             url = f"http://{in_url(reachable_host(host))}:{port}"
             variables = {
                 "REDIS_URL": f"unix://{redis_socket}?db=0",

@@ -38,6 +38,9 @@ def test_a_port_is_remembered_while_it_is_free(tmp_path: Path) -> None:
     folder.run.mkdir()
     port = folder.remembered_port("api")
     assert folder.remembered_port("api") == port
+    other = folder.remembered_port("api", {port})  # which a page of metrics will have
+    assert other != port
+    assert folder.remembered_port("api") == other
 
 
 def test_a_taken_port_is_named() -> None:
