@@ -109,8 +109,8 @@ HTTP_SECONDS = _histogram(
 )
 SEARCHES_ANSWERED = _counter(
     "searches",
-    "Searches answered, by what they ask with (a vector counts as an image); cached: nothing of it had to be "
-    "downloaded, read or encoded",
+    "Answers of /v1/search, by what they ask with (a vector counts as an image); cached: nothing of it had "
+    "to be downloaded, read or encoded",
     ("api",),
     kind=("text", "image", "combined"),
     cached=("true", "false"),
@@ -230,8 +230,8 @@ CHROMA_SECONDS = _histogram(
 # The sweeper
 MESSAGES_RESENT = _counter(
     "messages_resent",
-    "Messages that the sweeper sent: of chunks whose delay is over, and of those whose worker or message was "
-    "lost",
+    "Messages that the sweeper sent: of chunks whose delay is over, whose worker was lost, or which waited "
+    "so long that their message may be",
     ("sweep",),
     stage=STAGES,
 )

@@ -23,7 +23,12 @@ def _define(name: str, kind: Kind, help_text: str, *labels: str) -> Definition:
 
 
 UP = _define("ledger_up", "gauge", "1 while the job ledger in Redis answers")
-ITEMS = _define("items_total", "counter", "Items that came to an end, by what became of them", "outcome")
+ITEMS = _define(
+    "items_total",
+    "counter",
+    "Items of jobs of every kind that came to an end, by what became of them; again after a retry",
+    "outcome",
+)
 ITEM_ERRORS = _define("item_errors_total", "counter", "Items that failed, by the error's code", "code")
 BUSY = _define("encoder_busy_seconds_total", "counter", "Time in which encode processes computed")
 STALLED = _define(
