@@ -91,14 +91,14 @@ EXPECTED["stopped"] = EXPECTED["bucket"]
 CUSTOM = ("ScaledObject", "PodMonitor")  # Kubernetes has no schema of them
 
 
-def render(values: dict[str, Any]) -> dict[str, str]:
+def render(values: dict[str, Any], name: str = "image-search") -> dict[str, str]:
     with helm_python.Chart.load(CHART) as chart:
-        return chart.render(values, name="image-search", namespace="search")
+        return chart.render(values, name=name, namespace="search")
 
 
-def objects(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def objects(values: dict[str, Any], name: str = "image-search") -> dict[str, dict[str, Any]]:
     """What is rendered, by kind and name without the release's."""
-    files = [text for path, text in render(values).items() if path.endswith(".yaml")]
+    files = [text for path, text in render(values, name).items() if path.endswith(".yaml")]
     found = [document for text in files for document in yaml.safe_load_all(text) if document]
     named = {f"{one['kind']}/{one['metadata']['name'].removeprefix('image-search-')}": one for one in found}
     assert len(named) == len(found)
@@ -158,6 +158,20 @@ def test_the_image_is_of_this_version_and_redis_that_of_docker_compose(rendered:
     images = {name: container["image"] for name, _, container in pods(rendered["bucket"])}
     assert images.pop("redis") == COMPOSE["redis"]["image"]
     assert set(images.values()) == {f"image-search:{METADATA['version']}"}
+
+
+def test_an_image_is_named_by_tag_or_digest() -> None:
+    for tag, image in (("2.0", "r.example/search:2.0"), ("sha256:ab", "r.example/search@sha256:ab")):
+        found = objects({**BUCKET, "image": {"repository": "r.example/search", "tag": tag}})
+        assert {one["image"] for name, _, one in pods(found) if name != "redis"} == {image}
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "a" * 40 + "-image-search"])
+def test_kubernetes_takes_the_names_of_a_release_with_the_longest_name(release: str) -> None:
+    values = {**VALUES["elsewhere"], "redis": {}, "chroma": {}, "models": {"volume": {"size": "1Gi"}}}
+    for one in objects(values, release).values():
+        hashed = one["kind"] == "StatefulSet"  # a label of its pods is its name, "-" and 10 characters
+        assert len(one["metadata"]["name"]) <= (63 - 11 if hashed else 63), one["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", VALUES)
