@@ -31,12 +31,14 @@ class _Handler(BaseHTTPRequestHandler):
         if FETCH_HEADER in self.headers:  # no picture is fetched from here
             self.send_error(403)
             return
-        if urlsplit(self.path).path != "/metrics":
+        path = urlsplit(self.path).path
+        if path not in {"/metrics", "/healthz"}:
             self.send_error(404)
             return
-        body = self.server.render()
+        # A probe is no scrape, which reads files, and of the sweeper Redis: a slow one must not end the sweeper.
+        body = self.server.render() if path == "/metrics" else b"ok\n"
         self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Type", CONTENT_TYPE if path == "/metrics" else "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

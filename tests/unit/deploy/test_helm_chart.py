@@ -209,7 +209,7 @@ def test_the_probe_of_a_worker_starts_no_python(rendered: Any) -> None:
             (port,) = container["ports"]
             assert port == {"name": "metrics", "containerPort": int(settings[f"{PREFIX}METRICS_PORT"])}
             for probe in ("startupProbe", "livenessProbe"):
-                assert container[probe]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+                assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
 
 
 def test_only_the_writer_is_stopped_before_it_is_replaced_and_has_no_second(rendered: Any) -> None:

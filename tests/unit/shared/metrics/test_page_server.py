@@ -56,6 +56,15 @@ def test_the_page_and_nothing_else_is_shown(url: str) -> None:
     assert {httpx.request(method, f"{url}/metrics").status_code for method in methods} == {501}
 
 
+def test_a_probe_asks_for_nothing_that_could_be_slow(server: PageServer, url: str) -> None:
+    def render() -> bytes:
+        raise AssertionError("read for a probe")
+
+    server.render = render
+    probed = httpx.get(f"{url}/healthz")
+    assert (probed.status_code, probed.text) == (200, "ok\n")
+
+
 def test_a_downloader_of_the_service_itself_is_refused(url: str) -> None:
     assert httpx.get(f"{url}/metrics", headers={FETCH_HEADER: "1"}).status_code == 403
 
