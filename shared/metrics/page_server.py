@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in {"/metrics", "/healthz"}:
             self.send_error(404)
             return
-        # A probe is no scrape, which reads files, and of the sweeper Redis: a slow one must not end the sweeper.
+        # A probe reads nothing, as a scrape does: a Redis that is slow must not end the sweeper.
         body = self.server.render() if path == "/metrics" else b"ok\n"
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE if path == "/metrics" else "text/plain")

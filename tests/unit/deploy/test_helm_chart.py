@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from shared.config import PREFIX, Settings
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
-from shared.metrics.ledger import BACKLOG
+from shared.metrics.ledger import BACKLOG, WAITING
 
 ROOT = Path(__file__).parents[3]
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -307,7 +307,8 @@ def test_redis_and_chroma_answer_this_release_s_roles_alone(rendered: Any) -> No
 
 def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
     found = rendered["elsewhere"]
-    for role, threshold, most in (("fetch", "2000", 30), ("encode", "256", 4)):
+    of_fetch, of_encode = ("fetch", BACKLOG, "2000", 30), ("encode", WAITING, "4", 4)
+    for role, metric, threshold, most in (of_fetch, of_encode):
         assert "replicas" not in found[f"Deployment/{role}"]["spec"]
         spec = found[f"ScaledObject/{role}"]["spec"]
         assert spec["scaleTargetRef"] == {"name": f"image-search-{role}"}
@@ -318,7 +319,7 @@ def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
                 "metricType": "AverageValue",
                 "metadata": {
                     "serverAddress": "http://prometheus:9090",
-                    "query": f'max({BACKLOG.name}{{stage="{role}",namespace="search"}})',
+                    "query": f'max({metric.name}{{stage="{role}",namespace="search"}})',
                     "threshold": threshold,
                     "ignoreNullValues": "false",
                 },
@@ -329,12 +330,11 @@ def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
 
 def test_encode_is_scaled_by_two_chunks_a_process() -> None:
     """Once four a process wait there, fetch waits: a threshold over that would never add a replica."""
-    keda = {"enabled": True, "serverAddress": "http://p:9090"}
-    default = Settings.model_fields["chunk_size"].default
-    for settings, size in (({}, default), ({"CHUNK_SIZE": 512}, 512), ({"CHUNK_SIZE": "100"}, 100)):
-        found = objects({**BUCKET, "keda": keda, "settings": settings, "encode": {"concurrency": 3}})
+    for given, threshold in (({}, 6), ({"encode": {"threshold": 5}}, 5)):
+        keda = {"enabled": True, "serverAddress": "http://p:9090", **given}
+        found = objects({**BUCKET, "keda": keda, "encode": {"concurrency": 3}})
         (trigger,) = found["ScaledObject/encode"]["spec"]["triggers"]
-        assert trigger["metadata"]["threshold"] == str(2 * size * 3)
+        assert trigger["metadata"]["threshold"] == str(threshold)
 
 
 def test_prometheus_finds_the_pages_of_all_roles(rendered: Any) -> None:
