@@ -87,7 +87,7 @@ EXPECTED = {
     },
 }
 EXPECTED["volumes"] |= EXPECTED["bucket"]
-EXPECTED["stopped"] = EXPECTED["bucket"]
+EXPECTED["stopped"] = EXPECTED["bucket"] | {"ScaledObject/fetch", "ScaledObject/encode"}
 CUSTOM = ("ScaledObject", "PodMonitor")  # Kubernetes has no schema of them
 
 
@@ -358,6 +358,10 @@ def test_prometheus_finds_the_pages_of_all_roles(rendered: Any) -> None:
 def test_a_stopped_release_runs_no_role(rendered: Any) -> None:
     assert {rendered["stopped"][f"Deployment/{role}"]["spec"]["replicas"] for role in ROLES} == {0}
     assert rendered["stopped"]["StatefulSet/redis"]["spec"]["replicas"] == 1
+    for role in ("fetch", "encode"):  # which KEDA would start again
+        annotations = rendered["stopped"][f"ScaledObject/{role}"]["metadata"]["annotations"]
+        assert annotations == {"autoscaling.keda.sh/paused-replicas": "0"}
+        assert "annotations" not in rendered["elsewhere"][f"ScaledObject/{role}"]["metadata"]
 
 
 def test_the_notes_say_how_the_first_key_is_made() -> None:
