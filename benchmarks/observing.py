@@ -37,13 +37,22 @@ _ENDPOINT, _DELAY = "OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_BSP_SCHEDULE_DELAY": "
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was counted or timed, and how many spans were made, since the start or of one chunk or search."""
+    """What was counted or timed, and the spans with their attributes, since the start or of one piece of work."""
 
     operations: float
     spans: float
+    attributes: float
 
     def each(self, before: "Made", count: float) -> "Made":
-        return Made((self.operations - before.operations) / count, (self.spans - before.spans) / count)
+        return Made(
+            (self.operations - before.operations) / count,
+            (self.spans - before.spans) / count,
+            (self.attributes - before.attributes) / count,
+        )
+
+    @property
+    def attributes_each(self) -> int:
+        return round(self.attributes / self.spans)
 
 
 def measure(checkpoint: Path, urls: Sequence[str], work: Path) -> list[Result]:
@@ -63,13 +72,14 @@ def measure(checkpoint: Path, urls: Sequence[str], work: Path) -> list[Result]:
             before = _made([f"{stack.url}/metrics"], receiver)
             search_s = _search_seconds(stack.url)
             search = _made([f"{stack.url}/metrics"], receiver).each(before, SEARCHES)
-        operation_s, span_s = _seconds_of("operation"), _seconds_of("span", **{_ENDPOINT: receiver.url})
-    off_s = _seconds_of("span")
+        operation_s, to = _seconds_of("operation"), {_ENDPOINT: receiver.url}
+        of_chunk_s, of_search_s = (_seconds_of(f"{one.attributes_each}", **to) for one in (chunk, search))
+    off_s = _seconds_of(f"{search.attributes_each}")
     return [
         _share("metrics, share of a chunk's core time", chunk.operations * operation_s / chunk_s, CHUNK_GOAL),
-        _share("traces, share of a chunk's core time", chunk.spans * span_s / chunk_s, CHUNK_GOAL),
+        _share("traces, share of a chunk's core time", chunk.spans * of_chunk_s / chunk_s, CHUNK_GOAL),
         _share("metrics, share of a search", search.operations * operation_s / search_s, SEARCH_GOAL),
-        _share("traces, share of a search", search.spans * span_s / search_s, SEARCH_GOAL),
+        _share("traces, share of a search", search.spans * of_search_s / search_s, SEARCH_GOAL),
         _share("traces that are off, share of a search", search.spans * off_s / search_s, SEARCH_GOAL),
         Result(f"  chunk of {CHUNK} photos, in all workers", 1000 * chunk_s, "ms of a core"),
         Result("  counted or timed per chunk", chunk.operations, "times"),
@@ -78,7 +88,8 @@ def measure(checkpoint: Path, urls: Sequence[str], work: Path) -> list[Result]:
         Result("  counted or timed per search", search.operations, "times"),
         Result("  spans per search", search.spans),
         Result("  to count or time once, where processes share it", 1e6 * operation_s, "µs"),
-        Result("  a span, made and sent", 1e6 * span_s, "µs"),
+        Result("  a span of a chunk, made and sent", 1e6 * of_chunk_s, "µs"),
+        Result("  a span of a search, made and sent", 1e6 * of_search_s, "µs"),
         Result("  a span that is off", 1e6 * off_s, "µs"),
     ]
 
@@ -93,7 +104,8 @@ def _worker_seconds(stack: Stack) -> float:
 
 def _made(pages: Sequence[str], receiver: OtlpReceiver) -> Made:
     time.sleep(1)  # spans are sent a little later
-    return Made(sum(map(_operations, pages)), len(receiver.spans))
+    spans = receiver.spans
+    return Made(sum(map(_operations, pages)), len(spans), sum(len(span.attributes) for span in spans))
 
 
 def _operations(page: str) -> float:
@@ -120,7 +132,7 @@ def _search_seconds(url: str) -> float:
 
 
 def _seconds_of(what: str, **variables: str) -> float:
-    """Return a core's seconds for one of many, in a process of its own."""
+    """Return a core's seconds of an `operation`, or of a span with so many attributes: one of many made."""
     with tempfile.TemporaryDirectory() as folder:
         return float(
             subprocess.run(
@@ -141,9 +153,9 @@ def _operation_seconds() -> float:
     return (time.process_time() - started) / OPERATIONS
 
 
-def _span_seconds() -> float:
+def _span_seconds(attributes_each: int) -> float:
     tracing.set_up("benchmark")
-    attributes = {f"image_search.attribute_{number}": "value" for number in range(8)}
+    attributes = {f"image_search.attribute_{number}": "value" for number in range(attributes_each)}
     started = time.process_time()
     for _ in range(SPANS // SPANS_AT_ONCE):
         for _ in range(SPANS_AT_ONCE):
@@ -155,4 +167,5 @@ def _span_seconds() -> float:
 
 
 if __name__ == "__main__":
-    print({"operation": _operation_seconds, "span": _span_seconds}[sys.argv[1]]())
+    (asked,) = sys.argv[1:]
+    print(_operation_seconds() if asked == "operation" else _span_seconds(int(asked)))

@@ -15,6 +15,7 @@ FOLDER_PREFIX = "image-search-metrics-"
 # A process ends (SIGBUS) when it counts in a mapped file and the disk is full: not one that uploads fill.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is made as one in TMPDIR
 ROOM_BYTES = 2**20  # some five processes'
+FIRST_USER = 1000  # the ids below are the system's
 
 
 @contextmanager
@@ -44,7 +45,9 @@ def shared_metrics_folder() -> Iterator[None]:
 
 def _made() -> Path:
     """Return a new folder with room in it, in memory unless TMPDIR says where. Raises OSError."""
-    if "TMPDIR" not in os.environ:
+    # systemd empties /dev/shm of a user's files when the user, if that is no system's, logs out (RemoveIPC).
+    is_kept = os.getuid() < FIRST_USER or not Path("/run/systemd/system").exists()
+    if "TMPDIR" not in os.environ and is_kept:
         with suppress(OSError):
             return _made_in(MEMORY)
     return _made_in(Path(tempfile.gettempdir()))

@@ -1,6 +1,7 @@
 """The page of metrics of one target: a process, or all processes of a worker or server on this machine."""
 
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from shared.version import VERSION
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
 _BUILD = define("build_info", "gauge", "1, with the version of this target", ("version",), ROLES)
+# The processes of an API each have a page of their own, and no start in common.
+_STARTED = define(
+    "start_time_seconds",
+    "gauge",
+    "When this target started, in seconds since 1970",
+    (),
+    ("fetch", "encode", "index", "sweep"),
+)
 
 
 class Page:
@@ -24,7 +33,7 @@ class Page:
         self._registry = CollectorRegistry(auto_describe=False)
         folder = os.environ.get(FOLDER_VARIABLE)
         self._registry.register(_OfRoles(_Shared(folder) if folder else REGISTRY, set(roles)))
-        self._registry.register(_Build())
+        self._registry.register(_OfRoles(_Target(), set(roles)))
         for other in others:
             self._registry.register(other)
 
@@ -60,8 +69,12 @@ class _OfRoles(Collector):
         return (family for family in self._source.collect() if family.name in self._names)
 
 
-class _Build(Collector):
+class _Target(Collector):
+    def __init__(self) -> None:
+        self._started = time.time()
+
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(_BUILD.name, _BUILD.help, labels=_BUILD.labels)
-        family.add_metric([VERSION], 1)
-        yield family
+        build = GaugeMetricFamily(_BUILD.name, _BUILD.help, labels=_BUILD.labels)
+        build.add_metric([VERSION], 1)
+        yield build
+        yield GaugeMetricFamily(_STARTED.name, _STARTED.help, value=self._started)

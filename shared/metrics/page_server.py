@@ -31,12 +31,14 @@ class _Handler(BaseHTTPRequestHandler):
         if FETCH_HEADER in self.headers:  # no picture is fetched from here
             self.send_error(403)
             return
-        if _path_of(self.path) != "/metrics":
+        path = _path_of(self.path)
+        if path not in {"/metrics", "/healthz"}:
             self.send_error(404)
             return
-        body = self.server.render()
+        # A probe reads nothing, as a scrape does: a Redis that is slow must not end the sweeper.
+        body = self.server.render() if path == "/metrics" else b"ok\n"
         self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Type", CONTENT_TYPE if path == "/metrics" else "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -13,12 +13,14 @@ from deploy import doctor, findings
 from deploy.metrics_folder import FOLDER_PREFIX
 from deploy.ports import free_port, is_free
 from shared.api_keys import SCOPES, create_key
+from shared.metrics import exporter
 from shared.metrics.definitions import DEFINITIONS
 from shared.metrics.ledger import UP
 from shared.storage.blobs import Blobs
 from tests.image_server import ImageServer
 from tests.stack import Stack, eventually, finished
 
+assert exporter, "importing it completes DEFINITIONS"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 HOST = "127.0.0.1"
 PORTED = ("fetch", "encode", "index", "sweep")

@@ -30,6 +30,8 @@ def test_it_asks_whatever_prometheus_is_chosen_about_the_chosen_deployment() -> 
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     assert variables["datasource"]["query"] == "prometheus"
     assert variables["job"]["datasource"] == chosen
+    # Of several at once the `max` would show the largest deployment as if it were all of them.
+    assert not variables["job"]["multi"] and not variables["job"]["includeAll"]
     for panel in panels():
         asked = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
         assert asked == [chosen] * len(asked), panel["title"]

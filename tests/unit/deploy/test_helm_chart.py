@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from shared.config import PREFIX, Settings
 from shared.ledger.ledger import CHUNK_LEASE_SECONDS
-from shared.metrics.ledger import BACKLOG
+from shared.metrics.ledger import BACKLOG, WAITING
 
 ROOT = Path(__file__).parents[3]
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -87,18 +87,18 @@ EXPECTED = {
     },
 }
 EXPECTED["volumes"] |= EXPECTED["bucket"]
-EXPECTED["stopped"] = EXPECTED["bucket"]
+EXPECTED["stopped"] = EXPECTED["bucket"] | {"ScaledObject/fetch", "ScaledObject/encode"}
 CUSTOM = ("ScaledObject", "PodMonitor")  # Kubernetes has no schema of them
 
 
-def render(values: dict[str, Any]) -> dict[str, str]:
+def render(values: dict[str, Any], name: str = "image-search") -> dict[str, str]:
     with helm_python.Chart.load(CHART) as chart:
-        return chart.render(values, name="image-search", namespace="search")
+        return chart.render(values, name=name, namespace="search")
 
 
-def objects(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def objects(values: dict[str, Any], name: str = "image-search") -> dict[str, dict[str, Any]]:
     """What is rendered, by kind and name without the release's."""
-    files = [text for path, text in render(values).items() if path.endswith(".yaml")]
+    files = [text for path, text in render(values, name).items() if path.endswith(".yaml")]
     found = [document for text in files for document in yaml.safe_load_all(text) if document]
     named = {f"{one['kind']}/{one['metadata']['name'].removeprefix('image-search-')}": one for one in found}
     assert len(named) == len(found)
@@ -160,6 +160,20 @@ def test_the_image_is_of_this_version_and_redis_that_of_docker_compose(rendered:
     assert set(images.values()) == {f"image-search:{METADATA['version']}"}
 
 
+def test_an_image_is_named_by_tag_or_digest() -> None:
+    for tag, image in (("2.0", "r.example/search:2.0"), ("sha256:ab", "r.example/search@sha256:ab")):
+        found = objects({**BUCKET, "image": {"repository": "r.example/search", "tag": tag}})
+        assert {one["image"] for name, _, one in pods(found) if name != "redis"} == {image}
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "a" * 40 + "-image-search"])
+def test_kubernetes_takes_the_names_of_a_release_with_the_longest_name(release: str) -> None:
+    values = {**VALUES["elsewhere"], "redis": {}, "chroma": {}, "models": {"volume": {"size": "1Gi"}}}
+    for one in objects(values, release).values():
+        hashed = one["kind"] == "StatefulSet"  # a label of its pods is its name, "-" and 10 characters
+        assert len(one["metadata"]["name"]) <= (63 - 11 if hashed else 63), one["metadata"]["name"]
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_every_container_is_probed_limited_and_confined(rendered: Any, name: str) -> None:
     for component, spec, container in pods(rendered[name]):
@@ -195,7 +209,7 @@ def test_the_probe_of_a_worker_starts_no_python(rendered: Any) -> None:
             (port,) = container["ports"]
             assert port == {"name": "metrics", "containerPort": int(settings[f"{PREFIX}METRICS_PORT"])}
             for probe in ("startupProbe", "livenessProbe"):
-                assert container[probe]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+                assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
 
 
 def test_only_the_writer_is_stopped_before_it_is_replaced_and_has_no_second(rendered: Any) -> None:
@@ -293,7 +307,8 @@ def test_redis_and_chroma_answer_this_release_s_roles_alone(rendered: Any) -> No
 
 def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
     found = rendered["elsewhere"]
-    for role, threshold, most in (("fetch", "2000", 30), ("encode", "256", 4)):
+    of_fetch, of_encode = ("fetch", BACKLOG, "2000", 30), ("encode", WAITING, "4", 4)
+    for role, metric, threshold, most in (of_fetch, of_encode):
         assert "replicas" not in found[f"Deployment/{role}"]["spec"]
         spec = found[f"ScaledObject/{role}"]["spec"]
         assert spec["scaleTargetRef"] == {"name": f"image-search-{role}"}
@@ -304,7 +319,7 @@ def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
                 "metricType": "AverageValue",
                 "metadata": {
                     "serverAddress": "http://prometheus:9090",
-                    "query": f'max({BACKLOG.name}{{stage="{role}",namespace="search"}})',
+                    "query": f'max({metric.name}{{stage="{role}",namespace="search"}})',
                     "threshold": threshold,
                     "ignoreNullValues": "false",
                 },
@@ -315,12 +330,11 @@ def test_keda_scales_fetch_and_encode_on_what_waits(rendered: Any) -> None:
 
 def test_encode_is_scaled_by_two_chunks_a_process() -> None:
     """Once four a process wait there, fetch waits: a threshold over that would never add a replica."""
-    keda = {"enabled": True, "serverAddress": "http://p:9090"}
-    default = Settings.model_fields["chunk_size"].default
-    for settings, size in (({}, default), ({"CHUNK_SIZE": 512}, 512), ({"CHUNK_SIZE": "100"}, 100)):
-        found = objects({**BUCKET, "keda": keda, "settings": settings, "encode": {"concurrency": 3}})
+    for given, threshold in (({}, 6), ({"encode": {"threshold": 5}}, 5)):
+        keda = {"enabled": True, "serverAddress": "http://p:9090", **given}
+        found = objects({**BUCKET, "keda": keda, "encode": {"concurrency": 3}})
         (trigger,) = found["ScaledObject/encode"]["spec"]["triggers"]
-        assert trigger["metadata"]["threshold"] == str(2 * size * 3)
+        assert trigger["metadata"]["threshold"] == str(threshold)
 
 
 def test_prometheus_finds_the_pages_of_all_roles(rendered: Any) -> None:
@@ -344,6 +358,10 @@ def test_prometheus_finds_the_pages_of_all_roles(rendered: Any) -> None:
 def test_a_stopped_release_runs_no_role(rendered: Any) -> None:
     assert {rendered["stopped"][f"Deployment/{role}"]["spec"]["replicas"] for role in ROLES} == {0}
     assert rendered["stopped"]["StatefulSet/redis"]["spec"]["replicas"] == 1
+    for role in ("fetch", "encode"):  # which KEDA would start again
+        annotations = rendered["stopped"][f"ScaledObject/{role}"]["metadata"]["annotations"]
+        assert annotations == {"autoscaling.keda.sh/paused-replicas": "0"}
+        assert "annotations" not in rendered["elsewhere"][f"ScaledObject/{role}"]["metadata"]
 
 
 def test_the_notes_say_how_the_first_key_is_made() -> None:

@@ -1,5 +1,6 @@
+{{/* At most 45 characters: with a hash after it, a StatefulSet's name is a label, and those have at most 63. */}}
 {{- define "image-search.fullname" -}}
-{{- contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) | trunc 50 | trimSuffix "-" }}
+{{- contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) | trunc 45 | trimSuffix "-" }}
 {{- end }}
 
 {{/* Labels that select a component's pods: dict "root" $ "component" "api" */}}
@@ -17,7 +18,8 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
 {{- define "image-search.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{ .Values.image.repository }}{{ hasPrefix "sha256:" $tag | ternary "@" ":" }}{{ $tag }}
 {{- end }}
 
 {{/* A value of YAML as an environment variable: large numbers not as 2.1e+09 */}}

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.metrics.definitions import DEFINITIONS
 from shared.metrics.exporter import FOLDER_VARIABLE, Page
 
+NAME = "image_search_start_time_seconds"
 # Two forked processes count, one of them is killed, and a third one takes its place.
 POOL = """
 import json, os, signal, sys
@@ -92,3 +94,16 @@ def test_a_page_has_its_roles_metrics_only() -> None:
     of_role = {one.name.removesuffix("_total") for one in DEFINITIONS if "index" in one.exporters}
     assert names <= of_role
     assert {"image_search_build_info", "image_search_write_seconds"} <= names
+
+
+def test_a_worker_s_page_says_when_it_started_at_each_scrape_and_an_api_s_does_not() -> None:
+    """Each of an API's processes has a page of its own: a scrape of one after another would see starts."""
+
+    def started(page: Page) -> list[str]:
+        return [line for line in page.render().decode().splitlines() if line.startswith(f"{NAME} ")]
+
+    page = Page(["index"])
+    (first,) = started(page)
+    assert float(first.split()[1]) <= time.time()
+    assert started(page) == [first]
+    assert started(Page(["api"])) == []

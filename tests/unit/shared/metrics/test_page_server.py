@@ -64,6 +64,15 @@ def test_what_is_no_url_is_not_found_without_a_word_in_the_log(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_probe_asks_for_nothing_that_could_be_slow(server: PageServer, url: str) -> None:
+    def render() -> bytes:
+        raise AssertionError("read for a probe")
+
+    server.render = render
+    probed = httpx.get(f"{url}/healthz")
+    assert (probed.status_code, probed.text) == (200, "ok\n")
+
+
 def test_a_downloader_of_the_service_itself_is_refused(url: str) -> None:
     assert httpx.get(f"{url}/metrics", headers={FETCH_HEADER: "1"}).status_code == 403
 
