@@ -113,6 +113,15 @@ def test_a_stream_that_nobody_reads_ends_its_span(http: FlaskClient, receiver: O
     assert not only(receiver, "GET /stream").failed
 
 
+@pytest.mark.parametrize("header", ["a" * 7_000, "01-" + "a" * 32 + "-" + "b" * 16 + "-01-" + "c" * 7_000])
+def test_a_client_cannot_fill_the_log_with_its_traceparent(
+    http: FlaskClient, receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    assert http.get("/things/red", headers={"traceparent": header}).status_code == 200
+    assert only(receiver, "GET /things/<name>")
+    assert not caplog.records
+
+
 def test_a_probe_makes_no_span_and_leaves_none_behind(http: FlaskClient, receiver: OtlpReceiver) -> None:
     http.get("/things/red")
     assert http.get("/readyz").status_code == 200
