@@ -34,8 +34,8 @@ class ReceivedSpan:
 class OtlpReceiver:
     """`with OtlpReceiver() as receiver:` is a collector at `receiver.url`.
 
-    One that `refuses` answers 500, one that `redirects` 308, one that `hangs` never; `manner` may be changed. `requests`
-    counts what came, `path` and `headers` are those of the last.
+    One that `refuses` answers 500, one that `redirects` 308, one that `hangs` never; `manner` may be changed.
+    `requests` counts what came, `path` and `headers` are those of the last.
     """
 
     def __init__(self, manner: Manner = "takes") -> None:

@@ -77,7 +77,7 @@ class RecordedSpan(Span):
 
 
 class Sdk:
-    """OpenTelemetry's SDK with its exporter to a URL, set up by its variables. Raises what it does for these."""
+    """OpenTelemetry's SDK with its exporter to a URL, by its variables. Raises what it raises for these."""
 
     def __init__(self, role: str, endpoint: str) -> None:
         self._propagator = TraceContextTextMapPropagator()
@@ -107,6 +107,9 @@ class Sdk:
         linked = [trace.Link(one.otel.get_span_context()) for one in links if isinstance(one, RecordedSpan)]
         otel = self._tracer.start_span(name, of, trace.SpanKind[kind.upper()], attributes, linked)
         return RecordedSpan(otel)
+
+    def is_recording(self) -> bool:
+        return trace.get_current_span().is_recording()
 
     def current(self) -> RecordedSpan | None:
         span = trace.get_current_span()

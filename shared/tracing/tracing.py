@@ -111,9 +111,9 @@ def span(
 ) -> Span:
     """Begin a span, within the current one or that which `parent` names, if that is one.
 
-    With `within` only where there is a current one.
+    With `within` only where there is a current one that is sampled: no other would be sent.
     """
-    if _sdk is None or (within and _sdk.current() is None):
+    if _sdk is None or (within and not _sdk.is_recording()):
         return _NO_SPAN
     return _sdk.start(name, kind, parent, links, attributes)
 

@@ -178,11 +178,13 @@ def test_what_the_caller_does_not_sample_is_not_sent(
     assert [span.name for span in receiver.spans] == ["three"]
 
 
-def test_a_span_within_is_made_only_where_there_is_one(
+def test_a_span_within_is_made_only_where_there_is_one_that_is_sampled(
     begin: Callable[..., None], receiver: OtlpReceiver
 ) -> None:
     begin()
-    tracing.span("call", within=True).end()
+    none = tracing.span("call", within=True)
+    with tracing.span("unsampled", parent=Cause(traceparent=CALLER[:-1] + "0")):
+        assert tracing.span("call", within=True) is none
     with tracing.span("request"):
         tracing.span("call", within=True).end()
     tracing.shut_down()
