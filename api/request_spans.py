@@ -62,7 +62,11 @@ def _describe(response: Response) -> Response:
 
 def _inside(span: Span, parts: Iterable[Any]) -> Iterator[Any]:
     with span.inside():
-        yield from parts
+        try:
+            yield from parts
+        except Exception as error:
+            span.record(error)
+            raise
 
 
 def _leave(_: BaseException | None) -> None:

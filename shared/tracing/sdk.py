@@ -60,6 +60,7 @@ class RecordedSpan(Span):
     def record(self, error: BaseException) -> None:
         # Other libraries' messages may show what was asked for, or credentials; the frames are only our code.
         ours = redacted(error.detail) if isinstance(error, ImageSearchError) else ""
+        ours = ours.encode("utf-8", "replace").decode()  # half a surrogate pair would lose the whole batch
         said = {
             "exception.type": type(error).__qualname__,
             "exception.message": ours,

@@ -49,6 +49,14 @@ def http(receiver: OtlpReceiver) -> FlaskClient:
 
         return Response(parts())
 
+    @app.get("/torn")
+    def torn() -> Response:
+        def parts() -> Iterator[str]:
+            yield "a"
+            raise IndexUnavailable("Chroma is away.")
+
+        return Response(parts())
+
     app.add_url_rule("/readyz", view_func=lambda: "ready")
     return app.test_client()
 
@@ -106,6 +114,15 @@ def test_what_a_stream_does_is_within_its_request(http: FlaskClient, receiver: O
     parts = receiver.named("first part") + receiver.named("second part")
     assert [part.parent for part in parts] == [span.id] * 2
     assert all(part.end_ns <= span.end_ns for part in parts)
+
+
+def test_a_stream_that_breaks_off_is_a_failed_span(http: FlaskClient, receiver: OtlpReceiver) -> None:
+    with pytest.raises(IndexUnavailable):
+        http.get("/torn", buffered=True)
+    span = only(receiver, "GET /torn")
+    assert span.failed
+    assert span.events[0]["exception.type"] == "IndexUnavailable"
+    assert not tracing.ids()
 
 
 def test_a_stream_that_nobody_reads_ends_its_span(http: FlaskClient, receiver: OtlpReceiver) -> None:

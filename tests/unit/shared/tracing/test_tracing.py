@@ -125,6 +125,18 @@ def test_what_other_libraries_say_of_an_error_is_not_told(
     assert "secret" not in re.sub("raise KeyError.*", "", str(span))
 
 
+def test_an_error_that_quotes_what_is_no_text_loses_no_spans(
+    begin: Callable[..., None], receiver: OtlpReceiver
+) -> None:
+    begin()
+    tracing.span("another").end()
+    with pytest.raises(IndexUnavailable), tracing.span("one"):
+        raise IndexUnavailable("No model \ud800.")
+    tracing.shut_down()
+    assert receiver.named("another")
+    assert receiver.named("one")[0].events[0]["exception.message"] == "No model ?."
+
+
 @pytest.mark.parametrize(
     "variables",
     [
