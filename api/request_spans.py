@@ -41,7 +41,7 @@ def _begin() -> None:
         attributes["http.route"] = route
     if method == "_OTHER":
         attributes["http.request.method_original"] = request.method[:MAX_CHARS]
-    caller = Cause(traceparent=request.headers.get("traceparent", ""))
+    caller = Cause(traceparent=request.headers.get("traceparent", "")[:MAX_CHARS])
     name = f"{'HTTP' if method == '_OTHER' else method} {route}".rstrip()
     g.span = tracing.span(name, kind="server", parent=caller, attributes=attributes)
     g.in_span = ExitStack()
@@ -62,7 +62,11 @@ def _describe(response: Response) -> Response:
 
 def _inside(span: Span, parts: Iterable[Any]) -> Iterator[Any]:
     with span.inside():
-        yield from parts
+        try:
+            yield from parts
+        except Exception as error:
+            span.record(error)
+            raise
 
 
 def _leave(_: BaseException | None) -> None:

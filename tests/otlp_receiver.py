@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-Manner = Literal["takes", "refuses", "hangs"]
+Manner = Literal["takes", "refuses", "redirects", "hangs"]
+_STATUSES = {"takes": 200, "refuses": 500, "redirects": 308}
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class ReceivedSpan:
 class OtlpReceiver:
     """`with OtlpReceiver() as receiver:` is a collector at `receiver.url`.
 
-    One that `refuses` answers 500, one that `hangs` never answers; `manner` may be changed. `requests`
-    counts what came, `headers` are those of the last.
+    One that `refuses` answers 500, one that `redirects` 308, one that `hangs` never; `manner` may be changed.
+    `requests` counts what came, `path` and `headers` are those of the last.
     """
 
     def __init__(self, manner: Manner = "takes") -> None:
         self.manner = manner
         self.requests = 0
+        self.path = ""
         self.headers: dict[str, str] = {}
         self._spans: list[ReceivedSpan] = []
         self._lock = threading.Lock()
@@ -80,7 +82,7 @@ class OtlpReceiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                receiver.headers = dict(self.headers)
+                receiver.path, receiver.headers = self.path, dict(self.headers)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.requests += 1
                 if receiver.manner == "hangs":
@@ -89,7 +91,7 @@ class OtlpReceiver:
                 if receiver.manner == "takes":
                     packed = self.headers.get("Content-Encoding") == "gzip"
                     receiver._keep(gzip.decompress(body) if packed else body)
-                self.send_response(200 if receiver.manner == "takes" else 500)
+                self.send_response(_STATUSES[receiver.manner])
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

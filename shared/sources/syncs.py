@@ -77,8 +77,6 @@ def start_due(services: Services) -> None:
     for name, due_at in services.ledger.sources.due(limit=MAX_SOURCES):
         try:
             _start_due(services, name, due_at)
-        except (NotDue, SyncRunning):  # another sweeper, or somebody who asked, was faster
-            continue
         except ImageSearchError as error:
             log.warning("sync_postponed", source=name, reason=error.detail)
 
@@ -92,14 +90,17 @@ def _start_due(services: Services, name: str, due_at: float) -> None:
         services.ledger.sources.unschedule(name)
         return
     with span("scheduled sync", attributes={"image_search.source": name}):  # whose parts the chunks' are
-        job_id = start_sync(
-            services,
-            source,
-            made_by=source.made_by,
-            due_at=due_at,
-            next_due=next_due(due_at, source.every_s, time.time()),
-        )
-    log.info("sync_started", source=name, job_id=job_id)
+        try:
+            job_id = start_sync(
+                services,
+                source,
+                made_by=source.made_by,
+                due_at=due_at,
+                next_due=next_due(due_at, source.every_s, time.time()),
+            )
+        except (NotDue, SyncRunning):  # another sweeper, or somebody who asked, was faster
+            return
+        log.info("sync_started", source=name, job_id=job_id)
 
 
 def next_due(due_at: float, every_s: int, now: float) -> float:

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from traceback import format_tb
 from typing import Any, Self
 
+import requests
 import structlog
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -59,6 +60,7 @@ class RecordedSpan(Span):
     def record(self, error: BaseException) -> None:
         # Other libraries' messages may show what was asked for, or credentials; the frames are only our code.
         ours = redacted(error.detail) if isinstance(error, ImageSearchError) else ""
+        ours = ours.encode("utf-8", "replace").decode()  # half a surrogate pair would lose the whole batch
         said = {
             "exception.type": type(error).__qualname__,
             "exception.message": ours,
@@ -76,19 +78,18 @@ class RecordedSpan(Span):
 
 
 class Sdk:
-    """OpenTelemetry's SDK with its exporter, set up by its own variables. Raises what it raises for these."""
+    """OpenTelemetry's SDK with its exporter to a URL, by its variables. Raises what it raises for these."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, endpoint: str) -> None:
         self._propagator = TraceContextTextMapPropagator()
         own = {
             "service.name": f"image-search-{role}",
             "service.version": VERSION,
             "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
         }
-        given = OTELResourceDetector().detect().attributes
-        resource = Resource.create({name: value for name, value in own.items() if name not in given})
+        resource = Resource.create({name: one for name, one in own.items() if name not in _given()})
         self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter: Any = Exporter(OTLPSpanExporter())
+        exporter: Any = Exporter(OTLPSpanExporter(endpoint, session=_session()))
         self.provider.add_span_processor(BatchSpanProcessor(exporter))
         exporter.quieten()
         self._tracer = self.provider.get_tracer("image_search", VERSION)
@@ -108,6 +109,9 @@ class Sdk:
         otel = self._tracer.start_span(name, of, trace.SpanKind[kind.upper()], attributes, linked)
         return RecordedSpan(otel)
 
+    def is_recording(self) -> bool:
+        return trace.get_current_span().is_recording()
+
     def current(self) -> RecordedSpan | None:
         span = trace.get_current_span()
         return RecordedSpan(span) if span.get_span_context().is_valid else None
@@ -122,6 +126,28 @@ class Sdk:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
         return carrier.get("traceparent", "")
+
+
+def _given() -> set[str]:
+    """Return the resource's attributes that are given: the SDK's detector would say twice what is wrong."""
+    pairs = (one.partition("=") for one in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    names = {name.strip() for name, equals, _ in pairs if equals}
+    return names | ({"service.name"} if os.environ.get("OTEL_SERVICE_NAME") else set())
+
+
+def _session() -> requests.Session | None:
+    """Return a session in which a redirect fails; None where a provider of credentials makes it."""
+    if any(name.endswith("_CREDENTIAL_PROVIDER") for name in os.environ):
+        return None
+    session = requests.Session()
+    session.hooks["response"] = [_refuse_redirect]
+    return session
+
+
+def _refuse_redirect(response: requests.Response, **_: Any) -> None:
+    """Raise OSError for a redirect, which the exporter neither follows nor takes for a failure."""
+    if 300 <= response.status_code < 400:
+        raise OSError(f"{response.status_code}: the endpoint redirects, and spans are not sent on")
 
 
 class Exporter(logging.Filter):

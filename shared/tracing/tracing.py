@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_SECONDS = 2.0  # for the last spans, at the end of a process
 _PROTOCOL = "http/protobuf"
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_ENDPOINT, _BASE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 P = ParamSpec("P")
@@ -40,9 +40,15 @@ def _variable(*names: str) -> str:
     return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
 
 
+def _endpoint() -> str:
+    """Return the URL that takes spans, "" without one. The SDK keeps a newline at a variable's end."""
+    base = _variable(_BASE)
+    return _variable(_ENDPOINT) or (base and f"{base.removesuffix('/')}/v1/traces")
+
+
 def is_wanted() -> bool:
     """Return whether OpenTelemetry's variables ask for spans. Raises ConfigError for a protocol we lack."""
-    if not _variable(*_ENDPOINTS) or _variable("OTEL_SDK_DISABLED").lower() == "true":
+    if not _endpoint() or _variable("OTEL_SDK_DISABLED").lower() == "true":
         return False
     if "otlp" not in (_variable("OTEL_TRACES_EXPORTER") or "otlp"):
         return False
@@ -71,12 +77,12 @@ def set_up(role: str) -> None:
     if _sdk is not None or not is_wanted():
         return
     try:
-        address = urlsplit(_variable(*_ENDPOINTS))
+        address = urlsplit(endpoint := _endpoint())
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("the endpoint is no URL of http or https")  # noqa: TRY301
         from shared.tracing.sdk import Sdk  # noqa: PLC0415 - only where it is wanted
 
-        _sdk = Sdk(role)
+        _sdk = Sdk(role, endpoint)
     except Exception as error:
         log.warning("no_traces", reason=f"OpenTelemetry's variables: {error}")
         return
@@ -105,9 +111,9 @@ def span(
 ) -> Span:
     """Begin a span, within the current one or that which `parent` names, if that is one.
 
-    With `within` only where there is a current one.
+    With `within` only where there is a current one that is sampled: no other would be sent.
     """
-    if _sdk is None or (within and _sdk.current() is None):
+    if _sdk is None or (within and not _sdk.is_recording()):
         return _NO_SPAN
     return _sdk.start(name, kind, parent, links, attributes)
 

@@ -16,6 +16,7 @@ from shared.metrics.definitions import CHUNKS, LEASES_LOST, WRITER_LAG
 from shared.models import Claim, ItemResult, ItemState, JobError, JobKind, JsonObject, Stage
 from shared.services import Services
 from shared.storage.manifest import read_results, write_results
+from shared.tracing import tracing
 
 SWITCH_SECONDS = POINTER_TTL_SECONDS + 0.5  # as Index.wait_for_pointers
 
@@ -89,6 +90,7 @@ def fail_chunk(services: Services, claim: Claim, error: ItemError, *, stops: boo
 
     With `stops` the reason becomes the job's result: no further chunk of it need be tried.
     """
+    tracing.current().fail(error.code)  # its sentence may name a picture
     # The chunk before or beyond the items, such as a reindex's switch, has none that could say why.
     result: JsonObject = {"detail": error.detail} if stops or claim.payload in (BEGIN, FINAL) else {}
     if result and claim.kind is JobKind.REINDEX:

@@ -49,6 +49,14 @@ def http(receiver: OtlpReceiver) -> FlaskClient:
 
         return Response(parts())
 
+    @app.get("/torn")
+    def torn() -> Response:
+        def parts() -> Iterator[str]:
+            yield "a"
+            raise IndexUnavailable("Chroma is away.")
+
+        return Response(parts())
+
     app.add_url_rule("/readyz", view_func=lambda: "ready")
     return app.test_client()
 
@@ -108,9 +116,27 @@ def test_what_a_stream_does_is_within_its_request(http: FlaskClient, receiver: O
     assert all(part.end_ns <= span.end_ns for part in parts)
 
 
+def test_a_stream_that_breaks_off_is_a_failed_span(http: FlaskClient, receiver: OtlpReceiver) -> None:
+    with pytest.raises(IndexUnavailable):
+        http.get("/torn", buffered=True)
+    span = only(receiver, "GET /torn")
+    assert span.failed
+    assert span.events[0]["exception.type"] == "IndexUnavailable"
+    assert not tracing.ids()
+
+
 def test_a_stream_that_nobody_reads_ends_its_span(http: FlaskClient, receiver: OtlpReceiver) -> None:
     http.get("/stream", buffered=False).close()
     assert not only(receiver, "GET /stream").failed
+
+
+@pytest.mark.parametrize("header", ["a" * 7_000, "01-" + "a" * 32 + "-" + "b" * 16 + "-01-" + "c" * 7_000])
+def test_a_client_cannot_fill_the_log_with_its_traceparent(
+    http: FlaskClient, receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    assert http.get("/things/red", headers={"traceparent": header}).status_code == 200
+    assert only(receiver, "GET /things/<name>")
+    assert not caplog.records
 
 
 def test_a_probe_makes_no_span_and_leaves_none_behind(http: FlaskClient, receiver: OtlpReceiver) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 from structlog.contextvars import clear_contextvars, get_contextvars
 
-from shared.errors import IndexRefused
+from shared.errors import IndexRefused, ItemError
 from shared.models import Cause, Chunk, Claim, Stage
 from shared.tracing import tracing
 from tests.otlp_receiver import OtlpReceiver
 from tests.unit.stages import drain, make_services
-from worker.chunk_spans import in_log
+from worker.chunk_spans import in_log, in_span
+from worker.stages.transition import fail_chunk
 
 
 @pytest.fixture
@@ -70,3 +71,16 @@ def test_a_write_that_fails_fails_the_spans_of_its_chunks(receiver: OtlpReceiver
         assert span.failed
         assert span.events[0]["exception.message"] == "The disk is full."
     assert len(receiver.spans) == 2
+
+
+def test_a_chunk_that_fails_as_a_whole_is_a_failed_span(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    services.job(1)
+    one = services.claim()
+    with in_span(one):
+        fail_chunk(services.real, one, ItemError("dns_error", "secret.example cannot be resolved"))
+    tracing.shut_down()
+    (span,) = receiver.named("fetch")
+    assert span.attributes["error.type"] == "dns_error"
+    assert span.failed
+    assert "secret" not in str(span)

@@ -12,6 +12,8 @@ from shared.sources import store, syncs
 from shared.sources.definition import Run, Source
 from shared.sources.syncs import clear_deleted, next_due, restore_schedule, start_due, start_sync
 from shared.storage.blobs import Blobs, brought_key
+from shared.tracing import tracing
+from tests.otlp_receiver import OtlpReceiver
 from tests.unit.fakes import make_services
 
 HOUR = 3_600
@@ -110,9 +112,15 @@ def test_of_two_sweepers_one_starts_what_is_due(services: Services, monkeypatch:
         end(services, jobs(services)[0])
         return real(blobs, name)
 
-    monkeypatch.setattr(syncs, "get_source", slower)
-    start_due(services)
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        tracing.set_up("sweep")
+        monkeypatch.setattr(syncs, "get_source", slower)
+        start_due(services)
+        tracing.shut_down()
     assert len(jobs(services)) == 1
+    assert len(receiver.named("scheduled sync")) == 2
+    assert not any(span.failed for span in receiver.spans)
 
 
 def test_what_is_due_while_a_sync_runs_starts_when_that_has_ended(services: Services) -> None:

@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -107,7 +108,8 @@ def test_spans_say_what_they_are_within_of_which_service_and_how_they_failed(
     assert password not in str(inner)
     assert inner.resource["service.name"] == "image-search-fetch"
     assert inner.resource["service.namespace"] == "shop"
-    assert {"service.version", "service.instance.id"} <= inner.resource.keys()
+    assert "service.version" in inner.resource
+    assert inner.resource["service.instance.id"].endswith(f"-{os.getpid()}")
     assert receiver.headers["api-key"] == "s cret"
 
 
@@ -123,13 +125,35 @@ def test_what_other_libraries_say_of_an_error_is_not_told(
     assert "secret" not in re.sub("raise KeyError.*", "", str(span))
 
 
-def test_the_service_is_called_as_its_variable_says(
+def test_an_error_that_quotes_what_is_no_text_loses_no_spans(
     begin: Callable[..., None], receiver: OtlpReceiver
 ) -> None:
-    begin(OTEL_SERVICE_NAME="pictures")
+    begin()
+    tracing.span("another").end()
+    with pytest.raises(IndexUnavailable), tracing.span("one"):
+        raise IndexUnavailable("No model \ud800.")
+    tracing.shut_down()
+    assert receiver.named("another")
+    assert receiver.named("one")[0].events[0]["exception.message"] == "No model ?."
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_SERVICE_NAME": "pictures", "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=7"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "a=b, service.name = pictures,service.instance.id=7"},
+    ],
+    ids=str,
+)
+def test_the_service_is_called_as_its_variable_says(
+    begin: Callable[..., None], receiver: OtlpReceiver, variables: dict[str, str]
+) -> None:
+    begin(**variables)
     tracing.span("one").end()
     tracing.shut_down()
-    assert receiver.spans[0].resource["service.name"] == "pictures"
+    resource = receiver.spans[0].resource
+    assert resource["service.name"] == "pictures"
+    assert resource["service.instance.id"] == "7"
 
 
 @pytest.mark.parametrize(
@@ -166,11 +190,13 @@ def test_what_the_caller_does_not_sample_is_not_sent(
     assert [span.name for span in receiver.spans] == ["three"]
 
 
-def test_a_span_within_is_made_only_where_there_is_one(
+def test_a_span_within_is_made_only_where_there_is_one_that_is_sampled(
     begin: Callable[..., None], receiver: OtlpReceiver
 ) -> None:
     begin()
-    tracing.span("call", within=True).end()
+    none = tracing.span("call", within=True)
+    with tracing.span("unsampled", parent=Cause(traceparent=CALLER[:-1] + "0")):
+        assert tracing.span("call", within=True) is none
     with tracing.span("request"):
         tracing.span("call", within=True).end()
     tracing.shut_down()
@@ -218,6 +244,7 @@ def test_a_protocol_that_is_not_there_is_refused_in_a_sentence(
         {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "long"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "sesame"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "nonsense"},
     ],
     ids=str,
 )
@@ -256,6 +283,30 @@ def test_an_outage_is_one_line_and_its_end_another(
         "traces_not_exported",
     ]
     assert "500" in said[0]
+
+
+@pytest.mark.parametrize("end", ["\n", "/", "/\n", ""])
+def test_an_endpoint_may_have_what_files_and_people_put_at_its_end(
+    begin: Callable[..., None], receiver: OtlpReceiver, end: str
+) -> None:
+    begin(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url + end, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" ")
+    tracing.span("one").end()
+    tracing.shut_down()
+    assert receiver.named("one")
+    assert receiver.path == "/v1/traces"
+
+
+def test_a_collector_that_redirects_has_not_taken_the_spans(
+    begin: Callable[..., None], receiver: OtlpReceiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receiver.manner = "redirects"
+    with lines(capsys) as said:
+        begin()
+        tracing.span("one").end()
+        tracing.shut_down()
+    (line,) = said
+    assert "traces_not_exported" in line
+    assert "308: the endpoint redirects" in line
 
 
 @pytest.mark.parametrize("exporter", [{"authorization": "Bearer sesame\n"}], indirect=True, ids=["newline"])
