@@ -37,7 +37,7 @@ _ENDPOINT, _DELAY = "OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_BSP_SCHEDULE_DELAY": "
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was counted or timed, the spans, and their attributes: since the start, or of one piece of work."""
+    """What was counted or timed, spans, and their attributes: since the start or of one piece of work."""
 
     operations: float
     spans: float

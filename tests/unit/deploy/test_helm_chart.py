@@ -151,7 +151,15 @@ def test_the_roles_and_their_commands_are_those_of_docker_compose() -> None:
     """With a GPU, as there: without one both have one encode process."""
     found = objects({**BUCKET, "encode": {"concurrency": 2, "gpu": {"enabled": True}}})
     commands = {name: container["args"] for name, _, container in pods(found)}
+    *commands["redis"], option, _ = commands["redis"]
+    assert option == "--maxmemory"  # compose has no limit of memory
     assert commands == {name: shlex.split(service["command"]) for name, service in COMPOSE.items()}
+
+
+def test_redis_refuses_writes_before_it_reaches_the_limit_that_ends_it(rendered: Any) -> None:
+    (redis,) = (container for name, _, container in pods(rendered["bucket"]) if name == "redis")
+    assert redis["args"][-2:] == ["--maxmemory", "768mb"]
+    assert redis["resources"]["limits"]["memory"] == "1Gi"
 
 
 def test_the_image_is_of_this_version_and_redis_that_of_docker_compose(rendered: Any) -> None:
