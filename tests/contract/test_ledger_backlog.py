@@ -196,3 +196,75 @@ def test_totals_are_told_by_state(ledger: Ledger) -> None:
     totals = ledger.workers.totals()
     assert {name: totals[name] for name in ("indexed", "failed")} == {"indexed": 2, "failed": 1}
     assert (totals["encoder_busy_seconds"], totals["encoder_stalled_seconds"]) == (2.5, 1)
+
+
+def test_what_a_cancelled_job_left_waiting_for_its_model_counts_no_more(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=4)
+    ledger.release([claim_next(ledger)], 300, count_delivery=True, waits=True, reason="No such model.")
+    assert ledger.workers.backlog().queues[0].put_back == 1
+    ledger.cancel(job_id)
+    queue = ledger.workers.backlog().queues[0]
+    assert (queue.waiting, queue.put_back, queue.items) == (0, 0, 0)
+
+
+def test_a_chunk_that_is_queued_again_is_not_put_back_once_another_got_past(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    first, second = (ledger.claim(chunk, Stage.FETCH) for chunk in ledger.dispatch())
+    assert first is not None
+    assert second is not None
+    for claim in (first, second):
+        ledger.release([claim], 0, count_delivery=False, waits=True, reason="Chroma cannot be reached.")
+    ledger.sweep()
+    assert ledger.workers.backlog().queues[0].put_back == 2
+    hand_on(ledger, claim_at(ledger, first, Stage.FETCH), Stage.ENCODE)
+    assert ledger.workers.backlog().queues[0].put_back == 0
+
+
+def test_a_claim_that_lasts_until_it_is_renewed_is_no_longer_put_back(ledger: Ledger) -> None:
+    make_job(ledger, total=4)
+    ledger.release([claim_next(ledger)], 0, count_delivery=False, reason="Chroma cannot be reached.")
+    (_, chunk), *_ = ledger.sweep()
+    again = ledger.claim(chunk, Stage.FETCH)
+    assert again is not None
+    assert ledger.workers.backlog().queues[0].put_back == 1
+    ledger.renew([again])
+    assert ledger.workers.backlog().queues[0].put_back == 0
+
+
+def test_a_stage_is_idle_for_as_long_as_no_worker_had_what_waits_there(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    claim = claim_next(ledger)
+    assert ledger.workers.backlog().queues[0].idle_s is None
+    ledger._redis.call("zadd", "is:stage:fetch", {claim.chunk.ref.replace(":0:0:0", ":0:1:0"): 1})
+    hand_on(ledger, claim, None, INDEXED)
+    between = ledger.workers.backlog().queues[0]
+    assert between.oldest_wait_s is not None
+    assert between.idle_s is not None
+    assert between.idle_s < between.oldest_wait_s
+    ledger._redis.call("hset", "is:stages", "fetch:had", 1)
+    assert ledger.workers.backlog().queues[0].idle_s == pytest.approx(between.oldest_wait_s, abs=60)
+
+
+def test_a_job_that_made_room_for_another_leaves_the_number_of_open_jobs_as_it_is(ledger: Ledger) -> None:
+    ledger._most_jobs = 1
+    ledger.cancel(make_job(ledger, made_by="key"))
+    make_job(ledger, made_by="key")
+    assert ledger.workers.backlog().open_jobs == 1
+
+
+def test_what_comes_to_a_stage_that_nothing_gets_past_is_no_sign_that_something_does(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    first, second = ledger.dispatch()
+    claim = ledger.claim(first, Stage.FETCH)
+    assert claim is not None
+    ledger.release([claim], 300, count_delivery=False, reason="Chroma cannot be reached.")
+    queue = ledger.workers.backlog().queues[0]
+    assert (queue.put_back, queue.untried, queue.waiting) == (1, 1, 2)
+    other = ledger.claim(second, Stage.FETCH)
+    assert other is not None
+    assert ledger.workers.backlog().queues[0].untried == 0
+    hand_on(ledger, other, Stage.ENCODE)
+    make_job(ledger, total=4)
+    ledger.dispatch()
+    queue = ledger.workers.backlog().queues[0]
+    assert (queue.put_back, queue.untried, queue.waiting) == (1, 0, 2)
