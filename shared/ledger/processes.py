@@ -31,9 +31,10 @@ class QueueInfo:
 
     `items` are those that wait for the stage: at fetch all that are pending, also where no message was sent
     for their chunk yet, but for those that a worker has and those that failed and are tried again later.
-    `oldest_wait_s` is None while no chunk waits, and so is `idle_s`, for how long no worker has had one although
-    one waited; that also while a worker has one. `put_back` of the chunks were given back by the worker that had
-    them last, the latest for `reason`, a sentence; `untried` wait behind these, as nothing has got past since.
+    `oldest_wait_s` is None while no chunk waits, and so is `idle_s`, for how long no worker has had one
+    although one waited; that also while a worker has one. `put_back` of the chunks were given back by the
+    worker that had them last, the latest for `reason`, a sentence; `untried` wait behind these, as nothing
+    has got past since.
     """
 
     stage: Stage
