@@ -33,8 +33,8 @@ class QueueInfo:
     for their chunk yet, but for those that a worker has and those that failed and are tried again later.
     `oldest_wait_s` is None while no chunk waits, and so is `idle_s`, for how long no worker has had one
     although one waited; that also while a worker has one. `put_back` of the chunks were given back by the
-    worker that had them last, the latest for `reason`, a sentence; `untried` wait behind these, as nothing
-    has got past since.
+    worker that had them last, the latest for `reason`, a sentence; the stage is `stuck` when
+    nothing has got past since that chunk came back first, and no other is at work.
     """
 
     stage: Stage
@@ -44,7 +44,7 @@ class QueueInfo:
     oldest_wait_s: float | None = None
     idle_s: float | None = None
     put_back: int = 0
-    untried: int = 0
+    stuck: bool = False
     reason: str = ""
 
 
@@ -99,8 +99,12 @@ class WorkerLedger:
         """Return what waits, all as of one moment."""
         *stages, others = self._redis.run("backlog")
         queues = [
-            QueueInfo(stage, waiting, running, items, _seconds(oldest), _seconds(idle), *given_back)
-            for stage, (waiting, running, items, oldest, idle, *given_back) in zip(Stage, stages, strict=True)
+            QueueInfo(
+                stage, waiting, running, items, _seconds(oldest), _seconds(idle), put_back, stuck == 1, reason
+            )
+            for stage, (waiting, running, items, oldest, idle, put_back, stuck, reason) in zip(
+                Stage, stages, strict=True
+            )
         ]
         return Backlog(queues, *others)
 

@@ -21,7 +21,7 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload,
                              items (past fetch: those that it carries), reason (why a worker gave it back),
-                             released (when)
+                             released (when first)
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     aside            set     chunks at fetch that are worked on beside others, and take no place in its window
     away             set     chunks that a worker gave back and that left their stage's queue until due

@@ -38,16 +38,22 @@ def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
         if _has_work(queue) and not slots[queue.stage]:
             return _unstaffed(queue)
     # Fetch may have more to do than the chunks that came back.
-    return next((_put_back(queue) for queue in reversed(backlog.queues[1:]) if _is_put_back(queue)), None)
+    return next((_put_back(queue) for queue in reversed(backlog.queues[1:]) if queue.stuck), None)
 
 
 def _behind(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
     _, encode, index = backlog.queues
-    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW or _is_late(index):
+    if (
+        index.items >= MAX_BATCH_ITEMS
+        or index.waiting >= INDEX_WINDOW
+        or (_is_late(index) and index.waiting > index.put_back)
+    ):
         what = f"{_waiting(index)} for the one writer{_age(index)}"
         help_ = "See whether Chroma keeps up with its disk and processor: more index workers do not help."
         return Limit("index", f"{what}. {_idle(index) or help_}")
-    if encode.waiting >= max(1, 2 * slots[Stage.ENCODE]) or (encode.idle_s or 0) >= LATE_SECONDS:
+    # Chunks that were given back wait for what they lack, not for a worker.
+    ready = encode.waiting - encode.put_back
+    if ready >= max(1, 2 * slots[Stage.ENCODE]) or (encode.idle_s or 0) >= LATE_SECONDS:
         what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode{_age(encode)}"
         return Limit("encode", f"{what}. {_idle(encode) or 'Add encode workers, or a GPU.'}")
     return None
@@ -58,6 +64,8 @@ def _first_at_work(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
     if _has_work(fetch):
         return _put_back(fetch) if _is_put_back(fetch) else _at_fetch(backlog, slots[Stage.FETCH])
     for queue, before in ((encode, "fetch"), (index, "fetch or encode")):
+        if _is_put_back(queue):
+            return _put_back(queue)
         if _has_work(queue):
             return Limit(_name(queue), _and(f"Nothing is left to {before}: {_left(queue)}.", _idle(queue)))
     if backlog.retrying_items:
@@ -97,7 +105,7 @@ def _unstaffed(queue: QueueInfo) -> Limit:
 
 
 def _is_put_back(queue: QueueInfo) -> bool:
-    return 0 < queue.put_back == queue.waiting + queue.running - queue.untried
+    return 0 < queue.put_back == queue.waiting + queue.running
 
 
 def _put_back(queue: QueueInfo) -> Limit:

@@ -3,7 +3,8 @@
 local t, released = now(), 0
 for i = 6, #ARGV do
   if holds(ARGV[i], ARGV[1]) then
-    redis.call('HSET', P..'chunk:'..ARGV[i], 'state', 'delayed', 'token', '', 'reason', ARGV[5], 'released', t)
+    redis.call('HSET', P..'chunk:'..ARGV[i], 'state', 'delayed', 'token', '', 'reason', ARGV[5])
+    redis.call('HSETNX', P..'chunk:'..ARGV[i], 'released', t)
     if ARGV[3] == '0' then redis.call('HINCRBY', P..'chunk:'..ARGV[i], 'deliveries', -1) end
     redis.call('ZADD', P..'due', t + tonumber(ARGV[2]), ARGV[i])
     local stage = redis.call('HGET', P..'chunk:'..ARGV[i], 'stage')

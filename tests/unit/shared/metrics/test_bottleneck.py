@@ -123,13 +123,18 @@ def test_a_stage_whose_chunks_all_come_back_names_why(stage: Stage) -> None:
 
 
 def test_a_stuck_index_is_named_while_the_stages_before_still_work() -> None:
-    stuck = {"waiting": 1, "items": 64, "put_back": 1, "reason": "Chroma cannot be reached."}
+    stuck = {"waiting": 2, "items": 64, "put_back": 1, "stuck": True, "reason": "Chroma cannot be reached."}
     assert limit(fetch={"items": 9_000, "running": 1}, encode={"waiting": 5}, index=stuck).by == "index"
 
 
 def test_one_collection_that_waits_for_its_model_does_not_speak_for_the_others() -> None:
-    some = {"waiting": 4, "items": 256, "put_back": 1, "reason": "There is no such model."}
-    assert "no such model" not in limit(encode=some).detail
+    some = {"waiting": 8, "items": 512, "put_back": 8, "reason": "There is no such model."}
+    found = limit(encode=some, fetch={"items": 900, "running": 1})
+    assert found.by == "fetch"
+    assert "no such model" not in found.detail
+    assert "no such model" in limit(encode=some).detail
+    assert "no such model" not in limit(encode=some | {"waiting": 9}).detail
+    assert limit(encode=some | {"waiting": 9}, fetch={"items": 900, "running": 1}).by == "fetch"
 
 
 def test_hosts_limit_only_where_all_that_is_left_waits_for_them() -> None:
