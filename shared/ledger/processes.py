@@ -53,7 +53,8 @@ class Backlog:
     """What waits: at each stage, in the order in which a chunk passes them, and besides.
 
     `retrying_items` failed and are tried again later; `held_items` are those of fetch's whose jobs wait for
-    busy hosts. `aside` of the chunks that fetch workers have take no slot (worker/aside.py).
+    busy hosts, `lacking_items` those whose jobs wait for what a worker gave a chunk of theirs back for. `aside`
+    of the chunks that fetch workers have take no slot (worker/aside.py).
     """
 
     queues: Sequence[QueueInfo]
@@ -62,6 +63,7 @@ class Backlog:
     held_items: int = 0
     breakers_open: int = 0
     aside: int = 0
+    lacking_items: int = 0
 
 
 def slots_of(workers: Sequence[WorkerInfo]) -> dict[Stage, int]:

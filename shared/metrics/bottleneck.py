@@ -83,6 +83,10 @@ def _at_fetch(backlog: Backlog, slots: int) -> Limit:
     if not fetch.items:
         return Limit("fetch", _and(f"No other item waits to be fetched: {_left(fetch)}.", _idle(fetch)))
     items = _count(fetch.items, "item waits", "items wait")
+    if backlog.lacking_items == fetch.items and (lacks := _lacks(backlog)):
+        return Limit(
+            _name(lacks), f"{items} to be fetched until their jobs have what they lack: {lacks.reason}"
+        )
     if backlog.held_items == fetch.items:
         what = f"{items} for hosts that are asked as often as they may be"
         help_ = "Raise IMAGE_SEARCH_HOST_RATE, or name your own hosts in IMAGE_SEARCH_ALLOW_HOSTS."
@@ -111,6 +115,10 @@ def _is_put_back(queue: QueueInfo) -> bool:
 def _put_back(queue: QueueInfo) -> Limit:
     chunks = _count(queue.put_back, "chunk is", "chunks are")
     return Limit(_name(queue), f"Nothing gets past {queue.stage}, where {chunks} tried again: {queue.reason}")
+
+
+def _lacks(backlog: Backlog) -> QueueInfo | None:
+    return next((queue for queue in reversed(backlog.queues) if queue.put_back), None)
 
 
 def _has_work(queue: QueueInfo) -> bool:

@@ -276,3 +276,10 @@ def test_a_stage_is_stuck_while_nothing_gets_past_it_though_new_chunks_come(ledg
     ledger.sweep()
     ledger.release([claim_at_fetch(ledger, first)], 300, count_delivery=False, reason="Chroma is down.")
     assert not stuck()  # others got past while it came back again and again
+
+
+def test_items_of_a_job_that_waits_for_its_model_are_not_held_by_hosts(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    ledger.release([claim_next(ledger)], 300, count_delivery=True, waits=True, reason="No such model.")
+    backlog = ledger.workers.backlog()
+    assert (backlog.held_items, backlog.lacking_items) == (0, 8)

@@ -1,5 +1,5 @@
 -- -> {{waiting, running, items, oldest, idle, put_back, stuck, reason} for fetch, encode and index,
--- {jobs, retrying, held, breakers, aside}}. `oldest` is '' where no chunk waits, `idle` also where a worker has one.
+-- {jobs, retrying, held, breakers, aside, lacking}}. `oldest` is '' where no chunk waits, `idle` also where a worker has one.
 -- `held` are those of fetch's items whose jobs wait for busy hosts.
 local t, stages, jobs = now(), {}, {}
 for _, name in ipairs({'fetch', 'encode', 'index'}) do
@@ -10,8 +10,9 @@ end
 
 local function job_of(id)
   if jobs[id] == nil then
-    local f = redis.call('HMGET', P..'job:'..id, 'chunk', 'c0', 'waiting', 'held', 'gen')
-    jobs[id] = f[1] and {gen = f[5], chunk = number(f[1]), pending = number(f[2]), waiting = number(f[3]), held = number(f[4]) > t}
+    local f = redis.call('HMGET', P..'job:'..id, 'chunk', 'c0', 'waiting', 'held', 'gen', 'lacking')
+    jobs[id] = f[1] and {gen = f[5], chunk = number(f[1]), pending = number(f[2]), waiting = number(f[3]), held = number(f[4]) > t,
+      lacking = number(f[6]) > t}
   end
   return jobs[id]
 end
@@ -67,7 +68,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P..'expiry', '-inf', t)) do
   finished = finished + redis.call('EXISTS', P..'job:'..id)
 end
 
-local fetch, retrying, held = stages.fetch, 0, 0
+local fetch, retrying, held, lacking = stages.fetch, 0, 0, 0
 for id, job in pairs(jobs) do
   if job and job.waiting > 0 then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', P..'retrying:'..id, '('..tostring(t), '+inf')) do
@@ -78,7 +79,8 @@ for id, job in pairs(jobs) do
   end
   if job then
     fetch.items = fetch.items + job.pending
-    if job.held then held = held + job.pending end
+    if job.lacking then lacking = lacking + job.pending
+    elseif job.held then held = held + job.pending end
   end
 end
 
@@ -90,4 +92,4 @@ local function shown(stage)
     (stage.put_back > 0 and stage.at_work == 0 and stage.released >= stage.passed) and 1 or 0, stage.reason}
 end
 return {shown(fetch), shown(stages.encode), shown(stages.index), {
-  redis.call('ZCARD', P..'jobs') - finished, retrying, held, redis.call('ZCOUNT', P..'breakers', '('..tostring(t), '+inf'), aside}}
+  redis.call('ZCARD', P..'jobs') - finished, retrying, held, redis.call('ZCOUNT', P..'breakers', '('..tostring(t), '+inf'), aside, lacking}}

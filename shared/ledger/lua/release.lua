@@ -13,7 +13,8 @@ for i = 6, #ARGV do
       redis.call('ZREM', P..'stage:'..stage, ARGV[i])
       redis.call('SREM', P..'aside', ARGV[i])
       redis.call('SADD', P..'away', ARGV[i])
-      redis.call('HSET', P..'job:'..split(ARGV[i]), 'held', t + tonumber(ARGV[2]))
+      redis.call('HSET', P..'job:'..split(ARGV[i]), 'held', t + tonumber(ARGV[2]),
+        'lacking', t + tonumber(ARGV[2]))
     end
     released = released + 1
   end

@@ -171,3 +171,10 @@ def test_a_list_that_is_read_aside_takes_no_slot() -> None:
 def test_items_of_which_none_is_sent_are_told_from_slow_ones() -> None:
     assert "none is sent" in limit(fetch={"items": 300}).detail
     assert "none is sent" not in limit(fetch={"items": 300, "running": 1}).detail
+
+
+def test_jobs_that_wait_for_what_they_lack_do_not_wait_for_hosts() -> None:
+    given_back = {"waiting": 3, "items": 192, "put_back": 2, "reason": "Chroma cannot be reached."}
+    found = limit(fetch={"items": 536, "waiting": 1, "running": 1}, encode=given_back, lacking_items=536)
+    assert found.by == "encode"
+    assert found.detail.endswith("until their jobs have what they lack: Chroma cannot be reached.")
