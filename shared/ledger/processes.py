@@ -53,7 +53,7 @@ class Backlog:
     """What waits: at each stage, in the order in which a chunk passes them, and besides.
 
     `retrying_items` failed and are tried again later; `held_items` are those of fetch's whose jobs wait for
-    busy hosts, `lacking_items` those whose jobs wait for what a worker gave a chunk of theirs back for. `aside`
+    busy hosts, `lacking_items` those whose jobs wait for what a chunk of theirs came back for. `aside`
     of the chunks that fetch workers have take no slot (worker/aside.py).
     """
 
