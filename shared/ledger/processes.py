@@ -31,8 +31,10 @@ class QueueInfo:
 
     `items` are those that wait for the stage: at fetch all that are pending, also where no message was sent
     for their chunk yet, but for those that a worker has and those that failed and are tried again later.
-    `oldest_wait_s` is None while no chunk waits. `put_back` of the chunks were given back by the worker that
-    had them last, one of them for `reason`, a sentence.
+    `oldest_wait_s` is None while no chunk waits, and so is `idle_s`, for how long no worker has had one
+    although one waited; that also while a worker has one. `put_back` of the chunks were given back by the
+    worker that had them last, the latest for `reason`, a sentence; the stage is `stuck` when
+    nothing has got past since that chunk came back first, and no other is at work.
     """
 
     stage: Stage
@@ -40,7 +42,9 @@ class QueueInfo:
     running: int = 0
     items: int = 0
     oldest_wait_s: float | None = None
+    idle_s: float | None = None
     put_back: int = 0
+    stuck: bool = False
     reason: str = ""
 
 
@@ -49,7 +53,8 @@ class Backlog:
     """What waits: at each stage, in the order in which a chunk passes them, and besides.
 
     `retrying_items` failed and are tried again later; `held_items` are those of fetch's whose jobs wait for
-    busy hosts.
+    busy hosts, `lacking_items` those whose jobs wait for what a chunk of theirs came back for. `aside`
+    of the chunks that fetch workers have take no slot (worker/aside.py).
     """
 
     queues: Sequence[QueueInfo]
@@ -57,6 +62,8 @@ class Backlog:
     retrying_items: int = 0
     held_items: int = 0
     breakers_open: int = 0
+    aside: int = 0
+    lacking_items: int = 0
 
 
 def slots_of(workers: Sequence[WorkerInfo]) -> dict[Stage, int]:
@@ -94,8 +101,12 @@ class WorkerLedger:
         """Return what waits, all as of one moment."""
         *stages, others = self._redis.run("backlog")
         queues = [
-            QueueInfo(stage, waiting, running, items, float(oldest) if oldest else None, put_back, reason)
-            for stage, (waiting, running, items, oldest, put_back, reason) in zip(Stage, stages, strict=True)
+            QueueInfo(
+                stage, waiting, running, items, _seconds(oldest), _seconds(idle), put_back, stuck == 1, reason
+            )
+            for stage, (waiting, running, items, oldest, idle, put_back, stuck, reason) in zip(
+                Stage, stages, strict=True
+            )
         ]
         return Backlog(queues, *others)
 
@@ -114,6 +125,10 @@ class WorkerLedger:
         """
         totals = self._redis.call("hgetall", f"{PREFIX}totals")
         return {ITEM_STATES[int(k)] if k.isdigit() else k: float(v) for k, v in totals.items()}
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if text else None
 
 
 class LoadFailure(NamedTuple):

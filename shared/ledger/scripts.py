@@ -20,10 +20,12 @@ Keys, all under `is:` (a single Redis, not a Cluster: scripts build their keys f
     held             hash    <key id> -> bytes of all of these, <key id>:active of those not finished
     open             list    jobs with items that were never enqueued, taken in turn
     chunk:<ref>      hash    a chunk at a stage: state (queued, running, delayed), token, deliveries, payload,
-                             items (past fetch: those that it carries), reason (why a worker gave it back)
+                             items (past fetch: those that it carries), reason (why a worker gave it back),
+                             released (when first)
     advanced:<claim> string  <ref>:<token> of a claim that was ended, for as long as its worker may ask again
     aside            set     chunks at fetch that are worked on beside others, and take no place in its window
     away             set     chunks that a worker gave back and that left their stage's queue until due
+    stages           hash    <stage>:had and :passed, when a worker last had a chunk there, or got one past
     stage:<stage>    zset    chunks at a stage, but for some that are delayed, by the time they came
     due              zset    chunks by the time at which the sweeper must look at them
     reading          zset    jobs whose body is still being read, by the end of the reader's lease

@@ -12,7 +12,7 @@ from shared.models import Stage
 LimitedBy = Literal["nothing", "fetch", "hosts", "encode", "index"]
 CAUSES: tuple[LimitedBy, ...] = get_args(LimitedBy)
 LATE_SECONDS = 10.0  # the writer takes all that is ready at once, within a second or two
-_IDLE = "No worker has a chunk there: the worker's log may say why."
+IDLE_SECONDS = 3.0  # from one chunk to the next a worker takes far less
 _AT_WORK = {Stage.FETCH: "fetched", Stage.ENCODE: "encoded", Stage.INDEX: "written"}
 
 
@@ -38,19 +38,24 @@ def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
         if _has_work(queue) and not slots[queue.stage]:
             return _unstaffed(queue)
     # Fetch may have more to do than the chunks that came back.
-    return next((_put_back(queue) for queue in reversed(backlog.queues[1:]) if _is_put_back(queue)), None)
+    return next((_put_back(queue) for queue in reversed(backlog.queues[1:]) if queue.stuck), None)
 
 
 def _behind(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
     _, encode, index = backlog.queues
-    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW or _is_late(index):
+    if (
+        index.items >= MAX_BATCH_ITEMS
+        or index.waiting >= INDEX_WINDOW
+        or (_is_late(index) and index.waiting > index.put_back)
+    ):
         what = f"{_waiting(index)} for the one writer{_age(index)}"
         help_ = "See whether Chroma keeps up with its disk and processor: more index workers do not help."
-        return Limit("index", f"{what}. {help_ if index.running else _IDLE}")
-    if encode.waiting >= max(1, 2 * slots[Stage.ENCODE]):
+        return Limit("index", f"{what}. {_idle(index) or help_}")
+    # Chunks that were given back wait for what they lack, not for a worker.
+    ready = encode.waiting - encode.put_back
+    if ready >= max(1, 2 * slots[Stage.ENCODE]) or (encode.idle_s or 0) >= LATE_SECONDS:
         what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode{_age(encode)}"
-        help_ = "Add encode workers, or a GPU."
-        return Limit("encode", f"{what}. {help_ if encode.running or not _is_late(encode) else _IDLE}")
+        return Limit("encode", f"{what}. {_idle(encode) or 'Add encode workers, or a GPU.'}")
     return None
 
 
@@ -59,8 +64,10 @@ def _first_at_work(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
     if _has_work(fetch):
         return _put_back(fetch) if _is_put_back(fetch) else _at_fetch(backlog, slots[Stage.FETCH])
     for queue, before in ((encode, "fetch"), (index, "fetch or encode")):
+        if _is_put_back(queue):
+            return _put_back(queue)
         if _has_work(queue):
-            return Limit(_name(queue), f"Nothing is left to {before}: {_left(queue)}.")
+            return Limit(_name(queue), _and(f"Nothing is left to {before}: {_left(queue)}.", _idle(queue)))
     if backlog.retrying_items:
         items = _count(backlog.retrying_items, "item waits", "items wait")
         again = f"{items} to be tried again: their hosts, or what they need, failed for now."
@@ -74,8 +81,12 @@ def _first_at_work(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
 def _at_fetch(backlog: Backlog, slots: int) -> Limit:
     fetch = backlog.queues[0]
     if not fetch.items:
-        return Limit("fetch", f"Nothing else waits: {_left(fetch)}.")
+        return Limit("fetch", _and(f"No other item waits to be fetched: {_left(fetch)}.", _idle(fetch)))
     items = _count(fetch.items, "item waits", "items wait")
+    if backlog.lacking_items == fetch.items and (lacks := _lacks(backlog)):
+        return Limit(
+            _name(lacks), f"{items} to be fetched until their jobs have what they lack: {lacks.reason}"
+        )
     if backlog.held_items == fetch.items:
         what = f"{items} for hosts that are asked as often as they may be"
         help_ = "Raise IMAGE_SEARCH_HOST_RATE, or name your own hosts in IMAGE_SEARCH_ALLOW_HOSTS."
@@ -83,16 +94,17 @@ def _at_fetch(backlog: Backlog, slots: int) -> Limit:
     if not fetch.waiting + fetch.running:
         why = "their list is still read or compared, or the sweeper has yet to send them"
         return Limit("fetch", f"{items} to be fetched, and none is sent: {why}.")
-    busy = f"{items} to be fetched; {fetch.running:,} of {_count(slots, 'slot')} at fetch busy."
-    if fetch.running < slots:
-        return Limit("fetch", busy)
+    busy = fetch.running - backlog.aside
+    what = f"{items} to be fetched; {busy:,} of {_count(slots, 'slot')} at fetch busy."
+    if busy < slots:
+        return Limit("fetch", _and(what, _idle(fetch)) + _breakers(backlog))
     help_ = "Add fetch workers, or raise IMAGE_SEARCH_FETCH_CONCURRENCY, unless the hosts are slow."
-    return Limit("fetch", f"{busy} {help_}")
+    return Limit("fetch", f"{what} {help_}{_breakers(backlog)}")
 
 
 def _unstaffed(queue: QueueInfo) -> Limit:
     what = f"{_count(queue.items, 'item')} and {_count(queue.waiting + queue.running, 'chunk')}"
-    start = f"Start one: image-search worker --queues {queue.stage}."
+    start = f"If none is starting, start one: image-search worker --queues {queue.stage}."
     return Limit(_name(queue), f"No worker was seen for {queue.stage}, which has {what} to do. {start}")
 
 
@@ -103,6 +115,10 @@ def _is_put_back(queue: QueueInfo) -> bool:
 def _put_back(queue: QueueInfo) -> Limit:
     chunks = _count(queue.put_back, "chunk is", "chunks are")
     return Limit(_name(queue), f"Nothing gets past {queue.stage}, where {chunks} tried again: {queue.reason}")
+
+
+def _lacks(backlog: Backlog) -> QueueInfo | None:
+    return next((queue for queue in reversed(backlog.queues) if queue.put_back), None)
 
 
 def _has_work(queue: QueueInfo) -> bool:
@@ -116,6 +132,18 @@ def _waiting(queue: QueueInfo) -> str:
 
 def _is_late(queue: QueueInfo) -> bool:
     return (queue.oldest_wait_s or 0) >= LATE_SECONDS
+
+
+def _idle(queue: QueueInfo) -> str:
+    if (queue.idle_s or 0) < IDLE_SECONDS:
+        return ""
+    loads = "it may still load its model, or " if queue.stage is Stage.ENCODE else ""
+    why = f"{loads}its log may say why"
+    return f"No worker has taken one for {queue.idle_s:,.0f} s: {why}."
+
+
+def _and(sentence: str, other: str) -> str:
+    return f"{sentence} {other}" if other else sentence
 
 
 def _age(queue: QueueInfo) -> str:

@@ -91,3 +91,25 @@ def test_it_can_be_read_in_the_dark_and_on_a_phone(name: str, new_page: NewPage)
     shot(page, f"system-{name}")
     assert_accessible(page)
     assert_fits(page)
+
+
+def test_the_list_of_workers_stays_unfolded_and_focused_while_the_numbers_change(page: Page) -> None:
+    page.clock.install()
+    asked = 0
+
+    def busier(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        told = route.fetch().json()
+        told["jobs"]["queues"][0]["items"] = asked
+        route.fulfill(json=told)
+
+    page.route("**/v1/system", busier)
+    page.goto("/system")
+    summary = page.locator("details summary", has_text="workers")
+    summary.click()
+    before = asked
+    page.clock.fast_forward(5000)
+    expect(page.locator(".stages")).to_contain_text(f"{before + 1} items waiting")
+    expect(page.locator("details")).to_have_attribute("open", "")
+    expect(summary).to_be_focused()

@@ -6,7 +6,7 @@ import redis
 from shared.errors import ItemError
 from shared.ledger import hosts
 from shared.ledger.ledger import Ledger
-from shared.models import Claim, ItemState, JobKind, Stage
+from shared.models import Chunk, Claim, ItemState, JobKind, Stage
 from tests.contract.test_ledger import claim_next, make_job
 
 FETCHED, INDEXED, FAILED = ItemState.FETCHED, ItemState.INDEXED, ItemState.FAILED
@@ -28,6 +28,12 @@ def hand_on(ledger: Ledger, claim: Claim, to: Stage | None, state: ItemState = F
 
 def claim_at(ledger: Ledger, claim: Claim, stage: Stage) -> Claim:
     found = ledger.claim(claim.chunk, stage)
+    assert found is not None
+    return found
+
+
+def claim_at_fetch(ledger: Ledger, chunk: Chunk) -> Claim:
+    found = ledger.claim(chunk, Stage.FETCH)
     assert found is not None
     return found
 
@@ -196,3 +202,84 @@ def test_totals_are_told_by_state(ledger: Ledger) -> None:
     totals = ledger.workers.totals()
     assert {name: totals[name] for name in ("indexed", "failed")} == {"indexed": 2, "failed": 1}
     assert (totals["encoder_busy_seconds"], totals["encoder_stalled_seconds"]) == (2.5, 1)
+
+
+def test_what_a_cancelled_job_left_waiting_for_its_model_counts_no_more(ledger: Ledger) -> None:
+    job_id = make_job(ledger, total=4)
+    ledger.release([claim_next(ledger)], 300, count_delivery=True, waits=True, reason="No such model.")
+    assert ledger.workers.backlog().queues[0].put_back == 1
+    ledger.cancel(job_id)
+    queue = ledger.workers.backlog().queues[0]
+    assert (queue.waiting, queue.put_back, queue.items) == (0, 0, 0)
+
+
+def test_a_chunk_that_is_queued_again_is_not_put_back_once_another_got_past(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    first, second = (ledger.claim(chunk, Stage.FETCH) for chunk in ledger.dispatch())
+    assert first is not None
+    assert second is not None
+    for claim in (first, second):
+        ledger.release([claim], 0, count_delivery=False, waits=True, reason="Chroma cannot be reached.")
+    ledger.sweep()
+    assert ledger.workers.backlog().queues[0].put_back == 2
+    hand_on(ledger, claim_at(ledger, first, Stage.FETCH), Stage.ENCODE)
+    assert ledger.workers.backlog().queues[0].put_back == 0
+
+
+def test_a_claim_that_lasts_until_it_is_renewed_is_no_longer_put_back(ledger: Ledger) -> None:
+    make_job(ledger, total=4)
+    ledger.release([claim_next(ledger)], 0, count_delivery=False, reason="Chroma cannot be reached.")
+    (_, chunk), *_ = ledger.sweep()
+    again = ledger.claim(chunk, Stage.FETCH)
+    assert again is not None
+    assert ledger.workers.backlog().queues[0].put_back == 1
+    ledger.renew([again])
+    assert ledger.workers.backlog().queues[0].put_back == 0
+
+
+def test_a_stage_is_idle_for_as_long_as_no_worker_had_what_waits_there(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    claim = claim_next(ledger)
+    assert ledger.workers.backlog().queues[0].idle_s is None
+    ledger._redis.call("zadd", "is:stage:fetch", {claim.chunk.ref.replace(":0:0:0", ":0:1:0"): 1})
+    hand_on(ledger, claim, None, INDEXED)
+    between = ledger.workers.backlog().queues[0]
+    assert between.oldest_wait_s is not None
+    assert between.idle_s is not None
+    assert between.idle_s < between.oldest_wait_s
+    ledger._redis.call("hset", "is:stages", "fetch:had", 1)
+    assert ledger.workers.backlog().queues[0].idle_s == pytest.approx(between.oldest_wait_s, abs=60)
+
+
+def test_a_job_that_made_room_for_another_leaves_the_number_of_open_jobs_as_it_is(ledger: Ledger) -> None:
+    ledger._most_jobs = 1
+    ledger.cancel(make_job(ledger, made_by="key"))
+    make_job(ledger, made_by="key")
+    assert ledger.workers.backlog().open_jobs == 1
+
+
+def test_a_stage_is_stuck_while_nothing_gets_past_it_though_new_chunks_come(ledger: Ledger) -> None:
+    def stuck() -> bool:
+        return ledger.workers.backlog().queues[0].stuck
+
+    make_job(ledger, total=8)
+    first, second = ledger.dispatch()
+    ledger.release([claim_at_fetch(ledger, first)], 300, count_delivery=False, reason="Chroma is down.")
+    assert stuck()
+    other = claim_at_fetch(ledger, second)
+    assert not stuck()
+    hand_on(ledger, other, Stage.ENCODE)
+    make_job(ledger, total=4)
+    ledger.dispatch()
+    assert not stuck()
+    ledger._redis.call("zadd", "is:due", {first.ref: 1})
+    ledger.sweep()
+    ledger.release([claim_at_fetch(ledger, first)], 300, count_delivery=False, reason="Chroma is down.")
+    assert not stuck()  # others got past while it came back again and again
+
+
+def test_items_of_a_job_that_waits_for_its_model_are_not_held_by_hosts(ledger: Ledger) -> None:
+    make_job(ledger, total=8)
+    ledger.release([claim_next(ledger)], 300, count_delivery=True, waits=True, reason="No such model.")
+    backlog = ledger.workers.backlog()
+    assert (backlog.held_items, backlog.lacking_items) == (0, 8)

@@ -35,6 +35,7 @@ for _, error in ipairs(a.errors) do
     end
   end
 end
+mark_stage(redis.call('HGET', P..'chunk:'..ref, 'stage'), 'had', 'passed')
 local postponed = number(redis.call('HGET', P..'chunk:'..ref, 'postponed') or '0') + (a.hold > 0 and 1 or 0)
 forget_chunk(ref)
 if a.next_stage ~= '' then

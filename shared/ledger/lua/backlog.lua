@@ -1,14 +1,18 @@
--- -> {{waiting, running, items, oldest, put_back, reason} for fetch, encode and index, {jobs, retrying, held, breakers}}.
--- `oldest` is '' where no chunk waits. `held` are those of fetch's items whose jobs wait for busy hosts.
+-- -> {{waiting, running, items, oldest, idle, put_back, stuck, reason} for fetch, encode and index,
+-- {jobs, retrying, held, breakers, aside, lacking}}. `oldest` is '' where no chunk waits, `idle` also where a worker has one.
+-- `held` are those of fetch's items whose jobs wait for busy hosts.
 local t, stages, jobs = now(), {}, {}
 for _, name in ipairs({'fetch', 'encode', 'index'}) do
-  stages[name] = {waiting = 0, running = 0, items = 0, oldest = '', put_back = 0, reason = ''}
+  stages[name] = {waiting = 0, running = 0, items = 0, oldest = '', idle = '', put_back = 0, at_work = 0, released = 0, reason = '',
+    had = number(redis.call('HGET', P..'stages', name..':had') or '0'),
+    passed = number(redis.call('HGET', P..'stages', name..':passed') or '0')}
 end
 
 local function job_of(id)
   if jobs[id] == nil then
-    local f = redis.call('HMGET', P..'job:'..id, 'chunk', 'c0', 'waiting', 'held')
-    jobs[id] = f[1] and {chunk = number(f[1]), pending = number(f[2]), waiting = number(f[3]), held = number(f[4]) > t}
+    local f = redis.call('HMGET', P..'job:'..id, 'chunk', 'c0', 'waiting', 'held', 'gen', 'lacking')
+    jobs[id] = f[1] and {gen = f[5], chunk = number(f[1]), pending = number(f[2]), waiting = number(f[3]), held = number(f[4]) > t,
+      lacking = number(f[6]) > t}
   end
   return jobs[id]
 end
@@ -22,9 +26,10 @@ local function take_pending(job, ref)
 end
 
 local function add(ref, came)
-  local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'items', 'reason', 'postponed')
-  local job, stage = job_of(string.match(ref, '^[^:]+')), stages[c[1]]
-  if not job or not stage then return end
+  local c = redis.call('HMGET', P..'chunk:'..ref, 'stage', 'state', 'items', 'reason', 'postponed', 'released')
+  local id, gen = string.match(ref, '^([^:]+):(%d+)')
+  local job, stage = job_of(id), stages[c[1]]
+  if not job or not stage or job.gen ~= gen then return end -- one of a cancelled job waits for the sweeper only
   if c[2] == 'running' then
     stage.running = stage.running + 1
     if c[1] == 'fetch' then take_pending(job, ref) end
@@ -33,9 +38,12 @@ local function add(ref, came)
     stage.items = stage.items + number(c[3])
     if stage.oldest == '' and came then stage.oldest = tostring(math.max(t - came, 0)) end
   end
-  if c[4] and c[4] ~= '' then
+  -- What is queued again is no longer held up by that once others got past.
+  if c[4] and c[4] ~= '' and (c[2] == 'delayed' or number(c[6]) >= stage.passed) then
     stage.put_back = stage.put_back + 1
-    stage.reason = c[4]
+    if number(c[6]) >= stage.released then stage.released, stage.reason = number(c[6]), c[4] end
+  elseif c[2] == 'running' then
+    stage.at_work = stage.at_work + 1
   end
   if c[1] == 'fetch' and number(c[5]) > 0 then job.held = true end
 end
@@ -50,7 +58,17 @@ for _, ref in ipairs(redis.call('ZRANGE', P..'due', 0, -1)) do job_of(string.mat
 for _, id in ipairs(redis.call('LRANGE', P..'open', 0, -1)) do job_of(id) end
 for _, id in ipairs(redis.call('ZRANGE', P..'reading', 0, -1)) do job_of(id) end
 
-local fetch, retrying, held = stages.fetch, 0, 0
+local aside = 0
+for _, ref in ipairs(redis.call('SMEMBERS', P..'aside')) do
+  if redis.call('HGET', P..'chunk:'..ref, 'state') == 'running' then aside = aside + 1 end
+end
+-- Those that were forgotten before their time are in `expiry` alone until the sweeper has deleted their files.
+local finished = redis.call('ZCOUNT', P..'expiry', '('..tostring(t), '+inf')
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P..'expiry', '-inf', t)) do
+  finished = finished + redis.call('EXISTS', P..'job:'..id)
+end
+
+local fetch, retrying, held, lacking = stages.fetch, 0, 0, 0
 for id, job in pairs(jobs) do
   if job and job.waiting > 0 then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', P..'retrying:'..id, '('..tostring(t), '+inf')) do
@@ -61,13 +79,17 @@ for id, job in pairs(jobs) do
   end
   if job then
     fetch.items = fetch.items + job.pending
-    if job.held then held = held + job.pending end
+    if job.lacking then lacking = lacking + job.pending
+    elseif job.held then held = held + job.pending end
   end
 end
 
 local function shown(stage)
-  return {stage.waiting, stage.running, stage.items, stage.oldest, stage.put_back, stage.reason}
+  if stage.running == 0 and stage.oldest ~= '' then
+    stage.idle = tostring(math.max(math.min(tonumber(stage.oldest), t - stage.had), 0))
+  end
+  return {stage.waiting, stage.running, stage.items, stage.oldest, stage.idle, stage.put_back,
+    (stage.put_back > 0 and stage.at_work == 0 and stage.released >= stage.passed) and 1 or 0, stage.reason}
 end
 return {shown(fetch), shown(stages.encode), shown(stages.index), {
-  redis.call('ZCARD', P..'jobs') - redis.call('ZCARD', P..'expiry'), retrying, held,
-  redis.call('ZCOUNT', P..'breakers', '('..tostring(t), '+inf')}}
+  redis.call('ZCARD', P..'jobs') - finished, retrying, held, redis.call('ZCOUNT', P..'breakers', '('..tostring(t), '+inf'), aside, lacking}}

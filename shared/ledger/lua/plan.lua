@@ -4,6 +4,7 @@ local advanced = P..'advanced:'..a.ref..':'..a.token
 if not holds(a.ref, a.token) then return redis.call('EXISTS', advanced) end
 redis.call('SET', advanced, '', 'EX', a.repeat_s)
 local id, t, ended = split(a.ref), now(), 0
+mark_stage(redis.call('HGET', P..'chunk:'..a.ref, 'stage'), 'had', 'passed')
 forget_chunk(a.ref)
 redis.call('SET', P..'states:'..id, map)
 for i, items in ipairs(a.counts) do

@@ -84,6 +84,11 @@ local function mark_open(id)
   end
 end
 
+-- When a worker last had a chunk at a stage, and when one last got past it.
+local function mark_stage(stage, ...)
+  for _, what in ipairs({...}) do redis.call('HSET', P..'stages', stage..':'..what, now()) end
+end
+
 local function count(id, state, by) redis.call('HINCRBY', P..'job:'..id, 'c'..state, by) end
 
 -- The host, with its port, that a job's callback goes to.
@@ -256,6 +261,7 @@ local function claim(ref, stage, token, lease)
   redis.call('HSET', P..'chunk:'..ref, 'state', 'running', 'token', token)
   local deliveries = redis.call('HINCRBY', P..'chunk:'..ref, 'deliveries', 1)
   redis.call('ZADD', P..'due', t + lease, ref)
+  mark_stage(stage, 'had')
   start(id)
   local size = tonumber(job.chunk)
   return {ref, deliveries, c[3], job.collection, num * size, math.min((num + 1) * size, tonumber(job.total)),

@@ -77,7 +77,7 @@ function verdictOf({ ready, redis, blobs }) {
   return redis.ok && blobs.ok ? ALL_WELL : "Search works, new jobs cannot be taken";
 }
 
-/** A section that is painted anew only where what it shows has changed, so that focus and selection stay. */
+/** A section that is painted anew only where what it shows has changed; focus, and what is unfolded, stay. */
 function sectionOf(name, title, refresh) {
   const body = h("div", {});
   const element = h("section", { class: "part", id: name, dataset: { part: name }, "aria-labelledby": `${name}-title`, hidden: true });
@@ -92,7 +92,9 @@ function sectionOf(name, title, refresh) {
     if (text === shown) return;
     shown = text;
     const focused = body.contains(document.activeElement) ? document.activeElement.id : "";
+    const unfolded = [...body.querySelectorAll("details[open]")].map(({ id }) => id);
     body.replaceChildren(...(reason ? [h("p", { class: "empty" }, reason)] : [paint(read, refresh)].flat()));
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
     document.getElementById(focused)?.focus();
   }
   return { element, show };
@@ -167,8 +169,8 @@ function workerTable(workers) {
   if (!workers.length) return h("p", { class: "empty" }, `No worker was seen in the last ${limits.worker_seen_s} seconds.`);
   return h(
     "details",
-    {},
-    h("summary", {}, plural(workers.length, "worker")),
+    { id: "workers" },
+    h("summary", { id: "workers-summary" }, plural(workers.length, "worker")),
     table(
       ["Worker", "Machine", "Queues", "Slots"],
       workers.map(({ id, host, queues: served, slots }) => [id, host, served.join(", "), number(slots)]),

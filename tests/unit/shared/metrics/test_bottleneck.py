@@ -5,7 +5,7 @@ import pytest
 from shared.ledger.ledger import INDEX_WINDOW
 from shared.ledger.processes import Backlog, QueueInfo
 from shared.ledger.writer import MAX_BATCH_ITEMS
-from shared.metrics.bottleneck import LATE_SECONDS, Limit, limit_of
+from shared.metrics.bottleneck import IDLE_SECONDS, LATE_SECONDS, Limit, limit_of
 from shared.models import Stage
 
 ONE_EACH = dict.fromkeys(Stage, 1)
@@ -68,11 +68,24 @@ def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
     assert limit(fetch={"items": 900}, index=late | {"oldest_wait_s": LATE_SECONDS - 1}).by == "fetch"
 
 
-def test_workers_that_leave_what_waits_are_told_from_busy_ones() -> None:
-    late = {"waiting": 9, "items": 288, "oldest_wait_s": 60.0}
-    for stage in ("encode", "index"):
-        assert "log may say why" in limit(**{stage: late}).detail  # type: ignore[arg-type]
-        assert "log may say why" not in limit(**{stage: late | {"running": 1}}).detail  # type: ignore[arg-type]
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("waiting", [1, 9])
+def test_workers_that_leave_what_waits_are_told_from_those_between_two_chunks(
+    stage: Stage, waiting: int
+) -> None:
+    late = {"waiting": waiting, "items": 288, "oldest_wait_s": 60.0}
+    idle = limit(**{stage: late | {"idle_s": IDLE_SECONDS}})  # type: ignore[arg-type]
+    assert "No worker has taken one for 3 s" in idle.detail
+    assert "Add" not in idle.detail
+    assert "has taken one" not in limit(**{stage: late | {"idle_s": 0.1}}).detail  # type: ignore[arg-type]
+    assert "has taken one" not in limit(**{stage: late | {"running": 1}}).detail  # type: ignore[arg-type]
+
+
+def test_an_encode_worker_that_takes_nothing_limits_however_few_chunks_wait() -> None:
+    few = {"waiting": 1, "items": 64, "oldest_wait_s": 99.0}
+    queues: dict[str, dict[str, object]] = {"fetch": {"items": 900, "running": 1}}
+    assert limit(**queues, encode=few | {"idle_s": LATE_SECONDS}).by == "encode"  # type: ignore[arg-type]
+    assert limit(**queues, encode=few | {"running": 1}).by == "fetch"  # type: ignore[arg-type]
 
 
 def test_more_slots_keep_up_with_a_longer_queue() -> None:
@@ -110,13 +123,18 @@ def test_a_stage_whose_chunks_all_come_back_names_why(stage: Stage) -> None:
 
 
 def test_a_stuck_index_is_named_while_the_stages_before_still_work() -> None:
-    stuck = {"waiting": 1, "items": 64, "put_back": 1, "reason": "Chroma cannot be reached."}
+    stuck = {"waiting": 2, "items": 64, "put_back": 1, "stuck": True, "reason": "Chroma cannot be reached."}
     assert limit(fetch={"items": 9_000, "running": 1}, encode={"waiting": 5}, index=stuck).by == "index"
 
 
 def test_one_collection_that_waits_for_its_model_does_not_speak_for_the_others() -> None:
-    some = {"waiting": 4, "items": 256, "put_back": 1, "reason": "There is no such model."}
-    assert "no such model" not in limit(encode=some).detail
+    some = {"waiting": 8, "items": 512, "put_back": 8, "reason": "There is no such model."}
+    found = limit(encode=some, fetch={"items": 900, "running": 1})
+    assert found.by == "fetch"
+    assert "no such model" not in found.detail
+    assert "no such model" in limit(encode=some).detail
+    assert "no such model" not in limit(encode=some | {"waiting": 9}).detail
+    assert limit(encode=some | {"waiting": 9}, fetch={"items": 900, "running": 1}).by == "fetch"
 
 
 def test_hosts_limit_only_where_all_that_is_left_waits_for_them() -> None:
@@ -143,6 +161,20 @@ def test_more_fetch_workers_are_asked_for_only_where_all_are_busy() -> None:
     assert "Add fetch workers" not in limit(fetch=busy, slots=ONE_EACH | {Stage.FETCH: 2}).detail
 
 
+def test_a_list_that_is_read_aside_takes_no_slot() -> None:
+    found = limit(
+        fetch={"items": 900, "waiting": 2, "running": 4}, aside=3, slots=ONE_EACH | {Stage.FETCH: 2}
+    )
+    assert found.detail == "900 items wait to be fetched; 1 of 2 slots at fetch busy."
+
+
 def test_items_of_which_none_is_sent_are_told_from_slow_ones() -> None:
     assert "none is sent" in limit(fetch={"items": 300}).detail
     assert "none is sent" not in limit(fetch={"items": 300, "running": 1}).detail
+
+
+def test_jobs_that_wait_for_what_they_lack_do_not_wait_for_hosts() -> None:
+    given_back = {"waiting": 3, "items": 192, "put_back": 2, "reason": "Chroma cannot be reached."}
+    found = limit(fetch={"items": 536, "waiting": 1, "running": 1}, encode=given_back, lacking_items=536)
+    assert found.by == "encode"
+    assert found.detail.endswith("until their jobs have what they lack: Chroma cannot be reached.")
