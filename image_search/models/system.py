@@ -108,8 +108,8 @@ _EXAMPLE: dict[str, Any] = {
     },
     "ingestion": {
         "limited_by": "fetch",
-        "detail": "9,696 items wait to be fetched; 2 of 2 slots at fetch busy. Add fetch workers, or raise "
-        "IMAGE_SEARCH_FETCH_CONCURRENCY, unless the hosts are slow.",
+        "detail": "Fetch limits ingestion: 9,696 items wait to be fetched; 2 of 2 slots at fetch busy. Add "
+        "fetch workers, or raise IMAGE_SEARCH_FETCH_CONCURRENCY, unless the hosts are slow.",
     },
     "errors": [
         JOB_EXAMPLE["errors"][0] | {name: JOB_EXAMPLE[name] for name in ("job_id", "created_at")},
@@ -196,7 +196,7 @@ class Ingestion(BaseModel):
     """What limits ingestion now: a stage, busy or failing foreign hosts, or nothing."""
 
     limited_by: LimitedBy
-    detail: str = Field(description="the numbers that say so, and what to do")
+    detail: str = Field(description="the same in a sentence: the numbers that say so, and what to do")
 
 
 class LastError(JobError):

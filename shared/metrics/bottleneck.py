@@ -13,12 +13,18 @@ LimitedBy = Literal["nothing", "fetch", "hosts", "encode", "index"]
 CAUSES: tuple[LimitedBy, ...] = get_args(LimitedBy)
 LATE_SECONDS = 10.0  # the writer takes all that is ready at once, within a second or two
 IDLE_SECONDS = 3.0  # from one chunk to the next a worker takes far less
+_SUBJECTS = {
+    "fetch": "Fetch limits",
+    "hosts": "Foreign hosts limit",
+    "encode": "Encode limits",
+    "index": "Index limits",
+}
 _AT_WORK = {Stage.FETCH: "fetched", Stage.ENCODE: "encoded", Stage.INDEX: "written"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What limits ingestion, and in a sentence or two: by which numbers, and what to do."""
+    """What limits ingestion, and the same in a sentence: by which numbers, and what to do."""
 
     by: LimitedBy
     detail: str
@@ -30,7 +36,10 @@ def limit_of(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit:
     A stage that cannot go on comes first, the last in a chunk's way before the others; then the last with a
     queue that its workers do not keep up with; then the first that has anything to do.
     """
-    return _stuck(backlog, slots) or _behind(backlog, slots) or _first_at_work(backlog, slots)
+    found = _stuck(backlog, slots) or _behind(backlog, slots) or _first_at_work(backlog, slots)
+    if found.by == "nothing":
+        return found
+    return Limit(found.by, f"{_SUBJECTS[found.by]} ingestion: {found.detail[0].lower()}{found.detail[1:]}")
 
 
 def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:

@@ -34,13 +34,16 @@ def test_what_limits_ingestion_is_said_before_the_numbers(page: Page) -> None:
         told = route.fetch().json()
         fetch = {"stage": "fetch", "waiting": 2, "running": 1, "items": 9_800, "oldest_wait_s": 75.2}
         told["jobs"]["queues"][0] = fetch
-        told["ingestion"] = {"limited_by": "fetch", "detail": "9,800 items wait to be fetched."}
+        told["ingestion"] = {
+            "limited_by": "fetch",
+            "detail": "Fetch limits ingestion: 9,800 items wait to be fetched.",
+        }
         route.fulfill(json=told)
 
     page.route("**/v1/system", busy)
     page.goto("/system")
     limit = page.locator('[data-part="queues"] > div > :first-child')
-    expect(limit).to_have_text("Fetch limits ingestion. 9,800 items wait to be fetched.")
+    expect(limit).to_have_text("Fetch limits ingestion: 9,800 items wait to be fetched.")
     fetch = page.locator(".stages li").first
     expect(fetch).to_contain_text("1 at work, 2 chunks waiting")
     expect(fetch).to_contain_text("9,800 items waiting, the oldest chunk for 1 min 15 s")

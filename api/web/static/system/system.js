@@ -28,8 +28,6 @@ const STAGES = {
   index: "Write into the index",
 };
 
-const LIMITS = { fetch: "Fetch", hosts: "What foreign hosts allow", encode: "Encode", index: "Index" };
-
 export function show(container, _params, signal) {
   const verdict = h("p", { class: "verdict", role: "status" });
   const sections = Object.fromEntries(
@@ -151,9 +149,8 @@ function queues({ open, queues: all, workers, ingestion }) {
         : h("p", { class: "warn small" }, icon("warning"), "No worker: start ", h("code", {}, `image-search worker --queues ${stage}`)),
     );
   });
-  const limit = LIMITS[ingestion.limited_by];
   return [
-    h("p", { class: "limit" }, limit && h("strong", {}, `${limit} limits ingestion. `), ingestion.detail),
+    h("p", { class: "limit" }, ingestion.detail),
     h("ul", { class: "card stages" }, ...rows),
     h("p", { class: "muted small" }, open ? h("a", { href: withCollection("/jobs?status=running") }, `${plural(open, "job")} not finished`) : "No job is open."),
     workerTable(workers),

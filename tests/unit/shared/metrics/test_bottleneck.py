@@ -63,7 +63,7 @@ def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
     found = limit(fetch={"items": 900, "running": 1}, index=late | {"running": 1})
     assert found.by == "index"
     assert found.detail.startswith(
-        "2 chunks (64 items) wait for the one writer, the oldest for 10 s. See whether"
+        "Index limits ingestion: 2 chunks (64 items) wait for the one writer, the oldest for 10 s. See whether"
     )
     assert limit(fetch={"items": 900}, index=late | {"oldest_wait_s": LATE_SECONDS - 1}).by == "fetch"
 
@@ -103,7 +103,7 @@ def test_a_stage_with_work_and_no_worker_comes_first_and_the_command_is_named(st
     }
     found = limit(**queues, slots=ONE_EACH | {stage: 0})  # type: ignore[arg-type]
     assert found.by == stage
-    assert f"No worker was seen for {stage}, which has 64 items and 1 chunk to do." in found.detail
+    assert f"ingestion: no worker was seen for {stage}, which has 64 items and 1 chunk to do." in found.detail
     assert f"image-search worker --queues {stage}" in found.detail
 
 
@@ -118,7 +118,8 @@ def test_a_stage_whose_chunks_all_come_back_names_why(stage: Stage) -> None:
     found = limit(**{stage: stuck})  # type: ignore[arg-type]
     assert found == Limit(
         stage.value,
-        f"Nothing gets past {stage}, where 3 chunks are tried again: Chroma cannot be reached.",
+        f"{stage.capitalize()} limits ingestion: nothing gets past {stage}, where 3 chunks are tried again: "
+        "Chroma cannot be reached.",
     )
 
 
@@ -165,7 +166,9 @@ def test_a_list_that_is_read_aside_takes_no_slot() -> None:
     found = limit(
         fetch={"items": 900, "waiting": 2, "running": 4}, aside=3, slots=ONE_EACH | {Stage.FETCH: 2}
     )
-    assert found.detail == "900 items wait to be fetched; 1 of 2 slots at fetch busy."
+    assert found.detail == (
+        "Fetch limits ingestion: 900 items wait to be fetched; 1 of 2 slots at fetch busy."
+    )
 
 
 def test_items_of_which_none_is_sent_are_told_from_slow_ones() -> None:

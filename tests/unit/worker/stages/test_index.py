@@ -134,7 +134,9 @@ def test_chunks_wait_while_the_index_is_down_however_long(
     assert services.ledger.get(job_id).status is JobStatus.RUNNING
     limit = limit_of(services.ledger.workers.backlog(), dict.fromkeys(Stage, 1))
     assert limit.by == "index"
-    assert limit.detail.startswith("Nothing gets past index, where 1 chunk is tried again: ")
+    assert limit.detail.startswith(
+        "Index limits ingestion: nothing gets past index, where 1 chunk is tried again: "
+    )
     assert limit.detail.endswith("does not answer.")
     services.index.down = False
     deliver(services, 1)
