@@ -63,7 +63,7 @@ def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
     found = limit(fetch={"items": 900, "running": 1}, index=late | {"running": 1})
     assert found.by == "index"
     assert found.detail.startswith(
-        "Index limits ingestion: 2 chunks (64 items) wait for the one writer, the oldest for 10 s. See whether"
+        "Index limits ingestion: 2 chunks (64 items) wait for the one writer, the oldest for 10 s. See"
     )
     assert limit(fetch={"items": 900}, index=late | {"oldest_wait_s": LATE_SECONDS - 1}).by == "fetch"
 
