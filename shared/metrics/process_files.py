@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,13 +12,16 @@ from prometheus_client.core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
+_turn = threading.Lock()  # that of files is a process's
 _ENTRY_BYTES = 32  # at most, beside the key: two numbers, the key's length and what pads it
 
 
 def read_all(folder: Path) -> Iterable[Metric]:
     """Return the numbers of all processes together; of those that ended the counters and histograms alone."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of an API may be scraped at once
+    with _turn, (folder / "lock").open("w") as lock:
+        # Two processes of an API may be scraped at once. Not `flock`: a process that is forked meanwhile, as
+        # those of a worker's pool are, would have the lock, too, and keep it for as long as it lives.
+        fcntl.lockf(lock, fcntl.LOCK_EX)
         for path in folder.glob("gauge_*.db"):
             if _has_ended(path):
                 path.unlink()

@@ -289,7 +289,7 @@ def test_nothing_stays_of_a_sync_that_is_forgotten() -> None:
     ledger.advance(claim_final(ledger, cancelled), transitions=[])
     assert all(ledger.forget_job(job_id) for job_id in ledger.expired_jobs())
     left = {key.removeprefix(PREFIX) for key in client.scan_iter() if ":advanced:" not in key}
-    assert left == {"format", "clock", "totals"}
+    assert left == {"format", "clock", "stages", "totals"}
 
 
 def test_a_plan_s_bytes_count_for_the_key_past_its_limit() -> None:

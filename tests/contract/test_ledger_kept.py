@@ -144,7 +144,7 @@ def test_what_is_forgotten_leaves_nothing_behind(make_ledger: MakeLedger) -> Non
     assert held(ledger) == {"k": 35}
     for job in ledger.expired_jobs():
         assert ledger.forget_job(job)
-    assert keys() <= {"format", "clock", "totals"}
+    assert keys() <= {"format", "clock", "stages", "totals"}
 
 
 def test_an_idempotency_key_goes_with_its_job_and_answers_also_where_there_is_no_room(

@@ -1,10 +1,14 @@
 import errno
+import os
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from shared.metrics import process_files
 from shared.metrics.process_files import read_all
 
 ENDED = 2**30  # no process: more than pid_max can be
@@ -74,3 +78,25 @@ def test_the_file_of_a_process_that_has_just_begun_spoils_no_page(
     (tmp_path / f"counter_{ENDED + 1}.db").touch()
     (tmp_path / "counter_1.db").touch()
     assert numbers(tmp_path)["calls_total ok"] == 1
+
+
+def test_a_process_that_is_forked_during_a_scrape_does_not_hold_up_the_next(
+    tmp_path: Path, count: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count(os.getpid(), 1)
+    forked: list[int] = []
+
+    def fork(*_: object) -> None:
+        if not forked:
+            forked.append(os.fork())
+            if not forked[0]:
+                signal.pause()
+
+    monkeypatch.setattr(process_files, "_merge_ended", fork)
+    assert numbers(tmp_path)["calls_total ok"] == 1
+    try:
+        with ThreadPoolExecutor(1) as scrape:
+            assert scrape.submit(numbers, tmp_path).result(30)["calls_total ok"] == 1
+    finally:
+        os.kill(forked[0], signal.SIGKILL)
+        os.waitpid(forked[0], 0)
