@@ -332,6 +332,8 @@ class WriteBatch:
         """Point the key at an image; return False if it has pointed elsewhere, or was deleted, since."""
         record = self._keys[key]
         if version <= record.floor:
+            for other in record.candidates:  # a writer that raised it may have died before it got to them
+                self._prune(other, key)
             return False
         others = {
             other: max(versions)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import IndexUnavailable
@@ -369,7 +369,15 @@ def test_the_end_depends_on_the_versions_alone(given: Given) -> None:
         assert stored.at(key) == in_order.at(key)
 
 
+LATE = [
+    Add(100, "a", "by hand 100", "k"),
+    Add(300, "a", "w", "k", FEED, run=300),
+    Add(200, "b", "by hand 200", "k"),
+]
+
+
 @settings(max_examples=150)
+@example(Given([LATE[0], LATE[2], LATE[1]], LATE), 2)
 @given(out_of_order(), st.integers(1, 3))
 def test_a_writer_that_dies_between_two_writes_leaves_nothing_that_the_next_delivery_does_not_complete(
     given: Given, death: int
