@@ -31,10 +31,11 @@ class QueueInfo:
 
     `items` are those that wait for the stage: at fetch all that are pending, also where no message was sent
     for their chunk yet, but for those that a worker has and those that failed and are tried again later.
-    `oldest_wait_s` is None while no chunk waits, and so is `idle_s`, for how long no worker has had one
-    although one waited; that also while a worker has one. `put_back` of the chunks were given back by the
-    worker that had them last, the latest for `reason`, a sentence; the stage is `stuck` when
-    nothing has got past since that chunk came back first, and no other is at work.
+    `oldest_wait_s` is None while no chunk waits. `lag_s` is for how long the oldest chunk has been at the
+    stage, with a worker or without; of those that were put back it counts none. `idle_s` is for how long no
+    worker has had a chunk there although one waited; None, too, while a worker has one. `put_back` of the
+    chunks were given back by the worker that had them last, the latest for `reason`, a sentence; the stage is
+    `stuck` when nothing has got past since that chunk came back first, and no other is at work.
     """
 
     stage: Stage
@@ -42,6 +43,7 @@ class QueueInfo:
     running: int = 0
     items: int = 0
     oldest_wait_s: float | None = None
+    lag_s: float | None = None
     idle_s: float | None = None
     put_back: int = 0
     stuck: bool = False
@@ -100,15 +102,7 @@ class WorkerLedger:
     def backlog(self) -> Backlog:
         """Return what waits, all as of one moment."""
         *stages, others = self._redis.run("backlog")
-        queues = [
-            QueueInfo(
-                stage, waiting, running, items, _seconds(oldest), _seconds(idle), put_back, stuck == 1, reason
-            )
-            for stage, (waiting, running, items, oldest, idle, put_back, stuck, reason) in zip(
-                Stage, stages, strict=True
-            )
-        ]
-        return Backlog(queues, *others)
+        return Backlog([_queue(stage, *said) for stage, said in zip(Stage, stages, strict=True)], *others)
 
     def add_encoder_seconds(self, *, busy: float, stalled: float) -> None:
         """Add seconds that an encoder computed, and idled while a chunk waited, to the totals of all."""
@@ -127,8 +121,12 @@ class WorkerLedger:
         return {ITEM_STATES[int(k)] if k.isdigit() else k: float(v) for k, v in totals.items()}
 
 
-def _seconds(text: str) -> float | None:
-    return float(text) if text else None
+def _queue(stage: Stage, waiting: int, running: int, items: int, *others: str | int) -> QueueInfo:
+    *ages, put_back, stuck, reason = others
+    oldest, lag, idle = (float(age) if age else None for age in ages)
+    return QueueInfo(
+        stage, waiting, running, items, oldest, lag, idle, int(put_back), stuck == 1, str(reason)
+    )
 
 
 class LoadFailure(NamedTuple):

@@ -52,19 +52,17 @@ def _stuck(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
 
 def _behind(backlog: Backlog, slots: Mapping[Stage, int]) -> Limit | None:
     _, encode, index = backlog.queues
-    if (
-        index.items >= MAX_BATCH_ITEMS
-        or index.waiting >= INDEX_WINDOW
-        or (_is_late(index) and index.waiting > index.put_back)
-    ):
-        what = f"{_waiting(index)} for the one writer{_age(index)}"
+    if index.items >= MAX_BATCH_ITEMS or index.waiting >= INDEX_WINDOW or _is_late(index.lag_s):
+        what = f"{_waiting(index)} for the one writer" if index.waiting else _left(index)
+        what += _age(index.lag_s)
         help_ = "See whether Chroma keeps up with its disk and processor: more index workers do not help."
         return Limit("index", f"{what}. {_idle(index) or help_}")
     # Chunks that were given back wait for what they lack, not for a worker.
     ready = encode.waiting - encode.put_back
     if ready >= max(1, 2 * slots[Stage.ENCODE]) or (encode.idle_s or 0) >= LATE_SECONDS:
-        what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode{_age(encode)}"
-        return Limit("encode", f"{what}. {_idle(encode) or 'Add encode workers, or a GPU.'}")
+        what = f"{_waiting(encode)} for {_count(slots[Stage.ENCODE], 'slot')} at encode"
+        help_ = "Add encode workers, or a GPU."
+        return Limit("encode", f"{what}{_age(encode.oldest_wait_s)}. {_idle(encode) or help_}")
     return None
 
 
@@ -139,8 +137,8 @@ def _waiting(queue: QueueInfo) -> str:
     return f"{_count(queue.waiting, 'chunk')}{items} {'waits' if queue.waiting == 1 else 'wait'}"
 
 
-def _is_late(queue: QueueInfo) -> bool:
-    return (queue.oldest_wait_s or 0) >= LATE_SECONDS
+def _is_late(age_s: float | None) -> bool:
+    return (age_s or 0) >= LATE_SECONDS
 
 
 def _idle(queue: QueueInfo) -> str:
@@ -155,8 +153,8 @@ def _and(sentence: str, other: str) -> str:
     return f"{sentence} {other}" if other else sentence
 
 
-def _age(queue: QueueInfo) -> str:
-    return f", the oldest for {queue.oldest_wait_s:,.0f} s" if _is_late(queue) else ""
+def _age(age_s: float | None) -> str:
+    return f", the oldest for {age_s:,.0f} s" if _is_late(age_s) else ""
 
 
 def _left(queue: QueueInfo) -> str:

@@ -176,6 +176,7 @@ def test_the_oldest_wait_is_that_of_the_oldest_chunk_which_no_worker_has(ledger:
     assert ledger.workers.backlog().queues[0].oldest_wait_s == pytest.approx(500, abs=50)
     assert [claim.chunk.ref for claim in ledger.claim_ready(Stage.FETCH, 1)] == refs[:1]
     assert ledger.workers.backlog().queues[0].oldest_wait_s == pytest.approx(200, abs=50)
+    assert ledger.workers.backlog().queues[0].lag_s == pytest.approx(500, abs=50), "with a worker or without"
     assert ledger.workers.backlog().queues[1].oldest_wait_s is None
 
 

@@ -1,9 +1,10 @@
--- -> {{waiting, running, items, oldest, idle, put_back, stuck, reason} for fetch, encode and index,
--- {jobs, retrying, held, breakers, aside, lacking}}. `oldest` is '' where no chunk waits, `idle` also where a worker has one.
+-- -> {{waiting, running, items, oldest, lag, idle, put_back, stuck, reason} for fetch, encode and index,
+-- {jobs, retrying, held, breakers, aside, lacking}}. `oldest` is '' where no chunk waits, `idle` also where a worker has one;
+-- `lag` is the age of the oldest chunk there that was not put back, with a worker or without.
 -- `held` are those of fetch's items whose jobs wait for busy hosts.
 local t, stages, jobs = now(), {}, {}
 for _, name in ipairs({'fetch', 'encode', 'index'}) do
-  stages[name] = {waiting = 0, running = 0, items = 0, oldest = '', idle = '', put_back = 0, at_work = 0, released = 0, reason = '',
+  stages[name] = {waiting = 0, running = 0, items = 0, oldest = '', lag = '', idle = '', put_back = 0, at_work = 0, released = 0, reason = '',
     had = number(redis.call('HGET', P..'stages', name..':had') or '0'),
     passed = number(redis.call('HGET', P..'stages', name..':passed') or '0')}
 end
@@ -42,8 +43,9 @@ local function add(ref, came)
   if c[4] and c[4] ~= '' and (c[2] == 'delayed' or number(c[6]) >= stage.passed) then
     stage.put_back = stage.put_back + 1
     if number(c[6]) >= stage.released then stage.released, stage.reason = number(c[6]), c[4] end
-  elseif c[2] == 'running' then
-    stage.at_work = stage.at_work + 1
+  else
+    if c[2] == 'running' then stage.at_work = stage.at_work + 1 end
+    if stage.lag == '' and came then stage.lag = tostring(math.max(t - came, 0)) end
   end
   if c[1] == 'fetch' and number(c[5]) > 0 then job.held = true end
 end
@@ -88,7 +90,7 @@ local function shown(stage)
   if stage.running == 0 and stage.oldest ~= '' then
     stage.idle = tostring(math.max(math.min(tonumber(stage.oldest), t - stage.had), 0))
   end
-  return {stage.waiting, stage.running, stage.items, stage.oldest, stage.idle, stage.put_back,
+  return {stage.waiting, stage.running, stage.items, stage.oldest, stage.lag, stage.idle, stage.put_back,
     (stage.put_back > 0 and stage.at_work == 0 and stage.released >= stage.passed) and 1 or 0, stage.reason}
 end
 return {shown(fetch), shown(stages.encode), shown(stages.index), {

@@ -59,13 +59,15 @@ def test_the_last_stage_that_falls_behind_limits_else_the_first_with_work(
 
 
 def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
-    late = {"waiting": 2, "items": 64, "oldest_wait_s": LATE_SECONDS}
+    late = {"waiting": 2, "items": 64, "lag_s": LATE_SECONDS}
     found = limit(fetch={"items": 900, "running": 1}, index=late | {"running": 1})
     assert found.by == "index"
     assert found.detail.startswith(
         "Index limits ingestion: 2 chunks (64 items) wait for the one writer, the oldest for 10 s. See"
     )
-    assert limit(fetch={"items": 900}, index=late | {"oldest_wait_s": LATE_SECONDS - 1}).by == "fetch"
+    assert limit(fetch={"items": 900}, index=late | {"lag_s": LATE_SECONDS - 1}).by == "fetch"
+    held = limit(encode={"waiting": 9, "items": 288}, index={"running": 51, "lag_s": LATE_SECONDS})
+    assert held.detail.startswith("Index limits ingestion: 51 chunks are being written, the oldest for 10 s.")
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -73,7 +75,7 @@ def test_an_index_that_keeps_few_items_waiting_for_long_is_behind() -> None:
 def test_workers_that_leave_what_waits_are_told_from_those_between_two_chunks(
     stage: Stage, waiting: int
 ) -> None:
-    late = {"waiting": waiting, "items": 288, "oldest_wait_s": 60.0}
+    late = {"waiting": waiting, "items": 288, "oldest_wait_s": 60.0, "lag_s": 60.0}
     idle = limit(**{stage: late | {"idle_s": IDLE_SECONDS}})  # type: ignore[arg-type]
     assert "No worker has taken one for 3 s" in idle.detail
     assert "Add" not in idle.detail
