@@ -2,12 +2,16 @@
 
 import gzip
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from shared.tracing import tracing
 
 Manner = Literal["takes", "refuses", "redirects", "hangs"]
 _STATUSES = {"takes": 200, "refuses": 500, "redirects": 308}
@@ -107,6 +111,16 @@ class OtlpReceiver:
                 resource = _values(of_resource.resource.attributes)
                 for of_scope in of_resource.scope_spans:
                     self._spans += [_received(span, resource) for span in of_scope.spans]
+
+
+@contextmanager
+def spans_of_this_process(role: str) -> Iterator[OtlpReceiver]:
+    """Inside, this process makes the spans of a role, and sends the last of them at the end."""
+    with OtlpReceiver() as receiver, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        tracing.set_up(role)
+        yield receiver
+        tracing.shut_down()
 
 
 def _received(span: Any, resource: Mapping[str, Any]) -> ReceivedSpan:

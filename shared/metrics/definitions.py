@@ -1,6 +1,6 @@
 """Every metric: docs/metrics.md is made of these definitions.
 
-Where several processes are one target (`share_between_processes`), each keeps its numbers in files that all
+Where several processes are one target (deploy/metrics_folder.py), each keeps its numbers in files that all
 of them read for a scrape. No label takes a value that a client can choose: each such value would be a time
 series for ever.
 """

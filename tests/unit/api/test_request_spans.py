@@ -8,16 +8,13 @@ from api import request_spans
 from api.http import problems
 from shared.errors import IndexUnavailable
 from shared.tracing import tracing
-from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
+from tests.otlp_receiver import OtlpReceiver, ReceivedSpan, spans_of_this_process
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as one:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", one.url)
-        tracing.set_up("api")
+def receiver() -> Iterator[OtlpReceiver]:
+    with spans_of_this_process("api") as one:
         yield one
-        tracing.shut_down()
 
 
 @pytest.fixture

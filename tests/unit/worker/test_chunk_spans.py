@@ -7,19 +7,16 @@ from structlog.contextvars import clear_contextvars, get_contextvars
 from shared.errors import IndexRefused, ItemError
 from shared.models import Cause, Chunk, Claim, Stage
 from shared.tracing import tracing
-from tests.otlp_receiver import OtlpReceiver
+from tests.otlp_receiver import OtlpReceiver, spans_of_this_process
 from tests.unit.stages import drain, make_services
 from worker.chunk_spans import in_log, in_span
 from worker.stages.transition import fail_chunk
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as one:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", one.url)
-        tracing.set_up("index")
+def receiver() -> Iterator[OtlpReceiver]:
+    with spans_of_this_process("index") as one:
         yield one
-        tracing.shut_down()
 
 
 @pytest.fixture(autouse=True)
